@@ -1,0 +1,47 @@
+# Everything that a fresh machine needs: `make evolve` and `make test`. Both set the environment up by themselves.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+RUN    := $(BIN)/diverseevol
+SEEDS  ?= 0,1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup evolve sweep test test-slow check format bench clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready  ## the environment .venv, with the proven versions of constraints.txt
+
+# torch first and from the pins: unpinned, it brings gigabytes of CUDA to machines that have none.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+evolve: setup  ## a whole evolution on the demonstration: no data, network or GPU needed
+	$(RUN) evolve
+
+sweep: setup  ## K-Center and random over SEEDS (default 0,1) on the demonstration
+	$(RUN) evolve -m sampler=kcenter,random seed=$(SEEDS)
+
+test: setup  ## the default test suite
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-slow: setup  ## the slow tests: kills, sweeps, several processes
+	$(BIN)/python -m pytest -m slow
+
+check: setup  ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup  ## mend what can be mended by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup  ## each part beside the plain alternative, interleaved, as ratios
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove what builds and tests left; outputs/ stays
+	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache $(VENV)/.ready

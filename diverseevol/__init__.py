@@ -1,0 +1,6 @@
+"""Self-evolved diverse data sampling for instruction tuning (arXiv 2311.08182), as an experiment framework.
+
+Start reading at `diverseevol/evolution.py`.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,239 @@
+"""The command line, and the only importer of Hydra: it composes a configuration, binds it to plain typed objects, and
+gets out of the way.
+
+    diverseevol VERB [GROUP=CHOICE] [KEY=VALUE] …
+
+Exit codes: 0 done, 1 failed, 2 the user's input or configuration, 130 interrupted.
+"""
+
+import importlib
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from diverseevol import __version__
+from diverseevol.binding import bind, check
+from diverseevol.errors import InputError
+
+T = TypeVar("T")
+
+VERBS = {
+    "evolve": ("diverseevol.commands.evolve", "run an evolution: train, probe, choose rows, train again"),
+}
+
+
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM. Not a KeyboardInterrupt, which Lightning would turn into an exit code of its own."""
+
+
+def main() -> None:
+    """Run one command and exit with its code."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_usage())
+        sys.exit(0)
+    if arguments[0] in ("-V", "--version"):
+        print(f"diverseevol {__version__}")
+        sys.exit(0)
+    sys.exit(_guarded(arguments[0], arguments[1:]))
+
+
+def _usage() -> str:
+    verbs = "\n".join(f"  {verb:<10}{what}" for verb, (_, what) in VERBS.items())
+    return (
+        "diverseevol — which thousand of my instruction rows should I fine-tune on?\n\n"
+        "Usage: diverseevol VERB [GROUP=CHOICE] [KEY=VALUE] …\n\n"
+        f"{verbs}\n\n"
+        "diverseevol VERB --help lists a verb's groups, choices and keys; `diverseevol evolve` alone runs the demonstration.\n"
+        'Shell completion: eval "$(diverseevol evolve -sc install=bash)"'
+    )
+
+
+def _guarded(verb: str, arguments: list[str]) -> int:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        if verb not in VERBS:
+            raise InputError(f"there is no command {verb!r}; choose from {', '.join(VERBS)}")
+        _compose_and_run(verb, arguments)
+    except Interrupted:
+        _say("interrupted; everything so far is kept: the same command goes on from here")
+        return 130
+    except Exception as error:  # the last line of defence: whatever it is, it leaves as a sentence and a code
+        if os.environ.get("DIVERSEEVOL_TRACEBACK") == "1":
+            traceback.print_exc()
+        return _explain(error, verb)
+    return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted
+
+
+def _explain(error: BaseException, verb: str) -> int:
+    """Say what went wrong in a sentence; the exit code."""
+    if (cause := _input_error(error)) is not None:
+        _say(str(cause))
+        return 2
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        _say(_configuration_error(error, verb))
+        return 2
+    text = " ".join(str(error).split()) or "no message"
+    _say(f"failed: {type(error).__name__}: {text} (DIVERSEEVOL_TRACEBACK=1 shows where)")
+    return 1
+
+
+def _input_error(error: BaseException | None) -> InputError | None:
+    """The InputError at the root of a chain of exceptions: Hydra wraps what its targets raise."""
+    while error is not None:
+        if isinstance(error, InputError):
+            return error
+        error = error.__cause__
+    return None
+
+
+def _configuration_error(error: BaseException, verb: str) -> str:
+    lines = [
+        line.strip()
+        for line in str(error).split("\n")
+        if line.strip() and not line.strip().startswith(("full_key", "object_type", "reference_type"))
+    ]
+    text = " ".join(lines)
+    if match := re.search(r"Could not override '([\w.@/]+)'", text):
+        return f"{match[1]} is not an option of {verb}{_alternatives(verb, match[1])}"
+    if match := re.search(r"Missing mandatory value: (\S+)", text):
+        return f"{match[1]} is missing: give {match[1]}=…"
+    return re.sub(r"\s+", " ", text.replace("\t", " "))
+
+
+def _alternatives(verb: str, key: str) -> str:
+    """What could have been meant by an unknown key: its neighbours in the configuration."""
+    parent, _, name = key.rpartition(".")
+    with hydra.initialize_config_dir(str(configuration_folder()), version_base="1.3"):
+        config = hydra.compose(verb)
+    node = OmegaConf.select(config, parent) if parent else config
+    if not isinstance(node, DictConfig):
+        return f": {parent} holds no options here; see diverseevol {verb} --help"
+    names = [f"{parent}.{k}" if parent else str(k) for k in node if not str(k).startswith("_")]
+    return f"; choose from {', '.join(names)}"
+
+
+def _say(text: str) -> None:
+    print(f"diverseevol: {text}", file=sys.stderr, flush=True)
+
+
+def configuration_folder() -> Path:
+    """Where the YAML files lie: inside the package in a wheel, beside it in a checkout."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parents[1] / "conf"
+
+
+def _compose_and_run(verb: str, arguments: list[str]) -> None:
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to `_explain` instead of Hydra's own report
+    sys.argv = [f"diverseevol {verb}", *arguments]
+    single: list[Callable[[], None]] = []
+    task = hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name=verb)(_Job(verb, single))
+    task()
+    for run in single:
+        run()
+
+
+class _Job:
+    """What Hydra calls with a composed configuration: kept for after Hydra, or, in a sweep, run on the spot."""
+
+    def __init__(self, verb: str, single: list[Callable[[], None]]) -> None:
+        self.verb = verb
+        self.single = single
+        self.__name__ = self.__qualname__ = verb
+
+    def __call__(self, composed: DictConfig) -> None:
+        settings = HydraConfig.get()
+        choices = {group: str(choice) for group, choice in settings.runtime.choices.items() if "/" not in group}
+        configuration = Configuration(self.verb, composed, choices)
+        if settings.mode == RunMode.RUN:
+            self.single.append(configuration.run)
+            return
+        try:
+            configuration.run()
+        except Exception as error:  # the sweep goes on; Hydra raises its first failure again at the end
+            _explain(error, self.verb)
+            _say(
+                f"a job of the sweep failed; to run it again: diverseevol {self.verb} {' '.join(settings.overrides.task)}"
+            )
+            raise
+
+
+class Configuration:
+    """A composed configuration, as commands see it: plain values and typed objects, no Hydra."""
+
+    def __init__(self, verb: str, composed: DictConfig, choices: Mapping[str, str]) -> None:
+        self.verb = verb
+        self.choices = choices
+        self._composed = composed
+
+    def run(self) -> None:
+        """Run the command; its module is imported only now."""
+        importlib.import_module(VERBS[self.verb][0]).run(self)
+
+    def value(self, key: str) -> Any:
+        """A plain value: a number, a text, null, or a dictionary or list of them.
+
+        Raises:
+            InputError: the value is mandatory and was not given.
+        """
+        node = OmegaConf.select(self._composed, key, throw_on_missing=True)
+        return OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
+
+    def options(self, key: str, kind: type[T]) -> T:
+        """A node as a dataclass, names and types checked."""
+        return bind(kind, self.value(key), key)
+
+    def part(self, key: str, **further: Any) -> Any:
+        """A node's `_target_`, called with its options and what is only known now."""
+        given = self.value(key)
+        target = hydra.utils.get_object(given["_target_"])
+        check(
+            target,
+            {name: v for name, v in given.items() if not (name.startswith("_") or isinstance(v, dict))},
+            key,
+        )
+        return hydra.utils.instantiate(OmegaConf.select(self._composed, key), _convert_="all", **further)
+
+    def text(self) -> str:
+        """All of it, resolved, as YAML."""
+        return OmegaConf.to_yaml(self._composed, resolve=True)
+
+    def differs_from_default(self, keys: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
+        """Which of these nodes differ from what the named groups' choices alone would give.
+
+        Returns:
+            Dotted path -> value, for every differing leaf.
+        """
+        with hydra.initialize_config_dir(str(configuration_folder()), version_base="1.3"):
+            base = hydra.compose(self.verb, [f"{group}={self.choices[group]}" for group in groups])
+        ours, theirs = (_leaves(OmegaConf.to_container(config), keys) for config in (self._composed, base))
+        return {key: ours.get(key) for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)}
+
+
+def _leaves(tree: Any, keys: Sequence[str]) -> dict[str, Any]:
+    def walk(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                yield from walk(value, f"{path}.{key}")
+        else:
+            yield path, node
+
+    return {path: value for key in keys for path, value in walk(tree.get(key), key)}

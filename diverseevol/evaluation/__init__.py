@@ -1,0 +1,1 @@
+"""Benchmarks, judges, and what their judgements say."""

@@ -1,0 +1,234 @@
+"""The questions that a model is asked, each with a reference or a competitor's answer where there is one.
+
+A benchmark is a JSONL file, a question a line. The three benchmarks of the paper are recognised by their own
+field names; any other file says `instruction` (or `question`, `prompt`, `text`), and where it has them `id`,
+`input`, `category` and `reference`. A competitor's answers are a second file: the same ids, and `answer`.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from diverseevol.errors import InputError
+from diverseevol.evaluation.download import fetch
+from diverseevol.files import read_jsonl
+
+# The first names of each line are the plain format's; the last ones are the paper's three files.
+TEXT_FIELDS = ("instruction", "question", "prompt", "text", "Instruction")
+ID_FIELDS = ("id", "question_id", "idx")
+CATEGORY_FIELDS = ("category", "Skill")
+
+# Where the questions and ChatGPT's answers lie in a folder that the user brings: sorted by kind, or a clone
+# of the authors' repository.
+FOLDER_LAYOUTS = (
+    ("benchmarks/{name}.jsonl", "chatgpt_answers/{name}.jsonl"),
+    ("test_data/{name}_test_set.jsonl", "evol_answer_reference/{name}_test/gpt/gpt35_0624.jsonl"),
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question, with what an answer to it can be held against.
+
+    Attributes:
+        id: unique in its benchmark.
+        input: the passage that the instruction is about, or "".
+        reference: the right answer, for benchmarks that have one (`GoldJudge`).
+        competitor: another model's answer, which a judge sees beside the one judged.
+    """
+
+    id: str
+    instruction: str
+    input: str = ""
+    category: str = ""
+    reference: str | None = None
+    competitor: str | None = None
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A named list of questions."""
+
+    name: str
+    questions: tuple[Question, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Sha256 of all that answers and verdicts depend on: the questions, references and competitor."""
+        content = json.dumps([asdict(question) for question in self.questions], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def load_benchmark(
+    name: str,
+    path: str | Path | None = None,
+    competitor: str | Path | None = None,
+    url: str | None = None,
+    sha256: str | None = None,
+    competitor_url: str | None = None,
+    competitor_sha256: str | None = None,
+    *,
+    cache: Path,
+    option: str = "benchmark",
+) -> tuple[Benchmark, ...]:
+    """Load one benchmark, as the 1-tuple that stands beside `load_paper`'s three.
+
+    Args:
+        name: what its files and figures are called.
+        path: the questions, JSONL; None fetches them from `url`, once.
+        competitor: the competitor's answers, JSONL; None fetches them from `competitor_url`, once, and where
+            that is None too the questions have no competitor.
+        url: of the questions.
+        sha256: of the file at `url`; a file that differs is not kept.
+        competitor_url: of the competitor's answers.
+        competitor_sha256: of the file at `competitor_url`.
+        cache: the project's cache folder; what is fetched lies in `benchmarks/` below it.
+        option: where in the configuration these options are, for the sentence that tells the user.
+
+    Raises:
+        InputError: a file is missing, unreachable, empty, or says something that a benchmark cannot.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise InputError(f"{option}.name={name!r} becomes a file name: use letters, digits, '.', '_' and '-'")
+    if path is None:
+        path = fetch(url, sha256, cache / "benchmarks" / f"{name}.jsonl", f"{option}.path")
+    if competitor is None and competitor_url is not None:
+        target = cache / "benchmarks" / f"{name}-competitor.jsonl"
+        competitor = fetch(competitor_url, competitor_sha256, target, f"{option}.competitor")
+    lines = _read_lines(Path(path))
+    answers = [None] * len(lines) if competitor is None else _read_answers(Path(competitor), lines, Path(path))
+    questions = tuple(_question(line, answer) for line, answer in zip(lines, answers, strict=True))
+    return (Benchmark(name, questions),)
+
+
+def load_paper(
+    vicuna: Callable[..., tuple[Benchmark, ...]],
+    koala: Callable[..., tuple[Benchmark, ...]],
+    wizardlm: Callable[..., tuple[Benchmark, ...]],
+    folder: str | Path | None = None,
+    *,
+    cache: Path,
+) -> tuple[Benchmark, ...]:
+    """Load the paper's three benchmarks: Vicuna-Bench, Koala-Bench and WizardLM-Bench, 478 questions in all.
+
+    Args:
+        vicuna: `load_benchmark` with the options of Vicuna-Bench bound.
+        koala: likewise for Koala-Bench.
+        wizardlm: likewise for WizardLM-Bench.
+        folder: where the files already lie (see `FOLDER_LAYOUTS`); where it is None each is loaded as its own
+            options say.
+        cache: the project's cache folder.
+
+    Raises:
+        InputError: as `load_benchmark`, or the folder has none of the known layouts.
+    """
+    loaders = {"vicuna": vicuna, "koala": koala, "wizardlm": wizardlm}
+    if folder is None:
+        return tuple(part for name, load in loaders.items() for part in load(cache=cache, option=f"benchmark.{name}"))
+    for layout in FOLDER_LAYOUTS:
+        places = {name: [Path(folder, place.format(name=name)) for place in layout] for name in loaders}
+        if all(file.is_file() for files in places.values() for file in files):
+            return tuple(
+                part
+                for name, load in loaders.items()
+                for part in load(path=places[name][0], competitor=places[name][1], cache=cache)
+            )
+    expected = " or ".join(f"{questions} with {answers}" for questions, answers in FOLDER_LAYOUTS)
+    raise InputError(
+        f"benchmark.folder={folder}: does not hold all three of vicuna, koala and wizardlm as {expected}; "
+        f"mend the folder, or leave the option out to fetch the files"
+    )
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One record of a file, with the words to find it by."""
+
+    place: str
+    id: str
+    record: dict[str, Any]
+
+
+def _read_lines(path: Path) -> list[_Line]:
+    """Records of a questions or answers file; one without an id is known by its number, counted from 1."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; a benchmark is a JSONL file, a question a line")
+    records = read_jsonl(path)
+    text = path.read_text(encoding="utf-8").split("\n")
+    numbers = [number for number, line in enumerate(text, start=1) if line.strip()]
+    if not records:
+        raise InputError(f"{path}: the file is empty; give a JSONL file with a record a line")
+    lines: list[_Line] = []
+    seen: dict[str, str] = {}
+    for count, (number, record) in enumerate(zip(numbers, records, strict=True), start=1):
+        place = f"{path}, line {number}"
+        field = _only(record, ID_FIELDS, place)
+        value = count if field is None else record[field]
+        if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+            raise InputError(f"{place}, field {field!r}: {value!r} is no id; use a number or a non-empty string")
+        if str(value) in seen:
+            raise InputError(f"{place}, id {str(value)!r}: already used in {seen[str(value)]}; make the ids unique")
+        seen[str(value)] = f"line {number}"
+        lines.append(_Line(place, str(value), record))
+    return lines
+
+
+def _only(record: dict[str, Any], fields: Sequence[str], place: str) -> str | None:
+    """The one field of these that the record has."""
+    present = [field for field in fields if field in record]
+    if len(present) > 1:
+        raise InputError(f"{place}: has both {present[0]!r} and {present[1]!r}, which mean the same; keep one")
+    return present[0] if present else None
+
+
+def _question(line: _Line, competitor: str | None) -> Question:
+    field = _only(line.record, TEXT_FIELDS, line.place)
+    if field is None:
+        raise InputError(f"{line.place}: no question; name its field one of {', '.join(TEXT_FIELDS[:4])}")
+    category = _only(line.record, CATEGORY_FIELDS, line.place)
+    return Question(
+        line.id,
+        _text(line, field),
+        _text(line, "input", blank=True) if line.record.get("input") is not None else "",
+        _text(line, category, blank=True) if category and line.record[category] is not None else "",
+        _text(line, "reference") if line.record.get("reference") is not None else None,
+        competitor,
+    )
+
+
+def _text(line: _Line, field: str, *, blank: bool = False) -> str:
+    value = line.record.get(field)
+    if not isinstance(value, str):
+        found = "missing" if field not in line.record else f"a {type(value).__name__}"
+        raise InputError(f"{line.place}, field {field!r}: {found} where a string belongs; mend the line")
+    if not blank and not value.strip():
+        raise InputError(f"{line.place}, field {field!r}: blank; fill it in or remove the line")
+    return value
+
+
+def _read_answers(path: Path, questions: list[_Line], questions_path: Path) -> list[str | None]:
+    """The competitor's answers in the order of the questions, joined by id."""
+    answers = {line.id: line for line in _read_lines(path)}
+    known = {line.id for line in questions}
+    for line in answers.values():
+        if line.id not in known:
+            raise InputError(f"{line.place}, id {line.id!r}: no such question in {questions_path}; remove the line")
+    for question in questions:
+        if question.id not in answers:
+            raise InputError(f"{path}: no answer to question {question.id!r} of {questions_path}; add a line for it")
+        _same_question(answers[question.id], question)
+    return [_text(answers[question.id], "answer") for question in questions]
+
+
+def _same_question(answer: _Line, question: _Line) -> None:
+    """An answers file that repeats the questions must repeat these: equal ids may come from another set."""
+    theirs, ours = (_only(line.record, TEXT_FIELDS, line.place) for line in (answer, question))
+    if theirs is not None and ours is not None and answer.record[theirs] != question.record[ours]:
+        raise InputError(
+            f"{answer.place}, field {theirs!r}: not the question that {question.place} asks under id "
+            f"{question.id!r}; give the answers that belong to these questions"
+        )

@@ -1,0 +1,224 @@
+"""Better, worse, or cannot tell: two questions that are never mixed up.
+
+*These two models*: one seed's model against another's, by paired bootstrap over questions. Its interval knows which
+questions happened to be asked, and nothing of what another seed would have given.
+
+*These two samplers*: the seed is the unit. Samplers that start from the same P_0 give a difference a seed; a
+t-interval over those says what may be expected of the next seed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import stdtr, stdtrit
+
+from diverseevol.evaluation.pairing import Duel, pair_up
+from diverseevol.evaluation.scoreboard import ScoredRound
+from diverseevol.evaluation.scores import resampled_counts
+
+MODELS = "these two models: 95 % paired bootstrap over questions, which says nothing about other seeds"
+SAMPLERS = "these two samplers: the seed is the unit, 95 % t-interval, p by Holm over the samplers of a benchmark"
+AFTER_THE_FACT = "picked after the fact: the best of several noisy rounds flatters"
+SIGNIFICANCE = 0.05
+MINIMUM_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class ModelVerdict:
+    """One seed's model against the baseline's; differences are in points of relative score."""
+
+    source: str
+    judge: str
+    benchmark: str
+    schedule: str
+    baseline: str
+    seed: int | None
+    round: int
+    baseline_round: int
+    difference: float
+    ci_low: float
+    ci_high: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class SamplerVerdict:
+    """One sampler (with its schedule) against the baseline, over seeds.
+
+    Attributes:
+        rounds: the endpoint of the schedule and of the baseline.
+        seeds: those that pair; `differences` are theirs, in points of relative score.
+        mean_difference: None where no seed pairs.
+        ci_low, ci_high: t-interval of the mean, of this comparison alone; None below `MINIMUM_SEEDS`.
+        p: two-sided, of this comparison alone.
+        p_holm: corrected for the other samplers held against the same baseline; the verdict follows it.
+        verdict: "better", "worse", "cannot tell", or "cannot tell: N seeds" where N is too small.
+        left_out: seeds that do not pair, and why.
+    """
+
+    source: str
+    judge: str
+    benchmark: str
+    schedule: str
+    baseline: str
+    rounds: tuple[int, int]
+    seeds: tuple[int | None, ...]
+    differences: tuple[float, ...]
+    mean_difference: float | None
+    ci_low: float | None
+    ci_high: float | None
+    p: float | None
+    p_holm: float | None
+    verdict: str
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BestRound:
+    """The round with the highest relative score of one evolution."""
+
+    source: str
+    judge: str
+    benchmark: str
+    schedule: str
+    seed: int | None
+    round: int
+    relative_score: float
+    label: str = AFTER_THE_FACT
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything held against one baseline."""
+
+    endpoint: str
+    samplers: tuple[SamplerVerdict, ...]
+    models: tuple[ModelVerdict, ...]
+    best_rounds: tuple[BestRound, ...]
+
+    def record(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**asdict(self), "about": {"samplers": SAMPLERS, "models": MODELS, "best_rounds": AFTER_THE_FACT}}
+
+
+def compare(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None = None) -> Comparison:
+    """Hold every schedule against a baseline, on both levels.
+
+    Args:
+        rounds: of any number of sources, judges and benchmarks; each is compared within itself.
+        baseline: the baseline's schedule, or a pattern such as `random-*` that fits one schedule of each source.
+        endpoint: the round to compare, said before looking at any score; None is each schedule's final round.
+
+    Raises:
+        InputError: nothing fits the baseline or the endpoint, or the models answered different questions.
+    """
+    return Comparison(
+        "final round" if endpoint is None else f"round {endpoint}",
+        tuple(compare_samplers(rounds, baseline, endpoint)),
+        tuple(compare_models(rounds, baseline, endpoint)),
+        tuple(best_rounds(rounds)),
+    )
+
+
+def compare_samplers(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None = None) -> list[SamplerVerdict]:
+    """Hold every schedule against the baseline with the seed as the unit; arguments and errors as `compare`.
+
+    The p-values of all schedules held against one baseline on one benchmark by one judge are corrected together
+    (Holm 1979). Fewer than three seeds give no verdict.
+    """
+    verdicts: list[SamplerVerdict] = []
+    for duels in pair_up(rounds, baseline, endpoint):
+        tests = [_t_test(np.array(_differences(duel), dtype=np.float64)) for duel in duels]
+        corrected = iter(holm(np.array([test[2] for test in tests if test is not None], dtype=np.float64)))
+        for duel, test in zip(duels, tests, strict=True):
+            verdicts.append(_verdict(duel, test, None if test is None else float(next(corrected))))
+    return verdicts
+
+
+def _differences(duel: Duel) -> tuple[float, ...]:
+    return tuple(one.scores.relative_score - other.scores.relative_score for one, other in duel.pairs)
+
+
+def _t_test(d: Float[np.ndarray, " seeds"]) -> tuple[float, float, float] | None:
+    """The mean's t-interval and two-sided p, or None for too few seeds."""
+    n = len(d)
+    if n < MINIMUM_SEEDS:
+        return None
+    mean, error = float(d.mean()), float(d.std(ddof=1) / np.sqrt(n))
+    if error == 0:  # every seed agrees to the last bit: no noise to test against
+        return mean, mean, 1.0 if mean == 0 else 0.0
+    half = float(stdtrit(n - 1, 1 - SIGNIFICANCE / 2)) * error
+    return mean - half, mean + half, float(2 * stdtr(n - 1, -abs(mean) / error))
+
+
+def _verdict(duel: Duel, test: tuple[float, float, float] | None, p_holm: float | None) -> SamplerVerdict:
+    d = _differences(duel)
+    mean = sum(d) / len(d) if d else None
+    low, high, p = test or (None, None, None)
+    if mean is None or p_holm is None:
+        verdict = f"cannot tell: {len(d)} seed{'' if len(d) == 1 else 's'}"
+    elif p_holm > SIGNIFICANCE:
+        verdict = "cannot tell"
+    else:
+        verdict = "better" if mean > 0 else "worse"
+    return SamplerVerdict(
+        duel.source, duel.judge, duel.benchmark, duel.schedule, duel.baseline, duel.rounds,
+        seeds=tuple(one.seed for one, _ in duel.pairs),
+        differences=d,
+        mean_difference=mean,
+        ci_low=low,
+        ci_high=high,
+        p=p,
+        p_holm=p_holm,
+        verdict=verdict,
+        left_out=duel.left_out,
+    )  # fmt: skip
+
+
+def holm(p: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " tests"]:
+    """Step-down adjusted p-values (Holm 1979)."""
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1)
+    return adjusted
+
+
+def compare_models(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None = None) -> list[ModelVerdict]:
+    """Hold each seed's model against the baseline's of the same seed; arguments and errors as `compare`."""
+    return [
+        _compare_two(one, other)
+        for duels in pair_up(rounds, baseline, endpoint)
+        for duel in duels
+        for one, other in duel.pairs
+    ]
+
+
+def _compare_two(one: ScoredRound, other: ScoredRound) -> ModelVerdict:
+    sums = np.stack([one.model, one.competitor, other.model, other.competitor], axis=1)
+    draws = np.concatenate([counts @ sums for counts in resampled_counts(len(sums), seed=0)])
+    draws = draws[(draws[:, 1] > 0) & (draws[:, 3] > 0)]
+    low, high = np.percentile(100 * (draws[:, 0] / draws[:, 1] - draws[:, 2] / draws[:, 3]), [2.5, 97.5])
+    return ModelVerdict(
+        one.source, one.judge, one.benchmark, one.schedule, other.schedule, one.seed, one.round, other.round,
+        difference=one.scores.relative_score - other.scores.relative_score,
+        ci_low=float(low),
+        ci_high=float(high),
+        verdict="better" if low > 0 else "worse" if high < 0 else "cannot tell",
+    )  # fmt: skip
+
+
+def best_rounds(rounds: Sequence[ScoredRound]) -> list[BestRound]:
+    """Each evolution's round of the highest relative score, which is no result but a figure picked after the fact."""
+    best: dict[tuple[str | int | None, ...], ScoredRound] = {}
+    for each in rounds:
+        key = (each.source, each.judge, each.prompt_version, each.benchmark, each.schedule, each.seed)
+        if key not in best or each.scores.relative_score > best[key].scores.relative_score:
+            best[key] = each
+    return [
+        BestRound(e.source, e.judge, e.benchmark, e.schedule, e.seed, e.round, e.scores.relative_score)
+        for e in best.values()
+    ]

@@ -1,0 +1,117 @@
+"""Which models may be held against each other: same source, judge, benchmark and seed, at an endpoint said before."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import groupby
+
+from diverseevol.errors import InputError
+from diverseevol.evaluation.scoreboard import ScoredRound
+
+Seeds = Mapping[int | None, Mapping[int, ScoredRound]]  # a schedule's models by seed and round
+
+
+@dataclass(frozen=True)
+class Duel:
+    """One schedule against the baseline on one benchmark.
+
+    Attributes:
+        rounds: the endpoint of the schedule and of the baseline.
+        pairs: the schedule's and the baseline's model, a pair a seed.
+        left_out: seeds that do not pair, and why.
+    """
+
+    source: str
+    judge: str
+    benchmark: str
+    schedule: str
+    baseline: str
+    rounds: tuple[int, int]
+    pairs: tuple[tuple[ScoredRound, ScoredRound], ...]
+    left_out: tuple[str, ...]
+
+
+def pair_up(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None) -> list[list[Duel]]:
+    """The duels of every source, judge and benchmark that has the baseline, a list for each.
+
+    Raises:
+        InputError: nothing fits the baseline or the endpoint, or a pair was asked different questions.
+    """
+    if endpoint is not None and all(each.round != endpoint for each in rounds):
+        raise InputError(f"round={endpoint}: no model of that round is scored; give a round that is, or leave it out")
+    duels = [group for group in _groups(rounds, baseline, endpoint) if group]
+    if not duels:
+        schedules = ", ".join(sorted({each.schedule for each in rounds}))
+        raise InputError(
+            f"baseline={baseline}: there is nothing to hold against it, or it is none of the schedules scored; "
+            f"choose one of {schedules}, each beside another of the same source"
+        )
+    return duels
+
+
+def _groups(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None) -> Iterator[list[Duel]]:
+    def comparable(each: ScoredRound) -> tuple[str, ...]:
+        return each.source, each.judge, each.prompt_version, each.benchmark
+
+    for (source, judge, _, benchmark), group in groupby(sorted(rounds, key=comparable), comparable):
+        schedules: dict[str, dict[int | None, dict[int, ScoredRound]]] = {}
+        for each in group:
+            schedules.setdefault(each.schedule, {}).setdefault(each.seed, {})[each.round] = each
+        base = _baseline(sorted(schedules), baseline, source)
+        if base is not None:
+            yield [
+                Duel(
+                    source,
+                    judge,
+                    benchmark,
+                    name,
+                    base,
+                    *_pairs(name, schedules[name], base, schedules[base], endpoint),
+                )
+                for name in sorted(schedules)
+                if name != base
+            ]
+
+
+def _baseline(schedules: Sequence[str], pattern: str, source: str) -> str | None:
+    if pattern in schedules:
+        return pattern
+    fitting = [name for name in schedules if fnmatchcase(name, pattern)]
+    if len(fitting) > 1:
+        raise InputError(f"baseline={pattern}: fits {' and '.join(fitting)} of {source}; name one of them")
+    return fitting[0] if fitting else None
+
+
+def _pairs(
+    name: str, ours: Seeds, base: str, theirs: Seeds, endpoint: int | None
+) -> tuple[tuple[int, int], tuple[tuple[ScoredRound, ScoredRound], ...], tuple[str, ...]]:
+    """The endpoint of each, the pairs, and the seeds left out."""
+    ends = tuple(
+        max(t for done in seeds.values() for t in done) if endpoint is None else endpoint for seeds in (ours, theirs)
+    )
+    pairs, left_out = [], []
+    for seed in sorted({*ours, *theirs}, key=lambda s: -1 if s is None else s):
+        one, other = ours.get(seed, {}).get(ends[0]), theirs.get(seed, {}).get(ends[1])
+        if one is None or other is None:
+            lacking, end = (name, ends[0]) if one is None else (base, ends[1])
+            left_out.append(f"seed {seed}: {lacking} has no scores of round {end}")
+        elif _differ(one.initial_pool, other.initial_pool):
+            left_out.append(f"seed {seed}: not from the same P_0")
+        else:
+            _check_questions(one, other)
+            pairs.append((one, other))
+    return (ends[0], ends[1]), tuple(pairs), tuple(left_out)
+
+
+def _differ(one: tuple[int, str] | None, other: tuple[int, str] | None) -> bool:
+    """Two initial pools of one size and different rows; of different sizes, as full data has, they are meant to differ."""
+    return one is not None and other is not None and one[0] == other[0] and one[1] != other[1]
+
+
+def _check_questions(one: ScoredRound, other: ScoredRound) -> None:
+    if one.question_ids != other.question_ids:
+        differing = sorted({*one.question_ids} ^ {*other.question_ids})
+        raise InputError(
+            f"{one.file} and {other.file}: not the same questions ({len(differing)} are in one only, first "
+            f"{differing[0]!r}), so these models cannot be compared; judge both on one benchmark"
+        )

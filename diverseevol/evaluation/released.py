@@ -1,0 +1,234 @@
+"""Judgements on disk, a file at a time: the project's own run folders, the authors' released files, and archives.
+
+Own:      …/<data>/<model>/<sampler>-<schedule>/seed<k>/rounds/<t>/judgements/<benchmark>.jsonl
+Authors': …/<benchmark>_test/<schedule>/rd_<t>_vs_chat.jsonl
+
+Both are found anywhere below a folder, in `.tar`, `.tar.gz` and `.tar.xz` archives there, or in one such archive.
+"""
+
+import hashlib
+import json
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from lzma import LZMAError
+from pathlib import Path, PurePosixPath
+from typing import Any
+from zlib import error as ZlibError  # noqa: N812
+
+from diverseevol.errors import InputError
+from diverseevol.evaluation.judges import TOP, Judgement
+from diverseevol.files import read_json
+
+OWN = re.compile(r"(?P<run>.*/)?rounds/(?P<round>\d+)/judgements/(?P<benchmark>[^/]+)\.jsonl")
+AUTHORS = re.compile(r"(?:.*/)?(?P<benchmark>[^/]+)_test/(?P<schedule>[^/]+)/rd_(?P<round>\d+)_vs_chat\.jsonl")
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz")
+TWO_SCORES = re.compile(r"\s*(\d+(?:\.\d+)?)[\s,]+(\d+(?:\.\d+)?)\s*")
+
+UNCHECKED = "replies whose first line is not two scores, so that the recorded scores could not be checked against it"
+MISPLACED = "judgements that name another model than the path of their file"
+
+
+@dataclass(frozen=True)
+class JudgementFile:
+    """The judgements of one model on one benchmark, and where in which evolution that model belongs.
+
+    Attributes:
+        file: where they were read.
+        source: what was selected from: <data>/<model> of an own run, the data set of a released one.
+        schedule: the folder's name, which names sampler and schedule.
+        seed: None where it is not known, as in the released files.
+        initial_pool: size of P_0 and a digest of its rows; None where it is not known.
+        remarks: what is odd but no error, with a count each.
+    """
+
+    file: str
+    source: str
+    benchmark: str
+    schedule: str
+    seed: int | None
+    round: int
+    judgements: tuple[Judgement, ...]
+    initial_pool: tuple[int, str] | None = None
+    remarks: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_judgements(place: Path) -> Iterator[JudgementFile]:
+    """Read every file of judgements below a folder or in an archive, holding one at a time.
+
+    Raises:
+        InputError: there are none, or a file is cut off, empty, or contradicts itself.
+    """
+    found = False
+    for name, path, content in _files(place):
+        if own := OWN.fullmatch(path):
+            yield _own(name, own, content)
+        elif authors := AUTHORS.fullmatch(path):
+            yield _authors(name, authors, content)
+        else:
+            continue
+        found = True
+    if not found:
+        raise InputError(
+            f"{place}: holds no judgements; give a folder or archive with rounds/NN/judgements/BENCHMARK.jsonl or "
+            f"BENCHMARK_test/SCHEDULE/rd_N_vs_chat.jsonl somewhere below"
+        )
+
+
+def _files(place: Path) -> Iterator[tuple[str, str, bytes]]:
+    """Name for the reader, path to match, and content of every file that may be one of judgements."""
+    place = place.resolve()
+    if not place.exists():
+        raise InputError(f"{place}: no such file or folder; give the folder or archive that holds the judgements")
+    for path in [place] if place.is_file() else sorted(place.rglob("*")):
+        if path.name.endswith(ARCHIVES) and path.is_file():
+            yield from _members(path)
+        elif OWN.fullmatch(path.as_posix()) or AUTHORS.fullmatch(path.as_posix()):
+            yield str(path), path.as_posix(), path.read_bytes()
+
+
+def _members(archive: Path) -> Iterator[tuple[str, str, bytes]]:
+    try:
+        with tarfile.open(archive, "r|*") as tar:
+            for member in tar:
+                if not (OWN.fullmatch(member.name) or AUTHORS.fullmatch(member.name)):
+                    continue
+                stream = tar.extractfile(member)
+                if stream is not None:
+                    yield f"{archive}:{member.name}", member.name, stream.read()
+    except (tarfile.TarError, LZMAError, ZlibError, EOFError, OSError) as error:
+        raise InputError(f"{archive}: cannot be read to its end ({error}); get the archive again") from error
+
+
+def _records(name: str, content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every record with its place."""
+    empty = True
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        empty = False
+        place = f"{name}, line {number}"
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{place}: not valid JSON ({error}): cut off or edited; get the file again") from error
+        if not isinstance(record, dict):
+            raise InputError(f"{place}: a {type(record).__name__} where a judgement belongs; get the file again")
+        yield place, record
+    if empty:
+        raise InputError(f"{name}: the file is empty; judge again, or remove the file")
+
+
+def _own(name: str, match: re.Match[str], content: bytes) -> JudgementFile:
+    run = PurePosixPath(match["run"] or ".")
+    facts = Path(run) if ":" not in name and run.is_absolute() else None  # an archive's are not looked up
+    numbered = re.fullmatch(r"seed(\d+)", run.name)
+    group = run.parent if numbered else run
+    return JudgementFile(
+        file=name,
+        source="/".join(group.parts[:-1][-2:]).lstrip("/"),
+        benchmark=match["benchmark"],
+        schedule=group.name,
+        seed=int(numbered[1]) if numbered else _recorded_seed(facts),
+        round=int(match["round"]),
+        judgements=tuple(_judgement(place, record) for place, record in _records(name, content)),
+        initial_pool=_initial_pool(facts),
+    )
+
+
+def _recorded_seed(run: Path | None) -> int | None:
+    if run is None or not (run / "fingerprint.json").is_file():
+        return None
+    seed = read_json(run / "fingerprint.json").get("seed")
+    return seed if isinstance(seed, int) else None
+
+
+def _initial_pool(run: Path | None) -> tuple[int, str] | None:
+    first = run / "rounds" / "00" / "round.json" if run is not None else None
+    if first is None or not first.is_file():
+        return None
+    rows = sorted(read_json(first)["trained_on"])
+    return len(rows), hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _judgement(place: str, record: dict[str, Any]) -> Judgement:
+    for each in fields(Judgement):
+        value = record.get(each.name)
+        number = each.type is float and isinstance(value, int) and not isinstance(value, bool)
+        if not number and type(value) is not each.type:
+            found = "missing" if each.name not in record else repr(value)
+            raise InputError(f"{place}, field {each.name!r}: {found}; judge this model's answers again")
+    _check_scores(place, record["model_score"], record["competitor_score"])
+    return Judgement(
+        record["question_id"], record["order"], float(record["model_score"]), float(record["competitor_score"]),
+        record["judge"], record["prompt_version"], record["reason"],
+    )  # fmt: skip
+
+
+def _check_scores(place: str, *scores: Any) -> None:
+    for value in scores:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= TOP:
+            raise InputError(f"{place}: a score of {value!r} where 0 to {TOP:g} belongs; get the file again")
+
+
+def _authors(name: str, match: re.Match[str], content: bytes) -> JudgementFile:
+    model = f"{match['schedule']}/rd_{match['round']}"
+    judgements: list[Judgement] = []
+    remarks: Counter[str] = Counter()
+    for place, record in _records(name, content):
+        remarks[MISPLACED] += _named(place, record, "assistant1_QUERY0") != model
+        _check_swapped(place, record)
+        for order in (0, 1):
+            judgement, checked = _recorded(place, record, order)
+            judgements.append(judgement)
+            remarks[UNCHECKED] += not checked
+    return JudgementFile(
+        file=name,
+        source=(match["schedule"].split("_") + [""])[1],
+        benchmark=match["benchmark"],
+        schedule=match["schedule"],
+        seed=None,
+        round=int(match["round"]),
+        judgements=tuple(judgements),
+        remarks={remark: count for remark, count in remarks.items() if count},
+    )
+
+
+def _named(place: str, record: dict[str, Any], name: str) -> Any:
+    if name not in record:
+        raise InputError(f"{place}, field {name!r}: missing; get the file again")
+    return record[name]
+
+
+def _check_swapped(place: str, record: dict[str, Any]) -> None:
+    """The names of the two assistants, which follow the order of showing, say that the second query swapped them."""
+    first = [_named(place, record, f"assistant{i}_QUERY0") for i in (1, 2)]
+    second = [_named(place, record, f"assistant{i}_QUERY1") for i in (1, 2)]
+    if first != second[::-1] or first[0] == first[1]:
+        raise InputError(
+            f"{place}: shows {first} and then {second}, which is not one pair in both orders; get the file again"
+        )
+
+
+def _recorded(place: str, record: dict[str, Any], order: int) -> tuple[Judgement, bool]:
+    """One order's judgement, and whether the reply's first line could be held against it.
+
+    `eval_QUERY0` and `eval_QUERY1` are both [model, competitor]; only the reply and the assistants' names are in the
+    order of showing.
+    """
+    scores = _named(place, record, f"eval_QUERY{order}")
+    if not isinstance(scores, list) or len(scores) != 2:
+        raise InputError(f"{place}, field 'eval_QUERY{order}': {scores!r} where two scores belong; get the file again")
+    _check_scores(f"{place}, field 'eval_QUERY{order}'", *scores)
+    reply = str(_named(place, record, f"response_QUERY{order}"))
+    said = TWO_SCORES.fullmatch(reply.split("\n", 1)[0])
+    shown = scores if order == 0 else scores[::-1]
+    if said and [float(said[1]), float(said[2])] != shown:
+        raise InputError(
+            f"{place}: eval_QUERY{order} records {scores} as [model, competitor] but the reply begins with "
+            f"{said[0].strip()!r} for {'model, competitor' if order == 0 else 'competitor, model'}; get the file again"
+        )
+    question = str(_named(place, record, "question_id"))
+    return Judgement(question, order, float(scores[0]), float(scores[1]), "gpt-4", "released", reply), said is not None

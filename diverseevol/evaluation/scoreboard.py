@@ -1,0 +1,113 @@
+"""The scores of every model whose judgements lie below a folder."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from diverseevol.errors import InputError
+from diverseevol.evaluation.judges import OverlapJudge
+from diverseevol.evaluation.released import JudgementFile, read_judgements
+from diverseevol.evaluation.scores import Scores, paired_scores, score
+
+PAPER_QUESTIONS = {"vicuna": 80, "koala": 180, "wizardlm": 218}
+LABELS = {OverlapJudge.name: OverlapJudge.label}
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredRound:
+    """One round's model on one benchmark.
+
+    Attributes:
+        file, source, benchmark, schedule, seed, round, initial_pool: see `JudgementFile`.
+        prompt_version: of the judge; verdicts under different prompts are not compared.
+        question_ids: sorted.
+        model, competitor: per question, summed over orders, in the order of `question_ids`.
+    """
+
+    file: str
+    source: str
+    judge: str
+    prompt_version: str
+    benchmark: str
+    schedule: str
+    seed: int | None
+    round: int
+    initial_pool: tuple[int, str] | None
+    scores: Scores
+    question_ids: tuple[str, ...]
+    model: Float[np.ndarray, " questions"]
+    competitor: Float[np.ndarray, " questions"]
+
+
+@dataclass(frozen=True)
+class Scoreboard:
+    """Every model's scores, sorted, and what a reader of them must know."""
+
+    rounds: tuple[ScoredRound, ...]
+    warnings: tuple[str, ...]
+
+
+def score_folder(place: Path) -> Scoreboard:
+    """Score every file of judgements below a folder or in an archive (see `diverseevol.evaluation.released`).
+
+    Raises:
+        InputError: a file is faulty, two files are of one model, or there are none.
+    """
+    rounds: dict[tuple[str | int, ...], ScoredRound] = {}
+    remarks: Counter[str] = Counter()
+    for file in read_judgements(place):
+        scored = _scored(file)
+        seed = -1 if scored.seed is None else scored.seed
+        key = (
+            scored.source, scored.judge, scored.prompt_version, scored.benchmark, scored.schedule, seed, scored.round
+        )  # fmt: skip
+        if key in rounds:
+            raise InputError(f"{file.file}: is of the same model and benchmark as {rounds[key].file}; remove one")
+        rounds[key] = scored
+        remarks.update(file.remarks)
+    ordered = tuple(rounds[key] for key in sorted(rounds))
+    warnings = [f"{count} {remark}" for remark, count in sorted(remarks.items())]
+    return Scoreboard(ordered, (*_wrong_sizes(ordered), *warnings))
+
+
+def _scored(file: JudgementFile) -> ScoredRound:
+    # Sorted, so that the models of one benchmark are resampled alike whatever the order of their lines.
+    judgements = sorted(file.judgements, key=lambda one: one.question_id)
+    try:
+        scores = score(judgements, LABELS.get(judgements[0].judge))
+        model, competitor = paired_scores(judgements)
+    except InputError as error:
+        raise InputError(f"{file.file}: {error}") from error
+    return ScoredRound(
+        file=file.file,
+        source=file.source,
+        judge=scores.judge,
+        prompt_version=judgements[0].prompt_version,
+        benchmark=file.benchmark,
+        schedule=file.schedule,
+        seed=file.seed,
+        round=file.round,
+        initial_pool=file.initial_pool,
+        scores=scores,
+        question_ids=tuple(dict.fromkeys(one.question_id for one in judgements)),
+        model=model.sum(axis=1),
+        competitor=competitor.sum(axis=1),
+    )
+
+
+def _wrong_sizes(rounds: tuple[ScoredRound, ...]) -> list[str]:
+    """Files without their benchmark's number of questions: the paper's number, or else what most files have."""
+    warnings = []
+    for benchmark in sorted({each.benchmark for each in rounds}):
+        sizes = Counter(each.scores.questions for each in rounds if each.benchmark == benchmark)
+        expected = PAPER_QUESTIONS.get(benchmark) or sizes.most_common(1)[0][0]
+        wrong = [e for e in rounds if e.benchmark == benchmark and e.scores.questions != expected]
+        if wrong:
+            warnings.append(
+                f"{len(wrong)} of {sizes.total()} files of {benchmark} do not have its {expected} questions and are "
+                f"not comparable with those that do (first: {wrong[0].file}, {wrong[0].scores.questions} questions)"
+            )
+    return warnings

@@ -1,0 +1,147 @@
+"""From judgements to numbers: relative score, win/tie/lose, how often the order decides, an interval."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from diverseevol.errors import InputError
+from diverseevol.evaluation.judges import TOP, Judgement
+
+INTERVAL = "95 % bootstrap over questions: question noise only, one seed's model says nothing about another seed's"
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One model on one benchmark, by one judge.
+
+    Attributes:
+        relative_score: 100 · Σ model scores / Σ competitor scores, over all questions and orders.
+        mean_ratio: 100 · mean over questions of (model / competitor): another number than the relative score;
+            None where the competitor scored 0 in every order of some question.
+        ci_low, ci_high: see `INTERVAL`; of the relative score.
+        win, tie, lose: questions by the scores summed over orders.
+        order_changes: questions whose verdict differs between the two orders; None where only one was judged.
+        order_flips: those of them whose winner is swapped.
+        zeros: scores of 0, which a prompt for 1 to 10 did not ask for; they are counted as recorded.
+        label: a warning to show with the scores.
+    """
+
+    questions: int
+    relative_score: float
+    ci_low: float
+    ci_high: float
+    mean_ratio: float | None
+    win: int
+    tie: int
+    lose: int
+    order_changes: int | None
+    order_flips: int | None
+    zeros: int
+    judge: str
+    label: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """What `scores.json` holds for a benchmark."""
+        return {**asdict(self), "interval": INTERVAL}
+
+
+def score(judgements: Sequence[Judgement], label: str | None = None, *, seed: int = 0) -> Scores:
+    """Score one model on one benchmark from one judge's judgements.
+
+    Args:
+        judgements: each question judged in order 0, or in both orders.
+        label: the judge's warning.
+        seed: of the bootstrap; two models scored with one seed are resampled alike.
+
+    Raises:
+        InputError: nothing was judged, or the judgements contradict each other or their scale.
+    """
+    model, competitor = paired_scores(judgements)
+    M, C = model.sum(axis=1), competitor.sum(axis=1)
+    if C.sum() == 0:
+        raise InputError("the competitor's scores are all 0, so there is no relative score; judge again")
+    low, high = relative_score_interval(M, C, seed)
+    verdicts = np.sign(model - competitor)
+    both = verdicts.shape[1] == 2
+    return Scores(
+        questions=len(M),
+        relative_score=float(100 * M.sum() / C.sum()),
+        ci_low=low,
+        ci_high=high,
+        mean_ratio=float(100 * (M / C).mean()) if (C > 0).all() else None,
+        win=int((M > C).sum()),
+        tie=int((M == C).sum()),
+        lose=int((M < C).sum()),
+        order_changes=int((verdicts[:, 0] != verdicts[:, 1]).sum()) if both else None,
+        order_flips=int((verdicts[:, 0] * verdicts[:, 1] < 0).sum()) if both else None,
+        zeros=int((model == 0).sum() + (competitor == 0).sum()),
+        judge=judgements[0].judge,
+        label=label,
+    )
+
+
+def paired_scores(
+    judgements: Sequence[Judgement],
+) -> tuple[Float[np.ndarray, "questions orders"], Float[np.ndarray, "questions orders"]]:
+    """The model's and the competitor's scores, a row a question in the order of its first judgement.
+
+    Raises:
+        InputError: as `score`.
+    """
+    if not judgements:
+        raise InputError("no judgements to score; judge the answers first")
+    table: dict[str, dict[int, tuple[float, float]]] = {}
+    for one in judgements:
+        _check(one, judgements[0])
+        orders = table.setdefault(one.question_id, {})
+        if one.order in orders:
+            raise InputError(f"question {one.question_id!r}: judged twice in order {one.order}; keep one judgement")
+        orders[one.order] = (one.model_score, one.competitor_score)
+    expected = set().union(*table.values())
+    for question, orders in table.items():
+        for order in sorted(expected - set(orders)):
+            raise InputError(f"question {question!r}: not judged in order {order}, as others are; judge it again")
+    scores = np.array([[orders[k] for k in sorted(orders)] for orders in table.values()], dtype=np.float64)
+    return scores[:, :, 0], scores[:, :, 1]
+
+
+def _check(one: Judgement, first: Judgement) -> None:
+    where = f"question {one.question_id!r}, order {one.order}"
+    if one.order not in (0, 1):
+        raise InputError(f"{where}: the order is 0 (model shown first) or 1; mend the judgement")
+    for value in (one.model_score, one.competitor_score):
+        if not 0 <= value <= TOP:
+            raise InputError(f"{where}: a score of {value:g} where the scale ends at 0 and {TOP:g}; judge it again")
+    if (one.judge, one.prompt_version) != (first.judge, first.prompt_version):
+        raise InputError(
+            f"{where}: judged by {one.judge} ({one.prompt_version}) but others by {first.judge} "
+            f"({first.prompt_version}); score one judge and prompt at a time"
+        )
+
+
+def relative_score_interval(
+    M: Float[np.ndarray, " questions"], C: Float[np.ndarray, " questions"], seed: int
+) -> tuple[float, float]:
+    """The 2.5th and 97.5th percentile of the relative score over resampled questions (percentile bootstrap).
+
+    It knows the noise of which questions were asked, and neither the seed's nor the judge's.
+    """
+    draws = np.concatenate([counts @ np.stack([M, C], axis=1) for counts in resampled_counts(len(M), seed)])
+    draws = draws[draws[:, 1] > 0]  # a resample of questions whose competitor scored 0 has no relative score
+    low, high = np.percentile(100 * draws[:, 0] / draws[:, 1], [2.5, 97.5])
+    return float(low), float(high)
+
+
+def resampled_counts(questions: int, seed: int) -> Iterator[Float[np.ndarray, "resamples questions"]]:
+    """How often each question is drawn in each of the resamples, in blocks that fit in memory."""
+    rng = np.random.default_rng(seed)
+    block = max(1, min(RESAMPLES, 2_000_000 // questions))
+    for start in range(0, RESAMPLES, block):
+        size = min(block, RESAMPLES - start)
+        drawn = rng.integers(questions, size=(size, questions)) + questions * np.arange(size)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=size * questions)
+        yield counts.reshape(size, questions).astype(np.float64)

@@ -1,0 +1,147 @@
+"""Whole files or no files: everything is written to a temporary name, flushed to disk and renamed."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from filelock import FileLock
+
+from diverseevol.errors import InputError
+
+TEMPORARY = ".partial"  # the suffix of whatever is not yet whole; `sweep_temporary` removes what a crash left
+
+
+@contextmanager
+def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file that appears under its name only once it is whole and on disk.
+
+    Raises:
+        InputError: the folder cannot be written to, or the disk is full; what was there before stays.
+    """
+    partial = path.with_name(path.name + TEMPORARY)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open(mode, **({} if "b" in mode else {"encoding": "utf-8", "newline": "\n"})) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        partial.unlink(missing_ok=True) if os.access(path.parent, os.W_OK) else None
+        raise cannot_write(path, error) from error
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def cannot_write(path: Path, error: OSError) -> InputError:
+    """The one sentence for a disk that will not take a file."""
+    return InputError(
+        f"{path}: cannot be written ({error.strerror or error}); nothing that was there is lost: make room or "
+        f"give another folder, then run the same command again"
+    )
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in this folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON document."""
+    with atomic_write(path) as file:
+        json.dump(value, file, ensure_ascii=False, indent=1)
+        file.write("\n")
+
+
+def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Write one JSON record a line."""
+    with atomic_write(path) as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read one JSON document.
+
+    Raises:
+        InputError: the file is missing, cut off or edited into something that is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error}); restore it, or delete it to redo its step") from error
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read one JSON record a line.
+
+    Raises:
+        InputError: the file is missing, or a line is not a JSON record.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    records = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{path}, line {number}: not valid JSON ({error}); mend or remove the line") from error
+        if not isinstance(record, dict):
+            raise InputError(
+                f"{path}, line {number}: a {type(record).__name__} where a JSON object belongs; mend the line"
+            )
+        records.append(record)
+    return records
+
+
+def cached_folder(folder: Path, build: Callable[[Path], object]) -> Path:
+    """The folder, built once: by whoever comes first, and visible under its name only when it is whole.
+
+    Processes that ask for the same folder at the same time wait for the one that builds it. What a killed
+    process left half-built is thrown away.
+    """
+    if folder.exists():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(folder.name + ".lock")):
+            if not folder.exists():
+                partial = folder.with_name(folder.name + TEMPORARY)
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir()
+                try:
+                    build(partial)
+                    partial.replace(folder)
+                finally:
+                    shutil.rmtree(partial, ignore_errors=True)
+                sync_folder(folder.parent)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    return folder
+
+
+def sweep_temporary(folder: Path) -> None:
+    """Remove what a killed process left half-written below a folder that this process holds the lock of."""
+    for partial in folder.rglob("*" + TEMPORARY):
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)

@@ -1,0 +1,202 @@
+"""The foundation model: the fixed weights that every round starts from again."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from diverseevol.errors import InputError
+from diverseevol.files import cached_folder
+from diverseevol.source import Source
+
+SAMPLED_BYTES = 1 << 20  # of a large weight file, how much of either end enters the identity
+
+
+class Foundation(Protocol):
+    """Where a foundation model comes from."""
+
+    def prepare(self, source: Source, cache: Path) -> "Pretrained":
+        """A model on disk or on the hub, made first where need be."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Any causal language model of the hub or of a local folder in its format.
+
+    Attributes:
+        path: a hub name or a folder with config, tokeniser and safetensors weights.
+        revision: branch, tag or commit of the hub.
+        dtype: how weights are held; "float32" with trainer.precision=bf16-mixed is the paper's way.
+        attention: the attention implementation ("sdpa", "eager", "flash_attention_2", …).
+        trust_remote_code: run code that the model's repository brings; off unless you ask.
+    """
+
+    path: str
+    revision: str | None = None
+    dtype: str = "float32"
+    attention: str = "sdpa"
+    trust_remote_code: bool = False
+
+    def prepare(self, source: Source, cache: Path) -> "Pretrained":
+        """Itself: it is there already."""
+        return self
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokeniser."""
+        try:
+            return AutoTokenizer.from_pretrained(self.path, **self._where())
+        except (OSError, ValueError) as error:
+            raise self._cannot("tokeniser", error) from error
+
+    def load(self, folder: Path | None = None) -> PreTrainedModel:
+        """The weights: the foundation's own, or those that a round saved in `folder`."""
+        where = self._where() if folder is None else {"trust_remote_code": self.trust_remote_code}
+        dtype = getattr(torch, self.dtype, None)
+        if not isinstance(dtype, torch.dtype):
+            raise InputError(f"model.dtype is {self.dtype!r}; choose float32, bfloat16 or float16")
+        try:
+            # Without `dtype` transformers 5 takes the checkpoint's own. Only safetensors: no pickle from outside.
+            model = AutoModelForCausalLM.from_pretrained(
+                folder or self.path,
+                dtype=dtype,
+                attn_implementation=self.attention,
+                use_safetensors=True,
+                **where,
+            )
+        except (OSError, ValueError, ImportError) as error:
+            raise self._cannot("weights", error) from error
+        return model
+
+    def identity(self) -> str:
+        """A digest of configuration, tokeniser and weights: of content, not of names or times.
+
+        Of a weight file above 64 MiB the size and both ends are read, not all of it.
+        """
+        digest = hashlib.sha256(f"{self.dtype}".encode())
+        folder = Path(self.path)
+        if folder.is_dir():
+            for file in (
+                sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.jinja"))
+            ):
+                digest.update(f"{file.name} {file.stat().st_size}".encode())
+                for part in _parts(file):
+                    digest.update(part)
+        else:
+            try:
+                config = AutoConfig.from_pretrained(self.path, **self._where())
+            except (OSError, ValueError) as error:
+                raise self._cannot("configuration", error) from error
+            commit = getattr(config, "_commit_hash", None) or self.revision
+            digest.update(json.dumps([self.path, commit]).encode())
+        return digest.hexdigest()
+
+    def _where(self) -> dict[str, Any]:
+        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+
+    def _cannot(self, what: str, error: Exception) -> InputError:
+        reason = " ".join(str(error).split())[:300]
+        return InputError(
+            f"model.path={self.path}: its {what} cannot be loaded ({reason}); give a hub name or a folder with "
+            f"config.json, a tokeniser and safetensors weights"
+        )
+
+
+def _parts(file: Path) -> Iterator[bytes]:
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        if size <= 64 * SAMPLED_BYTES:
+            yield stream.read()
+            return
+        yield stream.read(SAMPLED_BYTES)
+        stream.seek(size - SAMPLED_BYTES)
+        yield stream.read()
+
+
+@dataclass(frozen=True)
+class TinyLlama:
+    """A small Llama with random weights and a byte-level BPE trained on the rows: for trials without a download.
+
+    Attributes:
+        hidden: width of the hidden states.
+        layers: number of decoder layers.
+        heads: number of attention heads.
+        vocabulary: entries of the tokeniser, the two special tokens included.
+        positions: the longest sequence.
+        seed: of the weights.
+    """
+
+    hidden: int = 64
+    layers: int = 2
+    heads: int = 4
+    vocabulary: int = 2000
+    positions: int = 2048
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.hidden, self.layers, self.heads) < 1 or self.hidden % (2 * self.heads):
+            raise InputError(
+                f"model.hidden={self.hidden} must be a positive multiple of twice model.heads={self.heads}; change either"
+            )
+        if self.vocabulary < 258:
+            raise InputError(
+                f"model.vocabulary={self.vocabulary} must be at least 258: all bytes and two special tokens"
+            )
+
+    def prepare(self, source: Source, cache: Path) -> Pretrained:
+        """Make the model once for these rows; later runs find it in the cache."""
+        key = hashlib.sha256(f"{self} {source.fingerprint}".encode()).hexdigest()[:32]
+        folder = cached_folder(cache / "models" / key, lambda partial: self._build(source, partial))
+        return Pretrained(str(folder))
+
+    def _build(self, source: Source, folder: Path) -> None:
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=self.vocabulary,
+            special_tokens=["<unk>", "<end>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        texts = (text for batch in source.iterate(1000) for e in batch for text in (e.instruction, e.input, e.response))
+        tokenizer.train_from_iterator(texts, trainer)
+        fast = PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer,
+            unk_token="<unk>",
+            eos_token="<end>",
+            pad_token="<end>",
+            model_max_length=self.positions,
+        )
+        fast.save_pretrained(folder)
+        config = LlamaConfig(
+            vocab_size=len(fast),
+            hidden_size=self.hidden,
+            intermediate_size=4 * self.hidden,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            max_position_embeddings=self.positions,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=fast.eos_token_id,
+            pad_token_id=fast.pad_token_id,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            model = LlamaForCausalLM(config)
+        model.save_pretrained(folder)

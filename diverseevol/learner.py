@@ -1,0 +1,261 @@
+"""The learner: everything that is done with a model, and the only starter of Lightning trainers.
+
+    fit(rows)        the foundation model, fine-tuned on a pool
+    probe(model, …)  what a model says of the rows
+    answer(model, …) a model's answers to questions
+
+It knows nothing of rounds, samplers or folders.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
+
+from diverseevol.files import TEMPORARY, cached_folder
+from diverseevol.foundation import Pretrained
+from diverseevol.generation import Generation, generate
+from diverseevol.modules.data import plan_steps, probe_loader, step_loader
+from diverseevol.modules.probe import Embedding, Probe
+from diverseevol.modules.sft import InstructionTuner, Tuning
+from diverseevol.processes import Processes
+from diverseevol.progress import Progress, Silent
+from diverseevol.prompt import Encoded, Prompt
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fine-tuned model, and the loss and learning rate of each optimizer step."""
+
+    model: PreTrainedModel
+    curve: list[dict[str, float]]
+
+    @property
+    def train_loss(self) -> float:
+        """Mean loss of the last tenth of the steps, in nats per response token."""
+        tail = [point["loss"] for point in self.curve[-max(1, len(self.curve) // 10) :]]
+        return float(np.mean(tail))
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A foundation model, the rows as tokens, and how the one meets the other.
+
+    Attributes:
+        foundation: the weights that every fit starts from.
+        prompt: template and tokeniser.
+        encoded: all rows of the source as tokens.
+        tuning: hyper-parameters of a fit.
+        embedding: how rows become vectors.
+        trainer: makes a Lightning trainer from further keywords.
+        processes: this process and its peers.
+        progress: what shows how far a phase has come.
+    """
+
+    foundation: Pretrained
+    prompt: Prompt
+    encoded: Encoded
+    tuning: Tuning
+    embedding: Embedding = field(default_factory=Embedding)
+    trainer: Callable[..., lightning.Trainer] = lightning.Trainer
+    processes: Processes = field(default_factory=Processes)
+    progress: Progress = field(default_factory=Silent)
+
+    def fit(
+        self,
+        rows: Int[np.ndarray, " pool"],
+        seed: Sequence[int],
+        on_step: Callable[[int, dict[str, float]], None] = lambda step, values: None,
+    ) -> Fit:
+        """Fine-tune the foundation model on a pool: always from its own weights, never from an earlier round's.
+
+        Args:
+            rows: [pool] row numbers; they may repeat (a bootstrap resample).
+            seed: what the order of the rows and dropout come from; the same seed gives the same weights.
+            on_step: called with each step's number, loss and learning rate.
+        """
+        rng = np.random.default_rng(list(seed))
+        tuning = self.tuning
+        plan = plan_steps(
+            self.encoded, rows, epochs=tuning.epochs, steps=tuning.steps, batch_size=tuning.batch_size,
+            micro_batch_tokens=tuning.micro_batch_tokens, rng=rng,
+        )  # fmt: skip
+        curve: list[dict[str, float]] = []
+        with self.progress.track("fine-tune", len(plan)) as advance:
+
+            def note(step: int, values: dict[str, float]) -> None:
+                curve.append({"step": step, **values})
+                on_step(step, values)
+                advance(1)
+
+            with torch.random.fork_rng():
+                torch.manual_seed(int(rng.integers(2**62)))  # dropout
+                model = self.foundation.load()
+                model.train()
+                if tuning.gradient_checkpointing:
+                    model.gradient_checkpointing_enable()
+                module = InstructionTuner(model, tuning, len(plan), note)
+                place = self.processes
+                loader = step_loader(self.encoded, plan, self.prompt.end, place.rank, place.world)
+                self._start(max_epochs=1, max_steps=len(plan)).fit(module, loader)
+        if tuning.gradient_checkpointing:
+            model.gradient_checkpointing_disable()
+        return Fit(model.eval(), self.processes.share(curve))
+
+    def probe(
+        self,
+        model: PreTrainedModel,
+        rows: Int[np.ndarray, " some"],
+        folder: Path,
+        *,
+        embedding: bool = True,
+        statistics: Sequence[str] = (),
+        what: str = "embed",
+    ) -> tuple[Float[np.ndarray, "rows dim"] | None, Mapping[str, Float[np.ndarray, " rows"]]]:
+        """What a model says of some rows, written straight into memory-mapped arrays in a folder.
+
+        Args:
+            model: the model to ask.
+            rows: [some] the rows to ask about; the others stay zero.
+            folder: gets `embedding.npy` [rows, dim] and `<statistic>.npy` [rows], aligned with the source.
+            embedding: whether embeddings are wanted.
+            statistics: names of token statistics (see `diverseevol.modules.statistics`).
+            what: the phase's name in the progress display.
+
+        Returns:
+            The embedding (or None) and the statistics by name, memory-mapped read-only.
+        """
+        n = len(self.encoded)
+        shapes: dict[str, tuple[tuple[int, ...], str]] = {name: ((n,), "float32") for name in sorted(statistics)}
+        if embedding:
+            shapes["embedding"] = ((n, model.config.get_text_config().hidden_size), self.embedding.dtype)
+        place = self.processes
+        if place.first:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, (shape, dtype) in shapes.items():
+                np.lib.format.open_memmap(_partial(folder, name), mode="w+", dtype=dtype, shape=shape)
+        place.barrier()
+        arrays = {name: np.load(_partial(folder, name), mmap_mode="r+") for name in shapes}
+        with self.progress.track(what, len(rows)) as advance:
+            probe = Probe(
+                model,
+                self.embedding.region,
+                arrays.get("embedding"),
+                {name: arrays[name] for name in statistics},
+                on_rows=lambda done: advance(done * place.world),
+            )
+            loader = probe_loader(
+                self.encoded, rows, self.embedding.batch_tokens, self.prompt.end, place.rank, place.world
+            )
+            self._predict(probe, loader)
+        for array in arrays.values():
+            array.flush()
+        place.barrier()
+        if place.first:
+            for name in shapes:
+                _partial(folder, name).replace(folder / f"{name}.npy")
+        place.barrier()
+        return read_probe(folder, embedding=embedding, statistics=statistics)
+
+    def foundation_embedding(self, cache: Path) -> Float[np.ndarray, "rows dim"]:
+        """The foundation model's embedding of every row: computed once, shared by all evolutions on model and data.
+
+        Args:
+            cache: where it is kept, under `<key>`: the caller's digest of model, rows, prompt and precision.
+        """
+
+        def build(folder: Path) -> None:
+            everything = np.arange(len(self.encoded))
+            self.probe(self.foundation.load().eval(), everything, folder, what="embed with the foundation model")
+
+        place = self.processes
+        if place.world == 1:
+            cached_folder(cache, build)
+        elif not place.share(cache.exists()):
+            # All processes fill one folder, which the first then puts in its place.
+            shared = cache.with_name(f"{cache.name}-of-{place.world}{TEMPORARY}")
+            build(shared)
+            if place.first:
+                cached_folder(cache, lambda folder: (shared / "embedding.npy").replace(folder / "embedding.npy"))
+                shared.rmdir()
+            place.barrier()
+        embedding, _ = read_probe(cache, embedding=True)
+        assert embedding is not None
+        return embedding
+
+    def answer(
+        self,
+        model: PreTrainedModel,
+        questions: Sequence[tuple[str, str]],
+        seeds: Sequence[Sequence[int]],
+        options: Generation,
+        what: str = "answer",
+    ) -> list[str]:
+        """A model's answers to questions, each an instruction with its input.
+
+        Args:
+            model: the model to ask.
+            questions: (instruction, input) of each.
+            seeds: what each question's sampling comes from.
+            options: length, temperature, batch size.
+            what: the phase's name in the progress display.
+        """
+        place = self.processes
+        prompts = self.prompt.ids([q for q, _ in questions], [x for _, x in questions])
+        longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        if longest:  # a prompt keeps its end, where the response begins
+            prompts = [p[-max(1, longest - options.max_new_tokens) :] for p in prompts]
+        mine = range(place.rank, len(prompts), place.world)
+        with self.progress.track(what, len(prompts)) as advance:
+            ids = generate(
+                model.to(self._device()), [prompts[i] for i in mine], [seeds[i] for i in mine], options,
+                self.prompt.stop_tokens, lambda done: advance(done * place.world),
+            )  # fmt: skip
+        texts = [self.prompt.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in ids]
+        answers = [""] * len(prompts)
+        for rank, share in enumerate(place.gather(texts)):
+            answers[rank :: place.world] = share
+        return answers
+
+    def _predict(self, module: Probe, loader: DataLoader[Any]) -> None:
+        self._start().predict(module, loader, return_predictions=False)
+
+    def _start(self, **options: Any) -> lightning.Trainer:
+        place = self.processes
+        alone: dict[str, Any] = {"devices": 1}
+        several = {
+            "strategy": "ddp",
+            "devices": place.local_world,
+            "num_nodes": place.world // place.local_world,
+        }
+        return self.trainer(
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,  # Lightning's would reshuffle: the loaders share the work out themselves
+            **(several if place.world > 1 else alone),
+            **options,
+        )
+
+    def _device(self) -> torch.device:
+        return self._start().strategy.root_device
+
+
+def read_probe(
+    folder: Path, *, embedding: bool, statistics: Sequence[str] = ()
+) -> tuple[Float[np.ndarray, "rows dim"] | None, Mapping[str, Float[np.ndarray, " rows"]]]:
+    """What `Learner.probe` left in a folder, memory-mapped."""
+    scores = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in statistics}
+    return (np.load(folder / "embedding.npy", mmap_mode="r") if embedding else None), scores
+
+
+def _partial(folder: Path, name: str) -> Path:
+    return folder / f"{name}.npy{TEMPORARY}"

@@ -1,0 +1,238 @@
+"""How diverse a pool is and how well it covers the source: pure functions of arrays.
+
+All of them read their input in blocks of a few megabytes, so memory-mapped arrays of any length and
+precision stay where they are.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import scipy.linalg
+from jaxtyping import Float, Int
+from vendi_score import vendi
+
+from diverseevol.errors import InputError
+
+BLOCK_ELEMENTS = 2**22  # 1,024 rows of 4,096 numbers: large enough for a fast product, small enough to forget
+
+
+def vendi_score(X: Float[np.ndarray, "rows dim"]) -> float:
+    """The effective number of distinct rows: 1 where all point the same way, `rows` where all are orthogonal.
+
+    exp(−Σ λ log λ) over the eigenvalues λ of K / rows, K the cosine kernel (Friedman & Dieng, arXiv
+    2210.02410; the paper's analysis, figure 4). K and the dim × dim matrix of the same products share their
+    non-zero eigenvalues, so the smaller one is decomposed.
+
+    A zero row has no direction. It is given one of its own, orthogonal to all others and shared by all zero
+    rows, so that equal rows stay equal; only centred embeddings have such rows, where a row is the mean.
+
+    Raises:
+        ValueError: there are no rows.
+        InputError: a row holds NaN or inf.
+    """
+    n, dim = X.shape
+    if n == 0:
+        raise ValueError("the Vendi-Score of no rows is undefined; give at least one row")
+    if n <= dim:
+        directions = np.concatenate([_directions(block) for _, block in _blocks(X)])
+        kernel = directions @ directions.T
+    else:
+        kernel = np.zeros((dim + 1, dim + 1))
+        for _, block in _blocks(X):
+            directions = _directions(block)
+            kernel += directions.T @ directions
+    # score_K divides by the side of what it is given; the eigenvalues must be those of products over n.
+    return float(vendi.score_K(kernel * (len(kernel) / n)))
+
+
+def vendi_score_centred(X: Float[np.ndarray, "rows dim"], pool: Int[np.ndarray, " pool"]) -> float:
+    """The Vendi-Score of the pool's rows after the mean over all rows of the source is taken off.
+
+    Hidden states share a large mean, which presses the paper's score of every pool towards 1.
+    """
+    return vendi_score(X[pool].astype(np.float64) - mean_row(X))
+
+
+def mean_row(X: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, " dim"]:
+    """The mean over the rows, in float64."""
+    total = np.zeros(X.shape[1])
+    for _, block in _blocks(X):
+        total += block.sum(axis=0, dtype=np.float64)
+    return total / max(len(X), 1)
+
+
+def distance_to_pool(
+    X: Float[np.ndarray, "rows dim"], rows: Int[np.ndarray, " m"], pool: Int[np.ndarray, " pool"]
+) -> tuple[Float[np.ndarray, " m"], Int[np.ndarray, " m"]]:
+    """The Euclidean distance of each of `rows` to the nearest row of the pool, and that row's number.
+
+    Every distance is a float64 sum of squared differences, so duplicates are exactly 0 apart; float32
+    products only sort out which pairs need one. Of equally near rows the lowest is named. An empty pool gives
+    NaN and −1.
+
+    Raises:
+        InputError: a row holds NaN or inf.
+    """
+    return _nearest(X, rows, pool, np.full(len(rows), len(pool)))
+
+
+def receipt_distances(
+    X: Float[np.ndarray, "rows dim"], chosen: Int[np.ndarray, " n"], pool: Int[np.ndarray, " pool"]
+) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """What `distance_to_pool` said of each pick when it was made: the pool and all earlier picks count.
+
+    Args:
+        X: the embeddings.
+        chosen: the picks in pick order.
+        pool: the rows trained on before the first pick.
+    """
+    return _nearest(X, chosen, np.concatenate([pool, chosen]), len(pool) + np.arange(len(chosen)))
+
+
+def coverage_radius(X: Float[np.ndarray, "rows dim"], pool: Int[np.ndarray, " pool"]) -> float:
+    """The largest Euclidean distance from any row to its nearest row of the pool, in float64.
+
+    This is what K-Center makes small (Sener & Savarese 2018): smaller covers better, 0 covers all.
+
+    Raises:
+        ValueError: the pool is empty.
+        InputError: a row holds NaN or inf.
+    """
+    if len(pool) == 0:
+        raise ValueError("the coverage radius of an empty pool is undefined; give at least one row")
+    shift = _shift(X, pool)
+    centres, norms = _shifted(X, pool, shift)
+    lower, upper = np.empty(len(X)), np.empty(len(X))
+    for start, block in _blocks(X):
+        rows = np.arange(start, start + len(block))
+        squared, error = _squared_distances(*_shifted(X, rows, shift), centres, norms)
+        lower[rows], upper[rows] = (squared - error).min(axis=1), (squared + error).min(axis=1)
+    finalists = np.flatnonzero(upper >= lower.max())
+    return float(distance_to_pool(X, finalists, pool)[0].max())
+
+
+def pca_map(X: Float[np.ndarray, "rows dim"], dims: int = 2) -> Float[np.ndarray, "rows dims"]:
+    """Coordinates of every row along the directions of largest variance, for drawing; float32.
+
+    The sign of a direction is fixed by making its largest component positive. Coordinates along directions
+    that do not exist (fewer columns than `dims`) are 0.
+
+    Raises:
+        InputError: a row holds NaN or inf.
+    """
+    rows, dim = X.shape
+    mean = mean_row(X)
+    covariance = np.zeros((dim, dim))
+    for _, block in _blocks(X):
+        centred = (block - mean).astype(np.float32)
+        covariance += centred.T @ centred
+    kept = min(dims, dim)
+    _, directions = scipy.linalg.eigh(covariance, subset_by_index=[dim - kept, dim - 1])
+    directions = directions[:, ::-1]
+    largest = np.abs(directions).argmax(axis=0)
+    directions = directions * np.where(directions[largest, np.arange(kept)] < 0, -1.0, 1.0)
+    coordinates = np.zeros((rows, dims), dtype=np.float32)
+    for start, block in _blocks(X):
+        coordinates[start : start + len(block), :kept] = (block - mean) @ directions
+    return coordinates
+
+
+def not_finite(rows: list[int]) -> InputError:
+    """The one sentence for rows that no distance can be taken to."""
+    named = ", ".join(map(str, rows[:5])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
+    return InputError(
+        f"embeddings, row {named}: holds NaN, inf or numbers too large to square in float32; all numbers must "
+        f"be finite: mend or remove these rows, or embed in float32 if float16 overflowed"
+    )
+
+
+def _blocks(X: Float[np.ndarray, "rows dim"]) -> Iterator[tuple[int, Float[np.ndarray, "block dim"]]]:
+    """Consecutive rows in float32 or better, checked, with the number of the first."""
+    step = max(1, BLOCK_ELEMENTS // max(X.shape[1], 1))
+    for start in range(0, len(X), step):
+        block = np.asarray(X[start : start + step])
+        yield start, _checked(block.astype(np.float32) if block.dtype == np.float16 else block, start)
+
+
+def _checked(block: Float[np.ndarray, "block dim"], start: int) -> Float[np.ndarray, "block dim"]:
+    """The block, if all of it is finite."""
+    finite = np.isfinite(block).all(axis=1)
+    if not finite.all():
+        raise not_finite((start + np.flatnonzero(~finite)).tolist())
+    return block
+
+
+def _directions(block: Float[np.ndarray, "block dim"]) -> Float[np.ndarray, "block dim+1"]:
+    """Rows of length 1; the last column is the direction of those that have none."""
+    length = np.linalg.norm(block.astype(np.float64), axis=1, keepdims=True)
+    return np.hstack([block / np.where(length > 0, length, 1), length == 0])
+
+
+def _nearest(
+    X: Float[np.ndarray, "rows dim"],
+    rows: Int[np.ndarray, " m"],
+    columns: Int[np.ndarray, " p"],
+    visible: Int[np.ndarray, " m"],
+) -> tuple[Float[np.ndarray, " m"], Int[np.ndarray, " m"]]:
+    """For each of `rows` the nearest among its first `visible` columns."""
+    distance, nearest = np.full(len(rows), np.nan), np.full(len(rows), -1)
+    if len(columns) == 0 or len(rows) == 0:
+        return distance, nearest
+    shift = _shift(X, columns)
+    centres, norms = _shifted(X, columns, shift)
+    step = max(1, BLOCK_ELEMENTS // max(X.shape[1], len(columns)))
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        squared, error = _squared_distances(*_shifted(X, rows[part], shift), centres, norms)
+        unseen = np.arange(len(columns)) >= visible[part, None]
+        squared[unseen] = np.inf
+        close = (squared - error <= (squared + error).min(axis=1, keepdims=True)) & ~unseen
+        who, which = np.nonzero(close)
+        exact = _exact_distances(X, rows[part][who], columns[which])
+        order = np.lexsort((columns[which], exact, who))
+        who, first = np.unique(who[order], return_index=True)
+        distance[start + who] = exact[order][first]
+        nearest[start + who] = columns[which[order][first]]
+    return distance, nearest
+
+
+def _shift(X: Float[np.ndarray, "rows dim"], rows: Int[np.ndarray, " p"]) -> Float[np.ndarray, " dim"]:
+    """A vector near all rows: taking it off changes no distance and saves float32 from cancellation."""
+    return mean_row(X[rows[:1024]]).astype(np.float32)
+
+
+def _shifted(
+    X: Float[np.ndarray, "rows dim"], rows: Int[np.ndarray, " m"], shift: Float[np.ndarray, " dim"]
+) -> tuple[Float[np.ndarray, "m dim"], Float[np.ndarray, " m"]]:
+    """The rows less the shift in float32, and their lengths."""
+    shifted = (X[rows] - shift).astype(np.float32)
+    norms = np.linalg.norm(shifted, axis=1)
+    if not np.isfinite(norms).all():
+        raise not_finite(rows[~np.isfinite(norms)].tolist())
+    return shifted, norms
+
+
+def _squared_distances(
+    A: Float[np.ndarray, "m dim"],
+    a: Float[np.ndarray, " m"],
+    C: Float[np.ndarray, "p dim"],
+    c: Float[np.ndarray, " p"],
+) -> tuple[Float[np.ndarray, "m p"], Float[np.ndarray, "m p"]]:
+    """|A_i − C_j|² by one float32 product, and a bound on its error: dim roundings of (|A_i| + |C_j|)²."""
+    squared = np.square(a)[:, None] + np.square(c) - 2 * (A @ C.T)
+    unit = np.finfo(np.float32).eps / 2
+    error = (A.shape[1] + 16) * unit * np.square(a[:, None] + c) + A.shape[1] * np.finfo(np.float32).tiny
+    return squared, error.astype(np.float32)
+
+
+def _exact_distances(
+    X: Float[np.ndarray, "rows dim"], left: Int[np.ndarray, " pairs"], right: Int[np.ndarray, " pairs"]
+) -> Float[np.ndarray, " pairs"]:
+    """The float64 distances of pairs of rows."""
+    exact = np.empty(len(left))
+    step = max(1, BLOCK_ELEMENTS // (4 * max(X.shape[1], 1)))
+    for start in range(0, len(left), step):
+        part = slice(start, start + step)
+        difference = X[left[part]].astype(np.float64) - X[right[part]]
+        exact[part] = np.sqrt(np.square(difference).sum(axis=1))
+    return exact

@@ -1,0 +1,168 @@
+"""Which rows go through the model together: optimizer steps for fine-tuning, length-sorted batches for probing."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch.utils.data import DataLoader, Dataset
+
+from diverseevol.prompt import Encoded
+
+IGNORED = -100  # the label of positions that carry no loss, as in transformers and torch
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step: micro-batches whose gradients are added up, and the tokens their loss is divided by."""
+
+    micro_batches: tuple[tuple[int, ...], ...]
+    response_tokens: int
+
+
+def plan_steps(
+    encoded: Encoded,
+    rows: Int[np.ndarray, " pool"],
+    *,
+    epochs: int,
+    steps: int | None,
+    batch_size: int,
+    micro_batch_tokens: int,
+    rng: np.random.Generator,
+) -> list[Step]:
+    """Lay out a whole fit: each epoch a fresh order of the rows, cut into optimizer batches.
+
+    An optimizer batch is split into micro-batches of rows of similar length. Each knows the response tokens of the
+    *whole* optimizer batch, so its loss has the same weight however the batch is split, over accumulation steps
+    or over processes.
+
+    Args:
+        encoded: all rows as tokens.
+        rows: [pool] the rows to train on.
+        epochs: passes over the rows.
+        steps: a fixed number of optimizer steps instead of epochs, or None.
+        batch_size: rows of an optimizer step.
+        micro_batch_tokens: tokens of a micro-batch, padding included; a longer row has one of its own.
+        rng: the order of the rows.
+    """
+    lengths, response = encoded.lengths, encoded.response_tokens
+    plan: list[Step] = []
+    for _ in range(epochs) if steps is None else itertools.count():
+        order = rows[rng.permutation(len(rows))]
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            micro = length_sorted_batches(lengths, batch, micro_batch_tokens)
+            plan.append(Step(tuple(tuple(map(int, m)) for m in micro), int(response[batch].sum())))
+            if steps is not None and len(plan) == steps:
+                return plan
+    return plan
+
+
+def length_sorted_batches(
+    lengths: Int[np.ndarray, " rows"], rows: Int[np.ndarray, " some"], budget: int
+) -> list[Int[np.ndarray, " batch"]]:
+    """Cut rows, longest first, into batches of at most `budget` tokens, padding included.
+
+    Longest first: the batch that needs the most memory comes first, so a run that does not fit fails at once. Sorting
+    keeps padding to a few per cent, which serves as well as packing and needs no attention kernel of its own.
+    """
+    order = rows[np.argsort(-lengths[rows], kind="stable")]
+    batches, start = [], 0
+    while start < len(order):
+        size = max(1, budget // max(1, int(lengths[order[start]])))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
+
+
+def collate(encoded: Encoded, rows: Sequence[int], pad: int) -> dict[str, torch.Tensor]:
+    """Right-padded tensors of some rows.
+
+    Returns:
+        `input_ids`, `attention_mask` and `labels` (prompt and padding ignored), each [batch, longest]; `rows` and
+        `response_start`, each [batch].
+    """
+    longest = max(int(encoded.lengths[row]) for row in rows)
+    ids = np.full((len(rows), longest), pad, dtype=np.int64)
+    mask = np.zeros((len(rows), longest), dtype=np.int64)
+    labels = np.full((len(rows), longest), IGNORED, dtype=np.int64)
+    for i, row in enumerate(rows):
+        tokens, start = encoded.row(row), int(encoded.response_start[row])
+        ids[i, : len(tokens)] = tokens
+        mask[i, : len(tokens)] = 1
+        labels[i, start : len(tokens)] = tokens[start:]
+    return {
+        "input_ids": torch.from_numpy(ids),
+        "attention_mask": torch.from_numpy(mask),
+        "labels": torch.from_numpy(labels),
+        "rows": torch.as_tensor(np.asarray(rows, dtype=np.int64)),
+        "response_start": torch.as_tensor(np.asarray(encoded.response_start[list(rows)], dtype=np.int64)),
+    }
+
+
+class Made(Dataset[Any]):
+    """Items made when they are asked for."""
+
+    def __init__(self, items: Sequence[Any], make: Callable[[Any], Any]) -> None:
+        self.items = items
+        self.make = make
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.make(self.items[index])
+
+
+def step_loader(
+    encoded: Encoded, plan: Sequence[Step], pad: int, rank: int = 0, world: int = 1
+) -> DataLoader[list[dict[str, torch.Tensor]]]:
+    """A loader whose item is one optimizer step of this process: a list of micro-batches with their `normaliser`.
+
+    Every process gets the same number of micro-batches, since each backward pass meets the others; one that has no
+    rows of its own runs a row without labels, which adds nothing.
+    """
+
+    def make(step: Step) -> list[dict[str, torch.Tensor]]:
+        micro = _shares(step.micro_batches, world)
+        batches = []
+        for turn in range(0, len(micro), world):
+            rows = micro[turn + rank]
+            batch = collate(encoded, rows or step.micro_batches[-1][-1:], pad)
+            if not rows:
+                batch["labels"] = torch.full_like(batch["labels"], IGNORED)
+            batch["normaliser"] = torch.tensor(float(step.response_tokens))
+            batches.append(batch)
+        return batches
+
+    return DataLoader(Made(plan, make), batch_size=None, shuffle=False)
+
+
+def _shares(micro_batches: Sequence[tuple[int, ...]], world: int) -> list[tuple[int, ...]]:
+    """Micro-batches in turns of `world`, each turn one per process; the last turn is split or padded with nothing."""
+    whole = len(micro_batches) // world * world
+    shares = list(micro_batches[:whole])
+    rest = [row for batch in micro_batches[whole:] for row in batch]
+    if rest:
+        shares += [tuple(rest[rank::world]) for rank in range(world)]
+    return shares
+
+
+def probe_loader(
+    encoded: Encoded,
+    rows: Int[np.ndarray, " some"],
+    budget: int,
+    pad: int,
+    rank: int = 0,
+    world: int = 1,
+) -> DataLoader[dict[str, torch.Tensor]]:
+    """This process's share of the length-sorted batches of some rows, in the rows' order of length."""
+    batches = length_sorted_batches(encoded.lengths, rows, budget)[rank::world]
+    return DataLoader(
+        Made(batches, lambda batch: collate(encoded, list(map(int, batch)), pad)),
+        batch_size=None,
+        shuffle=False,
+    )

@@ -1,0 +1,153 @@
+"""One pass of a model over the rows: a mean-pooled embedding each, and token statistics where asked."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import lightning
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from transformers import PreTrainedModel
+
+from diverseevol.errors import InputError
+from diverseevol.modules.statistics import NAMES, positions, token_statistics
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """How rows become vectors.
+
+    Attributes:
+        region: the tokens whose hidden states are averaged: "all" (template, prompt, response and end token: the
+            paper's), "response", or "instruction" (everything before the response).
+        batch_tokens: tokens of one forward pass, padding included.
+        dtype: how vectors are stored; means are always taken in float32.
+    """
+
+    region: Literal["all", "response", "instruction"] = "all"
+    batch_tokens: int = 2048
+    dtype: Literal["float32", "float16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if self.region not in ("all", "response", "instruction"):
+            raise InputError(f"embedding.region is {self.region!r}; choose all, response or instruction")
+        if self.dtype not in ("float32", "float16"):
+            raise InputError(f"embedding.dtype is {self.dtype!r}; choose float32 or float16")
+        if self.batch_tokens < 1:
+            raise InputError(f"embedding.batch_tokens is {self.batch_tokens}; it must be above 0")
+
+
+class Probe(lightning.LightningModule):
+    """Writes what the model says of each row straight into arrays that are aligned with the source.
+
+    The embedding is the masked mean of the last hidden state (after the final norm) of the model's body; the LM head
+    runs only for statistics, over `head_tokens` positions at a time, so the logits of a batch are never held together.
+    Sequences are padded on the right, where a causal model cannot see: a row's result does not depend on its batch.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        region: str,
+        embedding: Float[np.ndarray, "rows dim"] | None,
+        scores: Mapping[str, Float[np.ndarray, " rows"]],
+        *,
+        head_tokens: int = 512,
+        on_rows: Callable[[int], None] = lambda rows: None,
+    ) -> None:
+        """Bind a model to the arrays it fills.
+
+        Args:
+            model: any causal language model of transformers.
+            region: see `Embedding.region`.
+            embedding: [rows, dim] filled at the rows that pass by, or None.
+            scores: name of a token statistic -> [rows], filled likewise.
+            head_tokens: positions whose logits are held at once.
+            on_rows: called with the number of rows done since the last call.
+        """
+        super().__init__()
+        unknown = set(scores) - NAMES
+        if unknown:
+            raise InputError(f"token statistics {sorted(unknown)} do not exist; choose from {sorted(NAMES)}")
+        self.model = model
+        self.region = region
+        self.embedding = embedding
+        self.scores = scores
+        self.head_tokens = head_tokens
+        self.on_rows = on_rows
+        self._body = model.base_model
+        self._takes_cache = "use_cache" in inspect.signature(self._body.forward).parameters
+        self._head_is_all: bool | None = None  # whether logits are just head(hidden); found out at the first batch
+
+    def predict_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
+        """Embed one right-padded batch and file the results under its rows."""
+        rows = batch["rows"].cpu().numpy()
+        cache = {"use_cache": False} if self._takes_cache else {}
+        hidden = self._body(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], **cache
+        ).last_hidden_state
+        if self.embedding is not None:
+            self.embedding[rows] = (
+                pooled(hidden, batch["attention_mask"], batch["response_start"], self.region).cpu().numpy()
+            )
+        if self.scores:
+            self._file_scores(hidden, batch, rows)
+        self.on_rows(len(rows))
+
+    def _file_scores(self, hidden: torch.Tensor, batch: dict[str, torch.Tensor], rows: np.ndarray) -> None:
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        next_ids = torch.cat([ids[:, 1:], ids[:, -1:]], dim=1)
+        where = {name: positions(name, mask, batch["response_start"]) for name in self.scores}
+        sums = {name: torch.zeros(len(rows), dtype=torch.float64, device=hidden.device) for name in self.scores}
+        needed = torch.stack(list(where.values())).any(dim=0)
+        which = needed.nonzero()
+        if self._head_is_all is None:
+            self._head_is_all = self._check_head(hidden, batch)
+        for part in which.split(self.head_tokens):
+            if self._head_is_all:
+                logits = self.model.get_output_embeddings()(hidden[part[:, 0], part[:, 1]])
+            else:  # soft-capped or scaled logits: only the whole model knows them
+                logits = self._whole_logits(batch, part)
+            values = token_statistics(logits, next_ids[part[:, 0], part[:, 1]], self.scores)
+            for name, value in values.items():
+                counted = where[name][part[:, 0], part[:, 1]]
+                sums[name].index_add_(0, part[counted, 0], value[counted].double())
+        for name, target in self.scores.items():
+            count = where[name].sum(dim=1).clamp(min=1)
+            target[rows] = (sums[name] / count).cpu().numpy()
+
+    def _check_head(self, hidden: torch.Tensor, batch: dict[str, torch.Tensor]) -> bool:
+        head = self.model.get_output_embeddings()
+        if head is None:
+            return False
+        first = batch["input_ids"][:1, :8], batch["attention_mask"][:1, :8]
+        whole = self.model(input_ids=first[0], attention_mask=first[1], use_cache=False).logits
+        direct = head(self._body(input_ids=first[0], attention_mask=first[1]).last_hidden_state)
+        return torch.allclose(whole.float(), direct.float(), rtol=1e-2, atol=1e-2)
+
+    def _whole_logits(self, batch: dict[str, torch.Tensor], part: torch.Tensor) -> torch.Tensor:
+        used, inverse = part[:, 0].unique(return_inverse=True)
+        out = self.model(
+            input_ids=batch["input_ids"][used], attention_mask=batch["attention_mask"][used], use_cache=False
+        )
+        return out.logits[inverse, part[:, 1]]
+
+
+def pooled(
+    hidden: Float[torch.Tensor, "batch length dim"],
+    attention_mask: Int[torch.Tensor, "batch length"],
+    response_start: Int[torch.Tensor, " batch"],
+    region: str,
+) -> Float[torch.Tensor, "batch dim"]:
+    """Mean of the hidden states over a region of each row, in float32; zeros where the region is empty."""
+    index = torch.arange(hidden.shape[1], device=hidden.device)[None]
+    mask = attention_mask.bool()
+    if region == "response":
+        mask = mask & (index >= response_start[:, None])
+    elif region == "instruction":
+        mask = mask & (index < response_start[:, None])
+    # A product with the 0/1 mask as weights: one pass, no masked copy of the hidden states.
+    total = torch.einsum("bld,bl->bd", hidden.float(), mask.float())
+    return total / mask.sum(dim=1, keepdim=True).clamp(min=1)

@@ -1,0 +1,145 @@
+"""Supervised fine-tuning on the pool: response-only loss, normalised over the whole optimizer batch."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import torch
+from torch.nn import functional
+from transformers import PreTrainedModel, get_scheduler
+
+from diverseevol.errors import InputError
+from diverseevol.modules.data import IGNORED
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a pool is fine-tuned.
+
+    Attributes:
+        learning_rate: the peak of the schedule.
+        epochs: passes over the pool.
+        steps: a fixed number of optimizer steps instead of epochs, so that larger pools get no more training.
+        batch_size: rows of one optimizer step, over all processes and accumulation.
+        micro_batch_tokens: tokens that one forward pass holds, padding included; memory, not results, depends on it.
+        schedule: the learning-rate schedule, by transformers' name.
+        warmup_ratio: share of the steps in which the rate rises from 0.
+        weight_decay: of AdamW.
+        max_grad_norm: gradients are clipped to this norm; 0 turns clipping off.
+        gradient_checkpointing: recompute activations in the backward pass: less memory, more time.
+    """
+
+    learning_rate: float = 2e-5
+    epochs: int = 3
+    steps: int | None = None
+    batch_size: int = 64
+    micro_batch_tokens: int = 4096
+    schedule: str = "cosine"
+    warmup_ratio: float = 0.03
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        positive = ("learning_rate", "epochs", "batch_size", "micro_batch_tokens")
+        for name in positive if self.steps is None else (*positive, "steps"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"tuning.{name} is {getattr(self, name)}; it must be above 0")
+        for name in ("weight_decay", "max_grad_norm"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"tuning.{name} is {getattr(self, name)}; it must not be negative")
+        if not 0 <= self.warmup_ratio <= 1:
+            raise InputError(f"tuning.warmup_ratio is {self.warmup_ratio}; it is a share of the steps, from 0 to 1")
+
+
+class InstructionTuner(lightning.LightningModule):
+    """Full fine-tuning of a causal language model.
+
+    A batch is one optimizer step: a list of micro-batches. The loss of a step is the sum of its response tokens'
+    cross entropies divided by the number of those tokens in the *whole* step, over all micro-batches and processes.
+    Neither accumulation nor the number of processes changes it. (The authors' trainer averages the
+    means of its micro-batches, so that a token counts for more in a micro-batch with fewer of them.)
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tuning: Tuning,
+        total_steps: int,
+        on_step: Callable[[int, dict[str, float]], None] = lambda step, values: None,
+    ) -> None:
+        """Bind a model to its training.
+
+        Args:
+            model: the foundation model; trained in place.
+            tuning: hyper-parameters.
+            total_steps: optimizer steps, which the learning-rate schedule spans.
+            on_step: called on rank 0 after each step with its number (from 1), loss and learning rate.
+        """
+        super().__init__()
+        self.automatic_optimization = False  # a step holds a varying number of micro-batches
+        self.model = model
+        self.tuning = tuning
+        self.total_steps = total_steps
+        self.on_step = on_step
+        self.losses: list[float] = []
+        self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
+
+    def training_step(self, batch: list[dict[str, torch.Tensor]], batch_idx: int) -> None:
+        """Take one optimizer step over its micro-batches."""
+        optimizer: Any = self.optimizers()
+        total = torch.zeros((), device=self.device)
+        for micro in batch:
+            loss = self.summed_loss(micro) / micro["normaliser"]
+            # Data-parallel strategies average gradients over processes; the loss is already normalised over them all.
+            self.manual_backward(loss * self.trainer.world_size)
+            total += loss.detach()
+        if self.tuning.max_grad_norm:
+            self.clip_gradients(optimizer, self.tuning.max_grad_norm, "norm")
+        optimizer.step()
+        optimizer.zero_grad()
+        scheduler: Any = self.lr_schedulers()
+        rate = float(scheduler.get_last_lr()[0])
+        scheduler.step()
+        total = self.trainer.strategy.reduce(total, reduce_op="sum")
+        self.losses.append(float(total))
+        if not torch.isfinite(total):
+            raise InputError(
+                f"the training loss is {float(total)} at step {len(self.losses)}; lower tuning.learning_rate "
+                f"({self.tuning.learning_rate}) or use trainer.precision=32-true"
+            )
+        if self.trainer.is_global_zero:
+            self.on_step(len(self.losses), {"loss": float(total), "learning_rate": rate})
+
+    def summed_loss(self, micro: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Sum of the cross entropies of a micro-batch's response tokens, a scalar in nats."""
+        labels = micro["labels"][:, 1:]
+        wanted = (labels != IGNORED).any(dim=0).nonzero()
+        first = int(wanted[0]) if len(wanted) else labels.shape[1] - 1
+        # Logits from the first position whose next token is learned: prompts need none.
+        keep = {"logits_to_keep": micro["input_ids"].shape[1] - first} if self._keeps else {}
+        out = self.model(input_ids=micro["input_ids"], attention_mask=micro["attention_mask"], use_cache=False, **keep)
+        logits = out.logits[:, (0 if self._keeps else first) : -1]
+        return functional.cross_entropy(
+            logits.flatten(0, 1).float(), labels[:, first:].flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with the named schedule over all steps."""
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=self.tuning.learning_rate, weight_decay=self.tuning.weight_decay
+        )
+        try:
+            scheduler = get_scheduler(
+                self.tuning.schedule,
+                optimizer,
+                num_warmup_steps=round(self.tuning.warmup_ratio * self.total_steps),
+                num_training_steps=self.total_steps,
+            )
+        except ValueError as error:
+            raise InputError(
+                f"tuning.schedule is {self.tuning.schedule!r}, which transformers does not know ({error})"
+            ) from error
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]

@@ -1,0 +1,71 @@
+"""Per-row token statistics that uncertainty samplers choose by, reduced over the vocabulary as they stream past.
+
+Two families, by name. `reference_*` follow the authors' code: raw logits (entropy: softmax), averaged over every
+token position. `response_*` are the textbook definitions: probabilities, averaged over the response tokens only. Both
+are finite for any finite logits: the entropy is taken as log Z - <p, z>, never as p · log p of a probability that may
+have underflowed.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Bool, Float, Int
+
+REFERENCE = ("reference_confidence", "reference_margin", "reference_entropy")
+RESPONSE = ("response_confidence", "response_margin", "response_entropy", "response_loss")
+NAMES = frozenset(REFERENCE + RESPONSE)
+
+
+def token_statistics(
+    logits: Float[torch.Tensor, "tokens vocabulary"],
+    next_ids: Int[torch.Tensor, " tokens"],
+    names: Iterable[str],
+) -> dict[str, Float[torch.Tensor, " tokens"]]:
+    """Statistics of each position's prediction of its next token.
+
+    Args:
+        logits: [tokens, vocabulary] in any floating type.
+        next_ids: [tokens] the token that follows each position; anything where none does.
+        names: which of `NAMES`.
+
+    Returns:
+        name -> [tokens] float32: `*_confidence` is the top raw logit or the top probability, `*_margin` the first
+        minus the second of them, `*_entropy` the entropy of the prediction in nats, `response_loss` the negative
+        log-likelihood of the next token in nats.
+    """
+    wanted = set(names)
+    z = logits.float()
+    out: dict[str, torch.Tensor] = {}
+    margins = any(name.endswith("margin") for name in wanted)
+    top = z.topk(2, dim=-1).values if margins else z.amax(dim=-1, keepdim=True)
+    if "reference_confidence" in wanted:
+        out["reference_confidence"] = top[:, 0]
+    if "reference_margin" in wanted:
+        out["reference_margin"] = top[:, 0] - top[:, 1]
+    if wanted - {"reference_confidence", "reference_margin"}:
+        z = z - top[:, :1]  # shifted by the maximum: exp cannot overflow, and the top logit is 0
+        e = z.exp()
+        Z = e.sum(dim=-1)
+        if "response_confidence" in wanted:
+            out["response_confidence"] = 1 / Z
+        if "response_margin" in wanted:
+            out["response_margin"] = (1 - (top[:, 1] - top[:, 0]).exp()) / Z
+        if wanted & {"reference_entropy", "response_entropy"}:
+            entropy = (Z.log() - torch.einsum("tv,tv->t", e, z) / Z).clamp(min=0)
+            out |= {name: entropy for name in ("reference_entropy", "response_entropy") if name in wanted}
+        if "response_loss" in wanted:
+            out["response_loss"] = Z.log() - z.gather(1, next_ids[:, None])[:, 0]
+    return out
+
+
+def positions(
+    name: str,
+    attention_mask: Int[torch.Tensor, "batch length"],
+    response_start: Int[torch.Tensor, " batch"],
+) -> Bool[torch.Tensor, "batch length"]:
+    """Where a statistic is averaged: at every token, or at the positions that predict a response token."""
+    if name in REFERENCE:
+        return attention_mask.bool()
+    index = torch.arange(attention_mask.shape[1], device=attention_mask.device)[None]
+    last = attention_mask.sum(dim=1, keepdim=True) - 1
+    return (index >= response_start[:, None] - 1) & (index < last)

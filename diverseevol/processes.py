@@ -1,0 +1,69 @@
+"""Several processes as one: who writes, who waits, and what the others are told.
+
+Every process runs the whole loop. The first one (rank 0) selects and writes; the others get its word. With a single
+process nothing here does anything.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import distributed
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's place among its peers, as `torchrun` or SLURM set it out."""
+
+    rank: int = 0
+    world: int = 1
+    local_world: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that selects, writes and speaks."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        if self.world > 1:
+            distributed.barrier()
+
+    def share(self, value: T) -> T:
+        """Rank 0's value, in every process."""
+        if self.world == 1:
+            return value
+        box = [value]
+        distributed.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def gather(self, value: T) -> list[T]:
+        """Every process's value, in order of rank, in every process."""
+        if self.world == 1:
+            return [value]
+        values: list[T | None] = [None] * self.world
+        distributed.all_gather_object(values, value)
+        return values  # type: ignore[return-value]
+
+
+def join() -> Processes:
+    """Join the peers that the launcher's environment variables name; alone without them."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return Processes()
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return Processes(
+        rank=distributed.get_rank(),
+        world=world,
+        local_world=int(os.environ.get("LOCAL_WORLD_SIZE", str(world))),
+    )
+
+
+def leave(processes: Processes) -> None:
+    """Part from the peers in order, so that no process is left waiting for one that has gone."""
+    if processes.world > 1 and distributed.is_initialized():
+        distributed.destroy_process_group()

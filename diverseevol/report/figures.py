@@ -1,0 +1,114 @@
+"""Figures from run folders: nothing but what is on disk, no model and no data set."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from diverseevol.files import read_json
+
+# Okabe & Ito's palette, told apart with any colour vision; a benchmark or sampler keeps its place in it.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLE = {
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e5e5e5",
+    "grid.linewidth": 0.6, "axes.axisbelow": True, "legend.frameon": False, "svg.fonttype": "none",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Point:
+    """One round on the curves: its pool size, its metrics, and its scores by benchmark."""
+
+    rows: int
+    metrics: Mapping[str, float]
+    scores: Mapping[str, Mapping[str, Any]]
+
+
+def read_points(folder: Path) -> list[Point]:
+    """The rounds of a run folder that are whole, by pool size."""
+    points = []
+    for file in sorted((folder / "rounds").glob("*/round.json")):
+        metrics = read_json(file)["metrics"]
+        scores = file.with_name("scores.json")
+        points.append(Point(int(metrics["pool_size"]), metrics, read_json(scores) if scores.exists() else {}))
+    return sorted(points, key=lambda point: point.rows)
+
+
+def draw_curves(folder: Path) -> list[Path]:
+    """Draw the relative score and the Vendi-Score against training rows (the paper's figures 2 and 3, for one run).
+
+    Returns:
+        The PNG files written; the score's is missing where nothing was judged.
+    """
+    points = read_points(folder)
+    written = []
+    with matplotlib.rc_context(STYLE):
+        if any(point.scores for point in points):
+            written.append(_save(_relative_score(points), folder / "relative_score.png"))
+        written.append(_save(_vendi(points), folder / "vendi_score.png"))
+    return written
+
+
+def _relative_score(points: list[Point]) -> Figure:
+    figure, axes = _figure("relative score (competitor = 100)")
+    names = sorted({name for point in points for name in point.scores})
+    for name, colour in zip(names, _colours(), strict=False):
+        judged = [point for point in points if name in point.scores]
+        rows = [point.rows for point in judged]
+        axes.fill_between(
+            rows, [p.scores[name]["ci_low"] for p in judged], [p.scores[name]["ci_high"] for p in judged],
+            color=colour, alpha=0.15, linewidth=0,
+        )  # fmt: skip
+        _line(axes, rows, [p.scores[name]["relative_score"] for p in judged], name, colour)
+    labels = {str(p.scores[n]["label"]) for p in points for n in p.scores if p.scores[n].get("label")}
+    judges = {str(p.scores[n]["judge"]) for p in points for n in p.scores}
+    title = f"Relative score, judge: {', '.join(sorted(judges))}; band: 95 % over questions"
+    axes.set_title("\n".join([title, *sorted(labels)]), loc="left", fontsize=9)
+    return figure
+
+
+def _vendi(points: list[Point]) -> Figure:
+    figure, axes = _figure("Vendi-Score of the pool (effective rows)")
+    rows = [point.rows for point in points]
+    for (key, name), colour in zip(
+        (("vendi_score", "as in the paper"), ("vendi_score_centred", "centred")), _colours(), strict=False
+    ):
+        _line(axes, rows, [point.metrics[key] for point in points], name, colour)
+    axes.set_title("Vendi-Score of the pool, foundation embedding, cosine kernel", loc="left", fontsize=9)
+    axes.set_ylim(bottom=0)
+    return figure
+
+
+def _figure(label: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.2, 3.2), dpi=200, layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlabel("training rows")
+    axes.set_ylabel(label)
+    return figure, axes
+
+
+def _line(axes: Axes, x: list[int], y: list[float], name: str, colour: str) -> None:
+    axes.plot(x, y, color=colour, marker="o", markersize=3.5, linewidth=1.5)
+    # Named at the end of the line, where the eye is: no legend to look up.
+    axes.annotate(
+        name,
+        (x[-1], y[-1]),
+        xytext=(6, 0),
+        textcoords="offset points",
+        color=colour,
+        va="center",
+        annotation_clip=False,
+    )
+
+
+def _colours() -> Iterable[str]:
+    return COLOURS
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    figure.savefig(path)
+    return path

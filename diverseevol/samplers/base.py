@@ -1,0 +1,88 @@
+"""The seam between the loop and the choice of rows: what a sampler needs, what it gives, and the checks on both.
+
+A sampler is a pure function of features, taken rows, n and a random generator. It owns no model, file, rank or
+loop. Adding one is one file here and one YAML in `conf/sampler/`; the contract tests find it there by themselves.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from diverseevol.errors import InputError
+from diverseevol.features import Features
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a sampler wants to know of the rows; the loop computes this and nothing more.
+
+    Attributes:
+        space: whose embeddings: none, those of the round's own model ("current"), or the foundation's.
+        statistics: names of per-row token statistics from the same pass (see `diverseevol.modules.statistics`).
+        committee: how many further models (query by committee) the loop must train.
+    """
+
+    space: Literal["none", "current", "foundation"] = "none"
+    statistics: frozenset[str] = frozenset()
+    committee: int = 0
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rows chosen, in pick order, with the sampler's score for each at the moment it was picked."""
+
+    rows: Int[np.ndarray, " n"]
+    score: Float[np.ndarray, " n"]
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Chooses the rows that join the pool."""
+
+    @property
+    def needs(self) -> Needs:
+        """What the loop must compute before `select` is called."""
+        ...
+
+    def select(
+        self, features: Features, taken: Bool[np.ndarray, " rows"], n: int, rng: np.random.Generator
+    ) -> Selection:
+        """Choose n rows among those not taken.
+
+        Args:
+            features: per-row facts, of which `needs` are present.
+            taken: [rows] True for rows that must not be chosen (the pool and the ineligible rows).
+            n: how many rows; at most the number of rows not taken.
+            rng: the only source of randomness.
+
+        Returns:
+            n distinct rows, none of them taken, in pick order.
+        """
+        ...
+
+
+def choose(
+    sampler: Sampler, features: Features, taken: Bool[np.ndarray, " rows"], n: int, rng: np.random.Generator
+) -> Selection:
+    """Ask a sampler for n rows and check what it gives, so that no sampler needs to check for itself.
+
+    Raises:
+        InputError: more rows are asked for than are left.
+        RuntimeError: the sampler broke its contract.
+    """
+    left = int((~taken).sum())
+    if n < 0 or n > left:
+        raise InputError(
+            f"{n} rows were asked for but {left} are left to choose from; lower schedule.step_size or "
+            f"schedule.rounds (or n), or bring more rows"
+        )
+    selection = sampler.select(features, taken, n, rng)
+    rows = selection.rows
+    name = type(sampler).__name__
+    if len(rows) != n or len(np.unique(rows)) != n:
+        raise RuntimeError(f"{name} gave {len(np.unique(rows))} distinct rows of {len(rows)} instead of {n}")
+    if n and (rows.min() < 0 or rows.max() >= len(taken) or taken[rows].any()):
+        raise RuntimeError(f"{name} chose rows that are taken or do not exist: {rows[:5].tolist()} …")
+    return selection

@@ -1,0 +1,25 @@
+"""Random choice: the baseline that every other sampler has to beat."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool
+
+from diverseevol.features import Features
+from diverseevol.samplers.base import Needs, Selection
+
+
+@dataclass(frozen=True)
+class RandomSampler:
+    """Draws uniformly without replacement; asks for no probing at all. Its scores are 0."""
+
+    @property
+    def needs(self) -> Needs:
+        """Nothing."""
+        return Needs()
+
+    def select(
+        self, features: Features, taken: Bool[np.ndarray, " rows"], n: int, rng: np.random.Generator
+    ) -> Selection:
+        """Choose n rows; see `Sampler.select`."""
+        return Selection(rows=rng.choice(np.flatnonzero(~taken), size=n, replace=False), score=np.zeros(n))

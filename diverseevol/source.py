@@ -1,0 +1,344 @@
+"""The data set D, which never changes: checked once, kept on disk, and read by row number."""
+
+import glob
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal, cast
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int
+
+from diverseevol.errors import InputError
+from diverseevol.files import atomic_write, cached_folder, read_json, write_json
+from diverseevol.formats import (
+    BadRecord,
+    Example,
+    Fields,
+    Located,
+    dump_extra,
+    parse,
+    read_records,
+    recognise,
+    to_record,
+)
+
+VERSION = 1  # of the checks and of what they leave on disk
+COLUMNS = pa.schema([(name, pa.string()) for name in ("instruction", "input", "response", "extra")])
+BATCH = 1000  # rows in memory while the source is built
+HUB_ID = re.compile(r"[\w-]+/[\w.-]+")
+
+OnBadRows = Literal["stop", "skip"]
+Progress = Callable[[int, int], None]  # done and total: bytes of a JSON file, rows of a table
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The rows of D, memory-mapped: row i is the i-th record that passed the checks, and i is its only name.
+
+    Attributes:
+        name: what folders and figures call it.
+        fingerprint: SHA-256 over the rows in order: what they say, however it was written down.
+        fields: what the records called instruction, input and response.
+        bad_rows: how many records were left out (0 unless the user asked for that).
+        table: [rows] columns instruction, input, response and extra (JSON text).
+    """
+
+    name: str
+    fingerprint: str
+    fields: Fields
+    bad_rows: int
+    table: datasets.Dataset = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, row: int) -> Example:
+        return self.take([row])[0]
+
+    def take(self, rows: Sequence[int] | Int[np.ndarray, " n"]) -> list[Example]:
+        """The rows of these numbers, in this order.
+
+        Raises:
+            IndexError: there is no such row; numbers below 0 do not count from the end.
+        """
+        numbers = [int(row) for row in rows]
+        if numbers and not 0 <= min(numbers) <= max(numbers) < len(self):
+            raise IndexError(f"rows {min(numbers)} to {max(numbers)} were asked for of {len(self)}")
+        return _examples(self.table[numbers]) if numbers else []
+
+    def iterate(self, batch: int = BATCH) -> Iterator[list[Example]]:
+        """All rows in order, a batch at a time."""
+        for start in range(0, len(self), batch):
+            yield _examples(self.table[start : start + batch])
+
+    def record(self, row: int) -> dict[str, Any]:
+        """One row under the names that it came with."""
+        return to_record(self[row], self.fields)
+
+
+def _examples(columns: dict[str, list[str]]) -> list[Example]:
+    rows = zip(*(columns[name] for name in COLUMNS.names), strict=True)
+    return [Example(asked, given, answer, json.loads(extra)) for asked, given, answer, extra in rows]
+
+
+def load(
+    path: str | Path | None,
+    *,
+    hub: str | None = None,
+    split: str = "train",
+    subset: str | None = None,
+    revision: str | None = None,
+    fields: Mapping[str, str | None] | None = None,
+    name: str | None = None,
+    on_bad_rows: str = "stop",
+    cache: Path,
+    bad_rows_file: Path | None = None,
+    progress: Progress | None = None,
+) -> Source:
+    """Load instruction rows from wherever they are.
+
+    Args:
+        path: a JSON, JSONL or parquet file, a folder that `datasets` can load, or a hub id.
+        hub: the hub id to load where `path` is None.
+        split: of a table, folder or hub data set; also a slice such as "train[:100]".
+        subset: the configuration of a folder or hub data set, where it has several.
+        revision: the commit, branch or tag of a hub data set.
+        fields: what the records call `instruction`, `input` and `response`; recognised where it says nothing.
+        name: what folders and figures call the data; the file's name where None.
+        on_bad_rows: "stop" at the first record that fails the checks, or "skip" and list such records.
+        cache: the folder of what can be made again; the checked rows are kept there for the next start.
+        bad_rows_file: gets the skipped records, a line {line, field, problem} each ("row" in tables).
+        progress: called with what is done and the total while the rows are checked.
+
+    Raises:
+        InputError: there is no such data, it cannot be read, or a record fails the checks.
+    """
+    if on_bad_rows not in {"stop", "skip"}:
+        raise InputError(f'data.on_bad_rows is "{on_bad_rows}" but must be "stop" or "skip"; set one of them')
+    choice = cast(OnBadRows, on_bad_rows)
+    where = hub if path is None else str(path)
+    if not where:
+        raise InputError("data.path is not set; give a JSON, JSONL or parquet file, a folder, or a hub id")
+    if path is None or _is_table(Path(where).expanduser()):
+        return load_dataset_source(
+            where, split=split, subset=subset, revision=revision, name=name, fields=fields,
+            on_bad_rows=choice, cache=cache, bad_rows_file=bad_rows_file, progress=progress,
+        )  # fmt: skip
+    return load_json(
+        where, name=name, fields=fields, on_bad_rows=choice, cache=cache, bad_rows_file=bad_rows_file,
+        progress=progress,
+    )  # fmt: skip
+
+
+def _is_table(path: Path) -> bool:
+    if path.suffix.lower() == ".parquet" or path.is_dir():
+        return True
+    maybe_hub = path.suffix.lower() not in {".json", ".jsonl"} and HUB_ID.fullmatch(str(path))
+    return bool(maybe_hub) and not os.path.lexists(path)
+
+
+def load_json(
+    path: str | Path,
+    *,
+    name: str | None = None,
+    fields: Mapping[str, str | None] | None = None,
+    on_bad_rows: OnBadRows = "stop",
+    cache: Path,
+    bad_rows_file: Path | None = None,
+    progress: Progress | None = None,
+) -> Source:
+    """Load a JSON array or JSONL; see `load`."""
+    path = Path(path).expanduser()
+    content = _digest([path])
+    before = path.stat()
+
+    def records() -> Iterator[Located]:
+        yield from read_records(path)
+        after = path.stat()
+        if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            raise InputError(f"{path}: changed while it was being read; run the command again once it is whole")
+
+    origin = _Origin(str(path), "line", content, before.st_size, records)
+    return _load(origin, name or path.stem, fields, on_bad_rows, cache, bad_rows_file, progress)
+
+
+def load_dataset_source(
+    path: str | Path,
+    *,
+    split: str = "train",
+    subset: str | None = None,
+    revision: str | None = None,
+    name: str | None = None,
+    fields: Mapping[str, str | None] | None = None,
+    on_bad_rows: OnBadRows = "stop",
+    cache: Path,
+    bad_rows_file: Path | None = None,
+    progress: Progress | None = None,
+) -> Source:
+    """Load a parquet file, a folder or a data set on the hub through `datasets`; see `load`."""
+    local = Path(path).expanduser()
+    datasets.disable_progress_bars()
+    folder = str(cache / "datasets")
+    try:
+        if local.is_file():
+            files = glob.escape(str(local))
+            table = datasets.load_dataset("parquet", data_files=files, split=split, cache_dir=folder)
+        else:
+            where = str(local.resolve()) if local.is_dir() else str(path)
+            table = datasets.load_dataset(where, subset, split=split, revision=revision, cache_dir=folder)
+    except ConnectionError as error:
+        raise InputError(
+            f"{path}: no such file or folder here, and the hub cannot be reached ({error}); connect to the "
+            f"network, or give a file with data.path=…"
+        ) from error
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: cannot be loaded ({reason}); check data.path, split and subset") from error
+
+    def records() -> Iterator[Located]:
+        row = 0
+        for batch in table.with_format("arrow").iter(BATCH):
+            for record in batch.to_pylist():
+                row += 1
+                yield {key: None if value != value else value for key, value in record.items()}, row - 1, row
+
+    content = f"{split} {len(table)} {_digest([Path(file['filename']) for file in table.cache_files])}"
+    origin = _Origin(str(path), "row", content, len(table), records)
+    return _load(origin, name or local.stem, fields, on_bad_rows, cache, bad_rows_file, progress)
+
+
+def _digest(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except IsADirectoryError as error:
+            raise InputError(f"{path}: a folder where a file belongs; name the file in it") from error
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: no such file; check data.path") from error
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror or error}); check its rights") from error
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Where records come from: its name, what its records are counted in, and a digest of all its bytes."""
+
+    where: str
+    unit: Literal["line", "row"]
+    content: str
+    total: int
+    records: Callable[[], Iterator[Located]]
+
+
+def _load(
+    origin: _Origin,
+    name: str,
+    fields: Mapping[str, str | None] | None,
+    on_bad_rows: OnBadRows,
+    cache: Path,
+    bad_rows_file: Path | None,
+    progress: Progress | None,
+) -> Source:
+    """Check the records once; the same content and choices give what is already on disk."""
+    named = _named(fields)
+    identity = json.dumps([VERSION, origin.unit, origin.content, named and asdict(named), on_bad_rows])
+    folder = cache / "source" / hashlib.sha256(identity.encode()).hexdigest()[:32]
+    if folder.exists() and not (folder / "meta.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)  # someone has tidied up in it
+    intake = _Intake(origin, named, on_bad_rows == "skip", progress or (lambda done, total: None))
+    meta = read_json(cached_folder(folder, intake.write) / "meta.json")
+    if bad_rows_file is not None and on_bad_rows == "skip":
+        with atomic_write(bad_rows_file, "wb") as copy, (folder / "bad_rows.jsonl").open("rb") as listed:
+            shutil.copyfileobj(listed, copy)
+    if not meta["rows"]:
+        raise InputError(
+            f"{origin.where}: none of its {meta['bad_rows']} records can be used, from the first on "
+            f"({meta['first_bad']}); mend them or name the fields with data.fields"
+        )
+    table = datasets.Dataset.from_file(str(folder / "rows.arrow"))
+    return Source(name, meta["fingerprint"], Fields(**meta["fields"]), meta["bad_rows"], table)
+
+
+def _named(fields: Mapping[str, str | None] | None) -> Fields | None:
+    """The user's names of the fields; None to recognise them."""
+    given = {part: name for part, name in (fields or {}).items() if name is not None}
+    if not given:
+        return None
+    names = list(given.values())
+    if not {"instruction", "response"} <= set(given) <= {"instruction", "input", "response"}:
+        raise InputError(
+            f"data.fields names {', '.join(given)} where instruction and response (and input, if there is one) "
+            f"belong; set data.fields.instruction=… and data.fields.response=…"
+        )
+    if len(set(names)) < len(names) or not all(isinstance(name, str) and name for name in names):
+        raise InputError(f"data.fields gives the names {names}, but they must be texts that differ; correct them")
+    return Fields(given["instruction"], given.get("input"), given["response"])
+
+
+class _Intake:
+    """Checks records one by one and writes them down, so that no more than a batch is ever in memory."""
+
+    def __init__(self, origin: _Origin, fields: Fields | None, skip: bool, progress: Progress) -> None:
+        self.origin, self.fields, self.skip, self.progress = origin, fields, skip, progress
+        self.digest = hashlib.sha256()
+        self.rows, self.bad_rows, self.first_bad = 0, 0, ""
+
+    def write(self, folder: Path) -> None:
+        """Write rows.arrow, bad_rows.jsonl and, last of all, meta.json."""
+        with (
+            atomic_write(folder / "bad_rows.jsonl") as bad_rows,
+            atomic_write(folder / "rows.arrow", "wb") as file,
+            pa.ipc.new_stream(file, COLUMNS) as table,
+        ):
+            batch: list[tuple[str, ...]] = []
+            for record, number, done in self.origin.records():
+                row = self.check(record, number, bad_rows)
+                batch += [row] if row else []
+                if len(batch) == BATCH:
+                    table.write_batch(_columns(batch))
+                    self.progress(done, self.origin.total)
+                    batch.clear()
+            if batch:
+                table.write_batch(_columns(batch))
+            self.progress(self.origin.total, self.origin.total)
+        if not self.rows + self.bad_rows:
+            raise InputError(f"{self.origin.where}: there are no records in it; give a file with instruction rows")
+        meta = {"rows": self.rows, "bad_rows": self.bad_rows, "first_bad": self.first_bad}
+        fields = asdict(self.fields) if self.fields else None
+        write_json(folder / "meta.json", {**meta, "fields": fields, "fingerprint": self.digest.hexdigest()})
+
+    def check(self, record: Any, number: int, bad_rows: IO[str]) -> tuple[str, ...] | None:
+        """One row of the table, or None where the record is left out."""
+        try:
+            self.fields = self.fields or recognise(record)
+            example = parse(record, self.fields)
+            row = (example.instruction, example.input, example.response, dump_extra(example.extra))
+        except BadRecord as bad:
+            where = f"{self.origin.where}, {self.origin.unit} {number}"
+            if not self.skip:
+                raise InputError(f"{where}: {bad}; mend it, or leave such rows out with data.on_bad_rows=skip") from bad
+            line = {self.origin.unit: number, "field": bad.field, "problem": bad.problem}
+            bad_rows.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self.bad_rows += 1
+            self.first_bad = self.first_bad or f"{self.origin.unit} {number}, {bad}"
+            return None
+        self.rows += 1
+        for text in row:  # with their lengths, so that no two rows are told alike
+            encoded = text.encode()
+            self.digest.update(b"%d:%b" % (len(encoded), encoded))
+        return row
+
+
+def _columns(rows: list[tuple[str, ...]]) -> pa.RecordBatch:
+    return pa.record_batch([pa.array(column, pa.string()) for column in zip(*rows, strict=True)], schema=COLUMNS)
