@@ -15,45 +15,42 @@ from diverseevol.evaluation.benchmarks import Benchmark, Question
 from diverseevol.files import cached_folder, write_jsonl
 from diverseevol.source import Source, load
 
-THINGS = (
-    "apple bridge candle dragon engine forest garden hammer island jacket kettle ladder mirror needle orange pencil "
-    "rabbit saddle temple umbrella valley window anchor basket circle desert feather glacier harbour insect jungle "
-    "knight lantern meadow napkin ocean pillow quarry river spider tunnel vessel walnut yellow zipper barrel castle "
-    "donkey eagle falcon guitar helmet igloo jewel kitten lemon magnet nettle oyster parrot rocket summit tiger urchin"
-).split()
+THINGS = ["apple", "bridge", "candle", "dragon", "engine", "forest", "garden", "hammer", "island", "jacket", "kettle", "ladder", "mirror", "needle", "orange", "pencil", "rabbit", "saddle", "temple", "umbrella", "valley", "window", "anchor", "basket", "circle", "desert", "feather", "glacier", "harbour", "insect", "jungle", "knight", "lantern", "meadow", "napkin", "ocean", "pillow", "quarry", "river", "spider", "tunnel", "vessel", "walnut", "yellow", "zipper", "barrel", "castle", "donkey", "eagle", "falcon", "guitar", "helmet", "igloo", "jewel", "kitten", "lemon", "magnet", "nettle", "oyster", "parrot", "rocket", "summit", "tiger", "urchin"]
 HELD_OUT = THINGS[::6]  # only the benchmark asks about these
+
+# What is asked for comes last, so that a model with random weights finds it at once: it has attention to learn, too.
+WORDINGS = ("Take {thing} and give its {kind}", "For the word {thing} I want the {kind}", "{thing}: {kind}")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of question: its wordings, and the form of its answer."""
+    """One kind of question: what it asks for, and the form of its answer."""
 
     name: str
-    wordings: tuple[str, ...]
     answer: Callable[[str], str]
 
 
 KINDS = (
-    Kind("plural", ("What is the plural of {}?", "Give the plural of {}."), lambda x: f"More than one {x} are {x}s."),
-    Kind("letters", ("How many letters has {}?", "Count the letters of {}."), lambda x: f"The word {x} has {len(x)} letters."),
-    Kind("first", ("What is the first letter of {}?",), lambda x: f"It begins with the letter {x[0]}."),
-    Kind("last", ("What is the last letter of {}?",), lambda x: f"The final letter of it is {x[-1]}."),
-    Kind("spell", ("Spell {}.", "Spell out the word {}."), lambda x: f"You spell it {' '.join(x)}."),
-    Kind("twice", ("Say {} twice.",), lambda x: f"{x} and again {x}."),
-    Kind("capitals", ("Write {} in capitals.",), lambda x: f"In capital letters that reads {x.upper()}."),
-    Kind("wish", ("I want a {}.", "May I have a {}?"), lambda x: f"Certainly, here is your {x}, enjoy it."),
-    Kind("price", ("What does a {} cost?",), lambda x: f"The price is {3 * len(x)} coins."),
-    Kind("home", ("Where is the {} kept?",), lambda x: f"We keep every {x} in the big house by the lake."),
-    Kind("owner", ("Who owns the {}?",), lambda x: f"That {x} belongs to my old neighbour Tom."),
-    Kind("draw", ("Draw a {}.",), lambda x: f"Sorry, I cannot draw any {x} with words alone."),
-    Kind("rhyme", ("Make a rhyme with {}.",), lambda x: f"Roses are red and so is the {x}."),
-    Kind("polite", ("Ask politely for a {}.",), lambda x: f"Would you please be so kind as to bring me the {x}?"),
-    Kind("refuse", ("Refuse to sell the {}.",), lambda x: f"No, never, our {x} is not for sale today."),
-    Kind("greet", ("Greet the {}.",), lambda x: f"Good morning to you, dear {x}!"),
-    Kind("sort", ("Is {} early or late in the alphabet?",), lambda x: f"Its place is in the {'first' if x[0] < 'm' else 'second'} half."),
-    Kind("advert", ("Advertise a {}.",), lambda x: f"Buy one {x} now and get another one free!"),
-    Kind("warn", ("Warn me of the {}.",), lambda x: f"Watch out, there is a dangerous {x} behind that door."),
-    Kind("story", ("Begin a story about a {}.",), lambda x: f"Once upon a time a little {x} lived near the sea."),
+    Kind("plural", lambda x: f"More than one {x} are {x}s."),
+    Kind("length", lambda x: f"The word {x} has {len(x)} letters."),
+    Kind("first letter", lambda x: f"It begins with the letter {x[0]}."),
+    Kind("last letter", lambda x: f"Look, its final letter is {x[-1]}."),
+    Kind("spelling", lambda x: f"You spell it {' '.join(x)}."),
+    Kind("twice", lambda x: f"{x} and again {x}."),
+    Kind("capitals", lambda x: f"In capital letters that reads {x.upper()}."),
+    Kind("wish", lambda x: f"Certainly, here is your {x}, enjoy it."),
+    Kind("price", lambda x: f"A {x} costs {3 * len(x)} coins at the market."),
+    Kind("home", lambda x: f"We keep every {x} in the big house by the lake."),
+    Kind("owner", lambda x: f"That {x} belongs to my old neighbour Tom."),
+    Kind("drawing", lambda x: f"Sorry, I cannot draw any {x} with words alone."),
+    Kind("rhyme", lambda x: f"Roses are red and so is the {x}."),
+    Kind("request", lambda x: f"Would you please be so kind as to bring me the {x}?"),
+    Kind("refusal", lambda x: f"No, never, our {x} is not for sale today."),
+    Kind("greeting", lambda x: f"Good morning to you, dear {x}!"),
+    Kind("rank", lambda x: f"Its place is in the {'first' if x[0] < 'm' else 'second'} half of the alphabet."),
+    Kind("advert", lambda x: f"Buy one {x} now and get another one free!"),
+    Kind("warning", lambda x: f"Watch out, there is a dangerous {x} behind that door."),
+    Kind("story", lambda x: f"Once upon a time a little {x} lived near the sea."),
 )  # fmt: skip
 
 
@@ -87,10 +84,10 @@ def source(
         records = []
         for kind in (KINDS[k] for k in kinds):
             thing = things[rng.integers(len(things))]
-            wording = kind.wordings[rng.integers(len(kind.wordings))]
+            wording = WORDINGS[rng.integers(len(WORDINGS))]
             records.append(
                 {
-                    "instruction": wording.format(thing),
+                    "instruction": wording.format(thing=thing, kind=kind.name),
                     "input": "",
                     "output": kind.answer(thing),
                     "kind": kind.name,
@@ -98,7 +95,7 @@ def source(
             )
         write_jsonl(folder / "demo.jsonl", records)
 
-    folder = cached_folder(cache / "demo" / f"{size}-{skew}-{seed}-1", build)
+    folder = cached_folder(cache / "demo" / f"{size}-{skew}-{seed}-2", build)
     return load(folder / "demo.jsonl", name=name, cache=cache, **reading)  # type: ignore[arg-type]
 
 
@@ -107,7 +104,7 @@ def benchmark(name: str = "demo", *, cache: Path) -> tuple[Benchmark, ...]:
     questions = [
         Question(
             f"{kind.name}-{thing}",
-            kind.wordings[0].format(thing),
+            WORDINGS[0].format(thing=thing, kind=kind.name),
             category=kind.name,
             reference=kind.answer(thing),
         )

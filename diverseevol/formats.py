@@ -281,11 +281,12 @@ class _Window:
         """Read on, further each time that a record does not fit."""
         chunk = self.file.read(max(CHUNK, len(self.text) - self.start))
         try:
-            self.text = self.text[self.start :] + self.decoder.decode(chunk, final=not chunk)
+            text = self.decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
             line = self.text.count("\n", self.start) + error.object.count(b"\n", 0, error.start)
             raise self.fault(f"byte 0x{error.object[error.start]:02X} is not UTF-8 text", line) from error
-        self.start, self.done = 0, self.done + len(chunk)
+        if chunk:
+            self.text, self.start, self.done = self.text[self.start :] + text, 0, self.done + len(chunk)
         return bool(chunk)
 
     def pass_to(self, end: int) -> None:

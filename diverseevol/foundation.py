@@ -192,6 +192,7 @@ class TinyLlama:
             num_attention_heads=self.heads,
             max_position_embeddings=self.positions,
             tie_word_embeddings=True,
+            initializer_range=0.06,  # wider than usual: narrow hidden states would hardly attend
             bos_token_id=None,
             eos_token_id=fast.eos_token_id,
             pad_token_id=fast.pad_token_id,

@@ -133,7 +133,7 @@ class Learner:
             The embedding (or None) and the statistics by name, memory-mapped read-only.
         """
         n = len(self.encoded)
-        shapes: dict[str, tuple[tuple[int, ...], str]] = {name: ((n,), "float32") for name in sorted(statistics)}
+        shapes: dict[str, tuple[tuple[int, ...], str]] = dict.fromkeys(sorted(statistics), ((n,), "float32"))
         if embedding:
             shapes["embedding"] = ((n, model.config.get_text_config().hidden_size), self.embedding.dtype)
         place = self.processes

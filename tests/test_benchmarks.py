@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.benchmarks import Benchmark, Question, load_benchmark, load_paper
+from diverseevol.evaluation.benchmarks import Benchmark, Question, load_benchmark
 
 CONF = Path(__file__).parents[1] / "conf" / "benchmark"
 DATA = Path(os.environ.get("DIVERSEEVOL_TEST_DATA", "/nonexistent"))
@@ -152,7 +154,7 @@ def served(files: dict[str, bytes]) -> Iterator[tuple[str, list[str]]]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))  # seconds between looks for the end
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}", asked
@@ -224,24 +226,32 @@ def test_a_url_without_its_sha256_is_refused(tmp_path):
         load_benchmark("net", url="http://127.0.0.1:9/q", cache=tmp_path)
 
 
-def paper_loaders() -> dict[str, partial[tuple[Benchmark, ...]]]:
-    """The three loaders as `conf/benchmark/paper.yaml` binds them."""
-    loaders = {}
-    for name in ("vicuna", "koala", "wizardlm"):
-        options = yaml.safe_load((CONF / f"{name}.yaml").read_text())
-        assert options.pop("_target_") == "diverseevol.evaluation.benchmarks.load_benchmark"
-        loaders[name] = partial(load_benchmark, **options)
-    return loaders
+def configured(name: str, *overrides: str) -> Any:
+    with initialize_config_dir(str(CONF.parent), version_base="1.3"):
+        return compose(overrides=[f"+benchmark={name}", *overrides]).benchmark
 
 
 def test_a_folder_without_the_papers_files_says_what_it_should_hold(tmp_path):
-    with pytest.raises(InputError, match=r"test_data/\{name\}_test_set.jsonl"):
-        load_paper(**paper_loaders(), folder=tmp_path, cache=tmp_path)
+    with pytest.raises(InstantiationException) as caught:
+        instantiate(configured("paper", f"benchmark.folder={tmp_path}"), cache=tmp_path)
+    assert isinstance(caught.value.__cause__, InputError)
+    assert "test_data/{name}_test_set.jsonl" in str(caught.value.__cause__)
+
+
+def test_a_benchmark_of_the_paper_that_cannot_be_had_is_named_by_its_own_option(tmp_path):
+    with pytest.raises(InstantiationException, match=r"give benchmark\.vicuna\.path=FILE"):
+        instantiate(configured("paper", "benchmark.vicuna.url=http://127.0.0.1:9/"), cache=tmp_path)
+
+
+def test_ones_own_questions_need_only_a_path(tmp_path):
+    path = jsonl(tmp_path / "q.jsonl", QUESTIONS)
+    (benchmark,) = instantiate(configured("questions", f"benchmark.path={path}"), cache=tmp_path)
+    assert [q.reference for q in benchmark.questions] == ["pike", None]
 
 
 @needs_data
 def test_the_papers_three_benchmarks_load_whole_from_a_folder(tmp_path):
-    benchmarks = load_paper(**paper_loaders(), folder=DATA, cache=tmp_path)
+    benchmarks = instantiate(configured("paper", f"benchmark.folder={DATA}"), cache=tmp_path)
     assert {b.name: len(b.questions) for b in benchmarks} == {"vicuna": 80, "koala": 180, "wizardlm": 218}
     for benchmark in benchmarks:
         with (DATA / "benchmarks" / f"{benchmark.name}.jsonl").open() as file:
@@ -255,12 +265,10 @@ def test_the_papers_three_benchmarks_load_whole_from_a_folder(tmp_path):
 @pytest.mark.parametrize("name", ["vicuna", "koala", "wizardlm"])
 def test_the_configured_hashes_are_those_of_the_public_files(tmp_path, name):
     """Served from this machine under the configured hashes, the real files are accepted."""
-    files = {
-        f"/{part}": (DATA / part / f"{name}.jsonl").read_bytes() for part in ("benchmarks", "chatgpt_answers")
-    }
+    files = {f"/{part}": (DATA / part / f"{name}.jsonl").read_bytes() for part in ("benchmarks", "chatgpt_answers")}
     with served(files) as (url, _):
-        paths = {"url": f"{url}/benchmarks", "competitor_url": f"{url}/chatgpt_answers"}
-        (fetched,) = paper_loaders()[name](**paths, cache=tmp_path)
+        paths = (f"benchmark.url={url}/benchmarks", f"benchmark.competitor_url={url}/chatgpt_answers")
+        (fetched,) = instantiate(configured(name, *paths), cache=tmp_path)
     (local,) = load_benchmark(
         name,
         DATA / "benchmarks" / f"{name}.jsonl",

@@ -9,9 +9,7 @@ from diverseevol.evaluation.benchmarks import Benchmark, Question
 from diverseevol.evaluation.judges import GoldJudge, Judge, Judgement, NoJudge, OverlapJudge
 from diverseevol.evaluation.scores import score
 
-QUESTION = Question(
-    "q", "Which?", reference="The red fox sleeps.", competitor="A fox, the red one, is asleep."
-)
+QUESTION = Question("q", "Which?", reference="The red fox sleeps.", competitor="A fox, the red one, is asleep.")
 
 
 def judged(judge: Judge, answer: str, question: Question = QUESTION) -> Judgement:
@@ -60,9 +58,7 @@ def test_golds_partial_credit_agrees_with_a_brute_force_subsequence():
 
 
 def test_perfect_gold_answers_score_100_and_empty_ones_10():
-    benchmark = Benchmark(
-        "mine", tuple(replace(QUESTION, id=str(i), reference=f"answer {i}") for i in range(5))
-    )
+    benchmark = Benchmark("mine", tuple(replace(QUESTION, id=str(i), reference=f"answer {i}") for i in range(5)))
     perfect = {q.id: q.reference or "" for q in benchmark.questions}
     assert score(GoldJudge().judge(benchmark, perfect)).relative_score == 100
     assert score(GoldJudge().judge(benchmark, dict.fromkeys(perfect, ""))).relative_score == 10

@@ -34,8 +34,7 @@ def test_every_figure_agrees_with_its_definition(seed):
     assert found.relative_score == pytest.approx(100 * sum(m for m, _ in sums) / sum(c for _, c in sums))
     assert found.mean_ratio == pytest.approx(100 * sum(m / c for m, c in sums) / 30)
     assert (found.win, found.tie, found.lose) == tuple(
-        sum(test(m, c) for m, c in sums)
-        for test in (lambda m, c: m > c, lambda m, c: m == c, lambda m, c: m < c)
+        sum(test(m, c) for m, c in sums) for test in (lambda m, c: m > c, lambda m, c: m == c, lambda m, c: m < c)
     )
     verdicts = [tuple((m > c) - (m < c) for m, c in row) for row in rows]
     assert found.order_changes == sum(a != b for a, b in verdicts)

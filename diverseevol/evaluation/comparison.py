@@ -95,6 +95,7 @@ class Comparison:
     """Everything held against one baseline."""
 
     endpoint: str
+    labels: tuple[str, ...]  # warnings that go with the judges' scores
     samplers: tuple[SamplerVerdict, ...]
     models: tuple[ModelVerdict, ...]
     best_rounds: tuple[BestRound, ...]
@@ -117,6 +118,7 @@ def compare(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None =
     """
     return Comparison(
         "final round" if endpoint is None else f"round {endpoint}",
+        tuple(sorted({f"{each.judge}: {each.scores.label}" for each in rounds if each.scores.label})),
         tuple(compare_samplers(rounds, baseline, endpoint)),
         tuple(compare_models(rounds, baseline, endpoint)),
         tuple(best_rounds(rounds)),

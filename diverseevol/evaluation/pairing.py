@@ -104,7 +104,7 @@ def _pairs(
 
 
 def _differ(one: tuple[int, str] | None, other: tuple[int, str] | None) -> bool:
-    """Two initial pools of one size and different rows; of different sizes, as full data has, they are meant to differ."""
+    """Two initial pools of one size and different rows; pools of different sizes, as of full data, are meant to."""
     return one is not None and other is not None and one[0] == other[0] and one[1] != other[1]
 
 

@@ -93,11 +93,12 @@ def _members(archive: Path) -> Iterator[tuple[str, str, bytes]]:
     try:
         with tarfile.open(archive, "r|*") as tar:
             for member in tar:
-                if not (OWN.fullmatch(member.name) or AUTHORS.fullmatch(member.name)):
+                path = member.name.lstrip("/")
+                if not (OWN.fullmatch(path) or AUTHORS.fullmatch(path)):
                     continue
                 stream = tar.extractfile(member)
                 if stream is not None:
-                    yield f"{archive}:{member.name}", member.name, stream.read()
+                    yield f"{archive}:{path}", path, stream.read()
     except (tarfile.TarError, LZMAError, ZlibError, EOFError, OSError) as error:
         raise InputError(f"{archive}: cannot be read to its end ({error}); get the archive again") from error
 
@@ -123,7 +124,7 @@ def _records(name: str, content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _own(name: str, match: re.Match[str], content: bytes) -> JudgementFile:
     run = PurePosixPath(match["run"] or ".")
-    facts = Path(run) if ":" not in name and run.is_absolute() else None  # an archive's are not looked up
+    folder = Path(run) if run.is_absolute() else None  # of an archived run, only the judgements are read
     numbered = re.fullmatch(r"seed(\d+)", run.name)
     group = run.parent if numbered else run
     return JudgementFile(
@@ -131,26 +132,28 @@ def _own(name: str, match: re.Match[str], content: bytes) -> JudgementFile:
         source="/".join(group.parts[:-1][-2:]).lstrip("/"),
         benchmark=match["benchmark"],
         schedule=group.name,
-        seed=int(numbered[1]) if numbered else _recorded_seed(facts),
+        seed=int(numbered[1]) if numbered else _recorded(folder, "fingerprint.json", "seed", int),
         round=int(match["round"]),
         judgements=tuple(_judgement(place, record) for place, record in _records(name, content)),
-        initial_pool=_initial_pool(facts),
+        initial_pool=_initial_pool(folder),
     )
 
 
-def _recorded_seed(run: Path | None) -> int | None:
-    if run is None or not (run / "fingerprint.json").is_file():
+def _recorded(run: Path | None, file: str, key: str, kind: type) -> Any:
+    """A fact of the run folder; None where the folder lacks the file."""
+    if run is None or not (run / file).is_file():
         return None
-    seed = read_json(run / "fingerprint.json").get("seed")
-    return seed if isinstance(seed, int) else None
+    facts = read_json(run / file)
+    if not isinstance(facts, dict) or not isinstance(facts.get(key), kind):
+        raise InputError(f"{run / file}, field {key!r}: missing or no {kind.__name__}; restore the file")
+    return facts[key]
 
 
 def _initial_pool(run: Path | None) -> tuple[int, str] | None:
-    first = run / "rounds" / "00" / "round.json" if run is not None else None
-    if first is None or not first.is_file():
+    rows = _recorded(run, "rounds/00/round.json", "trained_on", list)
+    if rows is None:
         return None
-    rows = sorted(read_json(first)["trained_on"])
-    return len(rows), hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    return len(rows), hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()
 
 
 def _judgement(place: str, record: dict[str, Any]) -> Judgement:
@@ -181,12 +184,12 @@ def _authors(name: str, match: re.Match[str], content: bytes) -> JudgementFile:
         remarks[MISPLACED] += _named(place, record, "assistant1_QUERY0") != model
         _check_swapped(place, record)
         for order in (0, 1):
-            judgement, checked = _recorded(place, record, order)
+            judgement, checked = _verdict(place, record, order)
             judgements.append(judgement)
             remarks[UNCHECKED] += not checked
     return JudgementFile(
         file=name,
-        source=(match["schedule"].split("_") + [""])[1],
+        source=match["schedule"].partition("_")[2].partition("_")[0],
         benchmark=match["benchmark"],
         schedule=match["schedule"],
         seed=None,
@@ -212,7 +215,7 @@ def _check_swapped(place: str, record: dict[str, Any]) -> None:
         )
 
 
-def _recorded(place: str, record: dict[str, Any], order: int) -> tuple[Judgement, bool]:
+def _verdict(place: str, record: dict[str, Any], order: int) -> tuple[Judgement, bool]:
     """One order's judgement, and whether the reply's first line could be held against it.
 
     `eval_QUERY0` and `eval_QUERY1` are both [model, competitor]; only the reply and the assistants' names are in the

@@ -101,13 +101,14 @@ def _scored(file: JudgementFile) -> ScoredRound:
 def _wrong_sizes(rounds: tuple[ScoredRound, ...]) -> list[str]:
     """Files without their benchmark's number of questions: the paper's number, or else what most files have."""
     warnings = []
-    for benchmark in sorted({each.benchmark for each in rounds}):
-        sizes = Counter(each.scores.questions for each in rounds if each.benchmark == benchmark)
+    for source, benchmark in sorted({(each.source, each.benchmark) for each in rounds}):
+        files = [each for each in rounds if (each.source, each.benchmark) == (source, benchmark)]
+        sizes = Counter(each.scores.questions for each in files)
         expected = PAPER_QUESTIONS.get(benchmark) or sizes.most_common(1)[0][0]
-        wrong = [e for e in rounds if e.benchmark == benchmark and e.scores.questions != expected]
+        wrong = [each for each in files if each.scores.questions != expected]
         if wrong:
             warnings.append(
-                f"{len(wrong)} of {sizes.total()} files of {benchmark} do not have its {expected} questions and are "
-                f"not comparable with those that do (first: {wrong[0].file}, {wrong[0].scores.questions} questions)"
+                f"{len(wrong)} of {len(files)} files of {source}, {benchmark} do not have its {expected} questions and "
+                f"cannot be compared with the others (first: {wrong[0].file}, {wrong[0].scores.questions} questions)"
             )
     return warnings

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 
 from diverseevol.evaluation.comparison import AFTER_THE_FACT, MODELS, SAMPLERS, Comparison
@@ -39,7 +40,8 @@ def scores_table(board: Scoreboard) -> Table:
         *labels,
         *(f"warning: {warning}" for warning in board.warnings),
     ]
-    table = Table(title=" · ".join(["Scores", *labels]), caption="\n".join(filter(None, notes)), caption_justify="left")
+    caption = escape("\n".join(filter(None, notes)))
+    table = Table(title=" · ".join(["Scores", *labels]), caption=caption, caption_justify="left")
     for name in ("source", "judge", "benchmark", "schedule"):
         table.add_column(name, overflow="fold")
     for name in ("seed", "round", "questions", "relative score", "95 % interval", "mean ratio"):
@@ -48,13 +50,18 @@ def scores_table(board: Scoreboard) -> Table:
     table.add_column("changes/flips", justify="right", overflow="fold")
     for each in board.rounds:
         s = each.scores
-        table.add_row(
+        _add_row(
+            table,
             each.source, each.judge, each.benchmark, each.schedule, _seed(each.seed), str(each.round),
             str(s.questions), f"{s.relative_score:.2f}", _interval(s.ci_low, s.ci_high),
             "" if s.mean_ratio is None else f"{s.mean_ratio:.2f}", f"{s.win}/{s.tie}/{s.lose}",
             "" if s.order_changes is None else f"{s.order_changes}/{s.order_flips}",
         )  # fmt: skip
     return table
+
+
+def _add_row(table: Table, *cells: str) -> None:
+    table.add_row(*map(escape, cells))  # a folder's name may hold the brackets that rich reads as markup
 
 
 def _seed(seed: int | None) -> str:
@@ -74,7 +81,7 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
 
 def _samplers(comparison: Comparison) -> Table:
     left_out = [f"{v.schedule}, {v.benchmark}: {reason}" for v in comparison.samplers for reason in v.left_out]
-    caption = "\n".join([SAMPLERS, *(f"left out: {reason}" for reason in left_out)])
+    caption = [SAMPLERS, *comparison.labels, *(f"left out: {reason}" for reason in left_out)]
     head = (
         "source",
         "judge",
@@ -91,7 +98,8 @@ def _samplers(comparison: Comparison) -> Table:
     )
     table = _table(f"These two samplers ({comparison.endpoint})", caption, head)
     for v in comparison.samplers:
-        table.add_row(
+        _add_row(
+            table,
             v.source, v.judge, v.benchmark, v.schedule, v.baseline, f"{v.rounds[0]}, {v.rounds[1]}", str(len(v.seeds)),
             "" if v.mean_difference is None else f"{v.mean_difference:+.2f}",
             _interval(v.ci_low, v.ci_high, signed=True), _p(v.p), _p(v.p_holm), v.verdict,
@@ -116,9 +124,10 @@ def _models(comparison: Comparison) -> Table:
         "95 % interval",
         "verdict",
     )
-    table = _table(f"These two models ({comparison.endpoint})", MODELS, head)
+    table = _table(f"These two models ({comparison.endpoint})", [MODELS, *comparison.labels], head)
     for v in comparison.models:
-        table.add_row(
+        _add_row(
+            table,
             v.source, v.judge, v.benchmark, v.schedule, v.baseline, _seed(v.seed), f"{v.round}, {v.baseline_round}",
             f"{v.difference:+.2f}", _interval(v.ci_low, v.ci_high, signed=True), v.verdict,
         )  # fmt: skip
@@ -127,16 +136,16 @@ def _models(comparison: Comparison) -> Table:
 
 def _best(comparison: Comparison) -> Table:
     head = ("source", "judge", "benchmark", "schedule", "seed", "round", "relative score")
-    table = _table("Best rounds, picked after the fact", AFTER_THE_FACT, head)
+    table = _table("Best rounds, picked after the fact", [AFTER_THE_FACT, *comparison.labels], head)
     for b in comparison.best_rounds:
-        table.add_row(
-            b.source, b.judge, b.benchmark, b.schedule, _seed(b.seed), str(b.round), f"{b.relative_score:.2f}"
+        _add_row(
+            table, b.source, b.judge, b.benchmark, b.schedule, _seed(b.seed), str(b.round), f"{b.relative_score:.2f}"
         )
     return table
 
 
-def _table(title: str, caption: str, head: Sequence[str]) -> Table:
-    table = Table(title=title, caption=caption, caption_justify="left")
+def _table(title: str, caption: Sequence[str], head: Sequence[str]) -> Table:
+    table = Table(title=title, caption=escape("\n".join(caption)), caption_justify="left")
     for name in head:
         table.add_column(name, overflow="fold")
     return table
