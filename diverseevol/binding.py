@@ -83,7 +83,7 @@ def _describe(hint: Any) -> str:
         type(None): "null",
     }
     parts = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    words = []
+    words: list[str] = []
     for part in parts:
         if typing.get_origin(part) is typing.Literal:
             words.extend(str(choice) for choice in typing.get_args(part))

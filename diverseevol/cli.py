@@ -1,5 +1,6 @@
-"""The command line, and the only importer of Hydra: it composes a configuration, binds it to plain typed objects, and
-gets out of the way.
+"""The command line, and the only importer of Hydra.
+
+It composes a configuration, binds it to plain typed objects, and gets out of the way.
 
     diverseevol VERB [GROUP=CHOICE] [KEY=VALUE] …
 
@@ -57,7 +58,8 @@ def _usage() -> str:
         "diverseevol — which thousand of my instruction rows should I fine-tune on?\n\n"
         "Usage: diverseevol VERB [GROUP=CHOICE] [KEY=VALUE] …\n\n"
         f"{verbs}\n\n"
-        "diverseevol VERB --help lists a verb's groups, choices and keys; `diverseevol evolve` alone runs the demonstration.\n"
+        "diverseevol VERB --help lists a verb's groups, choices and keys;\n"
+        "diverseevol evolve alone runs the demonstration.\n"
         'Shell completion: eval "$(diverseevol evolve -sc install=bash)"'
     )
 
@@ -121,13 +123,13 @@ def _configuration_error(error: BaseException, verb: str) -> str:
 
 def _alternatives(verb: str, key: str) -> str:
     """What could have been meant by an unknown key: its neighbours in the configuration."""
-    parent, _, name = key.rpartition(".")
+    parent = key.rpartition(".")[0]
     with hydra.initialize_config_dir(str(configuration_folder()), version_base="1.3"):
         config = hydra.compose(verb)
     node = OmegaConf.select(config, parent) if parent else config
     if not isinstance(node, DictConfig):
         return f": {parent} holds no options here; see diverseevol {verb} --help"
-    names = [f"{parent}.{k}" if parent else str(k) for k in node if not str(k).startswith("_")]
+    names = [f"{parent}.{k}" if parent else k for k in map(str, node) if not k.startswith("_")]
     return f"; choose from {', '.join(names)}"
 
 
@@ -161,7 +163,8 @@ class _Job:
 
     def __call__(self, composed: DictConfig) -> None:
         settings = HydraConfig.get()
-        choices = {group: str(choice) for group, choice in settings.runtime.choices.items() if "/" not in group}
+        chosen = settings.runtime.choices
+        choices = {str(group): str(chosen[group]) for group in chosen if "/" not in str(group)}
         configuration = Configuration(self.verb, composed, choices)
         if settings.mode == RunMode.RUN:
             self.single.append(configuration.run)

@@ -52,7 +52,7 @@ class Schedule:
                 raise InputError(f"schedule.{name} is {value}; it must be at least {least}")
         if self.seed_size is None and self.rounds > 0:
             raise InputError(
-                f"schedule.seed_size is null (all rows), which leaves none for schedule.rounds={self.rounds}; set it to 0"
+                "schedule.seed_size is null (all rows), which leaves none to choose; set schedule.rounds to 0"
             )
 
     def fits(self, eligible: int) -> None:
@@ -64,8 +64,9 @@ class Schedule:
         wanted = (self.seed_size or 0) + self.rounds * self.step_size
         if wanted > eligible or eligible == 0:
             raise InputError(
-                f"the schedule needs {wanted:,} rows ({self.seed_size or 0:,} + {self.rounds} × {self.step_size:,}) but {eligible:,} "
-                f"can be trained on; lower schedule.rounds, schedule.seed_size or schedule.step_size, or bring more rows"
+                f"the schedule needs {wanted:,} rows ({self.seed_size or 0:,} + {self.rounds} × {self.step_size:,}) "
+                f"but {eligible:,} can be trained on; lower schedule.rounds, schedule.seed_size or "
+                f"schedule.step_size, or bring more rows"
             )
 
 
@@ -168,6 +169,7 @@ def evolve_once(t: int, rows: tuple[int, ...], evolution: Evolution) -> Round:
         rows: the pool P_t.
         evolution: what the round is a part of.
     """
+    evolution.learner.progress.head(f"round {t}: ")
     work = _Work(t, np.asarray(rows, dtype=np.int64), evolution)
     name = RunName(group=evolution.run.name, name=f"round-{t:02d}", id=evolution.run.round_id(t))
     tracker = evolution.tracker if evolution.learner.processes.first else NoTracker()
@@ -242,7 +244,8 @@ class _Work:
         needs, learner = self.evolution.sampler.needs, self.learner
         wanted = needs.space == "current"
         statistics = sorted(needs.statistics)
-        embedding, scores = None, {}
+        embedding: Float[np.ndarray, "rows dim"] | None = None
+        scores: Mapping[str, Float[np.ndarray, " rows"]] = {}
         if wanted or statistics:
             names = [*statistics, *(["embedding"] if wanted else [])]
             if self._there(*(self.folder.probe / f"{name}.npy" for name in names)):
@@ -267,7 +270,8 @@ class _Work:
                 if self.place.first:
                     write_json(file, self._metrics(own))
                 self.place.barrier()
-        return dict(self.place.share(read_json(file) if self.place.first else None))
+        metrics: dict[str, float] = self.place.share(read_json(file) if self.place.first else {})
+        return metrics
 
     def log(self, log: RoundLog, metrics: Mapping[str, float]) -> None:
         """The round's metrics and the rows it chose."""
@@ -324,11 +328,11 @@ class _Work:
 
     def _own_embedding(self) -> Float[np.ndarray, "pool dim"]:
         if self._embedding is not None:
-            return self._embedding[self.rows]
+            return np.asarray(self._embedding[self.rows])
         folder = self.folder.path / "pool.partial"
         embedding, _ = self.learner.probe(self.model(), np.sort(self.rows), folder, what="embed the pool")
         assert embedding is not None
-        own = embedding[self.rows]
+        own = np.asarray(embedding[self.rows])
         self.place.barrier()
         if self.place.first:
             self.folder.drop(folder)

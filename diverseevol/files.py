@@ -25,7 +25,8 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     partial = path.with_name(path.name + TEMPORARY)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open(mode, **({} if "b" in mode else {"encoding": "utf-8", "newline": "\n"})) as file:
+        text = None if "b" in mode else "utf-8"
+        with partial.open(mode, encoding=text, newline=None if text is None else "\n") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -193,8 +193,6 @@ def read_records(path: Path) -> Iterator[Located]:
     try:
         with path.open("rb") as file:
             yield from (_array(_Window(path, file)) if _array_ahead(path, file) else _lines(file))
-    except IsADirectoryError as error:
-        raise InputError(f"{path}: a folder where a .json or .jsonl file belongs; name the file in it") from error
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror or error}); check the path and its rights"

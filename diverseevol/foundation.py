@@ -151,7 +151,8 @@ class TinyLlama:
     def __post_init__(self) -> None:
         if min(self.hidden, self.layers, self.heads) < 1 or self.hidden % (2 * self.heads):
             raise InputError(
-                f"model.hidden={self.hidden} must be a positive multiple of twice model.heads={self.heads}; change either"
+                f"model.hidden={self.hidden} must be a positive multiple of twice model.heads={self.heads}; "
+                f"change either"
             )
         if self.vocabulary < 258:
             raise InputError(

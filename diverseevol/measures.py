@@ -14,6 +14,7 @@ from vendi_score import vendi
 from diverseevol.errors import InputError
 
 BLOCK_ELEMENTS = 2**22  # 1,024 rows of 4,096 numbers: large enough for a fast product, small enough to forget
+LONGEST = 1e18  # a row's length: squares of sums of two such rows still fit in float32
 
 
 def vendi_score(X: Float[np.ndarray, "rows dim"]) -> float:
@@ -100,13 +101,10 @@ def coverage_radius(X: Float[np.ndarray, "rows dim"], pool: Int[np.ndarray, " po
     """
     if len(pool) == 0:
         raise ValueError("the coverage radius of an empty pool is undefined; give at least one row")
-    shift = _shift(X, pool)
-    centres, norms = _shifted(X, pool, shift)
+    rows = np.arange(len(X))
     lower, upper = np.empty(len(X)), np.empty(len(X))
-    for start, block in _blocks(X):
-        rows = np.arange(start, start + len(block))
-        squared, error = _squared_distances(*_shifted(X, rows, shift), centres, norms)
-        lower[rows], upper[rows] = (squared - error).min(axis=1), (squared + error).min(axis=1)
+    for part, squared, error in _against(X, rows, pool):
+        lower[part], upper[part] = (squared - error).min(axis=1), (squared + error).min(axis=1)
     finalists = np.flatnonzero(upper >= lower.max())
     return float(distance_to_pool(X, finalists, pool)[0].max())
 
@@ -137,12 +135,28 @@ def pca_map(X: Float[np.ndarray, "rows dim"], dims: int = 2) -> Float[np.ndarray
     return coordinates
 
 
-def not_finite(rows: list[int]) -> InputError:
+def check_finite(X: Float[np.ndarray, "rows dim"]) -> None:
+    """Do nothing where a distance can be taken to every row.
+
+    Raises:
+        InputError: rows hold NaN, inf or numbers too large; it names them.
+    """
+    bad: list[int] = []
+    step = max(1, BLOCK_ELEMENTS // max(X.shape[1], 1))
+    for start in range(0, len(X), step):
+        with np.errstate(over="ignore", invalid="ignore"):
+            length = np.linalg.norm(np.asarray(X[start : start + step], dtype=np.float32), axis=1)
+        bad += (start + np.flatnonzero(~(length < LONGEST))).tolist()
+    if bad:
+        raise _not_finite(bad)
+
+
+def _not_finite(rows: list[int]) -> InputError:
     """The one sentence for rows that no distance can be taken to."""
     named = ", ".join(map(str, rows[:5])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
     return InputError(
-        f"embeddings, row {named}: holds NaN, inf or numbers too large to square in float32; all numbers must "
-        f"be finite: mend or remove these rows, or embed in float32 if float16 overflowed"
+        f"embeddings, row {named}: holds NaN, inf or numbers too large to square in float32; all numbers "
+        f"must be finite: mend or remove these rows, or embed in float32 if float16 overflowed"
     )
 
 
@@ -151,15 +165,9 @@ def _blocks(X: Float[np.ndarray, "rows dim"]) -> Iterator[tuple[int, Float[np.nd
     step = max(1, BLOCK_ELEMENTS // max(X.shape[1], 1))
     for start in range(0, len(X), step):
         block = np.asarray(X[start : start + step])
-        yield start, _checked(block.astype(np.float32) if block.dtype == np.float16 else block, start)
-
-
-def _checked(block: Float[np.ndarray, "block dim"], start: int) -> Float[np.ndarray, "block dim"]:
-    """The block, if all of it is finite."""
-    finite = np.isfinite(block).all(axis=1)
-    if not finite.all():
-        raise not_finite((start + np.flatnonzero(~finite)).tolist())
-    return block
+        if not np.isfinite(block).all():
+            check_finite(X)
+        yield start, block.astype(np.float32) if block.dtype == np.float16 else block
 
 
 def _directions(block: Float[np.ndarray, "block dim"]) -> Float[np.ndarray, "block dim+1"]:
@@ -178,12 +186,7 @@ def _nearest(
     distance, nearest = np.full(len(rows), np.nan), np.full(len(rows), -1)
     if len(columns) == 0 or len(rows) == 0:
         return distance, nearest
-    shift = _shift(X, columns)
-    centres, norms = _shifted(X, columns, shift)
-    step = max(1, BLOCK_ELEMENTS // max(X.shape[1], len(columns)))
-    for start in range(0, len(rows), step):
-        part = slice(start, start + step)
-        squared, error = _squared_distances(*_shifted(X, rows[part], shift), centres, norms)
+    for part, squared, error in _against(X, rows, columns):
         unseen = np.arange(len(columns)) >= visible[part, None]
         squared[unseen] = np.inf
         close = (squared - error <= (squared + error).min(axis=1, keepdims=True)) & ~unseen
@@ -191,38 +194,41 @@ def _nearest(
         exact = _exact_distances(X, rows[part][who], columns[which])
         order = np.lexsort((columns[which], exact, who))
         who, first = np.unique(who[order], return_index=True)
-        distance[start + who] = exact[order][first]
-        nearest[start + who] = columns[which[order][first]]
+        distance[part.start + who] = exact[order][first]
+        nearest[part.start + who] = columns[which[order][first]]
     return distance, nearest
 
 
-def _shift(X: Float[np.ndarray, "rows dim"], rows: Int[np.ndarray, " p"]) -> Float[np.ndarray, " dim"]:
-    """A vector near all rows: taking it off changes no distance and saves float32 from cancellation."""
-    return mean_row(X[rows[:1024]]).astype(np.float32)
+def _against(
+    X: Float[np.ndarray, "rows dim"], rows: Int[np.ndarray, " m"], columns: Int[np.ndarray, " p"]
+) -> Iterator[tuple[slice, Float[np.ndarray, "part p"], Float[np.ndarray, "part p"]]]:
+    """|x − c|² of parts of the rows to all columns, and a bound on its error.
+
+    One float32 product, after a vector near all rows is taken off: that changes no distance and saves float32
+    from cancellation. dim terms are rounded, each at most 2⁻²⁴ of (|x| + |c|)².
+    """
+    shift = mean_row(X[columns[:1024]]).astype(np.float32)
+    centres, norms = _shifted(X, columns, shift)
+    dim = X.shape[1]
+    step = max(1, BLOCK_ELEMENTS // max(dim, len(columns)))
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        shifted, lengths = _shifted(X, rows[part], shift)
+        squared = np.square(lengths)[:, None] + np.square(norms) - 2 * (shifted @ centres.T)
+        error = (dim + 16) * 2.0**-24 * np.square(lengths[:, None] + norms) + dim * np.finfo(np.float32).tiny
+        yield part, squared, error.astype(np.float32)
 
 
 def _shifted(
     X: Float[np.ndarray, "rows dim"], rows: Int[np.ndarray, " m"], shift: Float[np.ndarray, " dim"]
 ) -> tuple[Float[np.ndarray, "m dim"], Float[np.ndarray, " m"]]:
     """The rows less the shift in float32, and their lengths."""
-    shifted = (X[rows] - shift).astype(np.float32)
-    norms = np.linalg.norm(shifted, axis=1)
-    if not np.isfinite(norms).all():
-        raise not_finite(rows[~np.isfinite(norms)].tolist())
-    return shifted, norms
-
-
-def _squared_distances(
-    A: Float[np.ndarray, "m dim"],
-    a: Float[np.ndarray, " m"],
-    C: Float[np.ndarray, "p dim"],
-    c: Float[np.ndarray, " p"],
-) -> tuple[Float[np.ndarray, "m p"], Float[np.ndarray, "m p"]]:
-    """|A_i − C_j|² by one float32 product, and a bound on its error: dim roundings of (|A_i| + |C_j|)²."""
-    squared = np.square(a)[:, None] + np.square(c) - 2 * (A @ C.T)
-    unit = np.finfo(np.float32).eps / 2
-    error = (A.shape[1] + 16) * unit * np.square(a[:, None] + c) + A.shape[1] * np.finfo(np.float32).tiny
-    return squared, error.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        shifted = (X[rows] - shift).astype(np.float32)
+        lengths = np.linalg.norm(shifted, axis=1)
+    if not (lengths < LONGEST).all():
+        raise _not_finite(rows[~(lengths < LONGEST)].tolist())
+    return shifted, lengths
 
 
 def _exact_distances(

@@ -17,6 +17,9 @@ class Progress(Protocol):
         """A phase of `total` units; the value inside is called with units done since the last call."""
         ...
 
+    def head(self, heading: str) -> None:
+        """What the phases that follow belong to."""
+
 
 class Silent:
     """Shows nothing: for tests, libraries, and every process but the first."""
@@ -26,13 +29,20 @@ class Silent:
         """A phase that nobody watches."""
         yield lambda done: None
 
+    def head(self, heading: str) -> None:
+        """Nobody reads headings either."""
+
 
 class Shown:
-    """Shows phases on a console, each under the heading that the loop has set (the round)."""
+    """Shows phases on a console, each under its heading."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.heading = ""
+
+    def head(self, heading: str) -> None:
+        """What the phases that follow belong to: the round."""
+        self.heading = heading
 
     @contextmanager
     def track(self, what: str, total: int) -> Iterator[Callable[[int], None]]:

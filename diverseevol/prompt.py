@@ -194,7 +194,7 @@ class Encoded:
     @property
     def response_tokens(self) -> Int[np.ndarray, " rows"]:
         """Tokens of each row's response, the end token included; 0 where truncation left none."""
-        return self.lengths - self.response_start
+        return np.asarray(self.lengths - self.response_start)
 
     @property
     def eligible(self) -> Bool[np.ndarray, " rows"]:

@@ -75,7 +75,8 @@ class RunFolder:
             lock.acquire()
         except Timeout as error:
             raise InputError(
-                f"{self.path}: another process is at work in this folder; wait for it, or give folder=… for a run of its own"
+                f"{self.path}: another process is at work in this folder; wait for it, or give folder=… for a "
+                f"run of its own"
             ) from error
         except OSError as error:
             raise cannot_write(self.path, error) from error
@@ -164,8 +165,9 @@ class RoundFolder:
         ):
             if there[key] != expected:
                 raise InputError(
-                    f"{file}: its {key} is {_short(there[key])} where {_short(expected)} belongs, so it was edited or comes from "
-                    f"another evolution; restore it, or delete the folder of this round and those after it to redo them"
+                    f"{file}: its {key} is {_short(there[key])} where {_short(expected)} belongs, so it was edited or "
+                    f"comes from another evolution; restore it, or delete the folder of this round and those after "
+                    f"it to redo them"
                 )
         return Round(self.index, tuple(trained_on), tuple(chosen or ()), dict(there["metrics"]), dict(there["seconds"]))
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,8 +33,9 @@ from diverseevol.formats import (
 
 VERSION = 1  # of the checks and of what they leave on disk
 COLUMNS = pa.schema([(name, pa.string()) for name in ("instruction", "input", "response", "extra")])
-BATCH = 1000  # rows in memory while the source is built
-HUB_ID = re.compile(r"[\w-]+/[\w.-]+")
+BATCH = 1000  # rows in memory at a time
+BATCH_CHARACTERS = 1 << 25  # fewer rows where they are as long as books
+HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 OnBadRows = Literal["stop", "skip"]
 Progress = Callable[[int, int], None]  # done and total: bytes of a JSON file, rows of a table
@@ -139,7 +141,7 @@ def load(
 
 
 def _is_table(path: Path) -> bool:
-    if path.suffix.lower() == ".parquet" or path.is_dir():
+    if path.suffix.lower() == ".parquet" or os.path.isdir(path):  # noqa: PTH112  # False where nobody may look
         return True
     maybe_hub = path.suffix.lower() not in {".json", ".jsonl"} and HUB_ID.fullmatch(str(path))
     return bool(maybe_hub) and not os.path.lexists(path)
@@ -186,21 +188,20 @@ def load_dataset_source(
     """Load a parquet file, a folder or a data set on the hub through `datasets`; see `load`."""
     local = Path(path).expanduser()
     datasets.disable_progress_bars()
-    folder = str(cache / "datasets")
+    options: dict[str, Any] = {"split": split, "cache_dir": str(cache / "datasets"), "keep_in_memory": False}
     try:
         if local.is_file():
-            files = glob.escape(str(local))
-            table = datasets.load_dataset("parquet", data_files=files, split=split, cache_dir=folder)
+            table = datasets.load_dataset("parquet", data_files=glob.escape(str(local)), **options)
         else:
             where = str(local.resolve()) if local.is_dir() else str(path)
-            table = datasets.load_dataset(where, subset, split=split, revision=revision, cache_dir=folder)
+            table = datasets.load_dataset(where, subset, revision=revision, **options)
     except ConnectionError as error:
         raise InputError(
             f"{path}: no such file or folder here, and the hub cannot be reached ({error}); connect to the "
             f"network, or give a file with data.path=…"
         ) from error
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error.__cause__ or error).split())
         raise InputError(f"{path}: cannot be loaded ({reason}); check data.path, split and subset") from error
 
     def records() -> Iterator[Located]:
@@ -219,10 +220,10 @@ def _digest(paths: list[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         try:
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise InputError(f"{path}: a folder or a pipe where a file belongs; name a .json or .jsonl file")
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
-        except IsADirectoryError as error:
-            raise InputError(f"{path}: a folder where a file belongs; name the file in it") from error
         except FileNotFoundError as error:
             raise InputError(f"{path}: no such file; check data.path") from error
         except OSError as error:
@@ -302,13 +303,15 @@ class _Intake:
             pa.ipc.new_stream(file, COLUMNS) as table,
         ):
             batch: list[tuple[str, ...]] = []
+            size = 0
             for record, number, done in self.origin.records():
-                row = self.check(record, number, bad_rows)
-                batch += [row] if row else []
-                if len(batch) == BATCH:
+                if row := self.check(record, number, bad_rows):
+                    batch.append(row)
+                    size += sum(map(len, row))
+                if len(batch) == BATCH or size > BATCH_CHARACTERS:
                     table.write_batch(_columns(batch))
                     self.progress(done, self.origin.total)
-                    batch.clear()
+                    batch, size = [], 0
             if batch:
                 table.write_batch(_columns(batch))
             self.progress(self.origin.total, self.origin.total)

@@ -127,8 +127,8 @@ def _answered(file: Path, benchmark: Benchmark, generation: Generation) -> bool:
     if not same or any(line.get("generation") != _settings(generation) for line in lines):
         what = "with other generation settings" if same else "other questions"
         raise InputError(
-            f"{file}: answers {what} than this run's; give benchmark.name another name, restore the settings, or delete "
-            f"the file to answer again"
+            f"{file}: answers {what} than this run's; give benchmark.name another name, restore the settings, or "
+            f"delete the file to answer again"
         )
     return True
 

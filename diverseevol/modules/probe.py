@@ -132,7 +132,8 @@ class Probe(lightning.LightningModule):
         out = self.model(
             input_ids=batch["input_ids"][used], attention_mask=batch["attention_mask"][used], use_cache=False
         )
-        return out.logits[inverse, part[:, 1]]
+        logits: torch.Tensor = out.logits[inverse, part[:, 1]]
+        return logits
 
 
 def pooled(

@@ -13,7 +13,7 @@ from diverseevol.files import read_json
 
 # Okabe & Ito's palette, told apart with any colour vision; a benchmark or sampler keeps its place in it.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLE = {
+STYLE: Any = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e5e5e5",
     "grid.linewidth": 0.6, "axes.axisbelow": True, "legend.frameon": False, "svg.fonttype": "none",
 }  # fmt: skip

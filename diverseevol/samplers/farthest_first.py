@@ -6,15 +6,19 @@ to minutes for the embedding. A running minimum on the device saves at most that
 costs the memory of all rows there, and would still owe the float64 proof below.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from torch.utils.dlpack import from_dlpack
 
-from diverseevol.measures import mean_row
+from diverseevol.measures import check_finite, mean_row
 
 BLOCK_ELEMENTS = 2**20  # 256 rows of 4,096 numbers: a block of float32 stays in the processor's cache
 ROUNDING = 2 * 2.0**-8 + 2.0**-16  # of a product whose factors may be rounded to bfloat16
 UNIT32, UNIT64 = 2.0**-24, 2.0**-53
+TINY = 2.0**-120  # what an underflow may lose
 
 
 def farthest_first(
@@ -81,7 +85,7 @@ class _Candidates:
     """
 
     def __init__(self, X: Float[np.ndarray, "rows dim"], taken: Int[np.ndarray, " taken"], n: int) -> None:
-        bound = upper_bounds(X, taken)
+        bound = _upper_bounds(X, taken)
         bound[taken] = -1
         self.X = X
         self.row = np.argsort(-bound, kind="stable")[: len(X) - len(taken)]
@@ -124,6 +128,7 @@ class _Candidates:
 
     def _make_exact(self, which: Int[np.ndarray, " open"], most: int) -> None:
         """Make the values of the `most` largest of these candidates exact for all centres known."""
+        most = min(most, max(1, BLOCK_ELEMENTS // self.known))
         if len(which) > most:
             which = which[np.argpartition(-self.value[which], most)[:most]]
         unseen = self.centres[self.seen[which].min() : self.known]
@@ -132,5 +137,71 @@ class _Candidates:
         self.seen[which] = self.known
 
 
-def upper_bounds(X, taken):
-    raise NotImplementedError
+def _upper_bounds(X: Float[np.ndarray, "rows dim"], taken: Int[np.ndarray, " taken"]) -> Float[np.ndarray, " rows"]:
+    """The first bound of every row, in one pass, from some centres spread evenly over those taken."""
+    dim = X.shape[1]
+    # A sixteenth of the centres bounds clustered rows tightly enough for all but some hundreds of them.
+    some = taken[np.linspace(0, len(taken) - 1, min(len(taken), max(32, len(taken) // 16))).astype(np.int64)]
+    with np.errstate(all="ignore"):  # check_finite names what is wrong
+        shift = X[some].mean(axis=0, dtype=np.float64).astype(np.float32)
+        centres = torch.from_numpy((X[some] - shift).astype(np.float32))
+    half = centres.square().sum(dim=1) / 2
+    longest = centres.norm(dim=1).max().double()
+    bound = torch.empty(len(X), dtype=torch.float64)
+    for start, block in _blocks(X):
+        shifted = (block - torch.from_numpy(shift)).float()
+        length = torch.linalg.vector_norm(shifted, dim=1).double()
+        gain = (shifted @ centres.T).sub_(half).amax(dim=1).double()
+        slack = 2 * ROUNDING * length * longest + (dim + 16) * UNIT32 * (length + longest).square()
+        bound[start : start + len(block)] = length.square() - 2 * gain + slack + dim * TINY
+    if not bound.isfinite().all():
+        check_finite(X)
+    return bound.numpy()
+
+
+def _least_squared(
+    X: Float[np.ndarray, "rows dim"],
+    rows: Int[np.ndarray, " m"],
+    centres: Int[np.ndarray, " c"],
+    known: Float[np.ndarray, " m"],
+) -> Float[np.ndarray, " m"]:
+    """The squared distance of each row to its nearest centre, exact where it is below what is known."""
+    dim = X.shape[1]
+    shift = torch.from_numpy(X[rows[0]].astype(np.float64))
+    A = torch.from_numpy(X[rows]).double() - shift
+    a = A.norm(dim=1)
+    lows = []
+    for start in range(0, len(centres), 512):
+        C = torch.from_numpy(X[centres[start : start + 512]]).double() - shift
+        c = C.norm(dim=1)
+        squared = a.square()[:, None] + c.square() - 2 * A @ C.T
+        lows.append(squared - (dim + 16) * UNIT64 * (a[:, None] + c).square())
+    low = torch.cat(lows, dim=1).clamp_(min=0).numpy()
+    least = known.copy()
+    nearest = low.argmin(axis=1)
+    hopeful = np.flatnonzero(low[np.arange(len(rows)), nearest] < least)
+    least[hopeful] = np.minimum(least[hopeful], _squared(X, rows[hopeful], centres[nearest[hopeful]]))
+    low[hopeful, nearest[hopeful]] = np.inf
+    who, which = np.nonzero(low < least[:, None])
+    np.minimum.at(least, who, _squared(X, rows[who], centres[which]))
+    return least
+
+
+def _squared(
+    X: Float[np.ndarray, "rows dim"], left: Int[np.ndarray, " pairs"], right: Int[np.ndarray, " pairs"]
+) -> Float[np.ndarray, " pairs"]:
+    """The squared distances of pairs of rows, in float64."""
+    squared = np.empty(len(left))
+    step = max(1, BLOCK_ELEMENTS // X.shape[1])
+    for start in range(0, len(left), step):
+        part = slice(start, start + step)
+        difference = X[left[part]].astype(np.float64) - X[right[part]]
+        squared[part] = np.square(difference).sum(axis=1)
+    return squared
+
+
+def _blocks(X: Float[np.ndarray, "rows dim"]) -> Iterator[tuple[int, torch.Tensor]]:
+    """Consecutive rows without a copy, with the number of the first."""
+    step = max(1, BLOCK_ELEMENTS // X.shape[1])
+    for start in range(0, len(X), step):
+        yield start, from_dlpack(X[start : start + step])  # from_numpy warns of read-only memory maps

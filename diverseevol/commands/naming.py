@@ -1,0 +1,62 @@
+"""What a run is called and what it must match: the folder's path and the fingerprint, from the configuration."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diverseevol.commands.settings import Settings
+from diverseevol.learner import Learner
+from diverseevol.source import Source
+
+# What decides the picks, and so names the folder; `rounds` may grow, and paths only say where the content lies.
+PICKS = ("data", "model", "prompt", "tuning", "embedding", "sampler", "schedule", "trainer")
+GROUPS = ("data", "model", "sampler", "schedule")
+NOT_PICKS = ("data.path", "data.name", "model.path", "schedule.rounds", "trainer.accelerator")
+MEMORY_ONLY = ("tuning.micro_batch_tokens", "tuning.gradient_checkpointing", "embedding.batch_tokens")
+
+
+def run_path(settings: Settings) -> Path:
+    """`folder`, or a path that names the choices: `<data>/<model>/<sampler>-<schedule>[-<hash>]/seed<k>`.
+
+    The hash stands for all other settings that change the picks, where they differ from the choices' own.
+    """
+    if settings.value("folder") is not None:
+        return Path(settings.value("folder"))
+    name = f"{settings.choices['sampler']}-{settings.choices['schedule']}"
+    others = settings.differs_from_default(PICKS, GROUPS)
+    others = {key: value for key, value in others.items() if key not in (*NOT_PICKS, *MEMORY_ONLY)}
+    if others:
+        name += "-" + hashlib.sha256(json.dumps(others, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    parts = [short_name(settings, group) for group in ("data", "model")]
+    return Path(settings.value("outputs"), *parts, name, f"seed{settings.value('seed')}")
+
+
+def short_name(settings: Settings, group: str) -> str:
+    """What a data set or model is called in paths: its own name, its file's, or its choice's."""
+    node, choice = settings.value(group), settings.choices[group]
+    if node.get("name") and node["name"] != choice:
+        return str(node["name"])
+    if choice in ("json", "hf") and node.get("path"):
+        return Path(str(node["path"])).stem
+    return choice
+
+
+def fingerprint(settings: Settings, source: Source, learner: Learner) -> dict[str, Any]:
+    """What a resume must match: all that changes picks, key by key."""
+    ignored = (*NOT_PICKS, *MEMORY_ONLY)
+    found: dict[str, Any] = {
+        "data": source.fingerprint,
+        "eligible": hashlib.sha256(np.packbits(learner.encoded.eligible).tobytes()).hexdigest(),
+        "model": learner.foundation.identity(),
+        "prompt": learner.prompt.identity,
+        "seed": settings.value("seed"),
+        "precision": str(settings.value("trainer").get("precision")),
+    }
+    for key in ("embedding", "sampler", "tuning", "schedule"):
+        for name, value in settings.value(key).items():
+            if f"{key}.{name}" not in ignored:
+                found[f"{key}.{name.strip('_')}"] = value
+    return found

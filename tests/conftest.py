@@ -1,0 +1,133 @@
+"""A small world that is real all through: rows on disk, a tokeniser trained on them, a Llama with random weights."""
+
+import os
+
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "WANDB_MODE": "offline",
+    "WANDB_SILENT": "true",
+}
+
+import dataclasses
+import functools
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from diverseevol.evaluation.benchmarks import Benchmark, Question
+from diverseevol.evaluation.exam import Exam
+from diverseevol.evaluation.judges import GoldJudge
+from diverseevol.evolution import Evolution, Schedule
+from diverseevol.foundation import Pretrained, TinyLlama
+from diverseevol.generation import Generation
+from diverseevol.learner import Learner
+from diverseevol.modules.sft import Tuning
+from diverseevol.prompt import Encoded, Prompt, PromptOptions, encode
+from diverseevol.runs import RunFolder
+from diverseevol.samplers.kcenter import KCenterSampler
+from diverseevol.source import Source, load
+
+torch.set_num_threads(1)  # contended threads slow models this small down eightfold
+transformers.utils.logging.disable_progress_bar()
+for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric"):
+    logging.getLogger(name).setLevel(logging.ERROR)
+
+TOO_LONG = 7  # the row whose prompt alone fills all tokens that a row may have
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["DIVERSEEVOL_CACHE"] = str(folder)
+    return folder
+
+
+def records() -> list[dict[str, str]]:
+    """60 rows of three kinds, of many lengths, with and without input; one can not be trained on."""
+    animals = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay"]
+    rows = []
+    for i in range(60):
+        animal, other = animals[i % 10], animals[(3 * i + 1) % 10]
+        rows.append(
+            [
+                {"instruction": f"Name {i} words about the {animal}.", "input": "", "output": f"{animal} " * (1 + i % 7)},
+                {"instruction": "Sum up.", "input": f"The {animal} met {i} x {other}.", "output": f"{animal}, {other}!"},
+                {"instruction": f"Is {animal} > {other}?", "input": "", "output": "Yes" if animal > other else "No."},
+            ][i % 3]
+        )  # fmt: skip
+    rows[TOO_LONG]["instruction"] = "Why? " * 200
+    return rows
+
+
+@pytest.fixture(scope="session")
+def source(cache: Path) -> Source:
+    file = cache / "animals.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in records()))
+    return load(file, cache=cache)
+
+
+@pytest.fixture(scope="session")
+def foundation(source: Source, cache: Path) -> Pretrained:
+    return TinyLlama(hidden=32, layers=2, heads=2, vocabulary=300).prepare(source, cache)
+
+
+@pytest.fixture(scope="session")
+def prompt(foundation: Pretrained) -> Prompt:
+    return Prompt(foundation.tokenizer(), PromptOptions())
+
+
+@pytest.fixture(scope="session")
+def encoded(source: Source, prompt: Prompt, cache: Path) -> Encoded:
+    return encode(source, prompt, cache)
+
+
+@pytest.fixture(scope="session")
+def learner(foundation: Pretrained, prompt: Prompt, encoded: Encoded) -> Learner:
+    tuning = Tuning(learning_rate=1e-2, steps=3, batch_size=4)
+    return Learner(foundation, prompt, encoded, tuning, trainer=functools.partial(lightning.Trainer, accelerator="cpu"))
+
+
+@pytest.fixture
+def exam() -> Exam:
+    questions = tuple(Question(str(i), f"What is {i}?", reference=f"It is {i}.") for i in range(3))
+    return Exam((Benchmark("small", questions),), GoldJudge(), Generation(max_new_tokens=4))
+
+
+MakeEvolution = Callable[..., Evolution]
+
+
+@pytest.fixture
+def evolution(source: Source, learner: Learner, exam: Exam, cache: Path) -> MakeEvolution:
+    """`evolution(folder, **changes)`: an evolution of three rounds in a folder, the lock not held."""
+
+    def make(folder: Path, **changes: Any) -> Evolution:
+        @functools.cache
+        def space() -> np.ndarray:
+            return learner.foundation_embedding(cache / "foundation")
+
+        usual = Evolution(
+            source=source, learner=learner, sampler=KCenterSampler(), schedule=Schedule(2, 6, 4),
+            run=RunFolder(folder, {"what": "a test"}), space=space, seed=0, exam=exam,
+        )  # fmt: skip
+        return dataclasses.replace(usual, **changes)
+
+    return make
+
+
+@pytest.fixture
+def quiet_libraries():
+    """For what runs the libraries' own noisy parts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
