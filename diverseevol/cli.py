@@ -173,9 +173,8 @@ class _Job:
             configuration.run()
         except Exception as error:  # the sweep goes on; Hydra raises its first failure again at the end
             _explain(error, self.verb)
-            _say(
-                f"a job of the sweep failed; to run it again: diverseevol {self.verb} {' '.join(settings.overrides.task)}"
-            )
+            again = " ".join([self.verb, *settings.overrides.task])
+            _say(f"a job of the sweep failed; to run it again: diverseevol {again}")
             raise
 
 

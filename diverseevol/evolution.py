@@ -206,7 +206,6 @@ class _Work:
         self.place = evolution.learner.processes
         self.folder: RoundFolder = evolution.run.round(t)
         self._model: PreTrainedModel | None = None
-        self._embedding: Float[np.ndarray, "rows dim"] | None = None
 
     def model(self) -> PreTrainedModel:
         """The round's model: as it was trained, or as the fit that was found on disk left it."""
@@ -256,7 +255,6 @@ class _Work:
                     embedding, scores = learner.probe(
                         self.model(), everything, self.folder.probe, embedding=wanted, statistics=statistics
                     )
-            self._embedding = embedding
         if needs.space == "foundation":
             embedding = self.evolution.space()
         return Features(np.asarray(learner.encoded.response_tokens), embedding, dict(scores))
@@ -327,8 +325,11 @@ class _Work:
             }  # fmt: skip
 
     def _own_embedding(self) -> Float[np.ndarray, "pool dim"]:
-        if self._embedding is not None:
-            return np.asarray(self._embedding[self.rows])
+        # Where the sampler had all rows embedded, the pool's are among them, and a resumed round reads the same ones.
+        if self._there(self.folder.probe / "embedding.npy"):
+            probed, _ = read_probe(self.folder.probe, embedding=True)
+            assert probed is not None
+            return np.asarray(probed[self.rows])
         folder = self.folder.path / "pool.partial"
         embedding, _ = self.learner.probe(self.model(), np.sort(self.rows), folder, what="embed the pool")
         assert embedding is not None

@@ -9,10 +9,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from filelock import FileLock
+from platformdirs import user_cache_dir
 
 from diverseevol.errors import InputError
 
 TEMPORARY = ".partial"  # the suffix of whatever is not yet whole; `sweep_temporary` removes what a crash left
+
+
+def cache_folder(configured: str | None) -> Path:
+    """Where parsed data, tokens, foundation embeddings and judges' replies are kept between runs."""
+    return Path(configured or os.environ.get("DIVERSEEVOL_CACHE") or user_cache_dir("diverseevol")).expanduser()
 
 
 @contextmanager

@@ -47,12 +47,19 @@ class BadRecord(ValueError):  # noqa: N818  # it is a thing found, and also give
     Attributes:
         field: the name of the field at fault; None where the record as a whole is.
         problem: what was found, such as "is blank".
+        finding: both together. The message adds what to do.
     """
 
-    def __init__(self, field: str | None, problem: str) -> None:
+    def __init__(
+        self,
+        field: str | None,
+        problem: str,
+        remedy: str = "mend it, or leave such rows out with data.on_bad_rows=skip",
+    ) -> None:
         self.field = None if field is None else _printable(field)
         self.problem = _printable(problem)
-        super().__init__(self.problem if field is None else f'field "{self.field}" {self.problem}')
+        self.finding = self.problem if field is None else f'field "{self.field}" {self.problem}'
+        super().__init__(f"{self.finding}; {remedy}")
 
 
 def _printable(text: str) -> str:
@@ -74,8 +81,9 @@ def recognise(record: Any) -> Fields:
         raise BadRecord(
             None,
             f"its fields ({found}) are neither Alpaca's (instruction, input, output) nor Dolly's "
-            f"(instruction, context, response), so name them: data.fields.instruction=…, "
-            f"data.fields.response=… and, where there is one, data.fields.input=…",
+            f"(instruction, context, response)",
+            "name them with data.fields.instruction=…, data.fields.response=… and, where there is one, "
+            "data.fields.input=…",
         )
     usual = ALPACA if responses == ["output"] else DOLLY
     return Fields("instruction", inputs[0] if inputs else usual.input, responses[0])
@@ -155,7 +163,9 @@ def dump_extra(extra: Mapping[str, Any]) -> str:
             part = f"{CANONICAL.encode(name)}:{CANONICAL.encode(extra[name])}"
             part.encode()  # half a character is refused now, not hours later when the chosen rows are written
         except (TypeError, ValueError, RecursionError) as error:
-            raise BadRecord(name, f"holds what JSON cannot say ({error})") from error
+            reason = error.finding if isinstance(error, BadRecord) else str(error)
+            reason = "NaN or an infinity" if "JSON compliant" in reason else reason
+            raise BadRecord(name, f"holds what JSON cannot say ({reason})") from error
         parts.append(part)
     return "{" + ",".join(parts) + "}"
 
@@ -205,15 +215,16 @@ def _array_ahead(path: Path, file: IO[bytes]) -> bool:
         raise InputError(f"{path}, line 1: UTF-16 text (it begins with a UTF-16 byte order mark); save it as UTF-8")
     file.seek(0)
     file.seek(len(codecs.BOM_UTF8) if file.read(3) == codecs.BOM_UTF8 else 0)
+    number = 1
     while (first := file.read(1)).isspace():
-        pass
+        number += first == b"\n"
     if path.suffix.lower() == ".json" and first not in (b"", b"["):
         whole = first == b"{" and isinstance(_decoded(first + file.readline()), dict)
         if not (whole and any(line.strip() for line in file)):
-            found = "an object stands" if first == b"{" else "something else stands"
+            found = "an object" if first == b"{" else repr(first)[1:]
             raise InputError(
-                f"{path}, line 1: {found} where an array of records belongs; put the records into [...], or "
-                f"write one a line and name the file .jsonl"
+                f"{path}, line {number}: {found} stands where an array of records belongs; put the records "
+                f"into [...], or write one a line and name the file .jsonl"
             )
     file.seek(0)
     return first == b"["

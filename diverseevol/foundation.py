@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -27,6 +27,7 @@ from diverseevol.source import Source
 SAMPLED_BYTES = 1 << 20  # of a large weight file, how much of either end enters the identity
 
 
+@runtime_checkable
 class Foundation(Protocol):
     """Where a foundation model comes from."""
 

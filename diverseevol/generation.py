@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from diverseevol.errors import InputError
@@ -44,10 +45,12 @@ class GumbelNoise(LogitsProcessor):
         self.temperature = temperature
         self.streams = [np.random.default_rng(list(seed)) for seed in seeds]
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """Add each row's next noise to its scores, [batch, vocabulary]."""
+    def __call__(
+        self, input_ids: Int[torch.Tensor, "batch length"], scores: Float[torch.Tensor, "batch vocabulary"]
+    ) -> Float[torch.Tensor, "batch vocabulary"]:
+        """Add each row's next noise to its scores."""
         noise = np.stack([stream.gumbel(size=scores.shape[-1]) for stream in self.streams])
-        return (scores / self.temperature).to(torch.float64) + torch.from_numpy(noise).to(scores.device)  # type: ignore[return-value]
+        return (scores / self.temperature).to(torch.float64) + torch.from_numpy(noise).to(scores.device)
 
 
 def generate(

@@ -10,7 +10,7 @@ It knows nothing of rounds, samplers or folders.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import numpy as np
@@ -100,13 +100,13 @@ class Learner:
                 model = self.foundation.load()
                 model.train()
                 if tuning.gradient_checkpointing:
-                    model.gradient_checkpointing_enable()
+                    _checkpoint_activations(model, "enable")
                 module = InstructionTuner(model, tuning, len(plan), note)
                 place = self.processes
                 loader = step_loader(self.encoded, plan, self.prompt.end, place.rank, place.world)
                 self._start(max_epochs=1, max_steps=len(plan)).fit(module, loader)
         if tuning.gradient_checkpointing:
-            model.gradient_checkpointing_disable()
+            _checkpoint_activations(model, "disable")
         return Fit(model.eval(), self.processes.share(curve))
 
     def probe(
@@ -247,6 +247,12 @@ class Learner:
 
     def _device(self) -> torch.device:
         return self._start().strategy.root_device
+
+
+def _checkpoint_activations(model: PreTrainedModel, verb: Literal["enable", "disable"]) -> None:
+    # Version 5 of transformers renamed these methods on its way, and warns where it knows both names.
+    new = f"activation_checkpointing_{verb}"
+    getattr(model, new if hasattr(model, new) else f"gradient_checkpointing_{verb}")()
 
 
 def read_probe(

@@ -135,6 +135,19 @@ def pca_map(X: Float[np.ndarray, "rows dim"], dims: int = 2) -> Float[np.ndarray
     return coordinates
 
 
+def squared_distances(
+    X: Float[np.ndarray, "rows dim"], left: Int[np.ndarray, " pairs"], right: Int[np.ndarray, " pairs"]
+) -> Float[np.ndarray, " pairs"]:
+    """The squared Euclidean distances of pairs of rows: float64 sums, the same bits for a pair wherever it stands."""
+    squared = np.empty(len(left))
+    step = max(1, BLOCK_ELEMENTS // (4 * max(X.shape[1], 1)))
+    for start in range(0, len(left), step):
+        part = slice(start, start + step)
+        difference = X[left[part]].astype(np.float64) - X[right[part]]
+        squared[part] = np.square(difference).sum(axis=1)
+    return squared
+
+
 def check_finite(X: Float[np.ndarray, "rows dim"]) -> None:
     """Do nothing where a distance can be taken to every row.
 
@@ -191,7 +204,7 @@ def _nearest(
         squared[unseen] = np.inf
         close = (squared - error <= (squared + error).min(axis=1, keepdims=True)) & ~unseen
         who, which = np.nonzero(close)
-        exact = _exact_distances(X, rows[part][who], columns[which])
+        exact = np.sqrt(squared_distances(X, rows[part][who], columns[which]))
         order = np.lexsort((columns[which], exact, who))
         who, first = np.unique(who[order], return_index=True)
         distance[part.start + who] = exact[order][first]
@@ -229,16 +242,3 @@ def _shifted(
     if not (lengths < LONGEST).all():
         raise _not_finite(rows[~(lengths < LONGEST)].tolist())
     return shifted, lengths
-
-
-def _exact_distances(
-    X: Float[np.ndarray, "rows dim"], left: Int[np.ndarray, " pairs"], right: Int[np.ndarray, " pairs"]
-) -> Float[np.ndarray, " pairs"]:
-    """The float64 distances of pairs of rows."""
-    exact = np.empty(len(left))
-    step = max(1, BLOCK_ELEMENTS // (4 * max(X.shape[1], 1)))
-    for start in range(0, len(left), step):
-        part = slice(start, start + step)
-        difference = X[left[part]].astype(np.float64) - X[right[part]]
-        exact[part] = np.sqrt(np.square(difference).sum(axis=1))
-    return exact

@@ -330,11 +330,11 @@ class _Intake:
         except BadRecord as bad:
             where = f"{self.origin.where}, {self.origin.unit} {number}"
             if not self.skip:
-                raise InputError(f"{where}: {bad}; mend it, or leave such rows out with data.on_bad_rows=skip") from bad
+                raise InputError(f"{where}: {bad}") from bad
             line = {self.origin.unit: number, "field": bad.field, "problem": bad.problem}
             bad_rows.write(json.dumps(line, ensure_ascii=False) + "\n")
             self.bad_rows += 1
-            self.first_bad = self.first_bad or f"{self.origin.unit} {number}, {bad}"
+            self.first_bad = self.first_bad or f"{self.origin.unit} {number}: {bad.finding}"
             return None
         self.rows += 1
         for text in row:  # with their lengths, so that no two rows are told alike

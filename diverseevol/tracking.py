@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +21,7 @@ class RunName:
     job_type: str = "round"
 
 
+@runtime_checkable
 class RoundLog(Protocol):
     """An open run."""
 
@@ -37,6 +38,7 @@ class RoundLog(Protocol):
         """End the run, before the next one opens."""
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Opens runs."""
 

@@ -1,4 +1,5 @@
 """A small world that is real all through: rows on disk, a tokeniser trained on them, a Llama with random weights."""
+# ruff: noqa: E402 — what libraries read when they are imported is set first
 
 import os
 
@@ -14,16 +15,19 @@ import dataclasses
 import functools
 import json
 import logging
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import beartype
 import lightning
 import numpy as np
 import pytest
 import torch
 import transformers
+
+# Annotations are checked in tests, with the meaning that mypy gives them: an int will do for a float (PEP 484).
+beartype.beartype = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
 
 from diverseevol.evaluation.benchmarks import Benchmark, Question
 from diverseevol.evaluation.exam import Exam
@@ -59,13 +63,12 @@ def records() -> list[dict[str, str]]:
     rows = []
     for i in range(60):
         animal, other = animals[i % 10], animals[(3 * i + 1) % 10]
-        rows.append(
-            [
-                {"instruction": f"Name {i} words about the {animal}.", "input": "", "output": f"{animal} " * (1 + i % 7)},
-                {"instruction": "Sum up.", "input": f"The {animal} met {i} x {other}.", "output": f"{animal}, {other}!"},
-                {"instruction": f"Is {animal} > {other}?", "input": "", "output": "Yes" if animal > other else "No."},
-            ][i % 3]
-        )  # fmt: skip
+        instruction, given, output = [
+            (f"Name {i} words about the {animal}.", "", f"{animal} " * (1 + i % 7)),
+            ("Sum up.", f"The {animal} met {i} times a {other}.", f"{animal}, {other}!"),
+            (f"Is {animal} > {other}?", "", "Yes" if animal > other else "No."),
+        ][i % 3]
+        rows.append({"instruction": instruction, "input": given, "output": output})
     rows[TOO_LONG]["instruction"] = "Why? " * 200
     return rows
 
@@ -123,11 +126,3 @@ def evolution(source: Source, learner: Learner, exam: Exam, cache: Path) -> Make
         return dataclasses.replace(usual, **changes)
 
     return make
-
-
-@pytest.fixture
-def quiet_libraries():
-    """For what runs the libraries' own noisy parts."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from platformdirs import user_cache_dir
 from rich.console import Console
 from rich.logging import RichHandler
 
@@ -24,7 +23,7 @@ from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.evaluation.exam import Exam
 from diverseevol.evolution import Evolution, Schedule, evolve
-from diverseevol.files import atomic_write, write_jsonl
+from diverseevol.files import atomic_write, cache_folder, write_jsonl
 from diverseevol.generation import Generation
 from diverseevol.learner import Learner
 from diverseevol.measures import pca_map
@@ -65,7 +64,7 @@ def _run(settings: Settings, path: Path, processes: Processes, console: Console)
     tuning, embedding = settings.options("tuning", Tuning), settings.options("embedding", Embedding)
     prompt_options = settings.options("prompt", PromptOptions)
     sampler, tracker, judge = settings.part("sampler"), settings.part("logger"), settings.part("judge")
-    benchmarks, trainer = settings.part("benchmark", cache=cache), settings.part("trainer")
+    exam, trainer = Exam(settings.part("benchmark", cache=cache), judge, generation), settings.part("trainer")
     keep_models = settings.value("keep_models")
     if keep_models not in ("all", "last", "none"):
         raise InputError(f"keep_models is {keep_models!r}; choose all, last or none")
@@ -84,7 +83,7 @@ def _run(settings: Settings, path: Path, processes: Processes, console: Console)
     space = functools.cache(lambda: learner.foundation_embedding(cache / "foundation" / _space_key(found)))
     evolution = Evolution(
         source=source, learner=learner, sampler=sampler, schedule=schedule, run=folder, space=space,
-        seed=settings.value("seed"), exam=Exam(benchmarks, judge, generation), tracker=tracker,
+        seed=settings.value("seed"), exam=exam, tracker=tracker,
         config=_logged(settings), keep_models=keep_models, on_round=functools.partial(_announce, console, schedule),
     )  # fmt: skip
     _greet(console, settings, path, source, encoded, schedule)
@@ -98,7 +97,7 @@ def _run(settings: Settings, path: Path, processes: Processes, console: Console)
 
 def load_source(settings: Settings, cache: Path, bad_rows: Path, progress: Progress) -> Source:
     """The rows, checked; the first time with progress."""
-    with progress.track("check the data", 100) as advance:
+    with progress.track("check the data, %", 100) as advance:
         done = 0
 
         def report(now: int, total: int) -> None:
@@ -115,11 +114,6 @@ def tokenise(source: Source, prompt: Prompt, cache: Path, progress: Progress) ->
     """The rows as tokens; the first time with progress."""
     with progress.track("tokenise", len(source)) as advance:
         return encode(source, prompt, cache, advance)
-
-
-def cache_folder(configured: str | None) -> Path:
-    """Where parsed data, tokens and foundation embeddings are kept between runs."""
-    return Path(configured or os.environ.get("DIVERSEEVOL_CACHE") or user_cache_dir("diverseevol")).expanduser()
 
 
 def quieten(console: Console) -> None:

@@ -1,11 +1,12 @@
 """What a command may ask of the configuration: plain values and typed objects (see `diverseevol.cli.Configuration`)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 
 
+@runtime_checkable
 class Settings(Protocol):
     """A composed configuration.
 

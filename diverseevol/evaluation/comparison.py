@@ -118,11 +118,22 @@ def compare(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None =
     """
     return Comparison(
         "final round" if endpoint is None else f"round {endpoint}",
-        tuple(sorted({f"{each.judge}: {each.scores.label}" for each in rounds if each.scores.label})),
+        _labels(rounds),
         tuple(compare_samplers(rounds, baseline, endpoint)),
         tuple(compare_models(rounds, baseline, endpoint)),
         tuple(best_rounds(rounds)),
     )
+
+
+def _labels(rounds: Sequence[ScoredRound]) -> tuple[str, ...]:
+    labels = sorted({f"{each.judge}: {each.scores.label}" for each in rounds if each.scores.label})
+    if unparsed := [each for each in rounds if each.unparsed]:
+        questions = sum(len(each.unparsed) for each in unparsed)
+        labels.append(
+            f"{questions} questions of {len(unparsed)} models have a judgement without scores; each pair is "
+            f"compared on the questions that are judged on both sides"
+        )
+    return tuple(labels)
 
 
 def compare_samplers(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None = None) -> list[SamplerVerdict]:

@@ -32,6 +32,17 @@ class Exam:
     judge: Judge = field(default_factory=NoJudge)
     generation: Generation = field(default_factory=Generation)
 
+    def __post_init__(self) -> None:
+        field = self.judge.compares_with
+        for benchmark in self.benchmarks if field != "nothing" else ():
+            lacking = [question.id for question in benchmark.questions if getattr(question, field) is None]
+            if lacking:
+                raise InputError(
+                    f"benchmark {benchmark.name}: {len(lacking)} of {len(benchmark.questions)} questions have no "
+                    f"{field} (the first is {lacking[0]!r}), which judge={self.judge.name} compares with; choose "
+                    f"another judge (gold needs references, overlap a competitor, none nothing)"
+                )
+
 
 def examine(
     exam: Exam,

@@ -6,7 +6,7 @@ business of `diverseevol.evaluation.scores`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from sacrebleu.metrics import CHRF
 
@@ -23,19 +23,25 @@ class Judgement:
     Attributes:
         order: 0 where the model's answer was shown first, 1 where it was shown second; a judge that does not
             look at both at once gives order 0 only.
-        model_score: of the model under test, from 1 to 10 (recorded ones may reach down to 0).
-        competitor_score: of the answer that it is measured against, on the same scale.
+        model_score: of the model under test, from 1 to 10 (recorded ones may reach down to 0); None where the judge's
+            words hold no two scores, which is no verdict and never a zero.
+        competitor_score: of the answer that it is measured against, on the same scale; None together with the other.
         prompt_version: of the judge's prompt, or of its rule where it has no prompt.
         reason: the judge's words.
     """
 
     question_id: str
     order: int
-    model_score: float
-    competitor_score: float
+    model_score: float | None
+    competitor_score: float | None
     judge: str
     prompt_version: str
     reason: str
+
+    @property
+    def parsed(self) -> bool:
+        """Whether there is a verdict."""
+        return self.model_score is not None and self.competitor_score is not None
 
 
 @runtime_checkable
@@ -50,6 +56,11 @@ class Judge(Protocol):
     @property
     def label(self) -> str | None:
         """A warning to show wherever this judge's scores are shown."""
+        ...
+
+    @property
+    def compares_with(self) -> Literal["reference", "competitor", "nothing"]:
+        """Which field of a question the judge holds an answer against, so that a lack is found before any work."""
         ...
 
     def judge(self, benchmark: Benchmark, answers: Mapping[str, str]) -> list[Judgement]:
@@ -71,6 +82,7 @@ class NoJudge:
 
     name: str = "none"
     label: str | None = None
+    compares_with: Literal["reference", "competitor", "nothing"] = "nothing"
 
     def judge(self, benchmark: Benchmark, answers: Mapping[str, str]) -> list[Judgement]:
         return []
@@ -88,6 +100,7 @@ class GoldJudge:
 
     name: str = "gold"
     label: str | None = None
+    compares_with: Literal["reference", "competitor", "nothing"] = "reference"
 
     def judge(self, benchmark: Benchmark, answers: Mapping[str, str]) -> list[Judgement]:
         """Judge every answer against the question's reference, in one order."""
@@ -147,6 +160,7 @@ class OverlapJudge:
 
     name: str = "overlap"
     label: str | None = "smoke measure, not a judgement of quality"
+    compares_with: Literal["reference", "competitor", "nothing"] = "competitor"
 
     def judge(self, benchmark: Benchmark, answers: Mapping[str, str]) -> list[Judgement]:
         """Judge every answer against the competitor's, in one order."""

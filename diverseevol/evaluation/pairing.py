@@ -1,7 +1,7 @@
 """Which models may be held against each other: same source, judge, benchmark and seed, at an endpoint said before."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import groupby
 
@@ -98,8 +98,7 @@ def _pairs(
         elif _differ(one.initial_pool, other.initial_pool):
             left_out.append(f"seed {seed}: not from the same P_0")
         else:
-            _check_questions(one, other)
-            pairs.append((one, other))
+            pairs.append(_on_common_questions(one, other))
     return (ends[0], ends[1]), tuple(pairs), tuple(left_out)
 
 
@@ -108,10 +107,26 @@ def _differ(one: tuple[int, str] | None, other: tuple[int, str] | None) -> bool:
     return one is not None and other is not None and one[0] == other[0] and one[1] != other[1]
 
 
-def _check_questions(one: ScoredRound, other: ScoredRound) -> None:
-    if one.question_ids != other.question_ids:
-        differing = sorted({*one.question_ids} ^ {*other.question_ids})
+def _on_common_questions(one: ScoredRound, other: ScoredRound) -> tuple[ScoredRound, ScoredRound]:
+    """Both models on the questions that both were judged on; those without a verdict on either drop out."""
+    left_out = {*one.unparsed, *other.unparsed}
+    differing = sorted(({*one.question_ids} ^ {*other.question_ids}) - left_out)
+    if differing:
         raise InputError(
             f"{one.file} and {other.file}: not the same questions ({len(differing)} are in one only, first "
             f"{differing[0]!r}), so these models cannot be compared; judge both on one benchmark"
         )
+    return _without(one, left_out), _without(other, left_out)
+
+
+def _without(each: ScoredRound, questions: set[str]) -> ScoredRound:
+    keep = [i for i, question in enumerate(each.question_ids) if question not in questions]
+    if len(keep) == len(each.question_ids):
+        return each
+    model, competitor = each.model[keep], each.competitor[keep]
+    if competitor.sum() == 0:
+        raise InputError(f"{each.file}: too few questions with a verdict are left to compare; judge it again")
+    scores = replace(each.scores, questions=len(keep), relative_score=float(100 * model.sum() / competitor.sum()))
+    return replace(
+        each, question_ids=tuple(each.question_ids[i] for i in keep), model=model, competitor=competitor, scores=scores
+    )

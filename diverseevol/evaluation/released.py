@@ -27,6 +27,8 @@ AUTHORS = re.compile(r"(?:.*/)?(?P<benchmark>[^/]+)_test/(?P<schedule>[^/]+)/rd_
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz")
 TWO_SCORES = re.compile(r"\s*(\d+(?:\.\d+)?)[\s,]+(\d+(?:\.\d+)?)\s*")
 
+SCORES = ("model_score", "competitor_score")
+
 UNCHECKED = "replies whose first line is not two scores, so that the recorded scores could not be checked against it"
 MISPLACED = "judgements that name another model than the path of their file"
 
@@ -157,15 +159,20 @@ def _initial_pool(run: Path | None) -> tuple[int, str] | None:
 
 
 def _judgement(place: str, record: dict[str, Any]) -> Judgement:
+    # Null twice is a reply without scores, which is counted and left out.
+    unparsed = all(name in record and record[name] is None for name in SCORES)
     for each in fields(Judgement):
         value = record.get(each.name)
-        number = each.type is float and isinstance(value, int) and not isinstance(value, bool)
-        if not number and type(value) is not each.type:
+        scored = unparsed or (isinstance(value, int | float) and not isinstance(value, bool))
+        if not (scored if each.name in SCORES else type(value) is each.type):
             found = "missing" if each.name not in record else repr(value)
             raise InputError(f"{place}, field {each.name!r}: {found}; judge this model's answers again")
-    _check_scores(place, record["model_score"], record["competitor_score"])
+    scores = [record[name] for name in SCORES]
+    if not unparsed:
+        _check_scores(place, *scores)
+        scores = [float(value) for value in scores]
     return Judgement(
-        record["question_id"], record["order"], float(record["model_score"]), float(record["competitor_score"]),
+        record["question_id"], record["order"], scores[0], scores[1],
         record["judge"], record["prompt_version"], record["reason"],
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import OverlapJudge
 from diverseevol.evaluation.released import JudgementFile, read_judgements
-from diverseevol.evaluation.scores import Scores, paired_scores, score
+from diverseevol.evaluation.scores import Scores, paired_scores, score, unparsed_questions
 
 PAPER_QUESTIONS = {"vicuna": 80, "koala": 180, "wizardlm": 218}
 LABELS = {OverlapJudge.name: OverlapJudge.label}
@@ -23,7 +23,8 @@ class ScoredRound:
     Attributes:
         file, source, benchmark, schedule, seed, round, initial_pool: see `JudgementFile`.
         prompt_version: of the judge; verdicts under different prompts are not compared.
-        question_ids: sorted.
+        question_ids: sorted; without those in `unparsed`.
+        unparsed: questions that no figure counts, because a judgement of theirs holds no scores.
         model, competitor: per question, summed over orders, in the order of `question_ids`.
     """
 
@@ -40,6 +41,7 @@ class ScoredRound:
     question_ids: tuple[str, ...]
     model: Float[np.ndarray, " questions"]
     competitor: Float[np.ndarray, " questions"]
+    unparsed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,13 @@ def score_folder(place: Path) -> Scoreboard:
         remarks.update(file.remarks)
     ordered = tuple(rounds[key] for key in sorted(rounds))
     warnings = [f"{count} {remark}" for remark, count in sorted(remarks.items())]
-    return Scoreboard(ordered, (*_wrong_sizes(ordered), *warnings))
+    return Scoreboard(ordered, (*_wrong_sizes(ordered), *_unparsed(ordered), *warnings))
 
 
 def _scored(file: JudgementFile) -> ScoredRound:
     # Sorted, so that the models of one benchmark are resampled alike whatever the order of their lines.
     judgements = sorted(file.judgements, key=lambda one: one.question_id)
+    left_out = unparsed_questions(judgements)
     try:
         scores = score(judgements, LABELS.get(judgements[0].judge))
         model, competitor = paired_scores(judgements)
@@ -92,9 +95,12 @@ def _scored(file: JudgementFile) -> ScoredRound:
         round=file.round,
         initial_pool=file.initial_pool,
         scores=scores,
-        question_ids=tuple(dict.fromkeys(one.question_id for one in judgements)),
+        question_ids=tuple(
+            name for name in dict.fromkeys(one.question_id for one in judgements) if name not in left_out
+        ),
         model=model.sum(axis=1),
         competitor=competitor.sum(axis=1),
+        unparsed=left_out,
     )
 
 
@@ -103,12 +109,27 @@ def _wrong_sizes(rounds: tuple[ScoredRound, ...]) -> list[str]:
     warnings = []
     for source, benchmark in sorted({(each.source, each.benchmark) for each in rounds}):
         files = [each for each in rounds if (each.source, each.benchmark) == (source, benchmark)]
-        sizes = Counter(each.scores.questions for each in files)
+        sizes = Counter(_asked(each) for each in files)
         expected = PAPER_QUESTIONS.get(benchmark) or sizes.most_common(1)[0][0]
-        wrong = [each for each in files if each.scores.questions != expected]
+        wrong = [each for each in files if _asked(each) != expected]
         if wrong:
             warnings.append(
                 f"{len(wrong)} of {len(files)} files of {source}, {benchmark} do not have its {expected} questions and "
-                f"cannot be compared with the others (first: {wrong[0].file}, {wrong[0].scores.questions} questions)"
+                f"cannot be compared with the others (first: {wrong[0].file}, {_asked(wrong[0])} questions)"
             )
     return warnings
+
+
+def _asked(each: ScoredRound) -> int:
+    return len(each.question_ids) + len(each.unparsed)
+
+
+def _unparsed(rounds: tuple[ScoredRound, ...]) -> list[str]:
+    files = [each for each in rounds if each.unparsed]
+    if not files:
+        return []
+    judgements, questions = sum(each.scores.unparsed for each in files), sum(len(each.unparsed) for each in files)
+    return [
+        f"{judgements} judgements in {len(files)} of {len(rounds)} files hold no scores; their {questions} questions "
+        f"are left out of the figures (first: {files[0].file}, question {files[0].unparsed[0]!r})"
+    ]

@@ -28,6 +28,7 @@ class Scores:
         order_flips: those of them whose winner is swapped.
         zeros: scores of 0, which a prompt for 1 to 10 did not ask for; they are counted as recorded.
         label: a warning to show with the scores.
+        unparsed: judgements without a verdict; their questions are left out of everything above, in both orders.
     """
 
     questions: int
@@ -43,6 +44,7 @@ class Scores:
     zeros: int
     judge: str
     label: str | None = None
+    unparsed: int = 0
 
     def record(self) -> dict[str, Any]:
         """What `scores.json` holds for a benchmark."""
@@ -60,6 +62,7 @@ def score(judgements: Sequence[Judgement], label: str | None = None, *, seed: in
     Raises:
         InputError: nothing was judged, or the judgements contradict each other or their scale.
     """
+    unparsed = sum(not one.parsed for one in judgements)
     model, competitor = paired_scores(judgements)
     M, C = model.sum(axis=1), competitor.sum(axis=1)
     if C.sum() == 0:
@@ -81,6 +84,7 @@ def score(judgements: Sequence[Judgement], label: str | None = None, *, seed: in
         zeros=int((model == 0).sum() + (competitor == 0).sum()),
         judge=judgements[0].judge,
         label=label,
+        unparsed=unparsed,
     )
 
 
@@ -89,12 +93,15 @@ def paired_scores(
 ) -> tuple[Float[np.ndarray, "questions orders"], Float[np.ndarray, "questions orders"]]:
     """The model's and the competitor's scores, a row a question in the order of its first judgement.
 
+    Questions with an unparsed judgement (`unparsed_questions`) have no row.
+
     Raises:
         InputError: as `score`.
     """
     if not judgements:
         raise InputError("no judgements to score; judge the answers first")
-    table: dict[str, dict[int, tuple[float, float]]] = {}
+    left_out = set(unparsed_questions(judgements))
+    table: dict[str, dict[int, tuple[float | None, float | None]]] = {}
     for one in judgements:
         _check(one, judgements[0])
         orders = table.setdefault(one.question_id, {})
@@ -105,16 +112,26 @@ def paired_scores(
     for question, orders in table.items():
         for order in sorted(expected - set(orders)):
             raise InputError(f"question {question!r}: not judged in order {order}, as others are; judge it again")
-    scores = np.array([[orders[k] for k in sorted(orders)] for orders in table.values()], dtype=np.float64)
+    rows = [[orders[k] for k in sorted(orders)] for question, orders in table.items() if question not in left_out]
+    if not rows:
+        raise InputError("every question has a judgement without scores; judge again, with another judge or prompt")
+    scores = np.array(rows, dtype=np.float64)
     return scores[:, :, 0], scores[:, :, 1]
+
+
+def unparsed_questions(judgements: Sequence[Judgement]) -> tuple[str, ...]:
+    """The questions that no score counts, because one of their judgements is without a verdict."""
+    return tuple(dict.fromkeys(one.question_id for one in judgements if not one.parsed))
 
 
 def _check(one: Judgement, first: Judgement) -> None:
     where = f"question {one.question_id!r}, order {one.order}"
     if one.order not in (0, 1):
         raise InputError(f"{where}: the order is 0 (model shown first) or 1; mend the judgement")
+    if (one.model_score is None) != (one.competitor_score is None):
+        raise InputError(f"{where}: one score without the other; judge it again")
     for value in (one.model_score, one.competitor_score):
-        if not 0 <= value <= TOP:
+        if value is not None and not 0 <= value <= TOP:
             raise InputError(f"{where}: a score of {value:g} where the scale ends at 0 and {TOP:g}; judge it again")
     if (one.judge, one.prompt_version) != (first.judge, first.prompt_version):
         raise InputError(

@@ -21,12 +21,18 @@ class Needs:
     Attributes:
         space: whose embeddings: none, those of the round's own model ("current"), or the foundation's.
         statistics: names of per-row token statistics from the same pass (see `diverseevol.modules.statistics`).
-        committee: how many further models (query by committee) the loop must train.
+        committee: how many further models (query by committee) the loop must train on resamples of the pool.
+        earlier: how many of the last rounds' models sit on the committee, which the loop then keeps; early rounds
+            have fewer.
+        lengths: whether `Features.response_tokens` is chosen by; the loop always knows it, but a user who brings
+            embeddings may not.
     """
 
     space: Literal["none", "current", "foundation"] = "none"
     statistics: frozenset[str] = frozenset()
     committee: int = 0
+    earlier: int = 0
+    lengths: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,22 @@ class Sampler(Protocol):
             n distinct rows, none of them taken, in pick order.
         """
         ...
+
+
+def pool_of(features: Features, taken: Bool[np.ndarray, " rows"]) -> Int[np.ndarray, " pool"]:
+    """The rows trained on so far: those taken, less those that are taken only because they are ineligible."""
+    return np.flatnonzero(taken & (features.response_tokens > 0))
+
+
+def embedding_of(features: Features) -> Float[np.ndarray, "rows dim"]:
+    """The embeddings that a sampler's needs named.
+
+    Raises:
+        ValueError: they were not computed.
+    """
+    if features.embedding is None:
+        raise ValueError("this sampler needs embeddings, and these features hold none")
+    return features.embedding
 
 
 def choose(

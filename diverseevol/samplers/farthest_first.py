@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch.utils.dlpack import from_dlpack
 
-from diverseevol.measures import check_finite, mean_row
+from diverseevol.measures import check_finite, mean_row, squared_distances
 
-BLOCK_ELEMENTS = 2**20  # 256 rows of 4,096 numbers: a block of float32 stays in the processor's cache
+BLOCK_ELEMENTS = 2**21  # 512 rows of 4,096 numbers: a block of float32 stays in the processor's cache
 ROUNDING = 2 * 2.0**-8 + 2.0**-16  # of a product whose factors may be rounded to bfloat16
 UNIT32, UNIT64 = 2.0**-24, 2.0**-53
 TINY = 2.0**-120  # what an underflow may lose
@@ -27,8 +27,8 @@ def farthest_first(
     """Pick n rows one after another, each the one farthest from all rows taken or picked so far.
 
     These are the picks of a greedy algorithm that knows all distances in float64; of equally far rows the lowest
-    is picked. Where nothing is taken, the first pick is the row nearest the mean. Rows are read in blocks and
-    never copied as a whole.
+    is picked. Where nothing is taken, the first pick is the row nearest the mean. X is read in blocks and never
+    copied as a whole; what is kept is 8 bytes for each number of a pick, and 40 for each row.
 
     Why the picks are exact. Write D²(x) for the squared distance of row x to its nearest centre (a row taken or
     picked). Every row carries a value v(x) ≥ D²(x):
@@ -69,7 +69,7 @@ def farthest_first(
 def _nearest_the_mean(X: Float[np.ndarray, "rows dim"]) -> tuple[int, float]:
     """The row nearest the mean of all rows, the lowest of several, and its distance."""
     mean = torch.from_numpy(mean_row(X))
-    squared = np.concatenate([(block.double() - mean).square_().sum(dim=1).numpy() for _, block in _blocks(X)])
+    squared = torch.cat([(block.double() - mean).square_().sum(dim=1) for _, block in _blocks(X)]).numpy()
     row = int(squared.argmin())
     return row, float(np.sqrt(squared[row]))
 
@@ -81,20 +81,21 @@ class _Candidates:
         row: [candidates] row numbers. The first `opened` are open; no other has a value above `value[opened]`.
         value: [candidates] upper bounds of the squared distance to all centres; −1 once picked.
         seen: [candidates] how many centres the value is exact for; 0 is none: a first bound.
-        centres: the rows taken, then the picks, of which `known` are there by now.
+        picked: [n, dim] the picks so far, less the shift.
     """
 
     def __init__(self, X: Float[np.ndarray, "rows dim"], taken: Int[np.ndarray, " taken"], n: int) -> None:
         bound = _upper_bounds(X, taken)
         bound[taken] = -1
-        self.X = X
         self.row = np.argsort(-bound, kind="stable")[: len(X) - len(taken)]
         self.value = bound[self.row]
         self.seen = np.zeros(len(self.row), dtype=np.int64)
-        self.centres = np.concatenate([taken, np.empty(n, dtype=np.int64)])
-        self.known = len(taken)
+        self.X = X
+        self.shift = X[taken[0]].astype(np.float64)
+        self.centres = taken
+        self.picked, self.picks = np.empty((n, X.shape[1])), 0
         self.opened = 0
-        self.batch = 128  # first bounds made exact at once; grows, as each call reads all centres
+        self.batch = 128  # first bounds made exact at once; grows, as each time all rows taken are read
         self._open(1024)
 
     def pick(self) -> tuple[int, float]:
@@ -106,17 +107,18 @@ class _Candidates:
             if self.opened < len(self.row) and value[best] <= self.value[self.opened]:
                 self._open(2 * self.opened)
                 continue
-            stale = (seen < self.known) & (value > 0)
+            stale = (seen < len(self.centres)) & (value > 0)
             if not stale[best]:
                 break
             first = seen[best] == 0
-            open_question = stale & (value >= value[~stale].max(initial=0)) & ((seen == 0) == first)
-            self._make_exact(np.flatnonzero(open_question), self.batch if first else few)
+            needed = stale & (value >= value[~stale].max(initial=0)) & ((seen == 0) == first)
+            self._make_exact(np.flatnonzero(needed), self.batch if first else few)
             self.batch, few = (min(2 * self.batch, 512), few) if first else (self.batch, 2 * few)
         row, squared = int(self.row[best]), float(value[best])
-        self.centres[self.known] = row
-        self.known += 1
         value[best] = -1
+        self.centres = np.append(self.centres, row)
+        self.picked[self.picks] = self.X[row] - self.shift
+        self.picks += 1
         return row, squared
 
     def _open(self, count: int) -> None:
@@ -127,14 +129,42 @@ class _Candidates:
             field[: self.opened] = field[order]
 
     def _make_exact(self, which: Int[np.ndarray, " open"], most: int) -> None:
-        """Make the values of the `most` largest of these candidates exact for all centres known."""
-        most = min(most, max(1, BLOCK_ELEMENTS // self.known))
+        """Make the values of the `most` largest of these candidates exact for all centres."""
+        most = min(most, max(1, BLOCK_ELEMENTS // len(self.centres)))
         if len(which) > most:
             which = which[np.argpartition(-self.value[which], most)[:most]]
-        unseen = self.centres[self.seen[which].min() : self.known]
-        known = np.where(self.seen[which] == 0, np.inf, self.value[which])
-        self.value[which] = np.minimum(known, _least_squared(self.X, self.row[which], unseen, known))
-        self.seen[which] = self.known
+        oldest = int(self.seen[which].min())
+        rows, centres = self.row[which], self.centres[oldest:]
+        least = np.where(self.seen[which] == 0, np.inf, self.value[which])
+        low = self._lower_bounds(rows, oldest)
+        nearest = low.argmin(axis=1)
+        near = np.flatnonzero(low[np.arange(len(rows)), nearest] < least)
+        np.minimum.at(least, near, squared_distances(self.X, rows[near], centres[nearest[near]]))
+        low[near, nearest[near]] = np.inf
+        near, other = np.nonzero(low < least[:, None])
+        np.minimum.at(least, near, squared_distances(self.X, rows[near], centres[other]))
+        self.value[which], self.seen[which] = least, len(self.centres)
+
+    def _lower_bounds(self, rows: Int[np.ndarray, " m"], oldest: int) -> Float[np.ndarray, "m centres"]:
+        """Lower bounds, a rounding away, of the squared distances of rows to all centres from `oldest` on."""
+        dim = self.X.shape[1]
+        A = self.X[rows] - self.shift
+        a = np.linalg.norm(A, axis=1)
+        low = np.empty((len(rows), len(self.centres) - oldest))
+        stop = 0
+        for C in self._centres(oldest):
+            c = np.linalg.norm(C, axis=1)
+            squared = np.square(a)[:, None] + np.square(c) - 2 * A @ C.T
+            start, stop = stop, stop + len(C)
+            low[:, start:stop] = squared - (dim + 16) * UNIT64 * np.square(a[:, None] + c)
+        return np.maximum(low, 0, out=low)
+
+    def _centres(self, oldest: int) -> Iterator[Float[np.ndarray, "part dim"]]:
+        """The centres from `oldest` on less the shift, in blocks: those taken, then those picked."""
+        taken = len(self.centres) - self.picks
+        for start in range(oldest, taken, 512):
+            yield self.X[self.centres[start : min(start + 512, taken)]] - self.shift
+        yield self.picked[max(oldest - taken, 0) : self.picks]
 
 
 def _upper_bounds(X: Float[np.ndarray, "rows dim"], taken: Int[np.ndarray, " taken"]) -> Float[np.ndarray, " rows"]:
@@ -148,8 +178,9 @@ def _upper_bounds(X: Float[np.ndarray, "rows dim"], taken: Int[np.ndarray, " tak
     half = centres.square().sum(dim=1) / 2
     longest = centres.norm(dim=1).max().double()
     bound = torch.empty(len(X), dtype=torch.float64)
+    kept = torch.empty(max(1, BLOCK_ELEMENTS // dim), dim)  # fresh memory for every block would cost more than sums
     for start, block in _blocks(X):
-        shifted = (block - torch.from_numpy(shift)).float()
+        shifted = torch.sub(block, torch.from_numpy(shift), out=kept[: len(block)])
         length = torch.linalg.vector_norm(shifted, dim=1).double()
         gain = (shifted @ centres.T).sub_(half).amax(dim=1).double()
         slack = 2 * ROUNDING * length * longest + (dim + 16) * UNIT32 * (length + longest).square()
@@ -157,47 +188,6 @@ def _upper_bounds(X: Float[np.ndarray, "rows dim"], taken: Int[np.ndarray, " tak
     if not bound.isfinite().all():
         check_finite(X)
     return bound.numpy()
-
-
-def _least_squared(
-    X: Float[np.ndarray, "rows dim"],
-    rows: Int[np.ndarray, " m"],
-    centres: Int[np.ndarray, " c"],
-    known: Float[np.ndarray, " m"],
-) -> Float[np.ndarray, " m"]:
-    """The squared distance of each row to its nearest centre, exact where it is below what is known."""
-    dim = X.shape[1]
-    shift = torch.from_numpy(X[rows[0]].astype(np.float64))
-    A = torch.from_numpy(X[rows]).double() - shift
-    a = A.norm(dim=1)
-    lows = []
-    for start in range(0, len(centres), 512):
-        C = torch.from_numpy(X[centres[start : start + 512]]).double() - shift
-        c = C.norm(dim=1)
-        squared = a.square()[:, None] + c.square() - 2 * A @ C.T
-        lows.append(squared - (dim + 16) * UNIT64 * (a[:, None] + c).square())
-    low = torch.cat(lows, dim=1).clamp_(min=0).numpy()
-    least = known.copy()
-    nearest = low.argmin(axis=1)
-    hopeful = np.flatnonzero(low[np.arange(len(rows)), nearest] < least)
-    least[hopeful] = np.minimum(least[hopeful], _squared(X, rows[hopeful], centres[nearest[hopeful]]))
-    low[hopeful, nearest[hopeful]] = np.inf
-    who, which = np.nonzero(low < least[:, None])
-    np.minimum.at(least, who, _squared(X, rows[who], centres[which]))
-    return least
-
-
-def _squared(
-    X: Float[np.ndarray, "rows dim"], left: Int[np.ndarray, " pairs"], right: Int[np.ndarray, " pairs"]
-) -> Float[np.ndarray, " pairs"]:
-    """The squared distances of pairs of rows, in float64."""
-    squared = np.empty(len(left))
-    step = max(1, BLOCK_ELEMENTS // X.shape[1])
-    for start in range(0, len(left), step):
-        part = slice(start, start + step)
-        difference = X[left[part]].astype(np.float64) - X[right[part]]
-        squared[part] = np.square(difference).sum(axis=1)
-    return squared
 
 
 def _blocks(X: Float[np.ndarray, "rows dim"]) -> Iterator[tuple[int, torch.Tensor]]:

@@ -1,0 +1,198 @@
+"""An OpenAI-compatible endpoint: one prompt in, one reply out, whatever the network does in between."""
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from time import time
+from typing import Any
+
+import openai
+from openai.types.chat import ChatCompletion
+
+from diverseevol.errors import InputError
+from diverseevol.evaluation.replies import Reply
+
+log = logging.getLogger(__name__)
+
+LONGEST_WAIT_SECONDS = 300.0
+# What the endpoint says of one prompt and not of all: recorded as unparsed, not asked again.
+PROMPT_AT_FAULT = ("content_filter", "context_length_exceeded", "content_policy_violation")
+
+
+class UnansweredError(Exception):
+    """The endpoint will not answer this prompt, whoever asks how often."""
+
+
+class _AgainError(Exception):
+    """The call failed in a way that may pass.
+
+    Attributes:
+        wait: seconds that the endpoint asks to wait, where it does.
+        billed: whether it may cost something: the endpoint may have done its work.
+    """
+
+    def __init__(self, what: str, wait: float | None = None, *, billed: bool = True) -> None:
+        super().__init__(what)
+        self.wait = wait
+        self.billed = billed
+
+
+@dataclass
+class Call:
+    """One request: how it ended, for the account."""
+
+    reply: Reply | None = None
+    billed: bool = True
+
+
+Admission = Callable[[], AbstractAsyncContextManager[Call]]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a model answers, and how patiently it is asked.
+
+    Attributes:
+        client: the official client, without retries of its own: each request passes the account.
+        key: the key in use, so that it can be kept out of every message.
+        key_variable: the environment variable that holds it.
+        timeout: seconds for a request, from the first byte to the last.
+        retries: further requests after a failed one.
+        backoff: seconds before the first of them; each further wait is twice as long, and a part of it random.
+    """
+
+    client: openai.AsyncOpenAI
+    model: str
+    key: str | None
+    key_variable: str | None
+    max_tokens: int
+    timeout: float
+    retries: int
+    backoff: float
+
+    async def ask(self, text: str, admission: Admission, pause: Callable[[float], Awaitable[None]]) -> Reply:
+        """Ask once, and again where it may help.
+
+        Args:
+            text: the prompt.
+            admission: entered for each request, before it is sent.
+            pause: waits for so many seconds before the next one.
+
+        Raises:
+            UnansweredError: this prompt cannot be answered.
+            InputError: the key, the model or the request is not accepted.
+            ConnectionError: every request failed.
+        """
+        for attempt in range(self.retries + 1):
+            async with admission() as call:
+                try:
+                    call.reply = await self._request(text)
+                    return call.reply
+                except _AgainError as error:
+                    call.billed = error.billed
+                    failure = error
+                except (UnansweredError, InputError):
+                    call.billed = False
+                    raise
+            wait = failure.wait if failure.wait is not None else self._wait(attempt)
+            if attempt == self.retries or wait > LONGEST_WAIT_SECONDS:
+                break
+            log.info("%s: %s; asking again in %.1f s", self.client.base_url, failure, wait)
+            await pause(wait)
+        asked = f", and asks to wait {wait:.0f} s" if wait > LONGEST_WAIT_SECONDS else ""
+        raise ConnectionError(
+            f"{self.client.base_url}: {failure}{asked} (requests sent: {attempt + 1}); every reply so far is kept: run "
+            f"the same command again later, or with a lower judge.concurrency"
+        )
+
+    def _wait(self, attempt: int) -> float:
+        return float(min(60.0, self.backoff * 2**attempt) * random.uniform(0.5, 1))  # noqa: S311 — only spreads requests
+
+    async def _request(self, text: str) -> Reply:
+        try:
+            async with asyncio.timeout(self.timeout):
+                completion = await self.client.chat.completions.create(
+                    model=self.model,
+                    messages=[{"role": "user", "content": text}],
+                    temperature=0,
+                    max_tokens=self.max_tokens,
+                )
+        except (TimeoutError, openai.APITimeoutError):
+            raise _AgainError(f"no reply within judge.timeout={self.timeout:g} seconds") from None
+        except openai.APIConnectionError as error:
+            raise _AgainError(self._clean(f"no connection ({error.__cause__ or error})")) from None
+        except openai.APIStatusError as error:
+            # `from None`: the client's own error quotes the server, which may quote the key.
+            raise self._refused(error) from None
+        except (openai.APIResponseValidationError, json.JSONDecodeError) as error:
+            raise _AgainError(f"the reply is not valid JSON ({type(error).__name__})") from None
+        return _reply(completion)
+
+    def _refused(self, error: openai.APIStatusError) -> Exception:
+        """What an HTTP status means for this prompt, and for all others."""
+        status, code = error.status_code, str(error.code or "")
+        url, said = self.client.base_url, self._clean(error.message)
+        if status in (401, 403):
+            place = f"the key in ${self.key_variable}" if self.key_variable else "being asked without a key"
+            return InputError(
+                f"{url} does not accept {place} (HTTP {status}); set the environment variable that "
+                f"judge.key_variable names to a valid key for this endpoint"
+            )
+        if status == 404:
+            return InputError(
+                f"{url} has no model {self.model!r} (HTTP 404: {said}); give judge.model a name that it "
+                f"serves, or mend judge.base_url, which usually ends in /v1"
+            )
+        if code == "insufficient_quota":
+            return InputError(
+                f"{url}: the account has no credit left (HTTP {status}: {said}); add some, or use another"
+            )
+        if status in (408, 409, 429) or status >= 500:
+            return _AgainError(f"HTTP {status}: {said}", _retry_after(error), billed=False)
+        if code in PROMPT_AT_FAULT:
+            return UnansweredError(f"HTTP {status}: {said}")
+        return InputError(f"{url} does not accept the request (HTTP {status}: {said}); mend the judge's options")
+
+    def _clean(self, text: str) -> str:
+        """One line of what somebody else said, without the key."""
+        hidden = text.replace(self.key, "[key]") if self.key else text
+        return " ".join(hidden.split())[:200]
+
+
+def _retry_after(error: openai.APIStatusError) -> float | None:
+    """Seconds to wait by the reply's headers: a number, or a date."""
+    headers = error.response.headers
+    try:
+        if "retry-after-ms" in headers:
+            return max(0.0, float(headers["retry-after-ms"]) / 1000)
+        return max(0.0, float(headers["retry-after"]))
+    except KeyError:
+        return None
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time())
+    except ValueError:
+        return None
+
+
+def _reply(completion: Any) -> Reply:
+    """The reply's text: empty where there is no choice or no content, a refusal where there is one."""
+    if not isinstance(completion, ChatCompletion):
+        raise _AgainError("the reply is no chat completion")
+    usage = completion.usage
+    text = ""
+    if completion.choices:
+        message = completion.choices[0].message
+        text = message.content or message.refusal or ""
+    return Reply(
+        text,
+        completion.model,
+        usage.prompt_tokens if usage else None,
+        usage.completion_tokens if usage else None,
+    )

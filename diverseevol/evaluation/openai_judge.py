@@ -1,0 +1,194 @@
+"""Any OpenAI-compatible endpoint as the judge."""
+
+import importlib.util
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from diverseevol.errors import InputError
+from diverseevol.evaluation.benchmarks import Benchmark
+from diverseevol.evaluation.judges import Judgement
+from diverseevol.evaluation.pairwise import JudgePrompt, both_orders, check_parsed, conclude, load_prompt
+from diverseevol.evaluation.replies import Ask, ReplyCache
+from diverseevol.evaluation.spending import OPENAI, Account, LimitReachedError, price_of
+from diverseevol.files import cache_folder
+from diverseevol.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from diverseevol.evaluation.endpoint import Endpoint
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What judging would take: judgements in all, those not known yet, and dollars where the price is known."""
+
+    judgements: int
+    missing: int
+    dollars: float | None
+
+
+@dataclass
+class OpenAIJudge:
+    """Shows each question with both answers, in either order, to a model behind an OpenAI-compatible endpoint.
+
+    Attributes:
+        model: the model's name at the endpoint; recorded as the judge.
+        base_url: the endpoint.
+        key_variable: the environment variable that holds the key, the only place it is read from; None sends none.
+        prompt: a text file with a wording of the user's own; None is the project's.
+        max_tokens: the longest reply.
+        concurrency: requests under way at a time.
+        timeout: seconds for a request.
+        retries: further requests after one that failed in a way that may pass.
+        backoff: seconds before the first of them, doubled each time, unless the endpoint says how long to wait.
+        max_unparsed: the greatest share of a benchmark's judgements that may be without two scores.
+        max_calls: requests of one command; None is no limit.
+        budget_usd: US dollars of one command; None is no limit.
+        price: [prompt, completion] in US dollars per million tokens; None takes the project's table.
+        cache: the folder with the replies; None is the project's cache folder.
+    """
+
+    model: str
+    base_url: str = OPENAI
+    key_variable: str | None = "OPENAI_API_KEY"
+    prompt: str | None = None
+    max_tokens: int = 512
+    concurrency: int = 8
+    timeout: float = 120.0
+    retries: int = 6
+    backoff: float = 1.0
+    max_unparsed: float = 0.02
+    max_calls: int | None = None
+    budget_usd: float | None = None
+    price: Any = None
+    cache: str | None = None
+
+    account: Account = field(init=False)
+    progress: Progress = field(init=False, default_factory=Silent)
+    label: str | None = field(init=False, default=None)
+    compares_with: Literal["reference", "competitor", "nothing"] = field(init=False, default="competitor")
+
+    def __post_init__(self) -> None:
+        if importlib.util.find_spec("openai") is None:
+            raise InputError("judge=openai needs the official client: pip install 'diverseevol[judge]'")
+        for name, least in (
+            ("max_tokens", 16),
+            ("concurrency", 1),
+            ("retries", 0),
+            ("backoff", 0),
+            ("max_unparsed", 0),
+        ):
+            if getattr(self, name) < least:
+                raise InputError(f"judge.{name} is {getattr(self, name)}; it must be at least {least}")
+        if not self.timeout > 0:
+            raise InputError(f"judge.timeout is {self.timeout}; it must be above 0 seconds")
+        if self.key_variable is not None and not re.fullmatch(r"[A-Z][A-Z0-9_]*", self.key_variable):
+            # Whatever stands there may be a key: it is not repeated.
+            raise InputError(
+                "judge.key_variable is no name of an environment variable (capitals, digits and '_'); put the key into "
+                "such a variable, and give its name"
+            )
+        self.base_url = self.base_url.rstrip("/")
+        self.wording: JudgePrompt = load_prompt(self.prompt)
+        price = price_of(self.model, self.base_url, self.price)
+        self.account = Account(price, self.max_tokens, self.max_calls, self.budget_usd)
+        self._other_models: set[str] = set()
+        if self.max_calls != 0:
+            self._key()
+
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return self.model
+
+    def judge(self, benchmark: Benchmark, answers: Mapping[str, str]) -> list[Judgement]:
+        """Judge every answer against the competitor's, in both orders.
+
+        Raises:
+            InputError: an answer is lacking, the endpoint does not accept the key, model or request, a limit is
+                reached, or too many replies hold no scores.
+            ConnectionError: the endpoint does not answer.
+        """
+        from diverseevol.evaluation.asking import Asking
+
+        showings = both_orders(benchmark, answers)
+        with self.progress.track(f"judge {benchmark.name}", len(showings)) as advance:
+            asking = Asking(
+                self._endpoint, self._file, self.account, self.wording, self._identity, self.concurrency,
+                on_reply=advance, on_model=self._answered_by,
+            )  # fmt: skip
+            try:
+                replies = asking.replies(showings)
+            except LimitReachedError as limit:
+                raise self._stopped(str(limit), benchmark, answers) from limit
+        judgements = [
+            conclude(showing, said, self.name, self.wording.version)
+            for showing, said in zip(showings, replies, strict=True)
+        ]
+        check_parsed(judgements, self.max_unparsed, benchmark.name)
+        return judgements
+
+    def estimate(self, benchmark: Benchmark, answers: Mapping[str, str]) -> Estimate:
+        """What judging these answers would take."""
+        showings = both_orders(benchmark, answers)
+        version = self.wording.version
+        asks = [Ask(self._identity, version, s.question_id, s.order, self.wording.ask(s)) for s in showings]
+        with ReplyCache(self._file) as cache:
+            missing = [ask for ask in asks if cache.get(ask) is None]
+        priced = self.account.price is not None
+        return Estimate(len(asks), len(missing), sum(self.account.likely(a.text) for a in missing) if priced else None)
+
+    @property
+    def _identity(self) -> str:
+        return f"{self.base_url} {self.model} temperature=0 max_tokens={self.max_tokens}"
+
+    @property
+    def _file(self) -> Path:
+        return cache_folder(self.cache) / "judgements.sqlite"
+
+    def _stopped(self, limit: str, benchmark: Benchmark, answers: Mapping[str, str]) -> LimitReachedError:
+        left = self.estimate(benchmark, answers)
+        dollars = "" if left.dollars is None else f", about ${left.dollars:.2f}"
+        return LimitReachedError(
+            f"{limit} stops the judging before it is passed ({self.account}); of {left.judgements} judgements of "
+            f"benchmark {benchmark.name} {left.missing} remain{dollars}: raise it and run the same command again, all "
+            f"replies are kept"
+        )
+
+    def _answered_by(self, model: str | None) -> None:
+        """Warn, once a name, where another model answers than the one that was asked for."""
+        if model is None or model == self.model or model.startswith(f"{self.model}-") or model in self._other_models:
+            return
+        self._other_models.add(model)
+        log.warning(
+            "%s was asked for the model %s and answers with %s; its judgements are recorded under the name asked for",
+            self.base_url, self.model, model,
+        )  # fmt: skip
+
+    def _key(self) -> str | None:
+        if self.key_variable is None:
+            return None
+        key = os.environ.get(self.key_variable, "").strip()
+        if not key:
+            raise InputError(
+                f"the environment variable {self.key_variable} is not set: put the key for {self.base_url} there, or "
+                f"give judge.key_variable=null for an endpoint that needs none"
+            )
+        return key
+
+    def _endpoint(self) -> "Endpoint":
+        import openai
+
+        from diverseevol.evaluation.endpoint import Endpoint
+
+        key = self._key()
+        client = openai.AsyncOpenAI(api_key=key or "none", base_url=self.base_url, max_retries=0, timeout=self.timeout)
+        return Endpoint(
+            client, self.model, key, self.key_variable, self.max_tokens, self.timeout, self.retries, self.backoff
+        )

@@ -1,0 +1,32 @@
+"""The longest responses: a baseline without a model, and one that is hard to beat."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool
+
+from diverseevol.features import Features
+from diverseevol.samplers.base import Needs, Selection
+
+
+@dataclass(frozen=True)
+class LongestSampler:
+    """Takes the rows whose responses have the most tokens, after truncation (Zhao et al. 2024, arXiv 2402.04833).
+
+    The score of a pick is that number; of equally long responses the lowest row is picked, so among those that fill
+    `prompt.max_length` the order is that of the data. Costs one sort; probes nothing.
+    """
+
+    @property
+    def needs(self) -> Needs:
+        """The lengths of the responses."""
+        return Needs(lengths=True)
+
+    def select(
+        self, features: Features, taken: Bool[np.ndarray, " rows"], n: int, rng: np.random.Generator
+    ) -> Selection:
+        """Choose n rows; see `Sampler.select`."""
+        candidates = np.flatnonzero(~taken)
+        tokens = features.response_tokens[candidates]
+        order = np.argsort(-tokens, kind="stable")[:n]
+        return Selection(rows=candidates[order], score=tokens[order].astype(np.float64))

@@ -1,0 +1,67 @@
+"""K-Center among the most uncertain: what the model does not know, without asking for the same thing twice."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool
+
+from diverseevol.errors import InputError
+from diverseevol.features import Features
+from diverseevol.measures import check_finite
+from diverseevol.samplers.base import Needs, Selection, embedding_of, pool_of
+from diverseevol.samplers.farthest_first import farthest_first
+from diverseevol.samplers.uncertainty import Measure, UncertaintySampler, Variant
+
+
+@dataclass(frozen=True)
+class UncertainKCenterSampler:
+    """The `among`·n most uncertain candidates compete, and farthest-first traversal from the pool takes n of them.
+
+    Filtering by uncertainty, then choosing for diversity, is the scheme of Zhdanov (2019, "Diverse mini-batch active
+    learning", section 3), who clusters where this covers. The score of a pick is its distance to the nearest row of
+    the pool or picked before it. Costs one pass of the model over the rows with its head, and a float copy of the
+    pool's and the competing rows' embeddings.
+
+    Attributes:
+        measure: of uncertainty; see `UncertaintySampler`.
+        variant: of the measure; see `UncertaintySampler`.
+        among: how many times n candidates compete; 1 is uncertainty sampling in another order, and what leaves
+            none out is K-Center.
+        space: the embeddings of the round's own model or of the foundation model.
+    """
+
+    measure: Measure = "entropy"
+    variant: Variant = "probability"
+    among: int = 10
+    space: Literal["current", "foundation"] = "current"
+
+    def __post_init__(self) -> None:
+        if self.among < 1:
+            raise InputError(f"sampler.among is {self.among}; it must be at least 1: among·n candidates compete")
+
+    @property
+    def needs(self) -> Needs:
+        """One token statistic and the embeddings of one model."""
+        return Needs(space=self.space, statistics=self._uncertainty.needs.statistics)
+
+    def select(
+        self, features: Features, taken: Bool[np.ndarray, " rows"], n: int, rng: np.random.Generator
+    ) -> Selection:
+        """Choose n rows; see `Sampler.select`.
+
+        Raises:
+            InputError: a row's embedding or a candidate's statistic holds NaN or inf.
+        """
+        X = embedding_of(features)
+        check_finite(X)  # here, where rows still have their own numbers
+        competing = min(self.among * n, int((~taken).sum()))
+        uncertain = self._uncertainty.select(features, taken, competing, rng).rows
+        pool = pool_of(features, taken)
+        rows = np.sort(np.concatenate([pool, uncertain]))
+        picks, distance = farthest_first(np.asarray(X[rows]), np.isin(rows, pool), n)
+        return Selection(rows=rows[picks], score=distance)
+
+    @property
+    def _uncertainty(self) -> UncertaintySampler:
+        return UncertaintySampler(self.measure, self.variant)

@@ -1,0 +1,206 @@
+import json
+import random
+
+import pytest
+
+from diverseevol import formats
+from diverseevol.errors import InputError
+from diverseevol.formats import (
+    ALPACA,
+    DOLLY,
+    BadRecord,
+    Example,
+    Fields,
+    dump_extra,
+    parse,
+    read_records,
+    recognise,
+    to_record,
+)
+
+ROW = {"instruction": "Name a colour.", "input": "", "output": "Red."}
+
+
+def records(path):
+    return [record for record, _, _ in read_records(path)]
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (ROW, ALPACA),
+        ({"instruction": "a", "output": "b"}, ALPACA),
+        ({"instruction": "a", "context": "", "response": "b", "category": "qa"}, DOLLY),
+        ({"instruction": "a", "response": "b"}, DOLLY),
+        ({"instruction": "a", "input": "c", "response": "b"}, Fields("instruction", "input", "response")),
+    ],
+)
+def test_the_names_of_alpaca_and_dolly_are_recognised(record, expected):
+    assert recognise(record) == expected
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"question": "a", "answer": "b"},
+        {"instruction": "a"},
+        {"instruction": "a", "output": "b", "response": "c"},
+        {"instruction": "a", "output": "b", "input": "", "context": ""},
+        {},
+    ],
+)
+def test_other_names_are_listed_with_the_way_to_give_them(record):
+    with pytest.raises(BadRecord, match=r"data\.fields\.instruction=") as caught:
+        recognise(record)
+    assert all(name in str(caught.value) for name in record)
+
+
+@pytest.mark.parametrize(
+    ("record", "fields"),
+    [
+        (ROW, ALPACA),
+        ({"instruction": "a", "context": "c", "response": "b", "category": "qa", "n": [1, {"x": None}]}, DOLLY),
+        ({"q": " a ", "a": "b\u2028\n", "input": "an extra field here"}, Fields("q", None, "a")),
+    ],
+)
+def test_a_record_comes_back_as_it_was(record, fields):
+    assert to_record(parse(record, fields), fields) == record
+
+
+@pytest.mark.parametrize("given", [{}, {"input": None}, {"input": ""}])
+def test_the_input_may_be_missing_null_or_empty(given):
+    assert parse({"instruction": "a", "output": "b", **given}, ALPACA) == Example("a", "", "b", {})
+
+
+@pytest.mark.parametrize("field", ["instruction", "output"])
+@pytest.mark.parametrize("text", ["", "  ", "\n\t", "\u3000"])
+def test_a_blank_instruction_or_response_is_refused_by_name(field, text):
+    with pytest.raises(BadRecord, match=f'field "{field}" is blank'):
+        parse({**ROW, field: text}, ALPACA)
+
+
+@pytest.mark.parametrize("field", ["instruction", "input", "output"])
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (3, r"a number \(3\)"),
+        (float("nan"), r"a number \(nan\)"),
+        (True, "true"),
+        (["a"], "a list"),
+        ({"a": 1}, "an object"),
+    ],
+)
+def test_what_is_not_text_is_refused_by_name_and_kind(field, value, found):
+    with pytest.raises(BadRecord, match=f'field "{field}" is {found}') as caught:
+        parse({**ROW, field: value}, ALPACA)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("field", ["instruction", "input", "output"])
+@pytest.mark.parametrize(("text", "found"), [("ab\0", "NUL character"), ("a\ud83d", r"\\ud83d \(character 2\)")])
+def test_what_is_not_a_character_is_refused_by_place(field, text, found):
+    with pytest.raises(BadRecord, match=f'field "{field}" holds .*{found}'):
+        parse({**ROW, field: text}, ALPACA)
+
+
+@pytest.mark.parametrize("field", ["instruction", "output"])
+def test_a_missing_field_is_named(field):
+    with pytest.raises(BadRecord, match=f'field "{field}" is missing'):
+        parse({name: ROW[name] for name in ROW if name != field}, ALPACA)
+
+
+@pytest.mark.parametrize("value", [None, 3, "text", [ROW]])
+def test_a_record_that_is_no_object_is_refused(value):
+    with pytest.raises(BadRecord, match="belongs"):
+        parse(value, ALPACA)
+
+
+def test_extra_fields_are_told_the_same_in_any_order():
+    one, other = {"b": 1, "a": {"y": "é", "x": [None]}}, {"a": {"x": [None], "y": "é"}, "b": 1}
+    assert dump_extra(one) == dump_extra(other)
+    assert json.loads(dump_extra(one)) == one
+
+
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], "\ud83d", {"\ud83d": 1}, b"bytes"])
+def test_an_extra_field_that_json_cannot_say_is_named(value):
+    with pytest.raises(BadRecord, match='field "odd" holds'):
+        dump_extra({"good": 1, "odd": value})
+
+
+def test_a_message_can_be_printed_and_written_even_where_a_name_is_half_a_character():
+    with pytest.raises(BadRecord) as caught:
+        recognise({"\ud83d": 1})
+    assert str(caught.value).encode()
+
+
+def random_json(rng, depth=0):
+    kind = rng.randrange(9)
+    if depth > 2 or kind < 3:
+        texts = ["", "é\u2028\u0085x", '😀\\"', "[{", "\n\t", "]}"]
+        return rng.choice([*texts, 1, -2.5e30, True, None, 12345678901234567890])
+    if kind < 6:
+        return [random_json(rng, depth + 1) for _ in range(rng.randrange(4))]
+    return {f"{rng.choice('abc')}{i}": random_json(rng, depth + 1) for i in range(rng.randrange(4))}
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 32, 1 << 20])
+def test_arrays_are_read_the_same_whatever_the_chunks(tmp_path, monkeypatch, chunk):
+    monkeypatch.setattr(formats, "CHUNK", chunk)
+    rng = random.Random(chunk)
+    for _ in range(60):
+        values = [random_json(rng) for _ in range(rng.randrange(5))]
+        text = json.dumps(values, ensure_ascii=rng.random() < 0.5, indent=rng.choice([None, 2]))
+        newline = rng.choice(["\n", "\r\n"])
+        data = f"\n {text} \n".replace("\n", newline).encode(rng.choice(["utf-8", "utf-8-sig"]))
+        (tmp_path / "rows.json").write_bytes(data)
+        assert records(tmp_path / "rows.json") == values
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 1 << 20])
+def test_a_damaged_array_is_never_read_as_if_it_were_whole(tmp_path, monkeypatch, chunk):
+    monkeypatch.setattr(formats, "CHUNK", chunk)
+    rng = random.Random(chunk)
+    whole = json.dumps([ROW, {"a": [1.5, "é", None]}], ensure_ascii=False).encode()
+    path = tmp_path / "rows.json"
+    refused = 0
+    for place in range(1, len(whole)):
+        for damaged in (whole[:place], whole[:place] + rng.choice([b"\0", b"\xff", b'"', b"]", b","]) + whole[place:]):
+            path.write_bytes(damaged)
+            try:
+                expected = json.loads(damaged)
+            except ValueError:
+                refused += 1
+                with pytest.raises(InputError, match=r"rows\.json, line 1: "):
+                    records(path)
+            else:
+                assert records(path) == expected
+    assert refused > len(whole)
+
+
+def test_lines_of_an_array_are_those_that_its_records_begin_on(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text("\n[\n" + json.dumps(ROW, indent=1) + "\n,\n\n" + json.dumps(ROW) + "]\n")
+    assert [line for _, line, _ in read_records(path)] == [3, 10]
+
+
+def test_only_a_line_feed_ends_a_line(tmp_path):
+    row = {**ROW, "output": "one\u2028two\u0085three"}
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes((json.dumps(row, ensure_ascii=False) + "\r\n\n").encode() * 2)
+    assert [(record, line) for record, line, _ in read_records(path)] == [(row, 1), (row, 3)]
+
+
+def test_the_last_offset_of_a_file_is_its_size(tmp_path):
+    for name, text in (("a.jsonl", json.dumps(ROW) + "\n"), ("a.json", json.dumps([ROW]))):
+        (tmp_path / name).write_text(text)
+        assert [done for _, _, done in read_records(tmp_path / name)] == [len(text)]
+
+
+def test_an_array_does_not_stay_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "CHUNK", 1000)
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([ROW] * 2000))
+    with path.open("rb") as file:
+        window = formats._Window(path, file)
+        longest = max(len(window.text) for _ in formats._array(window))
+    assert longest < 2000 + len(json.dumps(ROW))

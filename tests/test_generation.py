@@ -1,0 +1,150 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from transformers import GenerationConfig
+
+from diverseevol.binding import bind
+from diverseevol.errors import InputError
+from diverseevol.generation import Generation, GumbelNoise, generate
+
+QUESTIONS = [
+    ("Why?", ""),
+    ("Name three words about the cat.", ""),
+    ("Sum up.", "The bee met 7 times a jay."),
+    ("Eh?", ""),
+]
+
+
+@pytest.fixture(scope="module")
+def model(learner):
+    return learner.fit(np.arange(7), (3,)).model
+
+
+@pytest.fixture(scope="module")
+def prompts(prompt):
+    return prompt.ids(*map(list, zip(*QUESTIONS, strict=True)))
+
+
+def seeds(count: int) -> list[tuple[int, int]]:
+    return [(5, i) for i in range(count)]
+
+
+def greedy(model, prompt: list[int], length: int, stops: list[int]) -> list[int]:
+    """Token after token, without a cache, padding or a generation loop."""
+    ids = list(prompt)
+    for _ in range(length):
+        with torch.no_grad():
+            best = int(model(torch.tensor([ids])).logits[0, -1].argmax())
+        if best in stops:
+            break
+        ids.append(best)
+    return ids[len(prompt) :]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_a_batch_answers_as_one_prompt_at_a_time(model, prompts, temperature):
+    assert len({len(ids) for ids in prompts}) > 2
+    options = Generation(max_new_tokens=12, temperature=temperature, batch_size=1)
+    alone = generate(model, prompts, seeds(4), options, [1])
+    assert len(set(map(tuple, alone))) > 1
+    for size in (3, 40):
+        assert generate(model, prompts, seeds(4), dataclasses.replace(options, batch_size=size), [1]) == alone
+
+
+def test_answers_come_in_the_order_of_the_questions(model, prompts):
+    options = Generation(max_new_tokens=6, batch_size=2)
+    forwards = generate(model, prompts, seeds(4), options, [1])
+    backwards = generate(model, prompts[::-1], seeds(4)[::-1], options, [1])
+    assert forwards == backwards[::-1]
+
+
+def test_temperature_zero_takes_the_likeliest_token_each_time(model, prompts):
+    answers = generate(model, prompts, seeds(4), Generation(max_new_tokens=7, temperature=0.0), [1])
+    assert answers == [greedy(model, ids, 7, [1]) for ids in prompts]
+
+
+def test_an_answer_depends_on_its_seed(model, prompts):
+    options = Generation(max_new_tokens=8, temperature=0.7)
+    first, again = (generate(model, prompts[:1] * 2, [(1,), (2,)], options, [1]) for _ in range(2))
+    assert first == again
+    assert first[0] != first[1]
+
+
+@pytest.mark.parametrize("temperature", [0.7, 2.0])
+def test_gumbel_noise_samples_from_the_softmax(temperature):
+    logits = torch.tensor([2.0, 1.0, 0.0, -1.0, -3.0])
+    draws = 20_000
+    noise = GumbelNoise(temperature, [(0, i) for i in range(draws)])
+    picks = noise(torch.zeros(draws, 1, dtype=torch.int64), logits.expand(draws, -1)).argmax(dim=-1)
+    found = np.bincount(picks.numpy(), minlength=5)
+    expected = draws * (logits.double() / temperature).softmax(dim=-1).numpy()
+    chi_square = float(((found - expected) ** 2 / expected).sum())
+    assert chi_square < 18.5  # 4 degrees of freedom: exceeded once in a thousand times
+
+
+def test_successive_noise_is_fresh():
+    noise = GumbelNoise(1.0, [(0,)])
+    ids, logits = torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1000)
+    first, second = (noise(ids, logits)[0].numpy() for _ in range(2))
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.15
+
+
+def test_an_answer_ends_before_its_stop_token(model, prompts):
+    options = Generation(max_new_tokens=10, temperature=0.0)
+    free = generate(model, prompts, seeds(4), options, [1])
+    stop = free[0][3]
+    stopped = generate(model, prompts, seeds(4), options, [1, stop])
+    for whole, cut in zip(free, stopped, strict=True):
+        assert cut == (whole[: whole.index(stop)] if stop in whole else whole)
+    assert len(stopped[0]) <= 3
+
+
+def test_an_answer_has_at_most_the_tokens_asked_for(model, prompts):
+    answers = generate(model, prompts, seeds(4), Generation(max_new_tokens=3), [299])
+    assert max(map(len, answers)) == 3
+
+
+def test_what_the_checkpoint_says_of_generation_is_ignored(learner, prompts):
+    model, told = learner.foundation.load(), learner.foundation.load()
+    told.generation_config = GenerationConfig(
+        do_sample=True, temperature=9.0, top_k=1, repetition_penalty=5.0, eos_token_id=[35], max_new_tokens=2,
+        num_beams=3, no_repeat_ngram_size=1, suppress_tokens=list(range(40, 300)), min_length=50,
+    )  # fmt: skip
+    for temperature in (0.0, 0.7):
+        options = Generation(max_new_tokens=8, temperature=temperature)
+        assert generate(told, prompts, seeds(4), options, [1]) == generate(model, prompts, seeds(4), options, [1])
+
+
+def test_every_prompt_is_counted_once(model, prompts):
+    done: list[int] = []
+    generate(model, prompts, seeds(4), Generation(max_new_tokens=1, batch_size=3), [1], done.append)
+    assert done == [3, 1]
+
+
+def test_no_prompts_have_no_answers(model):
+    assert generate(model, [], [], Generation(), [1]) == []
+
+
+def test_the_learner_answers_in_text_without_special_tokens(learner, model):
+    options = Generation(max_new_tokens=9, temperature=0.0)
+    answers = learner.answer(model, QUESTIONS, seeds(4), options)
+    prompts = learner.prompt.ids(*map(list, zip(*QUESTIONS, strict=True)))
+    expected = [learner.prompt.tokenizer.decode(greedy(model, ids, 9, [1])).strip() for ids in prompts]
+    assert answers == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"max_new_tokens": 0}, "generation.max_new_tokens is 0; it must be at least 1"),
+        ({"batch_size": 0}, "generation.batch_size is 0; it must be at least 1"),
+        ({"temperature": -1}, "generation.temperature is -1.0; it must not be negative (0 is greedy)"),
+        ({"temperature": float("nan")}, "generation.temperature is nan; it must not be negative (0 is greedy)"),
+    ],
+)
+def test_generation_that_cannot_be_is_refused(options, sentence):
+    with pytest.raises(InputError) as caught:
+        bind(Generation, options, "generation")
+    assert str(caught.value) == sentence

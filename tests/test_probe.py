@@ -1,0 +1,214 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
+
+from diverseevol.binding import bind
+from diverseevol.errors import InputError
+from diverseevol.foundation import Pretrained
+from diverseevol.generation import Generation
+from diverseevol.modules.probe import Embedding, Probe, pooled
+from diverseevol.modules.statistics import NAMES, token_statistics
+
+REGIONS = ("all", "response", "instruction")
+ROWS = np.array([0, 1, 2, 5, 7, 18, 20, 59])  # 7 has no response within 512 tokens
+
+
+def probe(learner, folder, model=None, rows=ROWS, statistics=(), embedding=True, **changes):
+    learner = dataclasses.replace(learner, embedding=dataclasses.replace(learner.embedding, **changes))
+    model = model or learner.foundation.load().eval()
+    return learner.probe(model, rows, folder, embedding=embedding, statistics=statistics)
+
+
+def outputs(model, encoded, row):
+    """Last hidden states and logits of one row on its own, in float64."""
+    ids = torch.tensor(encoded.row(row).astype(np.int64))[None]
+    with torch.no_grad():
+        out = model(input_ids=ids, output_hidden_states=True)
+    return out.hidden_states[-1][0].double(), out.logits[0].double()
+
+
+def oracle(z: torch.Tensor, next_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Each statistic at each position, as its definition says."""
+    p, raw, i = z.softmax(dim=-1), z.sort(dim=-1).values, torch.arange(len(z))
+    top = p.sort(dim=-1).values
+    entropy = -torch.special.xlogy(p, p).sum(dim=-1)
+    values = (raw[:, -1], raw[:, -1] - raw[:, -2], entropy, top[:, -1], top[:, -1] - top[:, -2], entropy)
+    names = [f"{family}_{what}" for family in ("reference", "response") for what in ("confidence", "margin", "entropy")]
+    return dict(zip(names, values, strict=True)) | {"response_loss": -z.log_softmax(dim=-1)[i, next_ids]}
+
+
+def row_oracle(z: torch.Tensor, ids: np.ndarray, start: int) -> dict[str, float]:
+    """The row's statistics: reference ones over all tokens, response ones where a response token is predicted."""
+    next_ids = torch.tensor([*ids[1:], 0], dtype=torch.int64)
+    where = {"reference": slice(0, len(ids)), "response": slice(start - 1, len(ids) - 1)}
+    return {name: value[where[name.split("_")[0]]].mean().item() for name, value in oracle(z, next_ids).items()}
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_an_embedding_is_the_mean_of_the_last_hidden_states_over_its_region(learner, encoded, tmp_path, region):
+    embedding, scores = probe(learner, tmp_path, region=region)
+    assert not scores
+    model = learner.foundation.load().eval()
+    for row in ROWS.tolist():
+        start = int(encoded.response_start[row])
+        hidden, _ = outputs(model, encoded, row)
+        part = {"all": hidden, "response": hidden[start:], "instruction": hidden[:start]}[region]
+        expected = part.mean(dim=0).numpy() if len(part) else np.zeros(hidden.shape[1])
+        np.testing.assert_allclose(embedding[row], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_each_statistic_is_what_its_definition_says(learner, encoded, tmp_path):
+    _, scores = probe(learner, tmp_path, statistics=sorted(NAMES), embedding=False)
+    model = learner.foundation.load().eval()
+    assert set(scores) == NAMES
+    for row in ROWS[encoded.eligible[ROWS]].tolist():
+        _, z = outputs(model, encoded, row)
+        for name, value in row_oracle(z, encoded.row(row), int(encoded.response_start[row])).items():
+            assert scores[name][row] == pytest.approx(value, rel=1e-4), name
+    assert all(np.isfinite(values).all() for values in scores.values())
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_a_row_reads_the_same_in_any_batch(learner, tmp_path, region):
+    alone, scores_alone = probe(learner, tmp_path / "1", region=region, statistics=sorted(NAMES), batch_tokens=1)
+    together, scores = probe(learner, tmp_path / "2", region=region, statistics=sorted(NAMES), batch_tokens=10**5)
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-5)
+    for name in NAMES:
+        np.testing.assert_allclose(scores[name], scores_alone[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_only_the_rows_asked_for_are_filled(learner, encoded, tmp_path):
+    embedding, scores = probe(learner, tmp_path, statistics=["response_loss"])
+    others = np.setdiff1d(np.arange(len(encoded)), ROWS)
+    assert not embedding[others].any()
+    assert not scores["response_loss"][others].any()
+    assert embedding[ROWS].any(axis=1).all()
+    with pytest.raises(ValueError, match="read-only"):
+        embedding[0] = 1
+
+
+def test_vectors_are_stored_as_asked_for(learner, tmp_path):
+    half, _ = probe(learner, tmp_path / "half", dtype="float16")
+    full, _ = probe(learner, tmp_path / "full")
+    assert (half.dtype, full.dtype) == (np.float16, np.float32)
+    np.testing.assert_array_equal(half, full.astype(np.float16))
+
+
+def test_the_lm_head_runs_only_for_statistics(learner, tmp_path):
+    model = learner.foundation.load().eval()
+    calls = []
+    model.get_output_embeddings().register_forward_hook(lambda module, given, out: calls.append(out.shape))
+    probe(learner, tmp_path / "without", model)
+    assert not calls
+    probe(learner, tmp_path / "with", model, statistics=["response_entropy"], embedding=False)
+    assert calls
+    # Never the logits of a whole batch: a few hundred positions at a time (and eight, once, to try the head).
+    assert all(math.prod(shape[:-1]) <= 512 for shape in calls)
+
+
+@pytest.mark.parametrize("cap", [1.0, 30.0])
+def test_logits_that_the_model_caps_after_its_head_are_capped_in_the_statistics(learner, encoded, tmp_path, cap):
+    class Capped(LlamaForCausalLM):
+        def forward(self, **given):
+            out = super().forward(**given)
+            out.logits = cap * torch.tanh(out.logits / cap)
+            return out
+
+    model = Capped.from_pretrained(learner.foundation.path, dtype=torch.float32).eval()
+    _, scores = probe(learner, tmp_path, model, statistics=sorted(NAMES))
+    for row in (0, 1, 59):
+        _, z = outputs(model, encoded, row)
+        for name, value in row_oracle(z, encoded.row(row), int(encoded.response_start[row])).items():
+            assert scores[name][row] == pytest.approx(value, rel=1e-4), name
+
+
+@pytest.mark.parametrize("scale", [1, 30, 1e4])
+def test_token_statistics_agree_with_their_definitions_however_peaked(scale):
+    generator = torch.Generator().manual_seed(0)
+    z = scale * torch.randn(40, 17, generator=generator)
+    z[0] = 0  # all equal
+    z[1, 3] = z[1, 5] = scale * 9.0  # two equal tops
+    next_ids = torch.randint(17, (40,), generator=generator)
+    found = token_statistics(z, next_ids, NAMES)
+    for name, expected in oracle(z.double(), next_ids).items():
+        assert found[name].isfinite().all(), name
+        torch.testing.assert_close(found[name].double(), expected, rtol=1e-4, atol=1e-5, msg=name)
+        assert found[name].dtype == torch.float32
+    assert (found["response_entropy"] >= 0).all()
+
+
+@pytest.mark.parametrize("names", [[name] for name in sorted(NAMES)])
+def test_a_statistic_does_not_depend_on_which_others_are_asked_for(names):
+    z = torch.randn(9, 11, generator=torch.Generator().manual_seed(1))
+    next_ids = torch.arange(9)
+    alone, all_of_them = token_statistics(z, next_ids, names), token_statistics(z, next_ids, NAMES)
+    assert list(alone) == names
+    assert torch.equal(alone[names[0]], all_of_them[names[0]])
+
+
+def test_half_precision_hidden_states_are_averaged_in_float32():
+    hidden = torch.full((1, 5000, 1), 0.1, dtype=torch.bfloat16)
+    mask = torch.ones(1, 5000, dtype=torch.int64)
+    mean = pooled(hidden, mask, torch.zeros(1, dtype=torch.int64), "all")
+    assert mean.dtype == torch.float32
+    assert mean.item() == pytest.approx(hidden[0, 0, 0].item(), rel=1e-5)
+
+
+def test_the_foundation_embedding_is_computed_once(learner, tmp_path):
+    first = learner.foundation_embedding(tmp_path / "space")
+    again = dataclasses.replace(learner, trainer=lambda **options: pytest.fail("probed again"))
+    np.testing.assert_array_equal(again.foundation_embedding(tmp_path / "space"), first)
+    direct, _ = learner.probe(learner.foundation.load().eval(), np.arange(len(first)), tmp_path / "direct")
+    np.testing.assert_array_equal(first, direct)
+
+
+@pytest.fixture(scope="module")
+def gpt2(learner, tmp_path_factory):
+    """A learner with another architecture: learned positions, dropout, another name for its body."""
+    folder = tmp_path_factory.mktemp("gpt2")
+    tokenizer = learner.prompt.tokenizer
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, n_positions=512, bos_token_id=1, eos_token_id=1
+    )
+    torch.manual_seed(0)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return dataclasses.replace(learner, foundation=Pretrained(str(folder)))
+
+
+def test_another_architecture_embeds_fits_and_answers(gpt2, encoded, tmp_path):
+    model = gpt2.foundation.load().eval()
+    embedding, scores = probe(gpt2, tmp_path, model, statistics=sorted(NAMES))
+    hidden, z = outputs(model, encoded, 1)
+    np.testing.assert_allclose(embedding[1], hidden.mean(dim=0), rtol=1e-5, atol=1e-5)
+    for name, value in row_oracle(z, encoded.row(1), int(encoded.response_start[1])).items():
+        assert scores[name][1] == pytest.approx(value, rel=1e-4), name
+    first, again, other = (gpt2.fit(ROWS[:3], seed).model.state_dict() for seed in ((1,), (1,), (2,)))
+    assert all(torch.equal(first[name], again[name]) for name in first)  # dropout follows the seed
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+    # 512 positions hold prompt and answer: a longer prompt loses its start.
+    (answer,) = gpt2.answer(model, [("Why? " * 200, "")], [(0,)], Generation(max_new_tokens=8))
+    assert isinstance(answer, str)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"region": "prompt"}, "embedding.region is 'prompt', which is not all or response or instruction"),
+        ({"dtype": "float64"}, "embedding.dtype is 'float64', which is not float32 or float16"),
+        ({"batch_tokens": 0}, "embedding.batch_tokens is 0; it must be above 0"),
+    ],
+)
+def test_embeddings_that_cannot_be_are_refused(options, sentence):
+    with pytest.raises(InputError) as caught:
+        bind(Embedding, options, "embedding")
+    assert str(caught.value) == sentence
+
+
+def test_a_statistic_that_does_not_exist_is_named(learner):
+    with pytest.raises(InputError, match=r"token statistics \['surprise'\] do not exist; choose from"):
+        Probe(learner.foundation.load(), "all", None, {"surprise": np.zeros(3)})

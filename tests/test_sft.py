@@ -1,0 +1,229 @@
+import dataclasses
+import functools
+from collections import Counter
+from itertools import chain
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from transformers.models.llama.modeling_llama import LlamaAttention
+
+from diverseevol.binding import bind
+from diverseevol.errors import InputError
+from diverseevol.learner import Learner
+from diverseevol.modules.data import IGNORED, collate, length_sorted_batches, plan_steps, step_loader
+from diverseevol.modules.sft import InstructionTuner, Tuning
+
+POOL = np.array([0, 1, 2, 4, 6, 13, 18, 19, 21, 30, 31, 59])
+SEED = (0, 0, 1)
+
+
+def tuned(learner: Learner, **changes) -> Learner:
+    return dataclasses.replace(learner, tuning=dataclasses.replace(learner.tuning, **changes))
+
+
+def weights(model) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def planned(encoded, rows=POOL, **changes):
+    options = {"epochs": 1, "steps": None, "batch_size": 5, "micro_batch_tokens": 450}
+    return plan_steps(encoded, rows, **(options | changes), rng=np.random.default_rng(0))
+
+
+def gradient(learner: Learner, batches, world: int = 1) -> torch.Tensor:
+    """What one process leaves in the gradients after a step's backward passes."""
+    model = learner.foundation.load()
+    module = InstructionTuner(model, learner.tuning, 1)
+    for micro in batches:
+        (module.summed_loss(micro) / micro["normaliser"]).backward()
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+
+def test_the_loss_is_the_summed_cross_entropy_of_the_response_tokens(learner, encoded):
+    rows = [0, 1, 2, 4]
+    model = learner.foundation.load()
+    loss = InstructionTuner(model, learner.tuning, 1).summed_loss(collate(encoded, rows, learner.prompt.end))
+    expected = 0.0
+    for row in rows:
+        ids = torch.tensor(encoded.row(row).astype(np.int64))
+        log_p = model(input_ids=ids[None]).logits[0].detach().double().log_softmax(dim=-1)
+        for i in range(int(encoded.response_start[row]), len(ids)):
+            expected -= float(log_p[i - 1, ids[i]])  # position i - 1 predicts token i
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_prompt_tokens_carry_no_loss(learner, encoded):
+    module = InstructionTuner(learner.foundation.load(), learner.tuning, 1)
+    batch = collate(encoded, [0], learner.prompt.end)
+    hidden = batch | {"labels": torch.full_like(batch["labels"], IGNORED)}
+    assert module.summed_loss(hidden).item() == 0
+    start = int(encoded.response_start[0])
+    only_last = batch["labels"].clone()
+    only_last[0, start:-1] = IGNORED
+    first = batch["labels"].clone()
+    first[0, start + 1 :] = IGNORED
+    parts = [module.summed_loss(batch | {"labels": labels}).item() for labels in (only_last, first)]
+    assert min(parts) > 0
+    assert module.summed_loss(batch).item() > sum(parts)
+
+
+def test_the_reported_loss_is_the_mean_over_the_tokens_of_the_whole_step(learner, encoded):
+    (step,) = planned(encoded, batch_size=len(POOL))
+    module = InstructionTuner(learner.foundation.load(), learner.tuning, 1)
+    total = sum(module.summed_loss(collate(encoded, [row], 1)).item() for row in POOL.tolist())
+    fit = tuned(learner, steps=1, batch_size=len(POOL)).fit(POOL, SEED)
+    assert fit.curve[0]["loss"] == pytest.approx(total / encoded.response_tokens[POOL].sum(), rel=1e-5)
+    assert step.response_tokens == encoded.response_tokens[POOL].sum()
+    assert fit.train_loss == fit.curve[0]["loss"]
+
+
+def test_the_weights_do_not_depend_on_how_a_step_is_split(learner):
+    alone, together = (
+        tuned(learner, steps=4, learning_rate=1e-3, batch_size=6, micro_batch_tokens=tokens).fit(POOL, SEED)
+        for tokens in (1, 10**6)
+    )
+    torch.testing.assert_close(weights(alone.model), weights(together.model), rtol=0, atol=1e-6)
+    assert [p["loss"] for p in alone.curve] == pytest.approx([p["loss"] for p in together.curve], rel=1e-6)
+
+
+def test_gradient_checkpointing_costs_forward_passes_and_changes_no_weight(learner, monkeypatch):
+    calls = Counter()
+    plain_forward = LlamaAttention.forward
+
+    def counted(self, *args, **kwargs):
+        calls[run] += 1
+        return plain_forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(LlamaAttention, "forward", counted)
+    models = {}
+    for run in (False, True):
+        models[run] = tuned(learner, steps=2, learning_rate=1e-3, gradient_checkpointing=run).fit(POOL, SEED).model
+    assert calls[True] == 2 * calls[False]
+    torch.testing.assert_close(weights(models[True]), weights(models[False]), rtol=0, atol=1e-6)
+    models[True](torch.tensor([[1, 2]])).logits.sum().backward()
+    assert calls[True] == 2 * calls[False] + learner.foundation.load().config.num_hidden_layers  # off again
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_the_gradients_of_several_processes_add_up_to_those_of_one(learner, encoded, world):
+    plan = planned(encoded)
+    pad = learner.prompt.end
+    shares = [list(step_loader(encoded, plan, pad, rank, world)) for rank in range(world)]
+    for i, whole in enumerate(step_loader(encoded, plan, pad)):
+        assert len({len(share[i]) for share in shares}) == 1  # backward passes of all processes meet
+        parts = sum(gradient(learner, share[i]) for share in shares)
+        torch.testing.assert_close(parts, gradient(learner, whole), rtol=1e-4, atol=1e-7)
+        learned = [m["rows"][(m["labels"] != IGNORED).any(dim=1)].tolist() for share in shares for m in share[i]]
+        assert sorted(chain(*learned)) == sorted(row for micro in plan[i].micro_batches for row in micro)
+
+
+def test_an_epoch_takes_every_row_once(encoded):
+    plan = planned(encoded, epochs=3)
+    taken = [[row for micro in step.micro_batches for row in micro] for step in plan]
+    assert [len(rows) for rows in taken] == [5, 5, 2] * 3
+    for epoch in range(3):
+        assert sorted(chain(*taken[3 * epoch : 3 * epoch + 3])) == sorted(POOL)
+    assert taken[:3] != taken[3:6]
+
+
+def test_a_fixed_number_of_steps_goes_round_the_rows(encoded):
+    plan = planned(encoded, steps=7)
+    assert len(plan) == 7
+    counts = Counter(row for step in plan for micro in step.micro_batches for row in micro)
+    assert set(counts) == set(POOL)
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_rows_that_repeat_are_trained_on_as_often(encoded):
+    plan = planned(encoded, np.array([3, 3, 3, 5]))
+    assert Counter(row for step in plan for micro in step.micro_batches for row in micro) == {3: 3, 5: 1}
+
+
+def test_batches_keep_to_their_budget_and_start_with_the_longest_row(encoded):
+    lengths = encoded.lengths
+    batches = length_sorted_batches(lengths, POOL, 450)
+    assert sorted(np.concatenate(batches)) == sorted(POOL)
+    assert all(len(batch) * lengths[batch].max() <= 450 for batch in batches)
+    assert lengths[batches[0][0]] == lengths[POOL].max()
+    assert [len(batch) for batch in length_sorted_batches(lengths, POOL, 1)] == [1] * len(POOL)
+
+
+def test_every_parameter_moves(learner):
+    start = dict(learner.foundation.load().named_parameters())
+    model = learner.fit(POOL, SEED).model
+    still = [name for name, parameter in model.named_parameters() if torch.equal(parameter, start[name])]
+    assert start
+    assert not still
+
+
+def test_a_fit_starts_from_the_foundation_and_follows_its_seed_to_the_last_bit(learner):
+    first, again, other = (weights(learner.fit(POOL, seed).model) for seed in (SEED, SEED, (0, 0, 2)))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_fit_leaves_the_random_state_of_others_alone(learner):
+    before = torch.random.get_rng_state()
+    learner.fit(POOL, SEED)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_training_lowers_the_loss_on_the_pool(learner):
+    curve = tuned(learner, steps=12, batch_size=12).fit(POOL, SEED).curve
+    assert [point["step"] for point in curve] == list(range(1, 13))
+    assert curve[-1]["loss"] < 0.8 * curve[0]["loss"]
+
+
+def test_the_learning_rate_warms_up_and_falls_to_its_end(learner):
+    fit = tuned(learner, steps=8, schedule="linear", warmup_ratio=0.25, learning_rate=1e-3).fit(POOL, SEED)
+    rates = [point["learning_rate"] for point in fit.curve]
+    expected = [0, 0.5, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]
+    np.testing.assert_allclose(rates, 1e-3 * np.array(expected), rtol=1e-6)
+
+
+def test_gradients_are_clipped_to_the_norm_asked_for(learner):
+    # Plain AdamW forgets the scale of a gradient, so the norm is looked at where the optimizer sees it.
+    norms: dict[float, float] = {}
+
+    class Watch(lightning.Callback):
+        def on_before_optimizer_step(self, trainer, module, optimizer):
+            gradients = [parameter.grad for parameter in module.parameters()]
+            norms[module.tuning.max_grad_norm] = float(torch.stack([g.norm() for g in gradients]).norm())
+
+    watched = dataclasses.replace(learner, trainer=functools.partial(learner.trainer, callbacks=[Watch()]))
+    for limit in (0.0, 0.01):
+        tuned(watched, steps=1, max_grad_norm=limit).fit(POOL, SEED)
+    assert norms[0.01] == pytest.approx(0.01, rel=1e-3)
+    assert norms[0.0] > 0.1
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_sentence(learner):
+    with pytest.raises(InputError, match=r"loss is (nan|inf) at step \d+; lower tuning.learning_rate \(1e\+30\)"):
+        tuned(learner, learning_rate=1e30, steps=9, warmup_ratio=0.0, max_grad_norm=0.0).fit(POOL, SEED)
+
+
+def test_a_schedule_that_transformers_does_not_know_is_named(learner):
+    with pytest.raises(InputError, match="is 'bumpy', which transformers does not know"):
+        tuned(learner, schedule="bumpy").fit(POOL, SEED)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"learning_rate": 0.0}, "tuning.learning_rate is 0.0; it must be above 0"),
+        ({"learning_rate": float("nan")}, "tuning.learning_rate is nan; it must be above 0"),
+        ({"epochs": 0}, "tuning.epochs is 0; it must be above 0"),
+        ({"steps": 0}, "tuning.steps is 0; it must be above 0"),
+        ({"batch_size": 0}, "tuning.batch_size is 0; it must be above 0"),
+        ({"micro_batch_tokens": -1}, "tuning.micro_batch_tokens is -1; it must be above 0"),
+        ({"weight_decay": -0.1}, "tuning.weight_decay is -0.1; it must not be negative"),
+        ({"max_grad_norm": -1}, "tuning.max_grad_norm is -1.0; it must not be negative"),
+        ({"warmup_ratio": 1.5}, "tuning.warmup_ratio is 1.5; it is a share of the steps, from 0 to 1"),
+    ],
+)
+def test_tuning_that_cannot_be_is_refused(options, sentence):
+    with pytest.raises(InputError) as caught:
+        bind(Tuning, options, "tuning")
+    assert str(caught.value) == sentence

@@ -1,0 +1,501 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from diverseevol import source as source_module
+from diverseevol.errors import InputError
+from diverseevol.formats import ALPACA, DOLLY, Example, Fields
+from diverseevol.source import load, load_json
+
+ROWS = [
+    {"instruction": "Name a colour.", "input": "", "output": "Red.\u2028Or blue.", "id": 1},
+    {
+        "instruction": "Übersetze: 'yes'",
+        "input": "ins Deutsche 😀",
+        "output": "Ja.\r\n",
+        "id": 2,
+        "tags": {"b": 1, "a": []},
+    },
+    {"instruction": "Count to\n three.", "input": "", "output": "1 2 3", "id": None},
+]
+EXAMPLES = [
+    Example(row["instruction"], row["input"], row["output"], {k: v for k, v in row.items() if k in ("id", "tags")})
+    for row in ROWS
+]
+CONF = Path(source_module.__file__).parents[1] / "conf" / "data"
+
+
+def jsonl(*rows):
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def written(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.fixture
+def rows_file(tmp_path):
+    return written(tmp_path / "rows.jsonl", jsonl(*ROWS))
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+def refusal(path, cache, **choices):
+    """The one sentence that loading this file ends in."""
+    with pytest.raises(InputError) as caught:
+        load(path, cache=cache, **choices)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path) in message
+    return message
+
+
+def everything(source):
+    return [example for batch in source.iterate(2) for example in batch]
+
+
+def test_rows_come_back_by_number_in_order_and_as_they_were(rows_file, cache):
+    source = load_json(rows_file, cache=cache)
+    assert (source.name, source.fields, source.bad_rows, len(source)) == ("rows", ALPACA, 0, 3)
+    assert everything(source) == EXAMPLES
+    assert [source[row] for row in range(3)] == EXAMPLES
+    assert [source.record(row) for row in range(3)] == ROWS
+
+
+@pytest.mark.parametrize("rows", [[2, 0, 2], [], np.array([1, 0])])
+def test_take_gives_the_rows_asked_for_in_their_order(rows_file, cache, rows):
+    assert load_json(rows_file, cache=cache).take(rows) == [EXAMPLES[row] for row in rows]
+
+
+@pytest.mark.parametrize("rows", [[3], [0, -1]])
+def test_a_row_that_does_not_exist_is_refused(rows_file, cache, rows):
+    with pytest.raises(IndexError, match="of 3"):
+        load_json(rows_file, cache=cache).take(rows)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 100])
+def test_batches_cover_all_rows_whatever_their_size(rows_file, cache, batch):
+    batches = list(load_json(rows_file, cache=cache).iterate(batch))
+    assert [len(part) for part in batches[:-1]] == [batch] * (len(batches) - 1)
+    assert [example for part in batches for example in part] == EXAMPLES
+
+
+BACKWARDS = [dict(reversed(row.items())) for row in ROWS]
+WRITINGS = {
+    "array.json": json.dumps(ROWS),
+    "pretty.json": json.dumps(ROWS, indent=2, ensure_ascii=False),
+    "array.jsonl": json.dumps(ROWS),
+    "lines.json": jsonl(*ROWS),
+    "bom.jsonl": b"\xef\xbb\xbf" + jsonl(*ROWS).encode(),
+    "bom.json": b"\xef\xbb\xbf" + json.dumps(ROWS).encode(),
+    "crlf.jsonl": jsonl(*ROWS).replace("\n", "\r\n"),
+    "crlf.json": json.dumps(ROWS, indent=2).replace("\n", "\r\n"),
+    "blank_lines.jsonl": "\n \n" + jsonl(*ROWS).replace("\n", "\n\n\t\n"),
+    "no_last_newline.jsonl": jsonl(*ROWS).rstrip("\n"),
+    "key_order.jsonl": jsonl(*BACKWARDS),
+    "escaped.jsonl": "".join(json.dumps(row) + "\n" for row in ROWS),
+    "no_suffix": jsonl(*ROWS),
+}
+
+
+@pytest.mark.parametrize("name", WRITINGS)
+def test_the_fingerprint_is_of_what_the_rows_say_not_of_how_they_are_written(tmp_path, rows_file, cache, name):
+    source = load(written(tmp_path / name, WRITINGS[name]), cache=cache)
+    assert everything(source) == EXAMPLES
+    assert source.fingerprint == load(rows_file, cache=cache).fingerprint
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ROWS[::-1],
+        ROWS[:2],
+        [*ROWS[:2], {**ROWS[2], "output": "1 2 4"}],
+        [*ROWS[:2], {**ROWS[2], "id": 3}],
+        [*ROWS[:2], {**ROWS[2], "instruction": "Count to\n three", "input": "."}],
+    ],
+)
+def test_other_rows_have_another_fingerprint(tmp_path, rows_file, cache, rows):
+    other = load_json(written(tmp_path / "other.jsonl", jsonl(*rows)), cache=cache)
+    assert other.fingerprint != load_json(rows_file, cache=cache).fingerprint
+
+
+def test_fields_of_any_name_can_be_given(tmp_path, cache):
+    path = written(tmp_path / "mine.jsonl", jsonl({"q": "Why?", "a": "So.", "input": "kept"}))
+    assert "data.fields.instruction=" in refusal(path, cache)
+    source = load(path, fields={"instruction": "q", "input": None, "response": "a"}, name="mine", cache=cache)
+    assert (source.name, source.fields) == ("mine", Fields("q", None, "a"))
+    assert source[0] == Example("Why?", "", "So.", {"input": "kept"})
+    assert source.record(0) == {"q": "Why?", "a": "So.", "input": "kept"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"response": "output"},
+        {"instruction": "a", "response": "a"},
+        {"instruction": "a", "response": "b", "label": "c"},
+    ],
+)
+def test_field_names_that_make_no_sense_are_refused(rows_file, cache, fields):
+    with pytest.raises(InputError, match=r"data\.fields"):
+        load(rows_file, fields=fields, cache=cache)
+
+
+GOOD = json.dumps(ROWS[0])
+FAULTS = {  # name of the file: content, and what the message must say besides the file's name
+    "not_json.jsonl": (f"{GOOD}\nhello\n", ["line 2", "not valid JSON"]),
+    "python.jsonl": (f"{GOOD}\n{{'instruction': 'a'}}\n", ["line 2", "not valid JSON", "character 2"]),
+    "cut.jsonl": (f"\n{GOOD}\n{GOOD[:40]}", ["line 3", "cut off"]),
+    "cut_at_a_comma.jsonl": (f'{GOOD}\n{{"instruction": "a",\n', ["line 2", "cut off"]),
+    "two_a_line.jsonl": (f"{GOOD}{GOOD}\n", ["line 1", "not valid JSON", "extra data"]),
+    "missing.jsonl": (jsonl(ROWS[0], {"instruction": "a"}), ["line 2", 'field "output" is missing']),
+    "number.jsonl": (jsonl(ROWS[0], {**ROWS[0], "output": 3}), ["line 2", 'field "output"', "a number (3)"]),
+    "null.jsonl": (jsonl(ROWS[0], {**ROWS[0], "output": None}), ["line 2", 'field "output" is null']),
+    "blank.jsonl": (jsonl(ROWS[0], {**ROWS[0], "instruction": " "}), ["line 2", 'field "instruction" is blank']),
+    "list.jsonl": (f"{GOOD}\n[1, 2]\n", ["line 2", "a list"]),
+    "nan.jsonl": (f'{GOOD}\n{{"instruction": "a", "output": "b", "score": NaN}}\n', ["line 2", 'field "score"', "(NaN or an infinity)"]),
+    "twice.jsonl": ('{"instruction": "a", "output": "b", "output": "c"}\n', ["line 1", 'field "output" stands twice']),
+    "digits.jsonl": (f'{{"instruction": "a", "output": "b", "n": {"9" * 5000}}}\n', ["line 1", "cannot be read"]),
+    "deep.jsonl": (GOOD + "\n" + "[" * 200_000, ["line 2"]),
+    "nul.jsonl": (f"{GOOD}\n".encode() + b"\0" * 100, ["line 2", "NUL byte"]),
+    "nul_in_text.jsonl": (GOOD.replace("Name", "Na\0me"), ["line 1", "NUL byte"]),
+    "escaped_nul.jsonl": (GOOD.replace("Name", "Na\\u0000me"), ["line 1", 'field "instruction"', "NUL character"]),
+    "half.jsonl": (GOOD.replace("Name", "\\ud83d"), ["line 1", 'field "instruction"', "half a character"]),
+    "latin1.jsonl": (f"{GOOD}\n".encode() + "{'é'}".encode("latin-1"), ["line 2", "0xE9", "UTF-8"]),
+    "latin1.json": (f"[{GOOD},\n".encode() + b'{"instruction": "\xe9"}]', ["line 2", "0xE9", "UTF-8"]),
+    "utf16.jsonl": (f"{GOOD}\n".encode("utf-16"), ["line 1", "UTF-16"]),
+    "cut.json": (f"[{GOOD},\n{GOOD[:40]}", ["line 2", "ends in the middle of a record"]),
+    "open.json": (f"[{GOOD}\n", ["line 2", "the file ends", "]"]),
+    "comma.json": (f"[{GOOD}\n{GOOD}]", ["line 2", "comma"]),
+    "last_comma.json": (f"[{GOOD},\n]", ["line 2", "not valid JSON"]),
+    "after.json": (f"[{GOOD}]\n]", ["line 2", "after the end"]),
+    "nul.json": (f"[{GOOD},\n\0]", ["line 2", "NUL byte"]),
+    "numbers.json": (f"[{GOOD},\n3]", ["line 2", "a number (3)"]),
+    "blank.json": (f"[\n{GOOD},\n" + '{"instruction":\n"a",\n"output":""}]', ["line 3", 'field "output" is blank']),
+    "twice.json": ('[\n{"instruction": "a", "output": "b", "output": "c"}]', ["line 2", '"output" stands twice']),
+    "object.json": ('\n{\n "data": [\n' + GOOD + "]}", ["line 2", "an object", "array"]),
+    "one_line_object.json": (json.dumps({"data": ROWS}), ["line 1", "an object", "array"]),
+    "text.json": ("hello", ["line 1", "'h'", "array"]),
+    "empty.json": ("", ["no records"]),
+    "empty.jsonl": ("", ["no records"]),
+    "blank_lines.jsonl": (" \n\r\n\n", ["no records"]),
+    "bom_only.jsonl": (b"\xef\xbb\xbf\n", ["no records"]),
+    "no_elements.json": (" [ \n ] ", ["no records"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_one_sentence_that_names_file_line_and_field(tmp_path, cache, name):
+    content, parts = FAULTS[name]
+    message = refusal(written(tmp_path / name, content), cache)
+    assert [part for part in parts if part not in message] == [], message
+    assert ";" in message, "and what to do"
+    assert not list((cache / "source").glob("*/*")), "nothing is kept of a file that was refused"
+
+
+def test_a_path_that_is_no_file_is_refused(tmp_path, cache):
+    assert "no such file" in refusal(tmp_path / "nothing.jsonl", cache)
+    assert "no such file" in refusal(tmp_path / "no folder" / "nothing.json", cache)
+    with pytest.raises(InputError, match="a folder or a pipe"):
+        load_json(tmp_path, cache=cache)
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    assert "a folder or a pipe" in refusal(tmp_path / "pipe.jsonl", cache)
+    with pytest.raises(InputError, match=r"data\.path is not set"):
+        load(None, cache=cache)
+
+
+def test_a_file_that_may_not_be_read_is_refused(rows_file, cache):
+    rows_file.chmod(0)
+    program = (
+        "import os, sys; from pathlib import Path; from diverseevol.source import load\n"
+        "if os.geteuid() == 0: os.seteuid(65534)\n"
+        "load(sys.argv[1], cache=Path(sys.argv[2]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, rows_file, cache], capture_output=True, text=True)
+    assert f"InputError: {rows_file}: cannot be read (Permission denied)" in done.stderr
+
+
+def test_what_to_do_with_bad_rows_is_one_of_two(rows_file, cache):
+    with pytest.raises(InputError, match="must be"):
+        load(rows_file, on_bad_rows="ignore", cache=cache)
+
+
+BAD = [
+    (2, None, "cut off", GOOD[:40]),
+    (4, "output", "blank", json.dumps({**ROWS[0], "output": ""})),
+    (5, None, "UTF-8", b"\xff"),
+    (7, "instruction", "missing", "{}"),
+    (8, None, "a number", "3"),
+]
+
+
+def with_bad_rows():
+    """The three good rows on lines 1, 3 and 9, the bad ones on theirs; line 6 is blank."""
+    lines = dict(zip((1, 3, 9), (json.dumps(row) for row in ROWS), strict=True)) | {6: ""}
+    lines |= {line: text for line, _, _, text in BAD}
+    encoded = [text if isinstance(text, bytes) else text.encode() for _, text in sorted(lines.items())]
+    return b"\n".join(encoded) + b"\n"
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_skipped_rows_are_listed_and_the_others_numbered_on(tmp_path, cache, again):
+    path = written(tmp_path / "mixed.jsonl", with_bad_rows())
+    listed = tmp_path / "run" / "bad_rows.jsonl"
+    if again:  # the list does not depend on whether the rows were in the cache
+        load(path, on_bad_rows="skip", cache=cache)
+    source = load(path, on_bad_rows="skip", bad_rows_file=listed, cache=cache)
+    assert everything(source) == EXAMPLES
+    assert source.bad_rows == len(BAD)
+    found = [json.loads(line) for line in listed.read_text(encoding="utf-8").splitlines()]
+    assert [list(entry) for entry in found] == [["line", "field", "problem"]] * len(BAD)
+    assert [(entry["line"], entry["field"]) for entry in found] == [(line, field) for line, field, _, _ in BAD]
+    assert all(word in entry["problem"] for entry, (_, _, word, _) in zip(found, BAD, strict=True))
+
+
+def test_skipping_leaves_the_fingerprint_of_the_rows_that_are_kept(tmp_path, rows_file, cache):
+    mixed = load(written(tmp_path / "mixed.jsonl", with_bad_rows()), on_bad_rows="skip", cache=cache)
+    assert mixed.fingerprint == load(rows_file, cache=cache).fingerprint
+
+
+def test_bad_records_of_an_array_are_skipped_too(tmp_path, cache):
+    bad = '{"instruction": "a", "output": "b", "output": "c"}'
+    path = written(tmp_path / "mixed.json", f"[3,\n{bad},\n" + ",\n".join(json.dumps(row) for row in ROWS) + "]")
+    listed = tmp_path / "bad_rows.jsonl"
+    source = load(path, on_bad_rows="skip", bad_rows_file=listed, cache=cache)
+    assert everything(source) == EXAMPLES
+    assert [json.loads(line)["line"] for line in listed.read_text().splitlines()] == [1, 2]
+
+
+def test_a_fault_of_the_whole_file_stops_even_where_rows_are_skipped(tmp_path, cache):
+    path = written(tmp_path / "cut.json", f"[{GOOD},\n{GOOD[:40]}")
+    assert "line 2" in refusal(path, cache, on_bad_rows="skip")
+
+
+def test_a_file_without_a_usable_row_is_refused_and_its_rows_are_listed(tmp_path, cache):
+    path, listed = written(tmp_path / "all_bad.jsonl", "{}\nhello\n"), tmp_path / "bad_rows.jsonl"
+    for _ in range(2):
+        message = refusal(path, cache, on_bad_rows="skip", bad_rows_file=listed)
+        assert "none of its 2 records" in message
+        assert "line 1" in message
+        assert len(listed.read_text().splitlines()) == 2
+        listed.unlink()
+
+
+def entry(cache):
+    (meta,) = cache.glob("source/*/meta.json")
+    return meta.parent
+
+
+def test_a_second_start_reads_what_the_first_one_wrote(rows_file, cache, monkeypatch):
+    first = load(rows_file, cache=cache)
+    before = {path: path.stat().st_mtime_ns for path in entry(cache).iterdir()}
+    monkeypatch.setattr(source_module, "read_records", lambda path: pytest.fail("the file was read again"))
+    second = load(rows_file, cache=cache)
+    assert everything(second) == everything(first)
+    assert second.fingerprint == first.fingerprint
+    assert {path: path.stat().st_mtime_ns for path in entry(cache).iterdir()} == before
+
+
+def test_a_changed_file_is_read_again_and_old_rows_stay_readable(rows_file, cache):
+    first = load(rows_file, cache=cache)
+    size, when = rows_file.stat().st_size, rows_file.stat().st_mtime_ns
+    rows_file.write_text(jsonl({**ROWS[0], "instruction": "Name a coluor."}, *ROWS[1:]), encoding="utf-8")
+    os.utime(rows_file, ns=(when, when))
+    assert rows_file.stat().st_size == size, "neither size nor time give the change away"
+    assert load(rows_file, cache=cache)[0].instruction == "Name a coluor."
+    assert first[0].instruction == "Name a colour."
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(rows_file, cache, monkeypatch):
+    def appended(path):
+        yield from original(path)
+        with path.open("a") as file:
+            file.write(GOOD)
+
+    original = source_module.read_records
+    monkeypatch.setattr(source_module, "read_records", appended)
+    assert "changed while it was being read" in refusal(rows_file, cache)
+
+
+def test_a_cache_entry_without_its_meta_file_is_built_again(rows_file, cache):
+    load(rows_file, cache=cache)
+    (entry(cache) / "rows.arrow").write_bytes(b"half")
+    (entry(cache) / "meta.json").unlink()
+    assert everything(load(rows_file, cache=cache)) == EXAMPLES
+
+
+BUILD_SLOWLY = """
+import sys, time
+from pathlib import Path
+from diverseevol import source
+source.BATCH = 1
+def slowly(done, total):
+    print(done, flush=True)
+    time.sleep(0.2)
+source.load(sys.argv[1], cache=Path(sys.argv[2]), progress=slowly)
+"""
+
+
+def test_what_a_killed_process_leaves_is_thrown_away(tmp_path, cache):
+    path = written(tmp_path / "rows.jsonl", jsonl(*ROWS * 100))
+    command = [sys.executable, "-c", BUILD_SLOWLY, str(path), str(cache)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as building:
+        assert building.stdout is not None
+        building.stdout.readline()
+        building.send_signal(signal.SIGKILL)
+    assert list(cache.rglob("*.partial")), "it was killed in the middle"
+    assert not list(cache.rglob("meta.json"))
+    assert everything(load(path, cache=cache)) == EXAMPLES * 100
+    assert not list(cache.rglob("*.partial"))
+
+
+def test_one_of_many_processes_builds_and_the_others_wait_for_it(rows_file, cache):
+    command = [sys.executable, "-c", BUILD_SLOWLY, str(rows_file), str(cache)]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    outputs = [process.communicate(timeout=120)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0]
+    assert sum(bool(output) for output in outputs) == 1
+    assert everything(load(rows_file, cache=cache)) == EXAMPLES
+
+
+def test_progress_ends_at_the_size_of_the_file_and_is_silent_on_reuse(tmp_path, cache):
+    path = written(tmp_path / "rows.jsonl", jsonl(*ROWS * 1000))
+    calls = []
+    for _ in range(2):
+        load(path, cache=cache, progress=lambda done, total: calls.append((done, total)))
+    size = path.stat().st_size
+    assert len(calls) == 4
+    assert calls == sorted(calls)
+    assert calls[-1] == (size, size)
+    assert {total for _, total in calls} == {size}
+
+
+def test_long_rows_are_written_a_few_at_a_time(rows_file, cache, monkeypatch):
+    monkeypatch.setattr(source_module, "BATCH_CHARACTERS", 1)
+    load(rows_file, cache=cache)
+    with pa.ipc.open_stream(entry(cache) / "rows.arrow") as reader:
+        assert [batch.num_rows for batch in reader] == [1, 1, 1]
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, rows_file):
+    cache = written(tmp_path / "cache", "a file")
+    with pytest.raises(InputError, match="cannot be written") as caught:
+        load(rows_file, cache=cache)
+    assert str(cache) in str(caught.value)
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*arguments, **options):
+        pytest.fail("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+TABLE_ROWS = [{key: row.get(key) for key in ("instruction", "input", "output", "id")} for row in ROWS]
+
+
+@pytest.fixture
+def parquet(tmp_path, no_network):
+    folder = tmp_path / "a [folder]"
+    folder.mkdir()
+    pq.write_table(pa.Table.from_pylist(TABLE_ROWS), folder / "rows.parquet")
+    return folder / "rows.parquet"
+
+
+def test_a_parquet_file_says_what_the_same_rows_in_json_say(tmp_path, parquet, cache):
+    source = load(parquet, cache=cache)
+    again = load(parquet, cache=cache)
+    assert (source.name, [source.record(row) for row in range(3)]) == ("rows", TABLE_ROWS)
+    same = load(written(tmp_path / "rows.jsonl", jsonl(*TABLE_ROWS)), cache=cache)
+    assert source.fingerprint == again.fingerprint == same.fingerprint
+    assert len(load(parquet, split="train[:2]", cache=cache)) == 2
+
+
+def test_a_folder_is_read_by_split_and_everything_stays_below_the_cache(tmp_path, no_network, cache):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    written(folder / "train.jsonl", jsonl(*TABLE_ROWS))
+    written(folder / "test.jsonl", jsonl(TABLE_ROWS[2]))
+    before = sorted(tmp_path.rglob("*"))
+    assert [len(load(folder, split=split, cache=cache)) for split in ("train", "test")] == [3, 1]
+    assert [path for path in sorted(tmp_path.rglob("*")) if cache not in (path, *path.parents)] == before
+    assert "nowhere" in refusal(folder, cache, split="nowhere")
+    assert "nothing" in refusal(folder, cache, subset="nothing")
+
+
+def test_tables_are_checked_like_files_and_rows_are_named(tmp_path, no_network, cache):
+    path, listed = tmp_path / "rows.parquet", tmp_path / "bad_rows.jsonl"
+    pq.write_table(pa.Table.from_pylist([TABLE_ROWS[0], {**TABLE_ROWS[1], "output": None}]), path)
+    message = refusal(path, cache)
+    assert "row 1" in message
+    assert 'field "output" is null' in message
+    assert len(load(path, on_bad_rows="skip", bad_rows_file=listed, cache=cache)) == 1
+    assert [json.loads(line)["row"] for line in listed.read_text().splitlines()] == [1]
+
+
+def test_what_tables_have_and_json_has_not_becomes_text_or_null(tmp_path, no_network, cache):
+    when = pa.array([0], pa.timestamp("s"))
+    columns = {"instruction": ["a"], "output": ["b"], "when": when, "score": [float("nan")]}
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    assert load(tmp_path / "rows.parquet", cache=cache)[0].extra == {"when": "1970-01-01T00:00:00", "score": None}
+
+
+def test_a_table_that_cannot_be_read_is_one_sentence(tmp_path, no_network, cache):
+    (tmp_path / "empty").mkdir()
+    assert "cannot be loaded" in refusal(tmp_path / "empty", cache)
+    assert "cannot be loaded" in refusal(written(tmp_path / "rows.parquet", "hello"), cache)
+    assert "cannot be loaded" in refusal(tmp_path / "nothing.parquet", cache)
+
+
+@pytest.mark.parametrize("given", ["data_of/nobody", None])
+def test_without_a_network_a_hub_id_is_one_sentence(tmp_path, given):
+    program = (
+        "import sys; from pathlib import Path; from diverseevol.source import load\n"
+        f"load({given!r}, hub='data_of/nobody', cache=Path(sys.argv[1]))"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-c", program, str(tmp_path / "cache")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("diverseevol.errors.InputError: data_of/nobody: ")
+    assert "the hub cannot be reached" in last
+
+
+@pytest.mark.parametrize("name", ["json", "dolly"])
+def test_the_configuration_names_options_that_there_are(name, rows_file, cache):
+    options = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+    assert options.pop("_target_") == "diverseevol.source.load"
+    path = rows_file
+    if name == "dolly":
+        path = written(rows_file.with_name("dolly.jsonl"), jsonl({"instruction": "a", "context": "b", "response": "c"}))
+    source = load(**{**options, "path": str(path)}, cache=cache)
+    assert source.fields == {"json": ALPACA, "dolly": DOLLY}[name]
+    assert source.name == {"json": "rows", "dolly": "dolly"}[name]
+
+
+def test_dolly_itself_is_loaded_whole(cache):
+    folder = os.environ.get("DIVERSEEVOL_TEST_DATA")
+    path = Path(folder or "") / "databricks-dolly-15k.jsonl"
+    if not (folder and path.is_file()):
+        pytest.skip("DIVERSEEVOL_TEST_DATA does not name a folder with databricks-dolly-15k.jsonl")
+    source = load(path, cache=cache)
+    lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    assert (len(source), source.fields, source.bad_rows) == (len(lines), DOLLY, 0)
+    for row in (0, 7, len(lines) - 1):
+        assert source.record(row) == json.loads(lines[row])

@@ -1,0 +1,97 @@
+"""Two processes do what one does: the same picks from the same features, the same training to float tolerance."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+SMALL = (
+    "data.size=200", "schedule.rounds=2", "schedule.seed_size=20", "schedule.step_size=10", "tuning.steps=12",
+    "model.hidden=32", "model.heads=2", "model.vocabulary=400", "generation.max_new_tokens=8", "logger=none",
+    "trainer.accelerator=cpu", "keep_models=all", "tuning.micro_batch_tokens=300",
+)  # fmt: skip
+
+
+def run(arguments: list[str], processes: int) -> str:
+    launcher = [sys.executable]
+    if processes > 1:
+        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    done = subprocess.run(
+        [*launcher, "-m", "diverseevol", "evolve", *arguments, *SMALL],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=400,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stderr
+
+
+def read(folder: Path, t: int, name: str) -> Any:
+    return json.loads((folder / f"rounds/{t:02d}/{name}").read_text())
+
+
+@pytest.mark.slow
+def test_two_processes_agree_with_one(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    one, two = tmp_path / "one", tmp_path / "two"
+    run([f"folder={one}", f"cache={tmp_path / 'cache-one'}"], 1)
+    spoken = run([f"folder={two}", f"cache={tmp_path / 'cache-two'}"], 2)
+    assert spoken.count("round 0/2:") == 1, "one process speaks"
+    assert not list(two.rglob("*.partial"))
+
+    # The foundation space, where no training comes between: features equal, whoever computed them.
+    space = [
+        np.load(next((tmp_path / f"cache-{name}" / "foundation").glob("*/embedding.npy"))) for name in ("one", "two")
+    ]
+    np.testing.assert_allclose(space[0], space[1], rtol=1e-5, atol=1e-6)
+    assert (space[1] != 0).any(axis=1).all(), "every row was embedded by one of the two"
+
+    # Round 0: the same pool, trained to float tolerance, answered alike, and the same picks from it.
+    first = [read(folder, 0, "round.json") for folder in (one, two)]
+    assert first[0]["trained_on"] == first[1]["trained_on"]
+    np.testing.assert_allclose(first[0]["metrics"]["train_loss"], first[1]["metrics"]["train_loss"], rtol=1e-4)
+    weights = [load_file(folder / "rounds/00/model/model.safetensors") for folder in (one, two)]
+    for name, expected in weights[0].items():
+        np.testing.assert_allclose(weights[1][name], expected, rtol=1e-2, atol=1e-4, err_msg=name)
+    answers = [(folder / "rounds/00/answers/demo.jsonl").read_text().splitlines() for folder in (one, two)]
+    assert len(answers[1]) == len(answers[0])
+    assert [json.loads(a)["id"] for a in answers[1]] == [json.loads(a)["id"] for a in answers[0]]
+    overlap = len({*first[0]["chosen"]} & {*first[1]["chosen"]}) / len(first[0]["chosen"])
+    print(f"picks of round 0 in common: {overlap:.0%}")
+    assert overlap >= 0.5, "reported, not promised: but features this close cannot choose at random"
+
+    # A run of two processes goes on in one: the files are the same.
+    spoken = run([f"folder={two}", f"cache={tmp_path / 'cache-two'}"], 1)
+    assert spoken.count("there already") == 3
+
+
+@pytest.mark.slow
+def test_identical_features_give_identical_picks(tmp_path: Path) -> None:
+    """The foundation space of one cache, so that nothing but the number of processes differs."""
+    picks = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        run(
+            [f"folder={folder}", f"cache={tmp_path / 'cache'}", "sampler=kcenter", "sampler.space=foundation"],
+            processes,
+        )
+        picks.append([read(folder, t, "round.json")["chosen"] for t in range(3)])
+    assert picks[0] == picks[1]
+
+
+@pytest.mark.slow
+def test_an_input_error_in_two_processes_is_said_once_with_exit_code_2(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "diverseevol",
+            "evolve", f"folder={tmp_path / 'run'}", f"cache={tmp_path}", "data=json", "data.path=/nowhere.jsonl",
+        ],
+        capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "no such file" in done.stderr
+    assert done.stderr.count("diverseevol: ") == 1
