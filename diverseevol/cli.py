@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -124,13 +125,20 @@ def _configuration_error(error: BaseException, verb: str) -> str:
 def _alternatives(verb: str, key: str) -> str:
     """What could have been meant by an unknown key: its neighbours in the configuration."""
     parent = key.rpartition(".")[0]
-    with hydra.initialize_config_dir(str(configuration_folder()), version_base="1.3"):
-        config = hydra.compose(verb)
+    config = _compose(verb)
     node = OmegaConf.select(config, parent) if parent else config
     if not isinstance(node, DictConfig):
         return f": {parent} holds no options here; see diverseevol {verb} --help"
     names = [f"{parent}.{k}" if parent else k for k in map(str, node) if not k.startswith("_")]
     return f"; choose from {', '.join(names)}"
+
+
+def _compose(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """A configuration beside the one that runs; in a sweep Hydra is at work already and composes it itself."""
+    if GlobalHydra.instance().is_initialized():
+        return hydra.compose(verb, list(overrides))
+    with hydra.initialize_config_dir(str(configuration_folder()), version_base="1.3"):
+        return hydra.compose(verb, list(overrides))
 
 
 def _say(text: str) -> None:
@@ -224,8 +232,7 @@ class Configuration:
         Returns:
             Dotted path -> value, for every differing leaf.
         """
-        with hydra.initialize_config_dir(str(configuration_folder()), version_base="1.3"):
-            base = hydra.compose(self.verb, [f"{group}={self.choices[group]}" for group in groups])
+        base = _compose(self.verb, [f"{group}={self.choices[group]}" for group in groups])
         ours, theirs = (_leaves(OmegaConf.to_container(config), keys) for config in (self._composed, base))
         return {key: ours.get(key) for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)}
 

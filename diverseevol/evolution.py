@@ -331,9 +331,10 @@ class _Work:
             assert probed is not None
             return np.asarray(probed[self.rows])
         folder = self.folder.path / "pool.partial"
-        embedding, _ = self.learner.probe(self.model(), np.sort(self.rows), folder, what="embed the pool")
+        ascending = np.sort(self.rows)
+        embedding, _ = self.learner.probe(self.model(), ascending, folder, what="embed the pool")
         assert embedding is not None
-        own = np.asarray(embedding[self.rows])
+        own = np.array(embedding[np.searchsorted(ascending, self.rows)])
         self.place.barrier()
         if self.place.first:
             self.folder.drop(folder)

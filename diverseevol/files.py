@@ -46,10 +46,11 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
-def cannot_write(path: Path, error: OSError) -> InputError:
+def cannot_write(path: Path, error: Exception) -> InputError:
     """The one sentence for a disk that will not take a file."""
+    reason = getattr(error, "strerror", None) or error
     return InputError(
-        f"{path}: cannot be written ({error.strerror or error}); nothing that was there is lost: make room or "
+        f"{path}: cannot be written ({reason}); nothing that was there is lost: make room or "
         f"give another folder, then run the same command again"
     )
 

@@ -107,13 +107,17 @@ def _generate_batch(
         eos_token_id=stop_tokens,
     )
     noise = [GumbelNoise(options.temperature, seeds)] if options.temperature > 0 else []
-    with torch.no_grad():
-        out = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            generation_config=config,
-            logits_processor=LogitsProcessorList(noise),
-        )
+    theirs, model.generation_config = model.generation_config, config  # or it would fill in what ours leaves open
+    try:
+        with torch.no_grad():
+            out = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                generation_config=config,
+                logits_processor=LogitsProcessorList(noise),
+            )
+    finally:
+        model.generation_config = theirs
     stops = set(stop_tokens)
     answers = []
     for row in out[:, longest:].tolist():

@@ -7,6 +7,7 @@
 It knows nothing of rounds, samplers or folders.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from jaxtyping import Float, Int
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
-from diverseevol.files import TEMPORARY, cached_folder
+from diverseevol.files import TEMPORARY, cached_folder, cannot_write
 from diverseevol.foundation import Pretrained
 from diverseevol.generation import Generation, generate
 from diverseevol.modules.data import plan_steps, probe_loader, step_loader
@@ -123,8 +124,8 @@ class Learner:
 
         Args:
             model: the model to ask.
-            rows: [some] the rows to ask about; the others stay zero.
-            folder: gets `embedding.npy` [rows, dim] and `<statistic>.npy` [rows], aligned with the source.
+            rows: [some] the rows to ask about, ascending.
+            folder: gets `embedding.npy` [some, dim] and `<statistic>.npy` [some], aligned with `rows`.
             embedding: whether embeddings are wanted.
             statistics: names of token statistics (see `diverseevol.modules.statistics`).
             what: the phase's name in the progress display.
@@ -132,7 +133,7 @@ class Learner:
         Returns:
             The embedding (or None) and the statistics by name, memory-mapped read-only.
         """
-        n = len(self.encoded)
+        n = len(rows)
         shapes: dict[str, tuple[tuple[int, ...], str]] = dict.fromkeys(sorted(statistics), ((n,), "float32"))
         if embedding:
             shapes["embedding"] = ((n, model.config.get_text_config().hidden_size), self.embedding.dtype)
@@ -140,7 +141,7 @@ class Learner:
         if place.first:
             folder.mkdir(parents=True, exist_ok=True)
             for name, (shape, dtype) in shapes.items():
-                np.lib.format.open_memmap(_partial(folder, name), mode="w+", dtype=dtype, shape=shape)
+                _allocate(_partial(folder, name), shape, dtype)
         place.barrier()
         arrays = {name: np.load(_partial(folder, name), mmap_mode="r+") for name in shapes}
         with self.progress.track(what, len(rows)) as advance:
@@ -261,6 +262,22 @@ def read_probe(
     """What `Learner.probe` left in a folder, memory-mapped."""
     scores = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in statistics}
     return (np.load(folder / "embedding.npy", mmap_mode="r") if embedding else None), scores
+
+
+def _allocate(path: Path, shape: tuple[int, ...], dtype: str) -> None:
+    """Make an array on disk whose blocks exist: a full disk is an error now, not a crash when a page is written.
+
+    Raises:
+        InputError: there is no room.
+    """
+    try:
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        with path.open("r+b") as file:
+            if array.nbytes:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
 
 
 def _partial(folder: Path, name: str) -> Path:

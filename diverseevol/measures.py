@@ -35,11 +35,11 @@ def vendi_score(X: Float[np.ndarray, "rows dim"]) -> float:
     if n == 0:
         raise ValueError("the Vendi-Score of no rows is undefined; give at least one row")
     if n <= dim:
-        directions = np.concatenate([_directions(block) for _, block in _blocks(X)])
+        directions = np.concatenate([_directions(block) for _, block in blocks(X)])
         kernel = directions @ directions.T
     else:
         kernel = np.zeros((dim + 1, dim + 1))
-        for _, block in _blocks(X):
+        for _, block in blocks(X):
             directions = _directions(block)
             kernel += directions.T @ directions
     # score_K divides by the side of what it is given; the eigenvalues must be those of products over n.
@@ -57,7 +57,7 @@ def vendi_score_centred(X: Float[np.ndarray, "rows dim"], pool: Int[np.ndarray, 
 def mean_row(X: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, " dim"]:
     """The mean over the rows, in float64."""
     total = np.zeros(X.shape[1])
-    for _, block in _blocks(X):
+    for _, block in blocks(X):
         total += block.sum(axis=0, dtype=np.float64)
     return total / max(len(X), 1)
 
@@ -110,35 +110,54 @@ def coverage_radius(X: Float[np.ndarray, "rows dim"], pool: Int[np.ndarray, " po
 
 
 def pca_map(X: Float[np.ndarray, "rows dim"], dims: int = 2) -> Float[np.ndarray, "rows dims"]:
-    """Coordinates of every row along the directions of largest variance, for drawing; float32.
+    """Coordinates of every row along its principal directions, for drawing; float32.
 
-    The sign of a direction is fixed by making its largest component positive. Coordinates along directions
-    that do not exist (fewer columns than `dims`) are 0.
+    Coordinates along directions that do not exist (fewer columns than `dims`) are 0.
 
     Raises:
         InputError: a row holds NaN or inf.
     """
-    rows, dim = X.shape
+    mean, _, directions = principal_directions(X, min(dims, X.shape[1]))
+    coordinates = np.zeros((len(X), dims), dtype=np.float32)
+    for start, block in blocks(X):
+        coordinates[start : start + len(block), : directions.shape[1]] = (block - mean) @ directions
+    return coordinates
+
+
+def principal_directions(
+    X: Float[np.ndarray, "rows dim"], dims: int
+) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, " dims"], Float[np.ndarray, "dim dims"]]:
+    """The mean, and the variances along the directions of largest variance, largest first, and these directions.
+
+    The sign of a direction is fixed by making its largest component positive.
+
+    Raises:
+        InputError: a row holds NaN or inf.
+    """
+    dim = X.shape[1]
     mean = mean_row(X)
     covariance = np.zeros((dim, dim))
-    for _, block in _blocks(X):
-        centred = (block - mean).astype(np.float32)
-        covariance += centred.T @ centred
-    kept = min(dims, dim)
-    _, directions = scipy.linalg.eigh(covariance, subset_by_index=[dim - kept, dim - 1])
-    directions = directions[:, ::-1]
-    largest = np.abs(directions).argmax(axis=0)
-    directions = directions * np.where(directions[largest, np.arange(kept)] < 0, -1.0, 1.0)
-    coordinates = np.zeros((rows, dims), dtype=np.float32)
-    for start, block in _blocks(X):
-        coordinates[start : start + len(block), :kept] = (block - mean) @ directions
-    return coordinates
+    for _, block in blocks(X):
+        covariance += (block - mean).T @ (block - mean)
+    variance, directions = scipy.linalg.eigh(covariance / max(len(X), 1), subset_by_index=[dim - dims, dim - 1])
+    largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=0)[None], axis=0)
+    return mean, variance[::-1], (directions * np.where(largest < 0, -1.0, 1.0))[:, ::-1]
+
+
+def blocks(X: Float[np.ndarray, "rows dim"]) -> Iterator[tuple[int, Float[np.ndarray, "block dim"]]]:
+    """Consecutive rows in float32 or better, checked, with the number of the first."""
+    step = max(1, BLOCK_ELEMENTS // max(X.shape[1], 1))
+    for start in range(0, len(X), step):
+        block = np.asarray(X[start : start + step])
+        if not np.isfinite(block).all():
+            check_finite(X)
+        yield start, block.astype(np.float32) if block.dtype == np.float16 else block
 
 
 def squared_distances(
     X: Float[np.ndarray, "rows dim"], left: Int[np.ndarray, " pairs"], right: Int[np.ndarray, " pairs"]
 ) -> Float[np.ndarray, " pairs"]:
-    """The squared Euclidean distances of pairs of rows: float64 sums, the same bits for a pair wherever it stands."""
+    """The squared Euclidean distances of pairs of rows: float64 sums, the same bits for a pair in any company."""
     squared = np.empty(len(left))
     step = max(1, BLOCK_ELEMENTS // (4 * max(X.shape[1], 1)))
     for start in range(0, len(left), step):
@@ -161,26 +180,11 @@ def check_finite(X: Float[np.ndarray, "rows dim"]) -> None:
             length = np.linalg.norm(np.asarray(X[start : start + step], dtype=np.float32), axis=1)
         bad += (start + np.flatnonzero(~(length < LONGEST))).tolist()
     if bad:
-        raise _not_finite(bad)
-
-
-def _not_finite(rows: list[int]) -> InputError:
-    """The one sentence for rows that no distance can be taken to."""
-    named = ", ".join(map(str, rows[:5])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
-    return InputError(
-        f"embeddings, row {named}: holds NaN, inf or numbers too large to square in float32; all numbers "
-        f"must be finite: mend or remove these rows, or embed in float32 if float16 overflowed"
-    )
-
-
-def _blocks(X: Float[np.ndarray, "rows dim"]) -> Iterator[tuple[int, Float[np.ndarray, "block dim"]]]:
-    """Consecutive rows in float32 or better, checked, with the number of the first."""
-    step = max(1, BLOCK_ELEMENTS // max(X.shape[1], 1))
-    for start in range(0, len(X), step):
-        block = np.asarray(X[start : start + step])
-        if not np.isfinite(block).all():
-            check_finite(X)
-        yield start, block.astype(np.float32) if block.dtype == np.float16 else block
+        named = ", ".join(map(str, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+        raise InputError(
+            f"embeddings, row {named}: holds NaN, inf or numbers too large to square in float32; all numbers "
+            f"must be finite: mend or remove these rows, or embed in float32 if float16 overflowed"
+        )
 
 
 def _directions(block: Float[np.ndarray, "block dim"]) -> Float[np.ndarray, "block dim+1"]:
@@ -220,7 +224,8 @@ def _against(
     One float32 product, after a vector near all rows is taken off: that changes no distance and saves float32
     from cancellation. dim terms are rounded, each at most 2⁻²⁴ of (|x| + |c|)².
     """
-    shift = mean_row(X[columns[:1024]]).astype(np.float32)
+    with np.errstate(all="ignore"):  # _shifted names what is wrong
+        shift = X[columns[:1024]].mean(axis=0, dtype=np.float64).astype(np.float32)
     centres, norms = _shifted(X, columns, shift)
     dim = X.shape[1]
     step = max(1, BLOCK_ELEMENTS // max(dim, len(columns)))
@@ -240,5 +245,5 @@ def _shifted(
         shifted = (X[rows] - shift).astype(np.float32)
         lengths = np.linalg.norm(shifted, axis=1)
     if not (lengths < LONGEST).all():
-        raise _not_finite(rows[~(lengths < LONGEST)].tolist())
+        check_finite(X)
     return shifted, lengths

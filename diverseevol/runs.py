@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from diverseevol import __version__
 from diverseevol.errors import InputError
@@ -199,7 +200,7 @@ class RoundFolder:
                 with file.open("rb") as stream:
                     os.fsync(stream.fileno())
             partial.replace(self.model)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise cannot_write(self.model, error) from error
 

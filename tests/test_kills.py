@@ -25,9 +25,7 @@ def fork(arguments: list[str], log: Path) -> int:
         return child
     code = 70
     try:
-        with log.open("a") as out:
-            os.dup2(out.fileno(), 1)
-            os.dup2(out.fileno(), 2)
+        sys.stdout = sys.stderr = log.open("a", buffering=1)
         from diverseevol import cli
 
         sys.argv = ["diverseevol", *arguments]

@@ -20,7 +20,22 @@ ROWS = np.array([0, 1, 2, 5, 7, 18, 20, 59])  # 7 has no response within 512 tok
 def probe(learner, folder, model=None, rows=ROWS, statistics=(), embedding=True, **changes):
     learner = dataclasses.replace(learner, embedding=dataclasses.replace(learner.embedding, **changes))
     model = model or learner.foundation.load().eval()
-    return learner.probe(model, rows, folder, embedding=embedding, statistics=statistics)
+    found, scores = learner.probe(model, rows, folder, embedding=embedding, statistics=statistics)
+    return None if found is None else ByRow(rows, found), {name: ByRow(rows, score) for name, score in scores.items()}
+
+
+class ByRow:
+    """What was probed, asked for by row number: `Learner.probe` gives it in the order of the rows it was given."""
+
+    def __init__(self, rows, array):
+        assert len(array) == len(rows)
+        self.rows, self.array = rows, array
+
+    def __getitem__(self, row):
+        return self.array[np.searchsorted(self.rows, row)]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.array, dtype)
 
 
 def outputs(model, encoded, row):
@@ -81,19 +96,16 @@ def test_a_row_reads_the_same_in_any_batch(learner, tmp_path, region):
         np.testing.assert_allclose(scores[name], scores_alone[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-def test_only_the_rows_asked_for_are_filled(learner, encoded, tmp_path):
-    embedding, scores = probe(learner, tmp_path, statistics=["response_loss"])
-    others = np.setdiff1d(np.arange(len(encoded)), ROWS)
-    assert not embedding[others].any()
-    assert not scores["response_loss"][others].any()
-    assert embedding[ROWS].any(axis=1).all()
+def test_the_rows_asked_for_are_all_there_and_read_only(learner, encoded, tmp_path):
+    embedding, scores = learner.probe(learner.foundation.load(), ROWS, tmp_path, statistics=["response_loss"])
+    assert embedding.shape[0] == len(scores["response_loss"]) == len(ROWS)
+    assert embedding.any(axis=1).all()
     with pytest.raises(ValueError, match="read-only"):
         embedding[0] = 1
 
 
 def test_vectors_are_stored_as_asked_for(learner, tmp_path):
-    half, _ = probe(learner, tmp_path / "half", dtype="float16")
-    full, _ = probe(learner, tmp_path / "full")
+    half, full = (probe(learner, tmp_path / kind, dtype=kind)[0].array for kind in ("float16", "float32"))
     assert (half.dtype, full.dtype) == (np.float16, np.float32)
     np.testing.assert_array_equal(half, full.astype(np.float16))
 

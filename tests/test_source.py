@@ -168,7 +168,7 @@ FAULTS = {  # name of the file: content, and what the message must say besides t
     "null.jsonl": (jsonl(ROWS[0], {**ROWS[0], "output": None}), ["line 2", 'field "output" is null']),
     "blank.jsonl": (jsonl(ROWS[0], {**ROWS[0], "instruction": " "}), ["line 2", 'field "instruction" is blank']),
     "list.jsonl": (f"{GOOD}\n[1, 2]\n", ["line 2", "a list"]),
-    "nan.jsonl": (f'{GOOD}\n{{"instruction": "a", "output": "b", "score": NaN}}\n', ["line 2", 'field "score"', "(NaN or an infinity)"]),
+    "nan.jsonl": (f'{GOOD}\n{GOOD[:-1]}, "score": NaN}}\n', ["line 2", 'field "score"', "(NaN or an infinity)"]),
     "twice.jsonl": ('{"instruction": "a", "output": "b", "output": "c"}\n', ["line 1", 'field "output" stands twice']),
     "digits.jsonl": (f'{{"instruction": "a", "output": "b", "n": {"9" * 5000}}}\n', ["line 1", "cannot be read"]),
     "deep.jsonl": (GOOD + "\n" + "[" * 200_000, ["line 2"]),

@@ -1,4 +1,4 @@
-"""Many questions to one endpoint at a time: known replies first, limits before each request, every reply kept at once."""
+"""Many questions to one endpoint at once: known replies first, limits before each request, every reply kept."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence

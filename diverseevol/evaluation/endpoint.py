@@ -6,7 +6,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any
@@ -68,7 +68,7 @@ class Endpoint:
 
     client: openai.AsyncOpenAI
     model: str
-    key: str | None
+    key: str | None = field(repr=False)
     key_variable: str | None
     max_tokens: int
     timeout: float
@@ -111,7 +111,7 @@ class Endpoint:
         )
 
     def _wait(self, attempt: int) -> float:
-        return float(min(60.0, self.backoff * 2**attempt) * random.uniform(0.5, 1))  # noqa: S311 — only spreads requests
+        return float(min(60.0, self.backoff * 2**attempt) * random.uniform(0.5, 1))
 
     async def _request(self, text: str) -> Reply:
         try:
@@ -162,6 +162,21 @@ class Endpoint:
         """One line of what somebody else said, without the key."""
         hidden = text.replace(self.key, "[key]") if self.key else text
         return " ".join(hidden.split())[:200]
+
+
+def connect(
+    base_url: str,
+    model: str,
+    key: str | None,
+    key_variable: str | None,
+    max_tokens: int,
+    timeout: float,
+    retries: int,
+    backoff: float,
+) -> Endpoint:
+    """An endpoint, with an open client that the caller closes; arguments as `Endpoint` has them."""
+    client = openai.AsyncOpenAI(api_key=key or "none", base_url=base_url, max_retries=0, timeout=timeout)
+    return Endpoint(client, model, key, key_variable, max_tokens, timeout, retries, backoff)
 
 
 def _retry_after(error: openai.APIStatusError) -> float | None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import Benchmark
@@ -17,9 +17,6 @@ from diverseevol.evaluation.replies import Ask, ReplyCache
 from diverseevol.evaluation.spending import OPENAI, Account, LimitReachedError, price_of
 from diverseevol.files import cache_folder
 from diverseevol.progress import Progress, Silent
-
-if TYPE_CHECKING:
-    from diverseevol.evaluation.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -116,11 +113,16 @@ class OpenAIJudge:
             ConnectionError: the endpoint does not answer.
         """
         from diverseevol.evaluation.asking import Asking
+        from diverseevol.evaluation.endpoint import connect
 
         showings = both_orders(benchmark, answers)
         with self.progress.track(f"judge {benchmark.name}", len(showings)) as advance:
             asking = Asking(
-                self._endpoint, self._file, self.account, self.wording, self._identity, self.concurrency,
+                lambda: connect(
+                    self.base_url, self.model, self._key(), self.key_variable, self.max_tokens, self.timeout,
+                    self.retries, self.backoff,
+                ),
+                self._file, self.account, self.wording, self._identity, self.concurrency,
                 on_reply=advance, on_model=self._answered_by,
             )  # fmt: skip
             try:
@@ -181,14 +183,3 @@ class OpenAIJudge:
                 f"give judge.key_variable=null for an endpoint that needs none"
             )
         return key
-
-    def _endpoint(self) -> "Endpoint":
-        import openai
-
-        from diverseevol.evaluation.endpoint import Endpoint
-
-        key = self._key()
-        client = openai.AsyncOpenAI(api_key=key or "none", base_url=self.base_url, max_retries=0, timeout=self.timeout)
-        return Endpoint(
-            client, self.model, key, self.key_variable, self.max_tokens, self.timeout, self.retries, self.backoff
-        )

@@ -1,4 +1,4 @@
-"""How a language model is asked to judge: one question and two answers in a prompt, two scores on the reply's first line.
+"""How a language model is asked to judge: a question and two answers in a prompt, two scores on the first line back.
 
 Every pair is shown twice, with the answers in either order. A reply that does not begin with two scores is asked for
 once more; after that the judgement is recorded without scores, which is counted and never read as a zero.

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from diverseevol.errors import InputError
 from diverseevol.files import cannot_write
@@ -110,7 +110,7 @@ class ReplyCache:
             f"judge.cache=FOLDER for another one"
         )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ReplyCache":
         return self
 
     def __exit__(

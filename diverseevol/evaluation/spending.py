@@ -79,8 +79,8 @@ class Account:
                 raise InputError(f"judge.{name} is {limit}; it must not be negative")
         if budget_usd is not None and price is None:
             raise InputError(
-                "judge.budget_usd is set but this model's price is not known; give judge.price=[PROMPT,COMPLETION] in US "
-                "dollars per million tokens"
+                "judge.budget_usd is set but this model's price is not known; give judge.price=[PROMPT,COMPLETION] in "
+                "US dollars per million tokens"
             )
         self.price = price
         self.max_tokens = max_tokens

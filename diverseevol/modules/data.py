@@ -159,10 +159,14 @@ def probe_loader(
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader[dict[str, torch.Tensor]]:
-    """This process's share of the length-sorted batches of some rows, in the rows' order of length."""
+    """This process's share of the length-sorted batches of some rows.
+
+    The rows ascend; a batch's `rows` are its rows' places among them.
+    """
     batches = length_sorted_batches(encoded.lengths, rows, budget)[rank::world]
-    return DataLoader(
-        Made(batches, lambda batch: collate(encoded, list(map(int, batch)), pad)),
-        batch_size=None,
-        shuffle=False,
-    )
+
+    def make(batch: Int[np.ndarray, " batch"]) -> dict[str, torch.Tensor]:
+        made = collate(encoded, list(map(int, batch)), pad)
+        return {**made, "rows": torch.from_numpy(np.searchsorted(rows, batch))}
+
+    return DataLoader(Made(batches, make), batch_size=None, shuffle=False)

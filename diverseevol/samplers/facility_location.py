@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import scipy.sparse
 from jaxtyping import Bool, Float, Int
 
 from diverseevol.features import Features
@@ -14,7 +13,7 @@ from diverseevol.samplers.base import Needs, Selection, embedding_of, pool_of
 from diverseevol.samplers.lazy_greedy import lazy_greedy
 
 ROWS, COLUMNS = 1024, 2048  # of the block of distances that is in memory
-PAIRS = 2**26  # distances that may be kept: half a gigabyte
+PAIRS = 2**26  # distances that may be kept, at ten bytes each
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class FacilityLocationSampler:
 
     Costs rows² × dim multiplications in float32, in blocks and never as a rows × rows matrix. What is kept are the
     distances that can still matter, of rows nearer to a candidate than to the pool: about rows² / |pool|, and at most
-    512 MB. Where the pool is too small for that, the first picks cost some tens × rows × dim each, and the blocks are
+    some 700 MB. Where the pool is too small for that, the first picks cost some tens × rows × dim each, and the blocks are
     gone through once more. The picks are the greedy algorithm's but for the rounding: gains that agree to about six
     digits may swap.
 
@@ -54,23 +53,11 @@ class FacilityLocationSampler:
         """
         left, pool = np.flatnonzero(~taken), pool_of(features, taken)
         facilities = _Facilities(embedding_of(features), np.sort(np.concatenate([pool, left])), pool)
-        rows, gained = [], []
         # Of P random rows one in P + 1 is nearer than all others: so many pairs are to be expected, and twice is safe.
         first = min(n, max(0, 2 * facilities.count**2 // PAIRS - len(pool)))
-        for count, keep in ((first, False), (n - first, True)):
-            if not count:
-                continue
-            candidates = left[~np.isin(left, rows)]
-            bounds = facilities.survey(candidates, keep)
-            picks, gains = lazy_greedy(
-                bounds,
-                lambda some, of=candidates: facilities.gains(of[some]),  # type: ignore[misc]
-                lambda pick, of=candidates: facilities.add(int(of[pick])),  # type: ignore[misc]
-                count,
-            )
-            rows += candidates[picks].tolist()
-            gained += gains.tolist()
-        return Selection(rows=np.array(rows, dtype=np.int64), score=np.array(gained))
+        rows, score = facilities.pick(left, first, keep=False)
+        more, further = facilities.pick(np.setdiff1d(left, rows), n - first, keep=True)
+        return Selection(rows=np.concatenate([rows, more]), score=np.concatenate([score, further]))
 
 
 class _Facilities:
@@ -81,9 +68,8 @@ class _Facilities:
 
     Attributes:
         squared: [rows] to the nearest row that serves; 0 for rows that need none.
-        kept: of each COLUMNS rows surveyed a sparse matrix: column c says by how much c would have served row x
-            better. Distances to the nearest only fall, so c will never serve any other row better. Empty where that
-            was too much to keep.
+        kept: of each COLUMNS rows surveyed, which rows they would have served better. Distances to the nearest only
+            fall, so they will never serve any other row better. Empty where that was too much to keep.
     """
 
     def __init__(
@@ -96,32 +82,48 @@ class _Facilities:
         self.own = np.concatenate(own).astype(np.float32)  # |x − μ|²
         self.squared = np.zeros(len(X), dtype=np.float32)
         self.squared[served] = np.square(distance_to_pool(X, served, pool)[0]) if len(pool) else 4 * self.own.max()
-        self.kept: list[scipy.sparse.csc_array] = []
+        self.kept: list[_Pairs] = []
 
-    def survey(self, rows: Int[np.ndarray, " some"], keep: bool = False) -> Float[np.ndarray, " some"]:
+    def pick(
+        self, candidates: Int[np.ndarray, " candidates"], n: int, *, keep: bool
+    ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """Let n candidates serve, each the one that serves best: these, and by how much the mean fell."""
+        if n == 0:
+            return np.empty(0, dtype=np.int64), np.empty(0)
+        picks, gained = lazy_greedy(
+            self.survey(candidates, keep=keep),
+            lambda some: self.gains(candidates[some]),
+            lambda pick: self.add(int(candidates[pick])),
+            n,
+        )
+        return candidates[picks], gained
+
+    def survey(self, rows: Int[np.ndarray, " some"], *, keep: bool = False) -> Float[np.ndarray, " some"]:
         """By how much the mean squared distance would fall, were each of these rows alone to serve, too.
 
         Args:
             rows: [some] the rows in question.
             keep: whether to keep the pairs that matter, so that `gains` and `add` need no blocks.
         """
-        total, pairs = np.zeros(len(rows)), 0
+        total = np.zeros(len(rows))
+        kept: list[_Pairs] = []
         for some in _parts(len(rows), COLUMNS):
             shifted, offset = self._shifted(rows[some])
-            blocks = []
+            pairs: list[_Pairs] = []
             for part in _parts(len(self.X), ROWS):
                 better = self.X[part].astype(np.float32, copy=False) @ shifted
                 better -= offset
-                better += (self.squared[part] - self.own[part])[:, None]
-                total[some] += np.maximum(better, 0, out=better).sum(axis=0)
+                already = self.own[part] - self.squared[part]
                 if keep:
-                    blocks.append(scipy.sparse.csr_array(better))
-                    pairs += blocks[-1].nnz
-                    keep = pairs <= PAIRS
+                    pairs.append(_Pairs.above(better, already, part.start))
+                    total[some] += pairs[-1].sums(len(offset))
+                else:
+                    better -= already[:, None]
+                    total[some] += np.maximum(better, 0, out=better).sum(axis=0)
             if keep:
-                self.kept.append(scipy.sparse.vstack(blocks, format="csc"))
-        if not keep:
-            self.kept = []
+                kept.append(_Pairs.by_column(pairs))
+                keep = sum(len(pairs.better) for pairs in kept) <= PAIRS
+        self.kept = kept if keep else []
         self.surveyed = self.squared.copy()
         self.position = {int(row): i for i, row in enumerate(rows)}
         return total / self.count
@@ -151,9 +153,9 @@ class _Facilities:
     def _served(self, row: int) -> tuple[Int[np.ndarray, " served"], Float[np.ndarray, " served"]]:
         """The rows that a row would have served better when it was surveyed, and by how much."""
         block, column = divmod(self.position[row], COLUMNS)
-        matrix = self.kept[block]
-        part = slice(matrix.indptr[column], matrix.indptr[column + 1])
-        return matrix.indices[part], matrix.data[part]
+        pairs = self.kept[block]
+        part = slice(*np.searchsorted(pairs.column, [column, column + 1]))
+        return pairs.row[part], pairs.better[part]
 
     def _shifted(
         self, rows: Int[np.ndarray, " some"]
@@ -161,6 +163,36 @@ class _Facilities:
         """The columns 2(c − μ), and what goes off their products with the rows."""
         shifted = 2 * (self.X[rows] - self.mean).astype(np.float32).T
         return shifted, self.own[rows] + self.mean @ shifted
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Rows, columns of a block of candidates, and by how much the one would serve the other better."""
+
+    row: Int[np.ndarray, " pairs"]
+    column: Int[np.ndarray, " pairs"]
+    better: Float[np.ndarray, " pairs"]
+
+    @classmethod
+    def above(
+        cls, values: Float[np.ndarray, "part some"], thresholds: Float[np.ndarray, " part"], start: int
+    ) -> "_Pairs":
+        """The entries above their row's threshold, less that, and the number of their row."""
+        places = np.flatnonzero(values > thresholds[:, None])
+        row, column = np.divmod(places.astype(np.int32), np.int32(values.shape[1]))
+        return cls(row + np.int32(start), column.astype(np.int16), values.ravel()[places] - thresholds[row])
+
+    @classmethod
+    def by_column(cls, parts: list["_Pairs"]) -> "_Pairs":
+        """All of them, sorted by column."""
+        column = np.concatenate([part.column for part in parts])
+        order = np.argsort(column, kind="stable")
+        row, better = (np.concatenate([getattr(part, name) for part in parts])[order] for name in ("row", "better"))
+        return cls(row, column[order], better)
+
+    def sums(self, columns: int) -> Float[np.ndarray, " columns"]:
+        """The sum of each column."""
+        return np.bincount(self.column, self.better, columns)
 
 
 def _parts(length: int, step: int) -> Iterator[slice]:

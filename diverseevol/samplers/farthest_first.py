@@ -22,16 +22,19 @@ TINY = 2.0**-120  # what an underflow may lose
 
 
 def farthest_first(
-    X: Float[np.ndarray, "rows dim"], taken: Bool[np.ndarray, " rows"], n: int
+    X: Float[np.ndarray, "rows dim"],
+    taken: Bool[np.ndarray, " rows"],
+    n: int,
+    centres: Int[np.ndarray, " centres"] | None = None,
 ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Pick n rows one after another, each the one farthest from all rows taken or picked so far.
+    """Pick n rows one after another, each the one farthest from all centres and all rows picked so far.
 
     These are the picks of a greedy algorithm that knows all distances in float64; of equally far rows the lowest
-    is picked. Where nothing is taken, the first pick is the row nearest the mean. X is read in blocks and never
-    copied as a whole; what is kept is 8 bytes for each number of a pick, and 40 for each row.
+    is picked. Without any centre the first pick is the row nearest the mean. X is read in blocks and never copied
+    as a whole; what is kept is 8 bytes for each number of a pick, and 40 for each row.
 
-    Why the picks are exact. Write D²(x) for the squared distance of row x to its nearest centre (a row taken or
-    picked). Every row carries a value v(x) ≥ D²(x):
+    Why the picks are exact. Picks are centres, too. Write D²(x) for the squared distance of row x to its nearest
+    centre. Every row carries a value v(x) ≥ D²(x):
       1. At first v(x) = |a|² − max (2 a·c − |c|²) + slack over *some* centres c, a and c both less a common shift:
          a minimum over fewer centres is no smaller, and the slack exceeds the rounding of the float32 product.
          That rounding is at most ROUNDING·|a||c| for factors cut to bfloat16 or TF32 (2u + u² by Cauchy–Schwarz,
@@ -45,8 +48,9 @@ def farthest_first(
 
     Args:
         X: the rows, of any float precision, memory-mapped or not.
-        taken: the rows that are centres from the start.
+        taken: [rows] True for rows that must not be picked.
         n: how many to pick; at most the number of rows not taken.
+        centres: the rows to be far from; None is all rows taken.
 
     Returns:
         The picks in order, and the distance of each to its nearest centre at that moment; of a first pick without
@@ -57,19 +61,22 @@ def farthest_first(
     """
     if n == 0:
         return np.empty(0, dtype=np.int64), np.empty(0)
-    if not taken.any():
-        first, distance = _nearest_the_mean(X)
-        rows, distances = farthest_first(X, np.arange(len(X)) == first, n - 1)
+    centres = np.flatnonzero(taken) if centres is None else centres
+    if len(centres) == 0:
+        first, distance = _nearest_the_mean(X, taken)
+        taken = taken | (np.arange(len(X)) == first)
+        rows, distances = farthest_first(X, taken, n - 1, np.array([first]))
         return np.concatenate([[first], rows]), np.concatenate([[distance], distances])
-    candidates = _Candidates(X, np.flatnonzero(taken), n)
+    candidates = _Candidates(X, taken, n, centres)
     picks = [candidates.pick() for _ in range(n)]
     return np.array([row for row, _ in picks]), np.sqrt([squared for _, squared in picks])
 
 
-def _nearest_the_mean(X: Float[np.ndarray, "rows dim"]) -> tuple[int, float]:
+def _nearest_the_mean(X: Float[np.ndarray, "rows dim"], taken: Bool[np.ndarray, " rows"]) -> tuple[int, float]:
     """The row nearest the mean of all rows, the lowest of several, and its distance."""
     mean = torch.from_numpy(mean_row(X))
     squared = torch.cat([(block.double() - mean).square_().sum(dim=1) for _, block in _blocks(X)]).numpy()
+    squared[taken] = np.inf
     row = int(squared.argmin())
     return row, float(np.sqrt(squared[row]))
 
@@ -81,18 +88,23 @@ class _Candidates:
         row: [candidates] row numbers. The first `opened` are open; no other has a value above `value[opened]`.
         value: [candidates] upper bounds of the squared distance to all centres; −1 once picked.
         seen: [candidates] how many centres the value is exact for; 0 is none: a first bound.
-        picked: [n, dim] the picks so far, less the shift.
+        centres: those given, then the picks.
+        picked: [n, dim] the picks so far, less the shift, of which there are `picks`.
     """
 
-    def __init__(self, X: Float[np.ndarray, "rows dim"], taken: Int[np.ndarray, " taken"], n: int) -> None:
-        bound = _upper_bounds(X, taken)
-        bound[taken] = -1
-        self.row = np.argsort(-bound, kind="stable")[: len(X) - len(taken)]
+    def __init__(
+        self,
+        X: Float[np.ndarray, "rows dim"],
+        taken: Bool[np.ndarray, " rows"],
+        n: int,
+        centres: Int[np.ndarray, " centres"],
+    ) -> None:
+        self.X, self.centres = X, centres
+        self.shift = X[centres[0]].astype(np.float64)
+        bound = np.where(taken, -1, _upper_bounds(X, centres))
+        self.row = np.argsort(-bound, kind="stable")[: len(X) - int(taken.sum())]
         self.value = bound[self.row]
         self.seen = np.zeros(len(self.row), dtype=np.int64)
-        self.X = X
-        self.shift = X[taken[0]].astype(np.float64)
-        self.centres = taken
         self.picked, self.picks = np.empty((n, X.shape[1])), 0
         self.opened = 0
         self.batch = 128  # first bounds made exact at once; grows, as each time all rows taken are read
@@ -160,29 +172,30 @@ class _Candidates:
         return np.maximum(low, 0, out=low)
 
     def _centres(self, oldest: int) -> Iterator[Float[np.ndarray, "part dim"]]:
-        """The centres from `oldest` on less the shift, in blocks: those taken, then those picked."""
-        taken = len(self.centres) - self.picks
-        for start in range(oldest, taken, 512):
-            yield self.X[self.centres[start : min(start + 512, taken)]] - self.shift
-        yield self.picked[max(oldest - taken, 0) : self.picks]
+        """The centres from `oldest` on less the shift, in blocks: those given, then those picked."""
+        given = len(self.centres) - self.picks
+        for start in range(oldest, given, 512):
+            yield self.X[self.centres[start : min(start + 512, given)]] - self.shift
+        yield self.picked[max(oldest - given, 0) : self.picks]
 
 
-def _upper_bounds(X: Float[np.ndarray, "rows dim"], taken: Int[np.ndarray, " taken"]) -> Float[np.ndarray, " rows"]:
-    """The first bound of every row, in one pass, from some centres spread evenly over those taken."""
+def _upper_bounds(X: Float[np.ndarray, "rows dim"], centres: Int[np.ndarray, " centres"]) -> Float[np.ndarray, " rows"]:
+    """The first bound of every row, in one pass, from some of the centres, spread evenly over them."""
     dim = X.shape[1]
     # A sixteenth of the centres bounds clustered rows tightly enough for all but some hundreds of them.
-    some = taken[np.linspace(0, len(taken) - 1, min(len(taken), max(32, len(taken) // 16))).astype(np.int64)]
+    few = min(len(centres), max(32, len(centres) // 16))
+    some = centres[np.linspace(0, len(centres) - 1, few).astype(np.int64)]
     with np.errstate(all="ignore"):  # check_finite names what is wrong
         shift = X[some].mean(axis=0, dtype=np.float64).astype(np.float32)
-        centres = torch.from_numpy((X[some] - shift).astype(np.float32))
-    half = centres.square().sum(dim=1) / 2
-    longest = centres.norm(dim=1).max().double()
+        C = torch.from_numpy((X[some] - shift).astype(np.float32))
+    half = C.square().sum(dim=1) / 2
+    longest = C.norm(dim=1).max().double()
     bound = torch.empty(len(X), dtype=torch.float64)
     kept = torch.empty(max(1, BLOCK_ELEMENTS // dim), dim)  # fresh memory for every block would cost more than sums
     for start, block in _blocks(X):
         shifted = torch.sub(block, torch.from_numpy(shift), out=kept[: len(block)])
         length = torch.linalg.vector_norm(shifted, dim=1).double()
-        gain = (shifted @ centres.T).sub_(half).amax(dim=1).double()
+        gain = (shifted @ C.T).sub_(half).amax(dim=1).double()
         slack = 2 * ROUNDING * length * longest + (dim + 16) * UNIT32 * (length + longest).square()
         bound[start : start + len(block)] = length.square() - 2 * gain + slack + dim * TINY
     if not bound.isfinite().all():

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import scipy.linalg
 from jaxtyping import Bool, Float
 
 from diverseevol.errors import InputError
 from diverseevol.features import Features
-from diverseevol.measures import mean_row
-from diverseevol.samplers.base import Needs, Selection
+from diverseevol.measures import blocks, principal_directions
+from diverseevol.samplers.base import Needs, Selection, embedding_of, pool_of
 from diverseevol.samplers.farthest_first import farthest_first
 
 
@@ -18,14 +17,14 @@ from diverseevol.samplers.farthest_first import farthest_first
 class KCenterSampler:
     """Greedy farthest-first choice of centres (Gonzalez 1985; Sener & Savarese 2018; the paper's equation).
 
-    The score of a pick is its distance to the nearest row taken or picked before it. Where nothing is taken,
-    the first pick is the row nearest the mean, and its score the distance to the mean.
+    The score of a pick is its distance to the nearest row of the pool or picked before it. Where there is no
+    pool, the first pick is the row nearest the mean of all rows, and its score the distance to the mean.
 
     Attributes:
         metric: "euclidean", the paper's, or "cosine": the distance between rows scaled to length 1, which
-            orders rows as the cosine distance does.
+            orders rows as the cosine distance does, and takes a float32 copy of the embeddings.
         whiten: the number of directions of largest variance to keep, each scaled to variance 1; None keeps
-            the space as it is. Comes after the scaling of "cosine".
+            the space as it is. Comes after the scaling of "cosine". Takes a float32 array, rows × whiten.
         space: the embeddings of the round's own model, the paper's, or of the foundation model.
     """
 
@@ -54,22 +53,50 @@ class KCenterSampler:
         """Choose n rows; see `Sampler.select`.
 
         Raises:
-            InputError: a row holds NaN or inf, or there are fewer directions than `whiten` asks for.
+            InputError: a row holds NaN or inf, is zero under "cosine", or fewer directions vary than `whiten`.
         """
-        X = features.embedding
-        if X is None:
-            raise ValueError("K-Center needs embeddings, and these features hold none")
+        X = embedding_of(features)
         if self.metric == "cosine":
-            X = X / np.linalg.norm(X, axis=1, keepdims=True)
+            X = unit_rows(X)
         if self.whiten is not None:
             X = whitened(X, self.whiten)
-        rows, distance = farthest_first(X, taken, n)
+        rows, distance = farthest_first(X, taken, n, centres=pool_of(features, taken))
         return Selection(rows=rows, score=distance)
 
 
+def unit_rows(X: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "rows dim"]:
+    """The rows scaled to length 1, in float32.
+
+    Raises:
+        InputError: a row is zero.
+    """
+    unit = np.empty(X.shape, dtype=np.float32)
+    for start, block in blocks(X):
+        length = np.linalg.norm(block.astype(np.float64), axis=1, keepdims=True)
+        if not length.all():
+            raise InputError(
+                f"embeddings, row {start + int(length.argmin())}: is zero and has no direction, which "
+                f"sampler.metric=cosine compares; remove the row or give sampler.metric=euclidean"
+            )
+        unit[start : start + len(block)] = block / length
+    return unit
+
+
 def whitened(X: Float[np.ndarray, "rows dim"], dims: int) -> Float[np.ndarray, "rows dims"]:
-    mean = mean_row(X)
-    centred = X - mean
-    values, directions = scipy.linalg.eigh(centred.T @ centred / len(X))
-    result: np.ndarray = centred @ (directions[:, -dims:] / np.sqrt(values[-dims:]))
-    return result
+    """The rows along their principal directions, each direction scaled to variance 1.
+
+    In float32, which also takes equal rows back to equal numbers: a product may round them apart.
+
+    Raises:
+        InputError: fewer directions vary.
+    """
+    mean, variance, directions = principal_directions(X, min(dims, X.shape[1]))
+    varying = int((variance > variance[0] * X.shape[1] * np.finfo(np.float64).eps).sum())
+    if varying < dims:
+        raise InputError(
+            f"sampler.whiten={dims}: these embeddings vary in {varying} directions only; give {varying} or less"
+        )
+    white = np.empty((len(X), dims), dtype=np.float32)
+    for start, block in blocks(X):
+        white[start : start + len(block)] = (block - mean) @ (directions / np.sqrt(variance))
+    return white

@@ -1,0 +1,138 @@
+"""Vendi: pools of a diversity that is chosen, by rank among random batches or greedily."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from diverseevol.errors import InputError
+from diverseevol.features import Features
+from diverseevol.measures import check_finite, vendi_score
+from diverseevol.samplers.base import Needs, Selection, embedding_of, pool_of
+from diverseevol.samplers.lazy_greedy import lazy_greedy
+
+ROWS = 4096  # whose products with the pool are in memory together
+
+# Where log(1 + m(s)) is sampled, s = e^u: steps of 0.8 leave an error of e^(−2π²/0.8), ends at ±34 one of e^−34.
+SAMPLES = np.exp(np.arange(-34, 34.1, 0.8))
+
+
+@dataclass(frozen=True)
+class VendiSampler:
+    """Draws random batches and takes the one at a chosen rank of the Vendi-Score of pool and batch together.
+
+    This is the paper's instrument for pools of one size and different diversity (arXiv 2311.08182, the analysis of
+    figure 4). The score of every pick is the Vendi-Score that the batch leads to. Costs `batches` Vendi-Scores of
+    |pool| + n rows, each a cube of that number or of dim, whichever is less.
+
+    With `greedy` the batch is built row by row instead, each the one that raises the Vendi-Score most; its score is
+    the Vendi-Score with it. Among sets of one size the score's logarithm grows with −tr C log C, C the sum of the
+    rows' outer products, which is submodular (Friedland & Gaubert 2013: the derivative of λ log λ is operator
+    monotone), so lazy evaluation gives the greedy algorithm's very picks. Costs rows × dim × min(|pool|, dim) once,
+    and for each pick an eigendecomposition of min(|pool| + picks, dim) rows.
+
+    Attributes:
+        batches: how many random batches are drawn.
+        rank: which of them is taken: 1 leads to the highest Vendi-Score, `batches` to the lowest.
+        greedy: build one batch greedily; then `batches` and `rank` say nothing.
+        space: the foundation model's embeddings, the paper's, or those of the round's own model.
+    """
+
+    batches: int = 100
+    rank: int = 1
+    greedy: bool = False
+    space: Literal["foundation", "current"] = "foundation"
+
+    def __post_init__(self) -> None:
+        if self.batches < 1 or not 1 <= self.rank <= self.batches:
+            raise InputError(
+                f"sampler.rank is {self.rank} of sampler.batches={self.batches}; it must be from 1, the most diverse "
+                f"batch, to the number of batches"
+            )
+
+    @property
+    def needs(self) -> Needs:
+        """The embeddings of one model."""
+        return Needs(space=self.space)
+
+    def select(
+        self, features: Features, taken: Bool[np.ndarray, " rows"], n: int, rng: np.random.Generator
+    ) -> Selection:
+        """Choose n rows; see `Sampler.select`.
+
+        Raises:
+            InputError: a row holds NaN or inf.
+        """
+        X, pool, candidates = embedding_of(features), pool_of(features, taken), np.flatnonzero(~taken)
+        if n == 0:
+            return Selection(rows=np.empty(0, dtype=np.int64), score=np.empty(0))
+        check_finite(X)
+        if self.greedy:
+            return _greedy(X, pool, candidates, n)
+        drawn = [rng.choice(candidates, size=n, replace=False) for _ in range(self.batches)]
+        scores = np.array([vendi_score(X[np.concatenate([pool, batch])]) for batch in drawn])
+        place = np.argsort(-scores, kind="stable")[self.rank - 1]
+        return Selection(rows=drawn[place], score=np.full(n, scores[place]))
+
+
+def _greedy(
+    X: Float[np.ndarray, "rows dim"], pool: Int[np.ndarray, " pool"], candidates: Int[np.ndarray, " candidates"], n: int
+) -> Selection:
+    spectrum = _Spectrum(_directions(X[pool]))
+    parts = [candidates[start : start + ROWS] for start in range(0, len(candidates), ROWS)]
+    picks, gained = lazy_greedy(
+        np.concatenate([spectrum.gains(_directions(X[part])) for part in parts]),
+        lambda some: spectrum.gains(_directions(X[candidates[some]])),
+        lambda pick: spectrum.add(_directions(X[candidates[[pick]]])),
+        n,
+    )
+    sizes = len(pool) + 1 + np.arange(n)
+    # Σ λ/n log λ/n of the eigenvalues λ of C, whose sum is n, is (Σ λ log λ)/n − log n.
+    score = sizes * np.exp((spectrum.at_first + np.cumsum(gained)) / sizes)
+    return Selection(rows=candidates[picks], score=score)
+
+
+class _Spectrum:
+    """The eigenvalues and eigenvectors of C = Σ x xᵀ over the pool's directions x, and what −tr C log C gains.
+
+    A row x adds −1 + ∫ (log(1 + m(s)) − 1/(1 + s)) ds over s from 0 to ∞, with m(s) = xᵀ (C + s)⁻¹ x: integrate
+    λ log λ = ∫ (λ/(1 + s) − λ/(λ + s)) ds by parts, after det(C + xxᵀ + s)/det(C + s) = 1 + m(s). With s = e^u the
+    integrand is analytic for |Im u| < π and falls off at both ends, so the trapezoidal rule converges exponentially.
+    """
+
+    def __init__(self, rows: Float[np.ndarray, "pool dim"]) -> None:
+        self.rows = rows
+        self._decompose()
+        self.at_first = -float(self.values @ np.log(self.values))
+
+    def add(self, row: Float[np.ndarray, "one dim"]) -> None:
+        """Let a row join."""
+        self.rows = np.concatenate([self.rows, row])
+        self._decompose()
+
+    def gains(self, rows: Float[np.ndarray, "some dim"]) -> Float[np.ndarray, " some"]:
+        """By how much each of these rows alone would raise −tr C log C."""
+        weights = np.square(rows @ self.vectors)
+        beyond = np.maximum(1 - weights.sum(axis=1, keepdims=True), 0)  # of |x|² = 1, outside the span of C
+        m = weights @ (1 / (self.values[:, None] + SAMPLES)) + beyond / SAMPLES
+        step = np.log(SAMPLES[1] / SAMPLES[0])
+        return step * ((np.log1p(m) - 1 / (1 + SAMPLES)) @ SAMPLES) - 1
+
+    def _decompose(self) -> None:
+        """By the smaller of the two matrices of products."""
+        if len(self.rows) <= self.rows.shape[1]:
+            values, vectors = np.linalg.eigh(self.rows @ self.rows.T)
+            there = values > 1e-10 * len(self.rows)  # equal rows span less than their number
+            self.values = values[there]
+            self.vectors = self.rows.T @ (vectors[:, there] / np.sqrt(self.values))
+        else:
+            values, self.vectors = np.linalg.eigh(self.rows.T @ self.rows)
+            self.values = np.maximum(values, np.finfo(np.float64).tiny)
+
+
+def _directions(X: Float[np.ndarray, "some dim"]) -> Float[np.ndarray, "some dim+1"]:
+    """Rows of length 1 in float64; the last column is the direction of rows that have none, as in `vendi_score`."""
+    X = X.astype(np.float64)
+    length = np.linalg.norm(X, axis=1, keepdims=True)
+    return np.hstack([X / np.where(length > 0, length, 1), length == 0])
