@@ -147,7 +147,7 @@ def evolve(evolution: Evolution) -> list[Round]:
         rounds.append(done)
         rows = (*rows, *done.chosen)
         if first:
-            _keep(evolution, t)
+            _tidy(evolution, t)
             evolution.on_round(done, fresh)
     if first:
         write_selected(run.path / "selected.jsonl", rounds, evolution.source.record)
@@ -189,9 +189,6 @@ def evolve_once(t: int, rows: tuple[int, ...], evolution: Evolution) -> Round:
         done = Round(t, rows, chosen, metrics, work.seconds())
         if evolution.learner.processes.first and not (work.folder.path / "round.json").exists():
             work.folder.finish(done)
-    if evolution.learner.processes.first:
-        work.folder.drop(work.folder.probe)
-        work.folder.forget("measures.json", "seconds.json")
     return done
 
 
@@ -354,8 +351,11 @@ class _Work:
         }
 
 
-def _keep(evolution: Evolution, t: int) -> None:
-    """Remove the models that are not to be kept, now that round t is whole."""
+def _tidy(evolution: Evolution, t: int) -> None:
+    """Remove what round t needed on its way, and the models that are not to be kept, now that it is whole."""
+    whole = evolution.run.round(t)
+    whole.drop(whole.probe)
+    whole.forget("measures.json", "seconds.json")
     if evolution.keep_models == "all":
         return
     for earlier in range(t + 1):

@@ -121,22 +121,22 @@ def test_a_users_wording_that_cannot_work_is_refused(make, tmp_path, text, compl
 @pytest.mark.parametrize(
     "failure",
     [
-        fails(429), fails(429, retry_after="0.01"), fails(500), fails(503), fails(408), Answer(body=b'{"id": "1", "cho'),
-        Answer(body=b"<html>busy</html>"), Answer(body=b"[1]"), Answer(body=b'{"a": 1, "b": 2}', cut=True),
-        Answer(delay=0.6),
+        fails(429), fails(429, retry_after="0.01"), fails(500), fails(503), fails(408),
+        Answer(body=b'{"id": "1", "cho'), Answer(body=b"<html>busy</html>"), Answer(body=b"[1]"), Answer(body=b'{"a": 1, "b": 2}', cut=True),
+        Answer(delay=2.5),
     ],
     ids=["429", "429+", "500", "503", "408", "malformed", "html", "list", "cut", "hang"],
 )  # fmt: skip
 def test_what_may_pass_is_tried_again(server, make, failure):
     server.behaviour = once(failure)
-    judge = make(timeout=0.3)
+    judge = make(timeout=2.0)
     assert score(judge.judge(BENCHMARK, ANSWERS)).questions == QUESTIONS
     assert judge.account.calls == len(server.requests) == 2 * NEEDED
 
 
 @pytest.mark.parametrize("form", ["seconds", "milliseconds", "date"])
 def test_retry_after_is_honoured(server, make, form):
-    wait = 1.0 if form == "date" else 0.4
+    earliest = time.monotonic() + 1  # dates have no fractions
     headers = {
         "seconds": {"retry_after": "0.4"},
         "milliseconds": {"retry_after_ms": "400"},
@@ -146,7 +146,7 @@ def test_retry_after_is_honoured(server, make, form):
     make(backoff=0.0).judge(BENCHMARK, ANSWERS)
     for prompt in {r.body["messages"][0]["content"] for r in server.requests}:
         first, second = (r.at for r in server.requests if r.body["messages"][0]["content"] == prompt)
-        assert wait * 0.9 < second - first < wait + 2
+        assert second > earliest if form == "date" else 0.4 <= second - first < 2
 
 
 def test_without_retry_after_each_wait_is_longer(server, make):

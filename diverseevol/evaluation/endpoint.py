@@ -136,7 +136,8 @@ class Endpoint:
     def _refused(self, error: openai.APIStatusError) -> Exception:
         """What an HTTP status means for this prompt, and for all others."""
         status, code = error.status_code, str(error.code or "")
-        url, said = self.client.base_url, self._clean(error.message)
+        inner = error.body.get("message") if isinstance(error.body, dict) else None
+        url, said = self.client.base_url, self._clean(str(inner or error.message))
         if status in (401, 403):
             place = f"the key in ${self.key_variable}" if self.key_variable else "being asked without a key"
             return InputError(
