@@ -37,11 +37,12 @@ def check(target: Callable[..., Any], values: Mapping[str, Any], where: str) -> 
     hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     checked = dict(values)
+    path = f"{where}." if where else ""
     for name, value in values.items():
         if name not in parameters and not open_ended:
             close = difflib.get_close_matches(name, parameters, 1)
             hint = f"; did you mean {close[0]}?" if close else f"; choose from {', '.join(parameters)}"
-            raise InputError(f"{where}.{name} is not an option{hint}")
+            raise InputError(f"{path}{name} is not an option{hint}")
         if name not in hints:
             continue
         if (
@@ -52,7 +53,7 @@ def check(target: Callable[..., Any], values: Mapping[str, Any], where: str) -> 
         ):
             checked[name] = float(value)
         elif not _accepts(hints[name], value):
-            raise InputError(f"{where}.{name} is {value!r}, which is not {_describe(hints[name])}")
+            raise InputError(f"{path}{name} is {value!r}, which is not {_describe(hints[name])}")
     return checked
 
 

@@ -8,6 +8,7 @@ Exit codes: 0 done, 1 failed, 2 the user's input or configuration, 130 interrupt
 """
 
 import importlib
+import inspect
 import os
 import re
 import signal
@@ -24,7 +25,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from diverseevol import __version__
 from diverseevol.binding import bind, check
@@ -117,9 +118,10 @@ def _configuration_error(error: BaseException, verb: str) -> str:
     text = " ".join(lines)
     if match := re.search(r"Could not override '([\w.@/]+)'", text):
         return f"{match[1]} is not an option of {verb}{_alternatives(verb, match[1])}"
-    if match := re.search(r"Missing mandatory value: (\S+)", text):
-        return f"{match[1]} is missing: give {match[1]}=…"
-    return re.sub(r"\s+", " ", text.replace("\t", " "))
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} is missing: give {error.full_key}=…"
+    text = text.split("Config search path")[0].split("See https://hydra.cc")[0]
+    return re.sub(r"\s+", " ", text).strip()
 
 
 def _alternatives(verb: str, key: str) -> str:
@@ -142,7 +144,8 @@ def _compose(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
 
 
 def _say(text: str) -> None:
-    print(f"diverseevol: {text}", file=sys.stderr, flush=True)
+    if os.environ.get("RANK", "0") == "0":  # of several processes, the first one speaks
+        print(f"diverseevol: {text}", file=sys.stderr, flush=True)
 
 
 def configuration_folder() -> Path:
@@ -205,11 +208,17 @@ class Configuration:
             InputError: the value is mandatory and was not given.
         """
         node = OmegaConf.select(self._composed, key, throw_on_missing=True)
-        return OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
+        if not OmegaConf.is_config(node):
+            return node
+        for name in sorted(OmegaConf.missing_keys(node)):
+            raise InputError(f"{name} is missing: give {name}=…")
+        return OmegaConf.to_container(node, resolve=True)
 
     def options(self, key: str, kind: type[T]) -> T:
-        """A node as a dataclass, names and types checked."""
-        return bind(kind, self.value(key), key)
+        """A node as a dataclass, names and types checked; "" takes the dataclass's fields from the root."""
+        if key:
+            return bind(kind, self.value(key), key)
+        return bind(kind, {name: self.value(name) for name in inspect.signature(kind).parameters}, "")
 
     def part(self, key: str, **further: Any) -> Any:
         """A node's `_target_`, called with its options and what is only known now."""

@@ -70,16 +70,8 @@ class WandbTracker:
     mode: str = "offline"
 
     def open(self, run: RunName, folder: Path, config: Mapping[str, Any]) -> RoundLog:
-        """Open the run below `folder`; where that fails, warn and go on without."""
-        try:
-            return _Guarded(_WandbLog(self, run, folder, config))
-        except Exception as error:  # whatever the logger raises: an evolution does not depend on it
-            log.warning(
-                "W&B could not open run %s (%s); going on without it: the run folder has every fact",
-                run.name,
-                error,
-            )
-            return _Guarded(None)
+        """Open the run below `folder`."""
+        return _WandbLog(self, run, folder, config)
 
 
 class _WandbLog:
@@ -137,15 +129,21 @@ class _Guarded:
             return
         try:
             call(self.inner)
-        except Exception as error:  # as above
+        except Exception as error:
             log.warning("the logger failed (%s); going on without it: the run folder has every fact", error)
             self.inner = None
 
 
 @contextmanager
 def opened(tracker: Tracker, run: RunName, folder: Path, config: Mapping[str, Any]) -> Iterator[RoundLog]:
-    """A round's run, closed whatever happens."""
-    run_log = tracker.open(run, folder, config)
+    """A round's run, closed whatever happens. Whatever a logger raises is a warning: no evolution depends on one."""
+    try:
+        run_log = _Guarded(tracker.open(run, folder, config))
+    except Exception as error:
+        log.warning(
+            "the logger could not open run %s (%s); going on without it: the run folder has every fact", run.name, error
+        )
+        run_log = _Guarded(None)
     try:
         yield run_log
     finally:

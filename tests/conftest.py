@@ -32,7 +32,7 @@ beartype.beartype = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower
 from diverseevol.evaluation.benchmarks import Benchmark, Question
 from diverseevol.evaluation.exam import Exam
 from diverseevol.evaluation.judges import GoldJudge
-from diverseevol.evolution import Evolution, Schedule
+from diverseevol.experiment import Evolution, Schedule
 from diverseevol.foundation import Pretrained, TinyLlama
 from diverseevol.generation import Generation
 from diverseevol.learner import Learner
@@ -54,6 +54,8 @@ TOO_LONG = 7  # the row whose prompt alone fills all tokens that a row may have
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     os.environ["DIVERSEEVOL_CACHE"] = str(folder)
+    for name in ("CACHE", "CONFIG", "DATA"):
+        os.environ[f"WANDB_{name}_DIR"] = str(folder / "wandb")
     return folder
 
 
@@ -97,11 +99,11 @@ def encoded(source: Source, prompt: Prompt, cache: Path) -> Encoded:
 
 @pytest.fixture(scope="session")
 def learner(foundation: Pretrained, prompt: Prompt, encoded: Encoded) -> Learner:
-    tuning = Tuning(learning_rate=1e-2, steps=3, batch_size=4)
+    tuning = Tuning(learning_rate=1e-2, steps=3, batch_size=3)
     return Learner(foundation, prompt, encoded, tuning, trainer=functools.partial(lightning.Trainer, accelerator="cpu"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def exam() -> Exam:
     questions = tuple(Question(str(i), f"What is {i}?", reference=f"It is {i}.") for i in range(3))
     return Exam((Benchmark("small", questions),), GoldJudge(), Generation(max_new_tokens=4))
@@ -110,7 +112,7 @@ def exam() -> Exam:
 MakeEvolution = Callable[..., Evolution]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def evolution(source: Source, learner: Learner, exam: Exam, cache: Path) -> MakeEvolution:
     """`evolution(folder, **changes)`: an evolution of three rounds in a folder, the lock not held."""
 

@@ -9,8 +9,9 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ from diverseevol.commands.naming import fingerprint, run_path
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.evaluation.exam import Exam
-from diverseevol.evolution import Evolution, Schedule, evolve
+from diverseevol.evolution import evolve
+from diverseevol.experiment import Evolution, Schedule
 from diverseevol.files import atomic_write, cache_folder, write_jsonl
 from diverseevol.generation import Generation
 from diverseevol.learner import Learner
@@ -42,21 +44,43 @@ LOGGED = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Conduct:
+    """How a run is conducted: options of no group.
+
+    Attributes:
+        seed: of all randomness.
+        threads: torch's threads on the CPU; None leaves them to torch.
+        keep_models: which rounds' models stay on disk.
+    """
+
+    seed: int
+    threads: int | None
+    keep_models: Literal["all", "last", "none"]
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}; it must not be negative")
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"threads is {self.threads}; it must be at least 1, or null for all cores")
+
+
 def run(settings: Settings) -> None:
     """Run the evolution that the configuration describes, or what is missing of it."""
     processes = join()
     try:
         console = Console(stderr=True, quiet=not processes.first)
         quieten(console)
-        if settings.value("threads") is not None:
-            torch.set_num_threads(settings.value("threads"))
+        conduct = settings.options("", Conduct)
+        if conduct.threads is not None:
+            torch.set_num_threads(conduct.threads)
         with _locked(run_path(settings), processes) as path:
-            _run(settings, path, processes, console)
+            _run(settings, conduct, path, processes, console)
     finally:
         leave(processes)
 
 
-def _run(settings: Settings, path: Path, processes: Processes, console: Console) -> None:
+def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes, console: Console) -> None:
     progress: Progress = Shown(console) if processes.first else Silent()
     cache = cache_folder(settings.value("cache"))
     # What the user may have got wrong is bound first, before any work is done.
@@ -65,9 +89,6 @@ def _run(settings: Settings, path: Path, processes: Processes, console: Console)
     prompt_options = settings.options("prompt", PromptOptions)
     sampler, tracker, judge = settings.part("sampler"), settings.part("logger"), settings.part("judge")
     exam, trainer = Exam(settings.part("benchmark", cache=cache), judge, generation), settings.part("trainer")
-    keep_models = settings.value("keep_models")
-    if keep_models not in ("all", "last", "none"):
-        raise InputError(f"keep_models is {keep_models!r}; choose all, last or none")
     bad_rows = cache / "bad_rows" / f"{hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]}.jsonl"
     source = load_source(settings, cache, bad_rows, progress)
     foundation = settings.part("model").prepare(source, cache)
@@ -83,8 +104,8 @@ def _run(settings: Settings, path: Path, processes: Processes, console: Console)
     space = functools.cache(lambda: learner.foundation_embedding(cache / "foundation" / _space_key(found)))
     evolution = Evolution(
         source=source, learner=learner, sampler=sampler, schedule=schedule, run=folder, space=space,
-        seed=settings.value("seed"), exam=exam, tracker=tracker,
-        config=_logged(settings), keep_models=keep_models, on_round=functools.partial(_announce, console, schedule),
+        seed=conduct.seed, exam=exam, tracker=tracker,
+        config=_logged(settings), keep_models=conduct.keep_models, on_round=functools.partial(_announce, console, schedule),
     )  # fmt: skip
     _greet(console, settings, path, source, encoded, schedule)
     rounds = evolve(evolution)

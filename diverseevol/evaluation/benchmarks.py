@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,15 @@ class Benchmark:
         return hashlib.sha256(content.encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class _Line:
+    """One record of a file, with the words to find it by."""
+
+    place: str
+    id: str
+    record: dict[str, Any]
+
+
 def load_benchmark(
     name: str,
     path: str | Path | None = None,
@@ -80,8 +89,8 @@ def load_benchmark(
     Args:
         name: what its files and figures are called.
         path: the questions, JSONL; None fetches them from `url`, once.
-        competitor: the competitor's answers, JSONL; None fetches them from `competitor_url`, once, and where
-            that is None too the questions have no competitor.
+        competitor: the competitor's answers, JSONL, or the folder of a round of another run; None fetches them from
+            `competitor_url`, once, and where that is None too the questions have no competitor.
         url: of the questions.
         sha256: of the file at `url`; a file that differs is not kept.
         competitor_url: of the competitor's answers.
@@ -99,10 +108,45 @@ def load_benchmark(
     if competitor is None and competitor_url is not None:
         target = cache / "benchmarks" / f"{name}-competitor.jsonl"
         competitor = fetch(competitor_url, competitor_sha256, target, f"{option}.competitor")
-    lines = _read_lines(Path(path))
-    answers = [None] * len(lines) if competitor is None else _read_answers(Path(competitor), lines, Path(path))
-    questions = tuple(_question(line, answer) for line, answer in zip(lines, answers, strict=True))
-    return (Benchmark(name, questions),)
+    benchmark = Benchmark(name, tuple(map(_question, _read_lines(Path(path)))))
+    if competitor is not None:
+        folder = Path(competitor)
+        file = folder / "answers" / f"{name}.jsonl" if folder.is_dir() else folder  # a round's folder of another run
+        answers = read_answers(file, benchmark)
+        benchmark = Benchmark(name, tuple(replace(q, competitor=answers[q.id]) for q in benchmark.questions))
+    return (benchmark,)
+
+
+def read_answers(path: Path, benchmark: Benchmark) -> dict[str, str]:
+    """Read a model's answers to these questions, by question id.
+
+    Args:
+        path: JSONL with `answer` and the question's id; the question itself, where a line repeats it, must be the same.
+        benchmark: the questions.
+
+    Raises:
+        InputError: an answer is missing, blank (but a run's own answers may be), or to another question.
+    """
+    lines = {line.id: line for line in _read_lines(path)}
+    known = {question.id: question for question in benchmark.questions}
+    for line in lines.values():
+        if line.id not in known:
+            raise InputError(f"{line.place}, id {line.id!r}: no such question in {benchmark.name}; remove the line")
+    for question in benchmark.questions:
+        if question.id not in lines:
+            raise InputError(f"{path}: no answer to question {question.id!r} of {benchmark.name}; add a line for it")
+        _same_question(lines[question.id], question, benchmark.name)
+    return {key: _text(lines[key], "answer", blank="generation" in lines[key].record) for key in known}
+
+
+def _same_question(answer: _Line, question: Question, benchmark: str) -> None:
+    """A line that repeats the question must repeat this one: equal ids may come from another set."""
+    field = _only(answer.record, TEXT_FIELDS, answer.place)
+    if field is not None and answer.record[field] != question.instruction:
+        raise InputError(
+            f"{answer.place}, field {field!r}: not the question that {benchmark} asks under id {question.id!r}; give "
+            f"the answers that belong to these questions"
+        )
 
 
 def load_paper(
@@ -144,15 +188,6 @@ def load_paper(
     )
 
 
-@dataclass(frozen=True)
-class _Line:
-    """One record of a file, with the words to find it by."""
-
-    place: str
-    id: str
-    record: dict[str, Any]
-
-
 def _read_lines(path: Path) -> list[_Line]:
     """Records of a questions or answers file; one without an id is known by its number, counted from 1."""
     if not path.is_file():
@@ -185,7 +220,7 @@ def _only(record: dict[str, Any], fields: Sequence[str], place: str) -> str | No
     return present[0] if present else None
 
 
-def _question(line: _Line, competitor: str | None) -> Question:
+def _question(line: _Line) -> Question:
     field = _only(line.record, TEXT_FIELDS, line.place)
     if field is None:
         raise InputError(f"{line.place}: no question; name its field one of {', '.join(TEXT_FIELDS[:4])}")
@@ -196,7 +231,6 @@ def _question(line: _Line, competitor: str | None) -> Question:
         _text(line, "input", blank=True) if line.record.get("input") is not None else "",
         _text(line, category, blank=True) if category and line.record[category] is not None else "",
         _text(line, "reference") if line.record.get("reference") is not None else None,
-        competitor,
     )
 
 
@@ -208,27 +242,3 @@ def _text(line: _Line, field: str, *, blank: bool = False) -> str:
     if not blank and not value.strip():
         raise InputError(f"{line.place}, field {field!r}: blank; fill it in or remove the line")
     return value
-
-
-def _read_answers(path: Path, questions: list[_Line], questions_path: Path) -> list[str | None]:
-    """The competitor's answers in the order of the questions, joined by id."""
-    answers = {line.id: line for line in _read_lines(path)}
-    known = {line.id for line in questions}
-    for line in answers.values():
-        if line.id not in known:
-            raise InputError(f"{line.place}, id {line.id!r}: no such question in {questions_path}; remove the line")
-    for question in questions:
-        if question.id not in answers:
-            raise InputError(f"{path}: no answer to question {question.id!r} of {questions_path}; add a line for it")
-        _same_question(answers[question.id], question)
-    return [_text(answers[question.id], "answer") for question in questions]
-
-
-def _same_question(answer: _Line, question: _Line) -> None:
-    """An answers file that repeats the questions must repeat these: equal ids may come from another set."""
-    theirs, ours = (_only(line.record, TEXT_FIELDS, line.place) for line in (answer, question))
-    if theirs is not None and ours is not None and answer.record[theirs] != question.record[ours]:
-        raise InputError(
-            f"{answer.place}, field {theirs!r}: not the question that {question.place} asks under id "
-            f"{question.id!r}; give the answers that belong to these questions"
-        )

@@ -1,19 +1,17 @@
 """A round's exam: the model answers the benchmarks, a judge scores the answers, and both stay on disk."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from zlib import crc32
 
 from transformers import PreTrainedModel
 
 from diverseevol.errors import InputError
+from diverseevol.evaluation.answers import AnswerFile, answer
 from diverseevol.evaluation.benchmarks import Benchmark
-from diverseevol.evaluation.judges import Judge, Judgement, NoJudge
-from diverseevol.evaluation.scores import score
-from diverseevol.files import read_json, read_jsonl, write_json, write_jsonl
+from diverseevol.evaluation.judges import Judge, NoJudge
+from diverseevol.evaluation.judging import judge_round, logged, read_scores
 from diverseevol.generation import Generation
 from diverseevol.learner import Learner
 
@@ -67,87 +65,12 @@ def examine(
     """
     place = learner.processes
     for benchmark in exam.benchmarks:
-        file = folder / "answers" / f"{benchmark.name}.jsonl"
-        if not place.share(_answered(file, benchmark, exam.generation)):
+        file = AnswerFile(folder, benchmark, exam.generation)
+        if not place.share(file.whole()):
             with timed(f"answer {benchmark.name}"):
-                texts = _answer(benchmark, exam.generation, learner, model(), seed)
-                if place.first:
-                    write_jsonl(file, _answer_lines(benchmark, exam.generation, texts))
-                place.barrier()
+                answer(file, learner, model(), seed)
     if place.first and exam.benchmarks and not isinstance(exam.judge, NoJudge):
         with timed("judge"):
             judge_round(folder, exam.benchmarks, exam.judge)
-    scores = place.share(_read_scores(folder) if place.first else {})
-    names = {benchmark.name for benchmark in exam.benchmarks}
-    return {
-        f"{key}/{benchmark}": value
-        for benchmark, values in scores.items()
-        if benchmark in names
-        for key, value in values.items()
-        if key in ("relative_score", "win", "tie", "lose")
-    }
-
-
-def judge_round(folder: Path, benchmarks: Sequence[Benchmark], judge: Judge) -> dict[str, Any]:
-    """Judge the answers in a round's folder, and write `judgements/` and `scores.json`.
-
-    Returns:
-        The content of `scores.json`: by benchmark.
-    """
-    scores = _read_scores(folder)
-    for benchmark in benchmarks:
-        answers = {line["id"]: line["answer"] for line in read_jsonl(folder / "answers" / f"{benchmark.name}.jsonl")}
-        judgements: list[Judgement] = judge.judge(benchmark, answers)
-        write_jsonl(folder / "judgements" / f"{benchmark.name}.jsonl", map(asdict, judgements))
-        scores[benchmark.name] = score(judgements, judge.label).record()
-    write_json(folder / "scores.json", scores)
-    return scores
-
-
-def _answer(
-    benchmark: Benchmark,
-    generation: Generation,
-    learner: Learner,
-    model: PreTrainedModel,
-    seed: Sequence[int],
-) -> list[str]:
-    questions = [(question.instruction, question.input) for question in benchmark.questions]
-    seeds = [(*seed, crc32(f"{benchmark.name} {question.id}".encode())) for question in benchmark.questions]
-    return learner.answer(model, questions, seeds, generation, what=f"answer {benchmark.name}")
-
-
-def _answer_lines(benchmark: Benchmark, generation: Generation, texts: Sequence[str]) -> list[dict[str, Any]]:
-    settings = _settings(generation)
-    return [
-        {"id": q.id, "instruction": q.instruction, "input": q.input, "answer": text, "generation": settings}
-        for q, text in zip(benchmark.questions, texts, strict=True)
-    ]
-
-
-def _answered(file: Path, benchmark: Benchmark, generation: Generation) -> bool:
-    """Whether the file answers these questions under these settings.
-
-    Raises:
-        InputError: it answers others, so that its scores would be called by the wrong name.
-    """
-    if not file.exists():
-        return False
-    lines = read_jsonl(file)
-    questions = [(q.id, q.instruction, q.input) for q in benchmark.questions]
-    same = [(line.get("id"), line.get("instruction"), line.get("input")) for line in lines] == questions
-    if not same or any(line.get("generation") != _settings(generation) for line in lines):
-        what = "with other generation settings" if same else "other questions"
-        raise InputError(
-            f"{file}: answers {what} than this run's; give benchmark.name another name, restore the settings, or "
-            f"delete the file to answer again"
-        )
-    return True
-
-
-def _settings(generation: Generation) -> dict[str, Any]:
-    return {"max_new_tokens": generation.max_new_tokens, "temperature": generation.temperature}
-
-
-def _read_scores(folder: Path) -> dict[str, Mapping[str, Any]]:
-    file = folder / "scores.json"
-    return dict(read_json(file)) if file.exists() else {}
+    scores = place.share(read_scores(folder) if place.first else {})
+    return logged(scores, [benchmark.name for benchmark in exam.benchmarks])

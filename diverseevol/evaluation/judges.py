@@ -76,6 +76,15 @@ class Judge(Protocol):
         ...
 
 
+@runtime_checkable
+class JudgeOfRounds(Protocol):
+    """A judge whose word on an answer depends on the round that gave it, as a recorded one's does."""
+
+    def of_round(self, t: int) -> Judge:
+        """The judge of round t."""
+        ...
+
+
 @dataclass(frozen=True)
 class NoJudge:
     """Judges nothing: the answers stay on disk, to be judged later."""

@@ -79,7 +79,7 @@ class VendiSampler:
 def _greedy(
     X: Float[np.ndarray, "rows dim"], pool: Int[np.ndarray, " pool"], candidates: Int[np.ndarray, " candidates"], n: int
 ) -> Selection:
-    spectrum = _Spectrum(_directions(X[pool]))
+    spectrum = _Spectrum(_directions(X[pool]), dual=len(pool) + n <= X.shape[1])
     parts = [candidates[start : start + ROWS] for start in range(0, len(candidates), ROWS)]
     picks, gained = lazy_greedy(
         np.concatenate([spectrum.gains(_directions(X[part])) for part in parts]),
@@ -101,34 +101,37 @@ class _Spectrum:
     integrand is analytic for |Im u| < π and falls off at both ends, so the trapezoidal rule converges exponentially.
     """
 
-    def __init__(self, rows: Float[np.ndarray, "pool dim"]) -> None:
+    def __init__(self, rows: Float[np.ndarray, "pool dim"], *, dual: bool) -> None:
+        """Start from the pool's directions; `dual` decomposes their products with one another instead of C."""
         self.rows = rows
+        self.dual = dual
+        self.products = rows @ rows.T if dual else rows.T @ rows
         self._decompose()
         self.at_first = -float(self.values @ np.log(self.values))
 
     def add(self, row: Float[np.ndarray, "one dim"]) -> None:
         """Let a row join."""
-        self.rows = np.concatenate([self.rows, row])
+        if self.dual:
+            across = self.rows @ row.T
+            self.products = np.block([[self.products, across], [across.T, row @ row.T]])
+            self.rows = np.concatenate([self.rows, row])
+        else:
+            self.products += row.T @ row
         self._decompose()
 
     def gains(self, rows: Float[np.ndarray, "some dim"]) -> Float[np.ndarray, " some"]:
         """By how much each of these rows alone would raise −tr C log C."""
-        weights = np.square(rows @ self.vectors)
+        weights = np.square((rows @ self.rows.T if self.dual else rows) @ self.vectors)
         beyond = np.maximum(1 - weights.sum(axis=1, keepdims=True), 0)  # of |x|² = 1, outside the span of C
         m = weights @ (1 / (self.values[:, None] + SAMPLES)) + beyond / SAMPLES
         step = np.log(SAMPLES[1] / SAMPLES[0])
         return step * ((np.log1p(m) - 1 / (1 + SAMPLES)) @ SAMPLES) - 1
 
     def _decompose(self) -> None:
-        """By the smaller of the two matrices of products."""
-        if len(self.rows) <= self.rows.shape[1]:
-            values, vectors = np.linalg.eigh(self.rows @ self.rows.T)
-            there = values > 1e-10 * len(self.rows)  # equal rows span less than their number
-            self.values = values[there]
-            self.vectors = self.rows.T @ (vectors[:, there] / np.sqrt(self.values))
-        else:
-            values, self.vectors = np.linalg.eigh(self.rows.T @ self.rows)
-            self.values = np.maximum(values, np.finfo(np.float64).tiny)
+        values, vectors = np.linalg.eigh(self.products)
+        spanned = values > 1e-10 * max(len(values), 1)  # equal rows span less than their number
+        self.values = values[spanned]
+        self.vectors = vectors[:, spanned] / (np.sqrt(self.values) if self.dual else 1)
 
 
 def _directions(X: Float[np.ndarray, "some dim"]) -> Float[np.ndarray, "some dim+1"]:

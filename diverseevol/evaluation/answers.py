@@ -1,0 +1,128 @@
+"""A model's answers on disk: written as they come, so that an interrupted run goes on at the first missing one."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+from transformers import PreTrainedModel
+
+from diverseevol.errors import InputError
+from diverseevol.evaluation.benchmarks import Benchmark
+from diverseevol.files import cannot_write, read_jsonl, sync_folder
+from diverseevol.generation import Generation
+from diverseevol.learner import Learner
+
+UNFINISHED = ".unfinished"  # instead of .jsonl: whole lines, but not yet an answer to every question
+
+
+class AnswerFile:
+    """`answers/<benchmark>.jsonl` in a folder; until every question is answered, its lines wait under another name."""
+
+    def __init__(self, folder: Path, benchmark: Benchmark, generation: Generation) -> None:
+        self.path = folder / "answers" / f"{benchmark.name}.jsonl"
+        self.unfinished = self.path.with_suffix(UNFINISHED)
+        self.benchmark = benchmark
+        self.generation = generation
+
+    def whole(self) -> bool:
+        """Whether every question is answered.
+
+        Raises:
+            InputError: the file answers other questions, or these under other settings, so that its scores would be
+                called by the wrong name.
+        """
+        if not self.path.exists():
+            return False
+        lines = read_jsonl(self.path)
+        self._check(self.path, lines)
+        if len(lines) < len(self.benchmark.questions):
+            raise self._other(self.path, "fewer questions")
+        return True
+
+    def begun(self) -> list[str]:
+        """The answers that an interrupted run left, to the first questions; a line that was cut off is dropped.
+
+        Raises:
+            InputError: as `whole`.
+        """
+        if not self.unfinished.exists():
+            return []
+        content = self.unfinished.read_bytes()
+        kept = content[: content.rfind(b"\n") + 1]
+        if kept != content:
+            os.truncate(self.unfinished, len(kept))
+        lines = read_jsonl(self.unfinished)
+        self._check(self.unfinished, lines)
+        return [line["answer"] for line in lines]
+
+    def append(self, first: int, texts: Sequence[str]) -> None:
+        """Add answers, beginning with that to the question of index `first`; they are on disk when this returns."""
+        lines = [
+            json.dumps({**self._head(first + i), "answer": text, **self._tail()}, ensure_ascii=False) + "\n"
+            for i, text in enumerate(texts)
+        ]
+        try:
+            self.unfinished.parent.mkdir(parents=True, exist_ok=True)
+            with self.unfinished.open("a", encoding="utf-8", newline="\n") as file:
+                file.write("".join(lines))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise cannot_write(self.unfinished, error) from error
+
+    def finish(self) -> None:
+        """Every question is answered: the file takes its name."""
+        self.unfinished.replace(self.path)
+        sync_folder(self.path.parent)
+
+    def _head(self, index: int) -> dict[str, Any]:
+        question = self.benchmark.questions[index]
+        return {"id": question.id, "instruction": question.instruction, "input": question.input}
+
+    def _tail(self) -> dict[str, Any]:
+        options = self.generation
+        return {"generation": {"max_new_tokens": options.max_new_tokens, "temperature": options.temperature}}
+
+    def _check(self, file: Path, lines: Sequence[dict[str, Any]]) -> None:
+        heads = [self._head(i) for i in range(min(len(lines), len(self.benchmark.questions)))]
+        if [{key: line.get(key) for key in ("id", "instruction", "input")} for line in lines] != heads:
+            raise self._other(file, "other questions")
+        if any({"generation": line.get("generation")} != self._tail() for line in lines):
+            raise self._other(file, "with other generation settings")
+
+    def _other(self, file: Path, what: str) -> InputError:
+        return InputError(
+            f"{file}: answers {what} than this run's; give benchmark.name another name, restore the settings, or "
+            f"delete the file to answer again"
+        )
+
+
+def answer(file: AnswerFile, learner: Learner, model: PreTrainedModel, seed: Sequence[int]) -> None:
+    """Answer what is missing, a batch at a time.
+
+    Args:
+        file: which questions, how, and where to.
+        learner: puts the questions to the model.
+        model: the model that answers.
+        seed: what the sampling comes from; each question has a stream of its own below it.
+    """
+    place, name, questions = learner.processes, file.benchmark.name, file.benchmark.questions
+    done = len(place.share(file.begun() if place.first else []))
+    while done < len(questions):
+        part = questions[done : done + file.generation.batch_size * place.world]
+        texts = learner.answer(
+            model,
+            [(question.instruction, question.input) for question in part],
+            [(*seed, crc32(f"{name} {question.id}".encode())) for question in part],
+            file.generation,
+            what=f"answer {name} {done + 1}–{done + len(part)} of {len(questions)}",
+        )
+        if place.first:
+            file.append(done, texts)
+        done += len(part)
+    if place.first:
+        file.finish()
+    place.barrier()

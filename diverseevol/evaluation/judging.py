@@ -1,0 +1,79 @@
+"""A round is judged: its answers from disk, a judge's word on each, and the scores that follow."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diverseevol.evaluation.agreement import rank_correlation
+from diverseevol.evaluation.benchmarks import Benchmark, read_answers
+from diverseevol.evaluation.judges import Judge, Judgement, JudgeOfRounds
+from diverseevol.evaluation.scores import score, unparsed_questions
+from diverseevol.files import read_json, write_json, write_jsonl
+
+LOGGED = ("relative_score", "win", "tie", "lose")
+
+
+def judge_round(
+    folder: Path, benchmarks: Sequence[Benchmark], judge: Judge, target: Path | None = None
+) -> dict[str, Any]:
+    """Judge the answers in a round's folder, and write `judgements/` and `scores.json`.
+
+    Args:
+        folder: rounds/NN of a run.
+        benchmarks: those to judge; their answers must be there.
+        judge: who judges.
+        target: the folder that gets the two, where it is another one.
+
+    Returns:
+        The content of `scores.json`: by benchmark.
+    """
+    target = target or folder
+    scores = read_scores(target)
+    one = judge.of_round(int(folder.name)) if isinstance(judge, JudgeOfRounds) else judge
+    for benchmark in benchmarks:
+        answers = read_answers(folder / "answers" / f"{benchmark.name}.jsonl", benchmark)
+        judgements = one.judge(benchmark, answers)
+        write_jsonl(target / "judgements" / f"{benchmark.name}.jsonl", map(asdict, judgements))
+        record = score(judgements, one.label).record()
+        scores[benchmark.name] = {**record, "length": length_report(benchmark, answers, judgements)}
+        write_json(target / "scores.json", scores)
+    return scores
+
+
+def length_report(
+    benchmark: Benchmark, answers: Mapping[str, str], judgements: Sequence[Judgement]
+) -> dict[str, float | None]:
+    """How long the answers are, and whether the judge's scores go with their length.
+
+    Returns:
+        `model_words` and `competitor_words`: mean words of an answer; `rank_correlation`: Spearman's, over questions,
+        of the model's lead in score with its lead in words; None where either never varies.
+    """
+    left_out = set(unparsed_questions(judgements))
+    lead: dict[str, float] = {}
+    for one in judgements:
+        if one.model_score is not None and one.competitor_score is not None and one.question_id not in left_out:
+            lead[one.question_id] = lead.get(one.question_id, 0.0) + one.model_score - one.competitor_score
+    others = {question.id: question.competitor or question.reference for question in benchmark.questions}
+    ours = [len(answers[key].split()) for key in lead]
+    theirs = [len((others[key] or "").split()) for key in lead]
+    more = [a - b for a, b in zip(ours, theirs, strict=True)]
+    return {
+        "model_words": float(np.mean(ours)),
+        "competitor_words": float(np.mean(theirs)) if any(others.values()) else None,
+        "rank_correlation": rank_correlation(list(lead.values()), more),
+    }
+
+
+def read_scores(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """What `scores.json` of a round says so far."""
+    file = folder / "scores.json"
+    return dict(read_json(file)) if file.exists() else {}
+
+
+def logged(scores: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
+    """The scores on these benchmarks by logged name, such as `relative_score/vicuna`."""
+    return {f"{key}/{name}": scores[name][key] for name in names if name in scores for key in LOGGED}

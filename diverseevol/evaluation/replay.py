@@ -1,0 +1,120 @@
+"""Recorded judgements as the judge: a whole analysis without a key, and without paying again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from diverseevol.errors import InputError
+from diverseevol.evaluation.benchmarks import Benchmark
+from diverseevol.evaluation.judges import Judge, Judgement
+from diverseevol.evaluation.released import JudgementFile, read_judgements
+from diverseevol.evaluation.scoreboard import LABELS
+from diverseevol.files import read_jsonl
+
+
+@dataclass
+class ReplayJudge:
+    """Repeats what a judge has said before, from judgements in either layout (see `diverseevol.evaluation.released`).
+
+    Attributes:
+        judgements: the folder or archive that holds them.
+        schedule: whose judgements, where the folder holds several evolutions.
+        seed: likewise.
+        round: which round's; None takes that of the round being judged.
+    """
+
+    judgements: str
+    schedule: str | None = None
+    seed: int | None = None
+    round: int | None = None
+
+    name: str = field(init=False, default="replay")
+    compares_with: Literal["reference", "competitor", "nothing"] = field(init=False, default="nothing")
+
+    @property
+    def label(self) -> str | None:
+        """The warning of the judge that is repeated."""
+        judges = {file.judgements[0].judge for file in self._recorded.values()}
+        return "; ".join(sorted(label for judge in judges if (label := LABELS.get(judge)))) or None
+
+    def of_round(self, t: int) -> Judge:
+        """This judge, at round t unless it was given one."""
+        return self if self.round is not None else _Replay(self, t)
+
+    def judge(self, benchmark: Benchmark, answers: Mapping[str, str]) -> list[Judgement]:
+        """Repeat the judgements of `round`.
+
+        Raises:
+            InputError: one is missing, or was made on another answer.
+        """
+        if self.round is None:
+            raise InputError("judge.round is not given and no round is being judged; give judge.round=N")
+        return self.repeat(benchmark, answers, self.round)
+
+    def repeat(self, benchmark: Benchmark, answers: Mapping[str, str], t: int) -> list[Judgement]:
+        """Repeat the judgements of round t; errors as `judge`."""
+        file = self._recorded.get((benchmark.name, t))
+        if file is None:
+            there = ", ".join(f"{name} round {number}" for name, number in sorted(self._recorded)) or "none"
+            raise InputError(
+                f"judge.judgements={self.judgements}: no recorded judgements of benchmark {benchmark.name}, round {t} "
+                f"(there: {there}); record them, or choose another judge"
+            )
+        recorded = {(one.question_id, one.order): one for one in file.judgements}
+        orders = sorted({one.order for one in file.judgements})
+        self._same_answers(file, answers)
+        repeated = []
+        for question in benchmark.questions:
+            for order in orders:
+                if (question.id, order) not in recorded:
+                    raise InputError(
+                        f"{file.file}: no recorded judgement of question {question.id!r} in order {order}; record it, "
+                        f"or choose another judge"
+                    )
+                repeated.append(recorded[question.id, order])
+        return repeated
+
+    @cached_property
+    def _recorded(self) -> dict[tuple[str, int], JudgementFile]:
+        found: dict[tuple[str, int], JudgementFile] = {}
+        for file in read_judgements(Path(self.judgements)):
+            if self.schedule not in (None, file.schedule) or self.seed not in (None, file.seed):
+                continue
+            other = found.setdefault((file.benchmark, file.round), file)
+            if other is not file:
+                raise InputError(
+                    f"judge.judgements={self.judgements}: holds benchmark {file.benchmark}, round {file.round} of "
+                    f"several evolutions ({other.file} and {file.file}); say which by judge.schedule and judge.seed"
+                )
+        return found
+
+    def _same_answers(self, file: JudgementFile, answers: Mapping[str, str]) -> None:
+        """Where the answers that were judged lie beside their judgements, they must be these."""
+        judged = Path(file.file).parents[1] / "answers" / Path(file.file).name
+        if not judged.is_file():
+            return
+        for line in read_jsonl(judged):
+            if line.get("id") in answers and line.get("answer") != answers[line["id"]]:
+                raise InputError(
+                    f"{file.file}: was recorded for another answer to question {line['id']!r}; replay the judgements "
+                    f"of these answers, or choose another judge"
+                )
+
+
+@dataclass(frozen=True)
+class _Replay:
+    """A round's share of a `ReplayJudge`."""
+
+    whole: ReplayJudge
+    t: int
+    name: str = "replay"
+    compares_with: Literal["reference", "competitor", "nothing"] = "nothing"
+
+    @property
+    def label(self) -> str | None:
+        return self.whole.label
+
+    def judge(self, benchmark: Benchmark, answers: Mapping[str, str]) -> list[Judgement]:
+        return self.whole.repeat(benchmark, answers, self.t)

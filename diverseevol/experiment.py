@@ -1,0 +1,113 @@
+"""What one evolution is made of: a frozen description, which the loop and its phases read."""
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from diverseevol.errors import InputError
+from diverseevol.evaluation.exam import Exam
+from diverseevol.learner import Learner
+from diverseevol.runs import Round, RunFolder
+from diverseevol.samplers.base import Sampler
+from diverseevol.source import Source
+from diverseevol.tracking import NoTracker, Tracker
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the pool grows: round 0 trains on `seed_size` random rows, and each of `rounds` adds `step_size`.
+
+    Attributes:
+        rounds: T, the number of selections; T + 1 models are trained.
+        seed_size: rows of P_0; None takes every eligible row (the upper baseline, without selections).
+        step_size: rows of each S_t.
+    """
+
+    rounds: int = 10
+    seed_size: int | None = 100
+    step_size: int = 100
+
+    def __post_init__(self) -> None:
+        for name, least in (("rounds", 0), ("seed_size", 1), ("step_size", 0 if self.rounds == 0 else 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InputError(f"schedule.{name} is {value}; it must be at least {least}")
+        if self.seed_size is None and self.rounds > 0:
+            raise InputError(
+                "schedule.seed_size is null (all rows), which leaves none to choose; set schedule.rounds to 0"
+            )
+
+    def fits(self, eligible: int) -> None:
+        """Check that there are rows enough.
+
+        Raises:
+            InputError: the schedule asks for more rows than can be trained on.
+        """
+        wanted = (self.seed_size or 0) + self.rounds * self.step_size
+        if wanted > eligible or eligible == 0:
+            raise InputError(
+                f"the schedule needs {wanted:,} rows ({self.seed_size or 0:,} + {self.rounds} × {self.step_size:,}) "
+                f"but {eligible:,} can be trained on; lower schedule.rounds, schedule.seed_size or "
+                f"schedule.step_size, or bring more rows"
+            )
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Randomness by purpose: a generator per [seed, t, purpose], so nothing depends on what was drawn before.
+
+    All samplers and schedules of one seed share P_0, and a resumed run draws what an uninterrupted one does.
+    """
+
+    seed: int
+
+    def entropy(self, t: int, purpose: str) -> tuple[int, int, int]:
+        """What the generator of a purpose starts from."""
+        return self.seed, t, zlib.crc32(purpose.encode())
+
+    def generator(self, t: int, purpose: str) -> np.random.Generator:
+        """A fresh generator."""
+        return np.random.default_rng(list(self.entropy(t, purpose)))
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """Everything that one evolution is made of.
+
+    Attributes:
+        source: the rows D.
+        learner: trains, probes and answers.
+        sampler: chooses the rows that join.
+        schedule: how many, how often.
+        run: the folder that keeps it all.
+        space: gives the foundation model's embedding of D, [rows, dim], in which rounds compare; called when needed.
+        seed: of all randomness.
+        exam: benchmarks, judge and generation settings.
+        tracker: where each round is logged as a run of its own.
+        config: the resolved configuration and provenance, logged with each run.
+        keep_models: which rounds' models stay on disk.
+        on_round: called with each round as it becomes whole, or is found whole.
+    """
+
+    source: Source
+    learner: Learner
+    sampler: Sampler
+    schedule: Schedule
+    run: RunFolder
+    space: Callable[[], Float[np.ndarray, "rows dim"]]
+    seed: int
+    exam: Exam = field(default_factory=Exam)
+    tracker: Tracker = field(default_factory=NoTracker)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    keep_models: Literal["all", "last", "none"] = "last"
+    on_round: Callable[[Round, bool], None] = lambda done, fresh: None
+
+    @cached_property
+    def streams(self) -> Streams:
+        """Randomness by purpose."""
+        return Streams(self.seed)

@@ -1,0 +1,184 @@
+"""The phases of one round, each found in its file or done now, so that a crash repeats at most the one that ran."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from transformers import PreTrainedModel
+
+from diverseevol.experiment import Evolution
+from diverseevol.features import Features
+from diverseevol.files import read_json, read_jsonl, write_json, write_jsonl
+from diverseevol.learner import read_probe
+from diverseevol.measures import coverage_radius, receipt_distances, vendi_score, vendi_score_centred
+from diverseevol.runs import RoundFolder
+from diverseevol.samplers.base import Selection, choose
+from diverseevol.tracking import RoundLog
+
+
+class Phases:
+    """Fit, select, measure and log, for round t."""
+
+    def __init__(self, t: int, rows: Int[np.ndarray, " pool"], evolution: Evolution) -> None:
+        self.t = t
+        self.rows = rows
+        self.evolution = evolution
+        self.learner = evolution.learner
+        self.place = evolution.learner.processes
+        self.folder: RoundFolder = evolution.run.round(t)
+        self._model: PreTrainedModel | None = None
+
+    def model(self) -> PreTrainedModel:
+        """The round's model: as it was trained, or as the fit that was found on disk left it."""
+        if self._model is None:
+            self._model = self.learner.foundation.load(self.folder.model).eval()
+        return self._model
+
+    def fit(self, log: RoundLog) -> None:
+        """Fine-tune, and keep the training curve and the model."""
+        if self._there(self.folder.model):
+            for point in read_jsonl(self.folder.path / "training.jsonl"):
+                log.curve(int(point.pop("step")), point)
+            return
+        with self.timed("fit"):
+            fit = self.learner.fit(self.rows, self.evolution.streams.entropy(self.t, "training"), log.curve)
+            self._model = fit.model
+            if self.place.first:
+                write_jsonl(self.folder.path / "training.jsonl", fit.curve)
+                self.folder.keep_model(self._save)
+            self.place.barrier()
+
+    def select(self) -> tuple[int, ...]:
+        """Probe what the sampler needs, let it choose, and write the receipt."""
+        receipt = self.folder.path / "chosen.jsonl"
+        if not self._there(receipt):
+            features = self.features()
+            with self.timed("select"):
+                if self.place.first:
+                    write_jsonl(receipt, self._receipt(features, self._choose(features)))
+                self.place.barrier()
+        return tuple(self.folder.chosen() or ())
+
+    def features(self) -> Features:
+        """What the sampler asked to know of every row, and nothing more."""
+        needs, learner = self.evolution.sampler.needs, self.learner
+        wanted = needs.space == "current"
+        statistics = sorted(needs.statistics)
+        embedding: Float[np.ndarray, "rows dim"] | None = None
+        scores: Mapping[str, Float[np.ndarray, " rows"]] = {}
+        if wanted or statistics:
+            names = [*statistics, *(["embedding"] if wanted else [])]
+            if self._there(*(self.folder.probe / f"{name}.npy" for name in names)):
+                embedding, scores = read_probe(self.folder.probe, embedding=wanted, statistics=statistics)
+            else:
+                with self.timed("probe"):
+                    everything = np.arange(len(learner.encoded))
+                    embedding, scores = learner.probe(
+                        self.model(), everything, self.folder.probe, embedding=wanted, statistics=statistics
+                    )
+        if needs.space == "foundation":
+            embedding = self.evolution.space()
+        return Features(np.asarray(learner.encoded.response_tokens), embedding, dict(scores))
+
+    def measure(self) -> dict[str, float]:
+        """The pool's metrics, by logged name."""
+        file = self.folder.path / "measures.json"
+        if not self._there(file):
+            with self.timed("measure"):
+                own = self._own_embedding()
+                if self.place.first:
+                    write_json(file, self._metrics(own))
+                self.place.barrier()
+        metrics: dict[str, float] = self.place.share(read_json(file) if self.place.first else {})
+        return metrics
+
+    def log(self, log: RoundLog, metrics: Mapping[str, float]) -> None:
+        """The round's metrics and the rows it chose."""
+        log.metrics({"round": self.t, **metrics})
+        receipt = self.folder.path / "chosen.jsonl"
+        if self.place.first and receipt.exists() and (lines := read_jsonl(receipt)):
+            log.table("chosen", list(lines[0]), [list(line.values()) for line in lines])
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Note how long a phase took, beside what it leaves."""
+        began = time.monotonic()
+        yield
+        if self.place.first:
+            write_json(
+                self.folder.path / "seconds.json",
+                {**self.seconds(), phase: round(time.monotonic() - began, 3)},
+            )
+
+    def seconds(self) -> dict[str, float]:
+        """Wall time of each phase so far; a phase that was found on disk keeps its own."""
+        file = self.folder.path / "seconds.json"
+        return dict(read_json(file)) if file.exists() else {}
+
+    def _there(self, *files: Path) -> bool:
+        return self.place.share(all(file.exists() for file in files))
+
+    def _save(self, folder: Path) -> None:
+        self.model().save_pretrained(folder)
+        self.learner.prompt.tokenizer.save_pretrained(folder)
+
+    def _choose(self, features: Features) -> Selection:
+        taken = ~np.asarray(self.learner.encoded.eligible)
+        taken[self.rows] = True
+        rng = self.evolution.streams.generator(self.t, "selection")
+        return choose(self.evolution.sampler, features, taken, self.evolution.schedule.step_size, rng)
+
+    def _receipt(self, features: Features, selection: Selection) -> Iterator[dict[str, Any]]:
+        distance: Any = [None] * len(selection.rows)
+        nearest: Any = [None] * len(selection.rows)
+        if features.embedding is not None:
+            distance, nearest = receipt_distances(features.embedding, selection.rows, self.rows)
+        source = self.evolution.source
+        for rank, (row, score, far, near) in enumerate(
+            zip(selection.rows, selection.score, distance, nearest, strict=True)
+        ):
+            example = source[int(row)]
+            yield {
+                "rank": rank, "row": int(row), "score": float(score),
+                "distance": None if far is None else float(far), "nearest": None if near is None else int(near),
+                "instruction": _excerpt(example.instruction), "response": _excerpt(example.response),
+                "nearest_instruction": None if near is None else _excerpt(source[int(near)].instruction),
+            }  # fmt: skip
+
+    def _own_embedding(self) -> Float[np.ndarray, "pool dim"]:
+        # Where the sampler had all rows embedded, the pool's are among them, and a resumed round reads the same ones.
+        if self._there(self.folder.probe / "embedding.npy"):
+            probed, _ = read_probe(self.folder.probe, embedding=True)
+            assert probed is not None
+            return np.asarray(probed[self.rows])
+        folder = self.folder.path / "pool.partial"
+        ascending = np.sort(self.rows)
+        embedding, _ = self.learner.probe(self.model(), ascending, folder, what="embed the pool")
+        assert embedding is not None
+        own = np.array(embedding[np.searchsorted(ascending, self.rows)])
+        self.place.barrier()
+        if self.place.first:
+            self.folder.drop(folder)
+        return own
+
+    def _metrics(self, own: Float[np.ndarray, "pool dim"]) -> dict[str, float]:
+        space = self.evolution.space()
+        curve = read_jsonl(self.folder.path / "training.jsonl")
+        tail = [point["loss"] for point in curve[-max(1, len(curve) // 10) :]]
+        return {
+            "pool_size": len(self.rows),
+            "train_loss": float(np.mean(tail)),
+            "vendi_score": vendi_score(space[self.rows]),
+            "vendi_score_centred": vendi_score_centred(space, self.rows),
+            "vendi_score_current": vendi_score(own),
+            "coverage_radius": coverage_radius(space, self.rows),
+        }
+
+
+def _excerpt(text: str, length: int = 120) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"

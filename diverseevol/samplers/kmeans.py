@@ -1,0 +1,102 @@
+"""K-means: the rows at the centres of clusters, as many from each cluster."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from sklearn.cluster import MiniBatchKMeans
+from threadpoolctl import threadpool_limits
+
+from diverseevol.errors import InputError
+from diverseevol.features import Features
+from diverseevol.measures import mean_row
+from diverseevol.samplers.base import Needs, Selection, embedding_of
+
+BATCH = 1024  # rows of a mini-batch
+
+
+@dataclass(frozen=True)
+class KMeansSampler:
+    """Clusters the candidates, gives each cluster the same quota, and takes the rows nearest its centre.
+
+    Typical rows of every region, where K-Center takes the outermost: the clustering baseline of active learning (Xu
+    et al. 2003; Zhdanov 2019, section 3, without weights), by mini-batch k-means (Sculley 2010). What the pool holds
+    already is not looked at. Picks go round the clusters, the largest first; what a small cluster cannot give, the
+    others share. The score of a pick is its distance to its centre.
+
+    Costs (`passes` + 1) × candidates × clusters × dim multiplications, and a first draw of centres (k-means++) from
+    three times as many rows; one thread, so that the sums and with them the picks do not depend on how many there
+    are. Rows are read in batches and never copied as a whole.
+
+    Attributes:
+        clusters: how many; null makes one for each pick.
+        passes: how often each candidate moves a centre.
+        space: the embeddings of the round's own model or of the foundation model.
+    """
+
+    clusters: int | None = None
+    passes: int = 5
+    space: Literal["current", "foundation"] = "current"
+
+    def __post_init__(self) -> None:
+        for name, value in (("clusters", self.clusters), ("passes", self.passes)):
+            if value is not None and value < 1:
+                raise InputError(f"sampler.{name} is {value}; it must be at least 1")
+
+    @property
+    def needs(self) -> Needs:
+        """The embeddings of one model."""
+        return Needs(space=self.space)
+
+    def select(
+        self, features: Features, taken: Bool[np.ndarray, " rows"], n: int, rng: np.random.Generator
+    ) -> Selection:
+        """Choose n rows; see `Sampler.select`.
+
+        Raises:
+            InputError: a row holds NaN or inf.
+        """
+        if n == 0:
+            return Selection(rows=np.empty(0, dtype=np.int64), score=np.empty(0))
+        candidates = np.flatnonzero(~taken)
+        count = min(self.clusters or n, len(candidates))
+        with threadpool_limits(limits=1):
+            cluster, distance = _clusters(embedding_of(features), candidates, count, self.passes, rng)
+        # Each cluster's rows by distance; then all clusters' nearest, all clusters' second nearest, and so on.
+        order = np.lexsort((candidates, distance, cluster))
+        sizes = np.bincount(cluster)
+        turn = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        picks = order[np.lexsort((cluster[order], -sizes[cluster[order]], turn))][:n]
+        return Selection(rows=candidates[picks], score=distance[picks])
+
+
+def _clusters(
+    X: Float[np.ndarray, "rows dim"],
+    candidates: Int[np.ndarray, " candidates"],
+    count: int,
+    passes: int,
+    rng: np.random.Generator,
+) -> tuple[Int[np.ndarray, " candidates"], Float[np.ndarray, " candidates"]]:
+    """The cluster of each candidate, and its distance to that cluster's centre."""
+    mean = mean_row(X).astype(np.float32)  # is taken off: its size would cost float32 digits
+
+    def read(some: Int[np.ndarray, " some"]) -> Float[np.ndarray, "some dim"]:
+        return (X[candidates[some]] - mean).astype(np.float32)
+
+    model = MiniBatchKMeans(count, n_init=1, compute_labels=False, random_state=int(rng.integers(2**31)))
+    model.partial_fit(read(rng.permutation(len(candidates))[: max(3 * count, BATCH)]))
+    for _ in range(passes):
+        for batch in _batches(rng.permutation(len(candidates))):
+            model.partial_fit(read(batch))
+    cluster, distance = np.empty(len(candidates), dtype=np.int64), np.empty(len(candidates))
+    for batch in _batches(np.arange(len(candidates))):
+        rows = read(batch)
+        cluster[batch] = model.predict(rows)
+        distance[batch] = np.linalg.norm(rows.astype(np.float64) - model.cluster_centers_[cluster[batch]], axis=1)
+    return cluster, distance
+
+
+def _batches(rows: Int[np.ndarray, " some"]) -> Iterator[Int[np.ndarray, " batch"]]:
+    return (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))

@@ -1,0 +1,192 @@
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diverseevol.evolution import evolve
+from diverseevol.experiment import Schedule
+from diverseevol.files import read_json, read_jsonl
+from diverseevol.tracking import NoTracker, RunName, WandbTracker, opened
+
+CONFIG = {"seed": 0, "sampler": {"metric": "euclidean"}, "versions": {"torch": "2"}}
+ONCE = Schedule(1, 6, 4)
+
+
+def inspected(folder: Path) -> dict[str, list[dict]]:
+    """What an offline W&B run says, by type of record; read by W&B's own reader."""
+    done = subprocess.run(
+        [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    said: dict[str, list[dict]] = {}
+    for line in done.stdout.splitlines():
+        record = json.loads(line)
+        said.setdefault(record["type"], []).append(record[record["type"]])
+    return said
+
+
+def items(said: dict[str, list[dict]]) -> list[dict]:
+    return [record["item"] for record in said["history"]]
+
+
+def runs(folder: Path) -> list[Path]:
+    return sorted((folder / "wandb").glob("offline-run-*"))
+
+
+@pytest.fixture(scope="module")
+def logged(evolution, tmp_path_factory):
+    """The folder of an evolution that was logged, and what its two rounds said."""
+    this = evolution(
+        tmp_path_factory.mktemp("tracked"), tracker=WandbTracker("a-project"), schedule=ONCE, config=CONFIG
+    )
+    evolve(this)
+    said = {run["run"][0]["display_name"]: run for run in map(inspected, runs(this.run.path))}
+    return this, said
+
+
+def test_every_round_is_a_run_of_its_own_that_was_closed(logged):
+    this, said = logged
+    assert len(runs(this.run.path)) == 2
+    assert sorted(said) == ["round-00", "round-01"]
+    for t in (0, 1):
+        (run,) = said[f"round-{t:02d}"]["run"]
+        assert run["run_id"] == this.run.round_id(t)
+        assert run["run_group"] == this.run.name
+        assert (run["job_type"], run["project"]) == ("round", "a-project")
+        assert {key: run["config"]["update"][key] for key in CONFIG} == CONFIG
+        assert said[f"round-{t:02d}"]["exit"][0]["exit_code"] == 0
+
+
+def test_a_run_holds_the_rounds_metrics_and_scores_once_and_in_its_summary(logged):
+    this, said = logged
+    for t in (0, 1):
+        folder = this.run.round(t).path
+        scores = read_json(folder / "scores.json")["small"]
+        expected = {"round": t, **read_json(folder / "round.json")["metrics"]}
+        expected |= {f"{name}/small": scores[name] for name in ("relative_score", "win", "tie", "lose")}
+        with_metrics = [item for item in items(said[f"round-{t:02d}"]) if "vendi_score" in item]
+        assert len(with_metrics) == 1
+        summary: dict = {}
+        for record in said[f"round-{t:02d}"]["summary"]:
+            summary |= record["update"]
+        for name, value in expected.items():
+            assert with_metrics[0][name] == pytest.approx(value), name
+            assert summary[name] == pytest.approx(value), name
+
+
+def test_the_training_curve_has_a_step_axis_of_its_own(logged):
+    this, said = logged
+    for t in (0, 1):
+        curve = [item for item in items(said[f"round-{t:02d}"]) if "train/loss" in item]
+        points = [
+            {"step": item["train/step"], "loss": item["train/loss"], "learning_rate": item["train/learning_rate"]}
+            for item in curve
+        ]
+        expected = read_jsonl(this.run.round(t).path / "training.jsonl")
+        assert [point["step"] for point in points] == [1, 2, 3]
+        for point, line in zip(points, expected, strict=True):
+            assert point == pytest.approx(line)
+        axes = {metric.get("glob_name"): metric.get("step_metric") for metric in said[f"round-{t:02d}"]["metric"]}
+        assert axes["train/*"] == "train/step"
+
+
+def test_the_rows_chosen_are_a_table_and_the_last_round_has_none(logged):
+    this, _ = logged
+    (file,) = (this.run.path / "wandb").glob("offline-run-*/files/media/table/chosen_*.table.json")
+    table = json.loads(file.read_text())
+    receipt = read_jsonl(this.run.round(0).path / "chosen.jsonl")
+    assert table["columns"] == list(receipt[0])
+    assert table["data"] == [list(line.values()) for line in receipt]
+
+
+def test_a_round_that_is_taken_up_again_is_logged_whole_under_the_same_id(logged, evolution, tmp_path):
+    this, said = logged
+    copy = Path(shutil.copytree(this.run.path, tmp_path / this.run.path.name, ignore=shutil.ignore_patterns("wandb")))
+    (copy / "rounds/01/round.json").unlink()
+    again = evolution(this.run.path, tracker=WandbTracker("a-project"), schedule=ONCE, config=CONFIG)
+    (this.run.path / "rounds/01/round.json").unlink()
+    before = set(runs(this.run.path))
+    evolve(again)
+    (new,) = set(runs(this.run.path)) - before
+    found = inspected(new)
+    assert found["run"][0]["run_id"] == said["round-01"]["run"][0]["run_id"] == this.run.round_id(1)
+
+    def plain(record):
+        return [{k: v for k, v in item.items() if not k.startswith("_")} for item in items(record)]
+
+    assert len(plain(found)) == len(plain(said["round-01"]))
+    for ours, theirs in zip(plain(found), plain(said["round-01"]), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+class Failing(NoTracker):
+    """A tracker that fails in one call."""
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+        self.calls: list[str] = []
+
+    def open(self, run, folder, config):
+        self.fail("open")
+        log = super().open(run, folder, config)
+        for method in ("curve", "metrics", "table", "close"):
+            setattr(log, method, lambda *given, method=method: self.fail(method))
+        return log
+
+    def fail(self, method: str) -> None:
+        self.calls.append(method)
+        if method == self.method:
+            raise RuntimeError(f"no {method} today")
+
+
+@pytest.mark.parametrize("method", ["open", "curve", "metrics", "table", "close"])
+def test_a_logger_that_fails_is_left_alone_after_one_warning(method, tmp_path, caplog):
+    tracker = Failing(method)
+    with caplog.at_level(logging.WARNING), opened(tracker, RunName("g", "round-00", "id"), tmp_path, {}) as log:
+        for step in (1, 2):
+            log.curve(step, {"loss": 1.0})
+        log.metrics({"vendi_score": 2.0})
+        log.table("chosen", ["row"], [[1]])
+    (warning,) = caplog.records
+    assert f"no {method} today" in warning.getMessage()
+    assert "the run folder has every fact" in warning.getMessage()
+    assert tracker.calls.count(method) == 1
+    assert tracker.calls[-1] == method  # and nothing more was asked of it
+
+
+def test_an_evolution_does_not_depend_on_its_logger(evolution, tmp_path, caplog):
+    plain = evolve(evolution(tmp_path / "plain", schedule=ONCE))
+    with caplog.at_level(logging.WARNING):
+        failing = evolve(evolution(tmp_path / "failing", schedule=ONCE, tracker=Failing("curve")))
+    assert [(a.trained_on, a.chosen, a.metrics) for a in plain] == [
+        (b.trained_on, b.chosen, b.metrics) for b in failing
+    ]
+    assert len(caplog.records) == 2
+
+
+def test_wandb_without_a_login_warns_and_goes_on(tmp_path, caplog, monkeypatch):
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    run = RunName("g", "round-00", "id")
+    with caplog.at_level(logging.WARNING), opened(WandbTracker(mode="no-such-mode"), run, tmp_path, {}) as log:
+        log.metrics({"vendi_score": 1.0})
+    assert "could not open run round-00" in caplog.text
+
+
+def test_a_run_is_closed_when_the_round_fails(tmp_path):
+    tracker = Failing("nothing")
+    with pytest.raises(ZeroDivisionError), opened(tracker, RunName("g", "round-00", "id"), tmp_path, {}):
+        raise ZeroDivisionError
+    assert tracker.calls == ["open", "close"]
+
+
+def test_no_tracker_logs_nowhere(tmp_path):
+    with opened(NoTracker(), RunName("g", "round-00", "id"), tmp_path, {}) as log:
+        log.metrics({"vendi_score": 1.0})
+        log.table("chosen", ["row"], [[1]])
+    assert not list(tmp_path.iterdir())
