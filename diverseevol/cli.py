@@ -26,6 +26,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from diverseevol import __version__
 from diverseevol.binding import bind, check
@@ -35,6 +36,14 @@ T = TypeVar("T")
 
 VERBS = {
     "evolve": ("diverseevol.commands.evolve", "run an evolution: train, probe, choose rows, train again"),
+    "answer": ("diverseevol.commands.answer", "let a model answer a benchmark, for instance as the competitor"),
+    "judge": ("diverseevol.commands.judge", "judge answers that are on disk: cached, resumable, under a budget"),
+    "score": ("diverseevol.commands.score", "relative scores with intervals, from judgements in either layout"),
+    "compare": (
+        "diverseevol.commands.compare",
+        "better, worse or cannot tell: samplers over seeds, models over questions",
+    ),
+    "agreement": ("diverseevol.commands.agreement", "how far one judge agrees with another on the same answers"),
 }
 
 
@@ -230,6 +239,21 @@ class Configuration:
             key,
         )
         return hydra.utils.instantiate(OmegaConf.select(self._composed, key), _convert_="all", **further)
+
+    def saved(self, file: Path, keys: Sequence[str]) -> "Configuration":
+        """These keys of a configuration that a run keeps on disk.
+
+        Raises:
+            InputError: the file cannot be read, or names code that is not the project's: it may come from anywhere.
+        """
+        try:
+            kept = OmegaConf.masked_copy(OmegaConf.load(file), list(keys))  # type: ignore[arg-type]
+        except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+            raise InputError(f"{file}: cannot be read ({' '.join(str(error).split())}); restore it") from error
+        for path, value in _leaves(OmegaConf.to_container(kept), keys).items():
+            if path.endswith("._target_") and not str(value).startswith("diverseevol."):
+                raise InputError(f"{file}, {path}: {value!r} is not the project's own; choose it on the command line")
+        return Configuration(self.verb, kept, {})
 
     def text(self) -> str:
         """All of it, resolved, as YAML."""

@@ -17,9 +17,11 @@ import lightning
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
+from diverseevol.errors import InputError
 from diverseevol.files import TEMPORARY, cached_folder, cannot_write
 from diverseevol.foundation import Pretrained
 from diverseevol.generation import Generation, generate
@@ -230,21 +232,22 @@ class Learner:
 
     def _start(self, **options: Any) -> lightning.Trainer:
         place = self.processes
-        alone: dict[str, Any] = {"devices": 1}
-        several = {
-            "strategy": "ddp",
-            "devices": place.local_world,
-            "num_nodes": place.world // place.local_world,
-        }
-        return self.trainer(
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,  # Lightning's would reshuffle: the loaders share the work out themselves
-            **(several if place.world > 1 else alone),
-            **options,
-        )
+        several = {"strategy": "ddp", "devices": place.local_world, "num_nodes": place.world // place.local_world}
+        try:
+            return self.trainer(
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                use_distributed_sampler=False,  # Lightning's would reshuffle: the loaders share the work out themselves
+                **(several if place.world > 1 else {"devices": 1}),
+                **options,
+            )
+        except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"trainer: Lightning cannot start with these options ({reason}); change trainer.…"
+            ) from error
 
     def _device(self) -> torch.device:
         return self._start().strategy.root_device

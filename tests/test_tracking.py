@@ -1,6 +1,5 @@
 import json
 import logging
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -103,24 +102,19 @@ def test_the_rows_chosen_are_a_table_and_the_last_round_has_none(logged):
     assert table["data"] == [list(line.values()) for line in receipt]
 
 
-def test_a_round_that_is_taken_up_again_is_logged_whole_under_the_same_id(logged, evolution, tmp_path):
-    this, said = logged
-    copy = Path(shutil.copytree(this.run.path, tmp_path / this.run.path.name, ignore=shutil.ignore_patterns("wandb")))
-    (copy / "rounds/01/round.json").unlink()
-    again = evolution(this.run.path, tracker=WandbTracker("a-project"), schedule=ONCE, config=CONFIG)
-    (this.run.path / "rounds/01/round.json").unlink()
-    before = set(runs(this.run.path))
-    evolve(again)
-    (new,) = set(runs(this.run.path)) - before
-    found = inspected(new)
-    assert found["run"][0]["run_id"] == said["round-01"]["run"][0]["run_id"] == this.run.round_id(1)
+def test_a_round_that_is_taken_up_again_is_logged_whole_under_the_same_id(evolution, tmp_path):
+    this = evolution(tmp_path, tracker=WandbTracker(), schedule=Schedule(0, 6, 0))
+    evolve(this)
+    (tmp_path / "rounds/00/round.json").unlink()
+    evolve(this)
+    first, again = map(inspected, runs(tmp_path))
+    assert first["run"][0]["run_id"] == again["run"][0]["run_id"] == this.run.round_id(0)
 
-    def plain(record):
-        return [{k: v for k, v in item.items() if not k.startswith("_")} for item in items(record)]
+    def plain(said):
+        return [{key: value for key, value in item.items() if not key.startswith("_")} for item in items(said)]
 
-    assert len(plain(found)) == len(plain(said["round-01"]))
-    for ours, theirs in zip(plain(found), plain(said["round-01"]), strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-5)
+    assert plain(first)
+    assert plain(again) == plain(first)
 
 
 class Failing(NoTracker):
@@ -168,14 +162,12 @@ def test_an_evolution_does_not_depend_on_its_logger(evolution, tmp_path, caplog)
     assert len(caplog.records) == 2
 
 
-def test_wandb_without_a_login_warns_and_goes_on(tmp_path, caplog, monkeypatch):
-    for name in ("WANDB_API_KEY", "WANDB_MODE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+def test_a_wandb_that_cannot_start_is_a_warning(tmp_path, caplog):
     run = RunName("g", "round-00", "id")
     with caplog.at_level(logging.WARNING), opened(WandbTracker(mode="no-such-mode"), run, tmp_path, {}) as log:
         log.metrics({"vendi_score": 1.0})
-    assert "could not open run round-00" in caplog.text
+    assert "the logger could not open run round-00" in caplog.text
+    assert "no-such-mode" in caplog.text
 
 
 def test_a_run_is_closed_when_the_round_fails(tmp_path):

@@ -105,7 +105,8 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
     evolution = Evolution(
         source=source, learner=learner, sampler=sampler, schedule=schedule, run=folder, space=space,
         seed=conduct.seed, exam=exam, tracker=tracker,
-        config=_logged(settings), keep_models=conduct.keep_models, on_round=functools.partial(_announce, console, schedule),
+        config=_logged(settings), keep_models=conduct.keep_models,
+        on_round=functools.partial(_announce, console, schedule),
     )  # fmt: skip
     _greet(console, settings, path, source, encoded, schedule)
     rounds = evolve(evolution)

@@ -1,6 +1,7 @@
 """What a command may ask of the configuration: plain values and typed objects (see `diverseevol.cli.Configuration`)."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
@@ -24,6 +25,9 @@ class Settings(Protocol):
 
     def part(self, key: str, **further: Any) -> Any:
         """A node's target, called with its options and what is only known now."""
+
+    def saved(self, file: Path, keys: Sequence[str]) -> "Settings":
+        """These keys of a configuration that a run keeps on disk."""
 
     def text(self) -> str:
         """All of it, resolved, as YAML."""

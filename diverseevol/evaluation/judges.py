@@ -12,6 +12,7 @@ from sacrebleu.metrics import CHRF
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import Benchmark
+from diverseevol.progress import Progress
 
 FLOOR, TOP = 1.0, 10.0
 
@@ -83,6 +84,13 @@ class JudgeOfRounds(Protocol):
     def of_round(self, t: int) -> Judge:
         """The judge of round t."""
         ...
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """A judge that takes its time, and says how far it has come."""
+
+    progress: Progress
 
 
 @dataclass(frozen=True)

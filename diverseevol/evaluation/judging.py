@@ -16,31 +16,38 @@ from diverseevol.files import read_json, write_json, write_jsonl
 LOGGED = ("relative_score", "win", "tie", "lose")
 
 
-def judge_round(
-    folder: Path, benchmarks: Sequence[Benchmark], judge: Judge, target: Path | None = None
-) -> dict[str, Any]:
-    """Judge the answers in a round's folder, and write `judgements/` and `scores.json`.
+def judge_round(folder: Path, benchmarks: Sequence[Benchmark], judge: Judge) -> None:
+    """Judge the answers in a round's folder, and write `judgements/` and `scores.json` beside them.
 
     Args:
         folder: rounds/NN of a run.
         benchmarks: those to judge; their answers must be there.
         judge: who judges.
-        target: the folder that gets the two, where it is another one.
+    """
+    for benchmark in benchmarks:
+        judge_answers(folder / "answers" / f"{benchmark.name}.jsonl", int(folder.name), benchmark, judge, folder)
+
+
+def judge_answers(file: Path, t: int, benchmark: Benchmark, judge: Judge, target: Path) -> dict[str, Any]:
+    """Judge one file of answers.
+
+    Args:
+        file: the answers.
+        t: the round whose model gave them.
+        benchmark: the questions.
+        judge: who judges.
+        target: the folder that gets `judgements/` and `scores.json`.
 
     Returns:
-        The content of `scores.json`: by benchmark.
+        What `scores.json` now holds for the benchmark.
     """
-    target = target or folder
-    scores = read_scores(target)
-    one = judge.of_round(int(folder.name)) if isinstance(judge, JudgeOfRounds) else judge
-    for benchmark in benchmarks:
-        answers = read_answers(folder / "answers" / f"{benchmark.name}.jsonl", benchmark)
-        judgements = one.judge(benchmark, answers)
-        write_jsonl(target / "judgements" / f"{benchmark.name}.jsonl", map(asdict, judgements))
-        record = score(judgements, one.label).record()
-        scores[benchmark.name] = {**record, "length": length_report(benchmark, answers, judgements)}
-        write_json(target / "scores.json", scores)
-    return scores
+    answers = read_answers(file, benchmark)
+    one = judge.of_round(t) if isinstance(judge, JudgeOfRounds) else judge
+    judgements = one.judge(benchmark, answers)
+    record = {**score(judgements, one.label).record(), "length": length_report(benchmark, answers, judgements)}
+    write_jsonl(target / "judgements" / f"{benchmark.name}.jsonl", map(asdict, judgements))
+    write_json(target / "scores.json", {**read_scores(target), benchmark.name: record})
+    return record
 
 
 def length_report(

@@ -14,20 +14,11 @@ from diverseevol.evaluation.benchmarks import Benchmark
 from diverseevol.evaluation.judges import Judgement
 from diverseevol.evaluation.pairwise import JudgePrompt, both_orders, check_parsed, conclude, load_prompt
 from diverseevol.evaluation.replies import Ask, ReplyCache
-from diverseevol.evaluation.spending import OPENAI, Account, LimitReachedError, price_of
+from diverseevol.evaluation.spending import OPENAI, Account, Estimate, LimitReachedError, price_of
 from diverseevol.files import cache_folder
 from diverseevol.progress import Progress, Silent
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What judging would take: judgements in all, those not known yet, and dollars where the price is known."""
-
-    judgements: int
-    missing: int
-    dollars: float | None
 
 
 @dataclass

@@ -30,14 +30,17 @@ class ReplayJudge:
     seed: int | None = None
     round: int | None = None
 
-    name: str = field(init=False, default="replay")
     compares_with: Literal["reference", "competitor", "nothing"] = field(init=False, default="nothing")
+
+    @property
+    def name(self) -> str:
+        """Of the judge that is repeated."""
+        return " and ".join(sorted({file.judgements[0].judge for file in self._recorded.values()}))
 
     @property
     def label(self) -> str | None:
         """The warning of the judge that is repeated."""
-        judges = {file.judgements[0].judge for file in self._recorded.values()}
-        return "; ".join(sorted(label for judge in judges if (label := LABELS.get(judge)))) or None
+        return LABELS.get(self.name)
 
     def of_round(self, t: int) -> Judge:
         """This judge, at round t unless it was given one."""
@@ -109,8 +112,11 @@ class _Replay:
 
     whole: ReplayJudge
     t: int
-    name: str = "replay"
     compares_with: Literal["reference", "competitor", "nothing"] = "nothing"
+
+    @property
+    def name(self) -> str:
+        return self.whole.name
 
     @property
     def label(self) -> str | None:

@@ -41,6 +41,15 @@ class Price:
         return (self.prompt * prompt_tokens + self.completion * completion_tokens) / 1e6
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """What judging would take: judgements in all, those not known yet, and dollars where the price is known."""
+
+    judgements: int
+    missing: int
+    dollars: float | None
+
+
 def price_of(model: str, base_url: str, given: Sequence[float] | None) -> Price | None:
     """What a model's tokens cost; None where nobody has said so.
 

@@ -1,0 +1,65 @@
+"""Where answers lie that can be judged: run folders, and the authors' released files.
+
+Own:      …/rounds/<t>/answers/<benchmark>.jsonl
+Authors': …/<benchmark>_test/<schedule>/rd_<t>.jsonl
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from diverseevol.errors import InputError
+
+OWN = re.compile(r"(?P<run>.*)/rounds/(?P<round>\d+)/answers/(?P<benchmark>[^/]+)\.jsonl")
+AUTHORS = re.compile(r".*/(?P<benchmark>[^/]+)_test/(?P<schedule>[^/]+)/rd_(?P<round>\d+)\.jsonl")
+NAMING_PARTS = 4  # <data>/<model>/<sampler>-<schedule>/seed<k>: what tells one run folder from another
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One model's answers to one benchmark.
+
+    Attributes:
+        file: the answers.
+        benchmark: its name.
+        round: whose model gave them.
+        run: the run folder; None for a released file.
+        place: the round's folder below any folder of judgements.
+    """
+
+    file: Path
+    benchmark: str
+    round: int
+    run: Path | None
+    place: Path
+
+
+def answered_below(folder: Path) -> list[Answered]:
+    """Everything that can be judged in a run folder or below a folder, run by run and round by round.
+
+    Raises:
+        InputError: there is nothing.
+    """
+    found = sorted(_answered(folder), key=lambda one: (str(one.place.parent), one.round, one.benchmark))
+    if not found:
+        raise InputError(
+            f"{folder}: holds no answers to judge; give a run folder, or a folder above, with "
+            f"rounds/NN/answers/BENCHMARK.jsonl or BENCHMARK_test/SCHEDULE/rd_N.jsonl somewhere below"
+        )
+    return found
+
+
+def _answered(folder: Path) -> Iterator[Answered]:
+    for file in folder.rglob("*.jsonl"):
+        path = file.resolve().as_posix()
+        if own := OWN.fullmatch(path):
+            run, t = Path(own["run"]), int(own["round"])
+            # The path as it was given names the run in dashboards; the whole path names it among judgements.
+            here = file.parents[3]
+            place = Path(*run.parts[1:][-NAMING_PARTS:], "rounds", f"{t:02d}")
+            yield Answered(file, own["benchmark"], t, here, place)
+        elif authors := AUTHORS.fullmatch(path):
+            t = int(authors["round"])
+            place = Path("released", "answers", authors["schedule"], "rounds", f"{t:02d}")
+            yield Answered(file, authors["benchmark"], t, None, place)

@@ -1,0 +1,255 @@
+"""K-Center picks what a greedy algorithm picks that knows all distances in float64."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diverseevol.errors import InputError
+from diverseevol.features import Features
+from diverseevol.measures import receipt_distances
+from diverseevol.samplers import farthest_first as module
+from diverseevol.samplers.base import Selection, choose
+from diverseevol.samplers.farthest_first import farthest_first
+from diverseevol.samplers.kcenter import KCenterSampler
+
+
+def greedy(X: np.ndarray, taken: np.ndarray, n: int) -> tuple[list[int], list[float]]:
+    """The oracle."""
+    X = X.astype(np.float64)
+    least = np.full(len(X), np.inf)
+    for centre in np.flatnonzero(taken):
+        least = np.minimum(least, np.square(X - X[centre]).sum(axis=1))
+    if not taken.any():
+        least = -np.square(X - X.mean(axis=0)).sum(axis=1)
+    picks, distance = [], []
+    for _ in range(n):
+        free = ~taken & ~np.isin(np.arange(len(X)), picks)
+        picks.append(int(np.where(free, least, -np.inf).argmax()))
+        distance.append(float(np.sqrt(abs(least[picks[-1]]))))
+        least = np.minimum(np.abs(least) if least.max() > 0 else np.inf, np.square(X - X[picks[-1]]).sum(axis=1))
+    return picks, distance
+
+
+def clustered(rows: int = 700, dim: int = 48, seed: int = 0) -> np.ndarray:
+    """Clusters of power-law sizes far from the origin, a few columns much larger than the rest, equal rows."""
+    rng = np.random.default_rng(seed)
+    cluster = rng.zipf(1.5, size=rows) % 30
+    X = 3 * rng.standard_normal((30, dim))[cluster] + rng.gamma(1, 1, (rows, 1)) * rng.standard_normal((rows, dim))
+    X += 100 * rng.standard_normal(dim)
+    X[:, :2] += 2000
+    X[rows // 2 : rows // 2 + 20] = X[:20]
+    return X.astype(np.float32)
+
+
+def near_duplicates() -> np.ndarray:
+    X = clustered(200)
+    return np.concatenate([X, X + 1e-5 * np.random.default_rng(1).standard_normal(X.shape)])
+
+
+DATA = {
+    "clustered": clustered(),
+    "float16": (clustered() - 2000).astype(np.float16),
+    "float64": clustered().astype(np.float64) + 1e5,
+    "iid": np.random.default_rng(2).standard_normal((1500, 64)).astype(np.float32),
+    "near duplicates": near_duplicates(),
+    "constant columns": np.hstack([clustered(), np.full((700, 30), -7e3, dtype=np.float32)]),
+    "one column": clustered(400, 3)[:, :1].copy(),
+    "tiny numbers": clustered() * np.float32(1e-24),
+    "large numbers": clustered() * np.float32(1e13),
+    "all equal": np.full((300, 5), 0.3, dtype=np.float32),
+    "many ties": np.random.default_rng(3).integers(0, 2, size=(500, 6)).astype(np.float32),
+}
+
+
+def scattered(rows: int, size: int, seed: int = 4) -> np.ndarray:
+    taken = np.zeros(rows, dtype=bool)
+    taken[np.random.default_rng(seed).choice(rows, size, replace=False)] = True
+    return taken
+
+
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("size", [0, 1, 40, 130])
+def test_picks_are_those_of_a_greedy_algorithm_in_float64(data: str, size: int) -> None:
+    X = DATA[data]
+    taken = scattered(len(X), size)
+    rows, distance = farthest_first(X, taken, 60)
+    expected, expected_distance = greedy(X, taken, 60)
+    assert rows.tolist() == expected
+    np.testing.assert_allclose(distance, expected_distance, rtol=1e-9)
+
+
+@pytest.mark.parametrize("data", ["clustered", "float16", "iid", "many ties"])
+def test_picks_do_not_depend_on_how_rows_are_cut_into_blocks(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    X = DATA[data]
+    taken = scattered(len(X), 90)
+    whole = farthest_first(X, taken, 80)
+    monkeypatch.setattr(module, "BLOCK_ELEMENTS", 64 * X.shape[1] + 5)
+    pieces = farthest_first(X, taken, 80)
+    assert whole[0].tolist() == pieces[0].tolist()
+    assert whole[1].tolist() == pieces[1].tolist()
+
+
+def test_many_centres_and_many_open_candidates_change_nothing() -> None:
+    X = np.random.default_rng(5).standard_normal((6000, 16)).astype(np.float32)
+    taken = scattered(len(X), 1300)
+    assert farthest_first(X, taken, 300)[0].tolist() == greedy(X, taken, 300)[0]
+
+
+def test_all_rows_can_be_picked() -> None:
+    X = DATA["clustered"]
+    taken = scattered(len(X), 600)
+    rows, _ = farthest_first(X, taken, 100)
+    assert sorted(rows.tolist()) == np.flatnonzero(~taken).tolist()
+    assert sorted(farthest_first(X[:9], np.zeros(9, dtype=bool), 9)[0].tolist()) == list(range(9))
+
+
+@pytest.mark.parametrize("data", ["clustered", "iid", "tiny numbers", "near duplicates", "all equal"])
+def test_first_bounds_hold_though_products_are_rounded_to_bfloat16(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    product = torch.Tensor.__matmul__
+    rounded = lambda a, b: product(a.bfloat16().float(), b.bfloat16().float())  # noqa: E731
+    monkeypatch.setattr(torch.Tensor, "__matmul__", rounded)
+    X = DATA[data]
+    centres = np.flatnonzero(scattered(len(X), 90))
+    exact = np.square(X[:, None].astype(np.float64) - X[centres]).sum(axis=2).min(axis=1)
+    assert (module._upper_bounds(X, centres) >= exact).all()
+    taken = scattered(len(X), 90)
+    assert farthest_first(X, taken, 40)[0].tolist() == greedy(X, taken, 40)[0]
+
+
+def test_memory_maps_are_read_where_they_are(tmp_path: Path) -> None:
+    np.save(tmp_path / "E.npy", DATA["float16"])
+    mapped = np.load(tmp_path / "E.npy", mmap_mode="r")
+    taken = scattered(len(mapped), 20)
+    assert farthest_first(mapped, taken, 30)[0].tolist() == greedy(DATA["float16"], taken, 30)[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits private memory the way Linux counts it")
+def test_a_mapped_file_needs_less_memory_than_a_copy_of_it(tmp_path: Path) -> None:
+    rows, dim = 60_000, 1024
+    E = np.lib.format.open_memmap(tmp_path / "E.npy", mode="w+", dtype=np.float16, shape=(rows, dim))
+    rng = np.random.default_rng(6)
+    sparse = rng.integers(0, rows * dim, size=200_000)
+    E.reshape(-1)[sparse] = rng.standard_normal(len(sparse))
+    E.flush()
+    script = f"""
+import resource
+import numpy as np
+from diverseevol.samplers.farthest_first import farthest_first
+E = np.load({str(tmp_path / "E.npy")!r}, mmap_mode="r")
+taken = np.arange(len(E)) < 100
+farthest_first(E[:2000], taken[:2000], 3)
+used = int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1]) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (used + {rows * dim * 2 * 3 // 4}, -1))
+print(*farthest_first(E, taken, 20)[0])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == 20
+
+
+def test_a_worked_example() -> None:
+    X = np.array([[0.0], [1.0], [2.0], [10.0], [11.0], [20.0]])
+    rows, distance = farthest_first(X, np.arange(6) == 0, 5)
+    assert rows.tolist() == [5, 3, 2, 1, 4]  # 1 and 11 are equally far at last, and 1 is the lower row
+    assert distance.tolist() == [20, 10, 2, 1, 1]
+    rows, distance = farthest_first(X, np.zeros(6, dtype=bool), 2)  # the mean is 22 / 3
+    assert rows.tolist() == [3, 5]
+    np.testing.assert_allclose(distance, [8 / 3, 10])
+
+
+def test_no_rows_are_no_work_even_where_there_are_no_distances() -> None:
+    X = np.full((4, 2), np.nan)
+    rows, distance = farthest_first(X, np.zeros(4, dtype=bool), 0)
+    assert len(rows) == len(distance) == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+@pytest.mark.parametrize("size", [0, 30])
+def test_rows_that_are_not_finite_are_named(value: float, size: int) -> None:
+    X = clustered()
+    X[[17, 300], 5] = value
+    with pytest.raises(InputError, match="row 17, 300:"):
+        farthest_first(X, scattered(len(X), size), 5)
+    X[:] = value
+    with pytest.raises(InputError, match="row 0, 1, 2, 3, 4 and 695 more:"):
+        farthest_first(X, scattered(len(X), size), 5)
+
+
+def select(sampler: KCenterSampler, X: np.ndarray, taken: np.ndarray, n: int) -> Selection:
+    features = Features(np.ones(len(X), dtype=np.int64), X)
+    return choose(sampler, features, taken, n, np.random.default_rng(0))
+
+
+def test_the_score_is_the_distance_that_the_receipt_states() -> None:
+    X = DATA["clustered"]
+    taken = scattered(len(X), 25)
+    selection = select(KCenterSampler(), X, taken, 40)
+    distance, _ = receipt_distances(X, selection.rows, np.flatnonzero(taken))
+    np.testing.assert_array_equal(selection.score, distance)
+    assert (np.diff(selection.score) <= 0).all()
+
+
+def test_permuting_the_rows_permutes_the_picks() -> None:
+    X = DATA["iid"]
+    taken = scattered(len(X), 25)
+    order = np.random.default_rng(7).permutation(len(X))
+    for sampler in KCenterSampler(), KCenterSampler(metric="cosine"), KCenterSampler(whiten=8):
+        straight, permuted = select(sampler, X, taken, 40), select(sampler, X[order], taken[order], 40)
+        assert order[permuted.rows].tolist() == straight.rows.tolist()
+
+
+def test_ineligible_rows_are_neither_picked_nor_counted_as_covered() -> None:
+    X = np.array([[0.0], [10.0], [9.0], [4.0]])
+    features = Features(np.array([1, 0, 1, 1]), X)
+    taken = np.array([True, True, False, False])
+    selection = choose(KCenterSampler(), features, taken, 2, np.random.default_rng(0))
+    assert selection.rows.tolist() == [2, 3]  # row 2 lies beside the ineligible row 1, and far from the pool
+    assert selection.score.tolist() == [9, 4]
+    nothing_yet = np.array([False, True, False, False])
+    assert choose(KCenterSampler(), features, nothing_yet, 1, np.random.default_rng(0)).rows.tolist() == [3]
+
+
+def test_cosine_compares_directions_only() -> None:
+    rng = np.random.default_rng(8)
+    X = rng.standard_normal((300, 20))
+    taken = scattered(len(X), 10)
+    stretched = (X * rng.uniform(0.1, 50, size=(300, 1))).astype(np.float32)
+    expected, _ = greedy(X / np.linalg.norm(X, axis=1, keepdims=True), taken, 30)
+    assert select(KCenterSampler(metric="cosine"), stretched, taken, 30).rows.tolist() == expected
+    stretched[[12, 40]] = 0
+    with pytest.raises(InputError, match="row 12: is zero"):
+        select(KCenterSampler(metric="cosine"), stretched, taken, 30)
+
+
+def test_whitening_gives_every_direction_the_same_say() -> None:
+    rng = np.random.default_rng(9)
+    plain = rng.standard_normal((400, 6))
+    plain = (plain - plain.mean(axis=0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(plain.T)).T)
+    X = (plain * [1, 5, 20, 0.1, 3, 300]) @ np.linalg.qr(rng.standard_normal((6, 6)))[0] + 40
+    taken = scattered(len(X), 10)
+    expected, _ = greedy(plain, taken, 50)
+    assert select(KCenterSampler(whiten=6), X, taken, 50).rows.tolist() == expected
+    widest, _ = greedy(plain[:, [5]], taken, 50)
+    assert select(KCenterSampler(whiten=1), X, taken, 50).rows.tolist() == widest
+
+
+def test_whitening_keeps_duplicates_together() -> None:
+    X = DATA["clustered"]
+    taken = np.zeros(len(X), dtype=bool)
+    taken[:20] = True  # rows 350 to 369 equal them
+    rows = select(KCenterSampler(whiten=10), X, taken, len(X) - 20)
+    assert set(rows.rows[-20:].tolist()) == set(range(350, 370))
+    assert (rows.score[-20:] == 0).all()
+
+
+def test_options_that_cannot_be_are_refused_in_a_sentence() -> None:
+    with pytest.raises(InputError, match="sampler.metric=manhattan"):
+        KCenterSampler(metric="manhattan")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="sampler.whiten=0"):
+        KCenterSampler(whiten=0)
+    with pytest.raises(InputError, match="vary in 48 directions only; give 48 or less"):
+        select(KCenterSampler(whiten=60), DATA["constant columns"], scattered(700, 5), 3)

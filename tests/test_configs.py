@@ -1,0 +1,150 @@
+"""Every file in conf/ composes, and everything that it names exists and takes the options that it gives."""
+
+import functools
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from diverseevol.binding import bind, check
+from diverseevol.errors import InputError
+from diverseevol.experiment import Schedule
+from diverseevol.generation import Generation
+from diverseevol.modules.probe import Embedding
+from diverseevol.modules.sft import Tuning
+from diverseevol.prompt import PromptOptions
+
+CONF = Path(__file__).parents[1] / "conf"
+ROOTS = sorted(file.stem for file in CONF.glob("*.yaml"))
+CHOICES = sorted((file.parent.relative_to(CONF).as_posix(), file.stem) for file in CONF.glob("*/**/*.yaml"))
+PLAIN = {
+    "prompt": PromptOptions,
+    "embedding": Embedding,
+    "tuning": Tuning,
+    "generation": Generation,
+    "schedule": Schedule,
+}
+
+
+def composed(root: str, *overrides: str) -> DictConfig:
+    """A configuration, with something given for everything that must be."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(root, list(overrides))
+        missing = [key for key in OmegaConf.missing_keys(config) if not key.startswith("hydra.")]
+        return compose(root, [*overrides, *(f"{key}=given" for key in missing)])
+
+
+@functools.cache
+def groups(root: str) -> frozenset[str]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return frozenset(compose(root, return_hydra_config=True).hydra.runtime.choices)
+
+
+def targets(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All nodes below that name something to call."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield path, node
+        for key, value in node.items():
+            yield from targets(value, f"{path}.{key}" if path else key)
+
+
+def assert_binds(config: DictConfig) -> None:
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    for path, node in targets(plain, ""):
+        target = get_object(node["_target_"])
+        given = {key: value for key, value in node.items() if not key.startswith("_")}
+        check(target, {key: value for key, value in given.items() if not isinstance(value, dict)}, path)
+        if not node.get("_partial_"):
+            # What a command adds it gives by keyword alone; all else must be there.
+            needed = [
+                name for name, parameter in inspect.signature(target).parameters.items()
+                if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty
+            ]  # fmt: skip
+            assert set(needed) <= set(given), path
+    for key, kind in PLAIN.items():
+        if key in plain:
+            bind(kind, plain[key], key)
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_every_command_composes_as_it_stands(root):
+    assert_binds(composed(root))
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES, ids="/".join)
+def test_every_choice_composes_and_binds(group, choice):
+    roots = [root for root in ROOTS if group in groups(root)] or ["evolve"]
+    for root in roots:
+        sign = "" if group in groups(root) else "+"
+        config = composed(root, f"{sign}{group}={choice}")
+        assert_binds(config)
+
+
+def test_what_a_command_lists_is_there():  # every group of a command's defaults has the choice that it names
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for root in ROOTS:
+            choices = compose(root, return_hydra_config=True).hydra.runtime.choices
+            for group, choice in choices.items():
+                if "/" not in group and choice not in (None, "null"):
+                    assert (CONF / group / f"{choice}.yaml").is_file(), (root, group)
+
+
+def test_the_paper_is_the_default_where_no_choice_says_otherwise():
+    config = composed("evolve", "data=json", "model=hf", "benchmark=paper")
+    tuning = bind(Tuning, OmegaConf.to_container(config.tuning), "tuning")
+    assert tuning == Tuning(learning_rate=2e-5, epochs=3, steps=None, batch_size=64, warmup_ratio=0.03)
+    assert bind(Schedule, OmegaConf.to_container(config.schedule), "schedule") == Schedule(10, 100, 100)
+    assert bind(PromptOptions, OmegaConf.to_container(config.prompt), "prompt") == PromptOptions("alpaca", 512)
+    assert (config.generation.max_new_tokens, config.generation.temperature) == (1024, 0.7)
+    assert (config.sampler.metric, config.sampler.space, config.embedding.region) == ("euclidean", "current", "all")
+
+
+def target(
+    name: str, size: int = 1, share: float = 0.5, kind: Literal["a", "b"] = "a", path: Path | None = None,
+    on: bool = True,
+) -> tuple[Any, ...]:  # fmt: skip
+    return name, size, share, kind, path, on
+
+
+def test_values_that_fit_are_passed_on():
+    values = {"name": "x", "size": 3, "share": 2, "kind": "b", "path": "a/b", "on": False}
+    assert bind(target, values, "some") == ("x", 3, 2.0, "b", "a/b", False)
+    assert isinstance(bind(target, {"name": "x", "share": 2}, "some")[2], float)
+    assert bind(target, {"name": "x", "path": None}, "some")[4] is None
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"shares": 1}, "some.shares is not an option; did you mean share?"),
+        ({"zzz": 1}, "some.zzz is not an option; choose from name, size, share, kind, path, on"),
+        ({"size": 1.5}, "some.size is 1.5, which is not a whole number"),
+        ({"size": True}, "some.size is True, which is not a whole number"),
+        ({"size": None}, "some.size is None, which is not a whole number"),
+        ({"share": "much"}, "some.share is 'much', which is not a number"),
+        ({"name": 3}, "some.name is 3, which is not a text"),
+        ({"kind": "c"}, "some.kind is 'c', which is not a or b"),
+        ({"path": 3}, "some.path is 3, which is not a path or null"),
+        ({"on": 1}, "some.on is 1, which is not true or false"),
+    ],
+)
+def test_values_that_do_not_fit_are_named_with_what_would(values, sentence):
+    with pytest.raises(InputError) as caught:
+        bind(target, {"name": "x", **values}, "some")
+    assert str(caught.value) == sentence
+
+
+def test_a_target_that_takes_anything_is_left_to_itself():
+    def anything(size: int = 1, **further: object) -> object:
+        return size, further
+
+    assert bind(anything, {"size": 2, "other": "x"}, "some") == (2, {"other": "x"})
+    with pytest.raises(InputError, match="some.size is 'x', which is not a whole number"):
+        bind(anything, {"size": "x"}, "some")
