@@ -1,7 +1,7 @@
 """The phases of one round, each found in its file or done now, so that a crash repeats at most the one that ran."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,13 @@ import numpy as np
 from jaxtyping import Float, Int
 from transformers import PreTrainedModel
 
+from diverseevol.committee import seats
 from diverseevol.experiment import Evolution
 from diverseevol.features import Features
 from diverseevol.files import read_json, read_jsonl, write_json, write_jsonl
 from diverseevol.learner import read_probe
 from diverseevol.measures import coverage_radius, receipt_distances, vendi_score, vendi_score_centred
+from diverseevol.modules.committee import DISAGREEMENTS
 from diverseevol.runs import RoundFolder
 from diverseevol.samplers.base import Selection, choose
 from diverseevol.tracking import RoundLog
@@ -67,7 +69,7 @@ class Phases:
         """What the sampler asked to know of every row, and nothing more."""
         needs, learner = self.evolution.sampler.needs, self.learner
         wanted = needs.space == "current"
-        statistics = sorted(needs.statistics)
+        statistics = sorted(needs.statistics - DISAGREEMENTS)
         embedding: Float[np.ndarray, "rows dim"] | None = None
         scores: Mapping[str, Float[np.ndarray, " rows"]] = {}
         if wanted or statistics:
@@ -82,6 +84,8 @@ class Phases:
                     )
         if needs.space == "foundation":
             embedding = self.evolution.space()
+        if disagreements := sorted(needs.statistics & DISAGREEMENTS):
+            scores = {**scores, **self._disagreement(disagreements)}
         return Features(np.asarray(learner.encoded.response_tokens), embedding, dict(scores))
 
     def measure(self) -> dict[str, float]:
@@ -89,9 +93,9 @@ class Phases:
         file = self.folder.path / "measures.json"
         if not self._there(file):
             with self.timed("measure"):
-                own = self._own_embedding()
+                own, space = self._own_embedding(), self.evolution.space()  # all processes embed, one computes
                 if self.place.first:
-                    write_json(file, self._metrics(own))
+                    write_json(file, self._metrics(own, space))
                 self.place.barrier()
         metrics: dict[str, float] = self.place.share(read_json(file) if self.place.first else {})
         return metrics
@@ -132,6 +136,20 @@ class Phases:
         rng = self.evolution.streams.generator(self.t, "selection")
         return choose(self.evolution.sampler, features, taken, self.evolution.schedule.step_size, rng)
 
+    def _disagreement(self, statistics: Sequence[str]) -> Mapping[str, Float[np.ndarray, " rows"]]:
+        everything, others = np.arange(len(self.learner.encoded)), seats(self.t, self.rows, self.evolution)
+        if not others:  # who is alone agrees with himself
+            return {name: np.zeros(len(everything), dtype=np.float32) for name in statistics}
+        if self._there(*(self.folder.probe / f"{name}.npy" for name in statistics)):
+            return read_probe(self.folder.probe, embedding=False, statistics=statistics)[1]
+        for seat in others:
+            if not self._there(seat.folder.model):
+                with self.timed(seat.name):
+                    seat.fill(self.learner)
+        with self.timed("disagreement"):
+            members = [self.model(), *(seat.load(self.learner) for seat in others)]
+            return self.learner.disagreement(members, everything, self.folder.probe, statistics)
+
     def _receipt(self, features: Features, selection: Selection) -> Iterator[dict[str, Any]]:
         distance: Any = [None] * len(selection.rows)
         nearest: Any = [None] * len(selection.rows)
@@ -165,8 +183,9 @@ class Phases:
             self.folder.drop(folder)
         return own
 
-    def _metrics(self, own: Float[np.ndarray, "pool dim"]) -> dict[str, float]:
-        space = self.evolution.space()
+    def _metrics(
+        self, own: Float[np.ndarray, "pool dim"], space: Float[np.ndarray, "rows dim"]
+    ) -> dict[str, float]:
         curve = read_jsonl(self.folder.path / "training.jsonl")
         tail = [point["loss"] for point in curve[-max(1, len(curve) // 10) :]]
         return {

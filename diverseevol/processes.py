@@ -5,6 +5,7 @@ process nothing here does anything.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -31,6 +32,15 @@ class Processes:
         """Wait until every process is here."""
         if self.world > 1:
             distributed.barrier()
+
+    def in_turn(self, work: Callable[[], T]) -> T:
+        """The first process does some work, then the others: what the first leaves in a cache they find there."""
+        if self.first:
+            done = work()
+            self.barrier()
+            return done
+        self.barrier()
+        return work()
 
     def share(self, value: T) -> T:
         """Rank 0's value, in every process."""
