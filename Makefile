@@ -4,9 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    := $(BIN)/diverseevol
 SEEDS  ?= 0,1
+# The authors' evol_gpt4_judge_reference, or archives of its folders.
+JUDGEMENTS ?= $(firstword $(wildcard ../shared/data/gpt4_judgments evol_gpt4_judge_reference))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup evolve sweep test test-slow check format bench clean
+.PHONY: help setup evolve sweep test test-slow check format table-vicuna bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +41,9 @@ check: setup  ## lint, format and types
 format: setup  ## mend what can be mended by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+table-vicuna: setup  ## the paper's figure 2 with intervals, from the released judgements in JUDGEMENTS
+	$(BIN)/python experiments/table_vicuna.py "$(JUDGEMENTS)"
 
 bench: setup  ## each part beside the plain alternative, interleaved, as ratios
 	$(BIN)/python -m benchmarks

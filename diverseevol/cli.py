@@ -26,7 +26,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from yaml import YAMLError
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from diverseevol import __version__
 from diverseevol.binding import bind, check
@@ -36,12 +36,13 @@ T = TypeVar("T")
 
 VERBS = {
     "evolve": ("diverseevol.commands.evolve", "run an evolution: train, probe, choose rows, train again"),
+    "select": ("diverseevol.commands.select", "choose rows once, from embeddings or with a foundation model"),
     "answer": ("diverseevol.commands.answer", "let a model answer a benchmark, for instance as the competitor"),
     "judge": ("diverseevol.commands.judge", "judge answers that are on disk: cached, resumable, under a budget"),
     "score": ("diverseevol.commands.score", "relative scores with intervals, from judgements in either layout"),
     "compare": (
         "diverseevol.commands.compare",
-        "better, worse or cannot tell: samplers over seeds, models over questions",
+        "better, worse or cannot tell, between samplers and between models",
     ),
     "agreement": ("diverseevol.commands.agreement", "how far one judge agrees with another on the same answers"),
 }
@@ -105,7 +106,12 @@ def _explain(error: BaseException, verb: str) -> int:
         _say(_configuration_error(error, verb))
         return 2
     text = " ".join(str(error).split()) or "no message"
-    _say(f"failed: {type(error).__name__}: {text} (DIVERSEEVOL_TRACEBACK=1 shows where)")
+    rank = os.environ.get("RANK")
+    where = "" if rank is None else f" in process {rank}"
+    print(
+        f"diverseevol: failed{where}: {type(error).__name__}: {text} (DIVERSEEVOL_TRACEBACK=1 shows where)",
+        file=sys.stderr,
+    )
     return 1
 
 

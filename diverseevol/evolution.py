@@ -9,6 +9,7 @@ repeated, and one that was cut goes on after its last whole phase.
 import numpy as np
 from jaxtyping import Int
 
+from diverseevol.committee import FOLDER
 from diverseevol.evaluation.exam import examine
 from diverseevol.experiment import Evolution, Streams
 from diverseevol.phases import Phases
@@ -85,11 +86,14 @@ def evolve_once(t: int, rows: tuple[int, ...], evolution: Evolution) -> Round:
 def _tidy(evolution: Evolution, t: int) -> None:
     """Remove what round t needed on its way, and the models that are not to be kept, now that it is whole."""
     whole = evolution.run.round(t)
-    whole.drop(whole.probe)
+    whole.drop(whole.probe, whole.path / FOLDER)
     whole.forget("measures.json", "seconds.json")
     if evolution.keep_models == "all":
         return
-    for earlier in range(t + 1):
-        if earlier < t or evolution.keep_models == "none":
-            folder = evolution.run.round(earlier)
-            folder.drop(folder.model)
+    # Models that sit on the next committee stay: the next round's, or the last one's own, should rounds be added.
+    seated = evolution.sampler.needs.earlier
+    seated += bool(seated) and t == evolution.schedule.rounds
+    kept = max(seated, 1 if evolution.keep_models == "last" else 0)
+    for earlier in range(t + 1 - kept):
+        folder = evolution.run.round(earlier)
+        folder.drop(folder.model)

@@ -17,7 +17,7 @@ import lightning
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
@@ -25,6 +25,7 @@ from diverseevol.errors import InputError
 from diverseevol.files import TEMPORARY, cached_folder, cannot_write
 from diverseevol.foundation import Pretrained
 from diverseevol.generation import Generation, generate
+from diverseevol.modules.committee import Committee
 from diverseevol.modules.data import plan_steps, probe_loader, step_loader
 from diverseevol.modules.probe import Embedding, Probe
 from diverseevol.modules.sft import InstructionTuner, Tuning
@@ -76,6 +77,7 @@ class Learner:
         rows: Int[np.ndarray, " pool"],
         seed: Sequence[int],
         on_step: Callable[[int, dict[str, float]], None] = lambda step, values: None,
+        what: str = "fine-tune",
     ) -> Fit:
         """Fine-tune the foundation model on a pool: always from its own weights, never from an earlier round's.
 
@@ -83,6 +85,7 @@ class Learner:
             rows: [pool] row numbers; they may repeat (a bootstrap resample).
             seed: what the order of the rows and dropout come from; the same seed gives the same weights.
             on_step: called with each step's number, loss and learning rate.
+            what: the phase's name in the progress display.
         """
         rng = np.random.default_rng(list(seed))
         tuning = self.tuning
@@ -91,7 +94,7 @@ class Learner:
             micro_batch_tokens=tuning.micro_batch_tokens, rng=rng,
         )  # fmt: skip
         curve: list[dict[str, float]] = []
-        with self.progress.track("fine-tune", len(plan)) as advance:
+        with self.progress.track(what, len(plan)) as advance:
 
             def note(step: int, values: dict[str, float]) -> None:
                 curve.append({"step": step, **values})
@@ -139,6 +142,48 @@ class Learner:
         shapes: dict[str, tuple[tuple[int, ...], str]] = dict.fromkeys(sorted(statistics), ((n,), "float32"))
         if embedding:
             shapes["embedding"] = ((n, model.config.get_text_config().hidden_size), self.embedding.dtype)
+
+        def module(arrays: Mapping[str, np.ndarray], on_rows: Callable[[int], None]) -> lightning.LightningModule:
+            scores = {name: arrays[name] for name in statistics}
+            return Probe(model, self.embedding.region, arrays.get("embedding"), scores, on_rows=on_rows)
+
+        self._pass_over(rows, module, shapes, folder, what)
+        return read_probe(folder, embedding=embedding, statistics=statistics)
+
+    def disagreement(
+        self,
+        models: Sequence[PreTrainedModel],
+        rows: Int[np.ndarray, " some"],
+        folder: Path,
+        statistics: Sequence[str],
+    ) -> Mapping[str, Float[np.ndarray, " rows"]]:
+        """How far the members of a committee disagree about some rows; files and result as of `probe`.
+
+        Args:
+            models: the members, all of them in memory together.
+            rows: [some] the rows to ask about, ascending.
+            folder: gets `<statistic>.npy` [some], aligned with `rows`.
+            statistics: names of disagreements (see `diverseevol.modules.committee`).
+        """
+        shapes = {name: ((len(rows),), "float32") for name in statistics}
+        self._pass_over(
+            rows,
+            lambda arrays, on_rows: Committee(models, arrays, on_rows=on_rows),
+            shapes,
+            folder,
+            "ask the committee",
+        )
+        return read_probe(folder, embedding=False, statistics=statistics)[1]
+
+    def _pass_over(
+        self,
+        rows: Int[np.ndarray, " some"],
+        module: Callable[[Mapping[str, np.ndarray], Callable[[int], None]], lightning.LightningModule],
+        shapes: Mapping[str, tuple[tuple[int, ...], str]],
+        folder: Path,
+        what: str,
+    ) -> None:
+        """Run a module over rows; what it writes into its arrays appears in the folder once it is whole."""
         place = self.processes
         if place.first:
             folder.mkdir(parents=True, exist_ok=True)
@@ -147,17 +192,10 @@ class Learner:
         place.barrier()
         arrays = {name: np.load(_partial(folder, name), mmap_mode="r+") for name in shapes}
         with self.progress.track(what, len(rows)) as advance:
-            probe = Probe(
-                model,
-                self.embedding.region,
-                arrays.get("embedding"),
-                {name: arrays[name] for name in statistics},
-                on_rows=lambda done: advance(done * place.world),
-            )
             loader = probe_loader(
                 self.encoded, rows, self.embedding.batch_tokens, self.prompt.end, place.rank, place.world
             )
-            self._predict(probe, loader)
+            self._predict(module(arrays, lambda done: advance(done * place.world)), loader)
         for array in arrays.values():
             array.flush()
         place.barrier()
@@ -165,7 +203,6 @@ class Learner:
             for name in shapes:
                 _partial(folder, name).replace(folder / f"{name}.npy")
         place.barrier()
-        return read_probe(folder, embedding=embedding, statistics=statistics)
 
     def foundation_embedding(self, cache: Path) -> Float[np.ndarray, "rows dim"]:
         """The foundation model's embedding of every row: computed once, shared by all evolutions on model and data.
@@ -185,6 +222,7 @@ class Learner:
             # All processes fill one folder, which the first then puts in its place.
             shared = cache.with_name(f"{cache.name}-of-{place.world}{TEMPORARY}")
             build(shared)
+            place.barrier()  # every process has read it before the first one moves it
             if place.first:
                 cached_folder(cache, lambda folder: (shared / "embedding.npy").replace(folder / "embedding.npy"))
                 shared.rmdir()
@@ -227,7 +265,7 @@ class Learner:
             answers[rank :: place.world] = share
         return answers
 
-    def _predict(self, module: Probe, loader: DataLoader[Any]) -> None:
+    def _predict(self, module: lightning.LightningModule, loader: DataLoader[Any]) -> None:
         self._start().predict(module, loader, return_predictions=False)
 
     def _start(self, **options: Any) -> lightning.Trainer:

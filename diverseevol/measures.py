@@ -35,12 +35,12 @@ def vendi_score(X: Float[np.ndarray, "rows dim"]) -> float:
     if n == 0:
         raise ValueError("the Vendi-Score of no rows is undefined; give at least one row")
     if n <= dim:
-        directions = np.concatenate([_directions(block) for _, block in blocks(X)])
+        directions = np.concatenate([unit_directions(block) for _, block in blocks(X)])
         kernel = directions @ directions.T
     else:
         kernel = np.zeros((dim + 1, dim + 1))
         for _, block in blocks(X):
-            directions = _directions(block)
+            directions = unit_directions(block)
             kernel += directions.T @ directions
     # score_K divides by the side of what it is given; the eigenvalues must be those of products over n.
     return float(vendi.score_K(kernel * (len(kernel) / n)))
@@ -187,7 +187,7 @@ def check_finite(X: Float[np.ndarray, "rows dim"]) -> None:
         )
 
 
-def _directions(block: Float[np.ndarray, "block dim"]) -> Float[np.ndarray, "block dim+1"]:
+def unit_directions(block: Float[np.ndarray, "block dim"]) -> Float[np.ndarray, "block dim+1"]:
     """Rows of length 1; the last column is the direction of those that have none."""
     length = np.linalg.norm(block.astype(np.float64), axis=1, keepdims=True)
     return np.hstack([block / np.where(length > 0, length, 1), length == 0])

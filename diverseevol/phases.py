@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,8 +14,9 @@ from diverseevol.experiment import Evolution
 from diverseevol.features import Features
 from diverseevol.files import read_json, read_jsonl, write_json, write_jsonl
 from diverseevol.learner import read_probe
-from diverseevol.measures import coverage_radius, receipt_distances, vendi_score, vendi_score_centred
+from diverseevol.measures import coverage_radius, vendi_score, vendi_score_centred
 from diverseevol.modules.committee import DISAGREEMENTS
+from diverseevol.receipts import receipt
 from diverseevol.runs import RoundFolder
 from diverseevol.samplers.base import Selection, choose
 from diverseevol.tracking import RoundLog
@@ -56,12 +56,13 @@ class Phases:
 
     def select(self) -> tuple[int, ...]:
         """Probe what the sampler needs, let it choose, and write the receipt."""
-        receipt = self.folder.path / "chosen.jsonl"
-        if not self._there(receipt):
+        file = self.folder.path / "chosen.jsonl"
+        if not self._there(file):
             features = self.features()
             with self.timed("select"):
                 if self.place.first:
-                    write_jsonl(receipt, self._receipt(features, self._choose(features)))
+                    lines = receipt(self._choose(features), self.evolution.source, features.embedding, self.rows)
+                    write_jsonl(file, lines)
                 self.place.barrier()
         return tuple(self.folder.chosen() or ())
 
@@ -103,8 +104,8 @@ class Phases:
     def log(self, log: RoundLog, metrics: Mapping[str, float]) -> None:
         """The round's metrics and the rows it chose."""
         log.metrics({"round": self.t, **metrics})
-        receipt = self.folder.path / "chosen.jsonl"
-        if self.place.first and receipt.exists() and (lines := read_jsonl(receipt)):
+        file = self.folder.path / "chosen.jsonl"
+        if self.place.first and file.exists() and (lines := read_jsonl(file)):
             log.table("chosen", list(lines[0]), [list(line.values()) for line in lines])
 
     @contextmanager
@@ -150,23 +151,6 @@ class Phases:
             members = [self.model(), *(seat.load(self.learner) for seat in others)]
             return self.learner.disagreement(members, everything, self.folder.probe, statistics)
 
-    def _receipt(self, features: Features, selection: Selection) -> Iterator[dict[str, Any]]:
-        distance: Any = [None] * len(selection.rows)
-        nearest: Any = [None] * len(selection.rows)
-        if features.embedding is not None:
-            distance, nearest = receipt_distances(features.embedding, selection.rows, self.rows)
-        source = self.evolution.source
-        for rank, (row, score, far, near) in enumerate(
-            zip(selection.rows, selection.score, distance, nearest, strict=True)
-        ):
-            example = source[int(row)]
-            yield {
-                "rank": rank, "row": int(row), "score": float(score),
-                "distance": None if far is None else float(far), "nearest": None if near is None else int(near),
-                "instruction": _excerpt(example.instruction), "response": _excerpt(example.response),
-                "nearest_instruction": None if near is None else _excerpt(source[int(near)].instruction),
-            }  # fmt: skip
-
     def _own_embedding(self) -> Float[np.ndarray, "pool dim"]:
         # Where the sampler had all rows embedded, the pool's are among them, and a resumed round reads the same ones.
         if self._there(self.folder.probe / "embedding.npy"):
@@ -183,9 +167,7 @@ class Phases:
             self.folder.drop(folder)
         return own
 
-    def _metrics(
-        self, own: Float[np.ndarray, "pool dim"], space: Float[np.ndarray, "rows dim"]
-    ) -> dict[str, float]:
+    def _metrics(self, own: Float[np.ndarray, "pool dim"], space: Float[np.ndarray, "rows dim"]) -> dict[str, float]:
         curve = read_jsonl(self.folder.path / "training.jsonl")
         tail = [point["loss"] for point in curve[-max(1, len(curve) // 10) :]]
         return {
@@ -196,8 +178,3 @@ class Phases:
             "vendi_score_current": vendi_score(own),
             "coverage_radius": coverage_radius(space, self.rows),
         }
-
-
-def _excerpt(text: str, length: int = 120) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= length else line[: length - 1] + "…"

@@ -36,7 +36,7 @@ def composed(root: str, *overrides: str) -> DictConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose(root, list(overrides))
         missing = [key for key in OmegaConf.missing_keys(config) if not key.startswith("hydra.")]
-        return compose(root, [*overrides, *(f"{key}=given" for key in missing)])
+        return compose(root, [*overrides, *(f"{key}=given" for key in missing)]) if missing else config
 
 
 @functools.cache
@@ -78,13 +78,11 @@ def test_every_command_composes_as_it_stands(root):
     assert_binds(composed(root))
 
 
-@pytest.mark.parametrize(("group", "choice"), CHOICES, ids="/".join)
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_composes_and_binds(group, choice):
-    roots = [root for root in ROOTS if group in groups(root)] or ["evolve"]
-    for root in roots:
-        sign = "" if group in groups(root) else "+"
-        config = composed(root, f"{sign}{group}={choice}")
-        assert_binds(config)
+    root = next((root for root in ("evolve", *ROOTS) if group in groups(root)), None)
+    assert root, f"no command has a group {group}"
+    assert_binds(composed(root, f"{group}={choice}"))
 
 
 def test_what_a_command_lists_is_there():  # every group of a command's defaults has the choice that it names
@@ -146,5 +144,5 @@ def test_a_target_that_takes_anything_is_left_to_itself():
         return size, further
 
     assert bind(anything, {"size": 2, "other": "x"}, "some") == (2, {"other": "x"})
-    with pytest.raises(InputError, match="some.size is 'x', which is not a whole number"):
+    with pytest.raises(InputError, match=r"some\.size is 'x', which is not a whole number"):
         bind(anything, {"size": "x"}, "some")

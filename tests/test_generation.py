@@ -83,7 +83,7 @@ def test_an_answer_depends_on_its_seed(model, prompts):
 @pytest.mark.parametrize("temperature", [0.7, 2.0])
 def test_gumbel_noise_samples_from_the_softmax(temperature):
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0, -3.0])
-    draws = 20_000
+    draws = 8_000
     noise = GumbelNoise(temperature, [(0, i) for i in range(draws)])
     picks = noise(torch.zeros(draws, 1, dtype=torch.int64), logits.expand(draws, -1)).argmax(dim=-1)
     found = np.bincount(picks.numpy(), minlength=5)

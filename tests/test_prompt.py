@@ -179,6 +179,8 @@ def test_the_identity_changes_with_all_that_changes_ids(prompt, chatty):
 
     other_template = copy.deepcopy(chatty)
     other_template.chat_template = "{# #}" + CHATML
+    other_end = copy.deepcopy(prompt.tokenizer)
+    other_end.eos_token = "<unk>"
     identities = [
         identity(),
         identity(max_length=100),
@@ -187,6 +189,7 @@ def test_the_identity_changes_with_all_that_changes_ids(prompt, chatty):
         identity(chatty, template="chat", system="Be brief."),
         identity(other_template, template="chat"),
         identity(decorated(prompt, "<unk> $A")),
+        identity(other_end),
     ]
     assert len(set(identities)) == len(identities)
 

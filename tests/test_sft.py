@@ -81,7 +81,7 @@ def test_the_reported_loss_is_the_mean_over_the_tokens_of_the_whole_step(learner
 
 def test_the_weights_do_not_depend_on_how_a_step_is_split(learner):
     alone, together = (
-        tuned(learner, steps=4, learning_rate=1e-3, batch_size=6, micro_batch_tokens=tokens).fit(POOL, SEED)
+        tuned(learner, steps=4, learning_rate=1e-4, batch_size=6, micro_batch_tokens=tokens).fit(POOL, SEED)
         for tokens in (1, 10**6)
     )
     torch.testing.assert_close(weights(alone.model), weights(together.model), rtol=0, atol=1e-6)
@@ -99,7 +99,7 @@ def test_gradient_checkpointing_costs_forward_passes_and_changes_no_weight(learn
     monkeypatch.setattr(LlamaAttention, "forward", counted)
     models = {}
     for run in (False, True):
-        models[run] = tuned(learner, steps=2, learning_rate=1e-3, gradient_checkpointing=run).fit(POOL, SEED).model
+        models[run] = tuned(learner, steps=2, learning_rate=1e-4, gradient_checkpointing=run).fit(POOL, SEED).model
     assert calls[True] == 2 * calls[False]
     torch.testing.assert_close(weights(models[True]), weights(models[False]), rtol=0, atol=1e-6)
     models[True](torch.tensor([[1, 2]])).logits.sum().backward()

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -19,10 +18,11 @@ import transformers
 from rich.console import Console
 from rich.logging import RichHandler
 
-from diverseevol.commands.naming import fingerprint, run_path
+from diverseevol.commands.naming import fingerprint, run_path, space_key
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.evaluation.exam import Exam
+from diverseevol.evaluation.judges import watch
 from diverseevol.evolution import evolve
 from diverseevol.experiment import Evolution, Schedule
 from diverseevol.files import atomic_write, cache_folder, write_jsonl
@@ -88,12 +88,13 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
     tuning, embedding = settings.options("tuning", Tuning), settings.options("embedding", Embedding)
     prompt_options = settings.options("prompt", PromptOptions)
     sampler, tracker, judge = settings.part("sampler"), settings.part("logger"), settings.part("judge")
+    watch(judge, progress)
     exam, trainer = Exam(settings.part("benchmark", cache=cache), judge, generation), settings.part("trainer")
     bad_rows = cache / "bad_rows" / f"{hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]}.jsonl"
-    source = load_source(settings, cache, bad_rows, progress)
-    foundation = settings.part("model").prepare(source, cache)
+    source = processes.in_turn(lambda: load_source(settings, cache, bad_rows, progress))
+    foundation = processes.in_turn(lambda: settings.part("model").prepare(source, cache))
     prompt = Prompt(foundation.tokenizer(), prompt_options)
-    encoded = tokenise(source, prompt, cache, progress)
+    encoded = processes.in_turn(lambda: tokenise(source, prompt, cache, progress))
     schedule.fits(int(np.asarray(encoded.eligible).sum()))
     learner = Learner(foundation, prompt, encoded, tuning, embedding, trainer, processes, progress)
     found = fingerprint(settings, source, learner)
@@ -101,7 +102,7 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
     if processes.first:
         folder.claim(settings.text())
         _list_left_out(path, source, encoded, bad_rows)
-    space = functools.cache(lambda: learner.foundation_embedding(cache / "foundation" / _space_key(found)))
+    space = functools.cache(lambda: learner.foundation_embedding(cache / "foundation" / space_key(found)))
     evolution = Evolution(
         source=source, learner=learner, sampler=sampler, schedule=schedule, run=folder, space=space,
         seed=conduct.seed, exam=exam, tracker=tracker,
@@ -110,10 +111,12 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
     )  # fmt: skip
     _greet(console, settings, path, source, encoded, schedule)
     rounds = evolve(evolution)
-    if processes.first:
-        if not (path / "map.npy").exists():
+    if not processes.share((path / "map.npy").exists()):
+        vectors = space()  # all processes take part
+        if processes.first:
             with atomic_write(path / "map.npy", "wb") as file:
-                np.save(file, pca_map(space()))
+                np.save(file, pca_map(vectors))
+    if processes.first:
         show(path, rounds, console, judge.label)
 
 
@@ -161,12 +164,6 @@ def _locked(path: Path, processes: Processes) -> Iterator[Path]:
             yield path
     else:
         yield path
-
-
-def _space_key(found: dict[str, Any]) -> str:
-    """The foundation embedding depends on these and on nothing else."""
-    keys = ("data", "model", "prompt", "precision", "embedding.region", "embedding.dtype")
-    return hashlib.sha256(json.dumps([found[key] for key in keys]).encode()).hexdigest()[:32]
 
 
 def _logged(settings: Settings) -> dict[str, Any]:

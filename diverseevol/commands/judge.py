@@ -13,19 +13,21 @@ from typing import Any, Protocol, runtime_checkable
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
-from rich.table import Table
 
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.evaluation.answered import Answered, answered_below
 from diverseevol.evaluation.benchmarks import Benchmark, read_answers
-from diverseevol.evaluation.judges import Judge, NoJudge, Watched
+from diverseevol.evaluation.judges import Judge, NoJudge, watch
 from diverseevol.evaluation.judging import judge_answers, logged
 from diverseevol.evaluation.spending import Account, Estimate, LimitReachedError
+from diverseevol.evaluation.tables import judged_table, out_console
 from diverseevol.files import cache_folder, read_json, read_jsonl
 from diverseevol.progress import Shown
 from diverseevol.runs import RunFolder
 from diverseevol.tracking import RoundLog, RunName, Tracker, opened
+
+Scored = tuple[Path, str, Mapping[str, Any]]  # the round's folder, the benchmark, what scores.json now holds
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class Options:
         replace: whether judgements by another judge may be overwritten.
     """
 
-    folder: Path
-    out: Path | None
+    folder: str
+    out: str | None
     replace: bool
 
 
@@ -56,11 +58,12 @@ class Priced(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """One file of answers, what was asked, and where the judgements go."""
+    """One file of answers, what was asked, where the judgements go, and what the run is called in dashboards."""
 
     answered: Answered
     benchmark: Benchmark
     target: Path
+    name: Path
 
 
 def run(settings: Settings) -> None:
@@ -68,23 +71,23 @@ def run(settings: Settings) -> None:
     console = Console(stderr=True)
     _quieten(console)
     options = settings.options("", Options)
-    judge, tracker = settings.part("judge"), settings.part("logger")
+    judge: Judge = settings.part("judge")
+    tracker: Tracker = settings.part("logger")
     if isinstance(judge, NoJudge):
         raise InputError("judge=none judges nothing; choose openai, local, replay, gold or overlap")
-    if isinstance(judge, Watched):
-        judge.progress = Shown(console)
+    watch(judge, Shown(console))
     tasks = _tasks(settings, options, judge)
     _announce(console, judge, tasks)
-    table = _table(judge)
+    scores: list[Scored] = []
     try:
         for _, group in groupby(tasks, lambda task: task.target):
-            _judge(list(group), judge, tracker, table, options)
+            _judge(list(group), judge, tracker, scores, options)
     except LimitReachedError as limit:
         remaining = _estimate(judge, tasks)
         raise InputError(f"{limit} (in all {_remains(remaining)})") from limit
     finally:
-        if table.row_count:
-            Console().print(table)
+        if scores:
+            out_console().print(judged_table(scores, judge.label))
         if isinstance(judge, Priced):
             console.print(f"{judge.name}: {judge.account}", highlight=False)
 
@@ -101,33 +104,39 @@ def _tasks(settings: Settings, options: Options, judge: Judge) -> list[Task]:
     cache = cache_folder(settings.value("cache"))
     given = settings.value("benchmark") is not None
     chosen: Sequence[Benchmark] = settings.part("benchmark", cache=cache) if given else ()
-    by_run: dict[Path | None, Mapping[str, Benchmark]] = {}
-    tasks = []
-    for one in answered_below(options.folder):
-        if one.run not in by_run:
-            benchmarks = chosen if given else _own_benchmarks(settings, one, cache)
-            by_run[one.run] = {benchmark.name: benchmark for benchmark in benchmarks}
+    found = answered_below(Path(options.folder))
+    runs: dict[Path | None, tuple[Path, Mapping[str, Benchmark]]] = {}
+    tasks: dict[tuple[Path, str], Task] = {}
+    for one in found:
         if one.run is None and options.out is None:
             raise InputError(f"{one.file}: is a released file, beside which nothing is written; give out=FOLDER")
-        if (benchmark := by_run[one.run].get(one.benchmark)) is not None:
-            target = options.out / one.place if options.out is not None else one.file.parents[1]
-            tasks.append(Task(one, benchmark, target))
+        if one.run not in runs:
+            name, own = _own(settings, one, cache, given)
+            runs[one.run] = name, {benchmark.name: benchmark for benchmark in (chosen if given else own)}
+        name, benchmarks = runs[one.run]
+        if one.benchmark in benchmarks:
+            target = one.file.parents[1] if options.out is None else Path(options.out) / one.place
+            task = tasks.setdefault((target, one.benchmark), Task(one, benchmarks[one.benchmark], target, name))
+            if task.answered is not one:
+                raise InputError(f"{one.file} and {task.answered.file}: would both be judged into {target}; judge one")
     if not tasks:
-        names = ", ".join(sorted({one.benchmark for one in answered_below(options.folder)}))
+        names = ", ".join(sorted({one.benchmark for one in found}))
         raise InputError(f"{options.folder}: has answers to {names} and to no other benchmark; choose one of these")
-    for task in tasks:
+    for task in tasks.values():
         _check(task, judge, options)
-    return tasks
+    return list(tasks.values())
 
 
-def _own_benchmarks(settings: Settings, one: Answered, cache: Path) -> Sequence[Benchmark]:
-    """What a run was asked, by its own configuration."""
-    if one.run is None or not (one.run / "config.yaml").is_file():
-        raise InputError(f"{one.file}: no config.yaml says what was asked; give benchmark=…")
-    benchmarks: Sequence[Benchmark] = settings.saved(one.run / "config.yaml", ["benchmark"]).part(
-        "benchmark", cache=cache
-    )
-    return benchmarks
+def _own(settings: Settings, one: Answered, cache: Path, given: bool) -> tuple[Path, Sequence[Benchmark]]:
+    """What a run is called, and, unless benchmarks are given, what it was asked: by its own configuration."""
+    file = one.run / "config.yaml" if one.run is not None else None
+    if one.run is None or file is None or not file.is_file():
+        if not given:
+            raise InputError(f"{one.file}: no config.yaml says what was asked; give benchmark=…")
+        return (one.run or one.file).resolve(), ()
+    saved = settings.saved(file, ["benchmark", "folder"])
+    name = Path(saved.value("folder")) if saved.value("folder") is not None else one.run.resolve()
+    return name, () if given else saved.part("benchmark", cache=cache)
 
 
 def _check(task: Task, judge: Judge, options: Options) -> None:
@@ -144,8 +153,8 @@ def _check(task: Task, judge: Judge, options: Options) -> None:
         judges = {str(line.get("judge")) for line in read_jsonl(there)}
         if judges - {judge.name}:
             raise InputError(
-                f"{there}: holds judgements by {', '.join(sorted(judges))}; give out=FOLDER to keep them beside those of "
-                f"{judge.name}, or replace=true"
+                f"{there}: holds judgements by {', '.join(sorted(judges))}; give out=FOLDER to keep them, "
+                f"or replace=true to have those of {judge.name} in their place"
             )
 
 
@@ -172,17 +181,17 @@ def _remains(left: Estimate) -> str:
     return f"{left.missing:,} of {left.judgements:,} judgements remain{dollars}"
 
 
-def _judge(tasks: Sequence[Task], judge: Judge, tracker: Tracker, table: Table, options: Options) -> None:
+def _judge(tasks: Sequence[Task], judge: Judge, tracker: Tracker, scores: list[Scored], options: Options) -> None:
     """Judge one round's answers, to one benchmark or more."""
-    first = tasks[0]
-    with _open(first, tracker, options) as log:
-        scores = {}
+    t = tasks[0].answered.round
+    with _open(tasks[0], tracker, options) as log:
+        fresh = {}
         for task in tasks:
-            one = task.answered
-            scores[one.benchmark] = judge_answers(one.file, one.round, task.benchmark, judge, task.target)
-            _add_row(table, task, scores[one.benchmark])
+            name = task.benchmark.name
+            fresh[name] = judge_answers(task.answered.file, t, task.benchmark, judge, task.target)
+            scores.append((task.target, name, fresh[name]))
         if log is not None:
-            log.metrics({"round": first.answered.round, **logged(scores, list(scores))})
+            log.metrics({"round": t, **logged(fresh, list(fresh))})
 
 
 @contextmanager
@@ -191,14 +200,14 @@ def _open(task: Task, tracker: Tracker, options: Options) -> Iterator[RoundLog |
     run = task.answered.run
     if options.out is not None or run is None:
         if run is not None and options.out is not None:
-            _copy_identity(run, options.out / task.answered.place.parents[1])
+            _copy_identity(run, Path(options.out) / task.answered.place.parents[1])
         yield None
         return
     file = run / "fingerprint.json"
-    folder = RunFolder(run, read_json(file) if file.is_file() else {})
+    called = RunFolder(task.name, read_json(file) if file.is_file() else {})
     t = task.answered.round
-    name = RunName(group=folder.name, name=f"round-{t:02d}", id=folder.round_id(t))
-    with folder.locked(), opened(tracker, name, run, {}) as log:
+    name = RunName(group=called.name, name=f"round-{t:02d}", id=called.round_id(t))
+    with RunFolder(run, {}).locked(), opened(tracker, name, run, {}) as log:
         yield log
 
 
@@ -208,23 +217,3 @@ def _copy_identity(run: Path, target: Path) -> None:
         if (run / name).is_file() and not (target / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(run / name, target / name)
-
-
-def _table(judge: Judge) -> Table:
-    caption = "interval: 95 % over questions; length: rank correlation of the lead in score with the lead in words"
-    table = Table(title="Scores", caption=escape("\n".join(filter(None, [caption, judge.label]))))
-    for heading in ("run", "round", "benchmark", "relative score", "win/tie/lose", "flips", "unparsed", "length"):
-        table.add_column(heading, overflow="fold", justify="left" if heading in ("run", "benchmark") else "right")
-    return table
-
-
-def _add_row(table: Table, task: Task, score: Mapping[str, Any]) -> None:
-    length = score["length"]["rank_correlation"]
-    cells = (
-        str(task.target.parents[1]), str(task.answered.round), task.benchmark.name,
-        f"{score['relative_score']:.2f} [{score['ci_low']:.2f}, {score['ci_high']:.2f}]",
-        f"{score['win']}/{score['tie']}/{score['lose']}",
-        "" if score["order_flips"] is None else str(score["order_flips"]),
-        str(score["unparsed"]), "" if length is None else f"{length:+.2f}",
-    )  # fmt: skip
-    table.add_row(*map(escape, cells))

@@ -46,17 +46,33 @@ def short_name(settings: Settings, group: str) -> str:
 
 def fingerprint(settings: Settings, source: Source, learner: Learner) -> dict[str, Any]:
     """What a resume must match: all that changes picks, key by key."""
-    ignored = (*NOT_PICKS, *MEMORY_ONLY)
-    found: dict[str, Any] = {
-        "data": source.fingerprint,
+    return {
+        **space_identity(settings, source, learner),
         "eligible": hashlib.sha256(np.packbits(learner.encoded.eligible).tobytes()).hexdigest(),
+        "seed": settings.value("seed"),
+        **{name: value for key in ("sampler", "tuning", "schedule") for name, value in _picks(settings, key).items()},
+    }
+
+
+def space_identity(settings: Settings, source: Source, learner: Learner) -> dict[str, Any]:
+    """What the foundation model's embedding of the rows depends on, and nothing else."""
+    return {
+        "data": source.fingerprint,
         "model": learner.foundation.identity(),
         "prompt": learner.prompt.identity,
-        "seed": settings.value("seed"),
         "precision": str(settings.value("trainer").get("precision")),
+        **_picks(settings, "embedding"),
     }
-    for key in ("embedding", "sampler", "tuning", "schedule"):
-        for name, value in settings.value(key).items():
-            if f"{key}.{name}" not in ignored:
-                found[f"{key}.{name.strip('_')}"] = value
-    return found
+
+
+def space_key(found: dict[str, Any]) -> str:
+    """What that embedding is called in the cache."""
+    keys = ("data", "model", "prompt", "precision", "embedding.region", "embedding.dtype")
+    return hashlib.sha256(json.dumps([found[key] for key in keys]).encode()).hexdigest()[:32]
+
+
+def _picks(settings: Settings, key: str) -> dict[str, Any]:
+    """The options of a node that change picks, by their path."""
+    ignored = (*NOT_PICKS, *MEMORY_ONLY)
+    options = settings.value(key).items()
+    return {f"{key}.{name.strip('_')}": value for name, value in options if f"{key}.{name}" not in ignored}

@@ -93,6 +93,12 @@ class Watched(Protocol):
     progress: Progress
 
 
+def watch(judge: Judge, progress: Progress) -> None:
+    """Have a judge that takes its time say how far it has come."""
+    if isinstance(judge, Watched):
+        judge.progress = progress
+
+
 @dataclass(frozen=True)
 class NoJudge:
     """Judges nothing: the answers stay on disk, to be judged later."""

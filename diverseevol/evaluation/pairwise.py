@@ -47,7 +47,7 @@ An earlier reply to this did not begin with two numbers:
 Reply with one line that holds the two grades and nothing else.
 """
 FIELDS = ("question", "first", "second")
-TWO_SCORES = re.compile(r"(\d+(?:\.\d+)?)(?:\s+|\s*,\s*)(\d+(?:\.\d+)?)")
+TWO_SCORES = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:\s+|\s*,\s*)([0-9]+(?:\.[0-9]+)?)")
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,16 @@
 """Scores and comparisons for people (terminal tables) and for programs (CSV)."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from rich.markup import escape
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
+from diverseevol.evaluation.agreement import Agreement
 from diverseevol.evaluation.comparison import AFTER_THE_FACT, MODELS, SAMPLERS, Comparison
 from diverseevol.evaluation.scoreboard import Scoreboard, ScoredRound
 from diverseevol.evaluation.scores import INTERVAL
@@ -16,6 +20,15 @@ COLUMNS = (
     "source", "judge", "benchmark", "schedule", "seed", "round", "questions", "relative_score", "ci_low", "ci_high",
     "mean_ratio", "win", "tie", "lose", "order_changes", "order_flips",
 )  # fmt: skip
+
+
+WIDTH = 120  # of tables that go to a file or a pipe, which wrap nowhere
+
+
+def out_console() -> Console:
+    """Where results go: as wide as the terminal, and never cut where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH)
 
 
 def write_scores_csv(path: Path, rounds: Iterable[ScoredRound]) -> None:
@@ -28,7 +41,7 @@ def write_scores_csv(path: Path, rounds: Iterable[ScoredRound]) -> None:
             writer.writerow([f"{value:.4f}" if isinstance(value, float) else value for value in values])
 
 
-def scores_table(board: Scoreboard) -> Table:
+def scores_table(board: Scoreboard) -> Group:
     """Every score, with what to know of it in the caption."""
     labels = sorted({f"{e.judge}: {e.scores.label}" for e in board.rounds if e.scores.label})
     zeros = sum(each.scores.zeros for each in board.rounds)
@@ -40,28 +53,21 @@ def scores_table(board: Scoreboard) -> Table:
         *labels,
         *(f"warning: {warning}" for warning in board.warnings),
     ]
-    caption = escape("\n".join(filter(None, notes)))
-    table = Table(title=" · ".join(["Scores", *labels]), caption=caption, caption_justify="left")
-    for name in ("source", "judge", "benchmark", "schedule"):
-        table.add_column(name, overflow="fold")
-    for name in ("seed", "round", "questions", "relative score", "95 % interval", "mean ratio"):
-        table.add_column(name, justify="right", overflow="fold")
-    table.add_column("win/tie/lose", justify="right", overflow="fold")
-    table.add_column("changes/flips", justify="right", overflow="fold")
-    for each in board.rounds:
-        s = each.scores
-        _add_row(
-            table,
-            each.source, each.judge, each.benchmark, each.schedule, _seed(each.seed), str(each.round),
-            str(s.questions), f"{s.relative_score:.2f}", _interval(s.ci_low, s.ci_high),
-            "" if s.mean_ratio is None else f"{s.mean_ratio:.2f}", f"{s.win}/{s.tie}/{s.lose}",
-            "" if s.order_changes is None else f"{s.order_changes}/{s.order_flips}",
-        )  # fmt: skip
-    return table
-
-
-def _add_row(table: Table, *cells: str) -> None:
-    table.add_row(*map(escape, cells))  # a folder's name may hold the brackets that rich reads as markup
+    head = (
+        "source", "judge", "benchmark", "schedule", "seed", "round", "questions", "relative score", "95 % interval",
+        "mean ratio", "win/tie/lose", "changes/flips",
+    )  # fmt: skip
+    rows = [
+        (
+            e.source, e.judge, e.benchmark, e.schedule, _seed(e.seed), str(e.round), str(e.scores.questions),
+            f"{e.scores.relative_score:.2f}", _interval(e.scores.ci_low, e.scores.ci_high),
+            "" if e.scores.mean_ratio is None else f"{e.scores.mean_ratio:.2f}",
+            f"{e.scores.win}/{e.scores.tie}/{e.scores.lose}",
+            "" if e.scores.order_changes is None else f"{e.scores.order_changes}/{e.scores.order_flips}",
+        )
+        for e in board.rounds
+    ]  # fmt: skip
+    return _table(" · ".join(["Scores", *labels]), notes, head, rows)
 
 
 def _seed(seed: int | None) -> str:
@@ -74,78 +80,136 @@ def _interval(low: float | None, high: float | None, *, signed: bool = False) ->
     return f"{low:+.2f} … {high:+.2f}" if signed else f"{low:.2f} … {high:.2f}"
 
 
-def comparison_tables(comparison: Comparison) -> list[Table]:
+def _table(title: str, notes: Sequence[str], head: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:
+    """A table and its notes; columns of one and the same value are a line below the title instead."""
+    constant = [len(rows) > 1 and len({row[i] for row in rows}) == 1 and head[i] != "verdict" for i in range(len(head))]
+    said = [f"{name} {rows[0][i]}" for i, name in enumerate(head) if constant[i] and rows[0][i]]
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for i, name in enumerate(head):
+        if not constant[i]:
+            numeric = all(row[i][:1] in "+-0123456789" for row in rows)  # "" is in every string, and fits either way
+            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:  # Text, since cells may hold the brackets that rich reads as markup
+        table.add_row(*(Text(cell) for i, cell in enumerate(row) if not constant[i]))
+    lines = [
+        Text(title, style="bold"),
+        Text(" · ".join(said)) if said else None,
+        table,
+        *map(Text, filter(None, notes)),
+    ]
+    return Group(*(line for line in lines if line is not None), "")
+
+
+def comparison_tables(comparison: Comparison) -> list[Group]:
     """The two levels, a table each, and the best rounds under their warning."""
     return [_samplers(comparison), _models(comparison), _best(comparison)]
 
 
-def _samplers(comparison: Comparison) -> Table:
+def _samplers(comparison: Comparison) -> Group:
     left_out = [f"{v.schedule}, {v.benchmark}: {reason}" for v in comparison.samplers for reason in v.left_out]
-    caption = [SAMPLERS, *comparison.labels, *(f"left out: {reason}" for reason in left_out)]
+    notes = [SAMPLERS, *comparison.labels, *(f"left out: {reason}" for reason in left_out)]
     head = (
-        "source",
-        "judge",
-        "benchmark",
-        "sampler",
-        "against",
-        "rounds",
-        "seeds",
-        "difference",
-        "95 % interval",
-        "p",
-        "p (Holm)",
-        "verdict",
-    )
-    table = _table(f"These two samplers ({comparison.endpoint})", caption, head)
-    for v in comparison.samplers:
-        _add_row(
-            table,
+        "source", "judge", "benchmark", "sampler", "against", "rounds", "seeds", "difference", "95 % interval", "p",
+        "p (Holm)", "verdict",
+    )  # fmt: skip
+    rows = [
+        (
             v.source, v.judge, v.benchmark, v.schedule, v.baseline, f"{v.rounds[0]}, {v.rounds[1]}", str(len(v.seeds)),
             "" if v.mean_difference is None else f"{v.mean_difference:+.2f}",
             _interval(v.ci_low, v.ci_high, signed=True), _p(v.p), _p(v.p_holm), v.verdict,
-        )  # fmt: skip
-    return table
+        )
+        for v in comparison.samplers
+    ]  # fmt: skip
+    return _table(f"These two samplers ({comparison.endpoint})", notes, head, rows)
 
 
 def _p(p: float | None) -> str:
     return "" if p is None else f"{p:.3f}"
 
 
-def _models(comparison: Comparison) -> Table:
+def _models(comparison: Comparison) -> Group:
     head = (
-        "source",
-        "judge",
-        "benchmark",
-        "model",
-        "against",
-        "seed",
-        "rounds",
-        "difference",
-        "95 % interval",
-        "verdict",
-    )
-    table = _table(f"These two models ({comparison.endpoint})", [MODELS, *comparison.labels], head)
-    for v in comparison.models:
-        _add_row(
-            table,
+        "source", "judge", "benchmark", "model", "against", "seed", "rounds", "difference", "95 % interval", "verdict",
+    )  # fmt: skip
+    rows = [
+        (
             v.source, v.judge, v.benchmark, v.schedule, v.baseline, _seed(v.seed), f"{v.round}, {v.baseline_round}",
             f"{v.difference:+.2f}", _interval(v.ci_low, v.ci_high, signed=True), v.verdict,
-        )  # fmt: skip
-    return table
-
-
-def _best(comparison: Comparison) -> Table:
-    head = ("source", "judge", "benchmark", "schedule", "seed", "round", "relative score")
-    table = _table("Best rounds, picked after the fact", [AFTER_THE_FACT, *comparison.labels], head)
-    for b in comparison.best_rounds:
-        _add_row(
-            table, b.source, b.judge, b.benchmark, b.schedule, _seed(b.seed), str(b.round), f"{b.relative_score:.2f}"
         )
-    return table
+        for v in comparison.models
+    ]  # fmt: skip
+    return _table(f"These two models ({comparison.endpoint})", [MODELS, *comparison.labels], head, rows)
 
 
-def _table(title: str, caption: Sequence[str], head: Sequence[str]) -> Table:
-    table = Table(title=title, caption=escape("\n".join(caption)), caption_justify="left")
-    for name in head:
-        table.add_column(name, overflow="fold")
-    return table
+def _best(comparison: Comparison) -> Group:
+    head = ("source", "judge", "benchmark", "schedule", "seed", "round", "relative score")
+    rows = [
+        (b.source, b.judge, b.benchmark, b.schedule, _seed(b.seed), str(b.round), f"{b.relative_score:.2f}")
+        for b in comparison.best_rounds
+    ]
+    return _table("Best rounds, picked after the fact", [AFTER_THE_FACT, *comparison.labels], head, rows)
+
+
+def agreement_table(agreements: Sequence[Agreement]) -> Group:
+    """How far two judges agree, a row a benchmark."""
+    notes = (
+        "ranks: Spearman over models by relative score; final ranks: each schedule's last round only",
+        "questions: correlation of the lead over the competitor; verdicts: the same win, tie or lose",
+        "flips: the winner swaps with the order; shift: mean difference in relative score",
+    )
+    head = (
+        "benchmark", "judge", "recorded", "models", "ranks", "final ranks", "questions", "verdicts", "flips",
+        "recorded flips", "shift", "left out",
+    )  # fmt: skip
+    rows = [
+        (
+            a.benchmark, a.judge, a.recorded_judge, str(a.models), _ratio(a.model_ranks), _ratio(a.final_ranks),
+            _ratio(a.question_scores), _share(a.same_verdict), _share(a.order_flips), _share(a.recorded_order_flips),
+            f"{a.relative_score_shift:+.2f}", str(a.left_out),
+        )
+        for a in agreements
+    ]  # fmt: skip
+    return _table("Agreement of two judges", notes, head, rows)
+
+
+def judged_table(scores: Sequence[tuple[Path, str, Mapping[str, Any]]], label: str | None) -> Group:
+    """What a judge has just said: for each model and benchmark, what `scores.json` holds.
+
+    Args:
+        scores: the round's folder, the benchmark, the scores.
+        label: the judge's warning.
+    """
+    notes = [
+        "interval: 95 % over questions; flips: the winner swaps with the order; unparsed: judgements without scores",
+        "length: rank correlation, over questions, of the lead in score with the lead in words",
+        label or "",
+    ]
+    head = (
+        "run",
+        "round",
+        "benchmark",
+        "relative score",
+        "95 % interval",
+        "win/tie/lose",
+        "flips",
+        "unparsed",
+        "length",
+    )
+    rows = [
+        (
+            "/".join(folder.parents[1].parts[-4:]), folder.name, benchmark, f"{s['relative_score']:.2f}",
+            _interval(s["ci_low"], s["ci_high"]), f"{s['win']}/{s['tie']}/{s['lose']}",
+            "" if s["order_flips"] is None else str(s["order_flips"]), str(s["unparsed"]),
+            _ratio(s["length"]["rank_correlation"]),
+        )
+        for folder, benchmark, s in scores
+    ]  # fmt: skip
+    return _table("Scores", notes, head, rows)
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:+.2f}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f} %"

@@ -28,9 +28,9 @@ class FacilityLocationSampler:
 
     Costs rows² × dim multiplications in float32, in blocks and never as a rows × rows matrix. What is kept are the
     distances that can still matter, of rows nearer to a candidate than to the pool: about rows² / |pool|, and at most
-    some 700 MB. Where the pool is too small for that, the first picks cost some tens × rows × dim each, and the blocks are
-    gone through once more. The picks are the greedy algorithm's but for the rounding: gains that agree to about six
-    digits may swap.
+    some 700 MB. Where the pool is too small for that, the first picks cost some tens × rows × dim each, and the blocks
+    are gone through once more. The picks are the greedy algorithm's but for the rounding: gains that agree to about
+    six digits may swap.
 
     Attributes:
         space: the embeddings of the round's own model or of the foundation model.

@@ -7,6 +7,8 @@ costs the memory of all rows there, and would still owe the float64 proof below.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ from torch.utils.dlpack import from_dlpack
 
 from diverseevol.measures import check_finite, mean_row, squared_distances
 
-BLOCK_ELEMENTS = 2**21  # 512 rows of 4,096 numbers: a block of float32 stays in the processor's cache
+BLOCK_ELEMENTS = 2**20  # 256 rows of 4,096 numbers: a block of float32 stays in the processor's cache
 ROUNDING = 2 * 2.0**-8 + 2.0**-16  # of a product whose factors may be rounded to bfloat16
 UNIT32, UNIT64 = 2.0**-24, 2.0**-53
 TINY = 2.0**-120  # what an underflow may lose
@@ -38,8 +40,8 @@ def farthest_first(
       1. At first v(x) = |a|² − max (2 a·c − |c|²) + slack over *some* centres c, a and c both less a common shift:
          a minimum over fewer centres is no smaller, and the slack exceeds the rounding of the float32 product.
          That rounding is at most ROUNDING·|a||c| for factors cut to bfloat16 or TF32 (2u + u² by Cauchy–Schwarz,
-         u = 2⁻⁸), so no global precision setting of torch can break the bound, plus (dim + 16)·2⁻²⁴·(|a| + |c|)²
-         for sums and differences of dim float32 terms.
+         u = 2⁻⁸), so no global precision setting of torch can break the bound, plus (2 dim + 16)·2⁻²⁴·(|a| +
+         |c|)² for sums and differences of dim float32 terms and for the lengths themselves.
       2. D² only shrinks when a centre joins, so an old v(x) stays a bound. An old v(x) = 0 stays exact.
       3. The row of the largest v is picked only when its v was made exact against all centres so far. Then
          D²(x) = v(x) ≥ v(y) ≥ D²(y) for every other row y, which is what the greedy algorithm asks.
@@ -62,23 +64,47 @@ def farthest_first(
     if n == 0:
         return np.empty(0, dtype=np.int64), np.empty(0)
     centres = np.flatnonzero(taken) if centres is None else centres
-    if len(centres) == 0:
-        first, distance = _nearest_the_mean(X, taken)
-        taken = taken | (np.arange(len(X)) == first)
-        rows, distances = farthest_first(X, taken, n - 1, np.array([first]))
-        return np.concatenate([[first], rows]), np.concatenate([[distance], distances])
-    candidates = _Candidates(X, taken, n, centres)
-    picks = [candidates.pick() for _ in range(n)]
+    with _workers() as workers:
+        picks = []
+        if len(centres) == 0:
+            picks = [_nearest_the_mean(X, taken, workers)]
+            centres = np.array([picks[0][0]])
+            taken = taken | np.isin(np.arange(len(X)), centres)
+        if n > len(picks):
+            candidates = _Candidates(X, taken, n - len(picks), centres, workers)
+            picks += [candidates.pick() for _ in range(n - len(picks))]
     return np.array([row for row, _ in picks]), np.sqrt([squared for _, squared in picks])
 
 
-def _nearest_the_mean(X: Float[np.ndarray, "rows dim"], taken: Bool[np.ndarray, " rows"]) -> tuple[int, float]:
-    """The row nearest the mean of all rows, the lowest of several, and its distance."""
+@contextmanager
+def _workers() -> Iterator[ThreadPoolExecutor]:
+    """As many workers as torch has threads, each of which computes alone.
+
+    Threads that share every small step wait for one another at its end: on a busy machine, most of the time.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as workers:
+            yield workers
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _nearest_the_mean(
+    X: Float[np.ndarray, "rows dim"], taken: Bool[np.ndarray, " rows"], workers: ThreadPoolExecutor
+) -> tuple[int, float]:
+    """The row nearest the mean of all rows, the lowest of several, and its squared distance."""
     mean = torch.from_numpy(mean_row(X))
-    squared = torch.cat([(block.double() - mean).square_().sum(dim=1) for _, block in _blocks(X)]).numpy()
+    squared = np.full(len(X), np.inf)
+
+    def measure(part: slice) -> None:
+        squared[part] = (_tensor(X[part]).double() - mean).square_().sum(dim=1).numpy()
+
+    list(workers.map(measure, _parts(X)))
     squared[taken] = np.inf
     row = int(squared.argmin())
-    return row, float(np.sqrt(squared[row]))
+    return row, float(squared[row])
 
 
 class _Candidates:
@@ -98,10 +124,11 @@ class _Candidates:
         taken: Bool[np.ndarray, " rows"],
         n: int,
         centres: Int[np.ndarray, " centres"],
+        workers: ThreadPoolExecutor,
     ) -> None:
-        self.X, self.centres = X, centres
+        self.X, self.centres, self.workers = X, centres, workers
         self.shift = X[centres[0]].astype(np.float64)
-        bound = np.where(taken, -1, _upper_bounds(X, centres))
+        bound = np.where(taken, -1, _upper_bounds(X, centres, workers))
         self.row = np.argsort(-bound, kind="stable")[: len(X) - int(taken.sum())]
         self.value = bound[self.row]
         self.seen = np.zeros(len(self.row), dtype=np.int64)
@@ -142,7 +169,7 @@ class _Candidates:
 
     def _make_exact(self, which: Int[np.ndarray, " open"], most: int) -> None:
         """Make the values of the `most` largest of these candidates exact for all centres."""
-        most = min(most, max(1, BLOCK_ELEMENTS // len(self.centres)))
+        most = min(most, max(1, 2 * BLOCK_ELEMENTS // max(len(self.centres), self.X.shape[1])))
         if len(which) > most:
             which = which[np.argpartition(-self.value[which], most)[:most]]
         oldest = int(self.seen[which].min())
@@ -159,27 +186,28 @@ class _Candidates:
 
     def _lower_bounds(self, rows: Int[np.ndarray, " m"], oldest: int) -> Float[np.ndarray, "m centres"]:
         """Lower bounds, a rounding away, of the squared distances of rows to all centres from `oldest` on."""
-        dim = self.X.shape[1]
         A = self.X[rows] - self.shift
-        a = np.linalg.norm(A, axis=1)
-        low = np.empty((len(rows), len(self.centres) - oldest))
-        stop = 0
-        for C in self._centres(oldest):
-            c = np.linalg.norm(C, axis=1)
-            squared = np.square(a)[:, None] + np.square(c) - 2 * A @ C.T
-            start, stop = stop, stop + len(C)
-            low[:, start:stop] = squared - (dim + 16) * UNIT64 * np.square(a[:, None] + c)
-        return np.maximum(low, 0, out=low)
-
-    def _centres(self, oldest: int) -> Iterator[Float[np.ndarray, "part dim"]]:
-        """The centres from `oldest` on less the shift, in blocks: those given, then those picked."""
+        a = np.linalg.norm(A, axis=1)[:, None]
         given = len(self.centres) - self.picks
-        for start in range(oldest, given, 512):
-            yield self.X[self.centres[start : min(start + 512, given)]] - self.shift
-        yield self.picked[max(oldest - given, 0) : self.picks]
+
+        def bound(start: int) -> Float[np.ndarray, "m part"]:
+            if start >= given:
+                C = self.picked[start - given : self.picks]
+            else:
+                C = self.X[self.centres[start : min(start + 256, given)]] - self.shift
+            c = np.linalg.norm(C, axis=1)
+            product = (torch.from_numpy(A) @ torch.from_numpy(C).T).numpy()
+            error = (2 * self.X.shape[1] + 16) * UNIT64 * np.square(a + c)
+            low: np.ndarray = np.maximum(np.square(a) + np.square(c) - 2 * product - error, 0)
+            return low
+
+        starts = [*range(oldest, given, 256), max(oldest, given)]
+        return np.hstack(list((self.workers.map if len(starts) > 1 else map)(bound, starts)))
 
 
-def _upper_bounds(X: Float[np.ndarray, "rows dim"], centres: Int[np.ndarray, " centres"]) -> Float[np.ndarray, " rows"]:
+def _upper_bounds(
+    X: Float[np.ndarray, "rows dim"], centres: Int[np.ndarray, " centres"], workers: ThreadPoolExecutor
+) -> Float[np.ndarray, " rows"]:
     """The first bound of every row, in one pass, from some of the centres, spread evenly over them."""
     dim = X.shape[1]
     # A sixteenth of the centres bounds clustered rows tightly enough for all but some hundreds of them.
@@ -190,21 +218,27 @@ def _upper_bounds(X: Float[np.ndarray, "rows dim"], centres: Int[np.ndarray, " c
         C = torch.from_numpy((X[some] - shift).astype(np.float32))
     half = C.square().sum(dim=1) / 2
     longest = C.norm(dim=1).max().double()
-    bound = torch.empty(len(X), dtype=torch.float64)
-    kept = torch.empty(max(1, BLOCK_ELEMENTS // dim), dim)  # fresh memory for every block would cost more than sums
-    for start, block in _blocks(X):
-        shifted = torch.sub(block, torch.from_numpy(shift), out=kept[: len(block)])
+    bound = np.empty(len(X))
+
+    def fill(part: slice) -> None:
+        shifted = (_tensor(X[part]) - torch.from_numpy(shift)).float()
         length = torch.linalg.vector_norm(shifted, dim=1).double()
         gain = (shifted @ C.T).sub_(half).amax(dim=1).double()
-        slack = 2 * ROUNDING * length * longest + (dim + 16) * UNIT32 * (length + longest).square()
-        bound[start : start + len(block)] = length.square() - 2 * gain + slack + dim * TINY
-    if not bound.isfinite().all():
+        slack = 2 * ROUNDING * length * longest + (2 * dim + 16) * UNIT32 * (length + longest).square()
+        bound[part] = (length.square() - 2 * gain + slack + dim * TINY).numpy()
+
+    list(workers.map(fill, _parts(X)))
+    if not np.isfinite(bound).all():
         check_finite(X)
-    return bound.numpy()
+    return bound
 
 
-def _blocks(X: Float[np.ndarray, "rows dim"]) -> Iterator[tuple[int, torch.Tensor]]:
-    """Consecutive rows without a copy, with the number of the first."""
+def _parts(X: Float[np.ndarray, "rows dim"]) -> Iterator[slice]:
+    """Consecutive rows, a block's worth at a time."""
     step = max(1, BLOCK_ELEMENTS // X.shape[1])
-    for start in range(0, len(X), step):
-        yield start, from_dlpack(X[start : start + step])  # from_numpy warns of read-only memory maps
+    return (slice(start, start + step) for start in range(0, len(X), step))
+
+
+def _tensor(block: Float[np.ndarray, "block dim"]) -> torch.Tensor:
+    """The block, without a copy where it lies in one piece."""
+    return from_dlpack(np.ascontiguousarray(block))  # from_numpy warns of read-only memory maps

@@ -33,14 +33,8 @@ class KCenterSampler:
     space: Literal["current", "foundation"] = "current"
 
     def __post_init__(self) -> None:
-        for field, value, known in (
-            ("metric", self.metric, ("euclidean", "cosine")),
-            ("space", self.space, ("current", "foundation")),
-        ):
-            if value not in known:
-                raise InputError(f"sampler.{field}={value}: not known; give {known[0]} or {known[1]}")
         if self.whiten is not None and self.whiten < 1:
-            raise InputError(f"sampler.whiten={self.whiten}: must be null or at least 1; give 1 or more")
+            raise InputError(f"sampler.whiten is {self.whiten}; it must be null or at least 1")
 
     @property
     def needs(self) -> Needs:
@@ -94,7 +88,7 @@ def whitened(X: Float[np.ndarray, "rows dim"], dims: int) -> Float[np.ndarray, "
     varying = int((variance > variance[0] * X.shape[1] * np.finfo(np.float64).eps).sum())
     if varying < dims:
         raise InputError(
-            f"sampler.whiten={dims}: these embeddings vary in {varying} directions only; give {varying} or less"
+            f"sampler.whiten is {dims}; these embeddings vary in {varying} directions only; give {varying} or less"
         )
     white = np.empty((len(X), dims), dtype=np.float32)
     for start, block in blocks(X):

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from sklearn.cluster import MiniBatchKMeans
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
 from diverseevol.errors import InputError
 from diverseevol.features import Features
@@ -83,7 +83,7 @@ def _clusters(
     mean = mean_row(X).astype(np.float32)  # is taken off: its size would cost float32 digits
 
     def read(some: Int[np.ndarray, " some"]) -> Float[np.ndarray, "some dim"]:
-        return (X[candidates[some]] - mean).astype(np.float32)
+        return np.asarray(X[candidates[some]] - mean, dtype=np.float32)
 
     model = MiniBatchKMeans(count, n_init=1, compute_labels=False, random_state=int(rng.integers(2**31)))
     model.partial_fit(read(rng.permutation(len(candidates))[: max(3 * count, BATCH)]))

@@ -32,7 +32,7 @@ def lazy_greedy(
     value = bounds.astype(np.float64)
     picks, gained = np.empty(n, dtype=np.int64), np.empty(n)
     for turn in range(n):
-        fresh = np.zeros(len(value), dtype=bool)
+        fresh = np.isneginf(value)  # picked, and out of question
         batch = FEW
         while not fresh[best := int(value.argmax())]:
             rivals = np.flatnonzero(~fresh & (value >= value[fresh].max(initial=-np.inf)))

@@ -47,8 +47,12 @@ class CommitteeSampler:
     @property
     def needs(self) -> Needs:
         """The committee's disagreement, and who sits on it beside the round's own model."""
-        others = {"committee" if self.committee == "bagging" else "earlier": self.size - 1}
-        return Needs(statistics=frozenset({self.statistic}), **others)
+        others, bagging = self.size - 1, self.committee == "bagging"
+        return Needs(
+            statistics=frozenset({self.statistic}),
+            committee=others if bagging else 0,
+            earlier=0 if bagging else others,
+        )
 
     def select(
         self, features: Features, taken: Bool[np.ndarray, " rows"], n: int, rng: np.random.Generator

@@ -8,7 +8,6 @@ from jaxtyping import Bool
 
 from diverseevol.errors import InputError
 from diverseevol.features import Features
-from diverseevol.measures import check_finite
 from diverseevol.samplers.base import Needs, Selection, embedding_of, pool_of
 from diverseevol.samplers.farthest_first import farthest_first
 from diverseevol.samplers.uncertainty import Measure, UncertaintySampler, Variant
@@ -20,8 +19,8 @@ class UncertainKCenterSampler:
 
     Filtering by uncertainty, then choosing for diversity, is the scheme of Zhdanov (2019, "Diverse mini-batch active
     learning", section 3), who clusters where this covers. The score of a pick is its distance to the nearest row of
-    the pool or picked before it. Costs one pass of the model over the rows with its head, and a float copy of the
-    pool's and the competing rows' embeddings.
+    the pool or picked before it, or without a pool of the first one to the mean. Costs one pass of the model over the
+    rows with its head, one sort, and one pass over the embeddings.
 
     Attributes:
         measure: of uncertainty; see `UncertaintySampler`.
@@ -54,13 +53,12 @@ class UncertainKCenterSampler:
             InputError: a row's embedding or a candidate's statistic holds NaN or inf.
         """
         X = embedding_of(features)
-        check_finite(X)  # here, where rows still have their own numbers
         competing = min(self.among * n, int((~taken).sum()))
         uncertain = self._uncertainty.select(features, taken, competing, rng).rows
-        pool = pool_of(features, taken)
-        rows = np.sort(np.concatenate([pool, uncertain]))
-        picks, distance = farthest_first(np.asarray(X[rows]), np.isin(rows, pool), n)
-        return Selection(rows=rows[picks], score=distance)
+        barred = np.ones(len(X), dtype=bool)
+        barred[uncertain] = False
+        rows, distance = farthest_first(X, barred, n, centres=pool_of(features, taken))
+        return Selection(rows=rows, score=distance)
 
     @property
     def _uncertainty(self) -> UncertaintySampler:

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 
 from diverseevol.errors import InputError
 from diverseevol.features import Features
-from diverseevol.measures import check_finite, vendi_score
+from diverseevol.measures import check_finite, unit_directions, vendi_score
 from diverseevol.samplers.base import Needs, Selection, embedding_of, pool_of
 from diverseevol.samplers.lazy_greedy import lazy_greedy
 
@@ -79,12 +79,12 @@ class VendiSampler:
 def _greedy(
     X: Float[np.ndarray, "rows dim"], pool: Int[np.ndarray, " pool"], candidates: Int[np.ndarray, " candidates"], n: int
 ) -> Selection:
-    spectrum = _Spectrum(_directions(X[pool]), dual=len(pool) + n <= X.shape[1])
+    spectrum = _Spectrum(unit_directions(X[pool]), dual=len(pool) + n <= X.shape[1])
     parts = [candidates[start : start + ROWS] for start in range(0, len(candidates), ROWS)]
     picks, gained = lazy_greedy(
-        np.concatenate([spectrum.gains(_directions(X[part])) for part in parts]),
-        lambda some: spectrum.gains(_directions(X[candidates[some]])),
-        lambda pick: spectrum.add(_directions(X[candidates[[pick]]])),
+        np.concatenate([spectrum.gains(unit_directions(X[part])) for part in parts]),
+        lambda some: spectrum.gains(unit_directions(X[candidates[some]])),
+        lambda pick: spectrum.add(unit_directions(X[candidates[[pick]]])),
         n,
     )
     sizes = len(pool) + 1 + np.arange(n)
@@ -125,17 +125,11 @@ class _Spectrum:
         beyond = np.maximum(1 - weights.sum(axis=1, keepdims=True), 0)  # of |x|² = 1, outside the span of C
         m = weights @ (1 / (self.values[:, None] + SAMPLES)) + beyond / SAMPLES
         step = np.log(SAMPLES[1] / SAMPLES[0])
-        return step * ((np.log1p(m) - 1 / (1 + SAMPLES)) @ SAMPLES) - 1
+        integral: np.ndarray = step * ((np.log1p(m) - 1 / (1 + SAMPLES)) @ SAMPLES)
+        return integral - 1
 
     def _decompose(self) -> None:
         values, vectors = np.linalg.eigh(self.products)
         spanned = values > 1e-10 * max(len(values), 1)  # equal rows span less than their number
         self.values = values[spanned]
         self.vectors = vectors[:, spanned] / (np.sqrt(self.values) if self.dual else 1)
-
-
-def _directions(X: Float[np.ndarray, "some dim"]) -> Float[np.ndarray, "some dim+1"]:
-    """Rows of length 1 in float64; the last column is the direction of rows that have none, as in `vendi_score`."""
-    X = X.astype(np.float64)
-    length = np.linalg.norm(X, axis=1, keepdims=True)
-    return np.hstack([X / np.where(length > 0, length, 1), length == 0])

@@ -1,0 +1,1 @@
+"""Each part beside the plain alternative, interleaved in one process, as ratios; see `make bench`."""

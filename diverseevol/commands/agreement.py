@@ -1,0 +1,34 @@
+"""`diverseevol agreement`: one judge's judgements against another's on the same answers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from diverseevol.commands.settings import Settings
+from diverseevol.evaluation.agreement import agree
+from diverseevol.evaluation.tables import agreement_table, out_console
+from diverseevol.files import write_json
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is held against what.
+
+    Attributes:
+        judgements: a folder or archive with one judge's judgements.
+        recorded: a folder or archive with another's, on the same answers.
+        out: gets everything as JSON.
+    """
+
+    judgements: str
+    recorded: str
+    out: str
+
+
+def run(settings: Settings) -> None:
+    """Compare the judges, print and write."""
+    options = settings.options("", Options)
+    agreements = agree(Path(options.judgements), Path(options.recorded))
+    write_json(Path(options.out), {each.benchmark: each.record() for each in agreements})
+    console = out_console()
+    console.print(agreement_table(agreements))
+    console.print(f"all of it is in {options.out}", highlight=False)

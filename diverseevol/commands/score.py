@@ -1,0 +1,26 @@
+"""`diverseevol score`: every model's relative score, from the judgements below a folder or in an archive."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from diverseevol.commands.settings import Settings
+from diverseevol.evaluation.scoreboard import score_folder
+from diverseevol.evaluation.tables import out_console, scores_table, write_scores_csv
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where the judgements lie, and where the table goes."""
+
+    judgements: str
+    out: str
+
+
+def run(settings: Settings) -> None:
+    """Score, print and write."""
+    options = settings.options("", Options)
+    board = score_folder(Path(options.judgements))
+    write_scores_csv(Path(options.out), board.rounds)
+    console = out_console()
+    console.print(scores_table(board))
+    console.print(f"{len(board.rounds):,} models and benchmarks are in {options.out}", highlight=False)

@@ -1,0 +1,178 @@
+"""`diverseevol select`: one selection without any training, by embeddings of the user's or of the foundation model."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from diverseevol.commands.settings import Settings
+from diverseevol.errors import InputError
+from diverseevol.features import Features
+from diverseevol.files import read_json, write_json
+from diverseevol.measures import check_finite
+from diverseevol.receipts import distances
+from diverseevol.samplers.base import Needs, Sampler, Selection, choose
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is chosen from, how many, and where the choice goes; conf/select.yaml says more."""
+
+    n: int
+    out: str
+    embeddings: str | None
+    lengths: str | None
+    taken: str | None
+    seed: int
+    threads: int | None
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("n", self.n, 1), ("seed", self.seed, 0), ("threads", self.threads or 1, 1)):
+            if value < least:
+                raise InputError(f"{name} is {value}; it must be at least {least}")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A selection, the rows that were in the pool before it, and how long it took."""
+
+    selection: Selection
+    pool: Int[np.ndarray, " pool"]
+    seconds: float
+
+
+def run(settings: Settings) -> None:
+    """Choose, and write what was chosen."""
+    options = settings.options("", Options)
+    out = _writable(options.out)
+    sampler: Sampler = settings.part("sampler")
+    name = settings.choices["sampler"]
+    if sampler.needs.committee or sampler.needs.earlier:
+        raise InputError(f"sampler={name} asks a committee of models that only diverseevol evolve trains; use that")
+    given = settings.value("data") is not None
+    if given == (options.embeddings is not None):
+        both = "both data and embeddings are" if given else "neither data nor embeddings are"
+        raise InputError(f"{both} given; give embeddings=E.npy, or data=… and model=…")
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    if given:
+        # Here, for it imports for seconds what embeddings of the user's do not need.
+        from diverseevol.commands.subset import select_subset
+
+        select_subset(settings, options, sampler, out)
+        return
+    features = _brought(options, sampler.needs, name)
+    choice = chosen(sampler, features, options)
+    write_json(out, described(settings, choice, features))
+
+
+def chosen(sampler: Sampler, features: Features, options: Options) -> Choice:
+    """Ask the sampler, with the rows of `taken` as the pool."""
+    pool = _taken(options.taken, features.rows)
+    taken = features.response_tokens == 0
+    taken[pool] = True
+    began = time.perf_counter()
+    selection = choose(sampler, features, taken, options.n, np.random.default_rng(options.seed))
+    return Choice(selection, pool, time.perf_counter() - began)
+
+
+def described(settings: Settings, choice: Choice, features: Features) -> dict[str, Any]:
+    """What `out` says of a choice, each list in pick order."""
+    distance, nearest = distances(features.embedding, choice.selection.rows, choice.pool)
+    given = settings.value("sampler")
+    return {
+        "chosen": choice.selection.rows.tolist(),
+        "score": choice.selection.score.tolist(),
+        "distance": distance,
+        "nearest": nearest,
+        "sampler": settings.choices["sampler"],
+        "options": {key: value for key, value in given.items() if not key.startswith("_")},
+        "seconds": round(choice.seconds, 6),
+    }
+
+
+def _writable(out: str) -> Path:
+    """The path to write to, refused now rather than after the work."""
+    path = Path(out)
+    if path.suffix != ".json":
+        raise InputError(f"out={out}: the name must end in .json; the rows of data go beside it, in .jsonl")
+    if path.is_dir():
+        raise InputError(f"out={out}: is a folder; name a file in it")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(f"out={out}: cannot be written, for {above} is no folder that you may write to")
+    return path
+
+
+def _brought(options: Options, needs: Needs, name: str) -> Features:
+    """What the user brings, as far as the sampler can do with it.
+
+    Raises:
+        InputError: the sampler needs more, or a file does not hold what it should.
+    """
+    if needs.statistics:
+        raise InputError(
+            f"sampler={name} needs a model's predictions ({', '.join(sorted(needs.statistics))}), which embeddings do "
+            f"not hold; give data=… and model=…, or a sampler of embeddings such as kcenter"
+        )
+    if needs.lengths and options.lengths is None:
+        raise InputError(f"sampler={name} needs the lengths of the responses; give lengths=L.npy, whole numbers [rows]")
+    X = _array(str(options.embeddings), "embeddings")
+    if X.ndim != 2 or not X.shape[1] or X.dtype not in (np.float32, np.float16):
+        raise InputError(
+            f"embeddings={options.embeddings}: an array {_shown(X)} where [rows, dim] of float16 or float32 belongs; "
+            f"save it with numpy.save(path, array.astype('float32'))"
+        )
+    check_finite(X)
+    if options.lengths is None:
+        return Features(np.ones(len(X), dtype=np.int64), X)
+    tokens = _array(options.lengths, "lengths")
+    if tokens.shape != (len(X),) or tokens.dtype.kind not in "iu" or (tokens < 0).any():
+        raise InputError(
+            f"lengths={options.lengths}: an array {_shown(tokens)} where [{len(X)}] whole numbers from 0 on belong; "
+            f"give the tokens of each row's response"
+        )
+    return Features(tokens.astype(np.int64), X)
+
+
+def _array(path: str, what: str) -> np.ndarray:
+    try:
+        array = np.load(Path(path).expanduser(), mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise InputError(f"{what}={path}: no such file; check the path") from error
+    except (OSError, ValueError, EOFError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{what}={path}: is no .npy array ({reason}); write it with numpy.save") from error
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{what}={path}: holds several arrays where one belongs; write it with numpy.save")
+    return array
+
+
+def _shown(array: np.ndarray) -> str:
+    return f"[{', '.join(map(str, array.shape))}] of {array.dtype}"
+
+
+def _taken(path: str | None, rows: int) -> Int[np.ndarray, " pool"]:
+    if path is None:
+        return np.empty(0, dtype=np.int64)
+    given = read_json(Path(path).expanduser())
+    if not isinstance(given, list):
+        raise InputError(f"taken={path}: a {type(given).__name__} where a list of row numbers belongs, such as [0, 17]")
+    seen: set[int] = set()
+    for place, row in enumerate(given):
+        problem = None
+        if not isinstance(row, int) or isinstance(row, bool):
+            problem = "is no whole number"
+        elif not 0 <= row < rows:
+            problem = f"is not a row: there are {rows}, from 0 to {rows - 1}"
+        elif row in seen:
+            problem = "stands there twice"
+        if problem:
+            raise InputError(f"taken={path}, place {place + 1}: {row!r} {problem}; correct the list")
+        seen.add(row)
+    return np.array(given, dtype=np.int64)

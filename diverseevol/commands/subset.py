@@ -1,0 +1,84 @@
+"""The one-command subset: rows chosen by what the foundation model says of them, and written as a data set."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from diverseevol.commands.evolve import load_source, quieten, tokenise
+from diverseevol.commands.naming import space_identity, space_key
+from diverseevol.commands.select import Options, chosen, described
+from diverseevol.commands.settings import Settings
+from diverseevol.errors import InputError
+from diverseevol.features import Features
+from diverseevol.files import TEMPORARY, cache_folder, write_json, write_jsonl
+from diverseevol.learner import Learner
+from diverseevol.modules.probe import Embedding
+from diverseevol.modules.sft import Tuning
+from diverseevol.processes import Processes, join, leave
+from diverseevol.progress import Progress, Shown, Silent
+from diverseevol.prompt import Prompt, PromptOptions
+from diverseevol.receipts import receipt
+from diverseevol.samplers.base import Needs, Sampler
+from diverseevol.source import Source
+
+
+def select_subset(settings: Settings, options: Options, sampler: Sampler, out: Path) -> None:
+    """Embed the rows with the foundation model, choose, and write the choice and the rows themselves.
+
+    Raises:
+        InputError: no model is given, or data, model or sampler do not fit.
+    """
+    if settings.value("model") is None:
+        raise InputError("model is missing: give model=hf model.path=…, whose embeddings the rows are chosen by")
+    if options.lengths is not None:
+        raise InputError("lengths and data are given, but data have lengths of their own; leave lengths out")
+    processes = join()
+    try:
+        console = Console(stderr=True, quiet=not processes.first)
+        quieten(console)
+        source, features = _looked_at(settings, sampler.needs, processes, console, out)
+        if processes.first:
+            choice = chosen(sampler, features, options)
+            lines = list(receipt(choice.selection, source, features.embedding, choice.pool))
+            rows = out.with_suffix(".jsonl")
+            write_jsonl(rows, map(source.record, choice.selection.rows.tolist()))
+            write_json(out, {**described(settings, choice, features), "receipt": lines})
+            console.print(
+                f"{source.name}: {options.n:,} of {len(source):,} rows by {settings.choices['sampler']} in "
+                f"{choice.seconds:.1f} s\nwrites {out} and {rows}",
+                highlight=False,
+            )
+        processes.barrier()
+    finally:
+        leave(processes)
+
+
+def _looked_at(
+    settings: Settings, needs: Needs, processes: Processes, console: Console, out: Path
+) -> tuple[Source, Features]:
+    """The rows, and what the foundation model says of them as far as the sampler asks."""
+    progress: Progress = Shown(console) if processes.first else Silent()
+    cache = cache_folder(settings.value("cache"))
+    embedding, prompt_options = settings.options("embedding", Embedding), settings.options("prompt", PromptOptions)
+    trainer, bad_rows = settings.part("trainer"), out.with_suffix(".bad_rows.jsonl")
+    source = processes.in_turn(lambda: load_source(settings, cache, bad_rows, progress))
+    foundation = processes.in_turn(lambda: settings.part("model").prepare(source, cache))
+    prompt = Prompt(foundation.tokenizer(), prompt_options)
+    encoded = processes.in_turn(lambda: tokenise(source, prompt, cache, progress))
+    learner = Learner(foundation, prompt, encoded, Tuning(), embedding, trainer, processes, progress)
+    X = None
+    if needs.space != "none":
+        key = space_key(space_identity(settings, source, learner))
+        X = learner.foundation_embedding(cache / "foundation" / key)
+    scores = {}
+    if needs.statistics:
+        model, folder = foundation.load().eval(), out.with_suffix(f".probe{TEMPORARY}")
+        everything, names = np.arange(len(source)), sorted(needs.statistics)
+        _, probed = learner.probe(model, everything, folder, embedding=False, statistics=names, what="ask the model")
+        scores = {name: np.array(values) for name, values in probed.items()}
+        processes.barrier()
+        if processes.first:
+            shutil.rmtree(folder)
+    return source, Features(np.array(encoded.response_tokens), X, scores)

@@ -1,0 +1,46 @@
+"""Why a row was chosen, so that a reader can judge it: its score, how far it was from the pool, and what it says."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from diverseevol.measures import receipt_distances
+from diverseevol.samplers.base import Selection
+from diverseevol.source import Source
+
+
+def distances(
+    embedding: Float[np.ndarray, "rows dim"] | None, chosen: Int[np.ndarray, " n"], pool: Int[np.ndarray, " pool"]
+) -> tuple[list[float | None], list[int | None]]:
+    """The distance of each pick to the nearest row of the pool or picked before it, and that row's number.
+
+    Both are None where nothing was embedded, and for a first pick that had nothing to be near to.
+    """
+    if embedding is None:
+        return [None] * len(chosen), [None] * len(chosen)
+    far, near = receipt_distances(embedding, chosen, pool)
+    return [None if np.isnan(d) else float(d) for d in far], [None if row < 0 else int(row) for row in near]
+
+
+def receipt(
+    selection: Selection,
+    source: Source,
+    embedding: Float[np.ndarray, "rows dim"] | None,
+    pool: Int[np.ndarray, " pool"],
+) -> Iterator[dict[str, Any]]:
+    """A line a pick, in pick order, with excerpts of the row and of the row of the pool that is nearest to it."""
+    far, near = distances(embedding, selection.rows, pool)
+    for rank, (row, score) in enumerate(zip(selection.rows.tolist(), selection.score.tolist(), strict=True)):
+        example, nearest = source[row], near[rank]
+        yield {
+            "rank": rank, "row": row, "score": score, "distance": far[rank], "nearest": nearest,
+            "instruction": _excerpt(example.instruction), "response": _excerpt(example.response),
+            "nearest_instruction": None if nearest is None else _excerpt(source[nearest].instruction),
+        }  # fmt: skip
+
+
+def _excerpt(text: str, length: int = 120) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"

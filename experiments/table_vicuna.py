@@ -1,0 +1,102 @@
+"""The paper's figure 2, from the authors' released judgements: relative score against training rows, with intervals.
+
+    python experiments/table_vicuna.py PLACE [OUT]
+
+PLACE is a folder or archive with `<benchmark>_test/<schedule>/rd_<t>_vs_chat.jsonl` somewhere below: Vicuna-Bench is
+the figure's first column, and other benchmarks' folders become further columns. OUT (default outputs/table-vicuna) gets
+the table as CSV and the figure as PNG. The protocol: round t was trained on 100 + 100 t rows; "all rows" is one model.
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from diverseevol.errors import InputError
+from diverseevol.evaluation.scoreboard import PAPER_QUESTIONS, ScoredRound, score_folder
+from diverseevol.evaluation.scores import INTERVAL
+from diverseevol.evaluation.tables import out_console, write_scores_csv
+from diverseevol.report.schedules import Line, draw_schedules
+
+SAMPLERS = {"kc": "K-Center", "rand": "random", "lc": "least confidence", "ms": "margin", "baseline": "all rows"}
+DATA = {"dolly": "Dolly", "davinci": "SelfInstruct-Davinci", "gpt4": "SelfInstruct-GPT4"}
+INITIAL, STEP = 100, 100
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the tables, and write the CSV and the figure."""
+    if not 1 <= len(arguments) <= 2 or not arguments[0]:
+        print(
+            "table_vicuna: give the folder or archive of the released judgements (make: JUDGEMENTS=…)", file=sys.stderr
+        )
+        return 2
+    out = Path(arguments[1] if len(arguments) == 2 else "outputs/table-vicuna")
+    try:
+        board = score_folder(Path(arguments[0]))
+        rounds = [each for each in board.rounds if sampler_of(each)]
+        if not rounds:
+            raise InputError(f"{arguments[0]}: holds none of the released schedules, which are named like kc_dolly_…")
+    except InputError as error:
+        print(f"table_vicuna: {error}", file=sys.stderr)
+        return 2
+    found = {(e.source, e.benchmark) for e in rounds}
+    keys = sorted(found, key=lambda key: (list(DATA).index(key[0]), list(PAPER_QUESTIONS).index(key[1])))
+    panels = {key: [e for e in rounds if (e.source, e.benchmark) == key] for key in keys}
+    console = out_console()
+    for (source, benchmark), models in panels.items():
+        console.print(table(f"{DATA[source]}, {benchmark}, judge {models[0].judge}", models))
+        for full in (e for e in models if sampler_of(e) == "all rows"):
+            console.print(f" trained on all rows of the data set: {cell(full)}\n", highlight=False)
+    for note in (f"[…]: {INTERVAL}", *(f"warning: {warning}" for warning in board.warnings)):
+        console.print(note, markup=False, highlight=False)
+    write_scores_csv(out / "scores.csv", rounds)
+    title = "Relative score (ChatGPT = 100) by GPT-4's released judgements\nbands: 95 % over questions; one seed each"
+    lines = {(DATA[source], name): lines_of(models) for (source, name), models in panels.items()}
+    figure = draw_schedules(lines, title, out / "relative_score.png")
+    console.print(f"{out / 'scores.csv'}\n{figure}", highlight=False)
+    return 0
+
+
+def sampler_of(each: ScoredRound) -> str | None:
+    """What chose the rows, by the schedule's name; None for a folder that is none of the released ones."""
+    match = re.fullmatch(r"(kc|rand|lc|ms)_(\w+?)_initRAND100|baseline_(\w+)", each.schedule)
+    known = match and (match[2] or match[3]) in DATA and each.benchmark in PAPER_QUESTIONS
+    return SAMPLERS[match[1] or "baseline"] if match and known else None
+
+
+def lines_of(models: Sequence[ScoredRound]) -> list[Line]:
+    """One line a sampler, in the order of `SAMPLERS`."""
+    lines = []
+    for name in SAMPLERS.values():
+        own = sorted((e for e in models if sampler_of(e) == name), key=lambda e: e.round)
+        if own:
+            scores = [e.scores for e in own]
+            rows = [INITIAL + STEP * e.round for e in own]
+            low, high = [s.ci_low for s in scores], [s.ci_high for s in scores]
+            lines.append(Line(name, rows, [s.relative_score for s in scores], low, high))
+    return lines
+
+
+def table(title: str, models: Sequence[ScoredRound]) -> Table:
+    """A row a pool size, a column a sampler."""
+    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 2, 0, 0))
+    names = [name for name in SAMPLERS.values() if name != "all rows" and name in map(sampler_of, models)]
+    for heading in ("training rows", *names):
+        shown.add_column(heading, justify="right")
+    cells = {(sampler_of(e), e.round): cell(e) for e in models}
+    for t in sorted({e.round for e in models if sampler_of(e) != "all rows"}):
+        shown.add_row(f"{INITIAL + STEP * t:,}", *(cells.get((name, t), "") for name in names))
+    return shown
+
+
+def cell(each: ScoredRound) -> str:
+    """A relative score and its interval."""
+    s = each.scores
+    return f"{s.relative_score:.2f} \\[{s.ci_low:.1f}, {s.ci_high:.1f}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,310 @@
+"""judge, score, compare and agreement from the command line, on run folders as `evolve` leaves them."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from chat_server import KEY, Answer, ChatServer, by_length, fails
+from judgement_files import lay
+
+from diverseevol.cli import main
+from diverseevol.files import read_jsonl
+from diverseevol.runs import RunFolder
+
+QUESTIONS = ["Why?", "Who?", "When?"]
+NEEDED = 2 * len(QUESTIONS)
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def server():
+    with ChatServer().running() as running:
+        yield running
+
+
+@pytest.fixture
+def command(monkeypatch, capfd, tmp_path) -> Command:
+    """`command(verb, *arguments)`: exit code, stdout and stderr of the command line, in this process."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.chdir(tmp_path)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["diverseevol", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        said = capfd.readouterr()
+        assert KEY not in said.out + said.err
+        return int(str(stopped.value.code)), said.out, said.err
+
+    yield run
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def judge(command, server, tmp_path) -> Command:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        usual = (f"judge.base_url={server.url}", f"cache={tmp_path / 'cache'}", "logger=none", "judge.backoff=0.01")
+        return command("judge", *usual, *arguments)
+
+    return run
+
+
+def lines(answers: list[str]) -> list[dict[str, object]]:
+    return [
+        {"id": str(i), "instruction": q, "input": "", "answer": a, "generation": {"temperature": 0.7}}
+        for i, (q, a) in enumerate(zip(QUESTIONS, answers, strict=True))
+    ]
+
+
+def lay_run(
+    outputs: Path, schedule: str = "kcenter-iterative", seed: int = 0, lead: int = 0, folder: str | None = None
+):
+    """A run folder with two rounds of answers, and no judgements."""
+    path = outputs / "lab" / "tiny" / schedule / f"seed{seed}"
+    asked = lay(outputs.parent / "asked.jsonl", [{"id": str(i), "instruction": q} for i, q in enumerate(QUESTIONS)])
+    theirs = lay(outputs.parent / "theirs.jsonl", [{"id": str(i), "answer": "y" * 6} for i in range(len(QUESTIONS))])
+    benchmark = {
+        "_target_": "diverseevol.evaluation.benchmarks.load_benchmark", "name": "mine", "path": str(asked),
+        "competitor": str(theirs),
+    }  # fmt: skip
+    for t in (0, 1):
+        answers = ["x" * (1 + t + lead), "x" * (2 + t + lead + seed), "x" * (3 + t + lead)]
+        lay(path / "rounds" / f"{t:02d}" / "answers" / "mine.jsonl", lines(answers))
+    (path / "rounds" / "00" / "round.json").write_text(json.dumps({"trained_on": [1, 2, 3]}))
+    (path / "config.yaml").write_text(yaml.safe_dump({"benchmark": benchmark, "folder": folder, "trainer": {}}))
+    (path / "fingerprint.json").write_text(json.dumps({"seed": seed}))
+    return path
+
+
+def relative_score(round_folder: Path) -> float:
+    return json.loads((round_folder / "scores.json").read_text())["mine"]["relative_score"]
+
+
+def test_a_run_is_judged_with_the_questions_of_its_own_configuration(judge, server, tmp_path):
+    run = lay_run(tmp_path / "outputs")
+    code, out, err = judge(f"folder={run}")
+    assert code == 0, err
+    assert relative_score(run / "rounds" / "00") == pytest.approx(100 * 6 / 18)
+    assert relative_score(run / "rounds" / "01") == pytest.approx(100 * 9 / 18)
+    scores = json.loads((run / "rounds" / "01" / "scores.json").read_text())["mine"]
+    assert scores["length"] == {"model_words": 1, "competitor_words": 1, "rank_correlation": None}
+    assert scores["judge"] == "gpt-4"
+    judgements = read_jsonl(run / "rounds" / "01" / "judgements" / "mine.jsonl")
+    assert [(j["question_id"], j["order"]) for j in judgements] == [(str(i), k) for i in range(3) for k in (0, 1)]
+    assert "33.33" in out
+    assert "50.00" in out
+    assert "12 of 12 judgements remain" in err
+    assert "12 calls, 0 replies known before, 1,200 + 120 tokens" in err
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert not any(KEY.encode() in file.read_bytes() for file in files)
+    code, again, err = judge(f"folder={tmp_path / 'outputs'}", "judge.max_calls=0")
+    assert (code, again, len(server.requests)) == (0, out, 2 * NEEDED)
+    assert "0 of 12 judgements remain" in err
+
+
+def test_a_limit_stops_with_what_remains_and_the_same_command_goes_on(judge, server, tmp_path):
+    run = lay_run(tmp_path / "outputs")
+    code, out, err = judge(f"folder={run}", "judge.max_calls=8")
+    assert code == 2
+    assert "33.33" in out
+    assert not (run / "rounds" / "01" / "scores.json").exists()
+    last = err.strip().splitlines()[-1]
+    assert "judge.max_calls=8 stops the judging before it is passed" in last
+    assert "of 6 judgements of benchmark mine 4 remain" in last
+    assert last.endswith("(in all 4 of 12 judgements remain)")
+    assert judge(f"folder={run}", "judge.max_calls=4")[0] == 0
+    assert len(server.requests) == 2 * NEEDED
+
+
+def test_what_it_would_take_is_said_without_a_key_or_a_call(judge, server, tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY")
+    lay_run(tmp_path / "outputs")
+    code, _, err = judge(f"folder={tmp_path / 'outputs'}", "judge.max_calls=0", "judge.price=[30,60]")
+    assert code == 2
+    assert "12 of 12 judgements remain, about $0." in err
+    assert server.requests == []
+    code, _, err = judge(f"folder={tmp_path / 'outputs'}")
+    assert code == 2
+    assert "OPENAI_API_KEY is not set" in err
+
+
+def test_another_judges_judgements_are_kept_unless_told_otherwise(judge, command, server, tmp_path):
+    run = lay_run(tmp_path / "outputs")
+    assert judge(f"folder={run}")[0] == 0
+    before = {file: file.read_bytes() for file in run.rglob("*.json*")}
+    code, _, err = judge(f"folder={run}", "judge.model=cheap")
+    assert code == 2
+    assert "holds judgements by gpt-4; give out=FOLDER" in err
+    server.behaviour = lambda request: Answer(body=by_length(request).body | {"model": "cheap"})
+    assert judge(f"folder={run}", "judge.model=cheap", f"out={tmp_path / 'cheap'}")[0] == 0
+    assert {file: file.read_bytes() for file in run.rglob("*.json*")} == before
+    (there,) = tmp_path.glob("cheap/**/rounds/01")
+    assert there == tmp_path / "cheap" / "lab" / "tiny" / "kcenter-iterative" / "seed0" / "rounds" / "01"
+    code, out, err = command("agreement", f"judgements={tmp_path / 'cheap'}", f"recorded={tmp_path / 'outputs'}")
+    assert (code, err) == (0, "")
+    found = json.loads((tmp_path / "agreement.json").read_text())["mine"]
+    assert (found["judge"], found["recorded_judge"], found["models"]) == ("cheap", "gpt-4", 2)
+    assert found["question_scores"] == pytest.approx(1)
+    assert "+1.00" in out
+    assert judge(f"folder={run}", "judge.model=cheap", "replace=true")[0] == 0
+
+
+def test_released_answers_are_judged_into_a_folder_of_their_own(judge, command, server, tmp_path):
+    lay_run(tmp_path / "outputs")  # for its questions and competitor
+    for t in (0, 1):
+        answers = [{"question_id": i, "text": q, "answer": "x" * (i + t + 1)} for i, q in enumerate(QUESTIONS)]
+        lay(tmp_path / "released" / "mine_test" / "kc_dolly_x" / f"rd_{t}.jsonl", answers)
+    which = ("benchmark=questions", "benchmark.name=mine", f"benchmark.path={tmp_path / 'asked.jsonl'}",
+             f"benchmark.competitor={tmp_path / 'theirs.jsonl'}")  # fmt: skip
+    code, _, err = judge(f"folder={tmp_path / 'released'}", *which)
+    assert code == 2
+    assert "is a released file, beside which nothing is written; give out=FOLDER" in err
+    code, _, err = judge(f"folder={tmp_path / 'released'}", *which, f"out={tmp_path / 'mine'}")
+    assert code == 0, err
+    assert command("score", f"judgements={tmp_path / 'mine'}", f"out={tmp_path / 's.csv'}")[0] == 0
+    with (tmp_path / "s.csv").open() as file:
+        rows = [(row["schedule"], row["round"], float(row["relative_score"])) for row in csv.DictReader(file)]
+    assert rows == [("kc_dolly_x", "0", pytest.approx(100 * 6 / 18, abs=1e-4)), ("kc_dolly_x", "1", 50)]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda run: (run / "config.yaml").unlink(), "no config.yaml says what was asked; give benchmark=…"),
+        (lambda run: (run / "config.yaml").write_text("a: [1"), "config.yaml: cannot be read"),
+        (
+            lambda run: (run / "config.yaml").write_text("benchmark: {_target_: os.system, command: id}"),
+            "'os.system' is not the project's own",
+        ),
+        (
+            lambda run: lay(run / "rounds" / "01" / "answers" / "mine.jsonl", lines(["a", "b", "c"])[:2]),
+            "no answer to question '2'",
+        ),
+        (
+            lambda run: lay(run / "rounds" / "01" / "answers" / "mine.jsonl", [{"id": "0", "instruction": "Eh?"}]),
+            "not the question that mine asks",
+        ),
+    ],
+)
+def test_what_is_wrong_is_found_before_the_first_call(judge, server, tmp_path, spoil, complaint):
+    run = lay_run(tmp_path / "outputs")
+    spoil(run)
+    code, _, err = judge(f"folder={run}")
+    assert code == 2
+    assert complaint in err.replace("\n", " ")
+    assert server.requests == []
+
+
+def test_a_folder_without_answers_and_a_missing_option_are_sentences(judge, tmp_path):
+    assert "holds no answers to judge" in judge(f"folder={tmp_path}")[2]
+    assert "folder is missing: give folder=…" in judge()[2]
+
+
+def test_no_judge_judges_nothing(command, tmp_path):
+    assert "judge=none judges nothing" in command("judge", f"folder={tmp_path}", "judge=none", "logger=none")[2]
+
+
+def test_an_outage_is_a_failure_that_keeps_what_came(judge, server, tmp_path):
+    run = lay_run(tmp_path / "outputs")
+    server.behaviour = lambda request: fails(500) if "When?" in str(request.body) else by_length(request)
+    code, _, err = judge(f"folder={run}", "judge.retries=1", "judge.concurrency=1")
+    assert code == 1
+    assert "HTTP 500" in err
+    server.behaviour = by_length
+    sent = len(server.requests)
+    assert judge(f"folder={run}")[0] == 0
+    assert len(server.requests) - sent == 2 * NEEDED - 4
+
+
+def test_scores_are_logged_under_the_rounds_own_run_however_the_folder_is_named(command, server, tmp_path):
+    run = lay_run(tmp_path / "outputs")
+    code, _, err = command(
+        "judge", "folder=outputs/lab/tiny", f"judge.base_url={server.url}", f"cache={tmp_path / 'cache'}"
+    )
+    assert code == 0, err
+    relative = Path("outputs/lab/tiny/kcenter-iterative/seed0")  # as `evolve` names it
+    ids = {RunFolder(relative, {"seed": 0}).round_id(t) for t in (0, 1)}
+    assert {path.name.rsplit("-", 1)[1] for path in (run / "wandb").glob("offline-run-*")} == ids
+
+
+def test_samplers_are_compared_over_seeds(judge, command, tmp_path):
+    for seed in range(3):
+        lay_run(tmp_path / "outputs", "kcenter-iterative", seed, lead=2)
+        lay_run(tmp_path / "outputs", "random-iterative", seed)
+    assert judge(f"folder={tmp_path / 'outputs'}")[0] == 0
+    code, out, err = command("compare", "judgements=outputs", "out=c.json")
+    assert (code, err) == (0, "")
+    found = json.loads((tmp_path / "c.json").read_text())
+    (verdict,) = found["samplers"]
+    assert (verdict["schedule"], verdict["verdict"], verdict["seeds"]) == ("kcenter-iterative", "better", [0, 1, 2])
+    assert len(found["models"]) == 3
+    assert "These two samplers (final round)" in out
+    code, _, err = command("compare", "judgements=outputs", "baseline=rand")
+    assert code == 2
+    assert "choose one of kcenter-iterative, random-iterative" in err
+
+
+def test_judgements_are_replayed_without_a_key(judge, command, monkeypatch, tmp_path):
+    run = lay_run(tmp_path / "outputs")
+    assert judge(f"folder={run}")[0] == 0
+    monkeypatch.delenv("OPENAI_API_KEY")
+    again = ("judge=replay", f"judge.judgements={tmp_path / 'outputs'}", "logger=none", f"folder={run}")
+    code, _, err = command("judge", *again, f"out={tmp_path / 'again'}")
+    assert code == 0, err
+    one, other = (next(place.rglob("rounds/01/judgements/mine.jsonl")) for place in (run, tmp_path / "again"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_commands_that_need_no_model_do_not_wait_for_torch(tmp_path):
+    modules = ", ".join(f"diverseevol.commands.{verb}" for verb in ("score", "compare", "agreement", "judge"))
+    script = f"import sys, diverseevol.cli, {modules}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_an_interrupted_command_says_so_and_loses_at_most_what_was_under_way(server, tmp_path):
+    run = lay_run(tmp_path / "outputs")
+    server.behaviour = lambda request: Answer(body=by_length(request).body, delay=0.3)
+    options = (f"folder={run}", f"judge.base_url={server.url}", f"cache={tmp_path / 'cache'}", "logger=none")
+    command = [sys.executable, "-m", "diverseevol", "judge", *options, "judge.concurrency=2"]
+    environment = {**os.environ, "OPENAI_API_KEY": KEY}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while len(server.requests) < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted; everything so far is kept" in err
+    assert 5 <= len(server.requests) < 2 * NEEDED
+    subprocess.run(command, env=environment, check=True, capture_output=True, cwd=tmp_path)
+    assert 2 * NEEDED <= len(server.requests) <= 2 * NEEDED + 2
+
+
+def test_a_model_answers_and_becomes_the_competitor_of_another(judge, command, foundation, tmp_path):
+    run = lay_run(tmp_path / "outputs")
+    asked = ("benchmark=questions", "benchmark.name=mine", f"benchmark.path={tmp_path / 'asked.jsonl'}")
+    options = (f"model.path={foundation.path}", "generation.max_new_tokens=4", f"cache={tmp_path / 'cache'}")
+    code, _, err = command("answer", *options, *asked, "out=theirs")
+    assert code == 0, err
+    answers = read_jsonl(tmp_path / "theirs" / "answers" / "mine.jsonl")
+    assert [line["instruction"] for line in answers] == QUESTIONS
+    before = (tmp_path / "theirs" / "answers" / "mine.jsonl").stat().st_mtime_ns
+    assert command("answer", *options, *asked, "out=theirs")[0] == 0
+    assert (tmp_path / "theirs" / "answers" / "mine.jsonl").stat().st_mtime_ns == before
+    code, _, err = judge(f"folder={run}", *asked, "benchmark.competitor=theirs")
+    assert code == 0, err
+    assert len(read_jsonl(run / "rounds" / "01" / "judgements" / "mine.jsonl")) == NEEDED
+    assert "give model=hf" in command("answer", "model=tiny", *asked, "out=theirs")[2]

@@ -1,0 +1,103 @@
+import json
+import re
+
+import pytest
+
+from diverseevol.errors import InputError
+from diverseevol.evaluation import local_judge
+from diverseevol.evaluation.benchmarks import Benchmark, Question
+from diverseevol.evaluation.judges import Judge
+from diverseevol.evaluation.local_judge import LocalJudge
+
+BENCHMARK = Benchmark("mine", tuple(Question(str(i), f"What is {i}?", competitor="y" * 6) for i in range(3)))
+ANSWERS = {"0": "x", "1": "xx", "2": "xxx"}
+
+
+@pytest.fixture
+def make(foundation, tmp_path):
+    usual = {"path": foundation.path, "dtype": "float32", "max_tokens": 4, "batch_size": 4, "cache": str(tmp_path)}
+    return lambda **changes: LocalJudge(**(usual | changes))
+
+
+@pytest.fixture
+def speaking(monkeypatch):
+    """Lets the model say what a function makes of its prompt's text; what it was asked is kept."""
+    asked: list[str] = []
+
+    def install(say):
+        def generate(model, prompts, seeds, options, stop_tokens, *rest):
+            assert options.temperature == 0
+            texts = [install.tokenizer.decode(ids) for ids in prompts]
+            asked.extend(texts)
+            return [install.tokenizer(say(text), add_special_tokens=False)["input_ids"] for text in texts]
+
+        monkeypatch.setattr(local_judge, "generate", generate)
+        return asked
+
+    return install
+
+
+def lengths(text: str) -> str:
+    first, second = (re.findall(rf"<answer-{i}>\n(.*?)\n</answer-{i}>", text, re.S)[0] for i in (1, 2))
+    return f"{len(first)} {len(second)}\nBecause."
+
+
+def test_a_random_model_says_nothing_that_can_be_read_and_its_replies_are_kept(make, monkeypatch):
+    judge = make(max_unparsed=1.0)
+    assert isinstance(judge, Judge)
+    judgements = judge.judge(BENCHMARK, ANSWERS)
+    assert [(j.question_id, j.order, j.parsed) for j in judgements] == [
+        (str(i), order, False) for i in range(3) for order in (0, 1)
+    ]
+    monkeypatch.setattr(local_judge, "generate", None)  # whoever generates again fails
+    assert make(max_unparsed=1.0).judge(BENCHMARK, ANSWERS) == judgements
+    with pytest.raises(InputError, match="6 of 6 judgements"):
+        make(max_unparsed=0.5).judge(BENCHMARK, ANSWERS)
+
+
+def test_the_scores_go_to_whom_they_rate_in_both_orders(make, speaking, foundation):
+    speaking.tokenizer = foundation.tokenizer()
+    asked = speaking(lengths)
+    judgements = make().judge(BENCHMARK, ANSWERS)
+    assert len(asked) == 6
+    assert all((j.model_score, j.competitor_score) == (int(j.question_id) + 1, 6) for j in judgements)
+    assert {j.judge for j in judgements} == {foundation.path.rsplit("/", 1)[1]}
+
+
+def test_only_what_cannot_be_read_is_asked_again(make, speaking, foundation):
+    speaking.tokenizer = foundation.tokenizer()
+    asked = speaking(lambda text: lengths(text) if "<reply>" in text or "What is 1?" not in text else "Well.")
+    judgements = make().judge(BENCHMARK, ANSWERS)
+    assert len(asked) == 6 + 2
+    assert all("What is 1?" in text and "Well." in text for text in asked[6:])
+    assert [j.model_score for j in judgements] == [1, 1, 2, 2, 3, 3]
+
+
+def test_a_prompt_too_long_for_the_model_is_unparsed_and_not_cut(make, speaking, foundation):
+    speaking.tokenizer = foundation.tokenizer()
+    asked = speaking(lambda text: "5 5")
+    judgements = make(max_unparsed=0.5).judge(BENCHMARK, {**ANSWERS, "1": "long " * 3000})
+    assert [j.question_id for j in judgements if not j.parsed] == ["1", "1"]
+    assert "leaves no room" in judgements[2].reason
+    assert len(asked) == 4
+
+
+def test_other_weights_are_another_judge(make, speaking, foundation, tmp_path):
+    speaking.tokenizer = foundation.tokenizer()
+    asked = speaking(lambda text: "5 5")
+    make().judge(BENCHMARK, ANSWERS)
+    make().judge(BENCHMARK, ANSWERS)
+    assert len(asked) == 6
+    model = foundation.load()
+    model.model.embed_tokens.weight.data[0] += 1
+    model.save_pretrained(tmp_path / "other")
+    foundation.tokenizer().save_pretrained(tmp_path / "other")
+    make(path=str(tmp_path / "other")).judge(BENCHMARK, ANSWERS)
+    assert len(asked) == 12
+
+
+def test_a_model_that_is_not_there_is_one_sentence(make, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.json").write_text(json.dumps({}))
+    with pytest.raises(InputError, match="cannot be loaded"):
+        make(path=str(tmp_path / "empty")).judge(BENCHMARK, ANSWERS)

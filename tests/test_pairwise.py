@@ -1,0 +1,64 @@
+import pytest
+
+from diverseevol.evaluation.benchmarks import Benchmark, Question
+from diverseevol.evaluation.pairwise import FIELDS, JudgePrompt, Showing, both_orders, conclude, parse
+
+
+@pytest.mark.parametrize(
+    ("reply", "scores"),
+    [
+        ("8 7", (8, 7)),
+        ("8 7\nBoth are good.", (8, 7)),
+        ("\n  7.5\t10  \n", (7.5, 10)),
+        ("8, 7\n", (8, 7)),
+        ("0 10", (0, 10)),
+        ("", None),
+        ("   \n ", None),
+        ("8", None),
+        ("8 7 6", None),
+        ("87", None),
+        ("8 11", None),
+        ("-1 5", None),
+        ("8/10 7/10", None),
+        ("Scores: 8 7", None),
+        ("eight seven", None),
+        ("nan inf", None),
+        ("Good.\n8 7", None),
+        ("**8 7**", None),
+        ("٨ ٧", None),
+    ],
+)
+def test_only_two_numbers_alone_on_the_first_line_are_scores(reply, scores):
+    assert parse(reply) == scores
+
+
+def test_each_pair_is_shown_in_both_orders_with_input_and_empty_answers():
+    benchmark = Benchmark("m", (Question("q", "Sum up.", input="A text.", competitor="Theirs."),))
+    first, second = both_orders(benchmark, {"q": " \n"})
+    assert first == Showing("q", 0, "Sum up.\n\nA text.", "(no answer)", "Theirs.")
+    assert second == Showing("q", 1, "Sum up.\n\nA text.", "Theirs.", "(no answer)")
+
+
+def test_a_score_goes_to_whom_it_rates_and_the_last_reply_counts():
+    shown = [Showing("q", order, "?", "a", "b") for order in (0, 1)]
+    found = [conclude(s, ["Hm.", "8 3\nSo."], "j", "v") for s in shown]
+    assert [(j.model_score, j.competitor_score) for j in found] == [(8, 3), (3, 8)]
+    assert found[0].reason == "Hm.\n\n8 3\nSo."
+    assert conclude(shown[0], ["8 3", "Hm."], "j", "v").parsed is False
+
+
+def test_the_prompt_has_each_text_once_whatever_the_texts_say():
+    showing = Showing("q", 0, "Is {first} {second}?", "I say {question} and {prompt}.", "\\1 {{first}}")
+    prompt = JudgePrompt()
+    text = prompt.ask(showing)
+    for name in FIELDS:
+        assert text.count(getattr(showing, name)) == 1
+    again = prompt.ask_again(showing, "Both {question}.")
+    assert again.startswith(text)
+    assert again.count("Both {question}.") == 1
+
+
+def test_another_wording_is_another_version():
+    assert JudgePrompt().version == JudgePrompt().version
+    assert JudgePrompt(template="{question} {first} {second}").version != JudgePrompt().version
+    assert JudgePrompt(name="mine").version.startswith("mine-")

@@ -1,0 +1,113 @@
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from chat_server import KEY, Answer, ChatServer, by_length
+
+from diverseevol.errors import InputError
+from diverseevol.evaluation.replies import Ask, Reply, ReplyCache
+
+ASK = Ask("who", "v1", "q", 0, "text")
+QUESTIONS = 20
+NEEDED = 2 * QUESTIONS
+IN_FLIGHT = 4
+JUDGING = """
+import sys
+from diverseevol.evaluation.benchmarks import Benchmark, Question
+from diverseevol.evaluation.openai_judge import OpenAIJudge
+
+url, cache = sys.argv[1:]
+questions = tuple(Question(str(i), f"What is {i}?", competitor="y" * 6) for i in range(20))
+judge = OpenAIJudge(model="gpt-4", base_url=url, cache=cache, concurrency=4)
+judgements = judge.judge(Benchmark("mine", questions), {q.id: "x" * (int(q.id) % 9 + 1) for q in questions})
+print(sum(j.model_score for j in judgements))
+"""
+
+
+def test_what_was_put_is_found_by_content_and_by_nothing_else(tmp_path):
+    with ReplyCache(tmp_path / "sub" / "a.sqlite") as cache:
+        assert cache.get(ASK) is None
+        cache.put(ASK, Reply("8 7", "gpt-4-0613", 100, 5))
+        cache.put(ASK, Reply("1 1"))  # whoever comes second keeps the first
+    with ReplyCache(tmp_path / "sub" / "a.sqlite") as cache:
+        assert cache.get(ASK) == Reply("8 7", "gpt-4-0613", 100, 5)
+        assert cache.get(Ask("who", "v1", "another id", 0, "text")) is not None
+        for other in (("who2", "v1", 0, "text"), ("who", "v2", 0, "text"), ("who", "v1", 1, "text")):
+            judge, version, order, text = other
+            assert cache.get(Ask(judge, version, "q", order, text)) is None
+        assert cache.get(Ask("who", "v1", "q", 0, "text ")) is None
+
+
+def test_several_writers_use_one_file(tmp_path):
+    def write(who: str) -> None:
+        with ReplyCache(tmp_path / "a.sqlite") as cache:
+            for i in range(20):
+                cache.put(Ask(who, "v1", str(i), 0, ""), Reply(f"{who} {i}"))
+                cache.put(Ask(who, "v1", str(i), 0, str(i)), Reply(f"{who} {i}"))
+
+    threads = [threading.Thread(target=write, args=(who,)) for who in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with ReplyCache(tmp_path / "a.sqlite") as cache:
+        found = [cache.get(Ask(who, "v1", str(i), 0, str(i))) for who in "ab" for i in range(20)]
+    assert found == [Reply(f"{who} {i}") for who in "ab" for i in range(20)]
+
+
+def test_a_file_that_is_something_else_is_said_so(tmp_path):
+    (tmp_path / "a.sqlite").write_text("not a data base, but some text that is long enough to be looked at" * 20)
+    with pytest.raises(InputError, match=r"a\.sqlite: the file of judges' replies cannot be used"):
+        ReplyCache(tmp_path / "a.sqlite")
+
+
+def test_a_file_of_a_later_version_is_left_alone(tmp_path):
+    with sqlite3.connect(tmp_path / "a.sqlite") as file:
+        file.execute("PRAGMA user_version=99")
+    file.close()
+    with pytest.raises(InputError, match="version 99"):
+        ReplyCache(tmp_path / "a.sqlite")
+
+
+@pytest.fixture
+def server():
+    with ChatServer(lambda request: Answer(body=by_length(request).body, delay=0.03)).running() as running:
+        yield running
+
+
+def judging(server: ChatServer, cache: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", JUDGING, server.url, str(cache)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OPENAI_API_KEY": KEY})
+
+
+def test_a_killed_run_loses_no_reply_that_had_come(server, tmp_path):
+    first = judging(server, tmp_path)
+    deadline = time.monotonic() + 60
+    while len(server.requests) < NEEDED // 2 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    first.send_signal(signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL
+    assert first.stdout is not None
+    first.stdout.close()
+    before = len(server.requests)
+    assert NEEDED // 2 <= before < NEEDED
+    again = judging(server, tmp_path)
+    said, _ = again.communicate(timeout=60)
+    assert float(said) == 2 * sum(i % 9 + 1 for i in range(QUESTIONS))
+    assert NEEDED <= len(server.requests) <= NEEDED + IN_FLIGHT
+
+
+def test_two_processes_share_what_they_pay_for(server, tmp_path):
+    both = [judging(server, tmp_path) for _ in range(2)]
+    said = {process.communicate(timeout=60)[0] for process in both}
+    assert len(said) == 1
+    assert NEEDED <= len(server.requests) <= 2 * NEEDED
+    with sqlite3.connect(tmp_path / "judgements.sqlite") as file:
+        assert file.execute("SELECT count(*), count(DISTINCT key) FROM replies").fetchone() == (NEEDED, NEEDED)
+    file.close()

@@ -1,0 +1,243 @@
+"""The command `select`: one selection over embeddings that are brought, or over the foundation model's own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from diverseevol import cli
+from diverseevol.measures import receipt_distances
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path, monkeypatch):
+    """In a folder of its own, with nothing left of the command that ran before."""
+    monkeypatch.chdir(tmp_path)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    GlobalHydra.instance().clear()
+
+
+def select(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["diverseevol", "select", *arguments])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    return int(left.value.code or 0)
+
+
+@pytest.fixture
+def chosen(monkeypatch):
+    def run(*arguments: str) -> dict[str, Any]:
+        assert select(monkeypatch, *arguments, "out=P.json") == 0
+        return json.loads(Path("P.json").read_text())
+
+    return run
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    def run(*arguments: str) -> str:
+        before = sorted(Path().iterdir())
+        assert select(monkeypatch, *arguments) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        (line,) = said.err.splitlines()
+        assert sorted(Path().iterdir()) == before
+        return line
+
+    return run
+
+
+def save(rows: Any, dtype: str = "float32", path: str = "E.npy") -> np.ndarray:
+    array = np.array(rows, dtype=dtype)
+    np.save(path, array)
+    return array
+
+
+def world(rows: int = 200, dim: int = 6, dtype: str = "float32") -> np.ndarray:
+    return save(3 + np.random.default_rng(0).normal(size=(rows, dim)), dtype)
+
+
+# --- embeddings that are brought
+
+
+def test_five_rows_on_a_line(chosen):
+    save([[0], [1], [2], [7], [10]])
+    Path("T.json").write_text("[0]")
+    found = chosen("embeddings=E.npy", "taken=T.json", "n=3")
+    assert found["chosen"] == [4, 3, 2]  # 10 and then 7 and 2 are 10, 3 and 2 away from what is there
+    assert found["score"] == found["distance"] == [10, 3, 2]
+    assert found["nearest"] == [0, 4, 0]
+    assert (found["sampler"], found["options"]["metric"]) == ("kcenter", "euclidean")
+    assert found["seconds"] >= 0
+
+
+def test_without_rows_taken_the_first_is_the_one_nearest_the_mean(chosen):
+    save([[0], [1], [2], [7], [10]])
+    found = chosen("embeddings=E.npy", "n=2")
+    assert found["chosen"] == [2, 4]  # the mean is 4
+    assert (found["distance"], found["nearest"]) == ([None, 8], [None, 2])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("sampler", ["kcenter", "random", "kmeans", "facility_location", "vendi"])
+def test_every_sampler_of_embeddings_chooses_with_distances(chosen, sampler, dtype):
+    X = world(dtype=dtype)
+    Path("T.json").write_text(json.dumps(list(range(0, 40, 2))))
+    found = chosen("embeddings=E.npy", "taken=T.json", "n=12", f"sampler={sampler}")
+    assert len(set(found["chosen"])) == 12
+    assert not set(found["chosen"]) & set(range(0, 40, 2))
+    distance, nearest = receipt_distances(X, np.array(found["chosen"]), np.arange(0, 40, 2))
+    assert (found["distance"], found["nearest"]) == (distance.tolist(), nearest.tolist())
+    assert found["sampler"] == sampler
+    again = chosen("embeddings=E.npy", "taken=T.json", "n=12", f"sampler={sampler}")
+    assert again["chosen"] == found["chosen"]
+
+
+def test_chance_depends_on_the_seed(chosen):
+    world()
+    first, other = (chosen("embeddings=E.npy", "n=20", "sampler=random", f"seed={seed}")["chosen"] for seed in (0, 1))
+    assert first != other
+
+
+def test_the_longest_need_lengths_and_rows_without_a_response_are_left_out(chosen, refused):
+    save(np.eye(5))
+    assert "sampler=longest needs the lengths of the responses; give lengths=L.npy" in refused(
+        "embeddings=E.npy", "n=2", "sampler=longest", "out=P.json"
+    )
+    save([3, 9, 0, 9, 5], "int64", "L.npy")
+    assert chosen("embeddings=E.npy", "lengths=L.npy", "n=3", "sampler=longest")["chosen"] == [1, 3, 4]
+    assert 2 not in chosen("embeddings=E.npy", "lengths=L.npy", "n=4")["chosen"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"E.npy": "text"}, "embeddings=E.npy: is no .npy array"),
+        ({"E.npy": np.zeros(5, "f4")}, "an array [5] of float32 where [rows, dim] of float16 or float32 belongs"),
+        ({"E.npy": np.zeros((5, 2, 2), "f4")}, "an array [5, 2, 2] of float32 where"),
+        ({"E.npy": np.zeros((5, 2), "i8")}, "an array [5, 2] of int64 where"),
+        ({"E.npy": np.zeros((5, 2), "f8")}, "an array [5, 2] of float64 where"),
+        ({"E.npy": np.zeros((5, 0), "f4")}, "an array [5, 0] of float32 where"),
+        ({"E.npy": np.array([[0], [np.nan], [2], [np.inf]], "f4")}, "embeddings, row 1, 3: holds NaN"),
+        ({"T.json": "{}"}, "taken=T.json: a dict where a list of row numbers belongs"),
+        ({"T.json": "[0, 9"}, "T.json: not valid JSON"),
+        ({"T.json": "[0, 5]"}, "taken=T.json, place 2: 5 is not a row: there are 5, from 0 to 4"),
+        ({"T.json": "[-1]"}, "taken=T.json, place 1: -1 is not a row"),
+        ({"T.json": "[3, 0, 3]"}, "taken=T.json, place 3: 3 stands there twice"),
+        ({"T.json": "[0.0]"}, "taken=T.json, place 1: 0.0 is no whole number"),
+        ({"T.json": "[true]"}, "taken=T.json, place 1: True is no whole number"),
+        ({"T.json": "[0, 1, 2]"}, "3 rows were asked for but 2 are left"),
+        ({"L.npy": np.ones(4, "i8")}, "lengths=L.npy: an array [4] of int64 where [5] whole numbers from 0 on belong"),
+        ({"L.npy": -np.ones(5, "i8")}, "lengths=L.npy: an array [5] of int64 where"),
+        ({"L.npy": np.ones(5, "f4")}, "lengths=L.npy: an array [5] of float32 where"),
+    ],
+)
+def test_files_that_do_not_hold_what_they_should_are_refused_in_a_sentence(refused, content, sentence):
+    for name, value in {"E.npy": np.eye(5, dtype="f4"), "T.json": "[0]", "L.npy": np.ones(5, "i8"), **content}.items():
+        if isinstance(value, str):
+            Path(name).write_text(value)
+        else:
+            np.save(name, value)
+    assert sentence in refused("embeddings=E.npy", "taken=T.json", "lengths=L.npy", "n=3", "out=P.json")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["embeddings=F.npy", "n=2", "out=P.json"], "embeddings=F.npy: no such file"),
+        (["embeddings=E.npy", "taken=U.json", "n=2", "out=P.json"], "U.json: no such file"),
+        (["embeddings=E.npy", "n=0", "out=P.json"], "n is 0; it must be at least 1"),
+        (["embeddings=E.npy", "n=many", "out=P.json"], "n is 'many', which is not a whole number"),
+        (["embeddings=E.npy", "out=P.json"], "n is missing: give n=…"),
+        (["embeddings=E.npy", "n=2"], "out is missing: give out=…"),
+        (["embeddings=E.npy", "n=2", "out=P.txt"], "out=P.txt: the name must end in .json"),
+        (["embeddings=E.npy", "n=2", "out=E.npy/P.json"], "out=E.npy/P.json: cannot be written"),
+        (["embeddings=E.npy", "n=2", "out=folder.json"], "out=folder.json: is a folder"),
+        (["n=2", "out=P.json"], "neither data nor embeddings are given"),
+        (["embeddings=E.npy", "data=demo", "n=2", "out=P.json"], "both data and embeddings are given"),
+        (["data=demo", "n=2", "out=P.json"], "model is missing: give model=hf model.path=…"),
+        (["embeddings=E.npy", "n=2", "sampler=entropy", "out=P.json"], "sampler=entropy needs a model's predictions"),
+        (["embeddings=E.npy", "n=2", "sampler=qbc", "out=P.json"], "sampler=qbc asks a committee of models"),
+        (["embeddings=E.npy", "n=2", "sampler.metrc=x", "out=P.json"], "sampler.metrc is not an option of select"),
+    ],
+)
+def test_what_is_asked_for_in_vain_is_refused_in_a_sentence(refused, arguments, sentence):
+    np.save("E.npy", np.eye(5, dtype="f4"))
+    Path("folder.json").mkdir()
+    assert sentence in refused(*arguments)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_folder_that_may_not_be_written_to_is_refused_before_the_work(refused):
+    save(np.eye(5))
+    Path("shut").mkdir(mode=0o500)
+    assert "out=shut/P.json: cannot be written" in refused("embeddings=E.npy", "n=2", "out=shut/P.json")
+
+
+def test_the_command_stands_on_its_own(tmp_path):
+    save([[0], [1], [2], [7], [10]])
+    command = [sys.executable, "-m", "diverseevol", "select", "embeddings=E.npy", "n=2", "out=new/P.json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert json.loads((tmp_path / "new/P.json").read_text())["chosen"] == [2, 4]
+
+
+# --- the foundation model's own
+
+
+@pytest.fixture
+def rows() -> list[dict[str, str]]:
+    animals = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen"]
+    records = [
+        {
+            "instruction": f"Name {i} words about the {animals[i % 8]}.",
+            "input": "",
+            "output": animals[i % 8] * (1 + i % 5),
+        }
+        for i in range(40)
+    ]
+    records[7]["instruction"] = "Why? " * 600  # leaves no room for its response
+    Path("rows.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return records
+
+
+SMALL = ("data=json", "data.path=rows.jsonl", "model=tiny", "model.hidden=16", "model.vocabulary=300")
+
+
+@pytest.mark.parametrize("sampler", ["kcenter", "uncertain_kcenter", "longest"])
+def test_the_rows_themselves_are_written_with_why_they_were_chosen(chosen, rows, sampler):
+    Path("T.json").write_text("[0, 1, 2]")
+    found = chosen(*SMALL, "n=5", "taken=T.json", f"sampler={sampler}")
+    assert len(set(found["chosen"]) - {0, 1, 2, 7}) == 5
+    lines = [json.loads(line) for line in Path("P.jsonl").read_text().splitlines()]
+    assert lines == [rows[row] for row in found["chosen"]]
+    for rank, line in enumerate(found["receipt"]):
+        row = found["chosen"][rank]
+        assert (line["rank"], line["row"]) == (rank, row)
+        assert line["instruction"] == rows[row]["instruction"]
+        for key in ("score", "distance", "nearest"):
+            assert line[key] == found[key][rank]
+    embedded = sampler != "longest"
+    assert all((far is not None) == embedded for far in found["distance"])
+    assert sorted(Path().iterdir()) == [Path(name) for name in ("P.json", "P.jsonl", "T.json", "rows.jsonl")]
+
+
+def test_the_subset_is_what_embeddings_of_the_same_model_lead_to(chosen, rows, cache):
+    found = chosen(*SMALL, "n=6")
+    embeddings = [np.load(file) for file in cache.glob("foundation/*/embedding.npy")]
+    (X,) = (array for array in embeddings if array.shape == (40, 16))
+    save(X)
+    save([0 if i == 7 else 1 for i in range(40)], "int64", "L.npy")
+    again = chosen("embeddings=E.npy", "lengths=L.npy", "n=6")
+    assert again["chosen"] == found["chosen"]
+    assert again["distance"] == found["distance"]
