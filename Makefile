@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 RUN    := $(BIN)/diverseevol
 SEEDS  ?= 0,1
 # The authors' evol_gpt4_judge_reference, or archives of its folders.
-JUDGEMENTS ?= $(firstword $(wildcard ../shared/data/gpt4_judgments evol_gpt4_judge_reference))
+JUDGEMENTS ?= evol_gpt4_judge_reference
 
 .DEFAULT_GOAL := help
 .PHONY: help setup evolve sweep test test-slow check format table-vicuna bench clean

@@ -157,7 +157,18 @@ class RoundFolder:
             raise InputError(
                 f"{file}: lacks {', '.join(missing)}; restore it, or delete the folder of this round to redo it"
             )
+        for key in ("metrics", "seconds"):
+            if not isinstance(there[key], dict):
+                raise InputError(
+                    f"{file}: its {key} is {_short(there[key])} where an object belongs; restore it, or delete the "
+                    f"folder of this round to redo it"
+                )
         chosen = self.chosen()
+        if chosen is None and there["chosen"]:
+            raise InputError(
+                f"{self.path / 'chosen.jsonl'}: missing, though {file.name} lists what was chosen; restore it, or "
+                f"delete the folder of this round to redo it"
+            )
         for key, expected in (
             ("index", self.index),
             ("fingerprint", self.digest),
@@ -187,7 +198,14 @@ class RoundFolder:
         file = self.path / "chosen.jsonl"
         if not file.exists():
             return None
-        return [int(line["row"]) for line in read_jsonl(file)]
+        rows: list[Any] = [line.get("row") for line in read_jsonl(file)]
+        for number, row in enumerate(rows, start=1):
+            if not isinstance(row, int) or isinstance(row, bool):
+                raise InputError(
+                    f"{file}, line {number}: its row is {_short(row)} where a row number belongs; restore the file, or "
+                    f"delete the folder of this round to redo it"
+                )
+        return rows
 
     def keep_model(self, save: Callable[[Path], None]) -> None:
         """Save a model so that it appears whole or not at all."""

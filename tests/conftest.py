@@ -15,6 +15,7 @@ import dataclasses
 import functools
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ beartype.beartype = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower
 from diverseevol.evaluation.benchmarks import Benchmark, Question
 from diverseevol.evaluation.exam import Exam
 from diverseevol.evaluation.judges import GoldJudge
+from diverseevol.evolution import evolve
 from diverseevol.experiment import Evolution, Schedule
 from diverseevol.foundation import Pretrained, TinyLlama
 from diverseevol.generation import Generation
@@ -128,3 +130,26 @@ def evolution(source: Source, learner: Learner, exam: Exam, cache: Path) -> Make
         return dataclasses.replace(usual, **changes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def whole(evolution: MakeEvolution, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished evolution, every model kept. To look at; take a copy to change it."""
+    folder = tmp_path_factory.mktemp("evolution") / "whole"
+    evolve(evolution(folder, keep_models="all"))
+    return folder
+
+
+@pytest.fixture
+def copy(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "copy"))
+
+
+@pytest.fixture
+def idle(learner: Learner) -> Learner:
+    """A learner for evolutions that have nothing left to do."""
+
+    def no_trainer(**options: Any) -> lightning.Trainer:
+        pytest.fail("a trainer was started where nothing was left to do")
+
+    return dataclasses.replace(learner, trainer=no_trainer)

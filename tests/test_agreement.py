@@ -111,6 +111,7 @@ def test_what_cannot_be_held_against_each_other_is_said_so(tmp_path, scores):
         agree(tmp_path / "a", tmp_path / "d")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not VICUNA.is_file(), reason="DIVERSEEVOL_TEST_DATA has no gpt4_judgments/vicuna_test.tar.xz")
 def test_the_released_judgements_agree_with_themselves():
     (found,) = agree(VICUNA, VICUNA)

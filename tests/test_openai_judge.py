@@ -122,8 +122,8 @@ def test_a_users_wording_that_cannot_work_is_refused(make, tmp_path, text, compl
     "failure",
     [
         fails(429), fails(429, retry_after="0.01"), fails(500), fails(503), fails(408),
-        Answer(body=b'{"id": "1", "cho'), Answer(body=b"<html>busy</html>"), Answer(body=b"[1]"), Answer(body=b'{"a": 1, "b": 2}', cut=True),
-        Answer(delay=2.5),
+        Answer(body=b'{"id": "1", "cho'), Answer(body=b"<html>busy</html>"), Answer(body=b"[1]"),
+        Answer(body=b'{"a": 1, "b": 2}', cut=True), Answer(delay=2.5),
     ],
     ids=["429", "429+", "500", "503", "408", "malformed", "html", "list", "cut", "hang"],
 )  # fmt: skip

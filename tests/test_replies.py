@@ -103,6 +103,7 @@ def test_a_killed_run_loses_no_reply_that_had_come(server, tmp_path):
     assert NEEDED <= len(server.requests) <= NEEDED + IN_FLIGHT
 
 
+@pytest.mark.slow
 def test_two_processes_share_what_they_pay_for(server, tmp_path):
     both = [judging(server, tmp_path) for _ in range(2)]
     said = {process.communicate(timeout=60)[0] for process in both}

@@ -69,6 +69,7 @@ def test_labels_keep_their_order_and_their_distance_and_stay_near():
     assert spread([1.0, 5.0, 9.0], 1.0) == [1.0, 5.0, 9.0]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not VICUNA.is_file(), reason="DIVERSEEVOL_TEST_DATA has no gpt4_judgments/vicuna_test.tar.xz")
 def test_the_papers_first_column_is_printed_from_the_released_judgements(table, tmp_path, capsys):
     assert table.main([str(VICUNA), str(tmp_path)]) == 0

@@ -113,14 +113,19 @@ def test_features_and_mask_stay_as_they_are(choice):
         np.testing.assert_array_equal(array, copy)
 
 
-def test_half_precision_on_disk_chooses_as_the_same_numbers_in_memory(choice, tmp_path):
+def test_facts_on_disk_choose_as_the_same_numbers_in_memory(choice, tmp_path):
     sampler = made(choice)
     features = facts(sampler.needs)
-    if features.embedding is None:
-        pytest.skip("needs no embeddings")
-    np.save(tmp_path / "embedding.npy", features.embedding.astype(np.float16))
-    mapped = replace(features, embedding=np.load(tmp_path / "embedding.npy", mmap_mode="r"))
-    loaded = replace(features, embedding=np.asarray(mapped.embedding, dtype=np.float32))
+
+    def on_disk(name: str, values: np.ndarray) -> np.ndarray:
+        np.save(tmp_path / f"{name}.npy", values)
+        return np.load(tmp_path / f"{name}.npy", mmap_mode="r")
+
+    X = features.embedding
+    half = None if X is None else on_disk("embedding", X.astype(np.float16))
+    scores = {name: on_disk(name, values) for name, values in features.scores.items()}
+    mapped = replace(features, embedding=half, scores=scores)
+    loaded = replace(features, embedding=None if half is None else np.asarray(half, dtype=np.float32))
     found, expected = (pick(sampler, 20, pool(0.3), given) for given in (mapped, loaded))
     np.testing.assert_array_equal(found.rows, expected.rows)
     np.testing.assert_allclose(found.score, expected.score, rtol=1e-5)

@@ -1,0 +1,200 @@
+"""An evolution that was cut, wherever that was, ends as if it had not been."""
+
+import dataclasses
+import functools
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from diverseevol.errors import InputError
+from diverseevol.evaluation.judges import GoldJudge
+from diverseevol.evolution import evolve
+from diverseevol.experiment import Schedule
+from diverseevol.files import read_json, read_jsonl
+from diverseevol.generation import Generation
+from diverseevol.learner import Learner
+from diverseevol.tracking import NoTracker
+
+
+class Cut(BaseException):
+    """The end of a process, at a point of our choice."""
+
+
+def facts(folder: Path) -> dict[str, object]:
+    """What a run folder says, without how long it took."""
+    said: dict[str, object] = {}
+    for file in sorted(folder.rglob("*.json*")):
+        if "model" not in file.parts:
+            said[str(file.relative_to(folder))] = read_json(file) if file.suffix == ".json" else read_jsonl(file)
+    for record in said.values():
+        if isinstance(record, dict):
+            record.pop("seconds", None)
+    return said
+
+
+def assert_same(found: Path, expected: Path) -> None:
+    ours, theirs = facts(found), facts(expected)
+    assert ours.keys() == theirs.keys()
+    for name in theirs:
+        assert ours[name] == theirs[name], name
+
+
+def test_a_finished_evolution_does_nothing_again(copy, whole, evolution, idle):
+    evolve(evolution(copy, keep_models="all", learner=idle))
+    assert_same(copy, whole)
+
+
+@dataclass(frozen=True)
+class Fragile(Learner):
+    """A learner whose process ends at a call of our choice: before it begins, or when its work is done."""
+
+    method: str = ""
+    count: int = 0
+    after: bool = False
+    calls: list = field(default_factory=list)
+
+    def _guarded(self, name, call):
+        if name != self.method:
+            return call()
+        self.calls.append(name)
+        if len(self.calls) == self.count:
+            if self.after:
+                call()
+            raise Cut
+        return call()
+
+    def fit(self, *given, **options):
+        return self._guarded("fit", lambda: Learner.fit(self, *given, **options))
+
+    def probe(self, *given, **options):
+        return self._guarded("probe", lambda: Learner.probe(self, *given, **options))
+
+    def answer(self, *given, **options):
+        return self._guarded("answer", lambda: Learner.answer(self, *given, **options))
+
+
+@pytest.mark.parametrize(
+    ("method", "count", "after"), [("fit", 2, True), ("probe", 2, False), ("probe", 2, True), ("answer", 2, False)]
+)
+def test_an_evolution_cut_in_a_phase_ends_as_if_it_had_not_been(
+    whole, evolution, learner, tmp_path, method, count, after
+):
+    fields = {f.name: getattr(learner, f.name) for f in dataclasses.fields(Learner)}
+    fragile = Fragile(**fields, method=method, count=count, after=after)
+    with pytest.raises(Cut):
+        evolve(evolution(tmp_path, learner=fragile, keep_models="all"))
+    assert (tmp_path / "rounds/00/round.json").exists()
+    assert not (tmp_path / "rounds/01/round.json").exists()
+    evolve(evolution(tmp_path, keep_models="all"))
+    assert_same(tmp_path, whole)
+
+
+class CutWhile(NoTracker):
+    """A tracker in whose call the process ends, in the second round."""
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+
+    def open(self, run, folder, config):
+        log = super().open(run, folder, config)
+
+        def cut(*given):
+            raise Cut
+
+        if run.name == "round-01":
+            setattr(log, self.method, cut)
+        return log
+
+
+class CutSecond:
+    """A function whose second call ends the process."""
+
+    def __init__(self, call) -> None:
+        self.call = call
+        self.calls = 0
+
+    def __call__(self, *given):
+        self.calls += 1
+        if self.calls == 2:
+            raise Cut
+        return self.call(*given)
+
+
+@pytest.mark.parametrize("place", ["curve", "measure", "judge", "metrics", "on_round"])
+def test_an_evolution_cut_between_phases_ends_as_if_it_had_not_been(whole, evolution, tmp_path, monkeypatch, place):
+    this = evolution(tmp_path, keep_models="all")
+    if place == "measure":
+        cut = dataclasses.replace(this, space=CutSecond(this.space))
+    elif place == "judge":
+        cut = this
+        monkeypatch.setattr(GoldJudge, "judge", CutSecond(functools.partial(GoldJudge.judge, this.exam.judge)))
+    elif place == "on_round":
+        cut = dataclasses.replace(this, on_round=CutSecond(this.on_round))
+    else:
+        cut = dataclasses.replace(this, tracker=CutWhile(place))
+    with pytest.raises(Cut):
+        evolve(cut)
+    monkeypatch.undo()
+    assert (tmp_path / "rounds/00/round.json").exists()
+    assert (tmp_path / "rounds/01/round.json").exists() == (place == "on_round")
+    evolve(this)
+    assert_same(tmp_path, whole)
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        ["round.json"],
+        ["round.json", "answers", "judgements", "scores.json"],
+        ["round.json", "chosen.jsonl"],
+        ["round.json", "model", "training.jsonl"],
+    ],
+    ids=" ".join,
+)
+def test_a_round_that_lost_files_is_made_whole_again(copy, whole, evolution, lost):
+    for name in lost:
+        place = copy / "rounds/01" / name
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+    evolve(evolution(copy, keep_models="all"))
+    # The pool may be embedded in other batches now, which moves a metric in its last digits.
+    found, expected = (read_json(folder / "rounds/01/round.json").pop("metrics") for folder in (copy, whole))
+    assert found == pytest.approx(expected, rel=1e-5)
+    shutil.copy(whole / "rounds/01/round.json", copy / "rounds/01/round.json")
+    assert_same(copy, whole)
+    assert (copy / "rounds/01/model/model.safetensors").read_bytes() == (
+        whole / "rounds/01/model/model.safetensors"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize("keep", ["last", "none"])
+def test_rounds_may_grow(copy, whole, evolution, keep):
+    short = copy.with_name("short")
+    evolve(evolution(short, schedule=Schedule(1, 6, 4), keep_models=keep))
+    grown = evolve(evolution(short, keep_models=keep))
+    straight = evolve(evolution(copy, keep_models=keep))
+    for ours, theirs in zip(grown, straight, strict=True):
+        assert (ours.trained_on, ours.chosen) == (theirs.trained_on, theirs.chosen)
+        assert ours.metrics == pytest.approx(theirs.metrics, rel=1e-5)
+    assert facts(short)["selected.jsonl"] == facts(whole)["selected.jsonl"]
+    for t in range(3):
+        assert (short / f"rounds/{t:02d}/model").exists() == (copy / f"rounds/{t:02d}/model").exists()
+    # And it is a whole evolution: another start finds everything there.
+    told: list[bool] = []
+    again = evolve(evolution(short, keep_models=keep, on_round=lambda done, fresh: told.append(fresh)))
+    assert told == [False] * 3
+    assert [(done.trained_on, done.chosen) for done in again] == [(done.trained_on, done.chosen) for done in grown]
+
+
+def test_fewer_rounds_are_the_start_of_more(copy, whole, evolution):
+    rounds = evolve(evolution(copy, schedule=Schedule(1, 6, 4), keep_models="all"))
+    assert [done.index for done in rounds] == [0, 1]
+    assert read_json(copy / "rounds/02/round.json") == read_json(whole / "rounds/02/round.json")
+
+
+def test_answers_to_other_settings_are_not_passed_off_as_these(copy, evolution, exam):
+    (copy / "rounds/02/round.json").unlink()
+    other = dataclasses.replace(exam, generation=Generation(max_new_tokens=5))
+    with pytest.raises(InputError, match=r"small\.jsonl: answers with other generation settings than this run's"):
+        evolve(evolution(copy, exam=other, keep_models="all"))

@@ -1,0 +1,107 @@
+"""What a run folder refuses: other evolutions, edited rounds, a second process."""
+
+import json
+import re
+
+import pytest
+
+from diverseevol.errors import InputError
+from diverseevol.evolution import evolve
+from diverseevol.files import read_json
+from diverseevol.runs import RunFolder
+
+
+def test_a_folder_of_another_evolution_is_refused_by_the_key_that_differs(tmp_path):
+    RunFolder(tmp_path, {"seed": 0, "sampler.metric": "euclidean"}).claim("seed: 0\n")
+    RunFolder(tmp_path, {"sampler.metric": "euclidean", "seed": 0}).claim("seed: 0 # again\n")
+    assert (tmp_path / "config.yaml").read_text() == "seed: 0 # again\n"
+    other = RunFolder(tmp_path, {"seed": 0, "sampler.metric": "cosine", "sampler.whiten": 8})
+    with pytest.raises(InputError) as caught:
+        other.claim("seed: 0\n")
+    message = str(caught.value)
+    assert 'sampler.metric (there "euclidean", here "cosine")' in message
+    assert "sampler.whiten (there null, here 8)" in message
+    assert "seed" not in message.replace("seed:", "").replace(str(tmp_path), "")
+    assert read_json(tmp_path / "fingerprint.json") == {"seed": 0, "sampler.metric": "euclidean"}
+    assert (tmp_path / "config.yaml").read_text() == "seed: 0 # again\n"
+
+
+def test_rounds_without_a_fingerprint_are_not_trusted(copy):
+    with pytest.raises(InputError, match=r"fingerprint\.json: missing, so the rounds beside it cannot be trusted"):
+        RunFolder(copy, {"what": "a test"}).claim("")
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (lambda text: text[: len(text) // 2], r"round\.json: not valid JSON"),
+        (lambda text: "", r"round\.json: not valid JSON"),
+        (lambda text: "[]", r"round\.json: lacks index, trained_on, chosen"),
+        (lambda text: json.dumps({**json.loads(text), "index": 2}), "its index is 2 where 1 belongs"),
+        (lambda text: json.dumps({**json.loads(text), "fingerprint": "0"}), 'its fingerprint is "0" where'),
+        (lambda text: json.dumps({**json.loads(text), "trained_on": [1]}), r"its trained_on is \[1\] where \["),
+        (lambda text: json.dumps({**json.loads(text), "chosen": [1, 2]}), r"its chosen is \[1, 2\] where \["),
+        (
+            lambda text: json.dumps({key: value for key, value in json.loads(text).items() if key != "metrics"}),
+            r"round\.json: lacks metrics; restore it",
+        ),
+    ],
+)
+def test_an_edited_round_is_refused(copy, evolution, idle, edit, sentence):
+    file = copy / "rounds/01/round.json"
+    file.write_text(edit(file.read_text()))
+    with pytest.raises(InputError, match=sentence):
+        evolve(evolution(copy, learner=idle))
+
+
+def test_an_edited_receipt_is_refused(copy, evolution, idle):
+    file = copy / "rounds/00/chosen.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[::-1]))
+    with pytest.raises(InputError, match=r"rounds/00/round\.json: its chosen is"):
+        evolve(evolution(copy, learner=idle))
+
+
+def test_a_second_process_is_refused_while_the_first_is_at_work(tmp_path):
+    first, second = RunFolder(tmp_path, {}), RunFolder(tmp_path, {})
+    with first.locked(), pytest.raises(InputError, match="another process is at work in this folder"), second.locked():
+        pytest.fail("two processes hold one folder")
+    with second.locked():
+        pass
+
+
+def test_taking_the_folder_sweeps_what_a_crash_left_half_written(tmp_path):
+    (tmp_path / "rounds/00/model.partial").mkdir(parents=True)
+    (tmp_path / "rounds/00/model.partial/config.json").touch()
+    (tmp_path / "rounds/00/chosen.jsonl.partial").touch()
+    (tmp_path / "rounds/00/training.jsonl").touch()
+    with RunFolder(tmp_path, {}).locked():
+        assert sorted(file.name for file in (tmp_path / "rounds/00").iterdir()) == ["training.jsonl"]
+
+
+def test_a_round_is_named_alike_on_every_resume_and_otherwise_never(tmp_path):
+    run = RunFolder(tmp_path / "a", {"seed": 0})
+    assert run.round_id(1) == RunFolder(tmp_path / "a", {"seed": 0}).round_id(1)
+    others = [RunFolder(tmp_path / "a", {"seed": 1}), RunFolder(tmp_path / "b", {"seed": 0})]
+    ids = {run.round_id(1), run.round_id(2), *(other.round_id(1) for other in others)}
+    assert len(ids) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "found"),
+    [
+        ("round.json", {"metrics": None}, "metrics is null where an object belongs"),
+        ("chosen.jsonl", '{"row": "12"}\n', 'line 1: its row is "12" where a row number belongs'),
+        ("chosen.jsonl", None, "missing, though round.json lists what was chosen"),
+    ],
+)
+def test_a_damaged_round_is_told_in_a_sentence(copy, evolution, idle, name, damage, found):
+    file = copy / "rounds" / "00" / name
+    if damage is None:
+        file.unlink()
+    elif isinstance(damage, dict):
+        file.write_text(json.dumps({**json.loads(file.read_text()), **damage}))
+    else:
+        file.write_text(damage)
+    with pytest.raises(InputError, match=re.escape(found)):
+        evolve(evolution(copy, learner=idle))
