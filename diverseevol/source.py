@@ -23,13 +23,12 @@ from diverseevol.formats import (
     BadRecord,
     Example,
     Fields,
-    Located,
     dump_extra,
     parse,
-    read_records,
     recognise,
     to_record,
 )
+from diverseevol.records import Located, read_records
 
 VERSION = 1  # of the checks and of what they leave on disk
 COLUMNS = pa.schema([(name, pa.string()) for name in ("instruction", "input", "response", "extra")])

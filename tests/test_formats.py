@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from diverseevol import formats
+from diverseevol import records as reading
 from diverseevol.errors import InputError
 from diverseevol.formats import (
     ALPACA,
@@ -13,10 +13,10 @@ from diverseevol.formats import (
     Fields,
     dump_extra,
     parse,
-    read_records,
     recognise,
     to_record,
 )
+from diverseevol.records import read_records
 
 ROW = {"instruction": "Name a colour.", "input": "", "output": "Red."}
 
@@ -145,7 +145,7 @@ def random_json(rng, depth=0):
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 32, 1 << 20])
 def test_arrays_are_read_the_same_whatever_the_chunks(tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr(formats, "CHUNK", chunk)
+    monkeypatch.setattr(reading, "CHUNK", chunk)
     rng = random.Random(chunk)
     for _ in range(60):
         values = [random_json(rng) for _ in range(rng.randrange(5))]
@@ -158,7 +158,7 @@ def test_arrays_are_read_the_same_whatever_the_chunks(tmp_path, monkeypatch, chu
 
 @pytest.mark.parametrize("chunk", [1, 5, 1 << 20])
 def test_a_damaged_array_is_never_read_as_if_it_were_whole(tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr(formats, "CHUNK", chunk)
+    monkeypatch.setattr(reading, "CHUNK", chunk)
     rng = random.Random(chunk)
     whole = json.dumps([ROW, {"a": [1.5, "é", None]}], ensure_ascii=False).encode()
     path = tmp_path / "rows.json"
@@ -197,10 +197,10 @@ def test_the_last_offset_of_a_file_is_its_size(tmp_path):
 
 
 def test_an_array_does_not_stay_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "CHUNK", 1000)
+    monkeypatch.setattr(reading, "CHUNK", 1000)
     path = tmp_path / "rows.json"
     path.write_text(json.dumps([ROW] * 2000))
     with path.open("rb") as file:
-        window = formats._Window(path, file)
-        longest = max(len(window.text) for _ in formats._array(window))
+        window = reading._Window(path, file)
+        longest = max(len(window.text) for _ in reading._array(window))
     assert longest < 2000 + len(json.dumps(ROW))

@@ -115,7 +115,7 @@ class _Candidates:
         value: [candidates] upper bounds of the squared distance to all centres; −1 once picked.
         seen: [candidates] how many centres the value is exact for; 0 is none: a first bound.
         centres: those given, then the picks.
-        picked: [n, dim] the picks so far, less the shift, of which there are `picks`.
+        picked, lengths: [n, dim], [n] the picks so far, less the shift, and their lengths; there are `picks`.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class _Candidates:
         self.row = np.argsort(-bound, kind="stable")[: len(X) - int(taken.sum())]
         self.value = bound[self.row]
         self.seen = np.zeros(len(self.row), dtype=np.int64)
-        self.picked, self.picks = np.empty((n, X.shape[1])), 0
+        self.picked, self.lengths, self.picks = np.empty((n, X.shape[1])), np.empty(n), 0
         self.opened = 0
         self.batch = 128  # first bounds made exact at once; grows, as each time all rows taken are read
         self._open(1024)
@@ -157,6 +157,7 @@ class _Candidates:
         value[best] = -1
         self.centres = np.append(self.centres, row)
         self.picked[self.picks] = self.X[row] - self.shift
+        self.lengths[self.picks] = np.linalg.norm(self.picked[self.picks])
         self.picks += 1
         return row, squared
 
@@ -190,12 +191,12 @@ class _Candidates:
         a = np.linalg.norm(A, axis=1)[:, None]
         given = len(self.centres) - self.picks
 
-        def bound(start: int) -> Float[np.ndarray, "m part"]:
+        def bound(start: int) -> np.ndarray:
             if start >= given:
-                C = self.picked[start - given : self.picks]
+                C, c = self.picked[start - given : self.picks], self.lengths[start - given : self.picks]
             else:
                 C = self.X[self.centres[start : min(start + 256, given)]] - self.shift
-            c = np.linalg.norm(C, axis=1)
+                c = np.linalg.norm(C, axis=1)
             product = (torch.from_numpy(A) @ torch.from_numpy(C).T).numpy()
             error = (2 * self.X.shape[1] + 16) * UNIT64 * np.square(a + c)
             low: np.ndarray = np.maximum(np.square(a) + np.square(c) - 2 * product - error, 0)

@@ -20,19 +20,21 @@ from diverseevol.samplers.kcenter import KCenterSampler
 def greedy(X: np.ndarray, taken: np.ndarray, n: int) -> tuple[list[int], list[float]]:
     """The oracle."""
     X = X.astype(np.float64)
-    squared = [np.square(X - X[centre]).sum(axis=1) for centre in np.flatnonzero(taken)]
+    least = np.full(len(X), np.inf)
+    for centre in np.flatnonzero(taken):
+        least = np.minimum(least, np.square(X - X[centre]).sum(axis=1))
     free, picks, distance = ~taken, [], []
     for _ in range(n):
-        if squared:
-            least = np.minimum.reduce(squared)
-            pick = int(np.where(free, least, -1).argmax())
+        if np.isinf(least).all():
+            to_mean = np.square(X - X.mean(axis=0)).sum(axis=1)
+            pick = int(np.where(free, to_mean, np.inf).argmin())
+            distance.append(float(np.sqrt(to_mean[pick])))
         else:
-            least = np.square(X - X.mean(axis=0)).sum(axis=1)
-            pick = int(np.where(free, least, np.inf).argmin())
+            pick = int(np.where(free, least, -1).argmax())
+            distance.append(float(np.sqrt(least[pick])))
         free[pick] = False
-        squared.append(np.square(X - X[pick]).sum(axis=1))
         picks.append(pick)
-        distance.append(float(np.sqrt(least[pick])))
+        least = np.minimum(least, np.square(X - X[pick]).sum(axis=1))
     return picks, distance
 
 

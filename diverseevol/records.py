@@ -1,0 +1,175 @@
+"""From a file to records: JSON arrays and JSONL, read one record at a time."""
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from diverseevol.errors import InputError
+from diverseevol.formats import BadRecord
+
+# A record, or what is wrong with it; its line; the bytes read so far.
+Located = tuple[Any, int, int]
+CHUNK = 1 << 20  # bytes that are read of an array at a time
+SLACK = 16  # characters at the end of a chunk within which a number, name or escape may be cut in two
+SPACE = re.compile(r"[ \t\n\r]*")
+
+
+def read_records(path: Path) -> Iterator[Located]:
+    """Read records one by one, from one a line (JSONL) or from a JSON array, whichever the file holds.
+
+    What is wrong with one record alone is given as a BadRecord in its place. At most a line, or a chunk of an
+    array, is in memory at a time.
+
+    Raises:
+        InputError: the file cannot be read, or an array has a fault after which it cannot be read on.
+    """
+    try:
+        with path.open("rb") as file:
+            yield from (_array(_Window(path, file)) if _array_ahead(path, file) else _lines(file))
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); check the path and its rights"
+        ) from error
+
+
+def _array_ahead(path: Path, file: IO[bytes]) -> bool:
+    """Look at the beginning and go back; `.json` may also hold a record a line, but then more than one."""
+    if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise InputError(f"{path}, line 1: UTF-16 text (it begins with a UTF-16 byte order mark); save it as UTF-8")
+    file.seek(0)
+    file.seek(len(codecs.BOM_UTF8) if file.read(3) == codecs.BOM_UTF8 else 0)
+    number = 1
+    while (first := file.read(1)).isspace():
+        number += first == b"\n"
+    if path.suffix.lower() == ".json" and first not in (b"", b"["):
+        whole = first == b"{" and isinstance(_decoded(first + file.readline()), dict)
+        if not (whole and any(line.strip() for line in file)):
+            found = "an object" if first == b"{" else repr(first)[1:]
+            raise InputError(
+                f"{path}, line {number}: {found} stands where an array of records belongs; put the records "
+                f"into [...], or write one a line and name the file .jsonl"
+            )
+    file.seek(0)
+    return first == b"["
+
+
+def _lines(file: IO[bytes]) -> Iterator[Located]:
+    """Records one a line. Only a line feed ends a line: U+2028 and its like may stand inside texts."""
+    done = 0
+    for number, line in enumerate(file, start=1):
+        done += len(line)
+        line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        if line.strip():
+            yield _decoded(line), number, done
+
+
+def _decoded(line: bytes) -> Any:
+    """The line's record, or the BadRecord that it is."""
+    try:
+        text = line.decode().strip()
+        return DECODER.decode(text)
+    except UnicodeDecodeError as error:
+        return BadRecord(None, f"byte 0x{line[error.start]:02X} (byte {error.start + 1} of the line) is not UTF-8 text")
+    except json.JSONDecodeError as error:
+        if _cut(error):
+            return BadRecord(None, f"the line is cut off in the middle of a record, after character {len(text)}")
+        return BadRecord(None, f"{_syntax(error)} (character {error.pos + 1} of the line)")
+    except (ValueError, RecursionError) as error:
+        return BadRecord(None, f"holds what cannot be read ({error})")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> Any:
+    """Refuse an object that says a name twice: which of the two is meant, nobody can tell."""
+    record = dict(pairs)
+    if len(record) == len(pairs):
+        return record
+    names = [name for name, _ in pairs]
+    return BadRecord(next(name for name in names if names.count(name) > 1), "stands twice in one object")
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_once)
+
+
+def _cut(error: json.JSONDecodeError, slack: int = 0) -> bool:
+    """Whether the text ended too early, or may have: within `slack` of its end."""
+    return error.msg.startswith("Unterminated string") or error.pos >= len(error.doc) - slack
+
+
+def _syntax(error: json.JSONDecodeError) -> str:
+    if error.doc[error.pos : error.pos + 1] == "\0":
+        return "a NUL byte stands where JSON belongs"
+    return f"not valid JSON: {error.msg[0].lower()}{error.msg[1:].removesuffix(' at')}"
+
+
+class _Window:
+    """The stretch of a file that is being read, as text: what lies before `start` is done with."""
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self.path, self.file = path, file
+        self.decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self.text, self.start, self.line, self.done = "", 0, 1, 0
+
+    def more(self) -> bool:
+        """Read on, further each time that a record does not fit."""
+        chunk = self.file.read(max(CHUNK, len(self.text) - self.start))
+        try:
+            text = self.decoder.decode(chunk, final=not chunk)
+        except UnicodeDecodeError as error:
+            line = self.text.count("\n", self.start) + error.object.count(b"\n", 0, error.start)
+            raise self.fault(f"byte 0x{error.object[error.start]:02X} is not UTF-8 text", line) from error
+        if chunk:
+            self.text, self.start, self.done = self.text[self.start :] + text, 0, self.done + len(chunk)
+        return bool(chunk)
+
+    def pass_to(self, end: int) -> None:
+        """Be done with the text before `end`."""
+        self.line += self.text.count("\n", self.start, end)
+        self.start = end
+
+    def character(self) -> str:
+        """The next character that is not white space, still to be passed; empty at the end of the file."""
+        while True:
+            self.pass_to(SPACE.match(self.text, self.start).end())  # type: ignore[union-attr]  # matches anything
+            if self.start < len(self.text) or not self.more():
+                return self.text[self.start : self.start + 1]
+
+    def value(self) -> Any:
+        """Read one JSON value."""
+        while True:
+            try:
+                value, end = DECODER.raw_decode(self.text, self.start)
+            except json.JSONDecodeError as error:
+                if _cut(error, SLACK) and self.more():
+                    continue
+                what = "the file ends in the middle of a record" if _cut(error) else _syntax(error)
+                raise self.fault(what, self.text.count("\n", self.start, error.pos)) from error
+            except (ValueError, RecursionError) as error:
+                raise self.fault(f"a record holds what cannot be read ({error})") from error
+            if end < len(self.text) - SLACK or not self.more():
+                self.pass_to(end)
+                return value
+
+    def fault(self, what: str, lines_on: int = 0) -> InputError:
+        where = f"{self.path}, line {self.line + lines_on}"
+        return InputError(f"{where}: {what}; mend the file there, for the rest of the array cannot be read")
+
+
+def _array(window: _Window) -> Iterator[Located]:
+    """The records of one JSON array; a record's line is the one that it begins on."""
+    mark = window.character()
+    while mark != "]":
+        window.pass_to(window.start + 1)
+        if window.character() == "]" and mark == "[":
+            break
+        line = window.line
+        yield window.value(), line, window.done
+        mark = window.character()
+        if mark not in {",", "]"}:
+            found = f"{mark!r} stands" if mark else "the file ends"
+            raise window.fault(f"{found} where a comma or the closing bracket ] belongs")
+    window.pass_to(window.start + 1)
+    if mark := window.character():
+        raise window.fault(f"{mark!r} stands after the end of the array")
