@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 RUN    := $(BIN)/diverseevol
 SEEDS  ?= 0,1
 # The authors' evol_gpt4_judge_reference, or archives of its folders.
-JUDGEMENTS ?= evol_gpt4_judge_reference
+JUDGEMENTS ?= $(or $(DIVERSEEVOL_TEST_DATA:%=%/gpt4_judgments),evol_gpt4_judge_reference)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup evolve sweep test test-slow check format table-vicuna bench clean
@@ -15,7 +15,7 @@ help:  ## this list
 
 setup: $(VENV)/.ready  ## the environment .venv, with the proven versions of constraints.txt
 
-# torch first and from the pins: unpinned, it brings gigabytes of CUDA to machines that have none.
+# With the pins: an unpinned torch brings gigabytes of CUDA to machines that have none.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'

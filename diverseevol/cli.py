@@ -133,6 +133,8 @@ def _configuration_error(error: BaseException, verb: str) -> str:
     text = " ".join(lines)
     if match := re.search(r"Could not override '([\w.@/]+)'", text):
         return f"{match[1]} is not an option of {verb}{_alternatives(verb, match[1])}"
+    if match := re.search(r"Could not find '([\w@]+)/(\S+)' Available options in '\S+': (.*?)(Config search|$)", text):
+        return f"there is no {match[1]}={match[2]}; choose from {', '.join(match[3].split())}"
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} is missing: give {error.full_key}=…"
     text = text.split("Config search path")[0].split("See https://hydra.cc")[0]

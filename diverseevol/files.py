@@ -55,6 +55,12 @@ def cannot_write(path: Path, error: Exception) -> InputError:
     )
 
 
+def sync_file(path: Path) -> None:
+    """Make a file's content survive a power cut."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in this folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -137,6 +143,8 @@ def cached_folder(folder: Path, build: Callable[[Path], object]) -> Path:
                 partial.mkdir()
                 try:
                     build(partial)
+                    for file in filter(Path.is_file, partial.rglob("*")):
+                        sync_file(file)
                     partial.replace(folder)
                 finally:
                     shutil.rmtree(partial, ignore_errors=True)

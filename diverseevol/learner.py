@@ -7,6 +7,7 @@
 It knows nothing of rounds, samplers or folders.
 """
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ from diverseevol.modules.sft import InstructionTuner, Tuning
 from diverseevol.processes import Processes
 from diverseevol.progress import Progress, Silent
 from diverseevol.prompt import Encoded, Prompt
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -251,8 +254,8 @@ class Learner:
         place = self.processes
         prompts = self.prompt.ids([q for q, _ in questions], [x for _, x in questions])
         longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        if longest:  # a prompt keeps its end, where the response begins
-            prompts = [p[-max(1, longest - options.max_new_tokens) :] for p in prompts]
+        if longest:
+            prompts = _fitting(prompts, longest, options)
         mine = range(place.rank, len(prompts), place.world)
         with self.progress.track(what, len(prompts)) as advance:
             ids = generate(
@@ -289,6 +292,21 @@ class Learner:
 
     def _device(self) -> torch.device:
         return self._start().strategy.root_device
+
+
+def _fitting(prompts: list[list[int]], longest: int, options: Generation) -> list[list[int]]:
+    room = longest - options.max_new_tokens
+    if room < 1:
+        raise InputError(
+            f"generation.max_new_tokens is {options.max_new_tokens}, which leaves no room for a question in the "
+            f"model's {longest} positions; lower it"
+        )
+    cut = sum(len(prompt) > room for prompt in prompts)
+    if cut:
+        log.warning(
+            "%d of %d questions are longer than the %d tokens left for them: cut at the front", cut, len(prompts), room
+        )
+    return [prompt[-room:] for prompt in prompts]  # the end stays, where the response begins
 
 
 def _checkpoint_activations(model: PreTrainedModel, verb: Literal["enable", "disable"]) -> None:

@@ -64,7 +64,7 @@ class Phases:
                     lines = receipt(self._choose(features), self.evolution.source, features.embedding, self.rows)
                     write_jsonl(file, lines)
                 self.place.barrier()
-        return tuple(self.folder.chosen() or ())
+        return tuple(self.place.share(self.folder.chosen() or [] if self.place.first else []))
 
     def features(self) -> Features:
         """What the sampler asked to know of every row, and nothing more."""
@@ -122,7 +122,7 @@ class Phases:
     def seconds(self) -> dict[str, float]:
         """Wall time of each phase so far; a phase that was found on disk keeps its own."""
         file = self.folder.path / "seconds.json"
-        return dict(read_json(file)) if file.exists() else {}
+        return dict(read_json(file)) if self.place.first and file.exists() else {}
 
     def _there(self, *files: Path) -> bool:
         return self.place.share(all(file.exists() for file in files))

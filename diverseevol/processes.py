@@ -7,6 +7,7 @@ process nothing here does anything.
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -17,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's place among its peers, as `torchrun` or SLURM set it out."""
+    """This process's place among its peers, as `torchrun` sets it out."""
 
     rank: int = 0
     world: int = 1
@@ -65,7 +66,11 @@ def join() -> Processes:
     if world == 1:
         return Processes()
     if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        if torch.cuda.is_available():  # before anything is shared: objects travel through the current device
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        # The others wait while the first judges or prepares the data, which may take hours.
+        distributed.init_process_group(backend, timeout=timedelta(days=1))
     return Processes(
         rank=distributed.get_rank(),
         world=world,

@@ -29,6 +29,7 @@ from diverseevol.files import (
     read_json,
     read_jsonl,
     sweep_temporary,
+    sync_folder,
     write_json,
     write_jsonl,
 )
@@ -82,10 +83,24 @@ class RunFolder:
         except OSError as error:
             raise cannot_write(self.path, error) from error
         try:
+            self._refuse_foreign()
             sweep_temporary(self.path)
             yield
         finally:
             lock.release()
+            if {path.name for path in self.path.iterdir()} <= {".lock"}:  # a run that was refused leaves nothing
+                (self.path / ".lock").unlink(missing_ok=True)
+                os.removedirs(self.path)
+
+    def _refuse_foreign(self) -> None:
+        """A folder with other things in it is left alone: nothing of the user's is swept or overwritten."""
+        ours = {".lock", "fingerprint.json" + TEMPORARY, "config.yaml", "config.yaml" + TEMPORARY}
+        others = sorted(path.name for path in self.path.iterdir() if path.name not in ours)
+        if others and not (self.path / "fingerprint.json").exists() and not (self.path / "rounds").exists():
+            raise InputError(
+                f"{self.path}: holds {others[0]!r} but no evolution; give folder=… an empty folder, or an "
+                f"evolution's own"
+            )
 
     def claim(self, config: str) -> None:
         """Match the folder's fingerprint with this run's, or set it in a new folder.
@@ -218,6 +233,7 @@ class RoundFolder:
                 with file.open("rb") as stream:
                     os.fsync(stream.fileno())
             partial.replace(self.model)
+            sync_folder(self.path)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise cannot_write(self.model, error) from error
@@ -249,9 +265,9 @@ def provenance() -> dict[str, str]:
         "datasets",
     )
     versions = {name: metadata.version(name) for name in packages}
-    revision = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+    git = shutil.which("git")
+    describe = [git or "git", "describe", "--always", "--dirty"]
+    revision = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip() if git else ""
     return {"diverseevol": __version__, "python": platform.python_version(), "git": revision, **versions}
 
 

@@ -212,7 +212,9 @@ def load_dataset_source(
 
     content = f"{split} {len(table)} {_digest([Path(file['filename']) for file in table.cache_files])}"
     origin = _Origin(str(path), "row", content, len(table), records)
-    return _load(origin, name or local.stem, fields, on_bad_rows, cache, bad_rows_file, progress)
+    return _load(
+        origin, name or local.name.removesuffix(".parquet"), fields, on_bad_rows, cache, bad_rows_file, progress
+    )
 
 
 def _digest(paths: list[Path]) -> str:

@@ -28,9 +28,12 @@ INITIAL, STEP = 100, 100
 
 def main(arguments: Sequence[str]) -> int:
     """Print the tables, and write the CSV and the figure."""
-    if not 1 <= len(arguments) <= 2 or not arguments[0]:
+    if not 1 <= len(arguments) <= 2 or not arguments[0] or not Path(arguments[0]).exists():
         print(
-            "table_vicuna: give the folder or archive of the released judgements (make: JUDGEMENTS=…)", file=sys.stderr
+            f"table_vicuna: {' '.join(arguments) or 'no folder'}: holds no released judgements; they are the folder "
+            f"evol_gpt4_judge_reference of the authors' repository (github.com/OFA-Sys/DiverseEvol): give it, one "
+            f"below it or an archive (make table-vicuna JUDGEMENTS=FOLDER)",
+            file=sys.stderr,
         )
         return 2
     out = Path(arguments[1] if len(arguments) == 2 else "outputs/table-vicuna")

@@ -105,3 +105,11 @@ def test_a_damaged_round_is_told_in_a_sentence(copy, evolution, idle, name, dama
         file.write_text(damage)
     with pytest.raises(InputError, match=re.escape(found)):
         evolve(evolution(copy, learner=idle))
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path):
+    (tmp_path / "thesis.partial").write_text("mine")
+    run = RunFolder(tmp_path, {"seed": 0})
+    with pytest.raises(InputError, match=r"holds 'thesis\.partial' but no evolution"), run.locked():
+        pytest.fail("the folder was taken")
+    assert (tmp_path / "thesis.partial").read_text() == "mine"

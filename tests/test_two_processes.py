@@ -94,4 +94,4 @@ def test_an_input_error_in_two_processes_is_said_once_with_exit_code_2(tmp_path:
     )  # fmt: skip
     assert done.returncode != 0
     assert "no such file" in done.stderr
-    assert done.stderr.count("diverseevol: ") == 1
+    assert done.stderr.count("no such file") == 1

@@ -106,18 +106,21 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
     evolution = Evolution(
         source=source, learner=learner, sampler=sampler, schedule=schedule, run=folder, space=space,
         seed=conduct.seed, exam=exam, tracker=tracker,
-        config=_logged(settings), keep_models=conduct.keep_models,
+        config={**_logged(settings), "fingerprint": found}, keep_models=conduct.keep_models,
         on_round=functools.partial(_announce, console, schedule),
     )  # fmt: skip
     _greet(console, settings, path, source, encoded, schedule)
+    before = {path.parent.name for path in path.glob("rounds/*/round.json")}
     rounds = evolve(evolution)
+    if len(before) >= len(rounds):
+        console.print("all of it was there already: nothing was left to do")
     if not processes.share((path / "map.npy").exists()):
         vectors = space()  # all processes take part
         if processes.first:
             with atomic_write(path / "map.npy", "wb") as file:
                 np.save(file, pca_map(vectors))
     if processes.first:
-        show(path, rounds, console, judge.label)
+        show(path, rounds, console)
 
 
 def load_source(settings: Settings, cache: Path, bad_rows: Path, progress: Progress) -> Source:

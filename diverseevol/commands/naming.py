@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def short_name(settings: Settings, group: str) -> str:
     if node.get("name") and node["name"] != choice:
         return str(node["name"])
     if choice in ("json", "hf") and node.get("path"):
-        return Path(str(node["path"])).stem
+        name = Path(str(node["path"])).name  # a model's version may hold a point: not every suffix is one of a file
+        return re.sub(r"\.(jsonl?|parquet)$", "", name)
     return choice
 
 

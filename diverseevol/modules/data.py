@@ -85,7 +85,7 @@ def collate(encoded: Encoded, rows: Sequence[int], pad: int) -> dict[str, torch.
         `input_ids`, `attention_mask` and `labels` (prompt and padding ignored), each [batch, longest]; `rows` and
         `response_start`, each [batch].
     """
-    longest = max(int(encoded.lengths[row]) for row in rows)
+    longest = max(len(encoded.row(row)) for row in rows)
     ids = np.full((len(rows), longest), pad, dtype=np.int64)
     mask = np.zeros((len(rows), longest), dtype=np.int64)
     labels = np.full((len(rows), longest), IGNORED, dtype=np.int64)

@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from diverseevol.files import read_json
+from diverseevol.files import atomic_write, read_json
 
 # Okabe & Ito's palette, told apart with any colour vision; a benchmark or sampler keeps its place in it.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -72,14 +72,16 @@ def _relative_score(points: list[Point]) -> Figure:
 
 
 def _vendi(points: list[Point]) -> Figure:
-    figure, axes = _figure("Vendi-Score of the pool (effective rows)")
+    # Two panels: the paper's score of hidden states lies near 1 and would be a flat line beside the centred one.
+    figure = Figure(figsize=(7.2, 3.0), dpi=200, layout="constrained")
     rows = [point.rows for point in points]
-    for (key, name), colour in zip(
-        (("vendi_score", "as in the paper"), ("vendi_score_centred", "centred")), _colours(), strict=False
-    ):
-        _line(axes, rows, [point.metrics[key] for point in points], name, colour)
-    axes.set_title("Vendi-Score of the pool, foundation embedding, cosine kernel", loc="left", fontsize=9)
-    axes.set_ylim(bottom=0)
+    kinds = (("vendi_score", "as in the paper"), ("vendi_score_centred", "centred by the mean over all rows"))
+    for axes, (key, name), colour in zip(figure.subplots(1, 2), kinds, _colours(), strict=False):
+        axes.plot(rows, [point.metrics[key] for point in points], color=colour, marker="o", markersize=3.5)
+        axes.set_title(name, loc="left", fontsize=9)
+        axes.set_xlabel("training rows")
+        axes.ticklabel_format(useOffset=False)
+    figure.axes[0].set_ylabel("Vendi-Score of the pool\n(effective rows, foundation embedding)")
     return figure
 
 
@@ -110,5 +112,6 @@ def _colours() -> Iterable[str]:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path)
+    with atomic_write(path, "wb") as file:
+        figure.savefig(file, format=path.suffix.removeprefix("."))
     return path

@@ -20,14 +20,13 @@ COLUMNS = (
 )
 
 
-def show(folder: Path, rounds: Sequence[Round], console: Console, label: str | None = None) -> None:
+def show(folder: Path, rounds: Sequence[Round], console: Console) -> None:
     """Print the table of rounds, draw the figures, and say where the files are.
 
     Args:
         folder: the run folder.
         rounds: its rounds.
         console: where to print.
-        label: the judge's warning, shown with its scores.
     """
     scores = [read_scores(folder, done.index) for done in rounds]
     benchmarks = sorted({name for of_round in scores for name in of_round})
@@ -40,17 +39,18 @@ def show(folder: Path, rounds: Sequence[Round], console: Console, label: str | N
     console.print(table)
     if benchmarks:
         console.print(
-            "RS: relative score with its 95 % interval over questions; other seeds are other noise",
+            "RS: relative score, 95 % interval over questions; it says nothing about other seeds",
             style="dim",
         )
-        if label:
+        judged = [score for of_round in scores for score in of_round.values()]
+        for label in sorted({score["label"] for score in judged if score.get("label")}):  # of the scores' own judge
             console.print(f"[bold]{label}[/bold]")
     figures = draw_curves(folder)
     console.print("[bold]where everything is[/bold]")
     for path, what in (
         *((figure, "figure") for figure in figures),
         (folder / "selected.jsonl", "the rows, in the order in which they joined"),
-        (folder / "rounds", "receipts, answers, judgements and scores of each round"),
+        (folder / "rounds", "each round's receipt, answers and what they were judged"),
         (folder / "config.yaml", "the configuration, resolved"),
     ):
         console.print(f"  {path}  [dim]{what}[/dim]", highlight=False, soft_wrap=True)

@@ -212,7 +212,7 @@ def _upper_bounds(
     """The first bound of every row, in one pass, from some of the centres, spread evenly over them."""
     dim = X.shape[1]
     # A sixteenth of the centres bounds clustered rows tightly enough for all but some hundreds of them.
-    few = min(len(centres), max(32, len(centres) // 16))
+    few = min(len(centres), max(16, len(centres) // 16))
     some = centres[np.linspace(0, len(centres) - 1, few).astype(np.int64)]
     with np.errstate(all="ignore"):  # check_finite names what is wrong
         shift = X[some].mean(axis=0, dtype=np.float64).astype(np.float32)
