@@ -41,6 +41,15 @@ def test_equal_members_do_not_disagree_and_far_ones_by_the_logarithm_of_their_nu
         np.testing.assert_allclose(value, [np.log(4)], rtol=1e-6)
 
 
+def test_a_small_disagreement_over_a_large_vocabulary_is_not_lost_in_rounding():
+    noise = torch.Generator().manual_seed(0)
+    common = torch.randn(20, 32_000, generator=noise) * 3
+    logits = [common + 0.05 * torch.randn(20, 32_000, generator=noise) for _ in range(3)]
+    p = torch.stack(logits).double().softmax(dim=2)
+    divergence = (p * (p / p.mean(dim=0)).log()).sum(dim=2).mean(dim=0)
+    np.testing.assert_allclose(disagreement(logits, BOTH)["committee_kl"], divergence, rtol=5e-3)
+
+
 @pytest.fixture(scope="module")
 def models(learner: Learner) -> list[Any]:
     return [learner.fit(np.arange(10, 30), (0, m)).model for m in range(3)]

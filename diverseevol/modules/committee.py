@@ -85,8 +85,9 @@ def disagreement(
         if "committee_kl" in wanted:
             log_p = z.float().log_softmax(dim=-1)
             p = log_p.exp()
-            # log p of finite logits is finite, so a probability that underflowed adds 0.
-            entropy = entropy - torch.einsum("tv,tv->t", p, log_p)
+            # log p of finite logits is finite, so a probability that underflowed adds 0. `sum` adds up pairwise; a
+            # matrix product would not, and err by more than the models of two rounds disagree.
+            entropy = entropy - log_p.mul_(p).sum(dim=-1)
             total = p if len(votes) == 1 else total.add_(p)
     size, out = len(votes), {}
     if "committee_kl" in wanted:
