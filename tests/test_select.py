@@ -16,10 +16,16 @@ from diverseevol import cli
 from diverseevol.measures import receipt_distances
 
 
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("select")
+
+
 @pytest.fixture(autouse=True)
-def alone(tmp_path, monkeypatch):
+def alone(tmp_path, own_cache, monkeypatch):
     """In a folder of its own, with nothing left of the command that ran before."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DIVERSEEVOL_CACHE", str(own_cache))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in handlers.items():
@@ -232,10 +238,10 @@ def test_the_rows_themselves_are_written_with_why_they_were_chosen(chosen, rows,
     assert sorted(Path().iterdir()) == [Path(name) for name in ("P.json", "P.jsonl", "T.json", "rows.jsonl")]
 
 
-def test_the_subset_is_what_embeddings_of_the_same_model_lead_to(chosen, rows, cache):
+def test_the_subset_is_what_embeddings_of_the_same_model_lead_to(chosen, rows, own_cache):
     found = chosen(*SMALL, "n=6")
-    embeddings = [np.load(file) for file in cache.glob("foundation/*/embedding.npy")]
-    (X,) = (array for array in embeddings if array.shape == (40, 16))
+    (X,) = (np.load(file) for file in own_cache.glob("foundation/*/embedding.npy"))
+    assert X.shape == (40, 16)
     save(X)
     save([0 if i == 7 else 1 for i in range(40)], "int64", "L.npy")
     again = chosen("embeddings=E.npy", "lengths=L.npy", "n=6")
