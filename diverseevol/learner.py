@@ -44,11 +44,10 @@ class Fit:
     model: PreTrainedModel
     curve: list[dict[str, float]]
 
-    @property
-    def train_loss(self) -> float:
-        """Mean loss of the last tenth of the steps, in nats per response token."""
-        tail = [point["loss"] for point in self.curve[-max(1, len(self.curve) // 10) :]]
-        return float(np.mean(tail))
+
+def final_loss(curve: Sequence[Mapping[str, float]]) -> float:
+    """Mean loss of the last tenth of a fit's steps, in nats per response token."""
+    return float(np.mean([point["loss"] for point in curve[-max(1, len(curve) // 10) :]]))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from diverseevol.committee import seats
 from diverseevol.experiment import Evolution
 from diverseevol.features import Features
 from diverseevol.files import read_json, read_jsonl, write_json, write_jsonl
-from diverseevol.learner import read_probe
+from diverseevol.learner import final_loss, read_probe
 from diverseevol.measures import coverage_radius, vendi_score, vendi_score_centred
 from diverseevol.modules.committee import DISAGREEMENTS
 from diverseevol.receipts import receipt
@@ -169,10 +169,9 @@ class Phases:
 
     def _metrics(self, own: Float[np.ndarray, "pool dim"], space: Float[np.ndarray, "rows dim"]) -> dict[str, float]:
         curve = read_jsonl(self.folder.path / "training.jsonl")
-        tail = [point["loss"] for point in curve[-max(1, len(curve) // 10) :]]
         return {
             "pool_size": len(self.rows),
-            "train_loss": float(np.mean(tail)),
+            "train_loss": final_loss(curve),
             "vendi_score": vendi_score(space[self.rows]),
             "vendi_score_centred": vendi_score_centred(space, self.rows),
             "vendi_score_current": vendi_score(own),
