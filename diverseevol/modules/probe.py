@@ -1,6 +1,5 @@
 """One pass of a model over the rows: a mean-pooled embedding each, and token statistics where asked."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +11,7 @@ from jaxtyping import Float, Int
 from transformers import PreTrainedModel
 
 from diverseevol.errors import InputError
+from diverseevol.modules.halves import Halves
 from diverseevol.modules.statistics import NAMES, positions, token_statistics
 
 
@@ -77,15 +77,12 @@ class Probe(lightning.LightningModule):
         self.scores = scores
         self.head_tokens = head_tokens
         self.on_rows = on_rows
-        self._body = model.base_model
-        takes_cache = "use_cache" in inspect.signature(self._body.forward).parameters
-        self._no_cache = {"use_cache": False} if takes_cache else {}
-        self._head_is_all: bool | None = None  # whether logits are just head(hidden); found out at the first batch
+        self.halves = Halves(model)
 
     def predict_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> int:
         """Embed one right-padded batch and file the results under its rows; how many these are."""
         rows = batch["rows"].cpu().numpy()
-        hidden = self.hidden(batch["input_ids"], batch["attention_mask"])
+        hidden = self.halves.hidden(batch["input_ids"], batch["attention_mask"])
         if self.embedding is not None:
             self.embedding[rows] = (
                 pooled(hidden, batch["attention_mask"], batch["response_start"], self.region).cpu().numpy()
@@ -95,27 +92,6 @@ class Probe(lightning.LightningModule):
         self.on_rows(len(rows))
         return len(rows)  # Lightning warns of None
 
-    def hidden(
-        self, ids: Int[torch.Tensor, "batch length"], mask: Int[torch.Tensor, "batch length"]
-    ) -> Float[torch.Tensor, "batch length dim"]:
-        """The last hidden states of a right-padded batch, after the final norm."""
-        hidden: torch.Tensor = self._body(input_ids=ids, attention_mask=mask, **self._no_cache).last_hidden_state
-        return hidden
-
-    def logits(
-        self,
-        batch: Mapping[str, torch.Tensor],
-        hidden: Float[torch.Tensor, "batch length dim"],
-        part: Int[torch.Tensor, "positions two"],
-    ) -> Float[torch.Tensor, "positions vocabulary"]:
-        """The logits at some positions, each given by its place in the batch and in the row."""
-        if self._head_is_all is None:
-            self._head_is_all = self._check_head(batch)
-        if not self._head_is_all:  # soft-capped or scaled logits: only the whole model knows them
-            return self._whole_logits(batch, part)
-        logits: torch.Tensor = self.model.get_output_embeddings()(hidden[part[:, 0], part[:, 1]])
-        return logits
-
     def _file_scores(self, hidden: torch.Tensor, batch: dict[str, torch.Tensor], rows: np.ndarray) -> None:
         ids, mask = batch["input_ids"], batch["attention_mask"]
         next_ids = torch.cat([ids[:, 1:], ids[:, -1:]], dim=1)
@@ -124,7 +100,7 @@ class Probe(lightning.LightningModule):
         needed = torch.stack(list(where.values())).any(dim=0)
         which = needed.nonzero()
         for part in which.split(self.head_tokens):
-            logits = self.logits(batch, hidden, part)
+            logits = self.halves.logits(batch, hidden, part)
             values = token_statistics(logits, next_ids[part[:, 0], part[:, 1]], self.scores)
             for name, value in values.items():
                 counted = where[name][part[:, 0], part[:, 1]]
@@ -132,23 +108,6 @@ class Probe(lightning.LightningModule):
         for name, target in self.scores.items():
             count = where[name].sum(dim=1).clamp(min=1)
             target[rows] = (sums[name] / count).cpu().numpy()
-
-    def _check_head(self, batch: Mapping[str, torch.Tensor]) -> bool:
-        head = self.model.get_output_embeddings()
-        if head is None:
-            return False
-        ids, mask = batch["input_ids"][:1, :8], batch["attention_mask"][:1, :8]
-        whole = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        # The same arithmetic gives the same bits; a cap on small logits would pass for rounding.
-        return torch.equal(whole, head(self.hidden(ids, mask)))
-
-    def _whole_logits(self, batch: Mapping[str, torch.Tensor], part: torch.Tensor) -> torch.Tensor:
-        used, inverse = part[:, 0].unique(return_inverse=True)
-        out = self.model(
-            input_ids=batch["input_ids"][used], attention_mask=batch["attention_mask"][used], use_cache=False
-        )
-        logits: torch.Tensor = out.logits[inverse, part[:, 1]]
-        return logits
 
 
 def pooled(

@@ -1,6 +1,5 @@
 """Supervised fine-tuning on the pool: response-only loss, normalised over the whole optimizer batch."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from transformers import PreTrainedModel, get_scheduler
 
 from diverseevol.errors import InputError
 from diverseevol.modules.data import IGNORED
+from diverseevol.modules.halves import Halves
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class InstructionTuner(lightning.LightningModule):
         self.total_steps = total_steps
         self.on_step = on_step
         self.losses: list[float] = []
-        self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self.halves = Halves(model)
 
     def training_step(self, batch: list[dict[str, torch.Tensor]], batch_idx: int) -> None:
         """Take one optimizer step over its micro-batches."""
@@ -116,15 +116,15 @@ class InstructionTuner(lightning.LightningModule):
     def summed_loss(self, micro: dict[str, torch.Tensor]) -> torch.Tensor:
         """Sum of the cross entropies of a micro-batch's response tokens, a scalar in nats."""
         labels = micro["labels"][:, 1:]
-        wanted = (labels != IGNORED).any(dim=0).nonzero()
-        first = int(wanted[0]) if len(wanted) else labels.shape[1] - 1
-        # Logits from the first position whose next token is learned: prompts need none.
-        keep = {"logits_to_keep": micro["input_ids"].shape[1] - first} if self._keeps else {}
-        out = self.model(input_ids=micro["input_ids"], attention_mask=micro["attention_mask"], use_cache=False, **keep)
-        logits = out.logits[:, (0 if self._keeps else first) : -1]
-        return functional.cross_entropy(
-            logits.flatten(0, 1).float(), labels[:, first:].flatten(), ignore_index=IGNORED, reduction="sum"
-        )
+        learned = labels != IGNORED
+        if self.halves.head_is_all(micro):
+            # The head and the softmax, a large part of a small model, run over the response tokens alone.
+            hidden = self.halves.hidden(micro["input_ids"], micro["attention_mask"])
+            logits = self.model.get_output_embeddings()(hidden[:, :-1][learned])
+        else:
+            out = self.model(input_ids=micro["input_ids"], attention_mask=micro["attention_mask"], use_cache=False)
+            logits = out.logits[:, :-1][learned]
+        return functional.cross_entropy(logits.float(), labels[learned], reduction="sum")
 
     def configure_optimizers(self) -> Any:
         """AdamW with the named schedule over all steps."""
