@@ -1,5 +1,6 @@
 """Whole files or no files: everything is written to a temporary name, flushed to disk and renamed."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -124,6 +125,28 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             )
         records.append(record)
     return records
+
+
+def content_digest(file: Path, cache: Path | None = None, large: int = 1 << 26) -> str:
+    """The SHA-256 of a file's content.
+
+    Args:
+        file: the file.
+        cache: where the digests of large files are remembered by path, size and time of change, or None.
+        large: from how many bytes on a digest is worth remembering.
+    """
+    stat = file.stat()
+    note: Path | None = None
+    if cache is not None and stat.st_size >= large:
+        key = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
+        note = cache / "digests" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+        if note.exists():
+            return str(read_json(note))
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if note is not None:
+        write_json(note, digest)
+    return digest
 
 
 def cached_folder(folder: Path, build: Callable[[Path], object]) -> Path:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -21,10 +20,10 @@ from transformers import (
 )
 
 from diverseevol.errors import InputError
-from diverseevol.files import cached_folder
+from diverseevol.files import cached_folder, content_digest
 from diverseevol.source import Source
 
-SAMPLED_BYTES = 1 << 20  # of a large weight file, how much of either end enters the identity
+TOKENISER_ROWS = 50_000  # of the rows, how many at most a tokeniser is trained on: more of them say nothing new
 
 
 @runtime_checkable
@@ -66,7 +65,7 @@ class Pretrained:
             raise self._cannot("tokeniser", error) from error
 
     def load(self, folder: Path | None = None) -> PreTrainedModel:
-        """The weights: the foundation's own, or those that a round saved in `folder`."""
+        """The weights: the foundation's own, or those that a round left in `folder`, in the precision it had."""
         where = self._where() if folder is None else {"trust_remote_code": self.trust_remote_code}
         dtype = getattr(torch, self.dtype, None)
         if not isinstance(dtype, torch.dtype):
@@ -75,7 +74,7 @@ class Pretrained:
             # Without `dtype` transformers 5 takes the checkpoint's own. Only safetensors: no pickle from outside.
             model = AutoModelForCausalLM.from_pretrained(
                 folder or self.path,
-                dtype=dtype,
+                dtype=dtype if folder is None else "auto",
                 attn_implementation=self.attention,
                 use_safetensors=True,
                 **where,
@@ -84,10 +83,11 @@ class Pretrained:
             raise self._cannot("weights", error) from error
         return model
 
-    def identity(self) -> str:
+    def identity(self, cache: Path | None = None) -> str:
         """A digest of configuration, tokeniser and weights: of content, not of names or times.
 
-        Of a weight file above 64 MiB the size and both ends are read, not all of it.
+        Args:
+            cache: remembers the digests of large files, so that an unchanged file is read once and not at every start.
         """
         digest = hashlib.sha256(f"{self.dtype}".encode())
         folder = Path(self.path)
@@ -95,9 +95,7 @@ class Pretrained:
             for file in (
                 sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.jinja"))
             ):
-                digest.update(f"{file.name} {file.stat().st_size}".encode())
-                for part in _parts(file):
-                    digest.update(part)
+                digest.update(f"{file.name} {content_digest(file, cache)}".encode())
         else:
             try:
                 config = AutoConfig.from_pretrained(self.path, **self._where())
@@ -116,17 +114,6 @@ class Pretrained:
             f"model.path={self.path}: its {what} cannot be loaded ({reason}); give a hub name or a folder with "
             f"config.json, a tokeniser and safetensors weights"
         )
-
-
-def _parts(file: Path) -> Iterator[bytes]:
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        if size <= 64 * SAMPLED_BYTES:
-            yield stream.read()
-            return
-        yield stream.read(SAMPLED_BYTES)
-        stream.seek(size - SAMPLED_BYTES)
-        yield stream.read()
 
 
 @dataclass(frozen=True)
@@ -176,7 +163,13 @@ class TinyLlama:
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        texts = (text for batch in source.iterate(1000) for e in batch for text in (e.instruction, e.input, e.response))
+        every = -(-len(source) // TOKENISER_ROWS)
+        texts = (
+            text
+            for batch in source.iterate(1000)
+            for e in batch[::every]
+            for text in (e.instruction, e.input, e.response)
+        )
         tokenizer.train_from_iterator(texts, trainer)
         fast = PreTrainedTokenizerFast(
             tokenizer_object=tokenizer,

@@ -9,6 +9,7 @@ It knows nothing of rounds, samplers or folders.
 
 import logging
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -221,13 +222,14 @@ class Learner:
         if place.world == 1:
             cached_folder(cache, build)
         elif not place.share(cache.exists()):
-            # All processes fill one folder, which the first then puts in its place.
-            shared = cache.with_name(f"{cache.name}-of-{place.world}{TEMPORARY}")
+            # All processes fill one folder, which the first then puts in its place. Another job may do the same at
+            # the same time: each fills a folder of its own.
+            shared = cache.with_name(f"{cache.name}-{place.share(os.getpid())}{TEMPORARY}")
             build(shared)
             place.barrier()  # every process has read it before the first one moves it
             if place.first:
                 cached_folder(cache, lambda folder: (shared / "embedding.npy").replace(folder / "embedding.npy"))
-                shared.rmdir()
+                shutil.rmtree(shared)
             place.barrier()
         embedding, _ = read_probe(cache, embedding=True)
         assert embedding is not None
@@ -272,6 +274,14 @@ class Learner:
 
     def _start(self, **options: Any) -> lightning.Trainer:
         place = self.processes
+        taken = {"devices", "num_nodes", "strategy", "max_epochs", "max_steps"} & set(
+            getattr(self.trainer, "keywords", {})
+        )
+        if taken:
+            raise InputError(
+                f"trainer.{sorted(taken)[0]} is not yours to set: tuning.epochs and tuning.steps say how long, and the "
+                f"processes are those that torchrun or srun starts, one for each device; leave it out"
+            )
         several = {"strategy": "ddp", "devices": place.local_world, "num_nodes": place.world // place.local_world}
         try:
             return self.trainer(

@@ -5,6 +5,7 @@ process nothing here does anything.
 """
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +13,8 @@ from typing import TypeVar
 
 import torch
 from torch import distributed
+
+from diverseevol.errors import InputError
 
 T = TypeVar("T")
 
@@ -61,7 +64,8 @@ class Processes:
 
 
 def join() -> Processes:
-    """Join the peers that the launcher's environment variables name; alone without them."""
+    """Join the peers that torchrun's, or srun's, environment variables name; alone without them."""
+    _read_slurm()
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         return Processes()
@@ -76,6 +80,29 @@ def join() -> Processes:
         world=world,
         local_world=int(os.environ.get("LOCAL_WORLD_SIZE", str(world))),
     )
+
+
+def _read_slurm() -> None:
+    """Set what torchrun would set, in a step that `srun` started with several tasks."""
+    if "WORLD_SIZE" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
+        return
+    from lightning.fabric.plugins.environments.slurm import (
+        SLURMEnvironment,
+    )  # seconds, which who is alone need not wait
+
+    slurm, layout = SLURMEnvironment(auto_requeue=False), os.environ["SLURM_STEP_TASKS_PER_NODE"]
+    if not (tasks := re.fullmatch(r"(\d+)(\(x\d+\))?", layout)):
+        raise InputError(
+            f"srun starts {layout} tasks on the nodes; each needs as many as the others: give --ntasks-per-node"
+        )
+    os.environ |= {
+        "RANK": str(slurm.global_rank()),
+        "LOCAL_RANK": str(slurm.local_rank()),
+        "WORLD_SIZE": str(slurm.world_size()),
+        "LOCAL_WORLD_SIZE": tasks[1],
+        "MASTER_ADDR": slurm.main_address,
+        "MASTER_PORT": str(slurm.main_port),
+    }
 
 
 def leave(processes: Processes) -> None:

@@ -178,6 +178,11 @@ class RoundFolder:
                     f"{file}: its {key} is {_short(there[key])} where an object belongs; restore it, or delete the "
                     f"folder of this round to redo it"
                 )
+        if _release(there["version"]) != _release(__version__):
+            raise InputError(
+                f"{file}: made by diverseevol {there['version']}, and this is {__version__}, which may choose "
+                f"other rows; go on with that version, or give folder=… for a new evolution"
+            )
         chosen = self.chosen()
         if chosen is None and there["chosen"]:
             raise InputError(
@@ -278,6 +283,11 @@ def write_selected(path: Path, rounds: Sequence[Round], record: Callable[[int], 
         for row in done.trained_on:
             joined.setdefault(row, done.index)
     write_jsonl(path, ({"row": row, "joined": t, "record": record(row)} for row, t in joined.items()))
+
+
+def _release(version: Any) -> list[str]:
+    """The part of a version below which picks do not change."""
+    return str(version).split(".")[:2]
 
 
 def _short(value: Any) -> str:

@@ -2,9 +2,12 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 
+from diverseevol import __version__
 from diverseevol.errors import InputError
 from diverseevol.evolution import evolve
 from diverseevol.files import read_json
@@ -68,6 +71,32 @@ def test_a_second_process_is_refused_while_the_first_is_at_work(tmp_path):
         pytest.fail("two processes hold one folder")
     with second.locked():
         pass
+
+
+def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path):
+    program = (
+        "import sys, time; from pathlib import Path; from diverseevol.runs import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1]), {}).locked(): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match="another process is at work"), RunFolder(tmp_path, {}).locked():
+            pytest.fail("two processes hold the folder")
+        holder.kill()
+    assert (tmp_path / ".lock").exists()
+    with RunFolder(tmp_path, {}).locked():
+        pass
+
+
+@pytest.mark.parametrize(("version", "refused"), [("0.0.9", True), ("7.1.0", True), (f"{__version__}.post1", False)])
+def test_rounds_of_another_version_are_refused_and_those_of_a_patch_are_not(copy, evolution, idle, version, refused):
+    for file in copy.glob("rounds/*/round.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "version": version}))
+    if not refused:
+        evolve(evolution(copy, learner=idle))
+        return
+    with pytest.raises(InputError, match=re.escape(f"made by diverseevol {version}, and this is {__version__}")):
+        evolve(evolution(copy, learner=idle))
 
 
 def test_taking_the_folder_sweeps_what_a_crash_left_half_written(tmp_path):

@@ -70,6 +70,27 @@ def test_two_processes_agree_with_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_tasks_of_srun_are_processes_of_one_evolution(tmp_path: Path) -> None:
+    slurm = {
+        "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "2(x1)", "SLURM_NTASKS": "2", "SLURM_NODEID": "0",
+        "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_ID": str(os.getpid()), "SLURM_NODELIST": "127.0.0.1",
+        "SLURM_JOB_NAME": "evolution", "SLURM_NNODES": "1", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "diverseevol", "evolve", f"folder={tmp_path / 'run'}", f"cache={tmp_path}"]
+    tasks = [
+        subprocess.Popen(
+            [*command, *SMALL, "schedule.rounds=1"], stderr=subprocess.PIPE, text=True,
+            env={**os.environ, **slurm, "SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)},
+        )
+        for task in range(2)
+    ]  # fmt: skip
+    said = [task.communicate(timeout=150)[1] for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], said
+    assert [text.count("round 1/1:") for text in said] == [1, 0], "one process speaks"
+    assert read(tmp_path / "run", 1, "round.json")["index"] == 1
+
+
+@pytest.mark.slow
 def test_identical_features_give_identical_picks(tmp_path: Path) -> None:
     """The foundation space of one cache, so that nothing but the number of processes differs."""
     picks = []

@@ -21,7 +21,7 @@ from rich.logging import RichHandler
 from diverseevol.commands.naming import fingerprint, run_path, space_key
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
-from diverseevol.evaluation.exam import Exam
+from diverseevol.evaluation.exam import Exam, unexamined
 from diverseevol.evaluation.judges import watch
 from diverseevol.evolution import evolve
 from diverseevol.experiment import Evolution, Schedule
@@ -97,7 +97,7 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
     encoded = processes.in_turn(lambda: tokenise(source, prompt, cache, progress))
     schedule.fits(int(np.asarray(encoded.eligible).sum()))
     learner = Learner(foundation, prompt, encoded, tuning, embedding, trainer, processes, progress)
-    found = fingerprint(settings, source, learner)
+    found = fingerprint(settings, source, learner, cache)
     folder = RunFolder(path, found)
     if processes.first:
         folder.claim(settings.text())
@@ -114,6 +114,8 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
     rounds = evolve(evolution)
     if len(before) >= len(rounds):
         console.print("all of it was there already: nothing was left to do")
+    if processes.first:
+        _tell_unexamined(console, path, exam, before)
     if not processes.share((path / "map.npy").exists()):
         vectors = space()  # all processes take part
         if processes.first:
@@ -121,6 +123,22 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
                 np.save(file, pca_map(vectors))
     if processes.first:
         show(path, rounds, console)
+
+
+def _tell_unexamined(console: Console, path: Path, exam: Exam, before: set[str]) -> None:
+    """Say what rounds that were there already were never asked: they are not done again for a new exam."""
+    found = [unexamined(exam, path / "rounds" / name) for name in sorted(before)]
+    unanswered, unjudged = (sorted({name for one in found for name in one[part]}) for part in (0, 1))
+    if unanswered:
+        console.print(
+            f"[yellow]rounds that were whole before have no answers to {', '.join(unanswered)}[/yellow]: what a round "
+            f"is asked is settled when it is made; give folder=… for an evolution that is asked all"
+        )
+    if unjudged:
+        console.print(
+            f"[yellow]answers to {', '.join(unjudged)} are not judged yet[/yellow]: diverseevol judge folder={path} "
+            f"judge=… does it, without a model"
+        )
 
 
 def load_source(settings: Settings, cache: Path, bad_rows: Path, progress: Progress) -> Source:

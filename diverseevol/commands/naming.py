@@ -46,21 +46,21 @@ def short_name(settings: Settings, group: str) -> str:
     return choice
 
 
-def fingerprint(settings: Settings, source: Source, learner: Learner) -> dict[str, Any]:
+def fingerprint(settings: Settings, source: Source, learner: Learner, cache: Path) -> dict[str, Any]:
     """What a resume must match: all that changes picks, key by key."""
     return {
-        **space_identity(settings, source, learner),
+        **space_identity(settings, source, learner, cache),
         "eligible": hashlib.sha256(np.packbits(learner.encoded.eligible).tobytes()).hexdigest(),
         "seed": settings.value("seed"),
         **{name: value for key in ("sampler", "tuning", "schedule") for name, value in _picks(settings, key).items()},
     }
 
 
-def space_identity(settings: Settings, source: Source, learner: Learner) -> dict[str, Any]:
+def space_identity(settings: Settings, source: Source, learner: Learner, cache: Path) -> dict[str, Any]:
     """What the foundation model's embedding of the rows depends on, and nothing else."""
     return {
         "data": source.fingerprint,
-        "model": learner.foundation.identity(),
+        "model": learner.foundation.identity(cache),
         "prompt": learner.prompt.identity,
         "precision": str(settings.value("trainer").get("precision")),
         **_picks(settings, "embedding"),

@@ -70,7 +70,7 @@ def _looked_at(
     learner = Learner(foundation, prompt, encoded, Tuning(), embedding, trainer, processes, progress)
     X = None
     if needs.space != "none":
-        key = space_key(space_identity(settings, source, learner))
+        key = space_key(space_identity(settings, source, learner, cache))
         X = learner.foundation_embedding(cache / "foundation" / key)
     scores = {}
     if needs.statistics:

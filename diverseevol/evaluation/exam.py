@@ -42,6 +42,14 @@ class Exam:
                 )
 
 
+def unexamined(exam: Exam, folder: Path) -> tuple[list[str], list[str]]:
+    """Benchmarks whose answers, and those whose scores, a whole round lacks: they were asked for after it was made."""
+    unanswered = [b.name for b in exam.benchmarks if not AnswerFile(folder, b, exam.generation).whole()]
+    scored = read_scores(folder)
+    judged = not isinstance(exam.judge, NoJudge)
+    return unanswered, [b.name for b in exam.benchmarks if judged and b.name not in (*unanswered, *scored)]
+
+
 def examine(
     exam: Exam,
     learner: Learner,

@@ -1,0 +1,56 @@
+"""The foundation model: what it is known by, and in which precision it comes back."""
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from diverseevol.files import content_digest
+from diverseevol.foundation import Pretrained
+
+
+@pytest.fixture
+def model(foundation: Pretrained, tmp_path: Path) -> Path:
+    shutil.copytree(foundation.path, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_the_identity_is_of_content_not_of_names_or_times(foundation, model):
+    os.utime(model / "model.safetensors", (1, 1))
+    assert Pretrained(str(model)).identity() == foundation.identity()
+    assert dataclasses.replace(foundation, dtype="bfloat16").identity() != foundation.identity()
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_changed_byte_in_the_middle_of_any_file_is_another_model(foundation, model, file):
+    with (model / file).open("r+b") as stream:
+        middle = (model / file).stat().st_size // 2
+        stream.seek(middle)
+        byte = stream.read(1)[0]
+        stream.seek(middle)
+        stream.write(bytes([byte ^ 1]))
+    assert Pretrained(str(model)).identity() != foundation.identity()
+
+
+def test_the_digest_of_a_large_file_is_read_once_and_again_when_the_file_changes(tmp_path, monkeypatch):
+    file, cache = tmp_path / "weights", tmp_path / "cache"
+    file.write_bytes(b"a" * 100)
+    first = content_digest(file, cache, large=100)
+    assert first == content_digest(file)
+    with monkeypatch.context() as patch:
+        patch.setattr("hashlib.file_digest", lambda *_: pytest.fail("the file was read again"))
+        assert content_digest(file, cache, large=100) == first
+    os.utime(file, (1, 1))
+    file.write_bytes(b"b" * 100)
+    assert content_digest(file, cache, large=100) != first
+
+
+def test_a_rounds_model_comes_back_in_the_precision_it_was_saved_in(foundation, tmp_path):
+    foundation.load().to(torch.bfloat16).save_pretrained(tmp_path)
+    assert foundation.load().dtype == torch.float32
+    assert foundation.load(tmp_path).dtype == torch.bfloat16
+    assert isinstance(foundation.load(tmp_path), LlamaForCausalLM)
