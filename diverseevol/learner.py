@@ -241,7 +241,7 @@ class Learner:
         questions: Sequence[tuple[str, str]],
         seeds: Sequence[Sequence[int]],
         options: Generation,
-        what: str = "answer",
+        advance: Callable[[int], None] = lambda done: None,
     ) -> list[str]:
         """A model's answers to questions, each an instruction with its input.
 
@@ -250,7 +250,7 @@ class Learner:
             questions: (instruction, input) of each.
             seeds: what each question's sampling comes from.
             options: length, temperature, batch size.
-            what: the phase's name in the progress display.
+            advance: called with the number of questions done since the last call.
         """
         place = self.processes
         prompts = self.prompt.ids([q for q, _ in questions], [x for _, x in questions])
@@ -258,11 +258,10 @@ class Learner:
         if longest:
             prompts = _fitting(prompts, longest, options)
         mine = range(place.rank, len(prompts), place.world)
-        with self.progress.track(what, len(prompts)) as advance:
-            ids = generate(
-                model.to(self._device()), [prompts[i] for i in mine], [seeds[i] for i in mine], options,
-                self.prompt.stop_tokens, lambda done: advance(done * place.world),
-            )  # fmt: skip
+        ids = generate(
+            model.to(self._device()), [prompts[i] for i in mine], [seeds[i] for i in mine], options,
+            self.prompt.stop_tokens, lambda done: advance(done * place.world),
+        )  # fmt: skip
         texts = [self.prompt.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in ids]
         answers = [""] * len(prompts)
         for rank, share in enumerate(place.gather(texts)):

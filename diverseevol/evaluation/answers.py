@@ -111,18 +111,19 @@ def answer(file: AnswerFile, learner: Learner, model: PreTrainedModel, seed: Seq
     """
     place, name, questions = learner.processes, file.benchmark.name, file.benchmark.questions
     done = len(place.share(file.begun() if place.first else []))
-    while done < len(questions):
-        part = questions[done : done + file.generation.batch_size * place.world]
-        texts = learner.answer(
-            model,
-            [(question.instruction, question.input) for question in part],
-            [(*seed, crc32(f"{name} {question.id}".encode())) for question in part],
-            file.generation,
-            what=f"answer {name} {done + 1}–{done + len(part)} of {len(questions)}",
-        )
-        if place.first:
-            file.append(done, texts)
-        done += len(part)
+    with learner.progress.track(f"answer {name}", len(questions) - done) as advance:
+        while done < len(questions):
+            part = questions[done : done + file.generation.batch_size * place.world]
+            texts = learner.answer(
+                model,
+                [(question.instruction, question.input) for question in part],
+                [(*seed, crc32(f"{name} {question.id}".encode())) for question in part],
+                file.generation,
+                advance,
+            )
+            if place.first:
+                file.append(done, texts)
+            done += len(part)
     if place.first:
         file.finish()
     place.barrier()

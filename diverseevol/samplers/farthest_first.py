@@ -1,10 +1,4 @@
-"""Farthest-first traversal, exact and lazy: K-Center's greedy choice with one pass over the rows.
-
-It stays on the processor where there is a GPU, too. The rows lie in a memory-mapped file of the host, and the one
-pass reads them about as fast as they could be sent to a device: 52,002 × 4,096 take some tenths of a second, next
-to minutes for the embedding. A running minimum on the device saves at most that up to about half a million rows,
-costs the memory of all rows there, and would still owe the float64 proof below.
-"""
+"""Farthest-first traversal, exact and lazy: K-Center's greedy choice with one pass over the rows."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -10,7 +10,7 @@ from diverseevol.errors import InputError
 from diverseevol.features import Features
 from diverseevol.measures import blocks, principal_directions
 from diverseevol.samplers.base import Needs, Selection, embedding_of, pool_of
-from diverseevol.samplers.farthest_first import farthest_first
+from diverseevol.samplers.traversal import traverse
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class KCenterSampler:
             X = unit_rows(X)
         if self.whiten is not None:
             X = whitened(X, self.whiten)
-        rows, distance = farthest_first(X, taken, n, centres=pool_of(features, taken))
+        rows, distance = traverse(X, taken, n, centres=pool_of(features, taken))
         return Selection(rows=rows, score=distance)
 
 

@@ -12,6 +12,7 @@ from diverseevol.errors import InputError
 from diverseevol.features import Features
 from diverseevol.measures import receipt_distances
 from diverseevol.samplers import farthest_first as module
+from diverseevol.samplers import traversal
 from diverseevol.samplers.base import Selection, choose
 from diverseevol.samplers.farthest_first import farthest_first
 from diverseevol.samplers.kcenter import KCenterSampler
@@ -84,6 +85,33 @@ def test_picks_are_those_of_a_greedy_algorithm_in_float64(data: str, size: int) 
     expected, expected_distance = greedy(X, taken, 60)
     assert rows.tolist() == expected
     np.testing.assert_allclose(distance, expected_distance, rtol=1e-9)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("size", [0, 1, 40])
+def test_a_running_minimum_on_a_device_picks_the_same(
+    data: str, size: int, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X = DATA[data]
+    monkeypatch.setattr(traversal, "BLOCK_ELEMENTS", 128 * X.shape[1])
+    taken = scattered(len(X), size)
+    rows, distance = traversal.running_minimum(X, taken, 60, None, torch.device(device))
+    expected, expected_distance = greedy(X, taken, 60)
+    assert rows.tolist() == expected
+    np.testing.assert_allclose(distance, expected_distance, rtol=1e-9)
+
+
+def test_a_running_minimum_keeps_to_the_centres_given_and_names_bad_rows() -> None:
+    X, cpu = DATA["clustered"].copy(), torch.device("cpu")
+    taken, centres = scattered(len(X), 90), np.array([3, 11])
+    found = traversal.running_minimum(X, taken, 20, centres, cpu)
+    expected = farthest_first(X, taken, 20, centres)
+    assert found[0].tolist() == expected[0].tolist()
+    assert traversal.running_minimum(X, taken, 0, None, cpu)[0].tolist() == []
+    X[17, 3] = np.nan
+    with pytest.raises(InputError, match="row 17"):
+        traversal.running_minimum(X, taken, 3, None, cpu)
 
 
 @pytest.mark.parametrize("data", ["clustered", "float16", "iid", "many ties"])

@@ -1,0 +1,49 @@
+"""A million rows pass through everything that random sampling needs, in bounded memory, and only once."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROWS = 1_000_000
+MEMORY = 2 * 2**30  # bytes resident
+
+
+def selected(arguments: list[str], out: Path) -> tuple[str, int]:
+    """What a selection said, and the most memory it held resident, in bytes."""
+    command = [sys.executable, "-m", "diverseevol", "select", *arguments, "sampler=random", "n=1000", f"out={out}"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        said = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, said
+    return said, usage.ru_maxrss * 1024
+
+
+@pytest.mark.slow
+def test_a_million_rows_are_checked_tokenised_and_chosen_from_in_bounded_memory_and_once(foundation, tmp_path):
+    rows, cache = tmp_path / "rows.jsonl", tmp_path / "cache"
+    with rows.open("w") as file:
+        for i in range(ROWS):
+            record = {"instruction": f"Say {i} twice.", "input": "", "output": f"{i} and again {i}."}
+            file.write(json.dumps(record) + "\n")
+    given = ["data=json", f"data.path={rows}", "model=hf", f"model.path={foundation.path}", f"cache={cache}"]
+
+    said, resident = selected(given, tmp_path / "first.json")
+    assert resident < MEMORY
+    assert "check the data, %: 100 in" in said
+    assert f"tokenise: {ROWS:,} in" in said
+    first = json.loads((tmp_path / "first.json").read_text())
+    assert len(set(first["chosen"])) == 1000
+    assert max(first["chosen"]) > 0.9 * ROWS
+    records = [json.loads(line) for line in (tmp_path / "first.jsonl").read_text().splitlines()]
+    assert [record["instruction"] for record in records] == [f"Say {row} twice." for row in first["chosen"]]
+
+    made = {file: file.stat().st_mtime_ns for file in cache.rglob("*") if file.suffix != ".lock"}
+    _, resident = selected(given, tmp_path / "second.json")
+    assert resident < MEMORY
+    assert json.loads((tmp_path / "second.json").read_text())["chosen"] == first["chosen"]
+    assert made == {file: file.stat().st_mtime_ns for file in cache.rglob("*") if file.suffix != ".lock"}
