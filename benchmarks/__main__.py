@@ -9,6 +9,7 @@ import torch
 import transformers
 from rich.console import Console
 
+from benchmarks import turns
 from benchmarks.turns import Report, machine
 
 NAMES = ("kcenter", "embedding", "answers", "token_statistics", "committee", "fixed_costs")
@@ -20,12 +21,16 @@ def main() -> None:
     parser.add_argument("--size", choices=("small", "full"), default="small", help="full: the paper's sizes")
     parser.add_argument("--only", choices=NAMES, nargs="+", default=NAMES, metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--threads", type=int, help="torch's threads; the machine's setting without it")
+    parser.add_argument("--clock", choices=turns.CLOCKS, default="wall", help="processor: for a machine that is busy")
     parser.add_argument("--out", type=Path, help="a JSON file for all that is found")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
+    turns.CLOCK = options.clock
     transformers.utils.logging.set_verbosity_error()
     console = Console()
+    if not console.is_terminal:
+        console.width = 150
     report = Report(console)
     before = machine()
     console.print(", ".join(f"{key}: {value}" for key, value in before.items()), highlight=False)

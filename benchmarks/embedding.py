@@ -1,7 +1,5 @@
 """Embedding rows beside the authors' way: one row at a time, LM head, loss and all hidden states computed.
 
-    python -m benchmarks --only embedding
-
 Ours is the project's whole path: `Learner.probe` with its Lightning trainer, its loader and its files.
 """
 
@@ -36,6 +34,7 @@ def run(size: str, report: Report) -> None:
         file = Path(folder)
         candidates: dict[str, Callable[[], np.ndarray | float]] = {
             OURS: functools.partial(probe, learner(ids), model, file),
+            "ours, batches of 1,024 tokens": functools.partial(probe, learner(ids, batch_tokens=1024), model, file),
             "ours, trainer.precision=bf16-mixed": functools.partial(probe, learner(ids, "bf16-mixed"), model, file),
             "ours, model in bfloat16": functools.partial(probe, learner(ids), half, file),
             AUTHORS: functools.partial(one_by_one, model, ids),

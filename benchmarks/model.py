@@ -1,6 +1,5 @@
 """The model and the rows that embedding and answering are measured on: random, of the shape of a small Llama."""
 
-from collections.abc import Callable
 from typing import Any
 
 import lightning
@@ -11,6 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from diverseevol.foundation import Pretrained
 from diverseevol.learner import Learner
+from diverseevol.modules.probe import Embedding
 from diverseevol.modules.sft import Tuning
 from diverseevol.prompt import Encoded, Prompt, PromptOptions
 
@@ -49,8 +49,8 @@ def encoded(ids: list[list[int]]) -> Encoded:
     return Encoded(np.concatenate(ids).astype(np.int32), np.concatenate([[0], np.cumsum(lengths)]), lengths // 2)
 
 
-def learner(ids: list[list[int]], precision: str = "32-true") -> Learner:
-    """The project's own learner over these rows, its embedding options as they are by default."""
+def learner(ids: list[list[int]], precision: str = "32-true", batch_tokens: int = Embedding().batch_tokens) -> Learner:
+    """The project's own learner over these rows, with the default embedding options."""
 
     def trainer(**options: Any) -> lightning.Trainer:
         return lightning.Trainer(accelerator="cpu", precision=precision, **options)  # type: ignore[arg-type]
@@ -58,7 +58,9 @@ def learner(ids: list[list[int]], precision: str = "32-true") -> Learner:
     words = Tokenizer(models.WordLevel({"<end>": END}, unk_token="<end>"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>")
     make: Callable[..., lightning.Trainer] = trainer
-    return Learner(Pretrained("random weights"), Prompt(tokenizer, PromptOptions()), encoded(ids), Tuning(), trainer=make)
+    return Learner(
+        Pretrained("random weights"), Prompt(tokenizer, PromptOptions()), encoded(ids), Tuning(), trainer=make
+    )
 
 
 def body_flops(lengths: list[int]) -> float:
