@@ -57,10 +57,8 @@ def learner(ids: list[list[int]], precision: str = "32-true", batch_tokens: int 
 
     words = Tokenizer(models.WordLevel({"<end>": END}, unk_token="<end>"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>")
-    make: Callable[..., lightning.Trainer] = trainer
-    return Learner(
-        Pretrained("random weights"), Prompt(tokenizer, PromptOptions()), encoded(ids), Tuning(), trainer=make
-    )
+    prompt, options = Prompt(tokenizer, PromptOptions()), Embedding(batch_tokens=batch_tokens)
+    return Learner(Pretrained("random weights"), prompt, encoded(ids), Tuning(), options, trainer)
 
 
 def body_flops(lengths: list[int]) -> float:
