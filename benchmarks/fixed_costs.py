@@ -24,8 +24,8 @@ COMMANDS = {
 IMPORTS = ("torch", "lightning", "transformers", "datasets", "wandb", "sklearn.cluster", "scipy.stats", "matplotlib")
 SMALLEST = (
     "evolve", "sampler=kcenter", "schedule.seed_size=10", "schedule.step_size=10", "schedule.rounds=3",
-    "tuning.steps=1", "tuning.batch_size=1", "generation.max_new_tokens=1", "logger=none", "model.hidden=16", "model.layers=1",
-    "data.size=200",
+    "tuning.steps=1", "tuning.batch_size=1", "generation.max_new_tokens=1", "logger=none", "model.hidden=16",
+    "model.layers=1", "data.size=200",
 )  # fmt: skip
 
 # Runs a command with stop-watches on what it is made of, and says what they show. A watch inside another counts for
