@@ -1,5 +1,46 @@
-"""`python -m benchmarks [--size small|full]`: every benchmark, one after the other."""
+"""`python -m benchmarks [--size small|full] [--only NAME …]`: each part beside the plain alternative."""
 
-from benchmarks import kcenter
+import argparse
+import json
+from importlib import import_module
+from pathlib import Path
 
-kcenter.main()
+import torch
+import transformers
+from rich.console import Console
+
+from benchmarks import turns
+from benchmarks.turns import Report, machine
+
+NAMES = ("kcenter", "embedding", "answers", "token_statistics", "committee", "fixed_costs")
+
+
+def main() -> None:
+    """Run the benchmarks that are asked for, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=("small", "full"), default="small", help="full: the paper's sizes")
+    parser.add_argument("--only", choices=NAMES, nargs="+", default=NAMES, metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--threads", type=int, help="torch's threads; the machine's setting without it")
+    parser.add_argument("--clock", choices=turns.CLOCKS, default="wall", help="processor: for a machine that is busy")
+    parser.add_argument("--out", type=Path, help="a JSON file for all that is found")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    turns.CLOCK = options.clock
+    transformers.utils.logging.set_verbosity_error()
+    console = Console()
+    if not console.is_terminal:
+        console.width = 150
+    report = Report(console)
+    before = machine()
+    console.print(", ".join(f"{key}: {value}" for key, value in before.items()), highlight=False)
+    for name in options.only:
+        report.benchmark = name
+        import_module(f"benchmarks.{name}").run(options.size, report)
+    if options.out:
+        found = {"size": options.size, "machine": before, "load at the end": machine()["load"], "found": report.found}
+        options.out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -10,6 +10,7 @@ import json
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -162,7 +163,9 @@ class Prompt:
     def _tokenise(self, texts: list[str], *, special: bool) -> list[list[int]]:
         if not texts:
             return []
-        return list(self.tokenizer(texts, add_special_tokens=special, verbose=False)["input_ids"])
+        # Ids alone: whatever else is asked for is made for every token.
+        only_ids = {"return_attention_mask": False, "return_token_type_ids": False}
+        return list(self.tokenizer(texts, add_special_tokens=special, verbose=False, **only_ids)["input_ids"])
 
 
 @dataclass(frozen=True)
@@ -217,8 +220,9 @@ def encode(source: Source, prompt: Prompt, cache: Path, progress: Callable[[int]
         offsets, starts = array("q", [0]), array("i")
         with (folder / "ids.bin").open("wb") as file:
             for examples in source.iterate(1000):
-                for ids, start in prompt.rows(examples):
-                    np.asarray(ids, dtype=np.int32).tofile(file)
+                rows = prompt.rows(examples)
+                np.fromiter(chain.from_iterable(ids for ids, _ in rows), dtype=np.int32).tofile(file)
+                for ids, start in rows:
                     offsets.append(offsets[-1] + len(ids))
                     starts.append(start)
                 progress(len(examples))

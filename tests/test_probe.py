@@ -1,6 +1,7 @@
 import dataclasses
 import math
 
+import lightning
 import numpy as np
 import pytest
 import torch
@@ -168,6 +169,23 @@ def test_half_precision_hidden_states_are_averaged_in_float32():
     mean = pooled(hidden, mask, torch.zeros(1, dtype=torch.int64), "all")
     assert mean.dtype == torch.float32
     assert mean.item() == pytest.approx(hidden[0, 0, 0].item(), rel=1e-5)
+
+
+def test_mixed_precision_computes_in_bfloat16_and_averages_in_float32(learner, tmp_path):
+    def trainer(**options):
+        return lightning.Trainer(accelerator="cpu", precision="bf16-mixed", **options)
+
+    full, scores = probe(learner, tmp_path / "full", statistics=sorted(NAMES))
+    mixed, scores_mixed = probe(
+        dataclasses.replace(learner, trainer=trainer), tmp_path / "mixed", statistics=sorted(NAMES)
+    )
+    found, expected = np.asarray(mixed), np.asarray(full)
+    error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+    assert 1e-5 < error < 2**-6  # other arithmetic, and no worse than it
+    # A mean that bfloat16 had rounded would have nothing in the lower half of its bits.
+    assert (np.ascontiguousarray(found).view(np.uint32) & 0xFFFF).any(axis=1).all()
+    for name in NAMES:
+        np.testing.assert_allclose(scores_mixed[name], scores[name], rtol=0.05, atol=0.05, err_msg=name)
 
 
 def test_the_foundation_embedding_is_computed_once(learner, tmp_path):

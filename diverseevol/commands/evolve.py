@@ -174,7 +174,8 @@ def quieten(console: Console) -> None:
     warnings.filterwarnings("ignore", module="lightning")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*csr_matrix.*", category=DeprecationWarning)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Said aloud, tokenisers do not warn of processes that are forked later (wandb starts one; none of them tokenises).
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 
 @contextmanager

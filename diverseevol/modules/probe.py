@@ -123,6 +123,8 @@ def pooled(
         mask = mask & (index >= response_start[:, None])
     elif region == "instruction":
         mask = mask & (index < response_start[:, None])
-    # A product with the 0/1 mask as weights: one pass, no masked copy of the hidden states.
-    total = torch.einsum("bld,bl->bd", hidden.float(), mask.float())
+    # A product with the 0/1 mask as weights: one pass, no masked copy of the hidden states. Mixed precision would
+    # take it in bfloat16, the mean with it.
+    with torch.autocast(hidden.device.type, enabled=False):
+        total = torch.einsum("bld,bl->bd", hidden.float(), mask.float())
     return total / mask.sum(dim=1, keepdim=True).clamp(min=1)

@@ -1,0 +1,128 @@
+"""Embedding rows beside the authors' way: one row at a time, LM head, loss and all hidden states computed.
+
+Ours is the project's whole path: `Learner.probe` with its Lightning trainer, its loader and its files.
+"""
+
+import functools
+import logging
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import LlamaForCausalLM
+
+from benchmarks.model import CONFIG, body_flops, learner, llama, rows
+from benchmarks.turns import Report, in_turns
+from diverseevol.learner import Learner
+from diverseevol.samplers.farthest_first import farthest_first
+
+SIZES = {"small": (150, 3), "full": (600, 5)}  # sequences, turns
+OURS, AUTHORS = "ours, float32", "one row at a time, head and loss"
+
+
+def run(size: str, report: Report) -> None:
+    """Time, memory, share of the machine's GEMM rate, and whether bfloat16 picks the same rows."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    n, turns = SIZES[size]
+    ids = rows(n)
+    lengths = [len(row) for row in ids]
+    model, half = llama(), llama(torch.bfloat16)
+    tokens = learner(ids).embedding.batch_tokens
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder)
+        candidates: dict[str, Callable[[], np.ndarray | float]] = {
+            OURS: functools.partial(probe, learner(ids), model, file),
+            "ours, batches of 1,024 tokens": functools.partial(probe, learner(ids, batch_tokens=1024), model, file),
+            "ours, trainer.precision=bf16-mixed": functools.partial(probe, learner(ids, "bf16-mixed"), model, file),
+            "ours, model in bfloat16": functools.partial(probe, learner(ids), half, file),
+            AUTHORS: functools.partial(one_by_one, model, ids),
+            "one row at a time, body alone": functools.partial(one_by_one, model, ids, whole=False),
+        }
+        gemm = {
+            "GEMM at the layers' shapes": functools.partial(layer_products, sum(lengths), tokens),
+            "GEMM 2,048³": square_products,
+        }
+        taken = in_turns(candidates | gemm, turns)
+    rate = {name: flops(name, lengths) / taken[name].typical / 1e9 for name in taken}
+    layers = rate["GEMM at the layers' shapes"]
+    picks = {name: kcenter(taken[name].result) for name in candidates}
+    exact = taken[AUTHORS].result
+    report.table(
+        f"embedding {n:,} rows, {np.mean(lengths):.0f} tokens on the average, at most {max(lengths)}; "
+        f"batches of {tokens:,} tokens",
+        [
+            {
+                "": name,
+                "seconds": its.typical,
+                "its time / ours": its.ratio(taken[OURS]),
+                "GFLOP/s of the body": rate[name],
+                "of the GEMM rate": rate[name] / layers,
+                "extra MB": its.extra_mb,
+                "largest error": float(np.abs(its.result - exact).max()) if name in picks else "",
+                "picks as float32": len(set(picks[name]) & set(picks[OURS])) if name in picks else "",
+            }
+            for name, its in taken.items()
+        ],
+    )
+    report.goal("the authors' time / ours, float32", taken[AUTHORS].ratio(taken[OURS]), 5)
+    share = np.median(np.array(taken["GEMM at the layers' shapes"].seconds) / np.array(taken[OURS].seconds))
+    work = flops(OURS, lengths) / flops("GEMM at the layers' shapes", lengths)
+    report.goal("share of the GEMM rate at the layers' shapes, float32", float(share) * work, 0.85)
+
+
+def probe(learner: Learner, model: LlamaForCausalLM, folder: Path) -> np.ndarray:
+    embedding, _ = learner.probe(model, np.arange(len(learner.encoded)), folder)
+    return np.array(embedding)
+
+
+def one_by_one(model: LlamaForCausalLM, ids: list[list[int]], whole: bool = True) -> np.ndarray:
+    """The authors' way: no padding, everything computed; or that without head and loss."""
+    vectors = []
+    with torch.no_grad():
+        for row in ids:
+            given = torch.tensor([row])
+            if whole:
+                hidden = model(input_ids=given, labels=given, output_hidden_states=True).hidden_states[-1]
+            else:
+                hidden = model.base_model(input_ids=given, use_cache=False).last_hidden_state
+            vectors.append(hidden.mean(dim=1)[0].numpy())
+    return np.stack(vectors)
+
+
+def kcenter(embedding: np.ndarray, n: int = 100) -> list[int]:
+    """The picks of K-Center, a hundred rows taken."""
+    n = min(n, len(embedding) // 3)
+    return farthest_first(embedding.astype(np.float32), np.arange(len(embedding)) < n, n)[0].tolist()
+
+
+def layer_products(tokens: int, at_once: int) -> float:
+    """The matrix products of the decoder layers and nothing else, as many as these tokens need."""
+    h, i = CONFIG.hidden_size, CONFIG.intermediate_size
+    x, wide = torch.randn(at_once, h), torch.randn(at_once, i)
+    weights = [torch.randn(h, h)] * 4 + [torch.randn(i, h)] * 2
+    down = torch.randn(h, i)
+    for start in range(0, tokens, at_once):
+        part = slice(0, min(at_once, tokens - start))
+        for _ in range(CONFIG.num_hidden_layers):
+            for weight in weights:
+                torch.nn.functional.linear(x[part], weight)
+            torch.nn.functional.linear(wide[part], down)
+    return 0.0
+
+
+def square_products() -> float:
+    a = torch.randn(2048, 2048)
+    for _ in range(4):
+        a @ a
+    return 0.0
+
+
+def flops(name: str, lengths: list[int]) -> float:
+    h, i = CONFIG.hidden_size, CONFIG.intermediate_size
+    if name == "GEMM 2,048³":
+        return 4 * 2 * 2048.0**3
+    if name == "GEMM at the layers' shapes":
+        return 2.0 * CONFIG.num_hidden_layers * (4 * h * h + 3 * h * i) * sum(lengths)
+    return body_flops(lengths)

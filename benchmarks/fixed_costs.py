@@ -1,0 +1,143 @@
+"""What does not grow with the data: start-up, and what a round costs outside and around its phases.
+
+Every figure is of a fresh process, the demonstration's rows and a tiny model, with nothing left to prepare: rows,
+tokens, tokeniser and foundation embedding are in the cache.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.turns import Report
+
+TURNS = {"small": 3, "full": 7}
+COMMANDS = {
+    "python -c pass": ["-c", "pass"],
+    "diverseevol --help": ["-m", "diverseevol", "--help"],
+    "diverseevol evolve --help": ["-m", "diverseevol", "evolve", "--help"],
+}
+IMPORTS = ("torch", "lightning", "transformers", "datasets", "wandb", "sklearn.cluster", "scipy.stats", "matplotlib")
+SMALLEST = (
+    "evolve", "sampler=kcenter", "schedule.seed_size=10", "schedule.step_size=10", "schedule.rounds=3",
+    "tuning.steps=1", "tuning.batch_size=1", "generation.max_new_tokens=1", "logger=none", "model.hidden=16",
+    "model.layers=1", "data.size=200",
+)  # fmt: skip
+
+# Runs a command with stop-watches on what it is made of, and says what they show. A watch inside another counts for
+# both, so that "fit" has the loading of the foundation and the start of a trainer in it.
+WATCHED = """
+import collections, functools, json, os, sys, time
+began = time.time()
+import diverseevol.cli
+known = time.time()
+import diverseevol.commands.evolve
+imported = time.time()
+import lightning
+from diverseevol import evolution, files, foundation, learner, phases, runs
+seconds, calls = collections.Counter(), collections.Counter()
+first = []
+def watch(owner, name, what):
+    original = getattr(owner, name)
+    @functools.wraps(original)
+    def watched(*given, **options):
+        if what == "fit" and not first:
+            first.append(time.time())
+        start = time.perf_counter()
+        try:
+            return original(*given, **options)
+        finally:
+            seconds[what] += time.perf_counter() - start
+            calls[what] += 1
+    setattr(owner, name, watched)
+watch(evolution, "evolve_once", "a round")
+watch(phases.Phases, "fit", "fit: the phase")
+watch(learner.Learner, "fit", "fit")
+watch(lightning.Trainer, "fit", "fit: lightning.Trainer.fit")
+watch(phases.Phases, "select", "probe and select: the phase")
+watch(learner.Learner, "probe", "probe")
+watch(lightning.Trainer, "predict", "probe: lightning.Trainer.predict")
+watch(phases, "choose", "select: the sampler")
+watch(phases, "receipt", "select: the receipt")
+watch(phases.Phases, "measure", "measure: the phase")
+watch(evolution, "examine", "answer and judge: the phases")
+watch(learner.Learner, "answer", "answer")
+watch(learner.Learner, "_start", "around: making trainers")
+watch(foundation.Pretrained, "load", "around: loading the foundation")
+watch(runs.RoundFolder, "keep_model", "around: saving the model")
+watch(files, "sync_file", "around: fsync of files")
+watch(runs.RoundFolder, "finish", "around: round.json")
+sys.argv = ["diverseevol", *sys.argv[1:]]
+try:
+    diverseevol.cli.main()
+except SystemExit as end:
+    assert not end.code, end.code
+print("FOUND", json.dumps({
+    "python and cli": known - float(os.environ["BEGAN"]), "imports": imported - known,
+    "binding, cache, tokeniser": first[0] - imported, "whole": time.time() - float(os.environ["BEGAN"]),
+    "seconds": seconds, "calls": calls,
+}))
+"""
+
+
+def run(size: str, report: Report) -> None:
+    """Commands, imports, start-up of an evolution, and rounds of one step."""
+    turns = TURNS[size]
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "DIVERSEEVOL_CACHE": f"{folder}/cache", "HF_HUB_OFFLINE": "1"}
+        start_up(turns, environment, report)
+        runs = [watched(Path(folder), turn, environment) for turn in range(turns + 1)][1:]  # the first fills the cache
+    stages = ("python and cli", "imports", "binding, cache, tokeniser")
+    report.table(
+        "an evolution's start, everything in the cache",
+        [{"": stage, "seconds": median(run[stage] for run in runs)} for stage in stages]
+        + [{"": "until the first fit", "seconds": median(sum(run[stage] for stage in stages) for run in runs)}],
+    )
+    rounds = runs[0]["calls"]["a round"]
+    report.table(
+        f"a round of one training step: {rounds} rounds, {SMALLEST[-1].split('=')[1]} rows, everything smallest",
+        [
+            {
+                "": what,
+                "calls a round": runs[0]["calls"][what] / rounds,
+                "ms a round": median(1000 * run["seconds"][what] / rounds for run in runs),
+            }
+            for what in runs[0]["seconds"]
+        ],
+    )
+
+
+def start_up(turns: int, environment: dict[str, str], report: Report) -> None:
+    """Commands that only speak, and imports, each alone in a fresh process."""
+    code = "import time; s = time.perf_counter(); import {}; print(time.perf_counter() - s)"
+    found: dict[str, list[float]] = {}
+    for _ in range(turns):
+        for name, command in COMMANDS.items():
+            found.setdefault(name, []).append(timed(command, environment))
+        for module in IMPORTS:
+            output = python(["-c", code.format(module)], environment)
+            found.setdefault(f"import {module}", []).append(float(output))
+    report.table("start-up", [{"": name, "seconds": median(seconds)} for name, seconds in found.items()])
+
+
+def timed(command: list[str], environment: dict[str, str]) -> float:
+    code = "import subprocess, sys, time; s = time.perf_counter(); subprocess.run([sys.executable, *sys.argv[1:]], "
+    code += "check=True, stdout=subprocess.DEVNULL); print(time.perf_counter() - s)"
+    return float(python(["-c", code, *command], environment))
+
+
+def watched(folder: Path, turn: int, environment: dict[str, str]) -> dict[str, Any]:
+    """One evolution in a folder of its own, under stop-watches."""
+    clock = {"BEGAN": python(["-c", "import time; print(time.time())"], environment).strip()}
+    output = python(["-c", WATCHED, *SMALLEST, f"folder={folder}/run-{turn}"], environment | clock)
+    (line,) = [line for line in output.split("\n") if line.startswith("FOUND ")]
+    return dict(json.loads(line.removeprefix("FOUND ")))
+
+
+def python(arguments: list[str], environment: dict[str, str]) -> str:
+    done = subprocess.run([sys.executable, *arguments], env=environment, check=True, capture_output=True, text=True)
+    return done.stdout
