@@ -26,6 +26,7 @@ def run(size: str, report: Report) -> None:
         {name: functools.partial(ours, model, prompts, new, batch) for name, batch in batches.items()}
         | {ONE: functools.partial(one_by_one, model, prompts, new)},
         turns,
+        slow=60,
     )
     best = f"ours, {80} together"
     report.table(
