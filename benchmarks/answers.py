@@ -12,7 +12,7 @@ from benchmarks.model import END, llama, rows
 from benchmarks.turns import Report, in_turns
 from diverseevol.generation import Generation, generate
 
-SIZES = {"small": (80, 16, 2), "full": (80, 64, 5)}  # prompts, new tokens, turns
+SIZES = {"small": (80, 64, 1), "full": (80, 64, 5)}  # prompts, new tokens, turns
 ONE = "one prompt at a time"
 
 
@@ -26,6 +26,7 @@ def run(size: str, report: Report) -> None:
         {name: functools.partial(ours, model, prompts, new, batch) for name, batch in batches.items()}
         | {ONE: functools.partial(one_by_one, model, prompts, new)},
         turns,
+        slow=60,
     )
     best = f"ours, {80} together"
     report.table(

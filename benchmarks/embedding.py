@@ -44,7 +44,7 @@ def run(size: str, report: Report) -> None:
             "GEMM at the layers' shapes": functools.partial(layer_products, sum(lengths), tokens),
             "GEMM 2,048³": square_products,
         }
-        taken = in_turns(candidates | gemm, turns)
+        taken = in_turns(candidates | gemm, turns, slow=60)
     rate = {name: flops(name, lengths) / taken[name].typical / 1e9 for name in taken}
     layers = rate["GEMM at the layers' shapes"]
     picks = {name: kcenter(taken[name].result) for name in candidates}

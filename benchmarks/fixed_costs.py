@@ -38,7 +38,7 @@ known = time.time()
 import diverseevol.commands.evolve
 imported = time.time()
 import lightning
-from diverseevol import evolution, files, foundation, learner, phases, runs
+from diverseevol import evolution, foundation, learner, phases, runs
 seconds, calls = collections.Counter(), collections.Counter()
 first = []
 def watch(owner, name, what):
@@ -62,14 +62,12 @@ watch(phases.Phases, "select", "probe and select: the phase")
 watch(learner.Learner, "probe", "probe")
 watch(lightning.Trainer, "predict", "probe: lightning.Trainer.predict")
 watch(phases, "choose", "select: the sampler")
-watch(phases, "receipt", "select: the receipt")
 watch(phases.Phases, "measure", "measure: the phase")
 watch(evolution, "examine", "answer and judge: the phases")
 watch(learner.Learner, "answer", "answer")
 watch(learner.Learner, "_start", "around: making trainers")
 watch(foundation.Pretrained, "load", "around: loading the foundation")
 watch(runs.RoundFolder, "keep_model", "around: saving the model")
-watch(files, "sync_file", "around: fsync of files")
 watch(runs.RoundFolder, "finish", "around: round.json")
 sys.argv = ["diverseevol", *sys.argv[1:]]
 try:
