@@ -15,7 +15,9 @@ from diverseevol.source import Source
 # What decides the picks, and so names the folder; `rounds` may grow, and paths only say where the content lies.
 PICKS = ("data", "model", "prompt", "tuning", "embedding", "sampler", "schedule", "trainer")
 GROUPS = ("data", "model", "sampler", "schedule")
-NOT_PICKS = ("data.path", "data.name", "model.path", "schedule.rounds", "trainer.accelerator")
+NOT_PICKS = (
+    "data.path", "data.name", "model.path", "schedule.rounds", "trainer.accelerator", "sampler.device",
+)  # fmt: skip
 MEMORY_ONLY = ("tuning.micro_batch_tokens", "tuning.gradient_checkpointing", "embedding.batch_tokens")
 
 

@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 
 from diverseevol.errors import InputError
 from diverseevol.features import Features
 from diverseevol.measures import blocks, principal_directions
 from diverseevol.samplers.base import Needs, Selection, embedding_of, pool_of
-from diverseevol.samplers.traversal import traverse
+from diverseevol.samplers.farthest_first import farthest_first
+from diverseevol.samplers.traversal import running_minimum
 
 
 @dataclass(frozen=True)
@@ -26,15 +28,19 @@ class KCenterSampler:
         whiten: the number of directions of largest variance to keep, each scaled to variance 1; None keeps
             the space as it is. Comes after the scaling of "cosine". Takes a float32 array, rows × whiten.
         space: the embeddings of the round's own model, the paper's, or of the foundation model.
+        device: "cpu", the lazy traversal, or "cuda", a running minimum on a GPU that has room for the rows.
     """
 
     metric: Literal["euclidean", "cosine"] = "euclidean"
     whiten: int | None = None
     space: Literal["current", "foundation"] = "current"
+    device: Literal["cpu", "cuda"] = "cpu"
 
     def __post_init__(self) -> None:
         if self.whiten is not None and self.whiten < 1:
             raise InputError(f"sampler.whiten is {self.whiten}; it must be null or at least 1")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise InputError("sampler.device is cuda, and there is no CUDA device here; give sampler.device=cpu")
 
     @property
     def needs(self) -> Needs:
@@ -54,7 +60,11 @@ class KCenterSampler:
             X = unit_rows(X)
         if self.whiten is not None:
             X = whitened(X, self.whiten)
-        rows, distance = traverse(X, taken, n, centres=pool_of(features, taken))
+        centres = pool_of(features, taken)
+        if self.device == "cpu":
+            rows, distance = farthest_first(X, taken, n, centres)
+        else:
+            rows, distance = running_minimum(X, taken, n, centres, torch.device(self.device))
         return Selection(rows=rows, score=distance)
 
 

@@ -1,36 +1,18 @@
-"""Farthest-first traversal where it is fastest: lazily on the processor, or by a running minimum on a GPU.
+"""Farthest-first traversal by a running minimum on a GPU: every row compared with every centre, each time.
 
-A running minimum reads all rows at every pick, which a GPU's memory does some hundred times faster than the host's:
-52,002 × 4,096 float32 are 0.9 GB, a fraction of a millisecond a pick. The lazy traversal reads them once, but they have
-to be on the device's side of the bus for that, too; with more rows its one pass wins again. (Where the border
-lies is arithmetic from bandwidths: it has not been measured on a GPU.)
+A GPU reads its own memory some hundred times faster than the processor reads the host's, so the plain way may win
+there, up to half a million rows by the arithmetic of bandwidths. It has not been measured on a GPU, so it is an option
+(`sampler.device=cuda`) and not the default.
 """
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
+from diverseevol.errors import InputError
 from diverseevol.measures import check_finite, mean_row
-from diverseevol.samplers.farthest_first import farthest_first
 
-MOST_ROWS = 500_000  # on a device; beyond, a pass for each pick costs more than one lazy pass
-BLOCK_ELEMENTS = 2**24  # of rows that are widened to float64 at once: 128 MiB
-
-
-def traverse(
-    X: Float[np.ndarray, "rows dim"],
-    taken: Bool[np.ndarray, " rows"],
-    n: int,
-    centres: Int[np.ndarray, " centres"] | None = None,
-) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Pick n rows, each the one farthest from all centres and picks before; arguments and result of `farthest_first`.
-
-    Both ways compare float64 sums of squared differences, so they differ where two rows are equally far but for the
-    last bits of such a sum, and nowhere else.
-    """
-    if torch.cuda.is_available() and len(X) <= MOST_ROWS and X.nbytes < torch.cuda.mem_get_info()[0] // 2:
-        return running_minimum(X, taken, n, centres, torch.device("cuda"))
-    return farthest_first(X, taken, n, centres)
+BLOCK_ELEMENTS = 2**22  # of rows that are widened to float64 at once: 32 MiB
 
 
 def running_minimum(
@@ -42,12 +24,19 @@ def running_minimum(
 ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """The picks of `farthest_first`, by comparing every row with every centre on a device.
 
-    Costs rows × (centres + n) × dim float64 operations and the memory of X there, in its own precision.
+    Costs rows × (centres + n) × dim float64 operations and the memory of X there, in its own precision. Both ways
+    compare float64 sums of squared differences: where two different rows are equally far but for the last bits of
+    such a sum, they may part.
 
     Raises:
-        InputError: a row holds NaN or inf.
+        InputError: a row holds NaN or inf, or the rows do not fit on the device.
     """
     check_finite(X)
+    if device.type == "cuda" and X.nbytes > (free_bytes := torch.cuda.mem_get_info(device)[0]):
+        raise InputError(
+            f"sampler.device is {device}, which has {free_bytes >> 20:,} MiB free where the embeddings take "
+            f"{X.nbytes >> 20:,}; give sampler.device=cpu"
+        )
     step = max(1, BLOCK_ELEMENTS // X.shape[1])
     blocks = [torch.tensor(np.asarray(X[start : start + step]), device=device) for start in range(0, len(X), step)]
     free = torch.tensor(~taken, device=device)

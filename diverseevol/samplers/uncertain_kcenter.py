@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from diverseevol.errors import InputError
 from diverseevol.features import Features
 from diverseevol.samplers.base import Needs, Selection, embedding_of, pool_of
-from diverseevol.samplers.traversal import traverse
+from diverseevol.samplers.farthest_first import farthest_first
 from diverseevol.samplers.uncertainty import Measure, UncertaintySampler, Variant
 
 
@@ -57,7 +57,7 @@ class UncertainKCenterSampler:
         uncertain = self._uncertainty.select(features, taken, competing, rng).rows
         barred = np.ones(len(X), dtype=bool)
         barred[uncertain] = False
-        rows, distance = traverse(X, barred, n, centres=pool_of(features, taken))
+        rows, distance = farthest_first(X, barred, n, centres=pool_of(features, taken))
         return Selection(rows=rows, score=distance)
 
     @property

@@ -102,6 +102,12 @@ def test_a_running_minimum_on_a_device_picks_the_same(
     np.testing.assert_allclose(distance, expected_distance, rtol=1e-9)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_device_that_is_not_there_is_said_before_any_work() -> None:
+    with pytest.raises(InputError, match="device is cuda, and there is no CUDA device here"):
+        KCenterSampler(device="cuda")
+
+
 def test_a_running_minimum_keeps_to_the_centres_given_and_names_bad_rows() -> None:
     X, cpu = DATA["clustered"].copy(), torch.device("cpu")
     taken, centres = scattered(len(X), 90), np.array([3, 11])
