@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from diverseevol.report.collection import Point
 from diverseevol.report.drawing import GRID, INK, MUTED, PAPER, write_note
-from diverseevol.report.lines import FULL, Line, look
+from diverseevol.report.lines import FULL, Line, look, sources
 
 OUTCOMES = (("win", INK, PAPER), ("tie", MUTED, PAPER), ("lose", GRID, INK))  # shade, and the number's colour on it
 READABLE = 7  # per cent: a narrower part holds no number
@@ -18,7 +18,9 @@ READABLE = 7  # per cent: a narrower part holds no number
 def draw_win_tie_lose(points: Sequence[Point], names: Mapping[Line, str]) -> Figure | None:
     """A panel a source, judge and benchmark, a bar a line at its final round; None where nothing was judged."""
     outcomes = [p for p in points if p.metric.partition("/")[0] in ("win", "tie", "lose")]
-    panels = sorted({(p.line.source, p.judge, p.metric.partition("/")[2]) for p in outcomes})
+    order = sources(names)
+    found = {(p.line.source, p.judge, p.metric.partition("/")[2]) for p in outcomes}
+    panels = sorted(found, key=lambda panel: (order.index(panel[0]), panel))
     if not panels:
         return None
     shares = [_shares(outcomes, *panel) for panel in panels]
@@ -29,8 +31,8 @@ def draw_win_tie_lose(points: Sequence[Point], names: Mapping[Line, str]) -> Fig
         figsize=(1.0 + 3.3 * columns, deep * (0.55 + 0.26 * tall) + 0.5), dpi=200, layout="constrained"
     )
     grid = figure.subplots(deep, columns, squeeze=False).ravel()
-    for axes, (source, judge, benchmark), found in zip(grid, panels, shares, strict=False):
-        _panel(axes, found, names)
+    for axes, (source, judge, benchmark), bars in zip(grid, panels, shares, strict=False):
+        _panel(axes, bars, names, tall)
         axes.set_title(f"{source}\n{benchmark}, judge {judge}")
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
@@ -54,7 +56,7 @@ def _shares(points: Sequence[Point], source: str, judge: str, benchmark: str) ->
     return found
 
 
-def _panel(axes: Axes, found: Mapping[tuple[Line, int], Sequence[float]], names: Mapping[Line, str]) -> None:
+def _panel(axes: Axes, found: Mapping[tuple[Line, int], Sequence[float]], names: Mapping[Line, str], tall: int) -> None:
     for y, values in enumerate(found.values()):
         left = 0.0
         for (_, shade, ink), value in zip(OUTCOMES, values, strict=True):
@@ -67,7 +69,7 @@ def _panel(axes: Axes, found: Mapping[tuple[Line, int], Sequence[float]], names:
         label.set_color(INK if line.kind == FULL else look(line.sampler)[0])
     axes.tick_params(axis="y", length=0)
     axes.set_xlim(0, 100)
-    axes.set_ylim(len(found) - 0.4, -0.6)
+    axes.set_ylim(tall - 0.4, -0.6)  # bars as thick in every panel
     axes.grid(visible=False)
     axes.spines["left"].set_visible(False)
 

@@ -17,9 +17,10 @@ from diverseevol.runs import Round, RunFolder
 
 NEEDS_NO_CALLS = {GoldJudge.name, OverlapJudge.name}
 JUDGE_CALLS = "judge calls"  # the name of that metric
+ALL_PHASES = "all phases"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """One run folder.
 
@@ -71,7 +72,7 @@ class Point:
     value: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Collection:
     """All of it.
 
@@ -129,7 +130,9 @@ def collect(folders: Sequence[Path], judgements: Sequence[Path] = ()) -> Collect
     collected = Collection(tuple(runs), board, {file.file: file.judgements for file in files}, (), 0)
     rows = {_key(run.line, run.seed, done.index): len(done.trained_on) for run in runs for done in run.rounds}
     points = [*_measured(runs), *_judged(collected, rows)]
-    unplaced = sum(_rows_of(collected.line(each), each, rows) is None for each in board.rounds)
+    unplaced = sum(
+        _rows_of(line, each, rows) is None and line.kind != FULL for each in board.rounds for line in [collected.line(each)]
+    )
     return Collection(collected.runs, board, collected.judgements, tuple(points), unplaced)
 
 
@@ -205,7 +208,8 @@ def _measured(runs: Sequence[Run]) -> Iterator[Point]:
     """What round.json holds: every metric that is a number, and the seconds of each phase."""
     for run in runs:
         for done in run.rounds:
-            found = {**done.metrics, **{f"seconds/{phase}": value for phase, value in done.seconds.items()}}
+            seconds = {**done.seconds, ALL_PHASES: sum(done.seconds.values())}
+            found = {**done.metrics, **{f"seconds/{phase}": value for phase, value in seconds.items()}}
             for metric, value in found.items():
                 if isinstance(value, int | float) and not isinstance(value, bool):
                     yield Point(run.line, run.seed, done.index, len(done.trained_on), metric, "", float(value))
@@ -217,7 +221,7 @@ def _judged(collected: Collection, rows: Mapping[tuple[Any, ...], int]) -> Itera
         size = _rows_of(line, each, rows)
         if size is None and line.kind != FULL:
             continue
-        calls = 0 if each.judge in NEEDS_NO_CALLS else len(collected.judgements[each.file])
+        calls = 0 if each.judge in NEEDS_NO_CALLS or line.released else len(collected.judgements[each.file])
         s = each.scores
         for metric, value in (
             ("relative_score", s.relative_score), ("win", s.win), ("tie", s.tie), ("lose", s.lose),

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter
 
 from diverseevol.files import atomic_write
 from diverseevol.report.curves import Curve
-from diverseevol.report.lines import LOOKS, Line, look
+from diverseevol.report.lines import LOOKS, look
 from diverseevol.report.schedules import spread
 
 # Neutral colours that are used for nothing else, so that the page can put its own in their place, light or dark.
@@ -52,12 +52,14 @@ class Panel:
         label: of the y axis, with its unit.
         drawn: the curves.
         levels: height by label, of what was trained on all rows.
+        from_zero: whether the y axis begins at 0, as for amounts.
     """
 
     title: str
     label: str
     drawn: Sequence[Drawn]
     levels: Mapping[str, float]
+    from_zero: bool = False
 
 
 def draw_panels(grid: Sequence[Sequence[Panel | None]], note: str, *, legend: bool = False) -> Figure:
@@ -81,6 +83,9 @@ def draw_panels(grid: Sequence[Sequence[Panel | None]], note: str, *, legend: bo
                 place.set_visible(False)
                 continue
             draw_panel(place, panel, named=not legend)
+            beside = panels[j - 1] if j else None
+            if beside is not None and beside.label == panel.label:
+                place.set_ylabel("")
             below = grid[i + 1][j] if i + 1 < len(grid) and j < len(grid[i + 1]) else None
             if below is None:
                 place.set_xlabel("training rows")
@@ -106,6 +111,8 @@ def draw_panel(axes: Axes, panel: Panel, *, named: bool) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
     axes.set_title(panel.title)
     axes.set_ylabel(panel.label)
+    if panel.from_zero:
+        axes.set_ylim(0)
     if not named:
         return
     low, high = axes.get_ylim()
@@ -127,10 +134,11 @@ def _curve(axes: Axes, each: Drawn, colour: str, marker: str) -> None:
     axes.plot(curve.rows, curve.mean, color=colour, linestyle=style, linewidth=width, zorder=2)
     for whole in (True, False):  # hollow where seeds are missing, so that a step of the mean is seen for what it is
         at = [i for i, n in enumerate(curve.seeds) if (n == max(curve.seeds) and not each.other) == whole]
-        axes.plot(
-            [curve.rows[i] for i in at], [curve.mean[i] for i in at], linestyle="none", marker=marker, markersize=size,
-            color=colour, markerfacecolor=colour if whole else PAPER, zorder=3, clip_on=False,
-        )  # fmt: skip
+        if at:
+            axes.plot(
+                [curve.rows[i] for i in at], [curve.mean[i] for i in at], linestyle="none", marker=marker,
+                markersize=size, color=colour, markerfacecolor=colour if whole else PAPER, zorder=3, clip_on=False,
+            )  # fmt: skip
 
 
 def _thinned(rows: Sequence[int]) -> list[int]:
@@ -195,8 +203,3 @@ def _inline(svg: str, name: str) -> str:
 def colour_name(sampler: str) -> str:
     """The page's variable with a sampler's colour."""
     return f"s-{sampler.replace('_', '-')}"
-
-
-def of_source(lines: Sequence[Line]) -> dict[str, list[Line]]:
-    """Lines by source."""
-    return {source: [line for line in lines if line.source == source] for source in sorted({e.source for e in lines})}

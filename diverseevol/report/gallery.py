@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 
 from diverseevol.evaluation.scoreboard import PAPER_QUESTIONS
 from diverseevol.report.bars import draw_win_tie_lose
-from diverseevol.report.collection import JUDGE_CALLS, Collection, Point
+from diverseevol.report.collection import ALL_PHASES, JUDGE_CALLS, Collection, Point
 from diverseevol.report.curves import BAND, Curve, curves, levels
 from diverseevol.report.drawing import STYLE, Drawn, Panel, draw_panels
-from diverseevol.report.lines import dashes, labels
+from diverseevol.report.lines import dashes, labels, sources
 from diverseevol.report.scatter import draw_diversity_against_score
 
 TITLES: Mapping[str, tuple[str, str]] = {  # what a metric is called, and its unit
@@ -25,6 +25,7 @@ TITLES: Mapping[str, tuple[str, str]] = {  # what a metric is called, and its un
     "duplicate_share": ("duplicates", "share of the pool"),
 }
 SHOWN_ELSEWHERE = {"pool_size", "round", *list(TITLES)[:5]}
+AMOUNTS = {"seconds", "calls", "share", "share of the pool"}
 SCORES = ("relative_score", "win", "tie", "lose")
 FAMILIES = {"dolly": ("dolly",), "davinci": ("davinci", "alpaca_data"), "gpt4": ("gpt4", "gpt-4")}  # in a data set's name
 
@@ -50,7 +51,8 @@ def _relative_score(collection: Collection) -> Iterator[Entry]:
     scored = [p for p in collection.points if p.metric.startswith("relative_score/")]
     benchmarks = sorted({_of(p) for p in scored}, key=lambda name: ([*PAPER_QUESTIONS, name].index(name), name))
     grid, overlaid = [], False
-    for source, judge in sorted({(p.line.source, p.judge) for p in scored}):
+    order = sources(collection.lines)
+    for source, judge in sorted({(p.line.source, p.judge) for p in scored}, key=lambda key: (order.index(key[0]), key)):
         row: list[Panel | None] = []
         for name in benchmarks:
             metric = f"relative_score/{name}"
@@ -61,8 +63,8 @@ def _relative_score(collection: Collection) -> Iterator[Entry]:
             full = {} if height is None else {"all rows": height}
             title = f"{source}\n{name}, judge {judge}"
             row.append(Panel(title, "relative score\n(competitor = 100)", [*own, *theirs], full) if own else None)
-        if any(row):
-            grid.append(row)
+        grid.append(row)
+    grid = _flowing(grid)
     if grid:
         note = BAND + ("; dotted and hollow: the authors' released run" if overlaid else "")
         caption = (
@@ -70,6 +72,15 @@ def _relative_score(collection: Collection) -> Iterator[Entry]:
             "Dashed grey: a model trained on all rows, where there is one."
         )
         yield Entry("relative_score", "Relative score", caption, draw_panels(grid, note))
+
+
+def _flowing(grid: list[list[Panel | None]]) -> list[list[Panel | None]]:
+    """The grid as it is where it has no holes; else its panels in reading order, three in a row."""
+    present: list[Panel | None] = [panel for row in grid for panel in row if panel]
+    if len(present) == sum(map(len, grid)) and len(grid[0]) > 1:
+        return grid
+    columns = 2 if len(present) in (2, 4) else 3
+    return [present[i : i + columns] for i in range(0, len(present), columns)]
 
 
 def _band() -> str:
@@ -131,7 +142,7 @@ def _cost(collection: Collection) -> Iterator[Entry]:
     calls = sorted({(p.metric, p.judge) for p in collection.points if p.metric.startswith(JUDGE_CALLS)})
     caption = (
         "Wall seconds of each phase of a round, as measured where it ran, and judgements by a language model for each "
-        "round: one call each, unless the reply was in the cache. Released judgements have calls and no seconds. "
+        "round: one call each, unless the reply was in the cache. "
         f"{_band()}"
     )
     if keys or calls:
@@ -140,13 +151,10 @@ def _cost(collection: Collection) -> Iterator[Entry]:
 
 
 def _phase(metric: str) -> tuple[int, str]:
-    order = ("fit", "probe", "disagreement", "select", "measure", "answer", "judge")
-    name = _first_word(metric.partition("/")[2])
+    order = (ALL_PHASES, "fit", "probe", "disagreement", "select", "measure", "answer", "judge")
+    phase = metric.partition("/")[2]
+    name = phase if phase in order else phase.partition(" ")[0]  # "answer vicuna" and "answer koala" are one kind
     return (order.index(name) if name in order else len(order), metric)
-
-
-def _first_word(text: str) -> str:
-    return text.partition(" ")[0]
 
 
 def _metrics(
@@ -160,16 +168,16 @@ def _metrics(
 def _grid(collection: Collection, keys: Sequence[tuple[str, str]], columns: int) -> list[list[Panel | None]]:
     """A row of panels a source, or, where `columns` is given, as many rows as it takes; empty panels left out."""
     names, patterns, grid = labels(collection.lines), dashes(collection.lines), []
-    sources = sorted({line.source for line in collection.lines})
-    for source in sources:
+    found = sources(collection.lines)
+    for source in found:
         row: list[Panel | None] = []
         for key, judge in keys:
             drawn = [Drawn(c, names[c.line], patterns[c.line]) for c in _at(source, collection.points, key, judge)]
             title, unit = _title(key)
             height = levels(collection.points, key, judge).get(source) if not key.startswith("seconds/") else None
             full = {} if height is None else {"all rows": height}
-            title = title if len(sources) == 1 else f"{source}\n{title}"
-            row.append(Panel(title, unit, drawn, full) if drawn else None)
+            title = title if len(found) == 1 else f"{source}\n{title}"
+            row.append(Panel(title, unit, drawn, full, unit in AMOUNTS) if drawn else None)
         present = [panel for panel in row if panel]
         if columns:
             grid += [present[i : i + columns] for i in range(0, len(present), columns)]

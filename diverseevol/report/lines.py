@@ -93,6 +93,11 @@ def labels(lines: Iterable[Line]) -> dict[Line, str]:
     return names
 
 
+def sources(lines: Iterable[Line]) -> list[str]:
+    """Every source once: our own first, then the released ones."""
+    return list(dict.fromkeys(line.source for line in sorted(set(lines), key=lambda line: (line.released, line))))
+
+
 def sampler_name(sampler: str) -> str:
     """What a sampler is called in text."""
     return LOOKS[sampler][0] if sampler in LOOKS else sampler
