@@ -102,10 +102,10 @@ def _record(model: Model, questions: Mapping[str, str], names: Mapping[Line, str
     return {
         "name": f"{names[model.line]}{seed}, round {model.round}",
         "source": model.line.source,
-        "benchmark": model.benchmark,
+        "benchmark": model.benchmark, "sampler": model.line.sampler, "seed": model.seed, "round": model.round,
         "answers": [_cut(model.answers[key], length) if key in model.answers else None for key in questions],
         "judged": {judge: [found.get(key) for key in questions] for judge, found in said.items()},
-    }
+    }  # fmt: skip
 
 
 def _cut(text: str, length: int) -> str:

@@ -130,9 +130,8 @@ def collect(folders: Sequence[Path], judgements: Sequence[Path] = ()) -> Collect
     collected = Collection(tuple(runs), board, {file.file: file.judgements for file in files}, (), 0)
     rows = {_key(run.line, run.seed, done.index): len(done.trained_on) for run in runs for done in run.rounds}
     points = [*_measured(runs), *_judged(collected, rows)]
-    unplaced = sum(
-        _rows_of(line, each, rows) is None and line.kind != FULL for each in board.rounds for line in [collected.line(each)]
-    )
+    unknown = [each for each in board.rounds if _rows_of(collected.line(each), each, rows) is None]
+    unplaced = sum(collected.line(each).kind != FULL for each in unknown)
     return Collection(collected.runs, board, collected.judgements, tuple(points), unplaced)
 
 

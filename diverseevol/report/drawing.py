@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from diverseevol.files import atomic_write
@@ -72,9 +73,7 @@ def draw_panels(grid: Sequence[Sequence[Panel | None]], note: str, *, legend: bo
     """
     columns = max(len(row) for row in grid)
     width, height = ((2.75, 2.05) if legend else (3.9, 2.6)) if columns > 1 else (5.4, 3.1)
-    figure = Figure(
-        figsize=(width * columns, height * len(grid) + 0.25 + 0.25 * legend), dpi=200, layout="constrained"
-    )
+    figure = Figure(figsize=(width * columns, height * len(grid) + 0.25 + 0.25 * legend), dpi=200, layout="constrained")
     axes = figure.subplots(len(grid), columns, squeeze=False)
     for row, (i, panels) in zip(axes, enumerate(grid), strict=True):
         for j, place in enumerate(row):
@@ -159,7 +158,7 @@ def _legend(figure: Figure, drawn: Sequence[Drawn]) -> None:
         style: Any = (0, each.dashes) if each.dashes else "-"
         handles.setdefault(
             each.label,
-            matplotlib.lines.Line2D([], [], color=colour, marker=marker, markersize=3.8, linestyle=style, linewidth=1.5),
+            Line2D([], [], color=colour, marker=marker, markersize=3.8, linestyle=style, linewidth=1.5),
         )
     figure.legend(
         list(handles.values()), list(handles), loc="outside upper left", ncols=min(6, len(handles)), fontsize=8

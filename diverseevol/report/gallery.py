@@ -11,7 +11,7 @@ from diverseevol.report.bars import draw_win_tie_lose
 from diverseevol.report.collection import ALL_PHASES, JUDGE_CALLS, Collection, Point
 from diverseevol.report.curves import BAND, Curve, curves, levels
 from diverseevol.report.drawing import STYLE, Drawn, Panel, draw_panels
-from diverseevol.report.lines import dashes, labels, sources
+from diverseevol.report.lines import FULL, dashes, labels, sources
 from diverseevol.report.scatter import draw_diversity_against_score
 
 TITLES: Mapping[str, tuple[str, str]] = {  # what a metric is called, and its unit
@@ -27,7 +27,11 @@ TITLES: Mapping[str, tuple[str, str]] = {  # what a metric is called, and its un
 SHOWN_ELSEWHERE = {"pool_size", "round", *list(TITLES)[:5]}
 AMOUNTS = {"seconds", "calls", "share", "share of the pool"}
 SCORES = ("relative_score", "win", "tie", "lose")
-FAMILIES = {"dolly": ("dolly",), "davinci": ("davinci", "alpaca_data"), "gpt4": ("gpt4", "gpt-4")}  # in a data set's name
+FAMILIES = {
+    "dolly": ("dolly",),
+    "davinci": ("davinci", "alpaca_data"),
+    "gpt4": ("gpt4", "gpt-4"),
+}  # in a data set's name
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,8 @@ def _authors(own: Sequence[Drawn], points: Sequence[Point], metric: str) -> list
 def _vendi(collection: Collection) -> Iterator[Entry]:
     keys = ("vendi_score", "vendi_score_centred", "vendi_score_current")
     caption = (
-        "The effective number of distinct rows in the pool, by the foundation model's embeddings (the paper's figure 3). "
-        "Hidden states share a large mean, which squeezes the paper's score towards 1; centred by the mean over all "
+        "The effective number of distinct rows in the pool, by the foundation model's embeddings (the paper's figure "
+        "3). Hidden states share a large mean, which squeezes the paper's score towards 1; centred by the mean over all "
         f"rows it spreads out. {_band()}"
     )
     yield from _metrics(collection, "vendi_score", "Vendi-Score", keys, caption)
@@ -167,8 +171,10 @@ def _metrics(
 
 def _grid(collection: Collection, keys: Sequence[tuple[str, str]], columns: int) -> list[list[Panel | None]]:
     """A row of panels a source, or, where `columns` is given, as many rows as it takes; empty panels left out."""
-    names, patterns, grid = labels(collection.lines), dashes(collection.lines), []
-    found = sources(collection.lines)
+    names, patterns = labels(collection.lines), dashes(collection.lines)
+    grid: list[list[Panel | None]] = []
+    wanted = {key for key, _ in keys}
+    found = sources(p.line for p in collection.points if p.metric in wanted and p.line.kind != FULL)
     for source in found:
         row: list[Panel | None] = []
         for key, judge in keys:
@@ -178,7 +184,7 @@ def _grid(collection: Collection, keys: Sequence[tuple[str, str]], columns: int)
             full = {} if height is None else {"all rows": height}
             title = title if len(found) == 1 else f"{source}\n{title}"
             row.append(Panel(title, unit, drawn, full, unit in AMOUNTS) if drawn else None)
-        present = [panel for panel in row if panel]
+        present: list[Panel | None] = [panel for panel in row if panel]
         if columns:
             grid += [present[i : i + columns] for i in range(0, len(present), columns)]
         elif present:
@@ -210,8 +216,8 @@ def _win_tie_lose(collection: Collection) -> Iterator[Entry]:
     figure = draw_win_tie_lose(collection.points, labels(collection.lines))
     if figure is not None:
         caption = (
-            "Questions on which the model beats, ties with or loses to the competitor (scores summed over both orders), "
-            "in per cent, at each line's final round, mean over seeds."
+            "Questions on which the model beats, ties with or loses to the competitor (scores summed over both "
+            "orders), in per cent, at each line's final round, mean over seeds."
         )
         yield Entry("win_tie_lose", "Win, tie, lose", caption, figure)
 
@@ -219,5 +225,3 @@ def _win_tie_lose(collection: Collection) -> Iterator[Entry]:
 FIGURES: tuple[Callable[[Collection], Iterator[Entry]], ...] = (
     _relative_score, _vendi, _against, _learning, _win_tie_lose, _cost, _others,
 )  # fmt: skip
-
-

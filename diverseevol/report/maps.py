@@ -37,11 +37,11 @@ class Map:
     def quantised(self) -> UInt16[np.ndarray, "rows 2"]:
         """Both coordinates in 0 … 65535 with one scale, so that distances keep their meaning."""
         low, span = self.xy.min(axis=0), float(np.ptp(self.xy, axis=0).max()) or 1.0
-        return np.round((self.xy - low) / span * STEPS).astype(np.uint16)
+        return np.asarray(np.round((self.xy - low) / span * STEPS), dtype=np.uint16)
 
 
 def map_file(run: Run, projection: str) -> Path:
-    """Where a run has its map: `map.npy` is the PCA; another projection is `map-<name>.npy`, put there by who made it."""
+    """Where a run has its map: `map.npy` is the PCA; `map-<name>.npy` is another projection, by who put it there."""
     return run.folder / ("map.npy" if projection == PCA else f"map-{projection}.npy")
 
 
@@ -74,8 +74,8 @@ def _read(file: Path, run: Run) -> Map:
     last = max((max(done.trained_on, default=0) for done in run.rounds), default=0)
     if xy.ndim != 2 or xy.shape[1] != 2 or xy.dtype.kind != "f" or not np.isfinite(xy).all() or len(xy) <= last:
         raise InputError(
-            f"{file}: an array {xy.dtype}{list(xy.shape)} where a finite point for each row, up to row {last} at least, "
-            f"belongs; restore it, or remove it to report without it"
+            f"{file}: an array {xy.dtype}{list(xy.shape)} where a finite point for each row, up to row {last} at "
+            f"least, belongs; restore it, or remove it to report without it"
         )
     return Map(hashlib.sha256(np.ascontiguousarray(xy).tobytes()).hexdigest()[:12], xy.astype(np.float32))
 
@@ -137,9 +137,9 @@ def _panel(
     others = np.setdiff1d(np.arange(len(xy)), rows)
     size = float(np.clip(9000 / max(len(xy), 1), 1.2, 9))
     # Pixels even in the SVG: fifteen thousand shapes are no figure to open.
-    axes.scatter(*xy[others].T, s=size, c=GRID, linewidths=0, rasterized=True)
+    axes.scatter(xy[others, 0], xy[others, 1], s=size, c=GRID, linewidths=0, rasterized=True)
     axes.scatter(
-        *xy[rows].T, s=max(2 * size, 6), c=[when[row] for row in rows], cmap=scale, norm=norm, linewidths=0,
+        xy[rows, 0], xy[rows, 1], s=max(2 * size, 6), c=[when[row] for row in rows], cmap=scale, norm=norm, linewidths=0,
         rasterized=True,
     )  # fmt: skip
     axes.set_aspect("equal")

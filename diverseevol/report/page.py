@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from diverseevol import __version__
-from diverseevol.evaluation.comparison import AFTER_THE_FACT, MODELS, SAMPLERS
+from diverseevol.evaluation.comparison import AFTER_THE_FACT, MINIMUM_SEEDS, MODELS, SAMPLERS
 from diverseevol.report.drawing import colour_name
 from diverseevol.report.lines import FULL, LOOKS, Line, look
 from diverseevol.report.maps import COLOURS
@@ -108,8 +109,8 @@ def _sections(content: Content) -> list[tuple[str, str, str]]:
         ("short", "In short", _short(content)),
         ("figures", "Figures", "".join(map(_figure, content.pictures))),
         ("tables", "Final rounds", _finals(content)),
-        ("map", "Map of the rows", MAP.format(colours=escape(json.dumps(COLOURS))) if rows["maps"] else ""),
-        ("receipts", "Which rows were chosen, and why", RECEIPTS if picked else ""),
+        ("map", "Map of the rows", _asset("map.html", colours=json.dumps(COLOURS)) if rows["maps"] else ""),
+        ("receipts", "Which rows were chosen, and why", _asset("receipts.html") if picked else ""),
         ("answers", "Question by question", _answers(content.answers)),
         ("runs", "What this report is made of", _table(runs, content) if runs.rows else ""),
     ]
@@ -127,8 +128,8 @@ def _short(content: Content) -> str:
     )
     stops = (
         f"<h3>When more rows stopped paying</h3>{_table(stopping, content)}"
-        f'<p class="note">{escape(RULE)} Where both are there, the relative score decides: coverage radius and '
-        "Vendi-Score only say how the pool looks.</p>"
+        f'<p class="note">{escape(RULE)} Of several benchmarks the one that paid longest decides; coverage radius '
+        "and Vendi-Score, which only say how the pool looks, decide where nothing was judged.</p>"
         if stopping.rows
         else ""
     )
@@ -138,8 +139,8 @@ def _short(content: Content) -> str:
 def _finals(content: Content) -> str:
     final, pools = content.tables["final_rounds"], content.tables["final_pools"]
     scores = (
-        f'{_table(final, content)}<p class="note">Best rounds are {escape(AFTER_THE_FACT)}; they are shown to be seen '
-        "through and enter no verdict.</p>"
+        f'{_table(final, content)}<p class="note">Mean over seeds, with a t-interval from {MINIMUM_SEEDS} seeds on. '
+        f"Best rounds are {escape(AFTER_THE_FACT)}; they enter no verdict.</p>"
         if final.rows
         else ""
     )
@@ -156,77 +157,67 @@ def _figure(picture: Picture) -> str:
 
 
 def _table(table: Table, content: Content) -> str:
-    numeric = [
-        all(isinstance(row[i], str) and str(row[i])[:1] in "+-0123456789" for row in table.rows)
-        and max(len(str(row[i])) for row in table.rows) < 24
-        for i in range(len(table.head))
-    ]
+    """Our own rows; the authors' released ones fold away where both are there."""
+    own = tuple(row for row in table.rows if not any(isinstance(cell, Line) and cell.released for cell in row))
+    others = tuple(row for row in table.rows if row not in own)
+    files = f'<p class="files note"><a href="tables/{table.name}.csv">CSV</a></p>'
+    if not own or not others:
+        return _markup(table, content) + files
+    folded = f"<details><summary>the authors' released results ({len(others)})</summary>{{}}</details>"
+    ours, theirs = (_markup(Table(table.name, table.head, rows), content) for rows in (own, others))
+    return ours + folded.format(theirs) + files
+
+
+def _markup(table: Table, content: Content) -> str:
+    """HTML; a column of one and the same value is said once above it, and an empty one is not there."""
+    columns = list(zip(*([_plain(cell, content.names) for cell in row] for row in table.rows), strict=True))
     constant = [
-        len(table.rows) > 1 and len({row[i] for row in table.rows}) == 1 and "verdict" not in name and name != "sampler"
-        for i, name in enumerate(table.head)
+        not any(values) or (len(values) > 1 and len(set(values)) == 1 and "verdict" not in name and name != "sampler")
+        for name, values in zip(table.head, columns, strict=True)
     ]
     kept = [i for i in range(len(table.head)) if not constant[i]]
-    head = "".join(f"<th{NUMBER if numeric[i] else ''}>{escape(table.head[i])}</th>" for i in kept)
-    body = "".join(
-        f"<tr>{''.join(_cell(row[i], content.names, numeric[i]) for i in kept)}</tr>" for row in table.rows
-    )
-    said = " · ".join(
-        f"{name}: {_plain(table.rows[0][i], content.names)}" for i, name in enumerate(table.head)
-        if constant[i] and table.rows[0][i]
-    )  # fmt: skip
+    classes = [f' class="{name}"' if (name := _class(values)) else "" for values in columns]
+    head = "".join(f"<th{classes[i]}>{escape(table.head[i])}</th>" for i in kept)
+    body = "".join(f"<tr>{''.join(_cell(row[i], content.names, classes[i]) for i in kept)}</tr>" for row in table.rows)
+    said = " · ".join(f"{table.head[i]}: {columns[i][0]}" for i in range(len(columns)) if constant[i] and columns[i][0])
     caption = f'<p class="note">{escape(said)}</p>' if said else ""
-    files = f'<span class="files note"><a href="tables/{table.name}.csv">CSV</a></span>'
-    return f'{caption}<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{files}'
+    return f'{caption}<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-NUMBER = ' class="number"'
+def _class(values: Sequence[str]) -> str:
+    """How a column is set: numbers to the right, short texts on one line, long ones with room."""
+    longest = max(map(len, values))
+    if longest < NUMBER_LENGTH and all(value[:1] in "+-0123456789" for value in values):  # "" is in every string
+        return "number"
+    return "nowrap" if longest < NUMBER_LENGTH else "long" if longest > 2 * NUMBER_LENGTH else ""
+
+
+NUMBER_LENGTH = 24
+MINUS = "\N{MINUS SIGN}"
 
 
 def _plain(cell: str | Line, names: Mapping[Line, str]) -> str:
     return names[cell] if isinstance(cell, Line) else cell
 
 
-def _cell(cell: str | Line, names: Mapping[Line, str], numeric: bool) -> str:
+def _cell(cell: str | Line, names: Mapping[Line, str], kind: str) -> str:
     if isinstance(cell, Line):
         shown = next(name for name in LOOKS if LOOKS[name][1] == look(cell.sampler)[0])
         colour = "" if cell.kind == FULL else f' style="--colour: var(--{colour_name(shown)})"'
         return f'<td><span class="line"{colour}>{escape(names[cell])}</span></td>'
-    verdict = f' class="{cell}"' if cell in ("better", "worse") else ""
-    return f"<td{NUMBER if numeric else verdict}>{escape(cell)}</td>"
+    if cell in ("better", "worse"):
+        return f'<td class="{cell}">{cell}</td>'
+    return f"<td{kind}>{escape(cell.replace('-', MINUS) if 'number' in kind else cell)}</td>"
 
 
 def _answers(answers: Mapping[str, Any]) -> str:
     if not answers["models"]:
         return ""
     kept = f"Kept in this page: {answers['which']} of each run, texts cut at {answers['cut']:,} characters."
-    return ANSWERS.format(kept=escape(kept))
+    return _asset("answers.html", kept=kept)
 
 
-MAP = """<p class="note">Every row of the data set, placed by the first two principal components of the foundation model's
-embeddings or by the projection asked for; colour is the round for which it joined. Point at a row to read it.</p>
-<div class="controls interactive"><label>run <select id="map-run"></select></label>
-<label>rows up to round <span><input type="range" id="map-round" min="0" value="0"> <output id="map-until"></output></span>
-</label></div><div id="map-place" class="keep" data-colours="{colours}"><canvas id="map-canvas"
-aria-label="Map of the rows"></canvas><div id="map-tip" role="status" hidden></div></div>
-<div class="legend" id="map-legend"></div><p class="note files"><a href="figures/map.png">PNG</a> ·
-<a href="figures/map.svg">SVG</a></p>"""
-RECEIPTS = """<p class="note">Score is the sampler's own; distance is to the nearest row of the pool, earlier picks
-included, in the space that the sampler looked at (none where nothing was embedded). Round: the first one trained on the
-row.</p><div class="controls interactive"><label>run <select id="receipt-run"></select></label>
-<label>round <select id="receipt-round"></select></label>
-<label>search <input type="search" id="receipt-search" placeholder="words or a row number"></label>
-<span id="receipt-count" class="note" role="status"></span></div><div class="wide list interactive"><table>
-<thead><tr><th class="number">round</th><th class="number">rank</th><th class="number">row</th>
-<th class="number">score</th><th class="number">distance</th><th>row's text</th><th>nearest row</th></tr></thead>
-<tbody id="receipt-rows"></tbody></table></div><button id="receipt-more" class="interactive" hidden>more</button>
-<p class="note files"><a href="tables/picks.csv">CSV of all picks</a></p>"""
-ANSWERS = """<p class="note">Two models' answers side by side, with each judge's scores and reasons in both orders.
-Lead: the model's score less the competitor's, mean over orders and judges. {kept}</p>
-<div class="controls interactive"><label>benchmark <select id="answer-benchmark"></select></label>
-<label>model A <select id="answer-one"></select></label><label>model B <select id="answer-two"></select></label>
-<label>order <select id="answer-order"><option value="as">as asked</option>
-<option value="two">where B leads most</option><option value="one">where A leads most</option></select></label>
-<label>search <input type="search" id="answer-search" placeholder="words of question or answers"></label></div>
-<div class="wide list interactive"><table><thead><tr><th>question</th><th class="number">lead of A</th>
-<th class="number">lead of B</th><th class="number">B − A</th></tr></thead><tbody id="answer-list"></tbody></table></div>
-<div id="answer-pair"></div>"""
+def _asset(name: str, **texts: str) -> str:
+    """A section's markup with its texts, escaped, in their places."""
+    markup = Template((ASSETS / name).read_text(encoding="utf-8"))
+    return markup.substitute({key: escape(text) for key, text in texts.items()})

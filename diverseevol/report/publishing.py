@@ -10,7 +10,7 @@ from diverseevol.report.collection import Collection
 from diverseevol.report.curves import stops
 from diverseevol.report.drawing import save
 from diverseevol.report.gallery import gallery
-from diverseevol.report.lines import labels, sources
+from diverseevol.report.lines import Line, labels, sources
 from diverseevol.report.maps import PCA, draw_maps, read_maps
 from diverseevol.report.page import Content, Picture, page
 from diverseevol.report.tables import (
@@ -43,7 +43,8 @@ def publish(collection: Collection, out: Path, projection: str = PCA) -> list[st
     Raises:
         InputError: the folder cannot be written to, or there is no such projection.
     """
-    names = labels([*collection.lines, *(run.line for run in collection.runs), *map(collection.line, collection.board.rounds)])
+    board, runs = collection.board.rounds, collection.runs
+    names = labels([*collection.lines, *(run.line for run in runs), *map(collection.line, board)])
     maps = read_maps(collection.runs, projection)
     found, uncompared = verdicts(collection)
     tables = [
@@ -69,7 +70,7 @@ def publish(collection: Collection, out: Path, projection: str = PCA) -> list[st
     return notes
 
 
-def _write_tables(collection: Collection, tables: list[Table], names: dict, folder: Path) -> None:
+def _write_tables(collection: Collection, tables: list[Table], names: dict[Line, str], folder: Path) -> None:
     for table in tables:
         write_table(table, names, folder)
     write_points(collection.points, folder)
@@ -81,8 +82,7 @@ def _lead(collection: Collection) -> str:
     runs, board = collection.runs, collection.board.rounds
     released = {(each.schedule, each.source) for each in board if collection.line(each).released}
     parts = [
-        f"{_count(len(runs), 'run')} of {_count(len({run.line for run in runs}), 'sampler and schedule', 's')}"
-        if runs else "",
+        f"{_count(len(runs), 'run')} of {_count(len({run.line for run in runs}), 'kind')}" if runs else "",
         f"{_count(len(released), 'released schedule')}" if released else "",
         f"{_count(len(board), 'judged model')}" if board else "nothing judged",
     ]  # fmt: skip
@@ -90,8 +90,8 @@ def _lead(collection: Collection) -> str:
     return f"{', '.join(part for part in parts if part)}; from {', '.join(found)}."
 
 
-def _count(n: int, what: str, plural: str = "s") -> str:
-    return f"{n:,} {what}{'' if n == 1 else plural}"
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def _notes(collection: Collection) -> Iterator[str]:
@@ -102,6 +102,6 @@ def _notes(collection: Collection) -> Iterator[str]:
     yield from collection.board.warnings
     if collection.unplaced:
         yield (
-            f"{_count(collection.unplaced, 'judged model')} without a run folder beside the judgements, so that the number "
-            f"of training rows is not known: in the tables, not on the curves"
+            f"{_count(collection.unplaced, 'judged model')} without a run folder beside the judgements, so that "
+            f"the number of training rows is not known: in the tables, not on the curves"
         )

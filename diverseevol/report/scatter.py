@@ -27,13 +27,16 @@ def draw_diversity_against_score(points: Sequence[Point]) -> Figure | None:
             axes.set_visible(False)
         for axes, (size, spots) in zip(panels, sizes.items(), strict=False):
             _panel(axes, spots)
-            axes.set_title(f"{source}\n{benchmark}, judge {judge}\n{size:,} rows" if len(rows) > 1 else f"{size:,} rows")
+            what = f"{source}\n{benchmark}, judge {judge}\n" if len(rows) > 1 else ""
+            axes.set_title(f"{what}{size:,} rows")
         panels[0].set_ylabel("relative score")
     for axes in grid[-1]:
         axes.set_xlabel("Vendi-Score of the pool (effective rows)")
     found = {spot[0] for sizes in rows.values() for spots in sizes.values() for spot in spots}
     handles = [
-        Line2D([], [], color=look(name)[0], marker=look(name)[2], linestyle="none", label=sampler_name(name), markersize=5)
+        Line2D(
+            [], [], color=look(name)[0], marker=look(name)[2], linestyle="none", label=sampler_name(name), markersize=5
+        )
         for name in sorted(found)
     ]
     figure.legend(handles=handles, loc="outside upper left", ncols=min(6, len(handles)), fontsize=8)

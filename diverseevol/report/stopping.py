@@ -1,5 +1,6 @@
 """After which round more rows stopped paying: a rule on a curve, and how far the seeds agree about it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,20 +88,41 @@ def in_words(found: Stop) -> str:
     """One clause about one curve, with the seeds' own say."""
     if found.verdict == "cannot tell":
         return f"cannot tell: {found.reason}"
-    what = {
-        "stopped paying": f"stopped paying after round {found.round} ({found.rows:,} rows)" if found.rows else "",
-        "never paid": "no later round gained more than round 0 had",
-        "still paying": "was still paying at the last round",
-    }[found.verdict]
-    return f"{what}; {_seeds(found.alone)}"
+    return f"{_what(found)} ({_seeds(found.alone)})"
+
+
+def _what(found: Stop) -> str:
+    if found.verdict == "stopped paying":
+        return f"until round {found.round}, {found.rows:,} rows"
+    return "not beyond round 0" if found.verdict == "never paid" else "still paid at the last round"
 
 
 def _seeds(alone: tuple[int | None, ...]) -> str:
     if len(alone) == 1:
-        return "one seed, so what another would say is not known"
+        return "one seed"
     seen = sorted(t for t in alone if t is not None)
     if not seen:
-        return f"each of {len(alone)} seeds alone is still paying too"
+        return f"so says each of {len(alone)} seeds alone"
     span = f"round {seen[0]}" if seen[0] == seen[-1] else f"rounds {seen[0]} to {seen[-1]}"
     open_ended = len(alone) - len(seen)
-    return f"seeds alone: {span}" + (f", {open_ended} of {len(alone)} still paying" if open_ended else "")
+    return f"seeds alone: {span}" + (f", {open_ended} of {len(alone)} see no end" if open_ended else "")
+
+
+def recommend(scores: Sequence[Stop], pool: Sequence[Stop]) -> str:
+    """One sentence for one sampler.
+
+    Args:
+        scores: of its relative scores, a benchmark each.
+        pool: of coverage radius and Vendi-Score, which decide only where no score was judged.
+    """
+    deciding, of = (scores, "relative score") if scores else (pool, "coverage and diversity alone, nothing was judged")
+    known = [found for found in deciding if found.verdict != "cannot tell"]
+    if not known:
+        return f"cannot tell: {deciding[0].reason}" if deciding else "cannot tell: nothing was measured"
+    if any(found.verdict == "still paying" for found in known):
+        return f"no stop in sight: still paid at the last round ({of})"
+    latest = max(known, key=lambda found: found.round or 0)
+    unsure = "one seed, so another may say otherwise" if len(latest.alone) == 1 else _seeds(latest.alone)
+    if latest.round == 0:
+        return f"more rows than the first pool's did not pay ({of}; {unsure})"
+    return f"stop after round {latest.round}, at {latest.rows:,} rows ({of}; {unsure})"

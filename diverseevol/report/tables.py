@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from diverseevol.evaluation.comparison import AFTER_THE_FACT, MINIMUM_SEEDS, best_rounds, t_test
+from diverseevol.evaluation.comparison import best_rounds, t_test
 from diverseevol.evaluation.scoreboard import ScoredRound
 from diverseevol.files import atomic_write, read_jsonl
 from diverseevol.report.collection import Collection, Point, Run
 from diverseevol.report.curves import StopOfCurve
 from diverseevol.report.lines import FULL, Line, sources
-from diverseevol.report.stopping import in_words
+from diverseevol.report.stopping import in_words, recommend
 from diverseevol.report.verdicts import Verdict
 
 Cell = str | Line  # a line is shown by its name, in its colour
@@ -34,7 +34,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
         "source", "sampler", "against", "benchmark", "judge", "rounds", "seeds", "difference", "95 % interval",
         "verdict on the samplers", "these two models, seed by seed",
     )  # fmt: skip
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for each in verdicts:
         s = each.samplers
         models = [f"{'' if m.seed is None else f'{m.seed}: '}{m.verdict} ({m.difference:+.1f})" for m in each.models]
@@ -58,7 +58,7 @@ def final_table(collection: Collection) -> Table:
     """The final judged round of each line, over seeds; the best round beside it, as what it is."""
     head = (
         "source", "sampler", "benchmark", "judge", "final round", "rows", "seeds", "relative score",
-        "95 % interval over seeds", "by seed, 95 % over questions", f"best round of each seed ({AFTER_THE_FACT})",
+        "95 % interval over seeds", "by seed [95 % over questions]", "best round, picked after the fact",
     )  # fmt: skip
     rows = {(p.line, p.seed, p.round): p.rows for p in collection.points}
     best = {(b.source, b.judge, b.benchmark, b.schedule, b.seed): b for b in best_rounds(collection.board.rounds)}
@@ -66,7 +66,7 @@ def final_table(collection: Collection) -> Table:
     for each in collection.board.rounds:
         found.setdefault((collection.line(each), each.benchmark, each.judge), []).append(each)
     order = sources(line for line, _, _ in found)
-    lines = []
+    lines: list[tuple[Cell, ...]] = []
     for (line, benchmark, judge), scored in sorted(
         found.items(), key=lambda item: (order.index(item[0][0].source), item[0][0].kind == FULL, item[0])
     ):
@@ -75,7 +75,7 @@ def final_table(collection: Collection) -> Table:
         values = np.array([each.scores.relative_score for each in final], dtype=np.float64)
         size = rows.get((line, final[0].seed, last))
         test = t_test(values)
-        over_seeds = _interval(*test[:2]) if test else f"fewer than {MINIMUM_SEEDS} seeds"
+        over_seeds = _interval(*test[:2]) if test else ""
         peaks = [best[e.source, e.judge, e.benchmark, e.schedule, e.seed] for e in final]
         peak = "; ".join(f"{_seed(b.seed)}round {b.round}, {b.relative_score:.1f}" for b in peaks)
         by_seed = "; ".join(
@@ -98,7 +98,7 @@ def pool_table(points: Sequence[Point]) -> Table:
     names = [("train_loss", "training loss"), ("vendi_score", "Vendi-Score"), ("vendi_score_centred", "Vendi, centred"),
              ("coverage_radius", "coverage radius"), ("seconds/all phases", "seconds of the round")]  # fmt: skip
     measured = [p for p in points if p.metric in dict(names)]
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for line in sorted({p.line for p in measured}):
         own = [p for p in measured if p.line == line]
         last = max(p.round for p in own)
@@ -118,12 +118,23 @@ def _range(values: Sequence[float]) -> str:
 
 
 def stopping_table(stops: Sequence[StopOfCurve]) -> Table:
-    """A row a curve."""
-    rows = tuple(
-        (s.line.source, s.line, s.metric.replace("_", " ").replace("/", ", "), s.judge, str(s.seeds), in_words(s.found))
-        for s in stops
-    )
-    return Table("stopping", ("source", "sampler", "curve", "judge", "seeds", "more rows …"), rows)
+    """A row a line: what to do, and until when each curve paid."""
+    rows: list[tuple[Cell, ...]] = []
+    order = sources(each.line for each in stops)
+    for line in sorted({each.line for each in stops}, key=lambda line: (order.index(line.source), line)):
+        own = [each for each in stops if each.line == line]
+        scores = [each for each in own if each.judge]
+        pool = {each.metric: each.found for each in own if not each.judge}
+        advice = recommend([each.found for each in scores], list(pool.values()))
+        paid = "; ".join(f"{each.metric.partition('/')[2]}: {in_words(each.found)}" for each in scores)
+        measured = [in_words(pool[key]) if key in pool else "" for key, _ in POOL_CURVES]
+        rows.append((line.source, line, advice, paid, *measured))
+    head = ("source", "sampler", "recommendation", "relative score paid", *(f"{name} paid" for _, name in POOL_CURVES))
+    return Table("stopping", head, tuple(rows))
+
+
+POOL_CURVES = (("coverage_radius", "coverage radius"), ("vendi_score_centred", "Vendi-Score, centred,"),
+               ("vendi_score", "Vendi-Score"))  # fmt: skip
 
 
 def run_table(runs: Sequence[Run]) -> Table:

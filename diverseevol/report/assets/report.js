@@ -199,8 +199,13 @@ whenSeen("answers", () => {
     const here = data.models.map((m, i) => [m, i]).filter(([m]) => m.benchmark === bench.value);
     const items = here.map(([m, i]) => [i, `${m.source}: ${m.name}`]);
     options(one, items); options(two, items);
-    const last = here.length - 1, first = here.find(([m]) => m.source === here[last][0].source);
-    one.value = first[1]; two.value = here[last][1]; chosen = null;
+    // To begin with: the first sampler's final model beside that of random, from the same seed where it can be.
+    const final = here.filter(([m]) => !here.some(([o]) => o.source === m.source && o.sampler === m.sampler &&
+      o.seed === m.seed && o.round > m.round));
+    const [A] = [final.find(([m]) => m.sampler !== "random") || final[0]];
+    const B = final.find(([m]) => m.sampler === "random" && m.source === A[0].source && m.seed === A[0].seed) ||
+      final.find(([m]) => m.source === A[0].source && m !== A[0]) || A;
+    one.value = A[1]; two.value = B[1]; chosen = null;
     show();
   };
   const show = () => {
@@ -234,8 +239,8 @@ whenSeen("answers", () => {
     box.append(model.answers[i] === null || model.answers[i] === undefined
       ? make("p", "its answer is not in the folders of this report", "note") : make("pre", model.answers[i]));
     for (const [judge, found] of Object.entries(model.judged)) for (const [shown, m, c, reason] of found[i] || []) {
-      const place = shown === 0 ? "model shown first" : "model shown second";
-      box.append(make("h3", `${judge}, ${place}: ${m === null ? "no scores in the reply" : `${number(m)} against ${number(c)}`}`),
+      const place = found[i].length < 2 ? "" : shown === 0 ? ", model shown first" : ", model shown second";
+      box.append(make("h3", `${judge}${place}: ${m === null ? "no scores in the reply" : `${number(m)} against ${number(c)}`}`),
         make("div", reason, "reason"));
     }
     return box;
