@@ -81,7 +81,7 @@ def _relative_score(collection: Collection) -> Iterator[Entry]:
 def _flowing(grid: list[list[Panel | None]]) -> list[list[Panel | None]]:
     """The grid as it is where it has no holes; else its panels in reading order, three in a row."""
     present: list[Panel | None] = [panel for row in grid for panel in row if panel]
-    if len(present) == sum(map(len, grid)) and len(grid[0]) > 1:
+    if present and len(present) == sum(map(len, grid)) and len(grid[0]) > 1:
         return grid
     columns = 2 if len(present) in (2, 4) else 3
     return [present[i : i + columns] for i in range(0, len(present), columns)]
@@ -119,8 +119,8 @@ def _vendi(collection: Collection) -> Iterator[Entry]:
     keys = ("vendi_score", "vendi_score_centred", "vendi_score_current")
     caption = (
         "The effective number of distinct rows in the pool, by the foundation model's embeddings (the paper's figure "
-        "3). Hidden states share a large mean, which squeezes the paper's score towards 1; centred by the mean over all "
-        f"rows it spreads out. {_band()}"
+        "3). Hidden states share a large mean, which squeezes the paper's score towards 1; centred by the mean over "
+        f"all rows it spreads out. {_band()}"
     )
     yield from _metrics(collection, "vendi_score", "Vendi-Score", keys, caption)
 

@@ -139,8 +139,8 @@ def _panel(
     # Pixels even in the SVG: fifteen thousand shapes are no figure to open.
     axes.scatter(xy[others, 0], xy[others, 1], s=size, c=GRID, linewidths=0, rasterized=True)
     axes.scatter(
-        xy[rows, 0], xy[rows, 1], s=max(2 * size, 6), c=[when[row] for row in rows], cmap=scale, norm=norm, linewidths=0,
-        rasterized=True,
+        xy[rows, 0], xy[rows, 1], s=max(2 * size, 6), c=[when[row] for row in rows], cmap=scale, norm=norm,
+        linewidths=0, rasterized=True,
     )  # fmt: skip
     axes.set_aspect("equal")
     axes.set_xticks([])

@@ -172,7 +172,8 @@ def _markup(table: Table, content: Content) -> str:
     """HTML; a column of one and the same value is said once above it, and an empty one is not there."""
     columns = list(zip(*([_plain(cell, content.names) for cell in row] for row in table.rows), strict=True))
     constant = [
-        not any(values) or (len(values) > 1 and len(set(values)) == 1 and "verdict" not in name and name != "sampler")
+        not any(values)
+        or (len(set(values)) == 1 < len(values) and len(values[0]) < SHORT and name not in ("sampler", "verdict"))
         for name, values in zip(table.head, columns, strict=True)
     ]
     kept = [i for i in range(len(table.head)) if not constant[i]]
@@ -187,12 +188,12 @@ def _markup(table: Table, content: Content) -> str:
 def _class(values: Sequence[str]) -> str:
     """How a column is set: numbers to the right, short texts on one line, long ones with room."""
     longest = max(map(len, values))
-    if longest < NUMBER_LENGTH and all(value[:1] in "+-0123456789" for value in values):  # "" is in every string
+    if longest < SHORT and all(value[:1] in "+-0123456789" for value in values):  # "" is in every string
         return "number"
-    return "nowrap" if longest < NUMBER_LENGTH else "long" if longest > 2 * NUMBER_LENGTH else ""
+    return "nowrap" if longest < SHORT else "long" if longest > 2 * SHORT else ""
 
 
-NUMBER_LENGTH = 24
+SHORT = 24
 MINUS = "\N{MINUS SIGN}"
 
 

@@ -32,7 +32,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     """A row a sampler, baseline and benchmark."""
     head = (
         "source", "sampler", "against", "benchmark", "judge", "rounds", "seeds", "difference", "95 % interval",
-        "verdict on the samplers", "these two models, seed by seed",
+        "verdict", "model against model, by seed",
     )  # fmt: skip
     rows: list[tuple[Cell, ...]] = []
     for each in verdicts:
