@@ -178,6 +178,8 @@ def save(figure: Figure, folder: Path, name: str) -> str:
         The SVG for the page: its colours are the page's, and its ids its own.
     """
     with matplotlib.rc_context(STYLE):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once, for both files
         with atomic_write(folder / f"{name}.png", "wb") as file:
             figure.savefig(file, format="png", facecolor="white")
         buffer = io.StringIO()

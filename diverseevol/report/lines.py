@@ -80,7 +80,7 @@ def labels(lines: Iterable[Line]) -> dict[Line, str]:
     found = sorted(set(lines))
     names: dict[Line, str] = {}
     for line in found:
-        alike = [other for other in found if (other.source, other.sampler) == (line.source, line.sampler)]
+        alike = [o for o in found if (o.source, o.sampler) == (line.source, line.sampler) and o.kind != FULL]
         parts = [sampler_name(line.sampler)]
         if line.kind == FULL:
             parts = ["all rows"]
