@@ -26,6 +26,7 @@ class World:
     name: str = "toy/tiny"
     texts: Mapping[int, str] = field(default_factory=dict)
     judge: str = "gpt-x"
+    benchmark: str = "toybench"
 
     def record(self, row: int) -> dict[str, Any]:
         said = self.texts.get(row, f"row{row} " + " ".join(f"w{(row * 7 + i) % 97}" for i in range(self.words)))
@@ -112,7 +113,7 @@ def _answer(world: World, place: Path, t: int, mean: float | None) -> None:
         {"id": q, "instruction": f"What is {q}?", "input": "", "answer": f"{q}, says round {t} " + "y " * world.words}
         for q in questions
     ]
-    write_jsonl(place / "answers" / "toybench.jsonl", lines)
+    write_jsonl(place / "answers" / f"{world.benchmark}.jsonl", lines)
     if mean is None:
         return
     judgements = [
@@ -120,5 +121,5 @@ def _answer(world: World, place: Path, t: int, mean: float | None) -> None:
                   f"reason {t} {q} {order} " + "z " * world.words)
         for i, q in enumerate(questions) for order in (0, 1)
     ]  # fmt: skip
-    write_jsonl(place / "judgements" / "toybench.jsonl", (vars(one) for one in judgements))
-    write_json(place / "scores.json", {"toybench": score(judgements).record()})
+    write_jsonl(place / "judgements" / f"{world.benchmark}.jsonl", (vars(one) for one in judgements))
+    write_json(place / "scores.json", {world.benchmark: score(judgements).record()})

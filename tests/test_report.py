@@ -3,6 +3,7 @@
 import csv
 import html
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from diverseevol.report.page import script_safe
 from diverseevol.report.publishing import publish
 from diverseevol.report.verdicts import verdicts
 
+DATA = os.environ.get("DIVERSEEVOL_TEST_DATA")
+VICUNA = Path(DATA) / "gpt4_judgments" if DATA else None
 RISING = (4.0, 5.0, 6.0, 6.5)
 
 
@@ -161,6 +164,36 @@ def test_released_schedules_have_the_published_sizes(tmp_path):
     assert (curve.rows, curve.line.sampler, curve.line.released) == ((100, 400), "kcenter", True)
     assert levels(released.points, "relative_score/vicuna", "gpt-4") == {"dolly": pytest.approx(60.0)}
     assert released.unplaced == 0
+
+
+def test_the_authors_curve_stands_beside_ours_on_their_data_set_and_benchmark(tmp_path):
+    for sampler in ("kc", "ms"):
+        for t in (0, 1, 2):
+            name = f"{sampler}_dolly_initRAND100"
+            lay(tmp_path / "released" / "vicuna_test" / name / f"rd_{t}_vs_chat.jsonl",
+                [authors_record(model=f"{name}/rd_{t}")])  # fmt: skip
+    for place in ("databricks-dolly-15k/llama", "other/llama"):
+        lay_run(tmp_path / "own", World(name=place, benchmark="vicuna"), scores=RISING)
+    (entry,) = [e for e in gallery(collect([tmp_path])) if e.name == "relative_score"]
+    said = {axes.get_title(loc="left"): [text.get_text() for text in axes.texts] for axes in entry.figure.axes}
+    assert said["databricks-dolly-15k/llama\nvicuna, judge gpt-x"] == ["K-Center", "K-Center (authors)"]
+    assert said["other/llama\nvicuna, judge gpt-x"] == ["K-Center"]
+    assert said["dolly\nvicuna, judge gpt-4"] == ["K-Center", "margin"]
+
+
+@pytest.mark.skipif(VICUNA is None, reason="DIVERSEEVOL_TEST_DATA names no folder with the released judgements")
+def test_the_released_judgements_give_the_scores_that_are_known():
+    released = collect([], [VICUNA])
+    (curve,) = [
+        c
+        for c in curves(released.points, "relative_score/vicuna", "gpt-4")
+        if c.line.schedule == "kc_dolly_initRAND100"
+    ]
+    assert curve.rows == tuple(range(100, 1101, 100))
+    assert [round(curve.mean[t], 2) for t in (6, 10)] == [79.69, 77.90]
+    assert round(levels(released.points, "relative_score/vicuna", "gpt-4")["dolly"], 2) == 73.84
+    held, _ = verdicts(released)
+    assert {v.samplers.verdict for v in held} == {"cannot tell: 1 seed"}  # one seed says nothing of a sampler
 
 
 # --- names and looks ---

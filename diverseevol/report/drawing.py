@@ -143,7 +143,7 @@ def _curve(axes: Axes, each: Drawn, colour: str, marker: str) -> None:
 def _thinned(rows: Sequence[int]) -> list[int]:
     """Some of the numbers of rows, the first and the last among them, none so near another that they touch."""
     step = -(-(len(rows) - 1) // (TICKS - 1)) or 1
-    gap = (rows[-1] - rows[0]) / (TICKS + 2)
+    gap = (rows[-1] - rows[0]) / TICKS
     kept = [rows[-1]]
     for n in reversed(rows[::step]):
         if kept[-1] - n >= gap or len(rows) == 1:

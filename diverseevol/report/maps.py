@@ -17,8 +17,9 @@ from diverseevol.report.drawing import GRID, MUTED, STYLE, write_note
 from diverseevol.report.lines import Line
 
 PCA = "pca"
-# Early to late; viridis without its palest end, so that late rows are seen on white as on black.
+# Early to late: viridis without its palest end, which white would swallow, and one without its darkest for dark pages.
 COLOURS = ("#482173", "#3e4c8a", "#2e6f8e", "#21908d", "#35b779", "#90d743", "#c8c01c")
+DARK_COLOURS = ("#a884e0", "#7f95e6", "#4aabd0", "#2fc0a8", "#66d884", "#aee65a", "#f4ec5a")
 STEPS = 65535  # of a coordinate in the page
 
 

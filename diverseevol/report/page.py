@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -14,7 +15,7 @@ from diverseevol import __version__
 from diverseevol.evaluation.comparison import AFTER_THE_FACT, MINIMUM_SEEDS, MODELS, SAMPLERS
 from diverseevol.report.drawing import colour_name
 from diverseevol.report.lines import FULL, LOOKS, Line, look
-from diverseevol.report.maps import COLOURS
+from diverseevol.report.maps import COLOURS, DARK_COLOURS
 from diverseevol.report.stopping import RULE
 from diverseevol.report.tables import Table
 
@@ -104,12 +105,17 @@ def script_safe(value: Any) -> str:
 def _sections(content: Content) -> list[tuple[str, str, str]]:
     """Id, title and inner markup; a section without content is empty."""
     runs, rows = content.tables["runs"], content.rows or {"runs": [], "maps": {}}
+    colours = json.dumps([COLOURS, DARK_COLOURS])
     picked = any(any(run["picks"]) for run in rows["runs"])
     return [
         ("short", "In short", _short(content)),
         ("figures", "Figures", "".join(map(_figure, content.pictures))),
         ("tables", "Final rounds", _finals(content)),
-        ("map", "Map of the rows", _asset("map.html", colours=json.dumps(COLOURS)) if rows["maps"] else ""),
+        (
+            "map",
+            "Map of the rows",
+            _asset("map.html", colours=colours) if rows["maps"] else "",
+        ),
         ("receipts", "Which rows were chosen, and why", _asset("receipts.html") if picked else ""),
         ("answers", "Question by question", _answers(content.answers)),
         ("runs", "What this report is made of", _table(runs, content) if runs.rows else ""),
@@ -121,8 +127,8 @@ def _short(content: Content) -> str:
     held, stopping = content.tables["verdicts"], content.tables["stopping"]
     verdicts = (
         f"<h3>Better than random, and as good as all rows?</h3>{_table(held, content)}"
-        f'<p class="note">Difference: relative score of the sampler less that of what it is held against, final rounds '
-        f"as the schedule fixed them. {escape(SAMPLERS)}. {escape(MODELS)}.</p>"
+        f'<p class="note">Difference: relative score of the sampler less that of what it is held against, at the '
+        f"schedule's final round. Verdict: {escape(SAMPLERS)}. Model against model: {escape(MODELS)}.</p>"
         if held.rows
         else '<p class="note">No verdict: nothing that was judged could be held against random or all rows.</p>'
     )
@@ -195,6 +201,7 @@ def _class(values: Sequence[str]) -> str:
 
 SHORT = 24
 MINUS = "\N{MINUS SIGN}"
+NEGATIVE = r"(?<![\w/.-])-(?=\d)"  # a hyphen in a number's place
 
 
 def _plain(cell: str | Line, names: Mapping[Line, str]) -> str:
@@ -208,7 +215,7 @@ def _cell(cell: str | Line, names: Mapping[Line, str], kind: str) -> str:
         return f'<td><span class="line"{colour}>{escape(names[cell])}</span></td>'
     if cell in ("better", "worse"):
         return f'<td class="{cell}">{cell}</td>'
-    return f"<td{kind}>{escape(cell.replace('-', MINUS) if 'number' in kind else cell)}</td>"
+    return f"<td{kind}>{escape(re.sub(NEGATIVE, MINUS, cell))}</td>"
 
 
 def _answers(answers: Mapping[str, Any]) -> str:

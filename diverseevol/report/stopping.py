@@ -124,5 +124,5 @@ def recommend(scores: Sequence[Stop], pool: Sequence[Stop]) -> str:
     latest = max(known, key=lambda found: found.round or 0)
     unsure = "one seed, so another may say otherwise" if len(latest.alone) == 1 else _seeds(latest.alone)
     if latest.round == 0:
-        return f"more rows than the first pool's did not pay ({of}; {unsure})"
+        return f"stay with the first pool: more rows did not pay ({of}; {unsure})"
     return f"stop after round {latest.round}, at {latest.rows:,} rows ({of}; {unsure})"

@@ -43,7 +43,8 @@ const textOf = (run, row) => {
 const runOptions = runs => runs.map(([run, i]) => [i, `${run.source}: ${run.name}`]);
 
 whenSeen("map", () => {
-  const colours = JSON.parse($("map-place").dataset.colours);
+  const [light, dark] = JSON.parse($("map-place").dataset.colours);
+  const darkness = matchMedia("screen and (prefers-color-scheme: dark)");
   const found = rows().runs.map((run, i) => [run, i]).filter(([run]) => run.map);
   const canvas = $("map-canvas"), tip = $("map-tip"), slider = $("map-round");
   const pen = canvas.getContext("2d");
@@ -51,6 +52,7 @@ whenSeen("map", () => {
   let run, map, when, cells, scale, left, top, width, height, hovered = -1;
 
   const colour = (t, last) => {
+    const colours = darkness.matches ? dark : light;
     const x = last ? t / last * (colours.length - 1) : 0, i = Math.min(Math.floor(x), colours.length - 2), f = x - i;
     const part = (hex, k) => parseInt(hex.slice(1 + 2 * k, 3 + 2 * k), 16);
     return `rgb(${[0, 1, 2].map(k => Math.round(part(colours[i], k) * (1 - f) + part(colours[i + 1], k) * f))})`;
@@ -133,7 +135,7 @@ whenSeen("map", () => {
   $("map-run").addEventListener("change", choose);
   slider.addEventListener("input", draw);
   addEventListener("resize", layOut);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  darkness.addEventListener("change", draw);
   choose();
 });
 
