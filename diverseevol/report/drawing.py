@@ -31,6 +31,7 @@ STYLE: Any = {
     "svg.hashsalt": "diverseevol", "axes.formatter.useoffset": False, "figure.constrained_layout.h_pad": 0.06,
 }  # fmt: skip
 LABEL_GAP = 0.085  # between two labels at the ends of lines, as a share of the panel's height
+EARLY = 0.85  # of the x axis: a line that ends before it is named at its end, the others beside the panel
 TICKS = 6  # on an x axis, at most: numbers of rows that were measured
 
 
@@ -97,14 +98,20 @@ def draw_panels(grid: Sequence[Sequence[Panel | None]], note: str, *, legend: bo
 def draw_panel(axes: Axes, panel: Panel, *, named: bool) -> None:
     """One panel; lines are named at their ends, where the eye is."""
     ends: list[tuple[float, str, str]] = []
+    rows = sorted({n for each in panel.drawn for n in each.curve.rows})
     for each in panel.drawn:
         colour, _, marker = look(each.curve.line.sampler)
         _curve(axes, each, colour, marker)
-        ends.append((each.curve.mean[-1], each.label, colour))
+        end = each.curve.rows[-1], each.curve.mean[-1]
+        if named and end[0] < rows[0] + EARLY * (rows[-1] - rows[0]):
+            axes.annotate(
+                each.label, end, xytext=(5, 3), textcoords="offset points", color=colour, fontsize=8, zorder=4
+            )
+        else:
+            ends.append((end[1], each.label, colour))
     for label, height in panel.levels.items():
         axes.axhline(height, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
         ends.append((height, label, MUTED))
-    rows = sorted({n for each in panel.drawn for n in each.curve.rows})
     if rows:
         axes.set_xticks(_thinned(rows))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))

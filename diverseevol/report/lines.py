@@ -115,7 +115,7 @@ def dashes(lines: Iterable[Line]) -> dict[Line, tuple[float, ...]]:
     styles: tuple[tuple[float, ...], ...] = ((), (5, 2), (4, 1.5, 1, 1.5), (2, 1.5), (1, 1))
     seen: dict[tuple[str, str], int] = {}
     chosen: dict[Line, tuple[float, ...]] = {}
-    for line in sorted(set(lines), key=lambda each: (each.kind != ITERATIVE, each)):
+    for line in sorted(set(lines), key=lambda each: (each.kind == FULL, each.kind != ITERATIVE, each)):
         place = seen.get((line.source, line.sampler), 0)
         seen[line.source, line.sampler] = place + 1
         chosen[line] = styles[min(place, len(styles) - 1)]
