@@ -14,6 +14,7 @@ from diverseevol.files import write_json, write_jsonl
 from diverseevol.runs import Round, RunFolder, write_selected
 
 HOSTILE = "</script><script>alert('row')</script><img src=x onerror=alert(1)> & \u2028 <!--"
+RISING = (4.0, 5.0, 6.0, 6.5)
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,18 @@ def lay_run(
     if done is None:
         write_selected(path / "selected.jsonl", whole, world.record)
     return path
+
+
+def several_runs(folder: Path) -> Path:
+    """Two samplers with three seeds, one run cut short, all rows, and an unjudged one-time schedule."""
+    world = World(texts={int(np.random.default_rng(0).permutation(60)[0]): HOSTILE})
+    for seed in range(3):
+        lay_run(folder, world, "kcenter", seed, scores=[s + 0.1 * seed for s in RISING], extra={"skills_covered": 5.0})
+        lay_run(folder, world, "random", seed, scores=[s - 1 - 0.1 * seed for s in RISING])
+    lay_run(folder, world, "margin", 0, scores=RISING, done=2)
+    lay_run(folder, world, "random", 0, schedule="full", rounds=0, size=60, scores=[7.0])
+    lay_run(folder, world, "kcenter", 0, schedule="one_time", rounds=1)
+    return folder
 
 
 def _pick(world: World, rank: int, row: int, nearest: int) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -111,7 +113,7 @@ def collect(folders: Sequence[Path], judgements: Sequence[Path] = ()) -> Collect
         judgements: further folders or archives of judgements, own or released.
 
     Raises:
-        InputError: a folder does not exist or holds nothing to report, or what it holds is damaged.
+        InputError: a folder does not exist or holds nothing to report, a run is there twice, or something is damaged.
     """
     runs: list[Run] = []
     files: list[JudgementFile] = []
@@ -127,6 +129,12 @@ def collect(folders: Sequence[Path], judgements: Sequence[Path] = ()) -> Collect
         files += judged
     board = score_files(files)
     runs.sort(key=lambda run: (run.line, -1 if run.seed is None else run.seed))
+    for one, other in pairwise(runs):
+        if (one.line, one.seed) == (other.line, other.seed):
+            raise InputError(
+                f"{one.folder} and {other.folder}: are both {one.name}, so that one would be counted as a further "
+                f"seed; report on one of them"
+            )
     collected = Collection(tuple(runs), board, {file.file: file.judgements for file in files}, (), 0)
     rows = {_key(run.line, run.seed, done.index): len(done.trained_on) for run in runs for done in run.rounds}
     points = [*_measured(runs), *_judged(collected, rows)]
@@ -210,7 +218,7 @@ def _measured(runs: Sequence[Run]) -> Iterator[Point]:
             seconds = {**done.seconds, ALL_PHASES: sum(done.seconds.values())}
             found = {**done.metrics, **{f"seconds/{phase}": value for phase, value in seconds.items()}}
             for metric, value in found.items():
-                if isinstance(value, int | float) and not isinstance(value, bool):
+                if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
                     yield Point(run.line, run.seed, done.index, len(done.trained_on), metric, "", float(value))
 
 

@@ -28,7 +28,8 @@ STYLE: Any = {
     "axes.titlelocation": "left", "axes.grid": True, "axes.grid.axis": "y", "grid.color": GRID, "grid.linewidth": 0.7,
     "axes.axisbelow": True, "axes.linewidth": 0.7, "xtick.major.width": 0.7, "ytick.major.width": 0.7,
     "xtick.major.size": 3, "ytick.major.size": 3, "legend.frameon": False, "svg.fonttype": "none",
-    "svg.hashsalt": "diverseevol", "axes.formatter.useoffset": False, "figure.constrained_layout.h_pad": 0.06,
+    "svg.hashsalt": "diverseevol", "axes.formatter.useoffset": False, "text.parse_math": False,
+    "figure.constrained_layout.h_pad": 0.06,
 }  # fmt: skip
 LABEL_GAP = 0.085  # between two labels at the ends of lines, as a share of the panel's height
 EARLY = 0.85  # of the x axis: a line that ends before it is named at its end, the others beside the panel

@@ -76,7 +76,9 @@ def page(content: Content) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<link rel="icon" href="data:,"><title>{escape(content.title)}</title><style>{style}</style></head><body>'
         f'<header><h1>{escape(content.title)}</h1><p class="lead">{escape(content.lead)}</p></header>'
-        f"<nav><div>{links}</div></nav><main>{body}"
+        f"<nav><div>{links}</div></nav><main>"
+        "<noscript><p class='warning'>Without JavaScript there are the figures and tables; the map, the receipts and "
+        f"the answers need it.</p></noscript>{body}"
         f"<footer>Made by diverseevol {__version__} from run folders and judgements alone.</footer></main>"
         f"{data}<script>{script}</script></body></html>\n"
     )

@@ -66,7 +66,7 @@ def publish(collection: Collection, out: Path, projection: str = PCA) -> list[st
         pictures, rows, answers_payload(collection, names),
     )  # fmt: skip
     with atomic_write(out / "report.html") as file:
-        file.write(page(content))
+        file.write(page(content).encode("utf-8", "backslashreplace").decode())  # a reply may hold half a character
     return notes
 
 

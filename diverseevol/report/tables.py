@@ -140,10 +140,16 @@ POOL_CURVES = (("coverage_radius", "coverage radius"), ("vendi_score_centred", "
 def run_table(runs: Sequence[Run]) -> Table:
     """What was found, and how far each run has come."""
     rows = tuple(
-        (run.line.source, run.line, "" if run.seed is None else str(run.seed), status(run), str(run.folder))
+        (run.line.source, run.line, "" if run.seed is None else str(run.seed), status(run), _here(run.folder))
         for run in runs
     )
     return Table("runs", ("source", "sampler", "seed", "rounds", "folder"), rows)
+
+
+def _here(folder: Path) -> str:
+    """As seen from where the report is made, if it lies below: a page that is sent round tells no more than it must."""
+    here = Path.cwd()
+    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
 
 
 def status(run: Run) -> str:
