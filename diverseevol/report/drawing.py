@@ -29,7 +29,7 @@ STYLE: Any = {
     "axes.axisbelow": True, "axes.linewidth": 0.7, "xtick.major.width": 0.7, "ytick.major.width": 0.7,
     "xtick.major.size": 3, "ytick.major.size": 3, "legend.frameon": False, "svg.fonttype": "none",
     "svg.hashsalt": "diverseevol", "axes.formatter.useoffset": False, "text.parse_math": False,
-    "figure.constrained_layout.h_pad": 0.06,
+    "figure.constrained_layout.h_pad": 0.06, "figure.constrained_layout.w_pad": 0.09,
 }  # fmt: skip
 LABEL_GAP = 0.085  # between two labels at the ends of lines, as a share of the panel's height
 EARLY = 0.85  # of the x axis: a line that ends before it is named at its end, the others beside the panel

@@ -180,7 +180,9 @@ def _grid(collection: Collection, keys: Sequence[tuple[str, str]], columns: int)
         for key, judge in keys:
             drawn = [Drawn(c, names[c.line], patterns[c.line]) for c in _at(source, collection.points, key, judge)]
             title, unit = _title(key)
-            height = levels(collection.points, key, judge).get(source) if not key.startswith("seconds/") else None
+            # The time of another schedule is no level to reach, and the radius of all rows is 0 whatever they are.
+            level = not key.startswith("seconds/") and key != "coverage_radius"
+            height = levels(collection.points, key, judge).get(source) if level else None
             full = {} if height is None else {"all rows": height}
             title = title if len(found) == 1 else f"{source}\n{title}"
             row.append(Panel(title, unit, drawn, full, unit in AMOUNTS) if drawn else None)

@@ -99,7 +99,7 @@ def pool_table(points: Sequence[Point]) -> Table:
              ("coverage_radius", "coverage radius"), ("seconds/all phases", "seconds of the round")]  # fmt: skip
     measured = [p for p in points if p.metric in dict(names)]
     rows: list[tuple[Cell, ...]] = []
-    for line in sorted({p.line for p in measured}):
+    for line in sorted({p.line for p in measured}, key=lambda line: (line.source, line.kind == FULL, line)):
         own = [p for p in measured if p.line == line]
         last = max(p.round for p in own)
         final = [p for p in own if p.round == last]

@@ -33,7 +33,7 @@ class Verdict:
         found = self.samplers
         if found.verdict != "cannot tell" or found.p_holm is None:
             return found.verdict
-        return f"cannot tell: p = {found.p_holm:.2f} over {len(found.seeds)} seeds"
+        return f"cannot tell: p = {found.p_holm:.2f}"
 
 
 def verdicts(collection: Collection) -> tuple[list[Verdict], list[str]]:
