@@ -8,7 +8,7 @@ SEEDS  ?= 0,1
 JUDGEMENTS ?= $(or $(DIVERSEEVOL_TEST_DATA:%=%/gpt4_judgments),evol_gpt4_judge_reference)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup evolve sweep test test-slow check format table-vicuna bench clean
+.PHONY: help setup evolve sweep report test test-slow check format table-vicuna bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ evolve: setup  ## a whole evolution on the demonstration: no data, network or GP
 
 sweep: setup  ## K-Center and random over SEEDS (default 0,1) on the demonstration
 	$(RUN) evolve -m sampler=kcenter,random seed=$(SEEDS)
+
+report: setup  ## figures, tables and one HTML page over all runs below outputs/
+	$(RUN) report
 
 test: setup  ## the default test suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal

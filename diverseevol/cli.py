@@ -44,6 +44,7 @@ VERBS = {
         "diverseevol.commands.compare",
         "better, worse or cannot tell, between samplers and between models",
     ),
+    "report": ("diverseevol.commands.report", "figures, tables and one HTML page over any set of runs"),
     "agreement": ("diverseevol.commands.agreement", "how far one judge agrees with another on the same answers"),
 }
 

@@ -36,11 +36,12 @@ def receipt(
         example, nearest = source[row], near[rank]
         yield {
             "rank": rank, "row": row, "score": score, "distance": far[rank], "nearest": nearest,
-            "instruction": _excerpt(example.instruction), "response": _excerpt(example.response),
-            "nearest_instruction": None if nearest is None else _excerpt(source[nearest].instruction),
+            "instruction": excerpt(example.instruction), "response": excerpt(example.response),
+            "nearest_instruction": None if nearest is None else excerpt(source[nearest].instruction),
         }  # fmt: skip
 
 
-def _excerpt(text: str, length: int = 120) -> str:
+def excerpt(text: str, length: int = 120) -> str:
+    """The beginning of a text on one line, with … where it was cut."""
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 1] + "…"

@@ -144,7 +144,7 @@ def compare_samplers(rounds: Sequence[ScoredRound], baseline: str, endpoint: int
     """
     verdicts: list[SamplerVerdict] = []
     for duels in pair_up(rounds, baseline, endpoint):
-        tests = [_t_test(np.array(_differences(duel), dtype=np.float64)) for duel in duels]
+        tests = [t_test(np.array(_differences(duel), dtype=np.float64)) for duel in duels]
         corrected = iter(holm(np.array([test[2] for test in tests if test is not None], dtype=np.float64)))
         for duel, test in zip(duels, tests, strict=True):
             verdicts.append(_verdict(duel, test, None if test is None else float(next(corrected))))
@@ -155,8 +155,8 @@ def _differences(duel: Duel) -> tuple[float, ...]:
     return tuple(one.scores.relative_score - other.scores.relative_score for one, other in duel.pairs)
 
 
-def _t_test(d: Float[np.ndarray, " seeds"]) -> tuple[float, float, float] | None:
-    """The mean's t-interval and two-sided p, or None for too few seeds."""
+def t_test(d: Float[np.ndarray, " seeds"]) -> tuple[float, float, float] | None:
+    """The mean's 95 % t-interval and two-sided p against 0, or None for fewer than `MINIMUM_SEEDS`."""
     n = len(d)
     if n < MINIMUM_SEEDS:
         return None

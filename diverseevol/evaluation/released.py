@@ -64,19 +64,30 @@ def read_judgements(place: Path) -> Iterator[JudgementFile]:
         InputError: there are none, or a file is cut off, empty, or contradicts itself.
     """
     found = False
-    for name, path, content in _files(place):
-        if own := OWN.fullmatch(path):
-            yield _own(name, own, content)
-        elif authors := AUTHORS.fullmatch(path):
-            yield _authors(name, authors, content)
-        else:
-            continue
+    for file in find_judgements(place):
+        yield file
         found = True
     if not found:
         raise InputError(
             f"{place}: holds no judgements; give a folder or archive with rounds/NN/judgements/BENCHMARK.jsonl or "
             f"BENCHMARK_test/SCHEDULE/rd_N_vs_chat.jsonl somewhere below"
         )
+
+
+def find_judgements(place: Path) -> Iterator[JudgementFile]:
+    """As `read_judgements`, for a place that may hold none."""
+    for name, path, content in _files(place):
+        if own := OWN.fullmatch(path):
+            yield _own(name, own, content)
+        elif authors := AUTHORS.fullmatch(path):
+            yield _authors(name, authors, content)
+
+
+def named(run: PurePosixPath) -> tuple[str, str, int | None]:
+    """Source, schedule and seed of an own run, by the end of its folder's path; None for a seed that is not in it."""
+    numbered = re.fullmatch(r"seed(\d+)", run.name)
+    group = run.parent if numbered else run
+    return "/".join(group.parts[:-1][-2:]).lstrip("/"), group.name, int(numbered[1]) if numbered else None
 
 
 def _files(place: Path) -> Iterator[tuple[str, str, bytes]]:
@@ -127,14 +138,13 @@ def _records(name: str, content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
 def _own(name: str, match: re.Match[str], content: bytes) -> JudgementFile:
     run = PurePosixPath(match["run"] or ".")
     folder = Path(run) if run.is_absolute() else None  # of an archived run, only the judgements are read
-    numbered = re.fullmatch(r"seed(\d+)", run.name)
-    group = run.parent if numbered else run
+    source, schedule, seed = named(run)
     return JudgementFile(
         file=name,
-        source="/".join(group.parts[:-1][-2:]).lstrip("/"),
+        source=source,
         benchmark=match["benchmark"],
-        schedule=group.name,
-        seed=int(numbered[1]) if numbered else _recorded(folder, "fingerprint.json", "seed", int),
+        schedule=schedule,
+        seed=_recorded(folder, "fingerprint.json", "seed", int) if seed is None else seed,
         round=int(match["round"]),
         judgements=tuple(_judgement(place, record) for place, record in _records(name, content)),
         initial_pool=_initial_pool(folder),

@@ -1,6 +1,7 @@
 """The scores of every model whose judgements lie below a folder."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,9 +59,18 @@ def score_folder(place: Path) -> Scoreboard:
     Raises:
         InputError: a file is faulty, two files are of one model, or there are none.
     """
+    return score_files(read_judgements(place))
+
+
+def score_files(files: Iterable[JudgementFile]) -> Scoreboard:
+    """Score files of judgements, from one place or several.
+
+    Raises:
+        InputError: a file's judgements contradict each other, or two files are of one model.
+    """
     rounds: dict[tuple[str | int, ...], ScoredRound] = {}
     remarks: Counter[str] = Counter()
-    for file in read_judgements(place):
+    for file in files:
         scored = _scored(file)
         seed = -1 if scored.seed is None else scored.seed
         key = (

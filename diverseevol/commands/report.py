@@ -1,0 +1,45 @@
+"""`diverseevol report`: figures, tables and one HTML page over any set of run folders and judgements."""
+
+from pathlib import Path
+from typing import Any
+
+from diverseevol.commands.settings import Settings
+from diverseevol.errors import InputError
+from diverseevol.evaluation.tables import out_console
+from diverseevol.report.collection import collect
+from diverseevol.report.maps import PCA
+from diverseevol.report.publishing import publish
+
+
+def run(settings: Settings) -> None:
+    """Read the folders, write the report, and say where it is."""
+    folders = _places(settings.value("folder"), "folder")
+    judgements = _places(settings.value("judgements"), "judgements")
+    if not folders and not judgements:
+        raise InputError("folder is empty: give folder=… with run folders below, or judgements=…, or both")
+    projection = settings.value("projection")
+    if not isinstance(projection, str) or not projection.replace("_", "").replace("-", "").isalnum():
+        raise InputError(f"projection={projection!r}: give {PCA}, or the NAME of files map-NAME.npy in the run folders")
+    given = settings.value("out")
+    out = Path(given) if given is not None else _beside((folders or judgements)[0])
+    collection = collect(folders, judgements)
+    console = out_console()
+    for note in publish(collection, out, projection):
+        console.print(f"note: {note}", markup=False, highlight=False)
+    page = out / "report.html"
+    console.print(
+        f"{page}  {page.stat().st_size / 1e6:.1f} MB: open it in a browser; figures/ and tables/ are beside it",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _places(value: Any, key: str) -> list[Path]:
+    """One path, or a list of them."""
+    listed = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(isinstance(each, str) and each for each in listed):
+        raise InputError(f"{key}={value!r}: give a folder, or several as {key}=[ONE,TWO]")
+    return [Path(each) for each in listed]
+
+
+def _beside(place: Path) -> Path:
+    return (place if place.is_dir() else place.parent) / "report"

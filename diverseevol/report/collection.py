@@ -1,0 +1,247 @@
+"""What lies below the folders given to a report, as plain records: runs, judged rounds, and a point for each number."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import isfinite
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from diverseevol.errors import InputError
+from diverseevol.evaluation.judges import GoldJudge, Judgement, OverlapJudge
+from diverseevol.evaluation.released import JudgementFile, find_judgements, named
+from diverseevol.evaluation.scoreboard import Scoreboard, ScoredRound, score_files
+from diverseevol.files import read_json
+from diverseevol.report.lines import FULL, RELEASED_ROWS, Line, line_of
+from diverseevol.runs import Round, RunFolder
+
+NEEDS_NO_CALLS = {GoldJudge.name, OverlapJudge.name}
+JUDGE_CALLS = "judge calls"  # the name of that metric
+ALL_PHASES = "all phases"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run folder.
+
+    Attributes:
+        folder: its path.
+        line: what it is a seed of.
+        seed: None where neither path nor fingerprint says it.
+        data: the data set's own fingerprint, so that runs on the same rows are known.
+        planned: the schedule's last round; None where config.yaml does not say it.
+        rounds: those that are whole.
+        config: config.yaml as plain values.
+    """
+
+    folder: Path
+    line: Line
+    seed: int | None
+    data: str
+    planned: int | None
+    rounds: tuple[Round, ...]
+    config: Mapping[str, Any]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last round that is there is the last of the schedule, after which nothing is chosen."""
+        return bool(self.rounds) and not self.rounds[-1].chosen
+
+    @property
+    def name(self) -> str:
+        """Source, schedule and seed, for people."""
+        return f"{self.line.source}/{self.line.schedule}" + ("" if self.seed is None else f" seed {self.seed}")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One number of one round.
+
+    Attributes:
+        rows: training rows; None for a released model that was trained on all rows.
+        metric: by logged name, such as `relative_score/vicuna`; seconds of a phase as `seconds/fit`.
+        judge: whose it is, "" for what nobody judged.
+    """
+
+    line: Line
+    seed: int | None
+    round: int
+    rows: int | None
+    metric: str
+    judge: str
+    value: float
+
+
+@dataclass(frozen=True, eq=False)
+class Collection:
+    """All of it.
+
+    Attributes:
+        runs: sorted by line and seed.
+        board: every judged model's scores, and warnings.
+        judgements: by `ScoredRound.file`.
+        points: every number.
+        unplaced: judged models of which no round.json says how many rows they were trained on.
+    """
+
+    runs: tuple[Run, ...]
+    board: Scoreboard
+    judgements: Mapping[str, tuple[Judgement, ...]]
+    points: tuple[Point, ...]
+    unplaced: int
+
+    @property
+    def lines(self) -> list[Line]:
+        """Every line that has a point."""
+        return sorted({point.line for point in self.points})
+
+    def line(self, scored: ScoredRound) -> Line:
+        """The line that a judged model is on."""
+        for run in self.runs:
+            if (run.line.source, run.line.schedule) == (scored.source, scored.schedule):
+                return run.line
+        return line_of(scored.source, scored.schedule)
+
+
+def collect(folders: Sequence[Path], judgements: Sequence[Path] = ()) -> Collection:
+    """Read everything below some folders.
+
+    Args:
+        folders: each a run folder or above some; what was judged is found there too.
+        judgements: further folders or archives of judgements, own or released.
+
+    Raises:
+        InputError: a folder does not exist or holds nothing to report, a run is there twice, or something is damaged.
+    """
+    runs: list[Run] = []
+    files: list[JudgementFile] = []
+    for place in _outermost([*folders, *judgements]):
+        here = [] if place.is_file() else [read_run(folder) for folder in _run_folders(place)]
+        judged = list(find_judgements(place))
+        if not here and not judged:
+            raise InputError(
+                f"{place}: holds neither a run folder (config.yaml, fingerprint.json and rounds/) nor judgements; give "
+                f"a folder that `diverseevol evolve` or `diverseevol judge` wrote, or one above"
+            )
+        runs += here
+        files += judged
+    board = score_files(files)
+    runs.sort(key=lambda run: (run.line, -1 if run.seed is None else run.seed))
+    for one, other in pairwise(runs):
+        if (one.line, one.seed) == (other.line, other.seed):
+            raise InputError(
+                f"{one.folder} and {other.folder}: are both {one.name}, so that one would be counted as a further "
+                f"seed; report on one of them"
+            )
+    collected = Collection(tuple(runs), board, {file.file: file.judgements for file in files}, (), 0)
+    rows = {_key(run.line, run.seed, done.index): len(done.trained_on) for run in runs for done in run.rounds}
+    points = [*_measured(runs), *_judged(collected, rows)]
+    unknown = [each for each in board.rounds if _rows_of(collected.line(each), each, rows) is None]
+    unplaced = sum(collected.line(each).kind != FULL for each in unknown)
+    return Collection(collected.runs, board, collected.judgements, tuple(points), unplaced)
+
+
+def _outermost(places: Sequence[Path]) -> list[Path]:
+    """Each place once: not those below another."""
+    for place in places:
+        if not place.exists():
+            raise InputError(f"{place}: no such folder; give one that holds run folders or judgements")
+    resolved = sorted({place.resolve() for place in places})
+    return [place for place in resolved if not any(other in place.parents for other in resolved)]
+
+
+def _run_folders(place: Path) -> Iterator[Path]:
+    """Folders with a configuration and rounds or a fingerprint; copies for judges have no configuration."""
+    for config in sorted(place.rglob("config.yaml")):
+        folder = config.parent
+        if (folder / "fingerprint.json").is_file() or (folder / "rounds").is_dir():
+            yield folder
+
+
+def read_run(folder: Path) -> Run:
+    """Read one run folder as far as its rounds are whole.
+
+    Raises:
+        InputError: a file of it is missing, cut off or edited.
+    """
+    fingerprint = read_json(folder / "fingerprint.json")
+    if not isinstance(fingerprint, dict):
+        raise InputError(f"{folder / 'fingerprint.json'}: holds no object; restore it, or leave this folder out")
+    config = _config(folder / "config.yaml")
+    source, schedule, seed = named(PurePosixPath(folder.as_posix()))
+    recorded = fingerprint.get("seed")
+    planned = config.get("schedule", {}).get("rounds") if isinstance(config.get("schedule"), dict) else None
+    return Run(
+        folder=folder,
+        line=line_of(source, schedule, fingerprint),
+        seed=recorded if seed is None and isinstance(recorded, int) else seed,
+        data=str(fingerprint.get("data")),
+        planned=planned if isinstance(planned, int) else None,
+        rounds=tuple(_rounds(RunFolder(folder, fingerprint))),
+        config=config,
+    )
+
+
+def _config(file: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{file}: cannot be read ({' '.join(str(error).split())}); restore it") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{file}: holds no configuration; restore it, or leave this folder out")
+    return config
+
+
+def _rounds(run: RunFolder) -> Iterator[Round]:
+    first = run.round(0).path / "round.json"
+    if not first.exists():
+        return
+    there = read_json(first)
+    rows = there.get("trained_on") if isinstance(there, dict) else None
+    if not isinstance(rows, list):
+        raise InputError(f"{first}: lacks trained_on; restore it, or delete the folder of this round to redo it")
+    t, done = 0, run.round(0).load(rows)
+    while done is not None:
+        yield done
+        if not done.chosen:
+            return
+        t, rows = t + 1, [*rows, *done.chosen]
+        done = run.round(t).load(rows)
+
+
+def _measured(runs: Sequence[Run]) -> Iterator[Point]:
+    """What round.json holds: every metric that is a number, and the seconds of each phase."""
+    for run in runs:
+        for done in run.rounds:
+            seconds = {**done.seconds, ALL_PHASES: sum(done.seconds.values())}
+            found = {**done.metrics, **{f"seconds/{phase}": value for phase, value in seconds.items()}}
+            for metric, value in found.items():
+                if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
+                    yield Point(run.line, run.seed, done.index, len(done.trained_on), metric, "", float(value))
+
+
+def _judged(collected: Collection, rows: Mapping[tuple[Any, ...], int]) -> Iterator[Point]:
+    for each in collected.board.rounds:
+        line = collected.line(each)
+        size = _rows_of(line, each, rows)
+        if size is None and line.kind != FULL:
+            continue
+        calls = 0 if each.judge in NEEDS_NO_CALLS or line.released else len(collected.judgements[each.file])
+        s = each.scores
+        for metric, value in (
+            ("relative_score", s.relative_score), ("win", s.win), ("tie", s.tie), ("lose", s.lose),
+            *([(JUDGE_CALLS, calls)] if calls else []),
+        ):  # fmt: skip
+            yield Point(line, each.seed, each.round, size, f"{metric}/{each.benchmark}", each.judge, float(value))
+
+
+def _rows_of(line: Line, each: ScoredRound, rows: Mapping[tuple[Any, ...], int]) -> int | None:
+    if line.released:  # the published protocol
+        return None if line.kind == FULL else RELEASED_ROWS[0] + RELEASED_ROWS[1] * each.round
+    return rows.get(_key(line, each.seed, each.round))
+
+
+def _key(line: Line, seed: int | None, t: int) -> tuple[Any, ...]:
+    return line.source, line.schedule, seed, t

@@ -1,0 +1,214 @@
+"""How figures look and are saved: one ink, direct labels, a sampler's own colour; PNG and SVG, and SVG for the page."""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
+
+from diverseevol.files import atomic_write
+from diverseevol.report.curves import Curve
+from diverseevol.report.lines import LOOKS, look
+from diverseevol.report.schedules import spread
+
+# Neutral colours that are used for nothing else, so that the page can put its own in their place, light or dark.
+INK, MUTED, GRID, PAPER = "#1b1b1c", "#6a6a6b", "#e4e4e5", "#fffffe"
+NEUTRALS = {"ink": INK, "muted": MUTED, "grid": GRID, "paper": PAPER}
+STYLE: Any = {
+    "font.size": 8.5, "axes.titlesize": 9, "axes.labelsize": 8.5, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.edgecolor": MUTED, "axes.labelcolor": INK, "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED,
+    "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.facecolor": "none", "figure.facecolor": "none",
+    "axes.titlelocation": "left", "axes.grid": True, "axes.grid.axis": "y", "grid.color": GRID, "grid.linewidth": 0.7,
+    "axes.axisbelow": True, "axes.linewidth": 0.7, "xtick.major.width": 0.7, "ytick.major.width": 0.7,
+    "xtick.major.size": 3, "ytick.major.size": 3, "legend.frameon": False, "svg.fonttype": "none",
+    "svg.hashsalt": "diverseevol", "axes.formatter.useoffset": False, "text.parse_math": False,
+    "figure.constrained_layout.h_pad": 0.06, "figure.constrained_layout.w_pad": 0.09,
+}  # fmt: skip
+LABEL_GAP = 0.085  # between two labels at the ends of lines, as a share of the panel's height
+EARLY = 0.85  # of the x axis: a line that ends before it is named at its end, the others beside the panel
+TICKS = 6  # on an x axis, at most: numbers of rows that were measured
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A curve with its looks."""
+
+    curve: Curve
+    label: str
+    dashes: tuple[float, ...] = ()
+    other: bool = False  # somebody else's, drawn thin beside our own
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes.
+
+    Attributes:
+        title: above it.
+        label: of the y axis, with its unit.
+        drawn: the curves.
+        levels: height by label, of what was trained on all rows.
+        from_zero: whether the y axis begins at 0, as for amounts.
+    """
+
+    title: str
+    label: str
+    drawn: Sequence[Drawn]
+    levels: Mapping[str, float]
+    from_zero: bool = False
+
+
+def draw_panels(grid: Sequence[Sequence[Panel | None]], note: str, *, legend: bool = False) -> Figure:
+    """Curves against training rows.
+
+    Args:
+        grid: rows of panels.
+        note: below it, such as what a band is.
+        legend: one for the whole figure, for panels too many or too small for labels at the lines' ends.
+    """
+    columns = max(len(row) for row in grid)
+    width, height = ((2.75, 2.05) if legend else (3.9, 2.6)) if columns > 1 else (5.4, 3.1)
+    figure = Figure(figsize=(width * columns, height * len(grid) + 0.25 + 0.25 * legend), dpi=200, layout="constrained")
+    axes = figure.subplots(len(grid), columns, squeeze=False)
+    for row, (i, panels) in zip(axes, enumerate(grid), strict=True):
+        for j, place in enumerate(row):
+            panel = panels[j] if j < len(panels) else None
+            if panel is None:
+                place.set_visible(False)
+                continue
+            draw_panel(place, panel, named=not legend)
+            beside = panels[j - 1] if j else None
+            if beside is not None and beside.label == panel.label:
+                place.set_ylabel("")
+            below = grid[i + 1][j] if i + 1 < len(grid) and j < len(grid[i + 1]) else None
+            if below is None:
+                place.set_xlabel("training rows")
+    if legend:
+        _legend(figure, [each for row in grid for panel in row if panel for each in panel.drawn])
+    write_note(figure, note)
+    return figure
+
+
+def draw_panel(axes: Axes, panel: Panel, *, named: bool) -> None:
+    """One panel; lines are named at their ends, where the eye is."""
+    ends: list[tuple[float, str, str]] = []
+    rows = sorted({n for each in panel.drawn for n in each.curve.rows})
+    for each in panel.drawn:
+        colour, _, marker = look(each.curve.line.sampler)
+        _curve(axes, each, colour, marker)
+        end = each.curve.rows[-1], each.curve.mean[-1]
+        if named and end[0] < rows[0] + EARLY * (rows[-1] - rows[0]):
+            axes.annotate(
+                each.label, end, xytext=(5, 3), textcoords="offset points", color=colour, fontsize=8, zorder=4
+            )
+        else:
+            ends.append((end[1], each.label, colour))
+    for label, height in panel.levels.items():
+        axes.axhline(height, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
+        ends.append((height, label, MUTED))
+    if rows:
+        axes.set_xticks(_thinned(rows))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
+    axes.set_title(panel.title)
+    axes.set_ylabel(panel.label)
+    if panel.from_zero:
+        axes.set_ylim(0)
+    if not named:
+        return
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
+    heights = spread([height for height, _, _ in ends], LABEL_GAP * (high - low))
+    for (_, name, colour), height in zip(ends, heights, strict=True):
+        axes.annotate(
+            name, (1, height), xycoords=("axes fraction", "data"), xytext=(5, 0), textcoords="offset points",
+            color=colour, va="center", fontsize=8, annotation_clip=False,
+        )  # fmt: skip
+
+
+def _curve(axes: Axes, each: Drawn, colour: str, marker: str) -> None:
+    curve = each.curve
+    style: Any = (0, (1, 1.2)) if each.other else (0, each.dashes) if each.dashes else "-"
+    width, size = (0.9, 2.6) if each.other else (1.5, 3.8)
+    if max(curve.seeds) > 1:
+        axes.fill_between(curve.rows, curve.low, curve.high, color=colour, alpha=0.14, linewidth=0)
+    axes.plot(curve.rows, curve.mean, color=colour, linestyle=style, linewidth=width, zorder=2)
+    for whole in (True, False):  # hollow where seeds are missing, so that a step of the mean is seen for what it is
+        at = [i for i, n in enumerate(curve.seeds) if (n == max(curve.seeds) and not each.other) == whole]
+        if at:
+            axes.plot(
+                [curve.rows[i] for i in at], [curve.mean[i] for i in at], linestyle="none", marker=marker,
+                markersize=size, color=colour, markerfacecolor=colour if whole else PAPER, zorder=3, clip_on=False,
+            )  # fmt: skip
+
+
+def _thinned(rows: Sequence[int]) -> list[int]:
+    """Some of the numbers of rows, the first and the last among them, none so near another that they touch."""
+    step = -(-(len(rows) - 1) // (TICKS - 1)) or 1
+    gap = (rows[-1] - rows[0]) / TICKS
+    kept = [rows[-1]]
+    for n in reversed(rows[::step]):
+        if kept[-1] - n >= gap or len(rows) == 1:
+            kept.append(n)
+    return sorted({*kept})
+
+
+def _legend(figure: Figure, drawn: Sequence[Drawn]) -> None:
+    handles: dict[str, Any] = {}
+    for each in drawn:
+        colour, _, marker = look(each.curve.line.sampler)
+        style: Any = (0, each.dashes) if each.dashes else "-"
+        handles.setdefault(
+            each.label,
+            Line2D([], [], color=colour, marker=marker, markersize=3.8, linestyle=style, linewidth=1.5),
+        )
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside upper left", ncols=min(6, len(handles)), fontsize=8
+    )
+
+
+def write_note(figure: Figure, note: str) -> None:
+    """A line below a figure that says how to read it when it stands alone."""
+    if note:
+        figure.supxlabel(note, x=0.008, ha="left", fontsize=7.5, color=MUTED)
+
+
+def save(figure: Figure, folder: Path, name: str) -> str:
+    """Write NAME.png and NAME.svg.
+
+    Returns:
+        The SVG for the page: its colours are the page's, and its ids its own.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once, for both files
+        with atomic_write(folder / f"{name}.png", "wb") as file:
+            figure.savefig(file, format="png", facecolor="white")
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    with atomic_write(folder / f"{name}.svg") as out:
+        out.write(svg)
+    return _inline(svg[svg.index("<svg") :], name)
+
+
+def _inline(svg: str, name: str) -> str:
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(\sid="|url\(#|xlink:href="#)', rf"\g<1>{name}-", svg)
+    svg = re.sub(r'(?<=[" ;])font: ([^;"]*?[\d.]+px) [^;"]*', r"font: \1 var(--sans)", svg)
+    for variable, colour in (*NEUTRALS.items(), *((colour_name(name), LOOKS[name][1]) for name in LOOKS)):
+        svg = re.sub(colour, f"var(--{variable})", svg, flags=re.IGNORECASE)
+    width, height = (float(value) for value in re.findall(r'(?:width|height)="([\d.]+)pt"', svg)[:2])
+    size = f'viewBox="0 0 {width:g} {height:g}" style="--natural: {width * 1.4:.0f}px" role="img"'
+    return re.sub(r"<svg[^>]*>", f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {size}>', svg, count=1).strip()
+
+
+def colour_name(sampler: str) -> str:
+    """The page's variable with a sampler's colour."""
+    return f"s-{sampler.replace('_', '-')}"

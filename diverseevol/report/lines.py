@@ -1,0 +1,122 @@
+"""What is drawn as one line: a sampler under a schedule on one source, with its name, colour and marker everywhere."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from zlib import crc32
+
+# Okabe & Ito's palette and, from `vendi` on, Tol's muted one: told apart with any colour vision. The second colour is
+# for dark pages. A sampler keeps its look in every figure and every report, whatever stands beside it.
+LOOKS: Mapping[str, tuple[str, str, str, str]] = {
+    "kcenter": ("K-Center", "#0072B2", "#5AB4F0", "o"),
+    "random": ("random", "#D55E00", "#FF9248", "s"),
+    "least_confidence": ("least confidence", "#009E73", "#2FD0A0", "^"),
+    "margin": ("margin", "#C4639C", "#EBA3CC", "v"),
+    "entropy": ("entropy", "#C98A00", "#F5BC42", "D"),
+    "qbc": ("committee", "#4FA3D6", "#8CCFF5", "P"),
+    "vendi": ("Vendi", "#332288", "#9C90F2", "X"),
+    "uncertain_kcenter": ("uncertain K-Center", "#2F8F82", "#63CDBA", "p"),
+    "kmeans": ("k-means", "#882255", "#E0749F", "<"),
+    "facility_location": ("facility location", "#84842B", "#CBCB68", ">"),
+    "longest": ("longest", "#5A5A5A", "#BDBDBD", "h"),
+}
+RELEASED = {"kc": "kcenter", "rand": "random", "lc": "least_confidence", "ms": "margin"}
+RELEASED_SCHEDULE = re.compile(r"(?P<sampler>kc|rand|lc|ms)_(?P<data>[^_]+)_.+|baseline_(?P<full>.+)")
+RELEASED_ROWS = (100, 100)  # of round 0, and more in each round after it
+OWN_SCHEDULE = re.compile(r"(?P<sampler>\w+)-(?P<kind>\w+?)(-(?P<others>[0-9a-f]{8}))?")
+FULL, ITERATIVE = "full", "iterative"
+
+
+@dataclass(frozen=True, order=True)
+class Line:
+    """One sampler under one schedule.
+
+    Attributes:
+        source: what was selected from: <data>/<model>, or the released data set's name.
+        schedule: the folder's name.
+        sampler: as `sampler=` calls it.
+        kind: as `schedule=` calls it; "full" is the level that all rows reach.
+        others: hash of further choices, "" where there are none.
+        released: whether it is the authors'.
+    """
+
+    source: str
+    schedule: str
+    sampler: str
+    kind: str
+    others: str = ""
+    released: bool = False
+
+
+def line_of(source: str, schedule: str, fingerprint: Mapping[str, object] | None = None) -> Line:
+    """Read sampler and kind of schedule from a folder's name, or, where that is of the user's making, its fingerprint.
+
+    Args:
+        source: see `Line`.
+        schedule: the folder's name.
+        fingerprint: the run's; None for judgements without a run folder.
+    """
+    facts = fingerprint or {}
+    if released := RELEASED_SCHEDULE.fullmatch(schedule) if fingerprint is None else None:
+        sampler = RELEASED.get(released["sampler"], "all rows")
+        return Line(source, schedule, sampler, FULL if released["full"] else ITERATIVE, released=True)
+    own = OWN_SCHEDULE.fullmatch(schedule)
+    full = "schedule.seed_size" in facts and facts["schedule.seed_size"] is None
+    if own and (own["sampler"] in LOOKS or own["kind"] in (FULL, ITERATIVE, "one_time")):
+        return Line(source, schedule, own["sampler"], FULL if full else own["kind"], own["others"] or "")
+    return Line(source, schedule, _sampler(facts) or schedule, FULL if full else ITERATIVE, schedule)
+
+
+def _sampler(facts: Mapping[str, object]) -> str:
+    module = str(facts.get("sampler.target", "")).split(".")[-2:-1]
+    measure = str(facts.get("sampler.measure"))
+    if module == ["uncertainty"]:
+        return "least_confidence" if measure == "confidence" else measure
+    return module[0] if module else ""
+
+
+def labels(lines: Iterable[Line]) -> dict[Line, str]:
+    """The shortest names that tell the lines of each source apart."""
+    found = sorted(set(lines))
+    names: dict[Line, str] = {}
+    for line in found:
+        alike = [o for o in found if (o.source, o.sampler) == (line.source, line.sampler) and o.kind != FULL]
+        parts = [sampler_name(line.sampler)]
+        if line.kind == FULL:
+            parts = ["all rows"]
+            alike = [other for other in found if other.source == line.source and other.kind == FULL]
+        elif len({other.kind for other in alike}) > 1 or (len(alike) == 1 and line.kind != ITERATIVE):
+            parts.append(line.kind.replace("_", "-"))
+        if len([other for other in alike if other.kind == line.kind]) > 1 and line.others:
+            parts.append(line.others)
+        names[line] = ", ".join(parts)
+    return names
+
+
+def sources(lines: Iterable[Line]) -> list[str]:
+    """Every source once: our own first, then the released ones."""
+    return list(dict.fromkeys(line.source for line in sorted(set(lines), key=lambda line: (line.released, line))))
+
+
+def sampler_name(sampler: str) -> str:
+    """What a sampler is called in text."""
+    return LOOKS[sampler][0] if sampler in LOOKS else sampler
+
+
+def look(sampler: str) -> tuple[str, str, str]:
+    """Colour on white, colour on black, marker; of a sampler that is the user's own, by its name alone."""
+    if sampler not in LOOKS:
+        sampler = sorted(LOOKS)[crc32(sampler.encode()) % len(LOOKS)]
+    return LOOKS[sampler][1:]
+
+
+def dashes(lines: Iterable[Line]) -> dict[Line, tuple[float, ...]]:
+    """Solid for a sampler's first line of a source, its iterative one where there is one; then ever shorter dashes."""
+    styles: tuple[tuple[float, ...], ...] = ((), (5, 2), (4, 1.5, 1, 1.5), (2, 1.5), (1, 1))
+    seen: dict[tuple[str, str], int] = {}
+    chosen: dict[Line, tuple[float, ...]] = {}
+    for line in sorted(set(lines), key=lambda each: (each.kind == FULL, each.kind != ITERATIVE, each)):
+        place = seen.get((line.source, line.sampler), 0)
+        seen[line.source, line.sampler] = place + 1
+        chosen[line] = styles[min(place, len(styles) - 1)]
+    return chosen

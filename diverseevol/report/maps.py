@@ -1,0 +1,153 @@
+"""The rows of a data set on a plane (`map.npy`), and the round in which each joined."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float, UInt16
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from diverseevol.errors import InputError
+from diverseevol.report.collection import Run
+from diverseevol.report.drawing import GRID, MUTED, STYLE, write_note
+from diverseevol.report.lines import Line
+
+PCA = "pca"
+# Early to late: viridis without its palest end, which white would swallow, and one without its darkest for dark pages.
+COLOURS = ("#482173", "#3e4c8a", "#2e6f8e", "#21908d", "#35b779", "#90d743", "#c8c01c")
+DARK_COLOURS = ("#a884e0", "#7f95e6", "#4aabd0", "#2fc0a8", "#66d884", "#aee65a", "#f4ec5a")
+STEPS = 65535  # of a coordinate in the page
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """Coordinates that several runs may share.
+
+    Attributes:
+        key: a digest of them.
+        xy: a point a row of the data set, as the file has it.
+    """
+
+    key: str
+    xy: Float[np.ndarray, "rows 2"]
+
+    def quantised(self) -> UInt16[np.ndarray, "rows 2"]:
+        """Both coordinates in 0 … 65535 with one scale, so that distances keep their meaning."""
+        low, span = self.xy.min(axis=0), float(np.ptp(self.xy, axis=0).max()) or 1.0
+        return np.asarray(np.round((self.xy - low) / span * STEPS), dtype=np.uint16)
+
+
+def map_file(run: Run, projection: str) -> Path:
+    """Where a run has its map: `map.npy` is the PCA; `map-<name>.npy` is another projection, by who put it there."""
+    return run.folder / ("map.npy" if projection == PCA else f"map-{projection}.npy")
+
+
+def read_maps(runs: Sequence[Run], projection: str = PCA) -> dict[Run, Map]:
+    """The maps of the runs that have one; equal ones are one object.
+
+    Raises:
+        InputError: no run has this projection, or a file is no [rows, 2] array, or lacks rows.
+    """
+    found: dict[Run, Map] = {}
+    known: dict[str, Map] = {}
+    for run in runs:
+        file = map_file(run, projection)
+        if file.exists():
+            each = _read(file, run)
+            found[run] = known.setdefault(each.key, each)
+    if runs and not found and projection != PCA:
+        raise InputError(
+            f"projection={projection}: no run folder holds map-{projection}.npy, a [rows, 2] array of floats; put it "
+            f"beside map.npy, or leave projection at {PCA}"
+        )
+    return found
+
+
+def _read(file: Path, run: Run) -> Map:
+    try:
+        xy = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{file}: cannot be read ({error}); restore it, or remove it to report without it") from error
+    last = max((max(done.trained_on, default=0) for done in run.rounds), default=0)
+    if xy.ndim != 2 or xy.shape[1] != 2 or xy.dtype.kind != "f" or not np.isfinite(xy).all() or len(xy) <= last:
+        raise InputError(
+            f"{file}: an array {xy.dtype}{list(xy.shape)} where a finite point for each row, up to row {last} at "
+            f"least, belongs; restore it, or remove it to report without it"
+        )
+    return Map(hashlib.sha256(np.ascontiguousarray(xy).tobytes()).hexdigest()[:12], xy.astype(np.float32))
+
+
+def joined(run: Run) -> dict[int, int]:
+    """The round that first trained on each row of the last pool, and on those chosen for the next one."""
+    when: dict[int, int] = {}
+    for done in run.rounds:
+        for row in done.trained_on:
+            when.setdefault(row, done.index)
+        for row in done.chosen:
+            when.setdefault(row, done.index + 1)
+    return when
+
+
+def draw_maps(maps: Mapping[Run, Map], names: Mapping[Line, str], projection: str) -> Figure | None:
+    """A panel a line, of its first seed that has a map."""
+    first: dict[Line, Run] = {}
+    for run in maps:
+        if run.rounds:
+            first.setdefault(run.line, run)
+    if not first:
+        return None
+    with matplotlib.rc_context(STYLE):
+        columns = min(3, len(first))
+        deep = -(-len(first) // columns)
+        figure = Figure(figsize=(2.9 * columns + 0.7, 2.95 * deep + 0.3), dpi=200, layout="constrained")
+        grid = figure.subplots(deep, columns, squeeze=False).ravel()
+        last = max(max(joined(run).values(), default=0) for run in first.values())
+        scale = matplotlib.colors.LinearSegmentedColormap.from_list("rounds", COLOURS)
+        norm = matplotlib.colors.Normalize(0, max(last, 1))
+        for axes, (line, run) in zip(grid, first.items(), strict=False):
+            _panel(axes, maps[run].xy, joined(run), scale, norm)
+            seed = "" if run.seed is None else f", seed {run.seed}"
+            axes.set_title(f"{line.source}\n{names[line]}{seed}")
+        for axes in grid[len(first) :]:
+            axes.set_visible(False)
+        bar = figure.colorbar(matplotlib.cm.ScalarMappable(norm, scale), ax=list(grid), shrink=0.7, pad=0.02)
+        bar.set_label("joined for round")
+        bar.locator = matplotlib.ticker.MaxNLocator(integer=True, nbins=6)
+        bar.update_ticks()
+        bar.outline.set_visible(False)  # type: ignore[operator]
+        write_note(figure, f"{_axis(projection)}; grey: rows that were never chosen")
+    return figure
+
+
+def _axis(projection: str) -> str:
+    return "PCA of the foundation model's embeddings" if projection == PCA else f"projection: {projection}"
+
+
+def _panel(
+    axes: Axes,
+    xy: Float[np.ndarray, "rows 2"],
+    when: Mapping[int, int],
+    scale: matplotlib.colors.Colormap,
+    norm: matplotlib.colors.Normalize,
+) -> None:
+    rows = sorted(when, key=lambda row: when[row])
+    others = np.setdiff1d(np.arange(len(xy)), rows)
+    size = float(np.clip(9000 / max(len(xy), 1), 1.2, 9))
+    # Pixels even in the SVG: fifteen thousand shapes are no figure to open.
+    axes.scatter(xy[others, 0], xy[others, 1], s=size, c=GRID, linewidths=0, rasterized=True)
+    axes.scatter(
+        xy[rows, 0], xy[rows, 1], s=max(2 * size, 6), c=[when[row] for row in rows], cmap=scale, norm=norm,
+        linewidths=0, rasterized=True,
+    )  # fmt: skip
+    axes.set_aspect("equal")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+        spine.set_color(MUTED)
+        spine.set_linewidth(0.4)

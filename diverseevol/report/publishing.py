@@ -1,0 +1,107 @@
+"""From a collection to files: the page, its figures and its tables."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from diverseevol.evaluation.tables import write_scores_csv
+from diverseevol.files import atomic_write
+from diverseevol.report.answering import answers_payload
+from diverseevol.report.collection import Collection
+from diverseevol.report.curves import stops
+from diverseevol.report.drawing import save
+from diverseevol.report.gallery import gallery
+from diverseevol.report.lines import Line, labels, sources
+from diverseevol.report.maps import PCA, draw_maps, read_maps
+from diverseevol.report.page import Content, Picture, page
+from diverseevol.report.tables import (
+    Table,
+    final_table,
+    pool_table,
+    run_table,
+    status,
+    stopping_table,
+    verdict_table,
+    write_picks,
+    write_points,
+    write_table,
+)
+from diverseevol.report.texts import rows_payload
+from diverseevol.report.verdicts import verdicts
+
+
+def publish(collection: Collection, out: Path, projection: str = PCA) -> list[str]:
+    """Write report.html, figures/ and tables/ into a folder.
+
+    Args:
+        collection: what to report.
+        out: the folder.
+        projection: which map of the rows; see `maps.map_file`.
+
+    Returns:
+        What a reader must know, as it stands in the page.
+
+    Raises:
+        InputError: the folder cannot be written to, or there is no such projection.
+    """
+    board, runs = collection.board.rounds, collection.runs
+    names = labels([*collection.lines, *(run.line for run in runs), *map(collection.line, board)])
+    maps = read_maps(collection.runs, projection)
+    found, uncompared = verdicts(collection)
+    tables = [
+        verdict_table(found), stopping_table(stops(collection.points)), final_table(collection),
+        pool_table(collection.points), run_table(collection.runs),
+    ]  # fmt: skip
+    pictures = [
+        Picture(each.name, each.title, each.caption, save(each.figure, out / "figures", each.name))
+        for each in gallery(collection)
+    ]
+    figure = draw_maps(maps, names, projection)
+    if figure is not None:
+        save(figure, out / "figures", "map")
+    _write_tables(collection, tables, names, out / "tables")
+    notes = [*_notes(collection), *uncompared]
+    rows = rows_payload(collection.runs, maps, names) if collection.runs else None
+    content = Content(
+        "Which rows are worth training on", _lead(collection), names, {table.name: table for table in tables}, notes,
+        pictures, rows, answers_payload(collection, names),
+    )  # fmt: skip
+    with atomic_write(out / "report.html") as file:
+        file.write(page(content).encode("utf-8", "backslashreplace").decode())  # a reply may hold half a character
+    return notes
+
+
+def _write_tables(collection: Collection, tables: list[Table], names: dict[Line, str], folder: Path) -> None:
+    for table in tables:
+        write_table(table, names, folder)
+    write_points(collection.points, folder)
+    write_picks(collection.runs, folder)
+    write_scores_csv(folder / "scores.csv", collection.board.rounds)
+
+
+def _lead(collection: Collection) -> str:
+    runs, board = collection.runs, collection.board.rounds
+    released = {(each.schedule, each.source) for each in board if collection.line(each).released}
+    parts = [
+        f"{_count(len(runs), 'run')} of {_count(len({run.line for run in runs}), 'kind')}" if runs else "",
+        f"{_count(len(released), 'released schedule')}" if released else "",
+        f"{_count(len(board), 'judged model')}" if board else "nothing judged",
+    ]  # fmt: skip
+    found = sources([*(run.line for run in runs), *map(collection.line, board)])
+    return f"{', '.join(part for part in parts if part)}; from {', '.join(found)}."
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def _notes(collection: Collection) -> Iterator[str]:
+    for run in collection.runs:
+        if not run.complete:
+            yield f"{run.name}: {status(run)}; shown as far as it got"
+    yield from sorted({f"judge {e.judge}: {e.scores.label}" for e in collection.board.rounds if e.scores.label})
+    yield from collection.board.warnings
+    if collection.unplaced:
+        yield (
+            f"{_count(collection.unplaced, 'judged model')} without a run folder beside the judgements, so that "
+            f"the number of training rows is not known: in the tables, not on the curves"
+        )

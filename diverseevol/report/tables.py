@@ -1,0 +1,198 @@
+"""The report's tables: plain cells, which become HTML in the page and CSV beside it."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from diverseevol.evaluation.comparison import best_rounds, t_test
+from diverseevol.evaluation.scoreboard import ScoredRound
+from diverseevol.files import atomic_write, read_jsonl
+from diverseevol.report.collection import Collection, Point, Run
+from diverseevol.report.curves import StopOfCurve
+from diverseevol.report.lines import FULL, Line, sources
+from diverseevol.report.stopping import in_words, recommend
+from diverseevol.report.verdicts import Verdict
+
+Cell = str | Line  # a line is shown by its name, in its colour
+
+
+@dataclass(frozen=True)
+class Table:
+    """Head and rows; `name` is its file's."""
+
+    name: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> Table:
+    """A row a sampler, baseline and benchmark."""
+    head = (
+        "source", "sampler", "against", "benchmark", "judge", "rounds", "seeds", "difference", "95 % interval",
+        "verdict", "model against model, by seed",
+    )  # fmt: skip
+    rows: list[tuple[Cell, ...]] = []
+    for each in verdicts:
+        s = each.samplers
+        models = [f"{'' if m.seed is None else f'{m.seed}: '}{m.verdict} ({m.difference:+.1f})" for m in each.models]
+        rows.append((
+            s.source, each.line, each.against, s.benchmark, s.judge, _pair(s.rounds), str(len(s.seeds)),
+            "" if s.mean_difference is None else f"{s.mean_difference:+.2f}", _interval(s.ci_low, s.ci_high, "+"),
+            each.says, "; ".join([*models, *(f"left out, {reason}" for reason in s.left_out)]),
+        ))  # fmt: skip
+    return Table("verdicts", head, tuple(rows))
+
+
+def _pair(rounds: tuple[int, int]) -> str:
+    return str(rounds[0]) if rounds[0] == rounds[1] else f"{rounds[0]} and {rounds[1]}"
+
+
+def _interval(low: float | None, high: float | None, sign: str = "") -> str:
+    return "" if low is None or high is None else f"{low:{sign}.2f} … {high:{sign}.2f}"
+
+
+def final_table(collection: Collection) -> Table:
+    """The final judged round of each line, over seeds; the best round beside it, as what it is."""
+    head = (
+        "source", "sampler", "benchmark", "judge", "final round", "rows", "seeds", "relative score",
+        "95 % interval over seeds", "by seed [95 % over questions]", "best round, picked after the fact",
+    )  # fmt: skip
+    rows = {(p.line, p.seed, p.round): p.rows for p in collection.points}
+    best = {(b.source, b.judge, b.benchmark, b.schedule, b.seed): b for b in best_rounds(collection.board.rounds)}
+    found: dict[tuple[Line, str, str], list[ScoredRound]] = {}
+    for each in collection.board.rounds:
+        found.setdefault((collection.line(each), each.benchmark, each.judge), []).append(each)
+    order = sources(line for line, _, _ in found)
+    lines: list[tuple[Cell, ...]] = []
+    for (line, benchmark, judge), scored in sorted(
+        found.items(), key=lambda item: (order.index(item[0][0].source), item[0][0].kind == FULL, item[0])
+    ):
+        last = max(each.round for each in scored)
+        final = [each for each in scored if each.round == last]
+        values = np.array([each.scores.relative_score for each in final], dtype=np.float64)
+        size = rows.get((line, final[0].seed, last))
+        test = t_test(values)
+        over_seeds = _interval(*test[:2]) if test else ""
+        peaks = [best[e.source, e.judge, e.benchmark, e.schedule, e.seed] for e in final]
+        peak = "; ".join(f"{_seed(b.seed)}round {b.round}, {b.relative_score:.1f}" for b in peaks)
+        by_seed = "; ".join(
+            f"{_seed(e.seed)}{e.scores.relative_score:.1f} [{e.scores.ci_low:.1f}, {e.scores.ci_high:.1f}]"
+            for e in final
+        )
+        lines.append((
+            line.source, line, benchmark, judge, str(last), "all" if size is None else f"{size:,}", str(len(final)),
+            f"{values.mean():.2f}", over_seeds, by_seed, "" if line.kind == FULL else peak,
+        ))  # fmt: skip
+    return Table("final_rounds", head, tuple(lines))
+
+
+def _seed(seed: int | None) -> str:
+    return "" if seed is None else f"seed {seed}: "
+
+
+def pool_table(points: Sequence[Point]) -> Table:
+    """What was measured of each line's last pool: mean over the seeds that reached it, and their range."""
+    names = [("train_loss", "training loss"), ("vendi_score", "Vendi-Score"), ("vendi_score_centred", "Vendi, centred"),
+             ("coverage_radius", "coverage radius"), ("seconds/all phases", "seconds of the round")]  # fmt: skip
+    measured = [p for p in points if p.metric in dict(names)]
+    rows: list[tuple[Cell, ...]] = []
+    for line in sorted({p.line for p in measured}, key=lambda line: (line.source, line.kind == FULL, line)):
+        own = [p for p in measured if p.line == line]
+        last = max(p.round for p in own)
+        final = [p for p in own if p.round == last]
+        cells = [_range([p.value for p in final if p.metric == metric]) for metric, _ in names]
+        size, seeds = max(p.rows or 0 for p in final), {p.seed for p in final}
+        rows.append((line.source, line, str(last), f"{size:,}", str(len(seeds)), *cells))
+    head = ("source", "sampler", "final round", "rows", "seeds", *(name for _, name in names))
+    return Table("final_pools", head, tuple(rows))
+
+
+def _range(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    mean = f"{np.mean(values):.4g}"
+    return mean if len(values) == 1 else f"{mean} [{min(values):.4g}, {max(values):.4g}]"
+
+
+def stopping_table(stops: Sequence[StopOfCurve]) -> Table:
+    """A row a line: what to do, and until when each curve paid."""
+    rows: list[tuple[Cell, ...]] = []
+    order = sources(each.line for each in stops)
+    for line in sorted({each.line for each in stops}, key=lambda line: (order.index(line.source), line)):
+        own = [each for each in stops if each.line == line]
+        scores = [each for each in own if each.judge]
+        pool = {each.metric: each.found for each in own if not each.judge}
+        advice = recommend([each.found for each in scores], list(pool.values()))
+        paid = "; ".join(f"{each.metric.partition('/')[2]}: {in_words(each.found)}" for each in scores)
+        measured = [in_words(pool[key]) if key in pool else "" for key, _ in POOL_CURVES]
+        rows.append((line.source, line, advice, paid, *measured))
+    head = ("source", "sampler", "recommendation", "relative score paid", *(f"{name} paid" for _, name in POOL_CURVES))
+    return Table("stopping", head, tuple(rows))
+
+
+POOL_CURVES = (("coverage_radius", "coverage radius"), ("vendi_score_centred", "Vendi-Score, centred,"),
+               ("vendi_score", "Vendi-Score"))  # fmt: skip
+
+
+def run_table(runs: Sequence[Run]) -> Table:
+    """What was found, and how far each run has come."""
+    rows = tuple(
+        (run.line.source, run.line, "" if run.seed is None else str(run.seed), status(run), _here(run.folder))
+        for run in runs
+    )
+    return Table("runs", ("source", "sampler", "seed", "rounds", "folder"), rows)
+
+
+def _here(folder: Path) -> str:
+    """As seen from where the report is made, if it lies below: a page that is sent round tells no more than it must."""
+    here = Path.cwd()
+    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
+
+
+def status(run: Run) -> str:
+    """How far a run has come."""
+    there = len(run.rounds)
+    if run.complete:
+        return f"complete: {there} round{'' if there == 1 else 's'}"
+    of = "" if run.planned is None else f" of {run.planned + 1}"
+    return f"incomplete: {there}{of} rounds are whole" if there else f"incomplete: no round{of} is whole yet"
+
+
+def write_table(table: Table, names: dict[Line, str], folder: Path) -> None:
+    """Write NAME.csv."""
+    rows = ([names[cell] if isinstance(cell, Line) else cell for cell in row] for row in table.rows)
+    _write(folder / f"{table.name}.csv", table.head, rows)
+
+
+def write_points(points: Iterable[Point], folder: Path) -> None:
+    """Write points.csv: a line a number."""
+    head = ("source", "schedule", "sampler", "kind", "seed", "round", "rows", "metric", "judge", "value")
+    rows = (
+        (p.line.source, p.line.schedule, p.line.sampler, p.line.kind, p.seed, p.round, p.rows, p.metric, p.judge,
+         f"{p.value:.10g}")
+        for p in points
+    )  # fmt: skip
+    _write(folder / "points.csv", head, rows)
+
+
+def write_picks(runs: Sequence[Run], folder: Path) -> None:
+    """Write picks.csv: a line a row that was chosen, from the selection receipts."""
+    keys = ("rank", "row", "score", "distance", "nearest")
+    rows = (
+        (run.line.source, run.line.schedule, run.seed, done.index, *(line.get(key) for key in keys))
+        for run in runs
+        for done in run.rounds
+        if done.chosen
+        for line in read_jsonl(run.folder / "rounds" / f"{done.index:02d}" / "chosen.jsonl")
+    )
+    _write(folder / "picks.csv", ("source", "schedule", "seed", "round", *keys), rows)
+
+
+def _write(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with atomic_write(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(head)
+        writer.writerows(rows)

@@ -1,0 +1,92 @@
+"""The rows' texts and the receipts, as the page carries them: numbers in arrays, each text once a data set."""
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from diverseevol.files import read_jsonl
+from diverseevol.formats import BadRecord, Fields, parse, recognise
+from diverseevol.receipts import excerpt
+from diverseevol.report.collection import Run
+from diverseevol.report.lines import Line
+from diverseevol.report.maps import Map
+from diverseevol.report.tables import status
+
+
+def rows_payload(runs: Sequence[Run], maps: Mapping[Run, Map], names: Mapping[Line, str]) -> dict[str, Any]:
+    """What the map and the receipts show.
+
+    Returns:
+        `runs`: each with its receipts, a list of [row, score, distance, nearest] a round, and P_0;
+        `maps`: quantised coordinates, base64 of little-endian uint16, by key;
+        `texts`: by data set, rows and their [instruction, response] excerpts.
+    """
+    texts: dict[str, dict[int, list[str]]] = {}
+    listed = []
+    for run in runs:
+        if not run.rounds:
+            continue
+        known = texts.setdefault(run.data, {})
+        picks = []
+        for done in run.rounds:
+            file = run.folder / "rounds" / f"{done.index:02d}" / "chosen.jsonl"
+            lines = read_jsonl(file) if done.chosen else []
+            picks.append([[line.get(key) for key in ("row", "score", "distance", "nearest")] for line in lines])
+            _learn(known, lines)
+        _learn_initial(known, run)
+        seed = "" if run.seed is None else f", seed {run.seed}"
+        listed.append({
+            "name": f"{names[run.line]}{seed}", "source": run.line.source, "data": run.data, "status": status(run),
+            "map": maps[run].key if run in maps else None, "initial": list(run.rounds[0].trained_on),
+            "picks": [[_short(pick) for pick in of_round] for of_round in picks],
+        })  # fmt: skip
+    return {
+        "runs": listed,
+        "maps": {each.key: _packed(each) for each in maps.values()},
+        "texts": {
+            data: {"rows": list(known), "instruction": [known[row][0] for row in known],
+                   "response": [known[row][1] for row in known]}
+            for data, known in texts.items()
+        },
+    }  # fmt: skip
+
+
+def _packed(each: Map) -> dict[str, Any]:
+    return {"rows": len(each.xy), "xy": base64.b64encode(each.quantised().astype("<u2").tobytes()).decode()}
+
+
+def _short(pick: Iterable[Any]) -> list[Any]:
+    """Five digits are enough to read."""
+    return [float(f"{value:.5g}") if isinstance(value, float) and np.isfinite(value) else value for value in pick]
+
+
+def _learn(known: dict[int, list[str]], lines: Sequence[Mapping[str, Any]]) -> None:
+    for line in lines:
+        known[int(line["row"])] = [str(line.get("instruction", "")), str(line.get("response", ""))]
+        if line.get("nearest") is not None and line.get("nearest_instruction"):
+            known.setdefault(int(line["nearest"]), [str(line["nearest_instruction"]), ""])
+
+
+def _learn_initial(known: dict[int, list[str]], run: Run) -> None:
+    """The rows of P_0 have no receipt: their texts are in the final pool, once that is written."""
+    file = run.folder / "selected.jsonl"
+    for line in read_jsonl(file) if file.exists() else []:
+        row = line.get("row")
+        if isinstance(row, int) and not known.get(row, ["", ""])[1]:
+            known[row] = _excerpts(line.get("record"), run)
+
+
+def _excerpts(record: Any, run: Run) -> list[str]:
+    data = run.config.get("data")
+    given = data.get("fields") if isinstance(data, dict) else None
+    try:
+        if isinstance(given, dict) and given.get("instruction") and given.get("response"):
+            fields = Fields(given["instruction"], given.get("input"), given["response"])
+        else:
+            fields = recognise(record)
+        example = parse(record, fields)
+    except BadRecord:
+        return [excerpt(str(record)), ""]
+    return [excerpt(example.instruction), excerpt(example.response)]

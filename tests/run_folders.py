@@ -1,0 +1,138 @@
+"""Run folders made up on the spot, in the shape that `evolve` leaves them: any number, any size, no training."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diverseevol.evaluation.judges import Judgement
+from diverseevol.evaluation.scores import score
+from diverseevol.files import write_json, write_jsonl
+from diverseevol.runs import Round, RunFolder, write_selected
+
+HOSTILE = "</script><script>alert('row')</script><img src=x onerror=alert(1)> & \u2028 <!--"
+RISING = (4.0, 5.0, 6.0, 6.5)
+
+
+@dataclass(frozen=True)
+class World:
+    """A data set and a benchmark, and what is the same in all runs on them."""
+
+    rows: int = 60
+    questions: int = 4
+    words: int = 8
+    name: str = "toy/tiny"
+    texts: Mapping[int, str] = field(default_factory=dict)
+    judge: str = "gpt-x"
+    benchmark: str = "toybench"
+
+    def record(self, row: int) -> dict[str, Any]:
+        said = self.texts.get(row, f"row{row} " + " ".join(f"w{(row * 7 + i) % 97}" for i in range(self.words)))
+        return {"instruction": said, "input": "", "output": f"answer {row} " + "x " * self.words}
+
+    def map(self) -> np.ndarray:
+        return np.random.default_rng(5).normal(size=(self.rows, 2)).astype(np.float32)
+
+
+def lay_run(
+    outputs: Path,
+    world: World,
+    sampler: str = "kcenter",
+    seed: int = 0,
+    *,
+    schedule: str = "iterative",
+    rounds: int = 3,
+    size: int = 10,
+    done: int | None = None,
+    scores: Sequence[float] | None = None,
+    extra: Mapping[str, float] | None = None,
+) -> Path:
+    """Lay one run folder.
+
+    Args:
+        outputs: the folder above.
+        world: what is chosen from and asked.
+        sampler, seed, schedule: name the folder.
+        rounds: the schedule's last round.
+        size: rows of P_0 and of each selection.
+        done: whole rounds, where the run was cut; None is all of them.
+        scores: the model's score for each round, by every judgement; None is not judged.
+        extra: further metrics, the same in every round.
+    """
+    path = outputs / world.name / f"{sampler}-{schedule}" / f"seed{seed}"
+    run = RunFolder(
+        path, {"data": world.name, "seed": seed, "sampler.target": f"x.{sampler}.S", "schedule.seed_size": 9}
+    )
+    path.mkdir(parents=True)
+    config = {"seed": seed, "schedule": {"rounds": rounds, "seed_size": size, "step_size": size}, "data": {}}
+    (path / "config.yaml").write_text(json.dumps(config))
+    write_json(path / "fingerprint.json", run.fingerprint)
+    np.save(path / "map.npy", world.map())
+    order = np.random.default_rng([seed, len(sampler)]).permutation(world.rows)
+    order[:size] = np.random.default_rng(seed).permutation(world.rows)[:size]
+    order = np.array(list(dict.fromkeys([*order.tolist(), *range(world.rows)])))
+    whole = []
+    for t in range(rounds + 1 if done is None else done):
+        pool = order[: size * (t + 1)].tolist()
+        chosen = order[size * (t + 1) : size * (t + 2)].tolist() if t < rounds else []
+        place = run.round(t).path
+        write_jsonl(place / "training.jsonl", [{"step": 1, "loss": 2.0, "learning_rate": 0.1}])
+        if chosen:
+            write_jsonl(place / "chosen.jsonl", (_pick(world, i, row, pool[0]) for i, row in enumerate(chosen)))
+        _answer(world, place, t, None if scores is None else scores[t])
+        metrics = _metrics(len(pool), sampler, seed, extra or {})
+        whole.append(Round(t, tuple(pool), tuple(chosen), metrics, {"fit": 2.0, "judge": 0.5}))
+        run.round(t).finish(whole[-1])
+    if done is None:
+        write_selected(path / "selected.jsonl", whole, world.record)
+    return path
+
+
+def several_runs(folder: Path) -> Path:
+    """Two samplers with three seeds, one run cut short, all rows, and an unjudged one-time schedule."""
+    world = World(texts={int(np.random.default_rng(0).permutation(60)[0]): HOSTILE})
+    for seed in range(3):
+        lay_run(folder, world, "kcenter", seed, scores=[s + 0.1 * seed for s in RISING], extra={"skills_covered": 5.0})
+        lay_run(folder, world, "random", seed, scores=[s - 1 - 0.1 * seed for s in RISING])
+    lay_run(folder, world, "margin", 0, scores=RISING, done=2)
+    lay_run(folder, world, "random", 0, schedule="full", rounds=0, size=60, scores=[7.0])
+    lay_run(folder, world, "kcenter", 0, schedule="one_time", rounds=1)
+    return folder
+
+
+def _pick(world: World, rank: int, row: int, nearest: int) -> dict[str, Any]:
+    record = world.record(row)
+    return {
+        "rank": rank, "row": row, "score": 0.5 - 0.001234567 * rank, "distance": 0.25, "nearest": nearest,
+        "instruction": record["instruction"][:120], "response": record["output"][:120],
+        "nearest_instruction": world.record(nearest)["instruction"][:120],
+    }  # fmt: skip
+
+
+def _metrics(n: int, sampler: str, seed: int, extra: Mapping[str, float]) -> dict[str, float]:
+    gain = (2.0 if sampler == "kcenter" else 1.0) + 0.05 * seed
+    return {
+        "pool_size": n, "train_loss": 3 / np.sqrt(n), "vendi_score": 1 + 0.1 * gain * np.log(n),
+        "vendi_score_centred": gain * np.log(n), "vendi_score_current": 1.1, "coverage_radius": 1 / (gain * n), **extra,
+    }  # fmt: skip
+
+
+def _answer(world: World, place: Path, t: int, mean: float | None) -> None:
+    questions = [f"q{i}" for i in range(world.questions)]
+    lines = [
+        {"id": q, "instruction": f"What is {q}?", "input": "", "answer": f"{q}, says round {t} " + "y " * world.words}
+        for q in questions
+    ]
+    write_jsonl(place / "answers" / f"{world.benchmark}.jsonl", lines)
+    if mean is None:
+        return
+    judgements = [
+        Judgement(q, order, min(10.0, max(0.0, mean + 0.5 * (i % 3) - 0.5)), 8.0, world.judge, "1",
+                  f"reason {t} {q} {order} " + "z " * world.words)
+        for i, q in enumerate(questions) for order in (0, 1)
+    ]  # fmt: skip
+    write_jsonl(place / "judgements" / f"{world.benchmark}.jsonl", (vars(one) for one in judgements))
+    write_json(place / "scores.json", {world.benchmark: score(judgements).record()})

@@ -1,0 +1,264 @@
+"""What a report reads and concludes: run folders and judgements to points, curves and verdicts."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from judgement_files import authors_record, lay
+from run_folders import RISING, World, lay_run, several_runs
+
+from diverseevol.errors import InputError
+from diverseevol.evaluation.comparison import compare
+from diverseevol.evaluation.scoreboard import score_folder
+from diverseevol.files import read_json
+from diverseevol.report.collection import Collection, collect
+from diverseevol.report.curves import curves, levels
+from diverseevol.report.gallery import gallery
+from diverseevol.report.lines import LOOKS, dashes, labels, line_of, look
+from diverseevol.report.maps import joined, read_maps
+from diverseevol.report.verdicts import verdicts
+
+DATA = os.environ.get("DIVERSEEVOL_TEST_DATA")
+VICUNA = Path(DATA) / "gpt4_judgments" if DATA else None
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory) -> Path:
+    return several_runs(tmp_path_factory.mktemp("outputs"))
+
+
+@pytest.fixture(scope="module")
+def collection(outputs) -> Collection:
+    return collect([outputs])
+
+
+# --- folders to points ---
+
+
+def test_every_whole_round_of_every_run_is_a_point_of_each_of_its_metrics(collection, outputs):
+    files = list(outputs.rglob("round.json"))
+    losses = [point for point in collection.points if point.metric == "train_loss"]
+    assert len(losses) == len(files)
+    for file in files:
+        there = read_json(file)
+        assert any(p.value == there["metrics"]["train_loss"] and p.rows == len(there["trained_on"]) for p in losses)
+
+
+def test_scores_are_those_of_the_score_command(collection, outputs):
+    expected = sorted(each.scores.relative_score for each in score_folder(outputs).rounds)
+    found = sorted(p.value for p in collection.points if p.metric == "relative_score/toybench")
+    assert found == expected
+
+
+def test_a_cut_run_is_read_as_far_as_it_got(collection):
+    (cut,) = [run for run in collection.runs if not run.complete]
+    assert (cut.line.sampler, len(cut.rounds), cut.planned) == ("margin", 2, 3)
+    assert [c.rows for c in curves(collection.points, "vendi_score") if c.line == cut.line] == [(10, 20)]
+
+
+def test_the_mean_and_the_band_are_over_the_seeds(collection):
+    (curve,) = [
+        c
+        for c in curves(collection.points, "coverage_radius")
+        if (c.line.sampler, c.line.kind) == ("random", "iterative")
+    ]
+    values = [1 / ((1.0 + 0.05 * seed) * 10) for seed in range(3)]
+    assert curve.mean[0] == pytest.approx(np.mean(values))
+    assert (curve.low[0], curve.high[0], curve.seeds[0]) == (min(values), max(values), 3)
+
+
+def test_all_rows_are_a_level_and_no_curve(collection):
+    assert levels(collection.points, "vendi_score") == {"toy/tiny": pytest.approx(1 + 0.1 * np.log(60))}
+    assert all(curve.line.kind != "full" for curve in curves(collection.points, "vendi_score"))
+
+
+def test_a_folder_below_another_is_read_once(outputs, collection):
+    twice = collect([outputs, outputs / "toy"], [outputs / "toy" / "tiny"])
+    assert len(twice.points) == len(collection.points)
+
+
+def test_one_run_in_two_places_is_no_second_seed(outputs, tmp_path):
+    run = outputs / "toy" / "tiny" / "kcenter-one_time" / "seed0"
+    shutil.copytree(run, tmp_path / "toy" / "tiny" / "kcenter-one_time" / "seed0")
+    with pytest.raises(InputError, match="report on one of them"):
+        collect([run, tmp_path])
+
+
+def test_a_metric_that_is_no_number_is_no_point(tmp_path):
+    lay_run(tmp_path, World(), extra={"odd": float("nan"), "said": "x", "flag": True, "share": 0.5})
+    metrics = {point.metric for point in collect([tmp_path]).points}
+    assert "share" in metrics
+    assert not {"odd", "said", "flag"} & metrics
+
+
+def test_a_run_in_a_folder_of_the_users_own_is_named_by_its_fingerprint(outputs, tmp_path):
+    own = tmp_path / "mine"
+    shutil.copytree(outputs / "toy" / "tiny" / "kcenter-iterative" / "seed2", own)
+    (run,) = collect([own]).runs
+    assert (run.line.sampler, run.line.schedule, run.seed) == ("kcenter", "mine", 2)
+
+
+def test_judgements_that_were_put_elsewhere_are_placed_on_the_curve_of_their_run(outputs, tmp_path):
+    bare, elsewhere = tmp_path / "bare", tmp_path / "elsewhere"
+    shutil.copytree(outputs, bare)
+    for file in bare.rglob("judgements"):
+        target = elsewhere / file.relative_to(bare)
+        target.parent.mkdir(parents=True)
+        shutil.move(file, target)
+    for file in bare.rglob("fingerprint.json"):
+        shutil.copy(file, elsewhere / file.relative_to(bare)) if (
+            elsewhere / file.relative_to(bare).parent
+        ).exists() else None
+    apart = collect([bare], [elsewhere])
+    found = [p for p in apart.points if p.metric == "relative_score/toybench"]
+    assert len(found) == len(score_folder(outputs).rounds)
+    assert apart.unplaced == 0
+    assert collect([], [elsewhere]).unplaced == len(found) - 1  # but for the one on all rows
+
+
+def test_released_schedules_have_the_published_sizes(tmp_path):
+    for t in (0, 3):
+        lay(tmp_path / "vicuna_test" / "kc_dolly_initRAND100" / f"rd_{t}_vs_chat.jsonl",
+            [authors_record(model=f"kc_dolly_initRAND100/rd_{t}")])  # fmt: skip
+    lay(tmp_path / "vicuna_test" / "baseline_dolly" / "rd_0_vs_chat.jsonl",
+        [authors_record(model="baseline_dolly/rd_0")])  # fmt: skip
+    released = collect([], [tmp_path])
+    (curve,) = curves(released.points, "relative_score/vicuna", "gpt-4")
+    assert (curve.rows, curve.line.sampler, curve.line.released) == ((100, 400), "kcenter", True)
+    assert levels(released.points, "relative_score/vicuna", "gpt-4") == {"dolly": pytest.approx(60.0)}
+    assert released.unplaced == 0
+
+
+def test_the_authors_curve_stands_beside_ours_on_their_data_set_and_benchmark(tmp_path):
+    for sampler in ("kc", "ms"):
+        for t in (0, 1, 2):
+            name = f"{sampler}_dolly_initRAND100"
+            lay(tmp_path / "released" / "vicuna_test" / name / f"rd_{t}_vs_chat.jsonl",
+                [authors_record(model=f"{name}/rd_{t}")])  # fmt: skip
+    for place in ("databricks-dolly-15k/llama", "other/llama"):
+        lay_run(tmp_path / "own", World(name=place, benchmark="vicuna"), scores=RISING)
+    (entry,) = [e for e in gallery(collect([tmp_path])) if e.name == "relative_score"]
+    said = {axes.get_title(loc="left"): [text.get_text() for text in axes.texts] for axes in entry.figure.axes}
+    assert said["databricks-dolly-15k/llama\nvicuna, judge gpt-x"] == ["K-Center", "K-Center (authors)"]
+    assert said["other/llama\nvicuna, judge gpt-x"] == ["K-Center"]
+    assert said["dolly\nvicuna, judge gpt-4"] == ["K-Center", "margin"]
+
+
+@pytest.mark.skipif(VICUNA is None, reason="DIVERSEEVOL_TEST_DATA names no folder with the released judgements")
+def test_the_released_judgements_give_the_scores_that_are_known():
+    released = collect([], [VICUNA])
+    (curve,) = [
+        c
+        for c in curves(released.points, "relative_score/vicuna", "gpt-4")
+        if c.line.schedule == "kc_dolly_initRAND100"
+    ]
+    assert curve.rows == tuple(range(100, 1101, 100))
+    assert [round(curve.mean[t], 2) for t in (6, 10)] == [79.69, 77.90]
+    assert round(levels(released.points, "relative_score/vicuna", "gpt-4")["dolly"], 2) == 73.84
+    held, _ = verdicts(released)
+    assert {v.samplers.verdict for v in held} == {"cannot tell: 1 seed"}  # one seed says nothing of a sampler
+
+
+# --- names and looks ---
+
+
+def test_a_samplers_look_is_its_own_whatever_stands_beside_it():
+    assert len({look(name)[0] for name in LOOKS}) == len({look(name)[2] for name in LOOKS}) == len(LOOKS)
+    assert look("my_sampler") == look("my_sampler")
+    assert look("my_sampler")[0] in {colours[1] for colours in LOOKS.values()}
+
+
+def test_lines_of_one_source_have_names_and_dashes_that_tell_them_apart():
+    lines = [
+        line_of("a/b", "kcenter-iterative"),
+        line_of("a/b", "kcenter-one_time"),
+        line_of("a/b", "kcenter-iterative-0123abcd"),
+        line_of("a/b", "random-iterative"),
+        line_of("a/b", "random-full"),
+        line_of("a/b", "uncertain_kcenter-iterative"),
+    ]
+    names = labels(lines)
+    assert len(set(names.values())) == len(lines)
+    assert names[lines[3]] == "random"
+    assert names[lines[4]] == "all rows"
+    assert len({dashes(lines)[line] for line in lines if line.sampler == "kcenter"}) == 3
+    assert dashes(lines)[lines[0]] == ()
+
+
+# --- verdicts ---
+
+
+def test_verdicts_are_those_of_compare(collection, outputs):
+    found, notes = verdicts(collection)
+    only = [
+        r
+        for r in score_folder(outputs).rounds
+        if r.schedule in ("kcenter-iterative", "margin-iterative", "random-iterative")
+    ]
+    expected = {v.schedule: v for v in compare(only, "random-iterative").samplers}
+    against_random = {v.line.schedule: v.samplers for v in found if v.against.kind != "full"}
+    assert against_random == expected
+    assert against_random["kcenter-iterative"].verdict == "better"
+    assert not notes
+    assert {v.line.schedule: v.says for v in found if v.against.kind == "full"} == {
+        "kcenter-iterative": "cannot tell: 1 seed",
+        "margin-iterative": "cannot tell: 1 seed",
+        "random-iterative": "cannot tell: 1 seed",
+    }
+
+
+def test_a_verdict_that_cannot_be_told_says_why(collection):
+    found, _ = verdicts(collection)
+    assert [v.says for v in found if v.line.sampler == "margin"] == ["cannot tell: 1 seed", "cannot tell: 1 seed"]
+
+
+def test_two_random_runs_that_both_could_be_meant_are_not_guessed_between(tmp_path):
+    world = World()
+    for name in ("random-iterative-0000aaaa", "random-iterative-0000bbbb", "kcenter-iterative-0000cccc"):
+        sampler, _, rest = name.partition("-")
+        lay_run(tmp_path, world, sampler, 0, schedule=rest, scores=RISING)
+    found, notes = verdicts(collect([tmp_path]))
+    assert not found
+    assert "2 random runs under other schedules or choices" in notes[0]
+
+
+# --- folders that are damaged, maps ---
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "complaint"),
+    [
+        ("rounds/01/round.json", "{", "not valid JSON"),
+        ("rounds/00/round.json", "[]", "lacks trained_on"),
+        ("rounds/01/chosen.jsonl", "", "its chosen is"),
+        ("fingerprint.json", "[]", "holds no object"),
+        ("config.yaml", "a: [", "cannot be read"),
+        ("config.yaml", "- a", "holds no configuration"),
+        ("map.npy", "x", "cannot be read"),
+        ("rounds/02/judgements/toybench.jsonl", "{}", "judge this model's answers again"),
+    ],
+)
+def test_a_damaged_folder_is_named(outputs, tmp_path, file, content, complaint):
+    run = shutil.copytree(outputs / "toy" / "tiny" / "kcenter-iterative" / "seed0", tmp_path / "run")
+    (run / file).write_text(content)
+    with pytest.raises(InputError, match=re.escape(complaint)) as found:
+        read_maps(collect([tmp_path]).runs)
+    assert str(run / file) in str(found.value) or str((run / file).parent) in str(found.value)
+
+
+def test_another_projection_is_read_where_somebody_put_one(outputs, tmp_path):
+    run = shutil.copytree(outputs / "toy" / "tiny" / "kcenter-iterative" / "seed0", tmp_path / "run")
+    np.save(run / "map-tsne.npy", np.zeros((60, 2), dtype=np.float32))
+    (mapped,) = read_maps(collect([run]).runs, "tsne").values()
+    assert (mapped.xy == 0).all()
+    assert (mapped.quantised() == 0).all()  # one place for all rows is no division by zero
+
+
+def test_rows_join_for_the_round_that_first_trains_on_them(collection):
+    run = collection.runs[0]
+    when = joined(run)
+    for done in run.rounds:
+        assert {row for row, t in when.items() if t <= done.index} == set(done.trained_on)
