@@ -9,7 +9,8 @@ import pytest
 from diverseevol.evolution import evolve
 from diverseevol.experiment import Schedule
 from diverseevol.files import read_json, read_jsonl
-from diverseevol.tracking import NoTracker, RunName, WandbTracker, opened
+from diverseevol.tracking import NoTracker, RunName, opened
+from diverseevol.trackers.wandb import WandbTracker
 
 CONFIG = {"seed": 0, "sampler": {"metric": "euclidean"}, "versions": {"torch": "2"}}
 ONCE = Schedule(1, 6, 4)
