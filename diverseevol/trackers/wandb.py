@@ -60,6 +60,9 @@ class WandbTracker:
                 return _WandbLog(self, run, folder, config)
             except Exception as error:
                 self.mode = "offline"
+                import wandb
+
+                wandb.teardown()  # which holds the id for the attempt that failed
                 reason = " ".join(str(error).split())
                 log.warning("W&B is out of reach (%s); logging offline: `wandb sync` uploads it later", reason)
         return _WandbLog(self, run, folder, config)
@@ -84,6 +87,7 @@ def agent() -> Agent | None:
 class _WandbLog:
     def __init__(self, tracker: WandbTracker, run: RunName, folder: Path, config: Mapping[str, Any]) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")
+        logging.getLogger("wandb").propagate = False  # its tracebacks go to its own log; the warning is a sentence
         import wandb
 
         folder.mkdir(parents=True, exist_ok=True)
