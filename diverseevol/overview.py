@@ -45,21 +45,27 @@ def log_judged(folder: Path, called: RunFolder, t: int, tracker: Tracker, config
 def log_overview(folder: Path, called: RunFolder, tracker: Tracker, config: Mapping[str, Any]) -> None:
     """Log an evolution as one run with a point a round over `pool_size`, so that it is one line in a dashboard.
 
+    All rows that were chosen are its table, with the round that chose them.
+
     Args:
         folder: the run folder.
         called: the same under the name by which the evolution is logged.
         tracker: where to log.
         config: the resolved configuration and provenance.
     """
-    points = {}
+    points, chosen = {}, []
     for file in sorted(folder.glob("rounds/*/round.json")):
         done, scores = read_json(file), read_scores(file.parent)
         if "pool_size" in (metrics := dict(done.get("metrics", {}))):
             size = int(metrics.pop("pool_size"))
             cost = {"seconds": sum(done.get("seconds", {}).values())}
             points[size] = {"round": done["index"], **metrics, **cost, **logged(scores, sorted(scores))}
+            receipt = file.with_name("chosen.jsonl")
+            chosen += [{"round": done["index"], **line} for line in (read_jsonl(receipt) if receipt.exists() else [])]
     if points:
         name = RunName(called.name, called.name, called.overview_id, job_type="evolution", axis="pool_size")
         with opened(tracker, name, folder, config) as log:
             for size, values in points.items():
                 log.curve(size, values)
+            if chosen:
+                log.table("chosen", list(chosen[0]), [list(line.values()) for line in chosen])

@@ -108,7 +108,7 @@ def test_the_training_curve_has_a_step_axis_of_its_own(logged):
 
 def test_the_rows_chosen_are_a_table_and_the_last_round_has_none(logged):
     this, _ = logged
-    (file,) = (this.run.path / "wandb").glob("offline-run-*/files/media/table/chosen_*.table.json")
+    (file,) = of_id(this.run.path, this.run.round_id(0)).glob("files/media/table/chosen_*.table.json")
     table = json.loads(file.read_text())
     receipt = read_jsonl(this.run.round(0).path / "chosen.jsonl")
     assert table["columns"] == list(receipt[0])
@@ -146,9 +146,15 @@ def test_an_evolution_is_one_run_with_a_point_a_round_over_pool_size(logged):
     assert about["run_id"] == this.run.overview_id
     assert (about["run_group"], about["job_type"]) == (this.run.name, "evolution")
     assert {key: about["config"]["update"][key] for key in CONFIG} == CONFIG
-    assert [point["pool_size"] for point in plain(run)] == [6, 10]
-    for point, expected in zip(plain(run), points(this), strict=True):
+    *found, table = plain(run)
+    assert [point["pool_size"] for point in found] == [6, 10]
+    for point, expected in zip(found, points(this), strict=True):
         assert point == pytest.approx(expected)
+    assert table["chosen/_type"] == "table-file" or "chosen" in str(table)
+    (file,) = of_id(this.run.path, this.run.overview_id).glob("files/media/table/chosen_*.table.json")
+    columns, receipt = json.loads(file.read_text())["columns"], read_jsonl(this.run.round(0).path / "chosen.jsonl")
+    assert columns == ["round", *receipt[0]]
+    assert json.loads(file.read_text())["data"] == [[0, *line.values()] for line in receipt]
     assert {metric.get("glob_name"): metric.get("step_metric") for metric in run["metric"]}["*"] == "pool_size"
 
 
@@ -160,7 +166,7 @@ def test_an_evolution_that_is_whole_is_not_logged_again_and_one_that_grew_is_wit
     assert runs(tmp_path) == before
     grown = evolution(tmp_path, tracker=WandbTracker(), schedule=Schedule(2, 6, 4))
     evolve(grown)
-    whole = plain(inspected(of_id(tmp_path, this.run.overview_id)))
+    *whole, _ = plain(inspected(of_id(tmp_path, this.run.overview_id)))
     assert [point["pool_size"] for point in whole] == [6, 10, 14]
     for point, expected in zip(whole, points(grown), strict=True):
         assert point == pytest.approx(expected)

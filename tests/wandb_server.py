@@ -11,10 +11,12 @@ class WandbServer:
 
     Attributes:
         runs: id -> {"upserts": the variables of each UpsertBucket, "history": offset -> row, "summary": the last one}.
+        views: the variables of each dashboard that was saved.
     """
 
     def __init__(self) -> None:
         self.runs: dict[str, dict[str, Any]] = {}
+        self.views: list[dict[str, Any]] = []
         kept = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -89,6 +91,9 @@ class WandbServer:
             case "CreateRunFiles":
                 files = [{"name": name, "uploadUrl": f"{self.url}/files/{name}"} for name in given["files"]]
                 return {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}
+        if "upsertView" in query:
+            self.views.append(given)
+            return {"upsertView": {"view": {"id": "v", "name": "nw-view-v"}, "inserted": True}}
         if "viewer" in query.lower():
             return {"viewer": {"id": "u", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}}
         return {"serverInfo": {"features": [], "latestLocalVersionInfo": None}} if "serverInfo" in query else {}
