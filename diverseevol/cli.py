@@ -65,7 +65,23 @@ def main() -> None:
     if arguments[0] in ("-V", "--version"):
         print(f"diverseevol {__version__}")
         sys.exit(0)
+    if arguments[0] in ("-sc", "--shell-completion"):
+        arguments = _of_verb(arguments)
     sys.exit(_guarded(arguments[0], arguments[1:]))
+
+
+def _of_verb(completion: list[str]) -> list[str]:
+    """Shell completion is asked of the program; its answer is the verb's, which the line to be completed names."""
+    line = os.environ.get("COMP_LINE", "")
+    words = line.split(maxsplit=2)
+    if "query" not in "".join(completion):
+        return ["evolve", *completion]
+    if len(words) < 2 or words[1] not in VERBS or line.endswith(words[1]):
+        print(" ".join(VERBS))
+        sys.exit(0)
+    os.environ["COMP_LINE"] = f"{words[0]} {words[2] if len(words) > 2 else ''}"
+    os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
+    return [words[1], *completion]
 
 
 def _usage() -> str:
@@ -76,7 +92,7 @@ def _usage() -> str:
         f"{verbs}\n\n"
         "diverseevol VERB --help lists a verb's groups, choices and keys;\n"
         "diverseevol evolve alone runs the demonstration.\n"
-        'Shell completion: eval "$(diverseevol evolve -sc install=bash)"'
+        'Shell completion: eval "$(diverseevol -sc install=bash)"'
     )
 
 
@@ -179,7 +195,8 @@ def configuration_folder() -> Path:
 
 def _compose_and_run(verb: str, arguments: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to `_explain` instead of Hydra's own report
-    sys.argv = [f"diverseevol {verb}", *arguments]
+    # Hydra's completion scripts name the program by the first word.
+    sys.argv = ["diverseevol" if {"-sc", "--shell-completion"} & {*arguments} else f"diverseevol {verb}", *arguments]
     job = _Job(verb)
     NoteSweep.job = job
     task = hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name=verb)(job)
