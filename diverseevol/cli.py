@@ -203,7 +203,7 @@ def _compose_and_run(verb: str, arguments: list[str]) -> int:
     try:
         task()
     except Exception as error:
-        if job.ledger is None or (not job.ledger.ended() and _verdict(error, verb)[0] == 2):  # nothing has begun
+        if job.ledger is None or not job.ledger.ended():  # all of it is to be run again
             raise
         _explain(error, verb)  # a launcher that broke: what it was running is cut off
     for run in job.single:

@@ -91,19 +91,22 @@ class Careful:
 
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
+        self.failed = False
 
     def open(self, run: RunName, folder: Path, config: Mapping[str, Any]) -> RoundLog:
         """Open a run that cannot fail."""
-        log: list[RoundLog] = []
-        self.attempt(lambda: log.append(self.tracker.open(run, folder, config)), f"could not open run {run.name}")
-        return _Guarded(self, log[0] if log else _Nowhere())
+        inner: list[RoundLog] = []
+        self.attempt(lambda: inner.append(self.tracker.open(run, folder, config)), f"could not open run {run.name}")
+        return _Guarded(self, inner[0] if inner else _Nowhere())
 
     def attempt(self, call: Callable[[], None], failing: str = "failed") -> None:
         """Whatever a logger raises is a warning: no evolution depends on one."""
+        if self.failed:
+            return
         try:
             call()
         except Exception as error:
-            self.tracker = NoTracker()
+            self.failed = True
             reason = " ".join(str(error).split()) or type(error).__name__
             log.warning("the logger %s (%s); going on without it: the run folder has every fact", failing, reason)
 
@@ -114,23 +117,18 @@ class _Guarded:
     def __init__(self, tracker: Careful, inner: RoundLog) -> None:
         self.tracker = tracker
         self.inner = inner
-        self.opened_by = tracker.tracker
 
     def curve(self, step: int, values: Mapping[str, float]) -> None:
-        self._attempt(lambda: self.inner.curve(step, values))
+        self.tracker.attempt(lambda: self.inner.curve(step, values))
 
     def metrics(self, values: Mapping[str, float]) -> None:
-        self._attempt(lambda: self.inner.metrics(values))
+        self.tracker.attempt(lambda: self.inner.metrics(values))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        self._attempt(lambda: self.inner.table(name, columns, rows))
+        self.tracker.attempt(lambda: self.inner.table(name, columns, rows))
 
     def close(self) -> None:
-        self._attempt(lambda: self.inner.close())
-
-    def _attempt(self, call: Callable[[], None]) -> None:
-        if self.tracker.tracker is self.opened_by:  # else it has failed, and was left
-            self.tracker.attempt(call)
+        self.tracker.attempt(lambda: self.inner.close())
 
 
 @contextmanager

@@ -11,12 +11,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from test_tracking import inspected
 from wandb_server import WandbServer
 
 from diverseevol.errors import InputError
 from diverseevol.evolution import evolve
 from diverseevol.experiment import Schedule
 from diverseevol.files import read_json, read_jsonl
+from diverseevol.runs import RunFolder
 from diverseevol.trackers.csv import CsvTracker
 from diverseevol.trackers.tensorboard import TensorBoardTracker
 from diverseevol.tracking import RunName, opened
@@ -250,3 +252,32 @@ def test_an_evolution_whose_wandb_is_out_of_reach_is_whole(tmp_path):
     assert "Traceback" not in done.stderr
     assert (tmp_path / "run/selected.jsonl").exists()
     assert len(list((tmp_path / "run/wandb").glob("offline-run-*"))) == 3
+
+
+@pytest.mark.slow
+def test_what_is_judged_later_is_logged_with_all_that_was_known(tmp_path):
+    """The evolution's run is replaced by one that has the scores, and its configuration is still there."""
+    run = tmp_path / "outputs" / "a" / "b" / "c"
+    common = [f"cache={tmp_path / 'cache'}", "logger=wandb"]
+    for arguments in (["evolve", f"folder={run}", "judge=none", *SMALL], ["judge", f"folder={run}", "judge=gold"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "diverseevol", *arguments, *common],
+            env=environment(tmp_path, NOWHERE), capture_output=True, text=True, timeout=200,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    called = RunFolder(run, read_json(run / "fingerprint.json"))
+    (whole,) = (run / "wandb").glob(f"offline-run-*-{called.overview_id}")
+    said = inspected(whole)
+    points = [record["item"] for record in said["history"] if "round" in record["item"]]
+    for t, point in enumerate(points):
+        score = read_json(run / f"rounds/{t:02d}/scores.json")["demo"]["relative_score"]
+        assert (point["round"], point["relative_score/demo"]) == (t, pytest.approx(score))
+    assert len(points) == 2
+    config = said["run"][0]["config"]["update"]
+    assert (config["choices"]["sampler"], config["seed"]) == ("kcenter", 0)
+    assert config["arm"].startswith("kcenter-iterative-")
+    assert config["fingerprint"] == called.fingerprint
+    assert "torch" in config["provenance"]
+    _, later = sorted((run / "wandb").glob(f"offline-run-*-{called.round_id(1)}"))
+    (metrics,) = (record["item"] for record in inspected(later)["history"] if "vendi_score" in record["item"])
+    assert {"relative_score/demo", "coverage_radius", "pool_size"} <= set(metrics)

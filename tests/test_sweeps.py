@@ -52,6 +52,7 @@ def test_a_ledger_lists_what_failed_and_what_never_ended_as_commands(tmp_path):
     assert (tmp_path / "rerun.sh").read_text() == f"{failed.command}\n{cut.command}\n"
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_jobs_are_all_refused_ends_with_2_and_all_of_them(tmp_path):
     done = evolve("-m", "seed=-1,-2", "logger=none", cwd=tmp_path)
     assert done.returncode == 2

@@ -18,7 +18,7 @@ import transformers
 from rich.console import Console
 from rich.logging import RichHandler
 
-from diverseevol.commands.logged import keep_provenance, logged_config
+from diverseevol.commands.logged import keep, logged_config
 from diverseevol.commands.naming import arm, fingerprint, run_path, space_key
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
@@ -96,16 +96,16 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
     found = fingerprint(settings, source, learner)
     folder = RunFolder(path, found)
     origin = {"choices": dict(settings.choices), "arm": arm(settings), "threads": torch.get_num_threads()}
-    origin |= {"provenance": provenance()}
+    config = logged_config(settings, {**origin, "provenance": provenance(), "fingerprint": found})
     if processes.first:
         folder.claim(settings.text())
-        keep_provenance(path, origin)
+        keep(path, config)
         _list_left_out(path, source, encoded, bad_rows)
     space = functools.cache(lambda: learner.foundation_embedding(cache / "foundation" / space_key(found)))
     evolution = Evolution(
         source=source, learner=learner, sampler=sampler, schedule=schedule, run=folder, space=space,
         seed=conduct.seed, exam=exam, tracker=tracker,
-        config={**logged_config(settings, origin), "fingerprint": found}, keep_models=conduct.keep_models,
+        config=config, keep_models=conduct.keep_models,
         on_round=functools.partial(_announce, console, schedule),
     )  # fmt: skip
     _greet(console, settings, path, source, encoded, schedule)

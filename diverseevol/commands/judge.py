@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 
-from diverseevol.commands.logged import kept_config
+from diverseevol.commands.logged import kept
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.evaluation.answered import Answered, answered_below
@@ -85,7 +85,7 @@ def run(settings: Settings) -> None:
     try:
         for _, grouped in groupby(tasks, lambda task: task.target):
             group = list(grouped)
-            with _log_after(group, tracker, settings, options):
+            with _log_after(group, tracker, options):
                 _judge(group, judge, scores)
     except LimitReachedError as limit:
         remaining = _estimate(judge, tasks)
@@ -93,7 +93,7 @@ def run(settings: Settings) -> None:
     finally:
         if options.out is None:
             judged = {target for target, _, _ in scores}
-            _log_evolutions([task for task in tasks if task.target in judged], tracker, settings)
+            _log_evolutions([task for task in tasks if task.target in judged], tracker)
         if scores:
             out_console().print(judged_table(scores, judge.label))
         if isinstance(judge, Priced):
@@ -197,7 +197,7 @@ def _judge(tasks: Sequence[Task], judge: Judge, scores: list[Scored]) -> None:
 
 
 @contextmanager
-def _log_after(tasks: Sequence[Task], tracker: Careful, settings: Settings, options: Options) -> Iterator[None]:
+def _log_after(tasks: Sequence[Task], tracker: Careful, options: Options) -> Iterator[None]:
     """The run folder, locked, and the round logged when it is judged; neither where the judgements go elsewhere."""
     task = tasks[0]
     run = task.answered.run
@@ -209,20 +209,20 @@ def _log_after(tasks: Sequence[Task], tracker: Careful, settings: Settings, opti
     with RunFolder(run, {}).locked():
         yield
         t = task.answered.round
-        tracker.attempt(lambda: log_judged(run, _called(task, run), t, tracker, kept_config(settings, run)))
+        tracker.attempt(lambda: log_judged(run, _called(task, run), t, tracker, kept(run)))
 
 
-def _log_evolutions(judged: Sequence[Task], tracker: Careful, settings: Settings) -> None:
+def _log_evolutions(judged: Sequence[Task], tracker: Careful) -> None:
     """Every evolution of which something was judged, whole."""
     for run, task in {task.answered.run: task for task in judged}.items():
         if run is not None:
             called = _called(task, run)
-            tracker.attempt(functools.partial(_log_evolution, run, called, tracker, settings))
+            tracker.attempt(functools.partial(_log_evolution, run, called, tracker))
 
 
-def _log_evolution(run: Path, called: RunFolder, tracker: Careful, settings: Settings) -> None:
+def _log_evolution(run: Path, called: RunFolder, tracker: Careful) -> None:
     with RunFolder(run, {}).locked():
-        log_overview(run, called, tracker, kept_config(settings, run))
+        log_overview(run, called, tracker, kept(run))
 
 
 def _called(task: Task, run: Path) -> RunFolder:

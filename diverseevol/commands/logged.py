@@ -1,5 +1,6 @@
 """What is logged about a run beside its metrics: what was asked, under which names, and what computed it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,16 @@ KEYS = (
 FILE = "provenance.json"
 
 
-def logged_config(settings: Settings, provenance: dict[str, Any]) -> dict[str, Any]:
+def logged_config(settings: Settings, origin: Mapping[str, Any]) -> dict[str, Any]:
     """The resolved configuration, the choices that led to it, and what computed the run."""
-    return {**{key: settings.value(key) for key in KEYS}, **provenance}
+    return {**{key: settings.value(key) for key in KEYS}, **origin}
 
 
-def keep_provenance(run: Path, provenance: dict[str, Any]) -> None:
-    """Put into a run folder what only the process that runs knows: nothing that is logged is not there, too."""
-    write_json(run / FILE, provenance)
+def keep(run: Path, config: Mapping[str, Any]) -> None:
+    """Put what is logged into the run folder, for what is logged later, and for who logs nothing."""
+    write_json(run / FILE, config)
 
 
-def kept_config(settings: Settings, run: Path) -> dict[str, Any]:
-    """The same of a run folder on disk; what is not there is left out."""
-    config: dict[str, Any] = {}
-    if (run / "config.yaml").is_file():
-        saved = settings.saved(run / "config.yaml", KEYS)
-        config = {key: saved.value(key) for key in KEYS if saved.value(key) is not None}
-    if (run / FILE).is_file():
-        config |= read_json(run / FILE)
-    if (run / "fingerprint.json").is_file():
-        config["fingerprint"] = read_json(run / "fingerprint.json")
-    return config
+def kept(run: Path) -> dict[str, Any]:
+    """What `keep` left; empty where it left nothing."""
+    return dict(read_json(run / FILE)) if (run / FILE).is_file() else {}
