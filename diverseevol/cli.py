@@ -132,6 +132,8 @@ def _verdict(error: BaseException, verb: str) -> tuple[int, str]:
         return 2, str(cause)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return 2, _configuration_error(error, verb)
+    if str(error).startswith("Only one of --run"):  # Hydra's word on its own flags, which is a bare ValueError
+        return 2, "give one of -m, --cfg and --info, not several; --cfg shows a single job"
     rank = os.environ.get("RANK")
     where = "" if rank is None else f" in process {rank}"
     return 1, f"failed{where}: {type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"

@@ -70,6 +70,10 @@ def test_a_misspelt_option_is_answered_with_its_neighbours(tmp_path, override, n
     assert neighbour in said
 
 
+def test_a_sweeps_configuration_cannot_be_seen_as_one(tmp_path):
+    assert refused("evolve", "-m", "seed=0,1", "--cfg", "job", cwd=tmp_path).startswith("give one of -m, --cfg")
+
+
 def test_a_configuration_can_be_seen_without_running_it(tmp_path):
     done = command("evolve", "--cfg", "job", "seed=7", "sampler=random", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
