@@ -8,10 +8,10 @@ SEEDS  ?= 0,1
 JUDGEMENTS ?= $(or $(DIVERSEEVOL_TEST_DATA:%=%/gpt4_judgments),evol_gpt4_judge_reference)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup evolve sweep report test test-slow check format table-vicuna bench clean
+.PHONY: help setup wandb-dashboard evolve sweep report test test-slow check format table-vicuna bench clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready  ## the environment .venv, with the proven versions of constraints.txt
 
@@ -29,6 +29,10 @@ sweep: setup  ## K-Center and random over SEEDS (default 0,1) on the demonstrati
 
 report: setup  ## figures, tables and one HTML page over all runs below outputs/
 	$(RUN) report
+
+wandb-dashboard: setup  ## save the W&B view: ENTITY=me [PROJECT=diverseevol] [BENCHMARKS=vicuna,koala] (docs/wandb.md)
+	$(if $(ENTITY),,$(error give ENTITY=…, your user or team))
+	$(BIN)/python -m diverseevol.report.dashboard "$(ENTITY)" "$(or $(PROJECT),diverseevol)" --benchmarks "$(or $(BENCHMARKS),demo)"
 
 test: setup  ## the default test suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal

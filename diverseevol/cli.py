@@ -20,9 +20,12 @@ from types import FrameType
 from typing import Any, TypeVar
 
 import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -31,6 +34,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from diverseevol import __version__
 from diverseevol.binding import bind, check
 from diverseevol.errors import InputError
+from diverseevol.sweep import Ledger
 
 T = TypeVar("T")
 
@@ -62,7 +66,23 @@ def main() -> None:
     if arguments[0] in ("-V", "--version"):
         print(f"diverseevol {__version__}")
         sys.exit(0)
+    if arguments[0] in ("-sc", "--shell-completion"):
+        arguments = _of_verb(arguments)
     sys.exit(_guarded(arguments[0], arguments[1:]))
+
+
+def _of_verb(completion: list[str]) -> list[str]:
+    """Shell completion is asked of the program; its answer is the verb's, which the line to be completed names."""
+    line = os.environ.get("COMP_LINE", "")
+    words = line.split(maxsplit=2)
+    if "query" not in "".join(completion):
+        return ["evolve", *completion]
+    if len(words) < 2 or words[1] not in VERBS or line.endswith(words[1]):
+        print(" ".join(VERBS))
+        sys.exit(0)
+    os.environ["COMP_LINE"] = f"{words[0]} {words[2] if len(words) > 2 else ''}"
+    os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
+    return [words[1], *completion]
 
 
 def _usage() -> str:
@@ -73,7 +93,7 @@ def _usage() -> str:
         f"{verbs}\n\n"
         "diverseevol VERB --help lists a verb's groups, choices and keys;\n"
         "diverseevol evolve alone runs the demonstration.\n"
-        'Shell completion: eval "$(diverseevol evolve -sc install=bash)"'
+        'Shell completion: eval "$(diverseevol -sc install=bash)"'
     )
 
 
@@ -83,7 +103,7 @@ def _guarded(verb: str, arguments: list[str]) -> int:
     try:
         if verb not in VERBS:
             raise InputError(f"there is no command {verb!r}; choose from {', '.join(VERBS)}")
-        _compose_and_run(verb, arguments)
+        return _compose_and_run(verb, arguments)
     except Interrupted:
         _say("interrupted; everything so far is kept: the same command goes on from here")
         return 130
@@ -91,7 +111,6 @@ def _guarded(verb: str, arguments: list[str]) -> int:
         if os.environ.get("DIVERSEEVOL_TRACEBACK") == "1":
             traceback.print_exc()
         return _explain(error, verb)
-    return 0
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -100,20 +119,25 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _explain(error: BaseException, verb: str) -> int:
     """Say what went wrong in a sentence; the exit code."""
+    code, sentence = _verdict(error, verb)
+    if code == 2:
+        _say(sentence)
+    else:  # every process speaks for itself
+        print(f"diverseevol: {sentence} (DIVERSEEVOL_TRACEBACK=1 shows where)", file=sys.stderr, flush=True)
+    return code
+
+
+def _verdict(error: BaseException, verb: str) -> tuple[int, str]:
+    """The exit code, and what went wrong."""
     if (cause := _input_error(error)) is not None:
-        _say(str(cause))
-        return 2
+        return 2, str(cause)
     if isinstance(error, HydraException | OmegaConfBaseException):
-        _say(_configuration_error(error, verb))
-        return 2
-    text = " ".join(str(error).split()) or "no message"
+        return 2, _configuration_error(error, verb)
+    if str(error).startswith("Only one of --run"):  # Hydra's word on its own flags, which is a bare ValueError
+        return 2, "give one of -m, --cfg and --info, not several; --cfg shows a single job"
     rank = os.environ.get("RANK")
     where = "" if rank is None else f" in process {rank}"
-    print(
-        f"diverseevol: failed{where}: {type(error).__name__}: {text} (DIVERSEEVOL_TRACEBACK=1 shows where)",
-        file=sys.stderr,
-    )
-    return 1
+    return 1, f"failed{where}: {type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
 
 
 def _input_error(error: BaseException | None) -> InputError | None:
@@ -172,22 +196,62 @@ def configuration_folder() -> Path:
     return inside if inside.is_dir() else Path(__file__).parents[1] / "conf"
 
 
-def _compose_and_run(verb: str, arguments: list[str]) -> None:
+def _compose_and_run(verb: str, arguments: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to `_explain` instead of Hydra's own report
-    sys.argv = [f"diverseevol {verb}", *arguments]
-    single: list[Callable[[], None]] = []
-    task = hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name=verb)(_Job(verb, single))
-    task()
-    for run in single:
+    # Hydra's completion scripts name the program by the first word.
+    sys.argv = ["diverseevol" if {"-sc", "--shell-completion"} & {*arguments} else f"diverseevol {verb}", *arguments]
+    job = _Job(verb)
+    NoteSweep.job = job
+    task = hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name=verb)(job)
+    try:
+        task()
+    except Exception as error:
+        if job.ledger is None or not job.ledger.ended():  # all of it is to be run again
+            raise
+        _explain(error, verb)  # a launcher that broke: what it was running is cut off
+    for run in job.single:
         run()
+    return 0 if job.ledger is None else _close(job.ledger)
+
+
+def _close(ledger: Ledger) -> int:
+    """What of a sweep has to be run again, as commands; the exit code."""
+    if not (jobs := ledger.missing()):
+        return 0
+    _say(
+        f"{len(jobs)} of {ledger.planned()} jobs of the sweep did not succeed, the others are done; to run again "
+        f"({ledger.folder / 'rerun.sh'} has the commands, too):"
+    )
+    for job in jobs:
+        _say(f"  {job.command}\n      # {job.said or 'it was cut off'}")
+    return 2 if all(job.code == 2 for job in jobs) else 1
+
+
+class NoteSweep(Callback):
+    """Hydra's callback that begins a sweep's ledger (see conf/evolve.yaml)."""
+
+    job: "_Job"  # the command's, which carries the ledger to wherever the launcher runs it
+
+    def on_multirun_start(self, config: DictConfig, **further: Any) -> None:
+        """Note the jobs that Hydra's own sweeper will make of the overrides."""
+        settings = config.hydra
+        given = OmegaConf.to_container(settings.overrides.task)
+        if not str(settings.sweeper._target_).endswith("BasicSweeper") or not isinstance(given, list):
+            return
+        batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(map(str, given))), None)
+        here = "BasicLauncher" in str(settings.launcher._target_)
+        launcher = () if here else ("-m", *(name for name in settings.overrides.hydra if name != "hydra.mode=MULTIRUN"))
+        self.job.ledger = Ledger(Path(settings.sweep.dir).absolute(), self.job.verb, launcher)
+        self.job.ledger.plan([overrides for batch in batches for overrides in batch])
 
 
 class _Job:
     """What Hydra calls with a composed configuration: kept for after Hydra, or, in a sweep, run on the spot."""
 
-    def __init__(self, verb: str, single: list[Callable[[], None]]) -> None:
+    def __init__(self, verb: str) -> None:
         self.verb = verb
-        self.single = single
+        self.single: list[Callable[[], None]] = []
+        self.ledger: Ledger | None = None
         self.__name__ = self.__qualname__ = verb
 
     def __call__(self, composed: DictConfig) -> None:
@@ -198,13 +262,17 @@ class _Job:
         if settings.mode == RunMode.RUN:
             self.single.append(configuration.run)
             return
+        number, overrides = settings.job.num, list(settings.overrides.task)
         try:
             configuration.run()
-        except Exception as error:  # the sweep goes on; Hydra raises its first failure again at the end
+        except Exception as error:  # the sweep goes on; at its end it says what to run again
             _explain(error, self.verb)
-            again = " ".join([self.verb, *settings.overrides.task])
-            _say(f"a job of the sweep failed; to run it again: diverseevol {again}")
-            raise
+            if self.ledger is None:
+                raise
+            self.ledger.end(number, overrides, *_verdict(error, self.verb))
+        else:
+            if self.ledger is not None:
+                self.ledger.end(number, overrides)
 
 
 class Configuration:

@@ -6,15 +6,18 @@ section 3). The whole state of an evolution is which rows are in the pool, so a 
 repeated, and one that was cut goes on after its last whole phase.
 """
 
+import dataclasses
+
 import numpy as np
 from jaxtyping import Int
 
 from diverseevol.committee import FOLDER
 from diverseevol.evaluation.exam import examine
 from diverseevol.experiment import Evolution, Streams
+from diverseevol.overview import log_overview
 from diverseevol.phases import Phases
 from diverseevol.runs import Round, write_selected
-from diverseevol.tracking import NoTracker, RunName, opened
+from diverseevol.tracking import Careful, NoTracker, RunName, opened
 
 
 def evolve(evolution: Evolution) -> list[Round]:
@@ -26,6 +29,8 @@ def evolve(evolution: Evolution) -> list[Round]:
     run, schedule, first = evolution.run, evolution.schedule, evolution.learner.processes.first
     eligible = np.flatnonzero(evolution.learner.encoded.eligible)
     schedule.fits(len(eligible))
+    evolution = dataclasses.replace(evolution, tracker=Careful(evolution.tracker if first else NoTracker()))
+    news = not (run.path / "selected.jsonl").exists()
     rounds: list[Round] = []
     rows = tuple(map(int, initial_pool(eligible, schedule.seed_size, evolution.streams)))
     for t in range(schedule.rounds + 1):
@@ -35,12 +40,15 @@ def evolve(evolution: Evolution) -> list[Round]:
         if fresh:
             done = evolve_once(t, rows, evolution)
         assert done is not None
+        news = news or fresh
         rounds.append(done)
         rows = (*rows, *done.chosen)
         if first:
             _tidy(evolution, t)
             evolution.on_round(done, fresh)
     if first:
+        if news:
+            log_overview(run.path, run, evolution.tracker, evolution.config)
         write_selected(run.path / "selected.jsonl", rounds, evolution.source.record)
     return rounds
 
@@ -63,8 +71,7 @@ def evolve_once(t: int, rows: tuple[int, ...], evolution: Evolution) -> Round:
     evolution.learner.progress.head(f"round {t}: ")
     work = Phases(t, np.asarray(rows, dtype=np.int64), evolution)
     name = RunName(group=evolution.run.name, name=f"round-{t:02d}", id=evolution.run.round_id(t))
-    tracker = evolution.tracker if evolution.learner.processes.first else NoTracker()
-    with opened(tracker, name, evolution.run.path, evolution.config) as log:
+    with opened(evolution.tracker, name, evolution.run.path, evolution.config) as log:
         work.fit(log)
         chosen = work.select() if t < evolution.schedule.rounds else ()
         metrics = work.measure()

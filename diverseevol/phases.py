@@ -16,6 +16,7 @@ from diverseevol.files import read_json, read_jsonl, write_json, write_jsonl
 from diverseevol.learner import final_loss, read_probe
 from diverseevol.measures import coverage_radius, vendi_score, vendi_score_centred
 from diverseevol.modules.committee import DISAGREEMENTS
+from diverseevol.overview import log_round
 from diverseevol.receipts import receipt
 from diverseevol.runs import RoundFolder
 from diverseevol.samplers.base import Selection, choose
@@ -103,10 +104,8 @@ class Phases:
 
     def log(self, log: RoundLog, metrics: Mapping[str, float]) -> None:
         """The round's metrics and the rows it chose."""
-        log.metrics({"round": self.t, **metrics})
-        file = self.folder.path / "chosen.jsonl"
-        if self.place.first and file.exists() and (lines := read_jsonl(file)):
-            log.table("chosen", list(lines[0]), [list(line.values()) for line in lines])
+        if self.place.first:
+            log_round(log, self.t, metrics, self.folder.path / "chosen.jsonl")
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:

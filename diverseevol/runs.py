@@ -139,6 +139,11 @@ class RunFolder:
         """The id of a round's logged run: the same on every resume, another for another evolution or folder."""
         return hashlib.sha256(f"{self.digest} {self.name} {t}".encode()).hexdigest()[:16]
 
+    @property
+    def overview_id(self) -> str:
+        """The id of the logged run that gathers all rounds."""
+        return hashlib.sha256(f"{self.digest} {self.name} evolution".encode()).hexdigest()[:16]
+
     def round(self, t: int) -> "RoundFolder":
         """The folder of one round."""
         return RoundFolder(self.path / "rounds" / f"{t:02d}", t, self.digest)

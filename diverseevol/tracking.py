@@ -1,7 +1,6 @@
-"""One logged run per round: Weights & Biases, or nothing. A logger that fails never stops an evolution."""
+"""One logged run per round, wherever that is, or nowhere. A logger that fails never stops an evolution."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +12,34 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunName:
-    """What a round's run is called: its evolution, its own name, and an id that is the same on every resume."""
+    """What a run is called.
+
+    Attributes:
+        group: the evolution.
+        name: a round's, such as round-03, or the evolution's own.
+        id: the same on every resume.
+        job_type: "round", or "evolution" for the one run that gathers all rounds.
+        axis: what the run's curves are drawn against; what comes before a slash in it is put before their names, too.
+        whole: whether everything is logged again, so that what an earlier attempt left can go.
+    """
 
     group: str
     name: str
     id: str
     job_type: str = "round"
+    axis: str = "train/step"
+    whole: bool = True
+
+    @property
+    def folder(self) -> str:
+        """What the run's files are called where a logger keeps them by name."""
+        return self.name if self.job_type == "round" else self.job_type
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its curves begin with, such as "train/"."""
+        before, slash, _ = self.axis.rpartition("/")
+        return before + slash
 
 
 @runtime_checkable
@@ -26,7 +47,7 @@ class RoundLog(Protocol):
     """An open run."""
 
     def curve(self, step: int, values: Mapping[str, float]) -> None:
-        """A point of the training curves, on their own step axis."""
+        """A point of the curves, at `step` on the run's axis."""
 
     def metrics(self, values: Mapping[str, float]) -> None:
         """The round's metrics, by logged name."""
@@ -43,7 +64,7 @@ class Tracker(Protocol):
     """Opens runs."""
 
     def open(self, run: RunName, folder: Path, config: Mapping[str, Any]) -> RoundLog:
-        """Open the run of a round, or open it again under the same id."""
+        """Open a run below the run folder, or open it again under the same id."""
         ...
 
 
@@ -52,98 +73,69 @@ class NoTracker:
 
     def open(self, run: RunName, folder: Path, config: Mapping[str, Any]) -> RoundLog:
         """A run that goes nowhere."""
-        return _Guarded(None)
+        return _Nowhere()
 
 
-@dataclass(frozen=True)
-class WandbTracker:
-    """Logs to Weights & Biases.
+class _Nowhere:
+    def curve(self, step: int, values: Mapping[str, float]) -> None: ...
 
-    Attributes:
-        project: the project's name.
-        entity: user or team; None is the account's default.
-        mode: "offline" (default: files only, `wandb sync` later) or "online".
-    """
+    def metrics(self, values: Mapping[str, float]) -> None: ...
 
-    project: str = "diverseevol"
-    entity: str | None = None
-    mode: str = "offline"
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Careful:
+    """A tracker whose first failure is a warning, after which nothing more is asked of it."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+        self.failed = False
 
     def open(self, run: RunName, folder: Path, config: Mapping[str, Any]) -> RoundLog:
-        """Open the run below `folder`."""
-        return _WandbLog(self, run, folder, config)
+        """Open a run that cannot fail."""
+        inner: list[RoundLog] = []
+        self.attempt(lambda: inner.append(self.tracker.open(run, folder, config)), f"could not open run {run.name}")
+        return _Guarded(self, inner[0] if inner else _Nowhere())
 
-
-class _WandbLog:
-    def __init__(self, tracker: WandbTracker, run: RunName, folder: Path, config: Mapping[str, Any]) -> None:
-        os.environ.setdefault("WANDB_SILENT", "true")
-        import wandb
-
-        self.wandb = wandb
-        self.run = wandb.init(
-            project=tracker.project, entity=tracker.entity, mode=tracker.mode,  # type: ignore[arg-type]
-            dir=str(folder), group=run.group, job_type=run.job_type, name=run.name, id=run.id, resume="allow",
-            config=dict(config), reinit="create_new",
-            settings=wandb.Settings(
-                console="off", quiet=True, x_disable_stats=True, x_disable_machine_info=True, disable_git=True,
-                save_code=False, init_timeout=30,
-            ),
-        )  # fmt: skip
-        self.run.define_metric("train/step")
-        self.run.define_metric("train/*", step_metric="train/step")
-
-    def curve(self, step: int, values: Mapping[str, float]) -> None:
-        self.run.log({"train/step": step, **{f"train/{name}": value for name, value in values.items()}})
-
-    def metrics(self, values: Mapping[str, float]) -> None:
-        self.run.log(dict(values))
-        self.run.summary.update(dict(values))
-
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        self.run.log({name: self.wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
-
-    def close(self) -> None:
-        self.run.finish()
+    def attempt(self, call: Callable[[], None], failing: str = "failed") -> None:
+        """Whatever a logger raises is a warning: no evolution depends on one."""
+        if self.failed:
+            return
+        try:
+            call()
+        except Exception as error:
+            self.failed = True
+            reason = " ".join(str(error).split()) or type(error).__name__
+            log.warning("the logger %s (%s); going on without it: the run folder has every fact", failing, reason)
 
 
 class _Guarded:
-    """An open run whose failures are warnings, said once."""
+    """An open run whose failures are its tracker's."""
 
-    def __init__(self, inner: RoundLog | None) -> None:
+    def __init__(self, tracker: Careful, inner: RoundLog) -> None:
+        self.tracker = tracker
         self.inner = inner
 
     def curve(self, step: int, values: Mapping[str, float]) -> None:
-        self._try(lambda inner: inner.curve(step, values))
+        self.tracker.attempt(lambda: self.inner.curve(step, values))
 
     def metrics(self, values: Mapping[str, float]) -> None:
-        self._try(lambda inner: inner.metrics(values))
+        self.tracker.attempt(lambda: self.inner.metrics(values))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        self._try(lambda inner: inner.table(name, columns, rows))
+        self.tracker.attempt(lambda: self.inner.table(name, columns, rows))
 
     def close(self) -> None:
-        self._try(lambda inner: inner.close())
-
-    def _try(self, call: Callable[[RoundLog], None]) -> None:
-        if self.inner is None:
-            return
-        try:
-            call(self.inner)
-        except Exception as error:
-            log.warning("the logger failed (%s); going on without it: the run folder has every fact", error)
-            self.inner = None
+        self.tracker.attempt(lambda: self.inner.close())
 
 
 @contextmanager
 def opened(tracker: Tracker, run: RunName, folder: Path, config: Mapping[str, Any]) -> Iterator[RoundLog]:
-    """A round's run, closed whatever happens. Whatever a logger raises is a warning: no evolution depends on one."""
-    try:
-        run_log = _Guarded(tracker.open(run, folder, config))
-    except Exception as error:
-        log.warning(
-            "the logger could not open run %s (%s); going on without it: the run folder has every fact", run.name, error
-        )
-        run_log = _Guarded(None)
+    """A run, closed whatever happens, and never in the way of what is logged."""
+    careful = tracker if isinstance(tracker, Careful) else Careful(tracker)
+    run_log = careful.open(run, folder, config)
     try:
         yield run_log
     finally:

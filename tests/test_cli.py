@@ -10,6 +10,8 @@ import yaml
 
 import diverseevol
 
+ROOT = Path(diverseevol.__file__).parents[1]
+
 
 def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run the command line; `cwd` keeps what it writes."""
@@ -68,6 +70,10 @@ def test_a_misspelt_option_is_answered_with_its_neighbours(tmp_path, override, n
     assert neighbour in said
 
 
+def test_a_sweeps_configuration_cannot_be_seen_as_one(tmp_path):
+    assert refused("evolve", "-m", "seed=0,1", "--cfg", "job", cwd=tmp_path).startswith("give one of -m, --cfg")
+
+
 def test_a_configuration_can_be_seen_without_running_it(tmp_path):
     done = command("evolve", "--cfg", "job", "seed=7", "sampler=random", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -75,6 +81,27 @@ def test_a_configuration_can_be_seen_without_running_it(tmp_path):
     assert config["seed"] == 7
     assert config["sampler"] == {"_target_": "diverseevol.samplers.random.RandomSampler"}
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("diverseevol ev", "evolve"),
+        ("diverseevol evolve sampler=kc", "sampler=kcenter"),
+        ("diverseevol judge logger=", "logger=csv"),
+    ],
+)
+def test_bash_completes_verbs_choices_and_keys(tmp_path, line, expected):
+    program = tmp_path / "diverseevol"
+    program.write_text(f'#!/bin/bash\nexec "{sys.executable}" -m diverseevol "$@"\n')
+    program.chmod(0o755)
+    script = f"""eval "$(diverseevol -sc install=bash)"
+        COMP_LINE="{line}" COMP_POINT={len(line)} COMP_WORDS=({line}) COMP_CWORD={len(line.split()) - 1}
+        hydra_bash_completion
+        printf '%s\\n' "${{COMPREPLY[@]}}" """
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert expected in done.stdout.split(), done.stderr
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # the child does little

@@ -2,6 +2,7 @@ import json
 import logging
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from diverseevol.evolution import evolve
 from diverseevol.experiment import Schedule
 from diverseevol.files import read_json, read_jsonl
-from diverseevol.tracking import NoTracker, RunName, WandbTracker, opened
+from diverseevol.trackers.csv import CsvTracker
+from diverseevol.trackers.wandb import WandbTracker
+from diverseevol.tracking import NoTracker, RunName, opened
 
 CONFIG = {"seed": 0, "sampler": {"metric": "euclidean"}, "versions": {"torch": "2"}}
 ONCE = Schedule(1, 6, 4)
@@ -36,6 +39,16 @@ def runs(folder: Path) -> list[Path]:
     return sorted((folder / "wandb").glob("offline-run-*"))
 
 
+def of_id(folder: Path, id: str) -> Path:
+    (found,) = (run for run in runs(folder) if run.name.endswith(f"-{id}"))
+    return found
+
+
+def plain(said: dict[str, list[dict]]) -> list[dict]:
+    """The history without W&B's own keys, which tell the time."""
+    return [{key: value for key, value in item.items() if not key.startswith("_")} for item in items(said)]
+
+
 @pytest.fixture(scope="module")
 def logged(evolution, tmp_path_factory):
     """The folder of an evolution that was logged, and what its two rounds said."""
@@ -49,8 +62,8 @@ def logged(evolution, tmp_path_factory):
 
 def test_every_round_is_a_run_of_its_own_that_was_closed(logged):
     this, said = logged
-    assert len(runs(this.run.path)) == 2
-    assert sorted(said) == ["round-00", "round-01"]
+    assert len(runs(this.run.path)) == 3
+    assert sorted(said) == sorted(["round-00", "round-01", this.run.name])
     for t in (0, 1):
         (run,) = said[f"round-{t:02d}"]["run"]
         assert run["run_id"] == this.run.round_id(t)
@@ -95,7 +108,7 @@ def test_the_training_curve_has_a_step_axis_of_its_own(logged):
 
 def test_the_rows_chosen_are_a_table_and_the_last_round_has_none(logged):
     this, _ = logged
-    (file,) = (this.run.path / "wandb").glob("offline-run-*/files/media/table/chosen_*.table.json")
+    (file,) = of_id(this.run.path, this.run.round_id(0)).glob("files/media/table/chosen_*.table.json")
     table = json.loads(file.read_text())
     receipt = read_jsonl(this.run.round(0).path / "chosen.jsonl")
     assert table["columns"] == list(receipt[0])
@@ -105,16 +118,71 @@ def test_the_rows_chosen_are_a_table_and_the_last_round_has_none(logged):
 def test_a_round_that_is_taken_up_again_is_logged_whole_under_the_same_id(evolution, tmp_path):
     this = evolution(tmp_path, tracker=WandbTracker(), schedule=Schedule(0, 6, 0))
     evolve(this)
+    first = inspected(of_id(tmp_path, this.run.round_id(0)))
     (tmp_path / "rounds/00/round.json").unlink()
     evolve(this)
-    first, again = map(inspected, runs(tmp_path))
-    assert first["run"][0]["run_id"] == again["run"][0]["run_id"] == this.run.round_id(0)
-
-    def plain(said):
-        return [{key: value for key, value in item.items() if not key.startswith("_")} for item in items(said)]
+    (again,) = (run for run in map(inspected, runs(tmp_path)) if run["run"][0]["job_type"] == "round")
+    assert again["run"][0]["run_id"] == this.run.round_id(0)
 
     assert plain(first)
     assert plain(again) == plain(first)
+
+
+def points(this) -> list[dict]:
+    """What the run of the whole evolution should hold, from the run folder."""
+    expected = []
+    for t in range(this.schedule.rounds + 1):
+        folder = this.run.round(t).path
+        done, scores = read_json(folder / "round.json"), read_json(folder / "scores.json")["small"]
+        point = {"round": t, **done["metrics"], "seconds": sum(done["seconds"].values())}
+        expected.append(point | {f"{name}/small": scores[name] for name in ("relative_score", "win", "tie", "lose")})
+    return expected
+
+
+def test_an_evolution_is_one_run_with_a_point_a_round_over_pool_size(logged):
+    this, said = logged
+    run = said[this.run.name]
+    (about,) = run["run"]
+    assert about["run_id"] == this.run.overview_id
+    assert (about["run_group"], about["job_type"]) == (this.run.name, "evolution")
+    assert {key: about["config"]["update"][key] for key in CONFIG} == CONFIG
+    *found, table = plain(run)
+    assert [point["pool_size"] for point in found] == [6, 10]
+    for point, expected in zip(found, points(this), strict=True):
+        assert point == pytest.approx(expected)
+    assert any(name.startswith("chosen") for name in table)
+    (file,) = of_id(this.run.path, this.run.overview_id).glob("files/media/table/chosen_*.table.json")
+    columns, receipt = json.loads(file.read_text())["columns"], read_jsonl(this.run.round(0).path / "chosen.jsonl")
+    assert columns == ["round", *receipt[0]]
+    assert json.loads(file.read_text())["data"] == [[0, *line.values()] for line in receipt]
+    assert {metric.get("glob_name"): metric.get("step_metric") for metric in run["metric"]}["*"] == "pool_size"
+
+
+def test_an_evolution_that_is_whole_is_not_logged_again_and_one_that_grew_is_with_all_its_rounds(evolution, tmp_path):
+    this = evolution(tmp_path, tracker=WandbTracker(), schedule=ONCE)
+    evolve(this)
+    before = runs(tmp_path)
+    evolve(this)
+    assert runs(tmp_path) == before
+    grown = evolution(tmp_path, tracker=WandbTracker(), schedule=Schedule(2, 6, 4))
+    evolve(grown)
+    *whole, _ = plain(inspected(of_id(tmp_path, this.run.overview_id)))
+    assert [point["pool_size"] for point in whole] == [6, 10, 14]
+    for point, expected in zip(whole, points(grown), strict=True):
+        assert point == pytest.approx(expected)
+
+
+def test_what_was_uploaded_already_stays_when_a_run_is_logged_again(tmp_path):
+    run = RunName("g", "round-00", "theid")
+    for synced in (False, True, False):
+        with opened(WandbTracker(), run, tmp_path, {}) as log:
+            log.metrics({"vendi_score": 1.0})
+        if synced:
+            uploaded = of_id(tmp_path, "theid")
+            (uploaded / "run-theid.wandb.synced").touch()
+        time.sleep(1.1)  # W&B names folders by the second
+    assert uploaded in runs(tmp_path)
+    assert len(runs(tmp_path)) == 2
 
 
 class Failing(NoTracker):
@@ -159,15 +227,19 @@ def test_an_evolution_does_not_depend_on_its_logger(evolution, tmp_path, caplog)
     assert [(a.trained_on, a.chosen, a.metrics) for a in plain] == [
         (b.trained_on, b.chosen, b.metrics) for b in failing
     ]
-    assert len(caplog.records) == 2
+    assert len(caplog.records) == 1, "said once for all rounds"
 
 
-def test_a_wandb_that_cannot_start_is_a_warning(tmp_path, caplog):
+@pytest.mark.parametrize("tracker", [WandbTracker(), CsvTracker()])
+def test_a_place_that_cannot_be_written_to_is_a_warning(tracker, tmp_path, caplog):
+    for name in ("wandb", "csv"):  # a file where the folder should be: a closed door to root, too
+        (tmp_path / name).write_text("")
     run = RunName("g", "round-00", "id")
-    with caplog.at_level(logging.WARNING), opened(WandbTracker(mode="no-such-mode"), run, tmp_path, {}) as log:
+    with caplog.at_level(logging.WARNING), opened(tracker, run, tmp_path, {"seed": 0}) as log:
         log.metrics({"vendi_score": 1.0})
-    assert "the logger could not open run round-00" in caplog.text
-    assert "no-such-mode" in caplog.text
+    (warning,) = (record for record in caplog.records if not record.name.startswith("wandb"))
+    assert "the run folder has every fact" in warning.getMessage()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["csv", "wandb"]
 
 
 def test_a_run_is_closed_when_the_round_fails(tmp_path):

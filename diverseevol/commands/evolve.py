@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,8 @@ import transformers
 from rich.console import Console
 from rich.logging import RichHandler
 
-from diverseevol.commands.naming import fingerprint, run_path, space_key
+from diverseevol.commands.logged import keep, logged_config
+from diverseevol.commands.naming import arm, fingerprint, run_path, space_key
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.evaluation.exam import Exam, unexamined
@@ -37,11 +38,6 @@ from diverseevol.prompt import Encoded, Prompt, PromptOptions, encode
 from diverseevol.report.summary import show
 from diverseevol.runs import Round, RunFolder, provenance
 from diverseevol.source import Source
-
-LOGGED = (
-    "seed", "data", "model", "prompt", "tuning", "embedding", "sampler", "schedule", "trainer", "benchmark", "judge",
-    "generation",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,14 +95,17 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
     learner = Learner(foundation, prompt, encoded, tuning, embedding, trainer, processes, progress)
     found = fingerprint(settings, source, learner, cache)
     folder = RunFolder(path, found)
+    origin = {"choices": dict(settings.choices), "arm": arm(settings), "threads": torch.get_num_threads()}
+    config = logged_config(settings, {**origin, "provenance": provenance(), "fingerprint": found})
     if processes.first:
         folder.claim(settings.text())
+        keep(path, config)
         _list_left_out(path, source, encoded, bad_rows)
     space = functools.cache(lambda: learner.foundation_embedding(cache / "foundation" / space_key(found)))
     evolution = Evolution(
         source=source, learner=learner, sampler=sampler, schedule=schedule, run=folder, space=space,
         seed=conduct.seed, exam=exam, tracker=tracker,
-        config={**_logged(settings), "fingerprint": found}, keep_models=conduct.keep_models,
+        config=config, keep_models=conduct.keep_models,
         on_round=functools.partial(_announce, console, schedule),
     )  # fmt: skip
     _greet(console, settings, path, source, encoded, schedule)
@@ -186,11 +185,6 @@ def _locked(path: Path, processes: Processes) -> Iterator[Path]:
             yield path
     else:
         yield path
-
-
-def _logged(settings: Settings) -> dict[str, Any]:
-    config = {"choices": dict(settings.choices), **{key: settings.value(key) for key in LOGGED}}
-    return {**config, "provenance": provenance(), "threads": torch.get_num_threads()}
 
 
 def _list_left_out(path: Path, source: Source, encoded: Encoded, bad_rows: Path) -> None:

@@ -1,5 +1,6 @@
 """`diverseevol judge`: judge answers that are on disk, in one run folder or in all below a folder."""
 
+import functools
 import logging
 import os
 import shutil
@@ -14,18 +15,20 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 
+from diverseevol.commands.logged import kept
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.evaluation.answered import Answered, answered_below
 from diverseevol.evaluation.benchmarks import Benchmark, read_answers
 from diverseevol.evaluation.judges import Judge, NoJudge, watch
-from diverseevol.evaluation.judging import judge_answers, logged
+from diverseevol.evaluation.judging import judge_answers
 from diverseevol.evaluation.spending import Account, Estimate, LimitReachedError
 from diverseevol.evaluation.tables import judged_table, out_console
 from diverseevol.files import cache_folder, read_json, read_jsonl
+from diverseevol.overview import log_judged, log_overview
 from diverseevol.progress import Shown
 from diverseevol.runs import RunFolder
-from diverseevol.tracking import RoundLog, RunName, Tracker, opened
+from diverseevol.tracking import Careful
 
 Scored = tuple[Path, str, Mapping[str, Any]]  # the round's folder, the benchmark, what scores.json now holds
 
@@ -72,7 +75,7 @@ def run(settings: Settings) -> None:
     _quieten(console)
     options = settings.options("", Options)
     judge: Judge = settings.part("judge")
-    tracker: Tracker = settings.part("logger")
+    tracker = Careful(settings.part("logger"))
     if isinstance(judge, NoJudge):
         raise InputError("judge=none judges nothing; choose openai, local, replay, gold or overlap")
     watch(judge, Shown(console))
@@ -80,12 +83,17 @@ def run(settings: Settings) -> None:
     _announce(console, judge, tasks)
     scores: list[Scored] = []
     try:
-        for _, group in groupby(tasks, lambda task: task.target):
-            _judge(list(group), judge, tracker, scores, options)
+        for _, grouped in groupby(tasks, lambda task: task.target):
+            group = list(grouped)
+            with _log_after(group, tracker, options):
+                _judge(group, judge, scores)
     except LimitReachedError as limit:
         remaining = _estimate(judge, tasks)
         raise InputError(f"{limit} (in all {_remains(remaining)})") from limit
     finally:
+        if options.out is None:
+            judged = {target for target, _, _ in scores}
+            _log_evolutions([task for task in tasks if task.target in judged], tracker)
         if scores:
             out_console().print(judged_table(scores, judge.label))
         if isinstance(judge, Priced):
@@ -181,34 +189,46 @@ def _remains(left: Estimate) -> str:
     return f"{left.missing:,} of {left.judgements:,} judgements remain{dollars}"
 
 
-def _judge(tasks: Sequence[Task], judge: Judge, tracker: Tracker, scores: list[Scored], options: Options) -> None:
+def _judge(tasks: Sequence[Task], judge: Judge, scores: list[Scored]) -> None:
     """Judge one round's answers, to one benchmark or more."""
-    t = tasks[0].answered.round
-    with _open(tasks[0], tracker, options) as log:
-        fresh = {}
-        for task in tasks:
-            name = task.benchmark.name
-            fresh[name] = judge_answers(task.answered.file, t, task.benchmark, judge, task.target)
-            scores.append((task.target, name, fresh[name]))
-        if log is not None:
-            log.metrics({"round": t, **logged(fresh, list(fresh))})
+    for task in tasks:
+        record = judge_answers(task.answered.file, task.answered.round, task.benchmark, judge, task.target)
+        scores.append((task.target, task.benchmark.name, record))
 
 
 @contextmanager
-def _open(task: Task, tracker: Tracker, options: Options) -> Iterator[RoundLog | None]:
-    """The run folder, locked, and the round's logged run; neither where the judgements go elsewhere."""
+def _log_after(tasks: Sequence[Task], tracker: Careful, options: Options) -> Iterator[None]:
+    """The run folder, locked, and the round logged when it is judged; neither where the judgements go elsewhere."""
+    task = tasks[0]
     run = task.answered.run
     if options.out is not None or run is None:
         if run is not None and options.out is not None:
             _copy_identity(run, Path(options.out) / task.answered.place.parents[1])
-        yield None
+        yield
         return
+    with RunFolder(run, {}).locked():
+        yield
+        t = task.answered.round
+        tracker.attempt(lambda: log_judged(run, _called(task, run), t, tracker, kept(run)))
+
+
+def _log_evolutions(judged: Sequence[Task], tracker: Careful) -> None:
+    """Every evolution of which something was judged, whole."""
+    for run, task in {task.answered.run: task for task in judged}.items():
+        if run is not None:
+            called = _called(task, run)
+            tracker.attempt(functools.partial(_log_evolution, run, called, tracker))
+
+
+def _log_evolution(run: Path, called: RunFolder, tracker: Careful) -> None:
+    with RunFolder(run, {}).locked():
+        log_overview(run, called, tracker, kept(run))
+
+
+def _called(task: Task, run: Path) -> RunFolder:
+    """The run folder under the name by which `evolve` logged it, however it is named here."""
     file = run / "fingerprint.json"
-    called = RunFolder(task.name, read_json(file) if file.is_file() else {})
-    t = task.answered.round
-    name = RunName(group=called.name, name=f"round-{t:02d}", id=called.round_id(t))
-    with RunFolder(run, {}).locked(), opened(tracker, name, run, {}) as log:
-        yield log
+    return RunFolder(task.name, read_json(file) if file.is_file() else {})
 
 
 def _copy_identity(run: Path, target: Path) -> None:

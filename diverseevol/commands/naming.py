@@ -28,13 +28,18 @@ def run_path(settings: Settings) -> Path:
     """
     if settings.value("folder") is not None:
         return Path(settings.value("folder"))
+    parts = [short_name(settings, group) for group in ("data", "model")]
+    return Path(settings.value("outputs"), *parts, arm(settings), f"seed{settings.value('seed')}")
+
+
+def arm(settings: Settings) -> str:
+    """What the seeds of one way to choose have in common, and compare by: `<sampler>-<schedule>[-<hash>]`."""
     name = f"{settings.choices['sampler']}-{settings.choices['schedule']}"
     others = settings.differs_from_default(PICKS, GROUPS)
     others = {key: value for key, value in others.items() if key not in (*NOT_PICKS, *MEMORY_ONLY)}
     if others:
         name += "-" + hashlib.sha256(json.dumps(others, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    parts = [short_name(settings, group) for group in ("data", "model")]
-    return Path(settings.value("outputs"), *parts, name, f"seed{settings.value('seed')}")
+    return name
 
 
 def short_name(settings: Settings, group: str) -> str:

@@ -1,0 +1,29 @@
+"""What is logged about a run beside its metrics: what was asked, under which names, and what computed it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diverseevol.commands.settings import Settings
+from diverseevol.files import read_json, write_json
+
+KEYS = (
+    "seed", "data", "model", "prompt", "tuning", "embedding", "sampler", "schedule", "trainer", "benchmark", "judge",
+    "generation",
+)  # fmt: skip
+FILE = "provenance.json"
+
+
+def logged_config(settings: Settings, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """The resolved configuration, the choices that led to it, and what computed the run."""
+    return {**{key: settings.value(key) for key in KEYS}, **origin}
+
+
+def keep(run: Path, config: Mapping[str, Any]) -> None:
+    """Put what is logged into the run folder, for what is logged later, and for who logs nothing."""
+    write_json(run / FILE, config)
+
+
+def kept(run: Path) -> dict[str, Any]:
+    """What `keep` left; empty where it left nothing."""
+    return dict(read_json(run / FILE)) if (run / FILE).is_file() else {}

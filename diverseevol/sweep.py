@@ -1,0 +1,73 @@
+"""A sweep's ledger: which jobs were planned and how each ended, on disk, because launchers put jobs anywhere.
+
+A file a job, written by the process that ran it: it needs no more than the file system that run folders need anyway.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diverseevol.files import atomic_write, read_json, write_json
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that has to be run again.
+
+    Attributes:
+        command: what runs it.
+        said: why it failed, in a sentence; None where it never came to its end.
+        code: its exit code.
+    """
+
+    command: str
+    said: str | None
+    code: int
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The ledger in a sweep's folder.
+
+    Attributes:
+        folder: where Hydra notes the sweep's choices.
+        verb: the command that is swept.
+        launcher: arguments that send a single job to where this sweep's jobs go; none where they run right here.
+    """
+
+    folder: Path
+    verb: str
+    launcher: tuple[str, ...] = ()
+
+    def plan(self, jobs: Sequence[Sequence[str]]) -> None:
+        """Note the jobs that are to run, each by its overrides."""
+        write_json(self.folder / "jobs.json", [list(overrides) for overrides in jobs])
+
+    def end(self, number: int, overrides: Sequence[str], code: int = 0, said: str | None = None) -> None:
+        """Note how a job ended."""
+        record = {"overrides": list(overrides), "code": code, "said": said}
+        write_json(self.folder / "jobs" / f"{number}.json", record)
+
+    def ended(self) -> Mapping[int, Any]:
+        """The jobs that came to their end, by number."""
+        return {int(file.stem): read_json(file) for file in (self.folder / "jobs").glob("*.json")}
+
+    def planned(self) -> int:
+        """How many jobs there are."""
+        return len(read_json(self.folder / "jobs.json"))
+
+    def missing(self) -> list[Job]:
+        """What failed or never ended, in the order of the sweep; the commands are kept in `rerun.sh`, too."""
+        ended = self.ended()
+        jobs = []
+        for number, overrides in enumerate(read_json(self.folder / "jobs.json")):
+            how = ended.get(number, {"code": 1, "said": None})
+            if how["code"]:
+                words = ["diverseevol", self.verb, *self.launcher, *overrides]
+                jobs.append(Job(shlex.join(words), how["said"], int(how["code"])))
+        if jobs:
+            with atomic_write(self.folder / "rerun.sh") as file:
+                file.writelines(f"{job.command}\n" for job in jobs)
+        return jobs

@@ -1,0 +1,1 @@
+"""Where rounds are logged: one module for each kind of dashboard."""

@@ -1,0 +1,143 @@
+"""Weights & Biases: one run per round, and one per evolution; offline unless asked (see docs/wandb.md)."""
+
+import functools
+import logging
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml  # type: ignore[import-untyped]
+
+from diverseevol.tracking import RoundLog, RunName
+
+log = logging.getLogger(__name__)
+
+START_SECONDS = 10.0  # W&B's own 90 would be waited for in every round
+END_SECONDS = 60.0  # what has not been sent by then stays on disk, for `wandb sync`
+
+
+@dataclass(frozen=True)
+class Agent:
+    """What a W&B agent tells the command that it starts: one point of its sweep.
+
+    Attributes:
+        sweep: the sweep's id.
+        run: the id of the run that the sweep expects.
+        project: the sweep's.
+        entity: the sweep's.
+        parameters: a file with the point's values.
+    """
+
+    sweep: str
+    run: str
+    project: str | None
+    entity: str | None
+    parameters: Path | None
+
+
+@dataclass
+class WandbTracker:
+    """Logs to Weights & Biases.
+
+    Attributes:
+        project: the project's name.
+        entity: user or team; None is the account's default.
+        mode: "offline" (default: files only, `wandb sync` later) or "online".
+    """
+
+    project: str = "diverseevol"
+    entity: str | None = None
+    mode: Literal["offline", "online"] = "offline"
+
+    def open(self, run: RunName, folder: Path, config: Mapping[str, Any]) -> RoundLog:
+        """Open the run below `folder`; offline from then on where W&B cannot be reached or knows no key."""
+        agent()  # before W&B reads the environment
+        if self.mode == "online":
+            try:
+                return _WandbLog(self, run, folder, config)
+            except Exception as error:
+                self.mode = "offline"
+                import wandb
+
+                wandb.teardown()  # which holds the id for the attempt that failed
+                reason = " ".join(str(error).split())
+                log.warning("W&B is out of reach (%s); logging offline: `wandb sync` uploads it later", reason)
+        return _WandbLog(self, run, folder, config)
+
+
+@functools.cache
+def agent() -> Agent | None:
+    """The W&B agent that started this process, if one did.
+
+    Its variables leave the environment: W&B would log everything under the one run that they name, and an evolution has
+    a run for each round. The sweep's is the evolution's own.
+    """
+    names = ("SWEEP_ID", "RUN_ID", "PROJECT", "ENTITY", "SWEEP_PARAM_PATH")
+    sweep, run, project, entity, file = (os.environ.get(f"WANDB_{name}") for name in names)
+    if sweep is None or run is None:
+        return None
+    for name in ("SWEEP_ID", "RUN_ID", "SWEEP_PARAM_PATH"):
+        os.environ.pop(f"WANDB_{name}", None)
+    return Agent(sweep, run, project, entity, Path(file).absolute() if file else None)
+
+
+class _WandbLog:
+    def __init__(self, tracker: WandbTracker, run: RunName, folder: Path, config: Mapping[str, Any]) -> None:
+        os.environ.setdefault("WANDB_SILENT", "true")
+        logging.getLogger("wandb").propagate = False  # its tracebacks go to its own log; the warning is a sentence
+        import wandb
+
+        folder.mkdir(parents=True, exist_ok=True)
+        place: dict[str, Any] = {"project": tracker.project, "entity": tracker.entity, "id": run.id}
+        settings = wandb.Settings(
+            console="off", quiet=True, x_disable_stats=True, x_disable_machine_info=True, disable_git=True,
+            save_code=False, init_timeout=START_SECONDS, finish_timeout=END_SECONDS, finish_timeout_raises=True,
+        )  # fmt: skip
+        if (of_sweep := agent()) is not None and run.job_type == "evolution":
+            settings.sweep_id = of_sweep.sweep
+            place = {"project": of_sweep.project, "entity": of_sweep.entity, "id": of_sweep.run}
+            config = {**config, **_parameters(of_sweep)}
+        if run.whole and tracker.mode == "offline":
+            _drop_superseded(folder, str(place["id"]))
+        self.wandb = wandb
+        self.prefix, self.axis = run.prefix, run.axis
+        self.run = wandb.init(
+            **place, mode=tracker.mode, dir=str(folder), group=run.group, job_type=run.job_type, name=run.name,
+            resume="allow", config=dict(config), reinit="create_new", settings=settings,
+        )  # fmt: skip
+        self.run.define_metric(self.axis)
+        self.run.define_metric(f"{self.prefix}*", step_metric=self.axis)
+
+    def curve(self, step: int, values: Mapping[str, float]) -> None:
+        self.run.log({self.axis: step, **{f"{self.prefix}{name}": value for name, value in values.items()}})
+
+    def metrics(self, values: Mapping[str, float]) -> None:
+        self.run.log(dict(values))
+        self.run.summary.update(dict(values))
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        self.run.log({name: self.wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+def _parameters(point: Agent) -> dict[str, Any]:
+    """The values of a point of a W&B sweep, under the names by which the sweep knows them."""
+    if point.parameters is None or not point.parameters.is_file():
+        return {}
+    given = yaml.safe_load(point.parameters.read_text(encoding="utf-8")) or {}
+    return {name: item["value"] for name, item in given.items() if isinstance(item, dict) and "value" in item}
+
+
+def _drop_superseded(folder: Path, id: str) -> None:
+    """Remove what earlier attempts logged offline under this id: `wandb sync` would put all of them after each other.
+
+    What has been uploaded stays.
+    """
+    for earlier in folder.glob(f"wandb/offline-run-*-{id}"):
+        if not (earlier / f"run-{id}.wandb.synced").exists():
+            shutil.rmtree(earlier)

@@ -1,0 +1,139 @@
+"""Sweeps: a job that fails leaves the others alone, and the sweep ends with what of it has to be run again."""
+
+import itertools
+import json
+import os
+import shlex
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+
+from diverseevol.sweep import Ledger
+
+ROOT = Path(__file__).parents[1]
+SMALL = (
+    "data.size=200", "schedule.rounds=1", "schedule.seed_size=20", "tuning.steps=5", "model.hidden=32", "model.heads=2",
+    "model.vocabulary=400", "generation.max_new_tokens=8", "logger=none", "threads=1", "benchmark=questions",
+)  # fmt: skip
+
+
+def evolve(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "DIVERSEEVOL_CACHE": str(cwd / "cache"), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "diverseevol", "evolve", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=400)
+
+
+def listed(said: str) -> list[str]:
+    """The commands that a sweep ends with."""
+    return [line.removeprefix("diverseevol:   ") for line in said.splitlines() if "  diverseevol evolve" in line]
+
+
+def small(tmp_path: Path) -> list[str]:
+    file = tmp_path / "questions.jsonl"
+    file.write_text(json.dumps({"instruction": "What?", "reference": "That."}) + "\n")
+    return [*SMALL, f"benchmark.path={file}"]
+
+
+def test_a_ledger_lists_what_failed_and_what_never_ended_as_commands(tmp_path):
+    ledger = Ledger(tmp_path, "evolve")
+    ledger.plan([["seed=0"], ["seed=1", "data.path=a b.jsonl"], ["seed=2"], ["seed=3"]])
+    ledger.end(0, ["seed=0"])
+    ledger.end(1, ["seed=1", "data.path=a b.jsonl"], 2, "no such file")
+    ledger.end(3, ["seed=3"])
+    failed, cut = ledger.missing()
+    assert (failed.said, failed.code) == ("no such file", 2)
+    assert shlex.split(failed.command) == ["diverseevol", "evolve", "seed=1", "data.path=a b.jsonl"]
+    assert (cut.command, cut.said, cut.code) == ("diverseevol evolve seed=2", None, 1)
+    assert (tmp_path / "rerun.sh").read_text() == f"{failed.command}\n{cut.command}\n"
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_jobs_are_all_refused_ends_with_2_and_all_of_them(tmp_path):
+    done = evolve("-m", "seed=-1,-2", "logger=none", cwd=tmp_path)
+    assert done.returncode == 2
+    assert listed(done.stderr) == ["diverseevol evolve seed=-1 logger=none", "diverseevol evolve seed=-2 logger=none"]
+    assert "2 of 2 jobs of the sweep did not succeed" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Error executing job" not in done.stderr
+
+
+def test_a_sweep_that_cannot_be_composed_runs_nothing(tmp_path):
+    done = evolve("-m", "sampler=kcenter,nosuch", "logger=none", cwd=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("diverseevol: there is no sampler=nosuch")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
+def test_one_bad_job_of_three_leaves_the_others_and_is_listed(launcher, tmp_path):
+    plugin = f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher"
+    if launcher != "basic" and find_spec(plugin) is None:
+        pytest.skip(f"hydra/launcher={launcher} needs the extra `sweep`")
+    options = small(tmp_path)
+    sweep = ["-m", "schedule.step_size=10,30000,20", *options, f"hydra/launcher={launcher}"]
+    done = evolve(*sweep, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    (command,) = listed(done.stderr)
+    words = shlex.split(command)
+    assert "schedule.step_size=30000" in words
+    assert set(options) <= set(words)
+    assert (f"hydra/launcher={launcher}" in words) == (launcher != "basic")
+    (kept,) = (tmp_path / "outputs/sweeps").glob("*/rerun.sh")
+    assert kept.read_text().splitlines() == [command]
+    assert len(list(tmp_path.glob("outputs/demo/tiny/*/seed0/selected.jsonl"))) == 2
+    again = evolve(*(word.replace("30000", "30") for word in words[2:]), cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert len(list(tmp_path.glob("outputs/demo/tiny/*/seed0/selected.jsonl"))) == 3
+
+
+@pytest.mark.slow
+def test_jobs_run_side_by_side_choose_what_one_after_another_chooses(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="hydra/launcher=joblib needs the extra `sweep`")
+    options = [*small(tmp_path), "schedule.step_size=10"]
+    for launcher in ("basic", "joblib"):
+        sweep = ["-m", "seed=0,1", f"hydra/launcher={launcher}", f"outputs={tmp_path / launcher}"]
+        done = evolve(*sweep, *options, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    chosen = [sorted((tmp_path / launcher).glob("demo/**/selected.jsonl")) for launcher in ("basic", "joblib")]
+    assert len(chosen[0]) == len(chosen[1]) == 2
+    assert [file.read_text() for file in chosen[0]] == [file.read_text() for file in chosen[1]]
+
+
+def agents_commands(sweep: dict) -> list[list[str]]:
+    """What W&B's agent runs for each point of a grid, by its own code."""
+    from wandb.sdk.launch.sweeps import utils
+
+    names = list(sweep["parameters"])
+    values = [sweep["parameters"][name].get("values") or [sweep["parameters"][name]["value"]] for name in names]
+    commands = []
+    for point in itertools.product(*values):
+        given = {"args": {name: {"value": value} for name, value in zip(names, point, strict=True)}}
+        parts = {**utils.create_sweep_command_args(given), "env": ["/usr/bin/env"], "interpreter": ["python"]}
+        command: list[str] = []
+        for word in utils.create_sweep_command(sweep["command"]):
+            command += parts[word[2:-1]] if word.startswith("${") else [word]
+        commands.append(command)
+    return commands
+
+
+def test_every_point_of_the_wandb_sweep_is_a_command_line_that_composes():
+    sweep = yaml.safe_load((ROOT / "experiments/wandb_sweep.yaml").read_text())
+    assert sweep["method"] == "grid"
+    commands = agents_commands(sweep)
+    expected = [
+        (s, seed) for s in sweep["parameters"]["sampler"]["values"] for seed in sweep["parameters"]["seed"]["values"]
+    ]
+    composed = []
+    for command in commands:
+        assert command[:3] == ["/usr/bin/env", "diverseevol", "evolve"]
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            config = compose("evolve", command[3:], return_hydra_config=True)
+        composed.append((config.hydra.runtime.choices.sampler, config.seed))
+        assert config.logger.mode == "online"
+    assert sorted(composed) == sorted(expected)
