@@ -23,8 +23,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
+from diverseevol.arrays import filled
 from diverseevol.errors import InputError
-from diverseevol.files import TEMPORARY, cached_folder, cannot_write
+from diverseevol.files import TEMPORARY, cached_folder
 from diverseevol.foundation import Pretrained
 from diverseevol.generation import Generation, generate
 from diverseevol.modules.committee import Committee
@@ -188,24 +189,11 @@ class Learner:
     ) -> None:
         """Run a module over rows; what it writes into its arrays appears in the folder once it is whole."""
         place = self.processes
-        if place.first:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, (shape, dtype) in shapes.items():
-                _allocate(_partial(folder, name), shape, dtype)
-        place.barrier()
-        arrays = {name: np.load(_partial(folder, name), mmap_mode="r+") for name in shapes}
-        with self.progress.track(what, len(rows)) as advance:
+        with filled(folder, shapes, place) as arrays, self.progress.track(what, len(rows)) as advance:
             loader = probe_loader(
                 self.encoded, rows, self.embedding.batch_tokens, self.prompt.end, place.rank, place.world
             )
             self._predict(module(arrays, lambda done: advance(done * place.world)), loader)
-        for array in arrays.values():
-            array.flush()
-        place.barrier()
-        if place.first:
-            for name in shapes:
-                _partial(folder, name).replace(folder / f"{name}.npy")
-        place.barrier()
 
     def foundation_embedding(self, cache: Path) -> Float[np.ndarray, "rows dim"]:
         """The foundation model's embedding of every row: computed once, shared by all evolutions on model and data.
@@ -329,23 +317,3 @@ def read_probe(
     """What `Learner.probe` left in a folder, memory-mapped."""
     scores = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in statistics}
     return (np.load(folder / "embedding.npy", mmap_mode="r") if embedding else None), scores
-
-
-def _allocate(path: Path, shape: tuple[int, ...], dtype: str) -> None:
-    """Make an array on disk whose blocks exist: a full disk is an error now, not a crash when a page is written.
-
-    Raises:
-        InputError: there is no room.
-    """
-    try:
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-        with path.open("r+b") as file:
-            if array.nbytes:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise cannot_write(path, error) from error
-
-
-def _partial(folder: Path, name: str) -> Path:
-    return folder / f"{name}.npy{TEMPORARY}"

@@ -1,0 +1,57 @@
+"""Arrays on disk that processes fill together, and that appear under their names only once they are whole."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from diverseevol.files import TEMPORARY, cannot_write
+from diverseevol.processes import Processes
+
+
+@contextmanager
+def filled(
+    folder: Path, shapes: Mapping[str, tuple[tuple[int, ...], str]], place: Processes
+) -> Iterator[dict[str, np.ndarray]]:
+    """Arrays to be filled inside the block, by all processes, each its own rows.
+
+    Args:
+        folder: gets `<name>.npy` of each when the block ends well.
+        shapes: name -> shape and dtype.
+        place: this process among its peers; the first one makes the files.
+
+    Raises:
+        InputError: there is no room.
+    """
+    if place.first:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, (shape, dtype) in shapes.items():
+            _allocate(_partial(folder, name), shape, dtype)
+    place.barrier()
+    arrays = {name: np.load(_partial(folder, name), mmap_mode="r+") for name in shapes}
+    yield arrays
+    for array in arrays.values():
+        array.flush()
+    place.barrier()
+    if place.first:
+        for name in shapes:
+            _partial(folder, name).replace(folder / f"{name}.npy")
+    place.barrier()
+
+
+def _allocate(path: Path, shape: tuple[int, ...], dtype: str) -> None:
+    """Make an array on disk whose blocks exist: a full disk is an error now, not a crash when a page is written."""
+    try:
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        with path.open("r+b") as file:
+            if array.nbytes:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+
+
+def _partial(folder: Path, name: str) -> Path:
+    return folder / f"{name}.npy{TEMPORARY}"
