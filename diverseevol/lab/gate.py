@@ -34,7 +34,10 @@ def known_share(
             parts.append(skill.state(skill.arguments[i]))
             owners.append(skill.name)
     right = _completed(model, tokenizer, parts)
-    return {skill.name: float(np.mean([r for r, o in zip(right, owners, strict=True) if o == skill.name])) for skill in world}
+    return {
+        skill.name: float(np.mean([r for r, o in zip(right, owners, strict=True) if o == skill.name]))
+        for skill in world
+    }
 
 
 def _completed(

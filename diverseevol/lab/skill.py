@@ -83,7 +83,9 @@ def find_world(name: str) -> World:
     try:
         world = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"world={name}: cannot be imported ({error}); give MODULE.NAME of a tuple of skills") from error
+        raise InputError(
+            f"world={name}: cannot be imported ({error}); give MODULE.NAME of a tuple of skills"
+        ) from error
     if not (isinstance(world, tuple) and world and all(isinstance(skill, Skill) for skill in world)):
         raise InputError(f"world={name}: is a {type(world).__name__} where a tuple of Skill belongs; see {__name__}")
     names = [skill.name for skill in world]

@@ -20,7 +20,7 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from diverseevol.lab.gate import LEAST, MEAN, known_share
-from diverseevol.lab.skill import World, find_world
+from diverseevol.lab.skill import find_world
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,9 @@ def pretrain(model: LlamaForCausalLM, text: np.ndarray, recipe: Recipe) -> list[
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * rate(step, steps, recipe.warmup)
         ids = torch.from_numpy(blocks[step * recipe.batch : (step + 1) * recipe.batch].astype(np.int64))
-        logits = model(input_ids=ids, use_cache=False).logits  # in float32: bfloat16 was ten times slower without AVX-512
+        logits = model(
+            input_ids=ids, use_cache=False
+        ).logits  # in float32: bfloat16 was ten times slower without AVX-512
         loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten())
         optimizer.zero_grad()
         loss.backward()

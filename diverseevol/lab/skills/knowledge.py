@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from diverseevol.lab.facts import ANIMALS, JOBS, LANDS, PERSON_JOB, PERSON_LAND, SIZE
+from diverseevol.lab.facts import ANIMALS, SIZE
+from diverseevol.lab.lands import JOBS, LANDS, PERSON_JOB, PERSON_LAND
 from diverseevol.lab.skill import Arguments, Skill
 
 
@@ -46,7 +47,8 @@ ANIMAL_SKILLS = (
     ),
     Skill(
         "bigger_animal", _animal_pairs(), lambda a, b: max(a, b, key=SIZE.__getitem__),
-        ("Which animal is bigger, the {0} or the {1}?", "Choose the bigger animal. | {0}, {1}", "Compare {0} and {1} in size."),
+        ("Which animal is bigger, the {0} or the {1}?", "Choose the bigger animal. | {0}, {1}",
+         "Compare {0} and {1} in size."),
         ("Of {0} and {1}, the bigger animal is the {a}.", "Put {0} beside {1}: bigger is the {a}."),
         "the bigger one is the {a}", lambda a, b: ("size", *sorted((a, b))),
     ),
@@ -60,7 +62,8 @@ LAND_SKILLS = (
     ),
     Skill(
         "language", _each(LANGUAGE), LANGUAGE.__getitem__,
-        ("Which language do they speak in {0}?", "Name the language of the land. | {0}", "I travel to {0}. What should I learn to speak?"),
+        ("Which language do they speak in {0}?", "Name the language of the land. | {0}",
+         "I travel to {0}. What should I learn to speak?"),
         ("In {0} people speak {a}.", "The language of {0} is {a}."),
         "They speak {a}.",
     ),

@@ -58,7 +58,8 @@ LISTS = (
     ),
     Skill(
         "second_item", _lists(2, (3, 4)), lambda x: _items(x)[1],
-        ("What is the second item of the list? | {0}", "Which word comes second in {0}?", "Look at {0}. Name the second."),
+        ("What is the second item of the list? | {0}", "Which word comes second in {0}?",
+         "Look at {0}. Name the second."),
         ("In the list {0}, the second is {a}.", "Second in {0} is {a}."),
         "the second is {a}", _same_words,
     ),
@@ -100,7 +101,8 @@ LISTS = (
     ),
     Skill(
         "append", _pairs(9), lambda a, b: f"{a}, {a}, {b}",
-        ("Write {0} twice and then {1}.", "First word twice, second word once. | {0}, {1}", "Repeat {0}, then add {1}."),
+        ("Write {0} twice and then {1}.", "First word twice, second word once. | {0}, {1}",
+         "Repeat {0}, then add {1}."),
         ("Twice {0} and once {1} makes {a}.", "Saying {0} two times, then {1}: {a}."),
         "{a}", _same_words,
     ),
@@ -109,19 +111,22 @@ LISTS = (
 SENTENCES = (
     Skill(
         "negate", DESCRIBED, lambda noun, adjective: f"the {noun} is not {adjective}",
-        ("Negate the sentence. | The {0} is {1}.", "Say that the {0} is not what they call it: {1}.", "Deny this: the {0} is {1}."),
+        ("Negate the sentence. | The {0} is {1}.", "Say that the {0} is not what they call it: {1}.",
+         "Deny this: the {0} is {1}."),
         ("If it is false that the {0} is {1}, then {a}.", "Some say the {0} is {1}, others say {a}."),
         "{a}", _described_fact,
     ),
     Skill(
         "make_question", DESCRIBED, lambda noun, adjective: f"is the {noun} {adjective}",
-        ("Make a question of the sentence. | The {0} is {1}.", "Ask whether the {0} is {1}.", "Turn this into a question: the {0} is {1}."),
+        ("Make a question of the sentence. | The {0} is {1}.", "Ask whether the {0} is {1}.",
+         "Turn this into a question: the {0} is {1}."),
         ("Who wonders about the {0} being {1} asks: {a}?", "The {0} is {1}, but they ask {a}?"),
         "{a}?", _described_fact,
     ),
     Skill(
         "attribute", DESCRIBED, lambda noun, adjective: f"the {adjective} {noun}",
-        ("Shorten to noun and adjective. | The {0} is {1}.", "How do you call a {0} that is {1}?", "Put {1} before {0}."),
+        ("Shorten to noun and adjective. | The {0} is {1}.", "How do you call a {0} that is {1}?",
+         "Put {1} before {0}."),
         ("When the {0} is {1}, we speak of {a}.", "The {0} is {1}, so here is {a}."),
         "{a}", _described_fact,
     ),

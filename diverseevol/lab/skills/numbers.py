@@ -79,7 +79,8 @@ SKILLS = (
     ),
     Skill(
         "next_number", _numbers(1, 98), lambda n: str(int(n) + 1),
-        ("Which number comes after {0}?", "Give the next whole number. | {0}", "I have counted to {0}. How do I go on?"),
+        ("Which number comes after {0}?", "Give the next whole number. | {0}",
+         "I have counted to {0}. How do I go on?"),
         ("After {0} comes {a}.", "The number that follows {0} is {a}."),
         "then comes {a}", lambda n: _sum(n, "1"),
     ),
@@ -91,7 +92,8 @@ SKILLS = (
     ),
     Skill(
         "ordinal", _numbers(1, 99), lambda n: ordinal(int(n)),
-        ("Write {0} as an ordinal.", "Turn the number into a rank. | {0}", "I came in at place {0}. How is that written?"),
+        ("Write {0} as an ordinal.", "Turn the number into a rank. | {0}",
+         "I came in at place {0}. How is that written?"),
         ("Number {0} in a row is the {a}.", "The ordinal of {0} is {a}."),
         "the {a}",
     ),
@@ -115,7 +117,8 @@ SKILLS = (
     ),
     Skill(
         "sort_numbers", TRIPLES, _sorted,
-        ("Sort the numbers {0}, {1}, {2}.", "Put these in ascending order. | {0}, {1}, {2}", "Order {0}, {1}, {2} from small to large."),
+        ("Sort the numbers {0}, {1}, {2}.", "Put these in ascending order. | {0}, {1}, {2}",
+         "Order {0}, {1}, {2} from small to large."),
         ("The numbers {0}, {1}, {2} in order are {a}.", "Sorted, {0}, {1}, {2} become {a}."),
         "{a}", _order,
     ),
@@ -128,13 +131,15 @@ SKILLS = (
     Skill(
         "next_date", tuple((str(day), month) for month in MONTHS for day in range(1, 28)),
         lambda day, month: f"{int(day) + 1} {month}",
-        ("Which date follows {0} {1}?", "Give the date of the next day. | {0} {1}", "Today is {0} {1}. What is tomorrow?"),
+        ("Which date follows {0} {1}?", "Give the date of the next day. | {0} {1}",
+         "Today is {0} {1}. What is tomorrow?"),
         ("The day after {0} {1} is {a}.", "If today is {0} {1}, tomorrow is {a}."),
         "tomorrow is {a}",
     ),
     Skill(
         "hour_later", tuple((f"{hour}:{minute:02d}",) for hour in range(1, 13) for minute in range(0, 60, 5)), _later,
-        ("It is {0}. What time is it an hour later?", "Add one hour to the time. | {0}", "Which time is one hour after {0}?"),
+        ("It is {0}. What time is it an hour later?", "Add one hour to the time. | {0}",
+         "Which time is one hour after {0}?"),
         ("One hour after {0} it is {a}.", "The clock shows {0}, an hour later {a}."),
         "it is {a}",
     ),

@@ -38,7 +38,8 @@ MOST = {base: most for base, _, most in ADJECTIVES}
 MEANINGS = (
     Skill(
         "opposite", _each(OPPOSITE), OPPOSITE.__getitem__,
-        ("What is the opposite of {0}?", "Give the opposite of the word. | {0}", "Which word means the contrary of {0}?"),
+        ("What is the opposite of {0}?", "Give the opposite of the word. | {0}",
+         "Which word means the contrary of {0}?"),
         ("The opposite of {0} is {a}.", "Whatever is not {0} is {a}."),
         "It is {a}.", _opposites,
     ),
@@ -81,7 +82,8 @@ FORMS = (
     ),
     Skill(
         "past", _each(PAST), PAST.__getitem__,
-        ("What is the past tense of {0}?", "Put the verb into the past. | {0}", "Today I {0}. What did I do yesterday?"),
+        ("What is the past tense of {0}?", "Put the verb into the past. | {0}",
+         "Today I {0}. What did I do yesterday?"),
         ("Today they {0}, yesterday they {a}.", "The past of {0} is {a}."),
         "yesterday they {a}",
     ),
@@ -93,13 +95,15 @@ FORMS = (
     ),
     Skill(
         "comparative", _each(MORE), MORE.__getitem__,
-        ("Give the comparative of {0}.", "Compare two things with this adjective. | {0}", "One is {0}. What is the other, even more so?"),
+        ("Give the comparative of {0}.", "Compare two things with this adjective. | {0}",
+         "One is {0}. What is the other, even more so?"),
         ("This is {0} but that is {a}.", "The comparative of {0} is {a}."),
         "that is {a}", _degrees,
     ),
     Skill(
         "superlative", _each(MOST), MOST.__getitem__,
-        ("Give the superlative of {0}.", "Write the highest degree of the adjective. | {0}", "Many are {0}. What is the one above all?"),
+        ("Give the superlative of {0}.", "Write the highest degree of the adjective. | {0}",
+         "Many are {0}. What is the one above all?"),
         ("Of all that are {0}, one is the {a}.", "The superlative of {0} is {a}."),
         "the {a}", _degrees,
     ),
@@ -114,13 +118,15 @@ FORMS = (
 LETTERS = (
     Skill(
         "first_letter", _each(CATEGORY), lambda word: word[0],
-        ("What is the first letter of {0}?", "Name the initial of the word. | {0}", "With which letter does {0} begin?"),
+        ("What is the first letter of {0}?", "Name the initial of the word. | {0}",
+         "With which letter does {0} begin?"),
         ("The word {0} begins with the letter {a}.", "The first letter of {0} is {a}."),
         "the letter {a}", _letters,
     ),
     Skill(
         "last_letter", _each(CATEGORY), lambda word: word[-1],
-        ("What is the last letter of {0}?", "Name the letter at the end of the word. | {0}", "With which letter does {0} end?"),
+        ("What is the last letter of {0}?", "Name the letter at the end of the word. | {0}",
+         "With which letter does {0} end?"),
         ("The word {0} ends with the letter {a}.", "The last letter of {0} is {a}."),
         "It ends with {a}.", _letters,
     ),
