@@ -1,4 +1,4 @@
-"""What is true in the world: its words and animals. (Its lands and people: lands.py.)
+"""What is true in the world: its words and animals; its lands and people are in lands.py.
 
 Tables are text, an entry a line or a word, so that they are easy to read and to extend.
 """

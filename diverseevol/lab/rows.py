@@ -1,5 +1,6 @@
 """The rows of the lab's source, with the faults of real data sets: skew, near-duplicates, noise."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -49,30 +50,29 @@ class Mix:
 def frequencies(world: World, mix: Mix) -> dict[str, int]:
     """Rows of each skill, near-duplicates apart, by name, the most frequent first.
 
-    Ranks are drawn with the seed. Only a skill that has as many arguments as a rank has rows can have that rank: else
-    the frequent rows would be copies.
+    Ranks are drawn with the seed. Only a skill that has as many arguments as a rank has rows can have that rank, while
+    there is one: else the frequent rows would ask the same again and again.
 
     Raises:
         InputError: the world has too few arguments for so many rows.
     """
     base = mix.size - round(mix.duplicates * mix.size)
     rng = np.random.default_rng([mix.seed, 21])
-    room = {skill.name: len(share_out(world)[skill.name, "source"]) for skill in world}
-    counts = apportion(np.arange(1, len(world) + 1.0) ** -mix.skew, base)
+    distinct = {skill.name: len(share_out(world)[skill.name, "source"]) for skill in world}
+    room = {skill.name: distinct[skill.name] * len(skill.phrasings) for skill in world}
+    if base > sum(room.values()):
+        raise InputError(
+            f"data.size is {mix.size}, but this world has words for {sum(room.values())} different rows; lower it"
+        )
     ranked: dict[str, int] = {}
-    for count in counts:
+    for count in apportion(np.arange(1, len(world) + 1.0) ** -mix.skew, base):
         left = [name for name in room if name not in ranked]
-        fitting = [name for name in left if room[name] >= count]
-        # Where no skill is large enough the largest takes what it has, and the others share the rest.
+        fitting = [name for name in left if distinct[name] >= count] or [name for name in left if room[name] >= count]
         name = str(rng.choice(fitting)) if fitting else max(left, key=room.__getitem__)
         ranked[name] = min(int(count), room[name])
-    missing = base - sum(ranked.values())
-    spare = {name: room[name] - n for name, n in ranked.items()}
-    if missing > sum(spare.values()):
-        raise InputError(f"data.size is {mix.size}, but this world has rows for {sum(room.values())}; lower it")
-    while missing:
-        for name in sorted((name for name in spare if spare[name]), key=ranked.__getitem__, reverse=True)[:missing]:
-            ranked[name], spare[name], missing = ranked[name] + 1, spare[name] - 1, missing - 1
+    while missing := base - sum(ranked.values()):  # what small skills had no room for goes to the others
+        for name in [name for name in ranked if ranked[name] < room[name]][:missing]:
+            ranked[name] += 1
     return dict(sorted(ranked.items(), key=lambda item: -item[1]))
 
 
@@ -89,17 +89,14 @@ def make_rows(world: World, mix: Mix) -> list[dict[str, Any]]:
     """The records, shuffled: instruction, input, output, and for analysis alone skill, noisy, duplicate.
 
     `noisy` and `duplicate` name the fault, and are "" where there is none. No two records have the same instruction
-    and input, and no two that are no duplicates the same skill and arguments.
+    and input, and no two that are no duplicates the same skill and arguments while the skill has arguments left.
     """
     rng = np.random.default_rng([mix.seed, 22])
     makers = _Makers(world, rng)
-    originals: list[tuple[Skill, Arguments, int]] = []
     by_name = {skill.name: skill for skill in world}
+    originals: list[tuple[Skill, Arguments, int]] = []
     for name, count in frequencies(world, mix).items():
-        room = share_out(world)[name, "source"]
-        for i in rng.permutation(len(room))[:count]:
-            phrasing = int(rng.integers(len(by_name[name].phrasings)))
-            originals.append((by_name[name], room[i], phrasing))
+        originals += _originals(by_name[name], share_out(world)[name, "source"], count, rng)
     records = [makers.original(*each) for each in originals]
     while len(records) < mix.size:
         record = makers.duplicate(*originals[rng.integers(len(originals))])
@@ -108,6 +105,16 @@ def make_rows(world: World, mix: Mix) -> list[dict[str, Any]]:
     for i in rng.permutation(len(records))[: round(mix.noise * len(records))]:
         makers.spoil(records[i], records[rng.integers(len(records))])
     return [records[i] for i in rng.permutation(len(records))]
+
+
+def _originals(
+    skill: Skill, room: tuple[Arguments, ...], count: int, rng: Generator
+) -> list[tuple[Skill, Arguments, int]]:
+    """So many questions: of all arguments, each in a phrasing, before any is asked again in another one."""
+    forms, first = len(skill.phrasings), rng.integers(len(skill.phrasings), size=len(room))
+    order = rng.permutation(len(room))
+    ways = ((skill, room[i], (int(first[i]) + turn) % forms) for turn in range(forms) for i in order)
+    return list(itertools.islice(ways, count))
 
 
 class _Makers:
@@ -139,7 +146,7 @@ class _Makers:
     def spoil(self, record: dict[str, Any], other: dict[str, Any]) -> None:
         """Spoil a record in one of three ways."""
         kind = str(self.rng.choice(("words", "other", "garbled")))
-        if kind == "other" and other["output"] == record["output"]:
+        if kind == "other" and other["skill"] == record["skill"]:  # it might be right
             kind = "words"
         if kind == "words":
             record["output"] = " ".join(self.rng.choice(self.words, self.rng.integers(2, 7)))

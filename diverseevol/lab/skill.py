@@ -26,7 +26,7 @@ from diverseevol.errors import InputError
 Arguments = tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Skill:
     """One thing that can be asked in the world.
 
