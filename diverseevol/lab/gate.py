@@ -13,10 +13,11 @@ from diverseevol.generation import Generation, generate
 from diverseevol.lab.skill import World
 
 LEAST, MEAN = 0.5, 0.8  # what a kept skill reaches, and what they reach on average
+PROBES = 40  # arguments asked of each skill
 
 
 def known_share(
-    world: World, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, probes: int = 40, seed: int = 0
+    world: World, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, probes: int = PROBES, seed: int = 0
 ) -> dict[str, float]:
     """The share of correct completions of each skill, by its name.
 

@@ -19,7 +19,7 @@ from tokens import train_tokenizer, write_tokens
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from diverseevol.lab.gate import LEAST, MEAN, known_share
+from diverseevol.lab.gate import LEAST, MEAN, PROBES, known_share
 from diverseevol.lab.skill import find_world
 
 
@@ -59,15 +59,18 @@ def main() -> None:
     text = write_tokens(world, tokenizer, recipe.tokens, recipe.seed)
     model = new_model(recipe, tokenizer)
     curve = pretrain(model, text, recipe)
-    known = known_share(world, model, tokenizer)
+    known = known_share(world, model, tokenizer, PROBES)
     for name, share in sorted(known.items(), key=lambda item: item[1]):
         print(f"{share:5.2f} {name}{'' if share >= LEAST else '   below the gate'}")
     print(f"mean {np.mean(list(known.values())):.3f} (gate {MEAN}), {(time.time() - start) / 60:.1f} minutes")
     model.half().save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
-    report = {"recipe": asdict(recipe), "threads": options.threads, "minutes": round((time.time() - start) / 60, 1)}
-    text_report = json.dumps({**report, "loss": curve, "gate": known}, indent=1)
-    (options.out / "pretraining.json").write_text(text_report + "\n")
+    report = {
+        "recipe": asdict(recipe), "threads": options.threads, "minutes": round((time.time() - start) / 60, 1),
+        "parameters": model.num_parameters(), "vocabulary": len(tokenizer), "probes": PROBES,
+        "loss": curve, "gate": known,
+    }  # fmt: skip
+    (options.out / "pretraining.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
 def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
