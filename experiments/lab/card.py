@@ -2,6 +2,7 @@
 
 python experiments/lab/card.py PRETRAINING_JSON OUT_README
 """
+# ruff: noqa: E501 — a row of a Markdown table is one line
 
 import json
 import sys
