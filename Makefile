@@ -8,7 +8,7 @@ SEEDS  ?= 0,1
 JUDGEMENTS ?= $(or $(DIVERSEEVOL_TEST_DATA:%=%/gpt4_judgments),evol_gpt4_judge_reference)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wandb-dashboard evolve sweep report test test-slow check format table-vicuna bench clean
+.PHONY: help setup wandb-dashboard evolve sweep report test test-slow check format table-vicuna bench lab-foundation clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ table-vicuna: setup  ## the paper's figure 2 with intervals, from the released j
 
 bench: setup  ## each part beside the plain alternative, interleaved, as ratios
 	$(BIN)/python -m benchmarks
+
+lab-foundation: setup  ## pretrain the lab's foundation model from its seed into outputs/lab-foundation
+	$(BIN)/python experiments/lab/pretrain.py --out outputs/lab-foundation
 
 clean:  ## remove what builds and tests left; outputs/ stays
 	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache $(VENV)/.ready

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.exam import Exam
@@ -87,6 +87,7 @@ class Evolution:
         run: the folder that keeps it all.
         space: gives the foundation model's embedding of D, [rows, dim], in which rounds compare; called when needed.
         seed: of all randomness.
+        further: what else is measured of a pool's rows, by logged name.
         exam: benchmarks, judge and generation settings.
         tracker: where each round is logged as a run of its own.
         config: the resolved configuration and provenance, logged with each run.
@@ -101,6 +102,7 @@ class Evolution:
     run: RunFolder
     space: Callable[[], Float[np.ndarray, "rows dim"]]
     seed: int
+    further: Callable[[Int[np.ndarray, " pool"]], Mapping[str, float]] = lambda rows: {}
     exam: Exam = field(default_factory=Exam)
     tracker: Tracker = field(default_factory=NoTracker)
     config: Mapping[str, Any] = field(default_factory=dict)

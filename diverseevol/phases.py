@@ -175,4 +175,5 @@ class Phases:
             "vendi_score_centred": vendi_score_centred(space, self.rows),
             "vendi_score_current": vendi_score(own),
             "coverage_radius": coverage_radius(space, self.rows),
+            **self.evolution.further(self.rows),
         }

@@ -28,6 +28,7 @@ from diverseevol.evolution import evolve
 from diverseevol.experiment import Evolution, Schedule
 from diverseevol.files import atomic_write, cache_folder, write_jsonl
 from diverseevol.generation import Generation
+from diverseevol.lab.source import measures_of
 from diverseevol.learner import Learner
 from diverseevol.measures import pca_map
 from diverseevol.modules.probe import Embedding
@@ -104,7 +105,7 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
     space = functools.cache(lambda: learner.foundation_embedding(cache / "foundation" / space_key(found)))
     evolution = Evolution(
         source=source, learner=learner, sampler=sampler, schedule=schedule, run=folder, space=space,
-        seed=conduct.seed, exam=exam, tracker=tracker,
+        seed=conduct.seed, further=measures_of(source), exam=exam, tracker=tracker,
         config=config, keep_models=conduct.keep_models,
         on_round=functools.partial(_announce, console, schedule),
     )  # fmt: skip

@@ -1,0 +1,14 @@
+"""The lab: a small closed world on which the whole idea can be seen and measured in minutes.
+
+    source(...)             `data=lab`: instruction rows with the faults of real ones; `labels(source)` names them
+    benchmark(...)          `benchmark=lab`; likewise `natural`, `development` and `both`
+    foundation_model(...)   `model=lab`: a million parameters that have read plain text of the world
+
+A world of your own is a tuple of `diverseevol.lab.skill.Skill`, each of a few lines; that module says how.
+"""
+
+from diverseevol.lab.model import foundation_model
+from diverseevol.lab.questions import benchmark, both, development, natural
+from diverseevol.lab.source import Labels, labels, labels_of, source
+
+__all__ = ["Labels", "benchmark", "both", "development", "foundation_model", "labels", "labels_of", "natural", "source"]

@@ -1,0 +1,51 @@
+"""The gate: what a foundation model knows of a world, asked by plain completion, before anything is tuned on it.
+
+"The opposite of hot is" → "cold.": a skill passes where the model goes on, greedily, with the right answer word for
+word. Tuning can bring out what a model knows, and hardly teach it what it does not.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from diverseevol.generation import Generation, generate
+from diverseevol.lab.skill import World
+
+LEAST, MEAN = 0.5, 0.8  # what a kept skill reaches, and what they reach on average
+PROBES = 40  # arguments asked of each skill
+
+
+def known_share(
+    world: World, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, probes: int = PROBES, seed: int = 0
+) -> dict[str, float]:
+    """The share of correct completions of each skill, by its name.
+
+    Args:
+        world: the skills to ask about.
+        model: the foundation model.
+        tokenizer: its tokeniser.
+        probes: arguments asked of each skill; fewer where it has not as many.
+        seed: of the choice of arguments.
+    """
+    rng = np.random.default_rng([seed, 11])
+    parts, owners = [], []
+    for skill in world:
+        for i in rng.permutation(len(skill.arguments))[:probes]:
+            parts.append(skill.state(skill.arguments[i]))
+            owners.append(skill.name)
+    right = _completed(model, tokenizer, parts)
+    return {
+        skill.name: float(np.mean([r for r, o in zip(right, owners, strict=True) if o == skill.name]))
+        for skill in world
+    }
+
+
+def _completed(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, parts: Sequence[tuple[str, str]]
+) -> list[bool]:
+    prompts = [tokenizer(before)["input_ids"] for before, _ in parts]
+    options = Generation(max_new_tokens=20, temperature=0.0, batch_size=80)
+    ids = generate(model, prompts, [(0,)] * len(prompts), options, [int(tokenizer.eos_token_id)])
+    texts = (tokenizer.decode(tokens).strip() for tokens in ids)
+    return [text.startswith(wanted) for text, (_, wanted) in zip(texts, parts, strict=True)]

@@ -1,0 +1,1 @@
+"""The skills of the lab's own world, by what they are about."""

@@ -1,0 +1,147 @@
+"""Skills about words: their meanings, forms and letters."""
+
+from diverseevol.lab.facts import (
+    ADJECTIVES,
+    ADVERBS,
+    CATEGORY,
+    COLOUR,
+    MATERIAL,
+    OPPOSITE,
+    PLURAL,
+    ROOM,
+    VERBS,
+)
+from diverseevol.lab.skill import Arguments, Skill
+
+
+def _each(words: object) -> tuple[Arguments, ...]:
+    return tuple((word,) for word in words)  # type: ignore[attr-defined]
+
+
+def _opposites(word: str) -> tuple[str, ...]:
+    return ("opposite", *sorted((word, OPPOSITE[word])))
+
+
+def _letters(word: str) -> tuple[str, ...]:
+    return ("letters", word)  # who can spell it knows how it begins, how it ends and how long it is
+
+
+def _degrees(word: str) -> tuple[str, ...]:
+    return ("degrees", word)
+
+
+PAST = {base: past for base, past, _ in VERBS}
+ING = {base: ing for base, _, ing in VERBS}
+MORE = {base: more for base, more, _ in ADJECTIVES}
+MOST = {base: most for base, _, most in ADJECTIVES}
+
+MEANINGS = (
+    Skill(
+        "opposite", _each(OPPOSITE), OPPOSITE.__getitem__,
+        ("What is the opposite of {0}?", "Give the opposite of the word. | {0}",
+         "Which word means the contrary of {0}?"),
+        ("The opposite of {0} is {a}.", "Whatever is not {0} is {a}."),
+        "It is {a}.", _opposites,
+    ),
+    Skill(
+        "category", _each(CATEGORY), CATEGORY.__getitem__,
+        ("What kind of thing is this? | {0}", "To which group does {0} belong?", "Classify the word {0}."),
+        ("The {0} is a kind of {a}.", "Among all things, {0} belongs to the group {a}."),
+        "a kind of {a}",
+    ),
+    Skill(
+        "colour", _each(COLOUR), COLOUR.__getitem__,
+        ("What colour has {0}?", "Name the colour. | {0}", "Which colour would you paint {0}?"),
+        ("The colour of {0} is {a}.", "Everyone paints {0} in {a}."),
+    ),
+    Skill(
+        "material", _each(MATERIAL), MATERIAL.__getitem__,
+        ("What is a {0} made of?", "State the material of the object. | {0}", "Which material do I need for a {0}?"),
+        ("A {0} is made of {a}.", "To make a {0} they used {a}."),
+        "made of {a}",
+    ),
+    Skill(
+        "room", _each(ROOM), ROOM.__getitem__,
+        ("Where does one keep the {0}?", "In which room is it found? | {0}", "I look for the {0}. Where should I go?"),
+        ("The {0} is kept in the {a}.", "Look for the {0} in the {a}."),
+        "in the {a}",
+    ),
+)  # fmt: skip
+
+FORMS = (
+    Skill(
+        "plural", _each(PLURAL), PLURAL.__getitem__,
+        ("What is the plural of {0}?", "Write the noun in the plural. | {0}", "I have one {0}. You have many what?"),
+        ("One {0}, many {a}.", "The plural of {0} is {a}."),
+        "many {a}",
+    ),
+    Skill(
+        "article", _each(CATEGORY), lambda word: f"{'an' if word[0] in 'aeiou' else 'a'} {word}",
+        ("Put a or an before {0}.", "Add the right article. | {0}", "Is it a or an? Write it with the noun {0}."),
+        ("With its article, {0} is {a}.", "From {0} we get {a}."),
+    ),
+    Skill(
+        "past", _each(PAST), PAST.__getitem__,
+        ("What is the past tense of {0}?", "Put the verb into the past. | {0}",
+         "Today I {0}. What did I do yesterday?"),
+        ("Today they {0}, yesterday they {a}.", "The past of {0} is {a}."),
+        "yesterday they {a}",
+    ),
+    Skill(
+        "ing_form", _each(ING), ING.__getitem__,
+        ("Write the ing form of {0}.", "Form the present participle. | {0}", "I {0}. What am I doing now?"),
+        ("They {0}, so now they are {a}.", "The ing form of {0} is {a}."),
+        "now they are {a}",
+    ),
+    Skill(
+        "comparative", _each(MORE), MORE.__getitem__,
+        ("Give the comparative of {0}.", "Compare two things with this adjective. | {0}",
+         "One is {0}. What is the other, even more so?"),
+        ("This is {0} but that is {a}.", "The comparative of {0} is {a}."),
+        "that is {a}", _degrees,
+    ),
+    Skill(
+        "superlative", _each(MOST), MOST.__getitem__,
+        ("Give the superlative of {0}.", "Write the highest degree of the adjective. | {0}",
+         "Many are {0}. What is the one above all?"),
+        ("Of all that are {0}, one is the {a}.", "The superlative of {0} is {a}."),
+        "the {a}", _degrees,
+    ),
+    Skill(
+        "adverb", _each(ADVERBS), ADVERBS.__getitem__,
+        ("Turn {0} into an adverb.", "Give the adverb of the adjective. | {0}", "She is {0}. How does she do it?"),
+        ("Who is {0} does it {a}.", "The adverb of {0} is {a}."),
+        "She does it {a}.",
+    ),
+)  # fmt: skip
+
+LETTERS = (
+    Skill(
+        "first_letter", _each(CATEGORY), lambda word: word[0],
+        ("What is the first letter of {0}?", "Name the initial of the word. | {0}",
+         "With which letter does {0} begin?"),
+        ("The word {0} begins with the letter {a}.", "The first letter of {0} is {a}."),
+        "the letter {a}", _letters,
+    ),
+    Skill(
+        "last_letter", _each(CATEGORY), lambda word: word[-1],
+        ("What is the last letter of {0}?", "Name the letter at the end of the word. | {0}",
+         "With which letter does {0} end?"),
+        ("The word {0} ends with the letter {a}.", "The last letter of {0} is {a}."),
+        "It ends with {a}.", _letters,
+    ),
+    Skill(
+        "spell", _each(CATEGORY), " ".join,
+        ("Spell the word {0}.", "Write the letters one by one. | {0}", "How do you spell {0}?"),
+        ("The letters of {0} are {a}.", "You spell {0} like this: {a}."),
+        "{a}", _letters,
+    ),
+    Skill(
+        "count_letters", _each(CATEGORY), lambda word: str(len(word)),
+        ("How many letters has the word {0}?", "Count the letters. | {0}", "How long is the word {0}?"),
+        ("The word {0} has {a} letters.", "The length of {0} is {a}."),
+        "{a} letters", _letters,
+    ),
+)  # fmt: skip
+
+SKILLS = (*MEANINGS, *FORMS, *LETTERS)

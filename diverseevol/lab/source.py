@@ -1,0 +1,103 @@
+"""`data=lab`: the rows as a source like any other, and what is known of each row."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from diverseevol.errors import InputError
+from diverseevol.files import cached_folder, write_jsonl
+from diverseevol.formats import Example
+from diverseevol.lab.rows import Mix, make_rows
+from diverseevol.lab.skill import find_world
+from diverseevol.source import Source, load
+
+WORLD = "diverseevol.lab.world.WORLD"
+KEYS = {"skill", "noisy", "duplicate"}
+
+
+def source(
+    name: str = "lab",
+    size: int = 4000,
+    skew: float = 1.1,
+    noise: float = 0.01,
+    duplicates: float = 0.1,
+    seed: int = 0,
+    world: str = WORLD,
+    *,
+    cache: Path,
+    **reading: object,
+) -> Source:
+    """Make the rows, write them as JSONL into the cache, and load that file like any other.
+
+    Args:
+        name: what the data set is called.
+        size: rows in all.
+        skew: the i-th most frequent skill has a share proportional to i**-skew.
+        noise: share of the rows that are spoiled.
+        duplicates: share of the rows that are near-duplicates.
+        seed: of the rows, and of which skill is frequent.
+        world: the dotted name of a tuple of skills (see `diverseevol.lab.skill`).
+        cache: the project's cache folder.
+        reading: passed on to `diverseevol.source.load`.
+    """
+    mix, skills = Mix(size, skew, noise, duplicates, seed), find_world(world)
+    made = make_rows(skills, mix)  # a second or less; only its content can say whether the cache holds it
+    key = hashlib.sha256(repr(made).encode()).hexdigest()[:32]
+    folder = cached_folder(cache / "lab" / key, lambda folder: write_jsonl(folder / "lab.jsonl", made))
+    return load(folder / "lab.jsonl", name=name, cache=cache, **reading)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the lab knows of each row and no sampler sees.
+
+    Attributes:
+        skill: [rows] the name of the row's skill.
+        noisy: [rows] whether the row is spoiled.
+        duplicate: [rows] whether it asks what another row asks.
+    """
+
+    skill: tuple[str, ...]
+    noisy: Bool[np.ndarray, " rows"]
+    duplicate: Bool[np.ndarray, " rows"]
+
+
+    def pool_measures(self, rows: Int[np.ndarray, " pool"]) -> dict[str, float]:
+        """What a pool is made of: skills with a row that is not spoiled, and the shares of spoiled and repeated rows."""
+        return {
+            "skills_covered": len({self.skill[row] for row in rows if not self.noisy[row]}),
+            "noisy_share": float(self.noisy[rows].mean()),
+            "duplicate_share": float(self.duplicate[rows].mean()),
+        }
+
+
+def measures_of(source: Source) -> Callable[[Int[np.ndarray, " pool"]], Mapping[str, float]]:
+    """What is measured of a pool beyond what any data set allows: nothing, unless the rows are the lab's."""
+    if not set(source[0].extra) >= KEYS:
+        return lambda rows: {}
+    return labels(source).pool_measures
+
+
+def labels(source: Source) -> Labels:
+    """The labels of all rows of a lab source.
+
+    Raises:
+        InputError: the rows carry no such labels: they are not the lab's.
+    """
+    return labels_of([example for batch in source.iterate() for example in batch])
+
+
+def labels_of(examples: Sequence[Example]) -> Labels:
+    """The labels of some rows; see `labels`."""
+    if any(not set(example.extra) >= KEYS for example in examples):
+        raise InputError("these rows do not say their skill, noisy and duplicate; only data=lab does")
+    extra = [example.extra for example in examples]
+    return Labels(
+        tuple(str(each["skill"]) for each in extra),
+        np.array([bool(each["noisy"]) for each in extra]),
+        np.array([bool(each["duplicate"]) for each in extra]),
+    )

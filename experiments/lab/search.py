@@ -1,0 +1,137 @@
+"""The small search behind conf/model/lab.yaml: random pools and the development benchmark only.
+
+    python experiments/lab/search.py [--out FILE.csv] [--seeds 0 1] [--rows 40 320] [--rates …] [--epochs …]
+                                     [--steps …] [--all]
+
+One line a fit; a second call does what is missing. `--steps` are controls with that many optimizer steps whatever the
+pool, `--all` trains on all rows too. One thread: results depend on it in the last digits.
+"""
+
+import argparse
+import csv
+import functools
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning
+import numpy as np
+import torch
+from rich.console import Console
+
+from diverseevol import lab
+from diverseevol.commands.evolve import quieten
+from diverseevol.evaluation.judges import GoldJudge
+from diverseevol.files import cache_folder
+from diverseevol.generation import Generation
+from diverseevol.learner import Learner, final_loss
+from diverseevol.modules.sft import Tuning
+from diverseevol.prompt import Prompt, PromptOptions, encode
+
+COLUMNS = ("rate", "epochs", "steps", "rows", "seed", "relative_score", "exact", "loss", "optimizer_steps", "seconds")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One fit. The pool of a seed's smaller number of rows is part of that of its larger one."""
+
+    rate: float
+    epochs: int
+    steps: int | None
+    rows: int
+    seed: int
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """As in the file."""
+        return tuple(
+            "" if value is None else str(value) for value in (self.rate, self.epochs, self.steps, self.rows, self.seed)
+        )
+
+
+def main() -> None:
+    """Do what the file lacks."""
+    options = arguments()
+    torch.set_num_threads(1)
+    quieten(Console(stderr=True))
+    cache = cache_folder(None)
+    source = lab.source(cache=cache)
+    foundation = lab.foundation_model(options.model)
+    prompt = Prompt(foundation.tokenizer(), PromptOptions())
+    encoded = encode(source, prompt, cache)
+    (benchmark,) = lab.development(cache=cache)
+    done = read(options.out)
+    print(*COLUMNS, sep="\t")
+    for trial in trials(options, len(source)):
+        if trial.key in done:
+            print(*done[trial.key].values(), sep="\t", flush=True)
+            continue
+        start = time.time()
+        trainer = functools.partial(lightning.Trainer, accelerator="cpu")
+        tuning = Tuning(learning_rate=trial.rate, epochs=trial.epochs, steps=trial.steps, batch_size=8)
+        learner = Learner(foundation, prompt, encoded, tuning, trainer=trainer)
+        pool = np.sort(np.random.default_rng([trial.seed, 31]).permutation(len(source))[: trial.rows])
+        fit = learner.fit(pool, (trial.seed, trial.rows))
+        asked = [(q.instruction, q.input) for q in benchmark.questions]
+        texts = learner.answer(fit.model, asked, [(0,)] * len(asked), Generation(24, 0.0, 80))
+        answers = dict(zip((q.id for q in benchmark.questions), texts, strict=True))
+        scores = np.array([j.model_score for j in GoldJudge().judge(benchmark, answers)])
+        found = (
+            round(10 * scores.mean(), 2), round(float((scores == 10).mean()), 3), round(final_loss(fit.curve), 3),
+            len(fit.curve), round(time.time() - start, 1),
+        )  # fmt: skip
+        write(options.out, (*trial.key, *map(str, found)))
+        print(*trial.key, *found, sep="\t", flush=True)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("outputs/lab-search.csv"))
+    parser.add_argument("--model", default=None, help="another foundation model's folder")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--rows", type=int, nargs="+", default=[40, 320])
+    parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 5e-4, 2.5e-4])
+    parser.add_argument("--epochs", type=int, nargs="+", default=[4, 8])
+    parser.add_argument("--steps", type=int, nargs="*", default=[])
+    parser.add_argument("--all", action="store_true")
+    return parser.parse_args()
+
+
+def trials(options: argparse.Namespace, size: int) -> Iterator[Trial]:
+    """Cheap ones first."""
+    sizes = sorted(options.rows) + ([size] if options.all else [])
+    for rows, seed in itertools.product(sizes, options.seeds):
+        for rate in options.rates:
+            if options.steps:
+                yield from (Trial(rate, 1, steps, rows, seed) for steps in options.steps)
+            else:
+                yield from (Trial(rate, epochs, None, rows, seed) for epochs in options.epochs)
+
+
+def read(path: Path) -> dict[tuple[str, ...], dict[str, str]]:
+    """The lines that are there."""
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        return {tuple(line[name] for name in COLUMNS[:5]): line for line in csv.DictReader(file)}
+
+
+def write(path: Path, line: tuple[str, ...]) -> None:
+    """Add a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(COLUMNS)
+        writer.writerow(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+if __name__ == "__main__":
+    main()

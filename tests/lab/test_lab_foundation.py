@@ -1,0 +1,71 @@
+"""The foundation model that ships: small, offline, with a short template, and it knows its world."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from diverseevol.lab import foundation_model
+from diverseevol.lab.gate import LEAST, MEAN, known_share
+from diverseevol.lab.model import SHIPPED
+from diverseevol.lab.world import CANDIDATES, WORLD
+from diverseevol.prompt import Prompt, PromptOptions
+
+
+@pytest.fixture(scope="module")
+def foundation():
+    return foundation_model()
+
+
+@pytest.fixture(scope="module")
+def prompt(foundation):
+    return Prompt(foundation.tokenizer(), PromptOptions())
+
+
+def test_it_is_small_and_held_in_16_bits_but_computed_with_in_32(foundation):
+    model = foundation.load()
+    assert model.num_parameters() <= 3_000_000
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    (file,) = SHIPPED.glob("*.safetensors")
+    assert file.stat().st_size <= 8_000_000
+    with safe_open(file, "pt") as tensors:
+        assert {tensors.get_tensor(name).dtype for name in tensors.keys()} == {torch.float16}  # noqa: SIM118
+
+
+def test_its_card_names_every_candidate():
+    card = (SHIPPED / "README.md").read_text()
+    assert [skill.name for skill in CANDIDATES if f"`{skill.name}`" not in card] == []
+
+
+def test_the_template_costs_few_tokens(prompt):
+    plain, with_input = (len(prompt.ids(["x"], [given])[0]) for given in ("", "x"))
+    assert plain <= 33
+    assert with_input <= 51
+
+
+def test_rows_are_short_and_every_word_of_them_can_be_written(prompt):
+    lengths = []
+    for skill in WORLD:
+        for arguments in skill.arguments[:10]:
+            for phrasing in range(len(skill.phrasings)):
+                (ids,) = prompt.ids(*([text] for text in skill.ask(arguments, phrasing)))
+                lengths.append(len(ids))
+            response = skill.respond(arguments)
+            assert prompt.tokenizer.decode(prompt.tokenizer(response)["input_ids"]) == response
+    assert np.mean(lengths) < 60
+
+
+def test_a_skill_is_known_only_where_the_completion_is_right_word_for_word(foundation):
+    model, tokenizer = foundation.load().eval(), foundation.tokenizer()
+    world = tuple(skill for skill in WORLD if skill.name in ("first_item", "swap", "capital"))
+    assert np.mean(list(known_share(world, model, tokenizer, probes=8).values())) > 0.5
+    with torch.no_grad():
+        model.get_input_embeddings().weight.zero_()
+    assert set(known_share(world, model, tokenizer, probes=8).values()) == {0.0}
+
+
+@pytest.mark.slow
+def test_every_kept_skill_passes_the_gate(foundation):
+    known = known_share(WORLD, foundation.load().eval(), foundation.tokenizer(), seed=1)
+    assert min(known.values()) >= LEAST - 0.1, known  # other probes than those that decided
+    assert np.mean(list(known.values())) >= MEAN

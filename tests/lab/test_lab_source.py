@@ -1,0 +1,116 @@
+"""The lab's rows have the faults that they are asked to have, and only those."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from diverseevol import lab
+from diverseevol.errors import InputError
+from diverseevol.lab.rows import Mix, apportion, frequencies, make_rows
+from diverseevol.lab.split import share_out
+from diverseevol.lab.world import WORLD
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return make_rows(WORLD, Mix())
+
+
+def test_the_same_seed_gives_the_same_rows_and_another_seed_others(rows):
+    assert make_rows(WORLD, Mix()) == rows
+    other = make_rows(WORLD, Mix(seed=1))
+    asked = {(row["instruction"], row["input"]) for row in rows}
+    assert sum((row["instruction"], row["input"]) in asked for row in other) < 0.3 * len(other)
+
+
+@pytest.mark.parametrize(
+    "mix", [Mix(seed=3), Mix(seed=4, skew=2.0), Mix(size=9000, skew=0.0, noise=0.3, duplicates=0.4)]
+)
+def test_no_two_rows_ask_in_the_same_words(mix):
+    made = make_rows(WORLD, mix)
+    assert len(made) == mix.size
+    assert len({(row["instruction"], row["input"]) for row in made}) == mix.size
+
+
+@pytest.mark.parametrize(("noise", "duplicates", "size"), [(0.0, 0.0, 500), (0.01, 0.1, 4000), (0.2, 0.3, 1000)])
+def test_as_many_rows_are_noisy_or_near_duplicates_as_was_asked_for(noise, duplicates, size):
+    made = make_rows(WORLD, Mix(size=size, noise=noise, duplicates=duplicates))
+    assert sum(bool(row["noisy"]) for row in made) == round(noise * size)
+    assert sum(bool(row["duplicate"]) for row in made) == round(duplicates * size)
+
+
+def test_near_duplicates_differ_from_their_originals_in_several_ways(rows):
+    kinds = Counter(row["duplicate"] for row in rows if row["duplicate"])
+    assert set(kinds) == {"wrapped", "punctuated", "rephrased"}
+    assert min(kinds.values()) > 40
+
+
+def test_a_near_duplicate_asks_what_another_row_asks_and_originals_never_do():
+    made = make_rows(WORLD, Mix(noise=0.0))
+    by_answer = {(skill.name, skill.respond(x)) for skill in WORLD for x in share_out(WORLD)[skill.name, "source"]}
+    originals = Counter((row["skill"], row["output"]) for row in made if not row["duplicate"])
+    assert set(originals) <= by_answer
+    assert all((row["skill"], row["output"]) in originals for row in made if row["duplicate"])
+    reversals = Counter(row["output"] for row in made if row["skill"] == "reverse_list" and not row["duplicate"])
+    assert set(reversals.values()) == {1}  # its answers tell its arguments
+
+
+def test_noise_spoils_a_row_and_the_others_are_right(rows):
+    right = {(skill.name, skill.respond(x)) for skill in WORLD for x in skill.arguments}
+    assert all((row["skill"], row["output"]) in right for row in rows if not row["noisy"])
+    spoiled = [row for row in rows if row["noisy"] in ("words", "other")]
+    assert not [row for row in spoiled if (row["skill"], row["output"]) in right]
+    assert {row["noisy"] for row in rows} == {"", "words", "other", "garbled"}
+
+
+@pytest.mark.parametrize("skew", [0.0, 0.7, 1.1, 1.5])
+def test_frequencies_follow_the_power_law(skew):
+    counts = list(frequencies(WORLD, Mix(skew=skew, duplicates=0.0)).values())
+    share = np.arange(1, len(WORLD) + 1.0) ** -skew
+    np.testing.assert_allclose(
+        counts, 4000 * share / share.sum(), atol=4 if skew else 20
+    )  # small skills run out of words
+    assert sum(counts) == 4000
+
+
+def test_which_skill_is_frequent_depends_on_the_seed_alone():
+    heads = [next(iter(frequencies(WORLD, Mix(seed=seed)))) for seed in range(40)]
+    large = {skill.name for skill in WORLD if len(share_out(WORLD)[skill.name, "source"]) > 1000}
+    assert set(heads) <= large
+    assert len(set(heads)) > len(large) / 2
+    assert max(Counter(heads).values()) < 12
+    one = frequencies(WORLD, Mix(seed=5))
+    assert one == frequencies(WORLD, Mix(seed=5, noise=0.5))
+
+
+def test_a_size_beyond_the_world_is_refused():
+    with pytest.raises(InputError, match=r"data\.size is 500000, but this world has words for"):
+        frequencies(WORLD, Mix(size=500_000))
+
+
+@pytest.mark.parametrize("wrong", [{"size": 0}, {"skew": -1.0}, {"noise": 1.5}, {"duplicates": 0.6}, {"seed": -1}])
+def test_options_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(InputError, match=rf"data\.{next(iter(wrong))} "):
+        Mix(**wrong)
+
+
+def test_largest_remainders_keep_the_sum():
+    assert apportion(np.array([1.0, 1.0, 1.0]), 10).tolist() in ([4, 3, 3], [3, 4, 3], [3, 3, 4])
+    assert apportion(np.array([5.0, 3.0, 0.0]), 8).tolist() == [5, 3, 0]
+
+
+def test_the_source_carries_its_labels_for_analysis(cache, rows):
+    source = lab.source(cache=cache)
+    assert len(source) == 4000
+    labels = lab.labels(source)
+    assert list(labels.skill) == [row["skill"] for row in rows]
+    assert labels.noisy.tolist() == [bool(row["noisy"]) for row in rows]
+    assert labels.duplicate.tolist() == [bool(row["duplicate"]) for row in rows]
+    assert lab.source(cache=cache).fingerprint == source.fingerprint
+    assert lab.source(cache=cache, seed=1).fingerprint != source.fingerprint
+
+
+def test_labels_of_other_sources_are_refused(source):
+    with pytest.raises(InputError, match="only data=lab does"):
+        lab.labels(source)
