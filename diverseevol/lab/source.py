@@ -65,9 +65,8 @@ class Labels:
     noisy: Bool[np.ndarray, " rows"]
     duplicate: Bool[np.ndarray, " rows"]
 
-
     def pool_measures(self, rows: Int[np.ndarray, " pool"]) -> dict[str, float]:
-        """What a pool is made of: skills with a row that is not spoiled, and the shares of spoiled and repeated rows."""
+        """What a pool is made of: skills with a sound row, and the shares of spoiled rows and of repeated ones."""
         return {
             "skills_covered": len({self.skill[row] for row in rows if not self.noisy[row]}),
             "noisy_share": float(self.noisy[rows].mean()),

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from diverseevol.files import read_json
+from diverseevol.files import read_json, read_jsonl
+from diverseevol.receipts import excerpt
 from diverseevol.report.figures import draw_curves
 from diverseevol.runs import Round
 
@@ -18,6 +20,12 @@ COLUMNS = (
     ("vendi_score_centred", "Vendi, centred", "{:.2f}"),
     ("coverage_radius", "radius", "{:.2f}"),
 )
+FURTHER = (  # of rows that say what they are, such as the lab's
+    ("skills_covered", "skills", "{:.0f}"),
+    ("noisy_share", "noisy", "{:.0%}"),
+    ("duplicate_share", "repeated", "{:.0%}"),
+)
+ASIDE = 5  # questions whose first and last answers are shown
 
 
 def show(folder: Path, rounds: Sequence[Round], console: Console) -> None:
@@ -31,10 +39,11 @@ def show(folder: Path, rounds: Sequence[Round], console: Console) -> None:
     scores = [read_scores(folder, done.index) for done in rounds]
     benchmarks = sorted({name for of_round in scores for name in of_round})
     table = Table(title="what each round's model learned from its pool", title_justify="left")
-    for heading in ("round", *(heading for _, heading, _ in COLUMNS), *(f"RS {name}" for name in benchmarks)):
+    columns = [*COLUMNS, *(column for column in FURTHER if all(column[0] in done.metrics for done in rounds))]
+    for heading in ("round", *(heading for _, heading, _ in columns), *(f"RS {name}" for name in benchmarks)):
         table.add_column(heading, justify="right")
     for done, of_round in zip(rounds, scores, strict=True):
-        cells = [form.format(done.metrics[key]) for key, _, form in COLUMNS]
+        cells = [form.format(done.metrics[key]) for key, _, form in columns]
         table.add_row(str(done.index), *cells, *(_score(of_round.get(name)) for name in benchmarks))
     console.print(table)
     if benchmarks:
@@ -45,6 +54,8 @@ def show(folder: Path, rounds: Sequence[Round], console: Console) -> None:
         judged = [score for of_round in scores for score in of_round.values()]
         for label in sorted({score["label"] for score in judged if score.get("label")}):  # of the scores' own judge
             console.print(f"[bold]{label}[/bold]")
+    for name in benchmarks[:1]:
+        _side_by_side(folder, name, (rounds[0].index, rounds[-1].index), console)
     figures = draw_curves(folder)
     console.print("[bold]where everything is[/bold]")
     for path, what in (
@@ -54,6 +65,41 @@ def show(folder: Path, rounds: Sequence[Round], console: Console) -> None:
         (folder / "config.yaml", "the configuration, resolved"),
     ):
         console.print(f"  {path}  [dim]{what}[/dim]", highlight=False, soft_wrap=True)
+
+
+def _side_by_side(folder: Path, benchmark: str, ends: tuple[int, int], console: Console) -> None:
+    """Print some questions with the answers of the first and the last round's model, and what each was given."""
+    first, last = (_answered(folder / "rounds" / f"{t:02d}", benchmark) for t in ends)
+    if ends[0] == ends[1] or not first or first.keys() != last.keys():
+        return
+    table = Table(title=f"some answers to {benchmark}", title_justify="left", show_lines=True)
+    for heading in ("question", *(f"after round {t}" for t in ends)):
+        table.add_column(heading, overflow="fold")
+    questions = list(first)
+    for place in sorted({i * (len(questions) - 1) // (ASIDE - 1) for i in range(ASIDE)}):
+        question = questions[place]
+        (asked, before), (_, after) = first[question], last[question]
+        table.add_row(*map(escape, (asked, before, after)))
+    console.print(table)
+
+
+def _answered(round_folder: Path, benchmark: str) -> dict[str, tuple[str, str]]:
+    """By question: what was asked, and the answer with its score out of ten."""
+    files = [round_folder / kind / f"{benchmark}.jsonl" for kind in ("answers", "judgements")]
+    if not all(file.exists() for file in files):
+        return {}
+    answers, judgements = map(read_jsonl, files)
+    scores: dict[str, list[float]] = {}
+    for one in judgements:
+        if one["model_score"] is not None:
+            scores.setdefault(one["question_id"], []).append(one["model_score"])
+    found = {}
+    for line in answers:
+        given = scores.get(line["id"])
+        mark = f"  [{sum(given) / len(given):.3g}]" if given else ""
+        asked = excerpt("\n".join(filter(None, (line["instruction"], line["input"]))))
+        found[line["id"]] = asked, f"{excerpt(line['answer'])}{mark}"
+    return found
 
 
 def read_scores(folder: Path, t: int) -> dict[str, Any]:
