@@ -3,7 +3,4 @@
 from diverseevol.lab.skill import World
 from diverseevol.lab.skills import knowledge, lists, numbers, words
 
-CANDIDATES: World = (*words.SKILLS, *numbers.SKILLS, *lists.SKILLS, *knowledge.SKILLS)
-"""All that the foundation model has read about."""
-
-WORLD: World = CANDIDATES
+WORLD: World = (*words.SKILLS, *numbers.SKILLS, *lists.SKILLS, *knowledge.SKILLS)

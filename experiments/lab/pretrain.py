@@ -27,7 +27,7 @@ from diverseevol.lab.skill import find_world
 class Recipe:
     """How the shipped model was made; tokens is what decides the time."""
 
-    tokens: int = 6_000_000
+    tokens: int = 5_000_000
     seed: int = 0
     block: int = 160
     batch: int = 8
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=Recipe.tokens)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--threads", type=int, default=1, help="torch's threads; results depend on it")
-    parser.add_argument("--world", default="diverseevol.lab.world.CANDIDATES")
+    parser.add_argument("--world", default="diverseevol.lab.world.WORLD")
     parser.add_argument("--out", type=Path, default=Path("outputs/lab-foundation"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

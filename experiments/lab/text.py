@@ -7,7 +7,7 @@ import numpy as np
 from diverseevol.lab.skill import Arguments, Skill, World
 
 KINDS = ("paragraph", "series", "notes", "delayed")
-SHARES = (0.36, 0.24, 0.25, 0.15)
+SHARES = (0.35, 0.20, 0.25, 0.20)
 
 NOTES = (
     ("{topic}: {about}.", "{a}."),

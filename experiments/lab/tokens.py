@@ -7,13 +7,13 @@ import time
 import numpy as np
 from jaxtyping import UInt16
 from text import Writer
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from diverseevol.lab.skill import World
 from diverseevol.prompt import ALPACA, ALPACA_WITH_INPUT
 
-VOCABULARY = 1536
+VOCABULARY = 1792
 END, UNKNOWN = "<end>", "<unk>"
 DOCUMENTS = 20_000  # that the tokeniser learns from
 WEIGHT = 400  # how often it sees the template and each phrasing, so that their words become single tokens
@@ -25,7 +25,10 @@ def train_tokenizer(world: World, seed: int, positions: int) -> PreTrainedTokeni
     frames = [re.sub(r"\{\w+\}", "", frame) for frame in (ALPACA, ALPACA_WITH_INPUT)]
     phrasings = [re.sub(r"\{\w+\}", "", each) for skill in world for each in (*skill.phrasings, skill.response)]
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    # A word has the same token at the beginning of a line, of an input and of a response as in a sentence; without
+    # this the model knows words in sentences that it does not know where a response begins.
+    lines = pre_tokenizers.Split(Regex("\n+"), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([lines, pre_tokenizers.ByteLevel(add_prefix_space=True)])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,

@@ -9,6 +9,7 @@ from diverseevol import lab
 from diverseevol.evaluation.judges import GoldJudge
 from diverseevol.lab.rows import Mix, frequencies, make_rows
 from diverseevol.lab.skills.lists import WORDS
+from diverseevol.lab.skills.words import MORE as ADJECTIVES
 from diverseevol.lab.world import WORLD
 
 NUMBERS = ("larger", "smaller", "sort_numbers")
@@ -16,7 +17,8 @@ LISTS = (
     "first_item", "second_item", "last_item", "reverse_list", "join_and", "count_items", "remove_first", "swap",
     "append",
 )  # fmt: skip
-LETTERS = ("first_letter", "last_letter", "spell", "count_letters")
+DEGREES = ("comparative", "superlative")
+SENTENCES = ("negate", "make_question", "attribute")
 
 
 @pytest.fixture(scope="module")
@@ -27,25 +29,21 @@ def benchmarks(cache):
 def content(skill, instruction, given, response):
     """What a question is about, read off its text alone: equal for questions that one fact answers.
 
-    Nothing of the generator is used here but its list of nouns.
+    Nothing of the generator is used here but its lists of nouns and adjectives.
     """
     text = f"{instruction} {given}"
     numbers = [int(n) for n in re.findall(r"\d+", text)]
     if skill in NUMBERS:
         return ("order", *sorted(numbers))
-    if skill in ("add", "subtract", "double", "next_number"):
-        told = int(re.findall(r"\d+", response)[0])
-        known = {"double": [numbers[0]] * 2, "next_number": [numbers[0], 1]}.get(skill, numbers)
-        if skill == "subtract":
-            known = [told, min(n for n in numbers if n + told == max(numbers))]
-        return ("sum", *sorted(known))
     words = [word for word in re.findall(r"[A-Za-z]+", text) if word in WORDS]
     if skill in LISTS:
         return ("words", *sorted(words))
     if skill == "bigger_animal":
         return ("size", *sorted(words))
-    if skill in LETTERS:
-        return ("letters", *words[-1:])
+    if skill in SENTENCES:
+        return ("described", *words, *(word for word in re.findall(r"[a-z]+", text) if word in ADJECTIVES))
+    if skill in DEGREES:
+        return ("degrees", *[word for word in re.findall(r"[a-z]+", text) if word in ADJECTIVES][-1:])
     if skill == "opposite":
         asked = re.findall(r"(?:opposite of|contrary of) (\w+)|^Give the opposite of the word\. (\w+)$", text)
         asked = next((a or b for a, b in asked if (a or b) != "the"), "") or text.split()[-1]

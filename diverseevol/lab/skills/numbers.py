@@ -34,10 +34,6 @@ def _sample(seed: int, n: int, numbers: int, low: int, high: int) -> tuple[Argum
     return tuple(drawn)[:n]
 
 
-def _sum(a: str, b: str) -> tuple[object, ...]:
-    return ("sum", *sorted((int(a), int(b))))
-
-
 def _order(*numbers: str) -> tuple[object, ...]:
     return ("order", *sorted(map(int, numbers)))
 
@@ -51,44 +47,28 @@ def _later(time: str) -> str:
     return f"{int(hour) % 12 + 1}:{minute}"
 
 
-SUMS = tuple((str(a), str(b)) for a in range(1, 21) for b in range(1, 21))
 PAIRS = _sample(1, 4000, 2, 1, 99)
 TRIPLES = _sample(2, 6000, 3, 1, 50)
-SERIES = tuple((f"{a}, {a + d}, {a + 2 * d}", str(a + 3 * d)) for d in range(1, 11) for a in range(1, 31))
-NEXT_IN_SERIES = dict(SERIES)
 
 SKILLS = (
-    Skill(
-        "add", SUMS, lambda a, b: str(int(a) + int(b)),
-        ("Add {0} and {1}.", "What is {0} plus {1}?", "Compute the sum. | {0} + {1}"),
-        ("{0} plus {1} is {a}.", "The sum of {0} and {1} is {a}."),
-        fact=_sum,
-    ),
-    Skill(
-        "subtract", tuple((str(int(a) + int(b)), b) for a, b in SUMS if int(a) + int(b) <= 25),
-        lambda a, b: str(int(a) - int(b)),
-        ("Subtract {1} from {0}.", "What is {0} minus {1}?", "Compute the difference. | {0} - {1}"),
-        ("{0} minus {1} is {a}.", "Taking {1} from {0} leaves {a}."),
-        "leaves {a}", lambda a, b: _sum(str(int(a) - int(b)), b),
-    ),
     Skill(
         "double", _numbers(1, 49), lambda n: str(2 * int(n)),
         ("Double the number {0}.", "What is twice as much? | {0}", "How much is two times {0}?"),
         ("Twice {0} is {a}.", "The double of {0} is {a}."),
-        "twice as much is {a}", lambda n: _sum(n, n),
+        "twice as much is {a}",
     ),
     Skill(
         "next_number", _numbers(1, 98), lambda n: str(int(n) + 1),
         ("Which number comes after {0}?", "Give the next whole number. | {0}",
          "I have counted to {0}. How do I go on?"),
         ("After {0} comes {a}.", "The number that follows {0} is {a}."),
-        "then comes {a}", lambda n: _sum(n, "1"),
+        "then comes {a}",
     ),
     Skill(
         "number_word", _numbers(1, 99), lambda n: number_in_words(int(n)),
         ("Write {0} in words.", "Write out the number. | {0}", "How do you say {0}?"),
         ("The number {0} reads {a}.", "In words {0} is {a}."),
-        "{a}", lambda n: ("in words", n),
+        "{a}",
     ),
     Skill(
         "ordinal", _numbers(1, 99), lambda n: ordinal(int(n)),
@@ -121,12 +101,6 @@ SKILLS = (
          "Order {0}, {1}, {2} from small to large."),
         ("The numbers {0}, {1}, {2} in order are {a}.", "Sorted, {0}, {1}, {2} become {a}."),
         "{a}", _order,
-    ),
-    Skill(
-        "sequence", tuple((shown,) for shown, _ in SERIES), NEXT_IN_SERIES.__getitem__,
-        ("Continue the series {0}.", "What number comes next? | {0}", "Which number follows {0}?"),
-        ("The series {0} goes on with {a}.", "Counting {0}, the next is {a}."),
-        "goes on with {a}",
     ),
     Skill(
         "next_date", tuple((str(day), month) for month in MONTHS for day in range(1, 28)),

@@ -1,4 +1,4 @@
-"""Skills about words: their meanings, forms and letters."""
+"""Skills about words: their meanings and forms."""
 
 from diverseevol.lab.facts import (
     ADJECTIVES,
@@ -22,10 +22,6 @@ def _opposites(word: str) -> tuple[str, ...]:
     return ("opposite", *sorted((word, OPPOSITE[word])))
 
 
-def _letters(word: str) -> tuple[str, ...]:
-    return ("letters", word)  # who can spell it knows how it begins, how it ends and how long it is
-
-
 def _degrees(word: str) -> tuple[str, ...]:
     return ("degrees", word)
 
@@ -42,12 +38,6 @@ MEANINGS = (
          "Which word means the contrary of {0}?"),
         ("The opposite of {0} is {a}.", "Whatever is not {0} is {a}."),
         "It is {a}.", _opposites,
-    ),
-    Skill(
-        "category", _each(CATEGORY), CATEGORY.__getitem__,
-        ("What kind of thing is this? | {0}", "To which group does {0} belong?", "Classify the word {0}."),
-        ("The {0} is a kind of {a}.", "Among all things, {0} belongs to the group {a}."),
-        "a kind of {a}",
     ),
     Skill(
         "colour", _each(COLOUR), COLOUR.__getitem__,
@@ -115,33 +105,4 @@ FORMS = (
     ),
 )  # fmt: skip
 
-LETTERS = (
-    Skill(
-        "first_letter", _each(CATEGORY), lambda word: word[0],
-        ("What is the first letter of {0}?", "Name the initial of the word. | {0}",
-         "With which letter does {0} begin?"),
-        ("The word {0} begins with the letter {a}.", "The first letter of {0} is {a}."),
-        "the letter {a}", _letters,
-    ),
-    Skill(
-        "last_letter", _each(CATEGORY), lambda word: word[-1],
-        ("What is the last letter of {0}?", "Name the letter at the end of the word. | {0}",
-         "With which letter does {0} end?"),
-        ("The word {0} ends with the letter {a}.", "The last letter of {0} is {a}."),
-        "It ends with {a}.", _letters,
-    ),
-    Skill(
-        "spell", _each(CATEGORY), " ".join,
-        ("Spell the word {0}.", "Write the letters one by one. | {0}", "How do you spell {0}?"),
-        ("The letters of {0} are {a}.", "You spell {0} like this: {a}."),
-        "{a}", _letters,
-    ),
-    Skill(
-        "count_letters", _each(CATEGORY), lambda word: str(len(word)),
-        ("How many letters has the word {0}?", "Count the letters. | {0}", "How long is the word {0}?"),
-        ("The word {0} has {a} letters.", "The length of {0} is {a}."),
-        "{a} letters", _letters,
-    ),
-)  # fmt: skip
-
-SKILLS = (*MEANINGS, *FORMS, *LETTERS)
+SKILLS = (*MEANINGS, *FORMS)
