@@ -93,7 +93,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("outputs/lab-search.csv"))
     parser.add_argument("--model", default=None, help="another foundation model's folder")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--rows", type=int, nargs="+", default=[40, 320])
+    parser.add_argument("--rows", type=int, nargs="*", default=[40, 320])
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 5e-4, 2.5e-4])
     parser.add_argument("--epochs", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--steps", type=int, nargs="*", default=[])

@@ -64,14 +64,22 @@ def test_noise_spoils_a_row_and_the_others_are_right(rows):
     assert {row["noisy"] for row in rows} == {"", "words", "other", "garbled"}
 
 
-@pytest.mark.parametrize("skew", [0.0, 0.7, 1.1, 1.5])
-def test_frequencies_follow_the_power_law(skew):
-    counts = list(frequencies(WORLD, Mix(skew=skew, duplicates=0.0)).values())
+@pytest.mark.parametrize(("skew", "size"), [(0.0, 2000), (0.7, 3000), (1.1, 4000), (1.5, 4000)])
+def test_frequencies_follow_the_power_law(skew, size):
+    counts = list(frequencies(WORLD, Mix(size=size, skew=skew, duplicates=0.0)).values())
     share = np.arange(1, len(WORLD) + 1.0) ** -skew
-    np.testing.assert_allclose(
-        counts, 4000 * share / share.sum(), atol=4 if skew else 20
-    )  # small skills run out of words
-    assert sum(counts) == 4000
+    np.testing.assert_allclose(counts, size * share / share.sum(), atol=4)
+    assert sum(counts) == size
+
+
+def test_where_small_skills_run_out_of_words_the_others_take_their_rows():
+    counts = frequencies(WORLD, Mix(size=4000, skew=0.0, duplicates=0.0))
+    room = {s.name: len(s.phrasings) * len(share_out(WORLD)[s.name, "source"]) for s in WORLD}
+    full = {name for name, count in counts.items() if count == room[name]}
+    assert 0 < len(full) < len(WORLD)
+    others = [count for name, count in counts.items() if name not in full]
+    assert max(others) - min(others) <= 1
+    assert sum(counts.values()) == 4000
 
 
 def test_which_skill_is_frequent_depends_on_the_seed_alone():
