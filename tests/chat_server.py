@@ -41,7 +41,7 @@ class Answer:
     cut: bool = False
 
 
-def says(text: str | None, model: str = "gpt-4", refusal: str | None = None, **changes: Any) -> Answer:
+def says(text: Any, model: str = "gpt-4", refusal: str | None = None, **changes: Any) -> Answer:
     """A completion with this text."""
     choice = {
         "index": 0,

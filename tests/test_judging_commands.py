@@ -308,3 +308,38 @@ def test_a_model_answers_and_becomes_the_competitor_of_another(judge, command, f
     assert code == 0, err
     assert len(read_jsonl(run / "rounds" / "01" / "judgements" / "mine.jsonl")) == NEEDED
     assert "give model=hf" in command("answer", "model=tiny", *asked, "out=theirs")[2]
+
+
+def test_answers_of_two_models_seeds_or_prompts_never_share_a_folder(command, foundation, tmp_path):
+    lay_run(tmp_path / "outputs")
+    asked = ("benchmark=questions", "benchmark.name=mine", f"benchmark.path={tmp_path / 'asked.jsonl'}")
+    options = ("generation.max_new_tokens=4", f"cache={tmp_path / 'cache'}", "out=theirs")
+    other = foundation.load()
+    other.model.embed_tokens.weight.data[0] += 1
+    other.save_pretrained(tmp_path / "other")
+    foundation.tokenizer().save_pretrained(tmp_path / "other")
+    assert command("answer", *options, *asked, f"model.path={foundation.path}")[0] == 0
+    file = tmp_path / "theirs" / "answers" / "mine.jsonl"
+    whole = file.read_bytes()
+    changes = {
+        "model": (f"model.path={tmp_path / 'other'}",),
+        "seed": (f"model.path={foundation.path}", "seed=1"),
+        "prompt": (f"model.path={foundation.path}", "prompt.max_length=77"),
+        "generation": (f"model.path={foundation.path}", "generation.temperature=0"),
+    }
+    for kept in (whole, whole.splitlines(keepends=True)[0]):  # all answers, or what an interrupted run left
+        if kept != whole:
+            file.unlink()
+            file = file.with_suffix(".unfinished")
+        file.write_bytes(kept)
+        for what, change in changes.items():
+            code, _, err = command("answer", *options, *asked, *change)
+            assert code == 2, what
+            assert f"holds answers that differ in {what} from those asked for" in err
+            assert file.read_bytes() == kept
+    assert command("answer", *options, *asked, f"model.path={foundation.path}", "generation.batch_size=2")[0] == 0
+    assert file.with_suffix(".jsonl").read_bytes() == whole
+    (tmp_path / "theirs" / "fingerprint.json").unlink()
+    code, _, err = command("answer", *options, *asked, f"model.path={foundation.path}")
+    assert code == 2
+    assert "fingerprint.json: missing, so nobody knows which model" in err

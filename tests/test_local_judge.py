@@ -1,7 +1,9 @@
 import json
 import re
+import sqlite3
 
 import pytest
+from transformers import BloomConfig, BloomForCausalLM
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation import local_judge
@@ -101,3 +103,31 @@ def test_a_model_that_is_not_there_is_one_sentence(make, tmp_path):
     (tmp_path / "empty" / "config.json").write_text(json.dumps({}))
     with pytest.raises(InputError, match="cannot be loaded"):
         make(path=str(tmp_path / "empty")).judge(BENCHMARK, ANSWERS)
+
+
+def test_a_model_without_a_longest_prompt_judges(make, foundation, tmp_path):
+    tokenizer = foundation.tokenizer()
+    BloomForCausalLM(BloomConfig(vocab_size=len(tokenizer), hidden_size=16, n_layer=1, n_head=2)).save_pretrained(
+        tmp_path / "bloom"
+    )
+    tokenizer.save_pretrained(tmp_path / "bloom")
+    judge = make(path=str(tmp_path / "bloom"), attention="eager", max_unparsed=1.0)
+    assert not any("leaves no room" in one.reason for one in judge.judge(BENCHMARK, ANSWERS))
+
+
+def test_what_the_model_never_said_is_not_kept(make, speaking, foundation, tmp_path):
+    speaking.tokenizer = foundation.tokenizer()
+    speaking(lambda text: "5 5")
+    make(max_unparsed=0.5).judge(BENCHMARK, {**ANSWERS, "1": "long " * 3000})
+    with sqlite3.connect(tmp_path / "judgements.sqlite") as file:
+        assert file.execute("SELECT DISTINCT text FROM replies").fetchall() == [("5 5",)]
+    file.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [({"max_tokens": 0}, r"judge\.max_tokens is 0"), ({"max_unparsed": float("nan")}, r"judge\.max_unparsed is nan")],
+)
+def test_options_that_make_no_sense_are_refused_by_the_judges_own_names(make, options, complaint):
+    with pytest.raises(InputError, match=complaint):
+        make(**options)
