@@ -40,7 +40,7 @@ def speaking(monkeypatch):
 
 
 def lengths(text: str) -> str:
-    first, second = (re.findall(rf"<answer-{i}>\n(.*?)\n</answer-{i}>", text, re.S)[0] for i in (1, 2))
+    first, second = (re.findall(rf"<answer-{i}-\w+>\n(.*?)\n</answer-{i}-", text, re.S)[0] for i in (1, 2))
     return f"{len(first)} {len(second)}\nBecause."
 
 
@@ -68,7 +68,7 @@ def test_the_scores_go_to_whom_they_rate_in_both_orders(make, speaking, foundati
 
 def test_only_what_cannot_be_read_is_asked_again(make, speaking, foundation):
     speaking.tokenizer = foundation.tokenizer()
-    asked = speaking(lambda text: lengths(text) if "<reply>" in text or "What is 1?" not in text else "Well.")
+    asked = speaking(lambda text: lengths(text) if "<reply-" in text or "What is 1?" not in text else "Well.")
     judgements = make().judge(BENCHMARK, ANSWERS)
     assert len(asked) == 6 + 2
     assert all("What is 1?" in text and "Well." in text for text in asked[6:])

@@ -287,6 +287,11 @@ def test_a_prompt_that_the_endpoint_filters_is_unparsed_and_stops_nothing(server
     )
     judgements = make(max_unparsed=0.5).judge(BENCHMARK, ANSWERS)
     assert [(j.question_id, j.reason) for j in judgements if not j.parsed] == [("2", "HTTP 400: filtered")] * 2
+    asked = len(server.requests)
+    again = make(max_unparsed=0.5, max_calls=0)
+    assert again.estimate(BENCHMARK, ANSWERS).missing == 0
+    assert again.judge(BENCHMARK, ANSWERS) == judgements
+    assert len(server.requests) == asked
 
 
 def test_too_many_unparsed_judgements_fail_the_run(server, make):

@@ -145,7 +145,7 @@ class OpenAIJudge:
         version = self.wording.version
         asks = [Ask(self._identity, version, s.question_id, s.order, self.wording.ask(s)) for s in showings]
         with ReplyCache(self._file) as cache:
-            missing = [ask for ask in asks if cache.get(ask) is None]
+            missing = [ask for ask in asks if not cache.knows(ask)]
         priced = self.account.price is not None
         return Estimate(len(asks), len(missing), sum(self.account.likely(a.text) for a in missing) if priced else None)
 

@@ -20,12 +20,12 @@ from zlib import error as ZlibError  # noqa: N812
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import TOP, Judgement
+from diverseevol.evaluation.replied import TWO_SCORES, agrees_with_its_reply
 from diverseevol.files import read_json
 
 OWN = re.compile(r"(?P<run>.*/)?rounds/(?P<round>\d+)/judgements/(?P<benchmark>[^/]+)\.jsonl")
 AUTHORS = re.compile(r"(?:.*/)?(?P<benchmark>[^/]+)_test/(?P<schedule>[^/]+)/rd_(?P<round>\d+)_vs_chat\.jsonl")
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz")
-TWO_SCORES = re.compile(r"\s*(\d+(?:\.\d+)?)[\s,]+(\d+(?:\.\d+)?)\s*")
 
 SCORES = ("model_score", "competitor_score")
 
@@ -129,6 +129,10 @@ def _own(name: str, match: re.Match[str], content: bytes) -> JudgementFile:
     folder = Path(run) if run.is_absolute() else None  # of an archived run, only the judgements are read
     numbered = re.fullmatch(r"seed(\d+)", run.name)
     group = run.parent if numbered else run
+    judgements, unchecked = [], 0
+    for place, record in _records(name, content):
+        judgements.append(_judgement(place, record))
+        unchecked += not agrees_with_its_reply(place, judgements[-1])
     return JudgementFile(
         file=name,
         source="/".join(group.parts[:-1][-2:]).lstrip("/"),
@@ -136,8 +140,9 @@ def _own(name: str, match: re.Match[str], content: bytes) -> JudgementFile:
         schedule=group.name,
         seed=int(numbered[1]) if numbered else _recorded(folder, "fingerprint.json", "seed", int),
         round=int(match["round"]),
-        judgements=tuple(_judgement(place, record) for place, record in _records(name, content)),
+        judgements=tuple(judgements),
         initial_pool=_initial_pool(folder),
+        remarks={UNCHECKED: unchecked} if unchecked else {},
     )
 
 
