@@ -217,3 +217,10 @@ def test_own_judgements_that_cannot_be_held_against_their_reply_are_counted(tmp_
     own_file(tmp_path, own_record("b", **(PAIR | changes)))
     (file,) = read_judgements(tmp_path)
     assert file.remarks == ({UNCHECKED: 1} if unchecked else {})
+
+
+def test_how_many_rows_a_model_was_trained_on_is_read_where_it_is_known(tmp_path):
+    path = own_file(tmp_path, own_record())
+    assert next(read_judgements(tmp_path)).pool_size is None
+    (path.parents[1] / "round.json").write_text('{"trained_on": [4, 2, 7]}')
+    assert next(read_judgements(tmp_path)).pool_size == 3

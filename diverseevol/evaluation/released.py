@@ -43,6 +43,7 @@ class JudgementFile:
         schedule: the folder's name, which names sampler and schedule.
         seed: None where it is not known, as in the released files.
         initial_pool: size of P_0 and a digest of its rows; None where it is not known.
+        pool_size: rows that the model was trained on; None where it is not known.
         remarks: what is odd but no error, with a count each.
     """
 
@@ -54,6 +55,7 @@ class JudgementFile:
     round: int
     judgements: tuple[Judgement, ...]
     initial_pool: tuple[int, str] | None = None
+    pool_size: int | None = None
     remarks: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -129,6 +131,7 @@ def _own(name: str, match: re.Match[str], content: bytes) -> JudgementFile:
     folder = Path(run) if run.is_absolute() else None  # of an archived run, only the judgements are read
     numbered = re.fullmatch(r"seed(\d+)", run.name)
     group = run.parent if numbered else run
+    pool = _recorded(folder, f"rounds/{match['round']}/round.json", "trained_on", list)
     judgements, unchecked = [], 0
     for place, record in _records(name, content):
         judgements.append(_judgement(place, record))
@@ -142,6 +145,7 @@ def _own(name: str, match: re.Match[str], content: bytes) -> JudgementFile:
         round=int(match["round"]),
         judgements=tuple(judgements),
         initial_pool=_initial_pool(folder),
+        pool_size=None if pool is None else len(pool),
         remarks={UNCHECKED: unchecked} if unchecked else {},
     )
 

@@ -1,7 +1,7 @@
 """The scores of every model whose judgements lie below a folder."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ class ScoredRound:
     """One round's model on one benchmark.
 
     Attributes:
-        file, source, benchmark, schedule, seed, round, initial_pool: see `JudgementFile`.
+        file, source, benchmark, schedule, seed, round, initial_pool, pool_size: see `JudgementFile`.
         prompt_version: of the judge; verdicts under different prompts are not compared.
         question_ids: sorted; without those in `unparsed`.
         unparsed: questions that no figure counts, because a judgement of theirs holds no scores.
@@ -42,6 +42,7 @@ class ScoredRound:
     model: Float[np.ndarray, " questions"]
     competitor: Float[np.ndarray, " questions"]
     unparsed: tuple[str, ...] = ()
+    pool_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,20 @@ def score_folder(place: Path) -> Scoreboard:
             raise InputError(f"{file.file}: is of the same model and benchmark as {rounds[key].file}; remove one")
         rounds[key] = scored
         remarks.update(file.remarks)
-    ordered = tuple(rounds[key] for key in sorted(rounds))
+    ordered = _with_versions(tuple(rounds[key] for key in sorted(rounds)))
     warnings = [f"{count} {remark}" for remark, count in sorted(remarks.items())]
     return Scoreboard(ordered, (*_wrong_sizes(ordered), *_unparsed(ordered), *warnings))
+
+
+def _with_versions(rounds: tuple[ScoredRound, ...]) -> tuple[ScoredRound, ...]:
+    """Judges that judged by several prompts are named with the prompt, so that no table mixes their scores up."""
+    versions: dict[str, set[str]] = {}
+    for each in rounds:
+        versions.setdefault(each.judge, set()).add(each.prompt_version)
+    return tuple(
+        replace(each, judge=f"{each.judge} ({each.prompt_version})") if len(versions[each.judge]) > 1 else each
+        for each in rounds
+    )
 
 
 def _scored(file: JudgementFile) -> ScoredRound:
@@ -101,6 +113,7 @@ def _scored(file: JudgementFile) -> ScoredRound:
         model=model.sum(axis=1),
         competitor=competitor.sum(axis=1),
         unparsed=left_out,
+        pool_size=file.pool_size,
     )
 
 
