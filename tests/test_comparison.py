@@ -12,10 +12,11 @@ from rich.console import Console
 from scipy.stats import ttest_rel
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.comparison import compare, compare_models, compare_samplers, holm
+from diverseevol.evaluation.comparison import compare, compare_models, compare_samplers
 from diverseevol.evaluation.judges import Judgement
 from diverseevol.evaluation.scoreboard import ScoredRound, score_folder
 from diverseevol.evaluation.scores import score
+from diverseevol.evaluation.significance import holm
 from diverseevol.evaluation.tables import comparison_tables
 
 VICUNA = Path(os.environ.get("DIVERSEEVOL_TEST_DATA", "/nonexistent")) / "gpt4_judgments" / "vicuna_test.tar.xz"

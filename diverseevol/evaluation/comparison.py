@@ -12,12 +12,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from scipy.special import stdtr, stdtrit
 
 from diverseevol.evaluation.pairing import Duel, pair_up, unequal
 from diverseevol.evaluation.scoreboard import ScoredRound
 from diverseevol.evaluation.scores import resampled_counts
+from diverseevol.evaluation.significance import MINIMUM_SEEDS, SIGNIFICANCE, holm, t_test
 
 MODELS = (
     "these two models: 95 % paired bootstrap over questions, which says nothing about other seeds, uncorrected for how "
@@ -25,9 +24,6 @@ MODELS = (
 )
 SAMPLERS = "these two samplers: the seed is the unit, 95 % t-interval, p by Holm over the samplers of a benchmark"
 AFTER_THE_FACT = "picked after the fact: the best of several noisy rounds flatters"
-SIGNIFICANCE = 0.05
-MINIMUM_SEEDS = 3
-ROUNDING = 1e-9  # points of relative score below which differences are float error
 
 
 @dataclass(frozen=True)
@@ -172,7 +168,7 @@ def compare_samplers(rounds: Sequence[ScoredRound], baseline: str, endpoint: int
         # Where the user has chosen the round, pools of different sizes are a warning.
         reasons = [_unequal(duel.pairs) if endpoint is None else None for duel in duels]
         tests = [
-            None if reason else _t_test(np.array(_differences(duel), dtype=np.float64))
+            None if reason else t_test(np.array(_differences(duel), dtype=np.float64))
             for duel, reason in zip(duels, reasons, strict=True)
         ]
         corrected = iter(holm(np.array([test[2] for test in tests if test is not None], dtype=np.float64)))
@@ -183,18 +179,6 @@ def compare_samplers(rounds: Sequence[ScoredRound], baseline: str, endpoint: int
 
 def _differences(duel: Duel) -> tuple[float, ...]:
     return tuple(one.scores.relative_score - other.scores.relative_score for one, other in duel.pairs)
-
-
-def _t_test(d: Float[np.ndarray, " seeds"]) -> tuple[float, float, float] | None:
-    """The mean's t-interval and two-sided p, or None for too few seeds or seeds without noise."""
-    n = len(d)
-    if n < MINIMUM_SEEDS:
-        return None
-    mean, error = float(d.mean()), float(d.std(ddof=1) / np.sqrt(n))
-    if error <= ROUNDING:  # every seed agrees to the last bit: no noise to test against
-        return (mean, mean, 1.0) if abs(mean) <= ROUNDING else None
-    half = float(stdtrit(n - 1, 1 - SIGNIFICANCE / 2)) * error
-    return mean - half, mean + half, float(2 * stdtr(n - 1, -abs(mean) / error))
 
 
 def _verdict(
@@ -225,15 +209,6 @@ def _verdict(
         verdict=verdict,
         left_out=duel.left_out,
     )  # fmt: skip
-
-
-def holm(p: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " tests"]:
-    """Step-down adjusted p-values (Holm 1979)."""
-    order = np.argsort(p)
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(stepped, 1)
-    return adjusted
 
 
 def compare_models(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None = None) -> list[ModelVerdict]:
