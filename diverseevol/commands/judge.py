@@ -79,7 +79,9 @@ def run(settings: Settings) -> None:
         raise InputError("judge=none judges nothing; choose openai, local, replay, gold or overlap")
     watch(judge, Shown(console))
     tasks = _tasks(settings, options, judge)
-    _announce(console, judge, tasks)
+    if _announce(console, judge, tasks) and settings.value("judge").get("max_calls") == 0:
+        console.print("judge.max_calls=0: nothing was asked", highlight=False)
+        return
     scores: list[Scored] = []
     try:
         for _, grouped in groupby(tasks, lambda task: task.target):
@@ -170,11 +172,15 @@ def _check(task: Task, judge: Judge, options: Options) -> None:
             )
 
 
-def _announce(console: Console, judge: Judge, tasks: Sequence[Task]) -> None:
+def _announce(console: Console, judge: Judge, tasks: Sequence[Task]) -> int:
+    """Say what is to be done; how many judgements have to be paid for."""
     models = len({task.target for task in tasks})
     console.print(f"[bold]{escape(judge.name)}[/bold] judges the answers of {models:,} models", highlight=False)
-    if isinstance(judge, Priced):
-        console.print(_remains(_estimate(judge, tasks)), highlight=False)
+    if not isinstance(judge, Priced):
+        return 0
+    left = _estimate(judge, tasks)
+    console.print(_remains(left), highlight=False)
+    return left.missing
 
 
 def _estimate(judge: Judge, tasks: Sequence[Task]) -> Estimate:

@@ -1,6 +1,7 @@
 """`diverseevol select`: one selection without any training, by embeddings of the user's or of the foundation model."""
 
 import os
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ def run(settings: Settings) -> None:
     features = _brought(options, sampler.needs, name)
     choice = chosen(sampler, features, options)
     write_json(out, described(settings, choice, features))
+    print(f"{options.n:,} of {features.rows:,} rows by {name} in {choice.seconds:.1f} s\nwrites {out}", file=sys.stderr)
 
 
 def chosen(sampler: Sampler, features: Features, options: Options) -> Choice:

@@ -44,7 +44,7 @@ def pair_up(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None) 
     if not duels:
         schedules = ", ".join(sorted({each.schedule for each in rounds}))
         raise InputError(
-            f"baseline={baseline}: there is nothing to hold against it, or it is none of the schedules scored; "
+            f"baseline={baseline}: is none of the schedules scored, or the only one; "
             f"choose one of {schedules}, each beside another of the same source"
         )
     return duels
