@@ -95,11 +95,12 @@ def _nearest_the_mean(
 ) -> tuple[int, float]:
     """The row nearest the mean of all rows, the lowest of several, and its squared distance."""
     mean = torch.from_numpy(mean_row(X))
+    squared = np.empty(len(X))
 
-    def measured(part: slice) -> np.ndarray:
-        return (from_dlpack(np.ascontiguousarray(X[part])).double() - mean).square_().sum(dim=1).numpy()
+    def measure(part: slice) -> None:
+        squared[part] = (from_dlpack(np.ascontiguousarray(X[part])).double() - mean).square_().sum(dim=1).numpy()
 
-    squared = np.concatenate(list(workers.map(measured, _parts(X))))
+    list(workers.map(measure, _parts(X)))
     squared[taken] = np.inf
     row = int(squared.argmin())
     return row, float(squared[row])
@@ -216,17 +217,17 @@ def _upper_bounds(
     with np.errstate(all="ignore"):  # check_finite names what is wrong
         shift = X[some].mean(axis=0, dtype=np.float64).astype(np.float32)
         C = torch.from_numpy((X[some] - shift).astype(np.float32))
-    half = C.square().sum(dim=1) / 2
-    longest = torch.linalg.vector_norm(C, dim=1).max().double()
+    half, longest = C.square().sum(dim=1) / 2, torch.linalg.vector_norm(C, dim=1).max().double()
+    bound = np.empty(len(X))  # filled in place: small results kept between large blocks would scatter the memory
 
-    def bounds(part: slice) -> np.ndarray:
+    def fill(part: slice) -> None:
         shifted = (from_dlpack(np.ascontiguousarray(X[part])) - torch.from_numpy(shift)).float()
         length = torch.linalg.vector_norm(shifted, dim=1).double()
         gain = (shifted @ C.T).sub_(half).amax(dim=1).double()
         slack = 2 * ROUNDING * length * longest + (2 * X.shape[1] + 16) * UNIT32 * (length + longest).square()
-        return np.asarray((length.square() - 2 * gain + slack + X.shape[1] * TINY).numpy())
+        bound[part] = (length.square() - 2 * gain + slack + X.shape[1] * TINY).numpy()
 
-    bound = np.concatenate(list(workers.map(bounds, _parts(X))))
+    list(workers.map(fill, _parts(X)))
     if not np.isfinite(bound).all():
         check_finite(X)
     return bound
