@@ -221,7 +221,7 @@ def _close(ledger: Ledger) -> int:
     if not (jobs := ledger.missing()):
         if ledger.verb == "evolve":
             _say(
-                "the sweep is whole; to look at it: diverseevol report, and for verdicts: diverseevol compare judgements=…"
+                "the sweep is whole; a page to look at: diverseevol report; verdicts: diverseevol compare judgements=…"
             )
         return 0
     _say(

@@ -132,8 +132,9 @@ def test_what_it_would_take_is_said_without_a_key_or_a_call(judge, server, tmp_p
     monkeypatch.delenv("OPENAI_API_KEY")
     lay_run(tmp_path / "outputs")
     code, _, err = judge(f"folder={tmp_path / 'outputs'}", "judge.max_calls=0", "judge.price=[30,60]")
-    assert code == 2
+    assert code == 0
     assert "12 of 12 judgements remain, about $0." in err
+    assert "nothing was asked" in err
     assert server.requests == []
     code, _, err = judge(f"folder={tmp_path / 'outputs'}")
     assert code == 2
