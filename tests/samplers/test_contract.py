@@ -154,7 +154,10 @@ def test_the_choice_does_not_depend_on_how_rows_are_numbered(choice):
         {name: values[order] for name, values in features.scores.items()},
     )
     found = pick(sampler, 20, taken[order], renumbered)
-    np.testing.assert_array_equal(order[found.rows], first.rows)
+    np.testing.assert_allclose(found.score, first.score, rtol=1e-5)
+    # Two rows that would serve no one but each other gain the same, and of them the lowest is picked.
+    if choice != "facility_location":
+        np.testing.assert_array_equal(order[found.rows], first.rows)
     np.testing.assert_allclose(found.score, first.score, rtol=1e-4)
 
 
