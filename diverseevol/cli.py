@@ -174,6 +174,8 @@ def _alternatives(verb: str, key: str) -> str:
     if not isinstance(node, DictConfig):
         return f": {parent} holds no options here; see diverseevol {verb} --help"
     names = [f"{parent}.{k}" if parent else k for k in map(str, node) if not k.startswith("_")]
+    if key in names:  # another choice of the group has it
+        return f" with every {parent} that was chosen; sweep over the choices that have it by themselves"
     return f"; choose from {', '.join(names)}"
 
 
@@ -217,6 +219,10 @@ def _compose_and_run(verb: str, arguments: list[str]) -> int:
 def _close(ledger: Ledger) -> int:
     """What of a sweep has to be run again, as commands; the exit code."""
     if not (jobs := ledger.missing()):
+        if ledger.verb == "evolve":
+            _say(
+                "the sweep is whole; a page to look at: diverseevol report; verdicts: diverseevol compare judgements=…"
+            )
         return 0
     _say(
         f"{len(jobs)} of {ledger.planned()} jobs of the sweep did not succeed, the others are done; to run again "
@@ -284,7 +290,9 @@ class Configuration:
         self._composed = composed
 
     def run(self) -> None:
-        """Run the command; its module is imported only now."""
+        """Run the command; its module is imported only now, for seconds, and what is plainly missing is said before."""
+        if self.verb == "evolve":
+            self._complete(self._composed)
         importlib.import_module(VERBS[self.verb][0]).run(self)
 
     def value(self, key: str) -> Any:
@@ -296,9 +304,12 @@ class Configuration:
         node = OmegaConf.select(self._composed, key, throw_on_missing=True)
         if not OmegaConf.is_config(node):
             return node
+        self._complete(node)
+        return OmegaConf.to_container(node, resolve=True)
+
+    def _complete(self, node: Any) -> None:
         for name in sorted(OmegaConf.missing_keys(node)):
             raise InputError(f"{name} is missing: give {name}=…")
-        return OmegaConf.to_container(node, resolve=True)
 
     def options(self, key: str, kind: type[T]) -> T:
         """A node as a dataclass, names and types checked; "" takes the dataclass's fields from the root."""

@@ -72,29 +72,37 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write one JSON document."""
+    """Write one JSON document.
+
+    Raises:
+        ValueError: it holds NaN or an infinity, which are not JSON.
+    """
     with atomic_write(path) as file:
-        json.dump(value, file, ensure_ascii=False, indent=1)
+        json.dump(value, file, ensure_ascii=False, indent=1, allow_nan=False)
         file.write("\n")
 
 
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON record a line."""
+    """Write one JSON record a line.
+
+    Raises:
+        ValueError: one holds NaN or an infinity, which are not JSON.
+    """
     with atomic_write(path) as file:
         for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
     """Read one JSON document.
 
     Raises:
-        InputError: the file is missing, cut off or edited into something that is not JSON.
+        InputError: the file cannot be read, or was cut off or edited into something that is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise _cannot_read(path, error) from error
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}); restore it, or delete it to redo its step") from error
 
@@ -103,12 +111,12 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read one JSON record a line.
 
     Raises:
-        InputError: the file is missing, or a line is not a JSON record.
+        InputError: the file cannot be read, or a line is not a JSON record.
     """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise _cannot_read(path, error) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
     records = []
@@ -125,6 +133,14 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             )
         records.append(record)
     return records
+
+
+def _cannot_read(path: Path, error: OSError) -> InputError:
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"{path}: no such file")
+    if isinstance(error, IsADirectoryError):
+        return InputError(f"{path}: is a folder; name a file in it")
+    return InputError(f"{path}: cannot be read ({error.strerror or error}); check the path and who may read it")
 
 
 def content_digest(file: Path, cache: Path | None = None, large: int = 1 << 26) -> str:

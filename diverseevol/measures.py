@@ -90,10 +90,18 @@ def receipt_distances(
     return _nearest(X, chosen, np.concatenate([pool, chosen]), len(pool) + np.arange(len(chosen)))
 
 
-def coverage_radius(X: Float[np.ndarray, "rows dim"], pool: Int[np.ndarray, " pool"]) -> float:
+def coverage_radius(
+    X: Float[np.ndarray, "rows dim"], pool: Int[np.ndarray, " pool"], rows: Int[np.ndarray, " some"] | None = None
+) -> float:
     """The largest Euclidean distance from any row to its nearest row of the pool, in float64.
 
     This is what K-Center makes small (Sener & Savarese 2018): smaller covers better, 0 covers all.
+
+    Args:
+        X: [rows, dim] all rows.
+        pool: the rows that cover.
+        rows: [some] the rows to be covered, None for all: a row that no sampler may pick would stay the farthest for
+            ever, and hide what the pool does for the others.
 
     Raises:
         ValueError: the pool is empty.
@@ -101,11 +109,11 @@ def coverage_radius(X: Float[np.ndarray, "rows dim"], pool: Int[np.ndarray, " po
     """
     if len(pool) == 0:
         raise ValueError("the coverage radius of an empty pool is undefined; give at least one row")
-    rows = np.arange(len(X))
-    lower, upper = np.empty(len(X)), np.empty(len(X))
+    rows = np.arange(len(X)) if rows is None else rows
+    lower, upper = np.empty(len(rows)), np.empty(len(rows))
     for part, squared, error in _against(X, rows, pool):
         lower[part], upper[part] = (squared - error).min(axis=1), (squared + error).min(axis=1)
-    finalists = np.flatnonzero(upper >= lower.max())
+    finalists = rows[upper >= lower.max()]
     return float(distance_to_pool(X, finalists, pool)[0].max())
 
 

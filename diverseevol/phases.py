@@ -174,6 +174,6 @@ class Phases:
             "vendi_score": vendi_score(space[self.rows]),
             "vendi_score_centred": vendi_score_centred(space, self.rows),
             "vendi_score_current": vendi_score(own),
-            "coverage_radius": coverage_radius(space, self.rows),
+            "coverage_radius": coverage_radius(space, self.rows, np.flatnonzero(self.learner.encoded.eligible)),
             **self.evolution.further(self.rows),
         }

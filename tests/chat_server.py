@@ -27,7 +27,7 @@ class Request:
     @property
     def again(self) -> bool:
         """Whether this asks for scores that an earlier reply lacked."""
-        return "<reply>" in self.body["messages"][0]["content"]
+        return "<reply-" in self.body["messages"][0]["content"]
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Answer:
     cut: bool = False
 
 
-def says(text: str | None, model: str = "gpt-4", refusal: str | None = None, **changes: Any) -> Answer:
+def says(text: Any, model: str = "gpt-4", refusal: str | None = None, **changes: Any) -> Answer:
     """A completion with this text."""
     choice = {
         "index": 0,
@@ -104,7 +104,8 @@ class ChatServer:
 
     def _answer(self, handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
         text = body["messages"][0]["content"]
-        first, second = (re.findall(rf"<answer-{i}>\n(.*?)\n</answer-{i}>", text, re.S)[-1] for i in (1, 2))
+        found = (re.findall(rf"<answer-{i}(-\w+|)>\n(.*?)\n</answer-{i}\1>", text, re.S) for i in (1, 2))
+        first, second = (each[-1][1] for each in found)
         with self._lock:
             seen = sum(request.body == body for request in self.requests)
             request = Request(body, first, second, seen, handler.headers.get("authorization", "")[7:])

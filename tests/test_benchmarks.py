@@ -1,6 +1,9 @@
 import hashlib
 import json
 import os
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -276,3 +280,33 @@ def test_the_configured_hashes_are_those_of_the_public_files(tmp_path, name):
         cache=tmp_path,
     )
     assert fetched == local
+
+
+@pytest.mark.parametrize("field", ["instruction", "input", "id", "reference"])
+def test_half_a_character_is_named_by_place_before_it_is_sent_anywhere(tmp_path, load, field):
+    record = {"id": "a", "instruction": "Why?", "input": "x", "reference": "y"}
+    with pytest.raises(InputError, match=rf"line 2, field '{field}': holds half a character, .ud83d \(character 3\)"):
+        load(jsonl(tmp_path / "q.jsonl", [record | {"id": "b"}, record | {field: "ab\ud83d"}]))
+
+
+def test_half_a_character_in_an_answer_is_named_by_place(tmp_path, load):
+    asked = jsonl(tmp_path / "q.jsonl", [{"id": "a", "instruction": "Why?"}])
+    answers = jsonl(tmp_path / "a.jsonl", [{"id": "a", "answer": "\ud83d"}])
+    with pytest.raises(InputError, match=r"a\.jsonl, line 1, field 'answer': holds half a character"):
+        load(asked, answers)
+
+
+def test_an_own_benchmark_is_three_lines_of_yaml_as_the_manual_shows_them(tmp_path, load):
+    manual = (CONF.parents[1] / "docs" / "judging.md").read_text()
+    (text,) = re.findall(r"```yaml\n(.*?)```", manual, re.S)
+    assert len(text.splitlines()) == 3
+    file = tmp_path / "conf" / "benchmark" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    jsonl(tmp_path / "mine.jsonl", QUESTIONS)
+    options = ("folder=x", "benchmark=mine", "--config-dir", "conf", "--cfg", "job")
+    command = [sys.executable, "-m", "diverseevol", "judge", *options]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert yaml.safe_load(said)["benchmark"] == yaml.safe_load(text)
+    (benchmark,) = instantiate(yaml.safe_load(text) | {"path": str(tmp_path / "mine.jsonl")}, cache=tmp_path)
+    assert (benchmark.name, len(benchmark.questions)) == ("mine", 2)

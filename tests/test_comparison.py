@@ -12,10 +12,11 @@ from rich.console import Console
 from scipy.stats import ttest_rel
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.comparison import compare, compare_models, compare_samplers, holm
+from diverseevol.evaluation.comparison import compare, compare_models, compare_samplers
 from diverseevol.evaluation.judges import Judgement
 from diverseevol.evaluation.scoreboard import ScoredRound, score_folder
 from diverseevol.evaluation.scores import score
+from diverseevol.evaluation.significance import holm
 from diverseevol.evaluation.tables import comparison_tables
 
 VICUNA = Path(os.environ.get("DIVERSEEVOL_TEST_DATA", "/nonexistent")) / "gpt4_judgments" / "vicuna_test.tar.xz"
@@ -69,9 +70,11 @@ def test_too_few_seeds_cannot_tell_however_large_the_difference(seeds):
     assert (verdict.p, verdict.ci_low, verdict.mean_difference) == (None, None, 80)
 
 
-def test_equal_samplers_cannot_be_told_apart_and_a_difference_without_noise_can():
+def test_neither_equal_samplers_nor_a_difference_without_noise_can_be_told_apart():
     assert compare_samplers(runs("kc", [4, 5, 6]) + runs("rand", [4, 5, 6]), "rand")[0].verdict == "cannot tell"
-    assert compare_samplers(runs("kc", [5, 6, 7]) + runs("rand", [4, 5, 6]), "rand")[0].verdict == "better"
+    (same,) = compare_samplers(runs("kc", [5.1, 6.1, 7.1]) + runs("rand", [4, 5, 6]), "rand")
+    assert same.verdict == "cannot tell: all seeds differ by the same, which leaves no noise to test against"
+    assert (same.p, same.ci_low, same.mean_difference) == (None, None, pytest.approx(1.1))
 
 
 def test_holm_agrees_with_its_definition():
@@ -140,7 +143,7 @@ def test_an_unknown_or_ambiguous_baseline_is_a_sentence():
         compare_samplers(rounds, "nobody")
     with pytest.raises(InputError, match="fits rand-a and rand-b"):
         compare_samplers(rounds, "rand-*")
-    with pytest.raises(InputError, match="nothing to hold against it"):
+    with pytest.raises(InputError, match="or the only one"):
         compare_samplers(runs("rand", [60]), "rand")
 
 
@@ -239,3 +242,57 @@ def test_released_models_of_one_recipe_are_not_called_better_or_worse_samplers()
     ]
     assert told_apart(samplers) <= 0.05
     assert told_apart(models) > 0.1
+
+
+def grown(schedule: str, relative_scores: Sequence[float], t: int, size: int | None, start: int = 100):
+    pool = None if size is None else (start, "x")
+    return [replace(one, pool_size=size, initial_pool=pool) for one in runs(schedule, relative_scores, t)]
+
+
+OURS, BASE = [70, 71, 73], [60, 60, 61]
+
+
+@pytest.mark.parametrize(
+    ("names", "ours", "base", "reason"),
+    [
+        (("kc-iterative", "random-iterative"), (10, 1100), (3, 400), "pools of 1,100 and 400 rows"),
+        (("kc-iterative", "random-iterative"), (10, 1100), (3, 1100), None),
+        (("kc-iterative", "random-iterative-1a2b3c4d"), (10, None), (3, None), "rounds 10 and 3"),
+        (("kc_dolly_x", "rand_dolly_x"), (10, None), (3, None), "rounds 10 and 3"),
+        (("kc-one_time", "random-iterative"), (1, None), (10, None), None),
+        (("kc-one_time", "random-iterative"), (1, 1100), (10, 1100), None),
+        (("kc-one_time", "random-iterative"), (1, 1100), (3, 400), "pools of 1,100 and 400 rows"),
+        (("random-full", "random-iterative"), (0, 9000), (10, 1100), None),
+        (("baseline_dolly", "rand_dolly_x"), (0, None), (10, None), None),
+    ],
+)
+def test_samplers_that_have_come_differently_far_cannot_be_told_apart(names, ours, base, reason):
+    start = 9000 if "full" in names[0] else 100
+    rounds = grown(names[0], OURS, *ours, start=start) + grown(names[1], BASE, *base)
+    comparison = compare(rounds, names[1])
+    expected = "better" if reason is None else f"cannot tell: {reason}"
+    assert [v.verdict for v in comparison.samplers] == [expected]
+    assert {v.verdict for v in comparison.models} == {expected}
+
+
+def test_pools_of_different_sizes_at_a_round_that_the_user_chose_are_a_warning():
+    rounds = grown("kc-iterative", OURS, 3, 700) + grown("random-iterative", BASE, 3, 400)
+    comparison = compare(rounds, "random-iterative", endpoint=3)
+    assert comparison.samplers[0].verdict == "better"
+    assert any("pools of 700 and 400 rows" in label for label in comparison.record()["labels"])
+    assert not any("P_0" in label for label in comparison.labels)
+
+
+def test_what_is_not_known_of_the_first_pool_and_not_corrected_is_said():
+    comparison = compare(runs("kc", OURS) + runs("rand", BASE), "rand")
+    assert comparison.labels == ("3 of 3 pairs are not known to begin with the same P_0",)
+    assert "uncorrected" in comparison.record()["about"]["models"]
+
+
+def test_a_single_question_has_no_interval_and_no_verdict():
+    both = [
+        replace(one, question_ids=("00",), model=one.model[:1], competitor=one.competitor[:1])
+        for one in runs("kc", [70]) + runs("rand", [60])
+    ]
+    (verdict,) = compare_models(both, "rand")
+    assert (verdict.ci_low, verdict.ci_high, verdict.verdict) == (None, None, "cannot tell: 1 question")

@@ -132,8 +132,9 @@ def test_what_it_would_take_is_said_without_a_key_or_a_call(judge, server, tmp_p
     monkeypatch.delenv("OPENAI_API_KEY")
     lay_run(tmp_path / "outputs")
     code, _, err = judge(f"folder={tmp_path / 'outputs'}", "judge.max_calls=0", "judge.price=[30,60]")
-    assert code == 2
+    assert code == 0
     assert "12 of 12 judgements remain, about $0." in err
+    assert "nothing was asked" in err
     assert server.requests == []
     code, _, err = judge(f"folder={tmp_path / 'outputs'}")
     assert code == 2
@@ -241,7 +242,7 @@ def test_scores_are_logged_under_the_rounds_own_run_however_the_folder_is_named(
 
 def test_samplers_are_compared_over_seeds(judge, command, tmp_path):
     for seed in range(3):
-        lay_run(tmp_path / "outputs", "kcenter-iterative", seed, lead=2)
+        lay_run(tmp_path / "outputs", "kcenter-iterative", seed, lead=2 + (seed == 1))
         lay_run(tmp_path / "outputs", "random-iterative", seed)
     assert judge(f"folder={tmp_path / 'outputs'}")[0] == 0
     code, out, err = command("compare", "judgements=outputs", "out=c.json")
@@ -308,3 +309,79 @@ def test_a_model_answers_and_becomes_the_competitor_of_another(judge, command, f
     assert code == 0, err
     assert len(read_jsonl(run / "rounds" / "01" / "judgements" / "mine.jsonl")) == NEEDED
     assert "give model=hf" in command("answer", "model=tiny", *asked, "out=theirs")[2]
+
+
+def test_answers_of_two_models_seeds_or_prompts_never_share_a_folder(command, foundation, tmp_path):
+    lay_run(tmp_path / "outputs")
+    asked = ("benchmark=questions", "benchmark.name=mine", f"benchmark.path={tmp_path / 'asked.jsonl'}")
+    options = ("generation.max_new_tokens=4", f"cache={tmp_path / 'cache'}", "out=theirs")
+    other = foundation.load()
+    other.model.embed_tokens.weight.data[0] += 1
+    other.save_pretrained(tmp_path / "other")
+    foundation.tokenizer().save_pretrained(tmp_path / "other")
+    assert command("answer", *options, *asked, f"model.path={foundation.path}")[0] == 0
+    file = tmp_path / "theirs" / "answers" / "mine.jsonl"
+    whole = file.read_bytes()
+    changes = {
+        "model": (f"model.path={tmp_path / 'other'}",),
+        "seed": (f"model.path={foundation.path}", "seed=1"),
+        "prompt": (f"model.path={foundation.path}", "prompt.max_length=77"),
+        "generation": (f"model.path={foundation.path}", "generation.temperature=0"),
+    }
+    for kept in (whole, whole.splitlines(keepends=True)[0]):  # all answers, or what an interrupted run left
+        if kept != whole:
+            file.unlink()
+            file = file.with_suffix(".unfinished")
+        file.write_bytes(kept)
+        for what, change in changes.items():
+            code, _, err = command("answer", *options, *asked, *change)
+            assert code == 2, what
+            assert f"holds answers that differ in {what} from those asked for" in err
+            assert file.read_bytes() == kept
+    assert command("answer", *options, *asked, f"model.path={foundation.path}", "generation.batch_size=2")[0] == 0
+    assert file.with_suffix(".jsonl").read_bytes() == whole
+    (tmp_path / "theirs" / "fingerprint.json").unlink()
+    code, _, err = command("answer", *options, *asked, f"model.path={foundation.path}")
+    assert code == 2
+    assert "fingerprint.json: missing, so nobody knows which model" in err
+
+
+def test_judgements_under_another_prompt_are_kept_unless_told_otherwise(judge, server, tmp_path):
+    run = lay_run(tmp_path / "outputs")
+    wording = tmp_path / "pair.txt"
+    wording.write_text("{question}\n<answer-1>\n{first}\n</answer-1>\n<answer-2>\n{second}\n</answer-2>")
+    assert judge(f"folder={run}")[0] == 0
+    (version,) = {line["prompt_version"] for line in read_jsonl(run / "rounds/01/judgements/mine.jsonl")}
+    before = {file: file.read_bytes() for file in run.rglob("*.json*")}
+    code, _, err = judge(f"folder={run}", f"judge.prompt={wording}")
+    assert code == 2
+    assert f"holds judgements by gpt-4 ({version}); give out=FOLDER" in err
+    assert {file: file.read_bytes() for file in run.rglob("*.json*")} == before
+    assert len(server.requests) == 2 * NEEDED
+    assert judge(f"folder={run}", f"judge.prompt={wording}", "replace=true")[0] == 0
+    assert judge(f"folder={run}", f"judge.prompt={wording}")[0] == 0
+
+
+def test_a_folder_named_from_inside_is_judged(judge, tmp_path, monkeypatch):
+    run = lay_run(tmp_path / "outputs")
+    for inside, folder in (("rounds", "."), ("rounds/00", "."), ("rounds/00", ".."), ("rounds/00/answers", ".")):
+        monkeypatch.chdir(run / inside)
+        code, out, err = judge(f"folder={folder}", "replace=true")
+        assert code == 0, err
+        assert "33.33" in out
+    assert relative_score(run / "rounds" / "01") == pytest.approx(100 * 9 / 18)
+
+
+def test_what_names_a_run_is_copied_whole_beside_its_judgements_which_one_process_writes(judge, tmp_path):
+    run = lay_run(tmp_path / "outputs")
+    (run / "rounds" / "01" / "round.json").write_text(json.dumps({"trained_on": [1, 2, 3, 4]}))
+    target = tmp_path / "out" / Path(*run.parts[-4:])
+    (target / "rounds").mkdir(parents=True)
+    with RunFolder(target, {}).locked():
+        code, _, err = judge(f"folder={run}", f"out={tmp_path / 'out'}")
+    assert code == 2
+    assert "another process is at work in this folder" in err
+    assert judge(f"folder={run}", f"out={tmp_path / 'out'}")[0] == 0
+    for name in ("fingerprint.json", "rounds/00/round.json", "rounds/01/round.json"):
+        assert (target / name).read_bytes() == (run / name).read_bytes()
+    assert not list(tmp_path.rglob("*.partial"))

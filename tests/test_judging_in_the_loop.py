@@ -10,7 +10,8 @@ from chat_server import KEY, ChatServer
 from judgement_files import lay
 
 from diverseevol.evaluation.benchmarks import Benchmark, Question
-from diverseevol.evaluation.exam import Exam
+from diverseevol.evaluation.exam import Exam, unexamined
+from diverseevol.evaluation.judges import GoldJudge, NoJudge, OverlapJudge
 from diverseevol.evaluation.judging import judge_round, length_report, read_scores
 from diverseevol.evaluation.openai_judge import OpenAIJudge
 from diverseevol.evolution import evolve
@@ -40,6 +41,23 @@ def test_a_judge_in_the_loop_and_one_afterwards_give_the_same_scores(evolution, 
         judge_round(folder, (benchmark,), OpenAIJudge(**options))
     assert [read_scores(folder) for folder in folders] == inside
     assert len(server.requests) == asked
+
+
+def test_rounds_scored_by_another_judge_are_reported(tmp_path):
+    benchmark = Benchmark("mine", (Question("0", "Why?", reference="So.", competitor="Thus."),))
+    generation = Generation(max_new_tokens=4, temperature=0.7)
+    line = {
+        "id": "0",
+        "instruction": "Why?",
+        "input": "",
+        "answer": "So.",
+        "generation": {"max_new_tokens": 4, "temperature": 0.7},
+    }
+    lay(tmp_path / "00" / "answers" / "mine.jsonl", [line])
+    judge_round(tmp_path / "00", (benchmark,), GoldJudge())
+    assert unexamined(Exam((benchmark,), GoldJudge(), generation), tmp_path / "00") == ([], [], [])
+    assert unexamined(Exam((benchmark,), OverlapJudge(), generation), tmp_path / "00") == ([], [], ["mine"])
+    assert unexamined(Exam((benchmark,), NoJudge(), generation), tmp_path / "00") == ([], [], [])
 
 
 def test_the_length_report_sees_a_judge_that_pays_for_words(server, tmp_path):

@@ -1,7 +1,9 @@
 import json
 import re
+import sqlite3
 
 import pytest
+from transformers import BloomConfig, BloomForCausalLM
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation import local_judge
@@ -38,7 +40,7 @@ def speaking(monkeypatch):
 
 
 def lengths(text: str) -> str:
-    first, second = (re.findall(rf"<answer-{i}>\n(.*?)\n</answer-{i}>", text, re.S)[0] for i in (1, 2))
+    first, second = (re.findall(rf"<answer-{i}-\w+>\n(.*?)\n</answer-{i}-", text, re.S)[0] for i in (1, 2))
     return f"{len(first)} {len(second)}\nBecause."
 
 
@@ -66,7 +68,7 @@ def test_the_scores_go_to_whom_they_rate_in_both_orders(make, speaking, foundati
 
 def test_only_what_cannot_be_read_is_asked_again(make, speaking, foundation):
     speaking.tokenizer = foundation.tokenizer()
-    asked = speaking(lambda text: lengths(text) if "<reply>" in text or "What is 1?" not in text else "Well.")
+    asked = speaking(lambda text: lengths(text) if "<reply-" in text or "What is 1?" not in text else "Well.")
     judgements = make().judge(BENCHMARK, ANSWERS)
     assert len(asked) == 6 + 2
     assert all("What is 1?" in text and "Well." in text for text in asked[6:])
@@ -101,3 +103,31 @@ def test_a_model_that_is_not_there_is_one_sentence(make, tmp_path):
     (tmp_path / "empty" / "config.json").write_text(json.dumps({}))
     with pytest.raises(InputError, match="cannot be loaded"):
         make(path=str(tmp_path / "empty")).judge(BENCHMARK, ANSWERS)
+
+
+def test_a_model_without_a_longest_prompt_judges(make, foundation, tmp_path):
+    tokenizer = foundation.tokenizer()
+    BloomForCausalLM(BloomConfig(vocab_size=len(tokenizer), hidden_size=16, n_layer=1, n_head=2)).save_pretrained(
+        tmp_path / "bloom"
+    )
+    tokenizer.save_pretrained(tmp_path / "bloom")
+    judge = make(path=str(tmp_path / "bloom"), attention="eager", max_unparsed=1.0)
+    assert not any("leaves no room" in one.reason for one in judge.judge(BENCHMARK, ANSWERS))
+
+
+def test_what_the_model_never_said_is_not_kept(make, speaking, foundation, tmp_path):
+    speaking.tokenizer = foundation.tokenizer()
+    speaking(lambda text: "5 5")
+    make(max_unparsed=0.5).judge(BENCHMARK, {**ANSWERS, "1": "long " * 3000})
+    with sqlite3.connect(tmp_path / "judgements.sqlite") as file:
+        assert file.execute("SELECT DISTINCT text FROM replies").fetchall() == [("5 5",)]
+    file.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [({"max_tokens": 0}, r"judge\.max_tokens is 0"), ({"max_unparsed": float("nan")}, r"judge\.max_unparsed is nan")],
+)
+def test_options_that_make_no_sense_are_refused_by_the_judges_own_names(make, options, complaint):
+    with pytest.raises(InputError, match=complaint):
+        make(**options)

@@ -160,6 +160,15 @@ def test_coverage_radius_is_the_largest_distance_to_the_pool(size: int) -> None:
     assert coverage_radius(X, pool) == pytest.approx(expected, rel=1e-12)
 
 
+def test_coverage_radius_over_some_rows_leaves_the_others_out() -> None:
+    X = rows_with_large_mean()
+    pool, some = np.array([10, 30, 31]), np.flatnonzero(np.arange(len(X)) % 3)
+    expected = all_distances(X)[some][:, pool].min(axis=1).max()
+    assert coverage_radius(X, pool, some) == pytest.approx(expected, rel=1e-12)
+    farthest = int(all_distances(X)[:, pool].min(axis=1).argmax())
+    assert coverage_radius(X, pool, np.setdiff1d(np.arange(len(X)), [farthest])) < coverage_radius(X, pool)
+
+
 def test_coverage_radius_is_the_distance_of_the_row_that_k_center_picks_next() -> None:
     X = rows_with_large_mean()
     taken = np.zeros(len(X), dtype=bool)

@@ -124,8 +124,12 @@ def test_a_users_wording_that_cannot_work_is_refused(make, tmp_path, text, compl
         fails(429), fails(429, retry_after="0.01"), fails(500), fails(503), fails(408),
         Answer(body=b'{"id": "1", "cho'), Answer(body=b"<html>busy</html>"), Answer(body=b"[1]"),
         Answer(body=b'{"a": 1, "b": 2}', cut=True), Answer(delay=2.5),
+        Answer(body={"error": {"message": "overloaded", "code": 502}}), says("8 7", error={"message": "no"}),
+        says("", choices=None), says("", choices=[{"index": 0}]), says("", choices={"a": 1}),
+        says([{"type": "text", "text": "8 7"}]), says("", choices=[{"message": "8 7"}]),
     ],
-    ids=["429", "429+", "500", "503", "408", "malformed", "html", "list", "cut", "hang"],
+    ids=["429", "429+", "500", "503", "408", "malformed", "html", "list", "cut", "hang", "error", "error beside",
+         "null choices", "no message", "choices no list", "parts", "message no object"],
 )  # fmt: skip
 def test_what_may_pass_is_tried_again(server, make, failure):
     server.behaviour = once(failure)
@@ -283,6 +287,11 @@ def test_a_prompt_that_the_endpoint_filters_is_unparsed_and_stops_nothing(server
     )
     judgements = make(max_unparsed=0.5).judge(BENCHMARK, ANSWERS)
     assert [(j.question_id, j.reason) for j in judgements if not j.parsed] == [("2", "HTTP 400: filtered")] * 2
+    asked = len(server.requests)
+    again = make(max_unparsed=0.5, max_calls=0)
+    assert again.estimate(BENCHMARK, ANSWERS).missing == 0
+    assert again.judge(BENCHMARK, ANSWERS) == judgements
+    assert len(server.requests) == asked
 
 
 def test_too_many_unparsed_judgements_fail_the_run(server, make):
@@ -325,9 +334,43 @@ def test_without_the_client_the_package_to_install_is_named(make, monkeypatch):
         ({"timeout": 0.0}, r"judge\.timeout is 0"),
         ({"max_calls": -1}, r"judge\.max_calls is -1"),
         ({"price": [1.0]}, r"judge\.price is \[1\.0\]"),
+        ({"price": 5}, r"judge\.price is 5; give \[prompt"),
+        ({"price": [1.0, float("nan")]}, r"judge\.price is"),
+        ({"price": [1, 1], "budget_usd": float("nan")}, r"judge\.budget_usd is nan"),
+        ({"price": [1, 1], "budget_usd": float("inf")}, r"judge\.budget_usd is inf"),
+        ({"max_unparsed": float("nan")}, r"judge\.max_unparsed is nan"),
+        ({"temperature": -1.0}, r"judge\.temperature is -1"),
+        ({"timeout": float("nan")}, r"judge\.timeout is nan"),
         ({"budget_usd": 1.0}, r"judge\.budget_usd is set but this model's price is not known"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(make, options, complaint):
     with pytest.raises(InputError, match=complaint):
         make(**options)
+
+
+@pytest.mark.parametrize("asked", ["0", "-5"])
+def test_an_endpoint_that_asks_for_no_wait_is_given_one(server, make, asked):
+    server.behaviour = once(fails(429, retry_after=asked))
+    make(backoff=0.4).judge(Benchmark("one", BENCHMARK.questions[:1]), ANSWERS)
+    for prompt in {r.body["messages"][0]["content"] for r in server.requests}:
+        first, second = (r.at for r in server.requests if r.body["messages"][0]["content"] == prompt)
+        assert second - first >= 0.2
+
+
+def test_an_error_with_status_200_that_stays_fails_the_run_and_is_never_kept(server, make):
+    server.behaviour = lambda request: Answer(body={"error": {"message": f"overloaded {request.key}"}})
+    with pytest.raises(ConnectionError, match=r"HTTP 200 with an error: overloaded \[key\]"):
+        make(retries=1).judge(BENCHMARK, ANSWERS)
+    server.behaviour = by_length
+    assert all(j.parsed for j in make(max_unparsed=0.0).judge(BENCHMARK, ANSWERS))
+
+
+def test_a_reasoning_model_is_asked_in_its_own_words(server, make):
+    make().judge(BENCHMARK, ANSWERS)
+    make(token_parameter="max_completion_tokens", temperature=None).judge(BENCHMARK, ANSWERS)
+    usual, other = server.requests[:NEEDED], server.requests[NEEDED:]
+    assert len(other) == NEEDED  # another way to ask is another judge to the cache
+    assert all((r.body["max_tokens"], r.body["temperature"]) == (512, 0) for r in usual)
+    assert all(r.body["max_completion_tokens"] == 512 for r in other)
+    assert not any({"max_tokens", "temperature"} & {*r.body} for r in other)

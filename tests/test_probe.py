@@ -139,6 +139,23 @@ def test_logits_that_the_model_caps_after_its_head_are_capped_in_the_statistics(
             assert scores[name][row] == pytest.approx(value, rel=1e-4), name
 
 
+def test_a_model_that_caps_its_logits_is_run_once_a_row_and_never_for_a_whole_batch(learner, tmp_path):
+    seen: list[tuple[int, ...]] = []
+
+    class Capped(LlamaForCausalLM):
+        def forward(self, **given):
+            out = super().forward(**given)
+            out.logits = torch.tanh(out.logits)
+            seen.append(tuple(out.logits.shape))
+            return out
+
+    model = Capped.from_pretrained(learner.foundation.path, dtype=torch.float32).eval()
+    small = dataclasses.replace(learner, embedding=Embedding(batch_tokens=10**5))
+    probe(small, tmp_path, model, statistics=["response_entropy"], embedding=False)
+    assert {shape[0] for shape in seen} == {1}
+    assert len(seen) <= 1 + len(learner.encoded)  # and one, to try the head
+
+
 @pytest.mark.parametrize("scale", [1, 30, 1e4])
 def test_token_statistics_agree_with_their_definitions_however_peaked(scale):
     generator = torch.Generator().manual_seed(0)

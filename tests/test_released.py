@@ -8,6 +8,7 @@ from judgement_files import authors_file, authors_record, lay, own_file, own_rec
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import Judgement
+from diverseevol.evaluation.pairwise import AGAIN
 from diverseevol.evaluation.released import MISPLACED, UNCHECKED, read_judgements
 
 
@@ -174,3 +175,52 @@ def test_a_cut_archive_is_a_sentence(tmp_path, keep):
 def test_a_place_that_is_not_there_is_a_sentence(tmp_path):
     with pytest.raises(InputError, match="no such file or folder"):
         list(read_judgements(tmp_path / "absent"))
+
+
+PAIR = {"prompt_version": "pair-1a2b3c4d", "judge": "gpt-4", "model_score": 9.0, "competitor_score": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"reason": "2 9\nbad"}, "'2 9' for model, competitor"),
+        ({"reason": "9 2\nbad", "order": 1}, "'9 2' for competitor, model"),
+        ({"reason": f"Well.{AGAIN}2 9"}, "'2 9'"),
+        ({"reason": f"9 2 or so{AGAIN}8 2\n\n9 2"}, "'8 2'"),
+        ({"reason": "Well.\n\n2 9"}, "'2 9'"),  # as it was recorded before
+        ({"reason": "9 2", "model_score": None, "competitor_score": None}, "[None, None]"),
+        ({"reason": "2 9", "prompt_version": "released"}, "'2 9'"),
+    ],
+)
+def test_an_own_judgement_that_contradicts_its_reply_is_refused_by_place(tmp_path, changes, said):
+    own_file(tmp_path, own_record("a"), own_record("b", **(PAIR | changes)))
+    with pytest.raises(InputError, match="but the reply begins with") as caught:
+        list(read_judgements(tmp_path))
+    assert said in str(caught.value)
+    assert "lab.jsonl, line 2" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "unchecked"),
+    [
+        ({"reason": "9 2\nGood."}, 0),
+        ({"reason": "2, 9", "order": 1}, 0),
+        ({"reason": f"2 9 or so{AGAIN}9 2\n\n2 9"}, 0),
+        ({"reason": "Well.\n\nNow 3 4.\n\n9 2\nSo."}, 0),  # as it was recorded before
+        ({"reason": f"Well.{AGAIN}Well.", "model_score": None, "competitor_score": None}, 0),
+        ({"reason": ""}, 1),
+        ({"reason": "The first."}, 1),
+        ({"reason": "2 9", "prompt_version": "words-lcs-1"}, 0),
+    ],
+)
+def test_own_judgements_that_cannot_be_held_against_their_reply_are_counted(tmp_path, changes, unchecked):
+    own_file(tmp_path, own_record("b", **(PAIR | changes)))
+    (file,) = read_judgements(tmp_path)
+    assert file.remarks == ({UNCHECKED: 1} if unchecked else {})
+
+
+def test_how_many_rows_a_model_was_trained_on_is_read_where_it_is_known(tmp_path):
+    path = own_file(tmp_path, own_record())
+    assert next(read_judgements(tmp_path)).pool_size is None
+    (path.parents[1] / "round.json").write_text('{"trained_on": [4, 2, 7]}')
+    assert next(read_judgements(tmp_path)).pool_size == 3

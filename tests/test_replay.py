@@ -8,7 +8,7 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import Benchmark, Question
 from diverseevol.evaluation.judges import Judge, JudgeOfRounds
 from diverseevol.evaluation.judging import judge_round
-from diverseevol.evaluation.replay import ReplayJudge
+from diverseevol.evaluation.replay import UNHELD, ReplayJudge
 from diverseevol.evaluation.scoreboard import score_folder
 
 VICUNA = Benchmark("vicuna", (Question("1", "Why?"), Question("2", "Why?")))
@@ -81,5 +81,19 @@ def test_a_replayed_smoke_measure_keeps_its_warning_and_an_unparsed_judgement_it
     lost = own_record("b", judge="overlap", model_score=None, competitor_score=None)
     own_file(tmp_path, own_record("a", judge="overlap"), lost)
     judge = ReplayJudge(str(tmp_path), round=2)
-    assert judge.label == "smoke measure, not a judgement of quality"
+    assert judge.label is not None
+    assert judge.label.startswith("smoke measure, not a judgement of quality; 1 files of recorded judgements could not")
     assert [asdict(j)["model_score"] for j in judge.judge(LAB, ANSWERS)] == [3, None]
+
+
+def test_judgements_that_may_be_of_other_answers_carry_a_warning(tmp_path):
+    authors_file(tmp_path / "released", authors_record(1), authors_record(2))
+    path = own_file(tmp_path / "own", *map(own_record, "ab"))
+    for place, folder, benchmark in (("released", "06", VICUNA), ("own", "02", LAB)):
+        target = tmp_path / "run" / "rounds" / folder
+        lay(target / "answers" / f"{benchmark.name}.jsonl", answers_of(benchmark))
+        judge_round(target, (benchmark,), ReplayJudge(str(tmp_path / place)))
+        label = json.loads((target / "scores.json").read_text())[benchmark.name]["label"]
+        assert label == f"1 files of recorded judgements {UNHELD}"
+    lay(path.parents[1] / "answers" / "lab.jsonl", answers_of(LAB))
+    assert ReplayJudge(str(tmp_path / "own"), round=2).label is None

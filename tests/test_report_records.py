@@ -88,7 +88,9 @@ def test_one_run_in_two_places_is_no_second_seed(outputs, tmp_path):
 
 
 def test_a_metric_that_is_no_number_is_no_point(tmp_path):
-    lay_run(tmp_path, World(), extra={"odd": float("nan"), "said": "x", "flag": True, "share": 0.5})
+    lay_run(tmp_path, World(), extra={"odd": 98765.5, "said": "x", "flag": True, "share": 0.5})
+    for file in tmp_path.rglob("round.json"):  # as others may write it
+        file.write_text(file.read_text().replace("98765.5", "NaN"))
     metrics = {point.metric for point in collect([tmp_path]).points}
     assert "share" in metrics
     assert not {"odd", "said", "flag"} & metrics
@@ -212,7 +214,8 @@ def test_verdicts_are_those_of_compare(collection, outputs):
 
 def test_a_verdict_that_cannot_be_told_says_why(collection):
     found, _ = verdicts(collection)
-    assert [v.says for v in found if v.line.sampler == "margin"] == ["cannot tell: 1 seed", "cannot tell: 1 seed"]
+    says = [v.says for v in found if v.line.sampler == "margin"]
+    assert says == ["cannot tell: pools of 20 and 40 rows", "cannot tell: 1 seed"]
 
 
 def test_two_random_runs_that_both_could_be_meant_are_not_guessed_between(tmp_path):

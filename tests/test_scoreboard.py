@@ -144,3 +144,23 @@ def test_rounds_are_sorted_by_number(tmp_path):
 def test_names_with_brackets_are_shown_as_they_are(tmp_path):
     own_file(tmp_path, own_record(), run="lab/tiny/[bold]x/seed0")
     assert "[bold]x" in shown(score_folder(tmp_path))
+
+
+def test_scores_under_two_prompts_of_one_judge_are_told_apart(tmp_path):
+    for seed, version in ((0, "pair-1a2b3c4d"), (1, "pair-5e6f7a8b"), (2, "1")):
+        record = own_record(prompt_version=version, judge="gold" if version == "1" else "gpt-4", reason="3 10")
+        own_file(tmp_path, record, own_record("b") | {k: record[k] for k in ("judge", "prompt_version", "reason")},
+                 run=f"lab/tiny/kc/seed{seed}")  # fmt: skip
+    board = score_folder(tmp_path)
+    assert {e.judge for e in board.rounds} == {"gpt-4 (pair-1a2b3c4d)", "gpt-4 (pair-5e6f7a8b)", "gold"}
+    assert "gpt-4 (pair-1a2b3c4d)" in shown(board)
+
+
+def test_a_single_question_has_no_interval(tmp_path):
+    own_file(tmp_path, own_record())
+    board = score_folder(tmp_path)
+    write_scores_csv(tmp_path / "s.csv", board.rounds)
+    with (tmp_path / "s.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["relative_score"], row["ci_low"], row["ci_high"]) == ("30.0000", "", "")
+    assert "30.00 … 30.00" not in shown(board)

@@ -41,9 +41,10 @@ def select(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 @pytest.fixture
-def chosen(monkeypatch):
+def chosen(monkeypatch, capsys):
     def run(*arguments: str) -> dict[str, Any]:
         assert select(monkeypatch, *arguments, "out=P.json") == 0
+        capsys.readouterr()
         return json.loads(Path("P.json").read_text())
 
     return run
@@ -125,6 +126,30 @@ def test_the_longest_need_lengths_and_rows_without_a_response_are_left_out(chose
     assert 2 not in chosen("embeddings=E.npy", "lengths=L.npy", "n=4")["chosen"]
 
 
+@pytest.mark.parametrize("sampler", ["longest", "random"])
+def test_lengths_alone_are_enough_where_nothing_is_embedded(chosen, refused, sampler):
+    save([3, 9, 0, 9, 5], "int64", "L.npy")
+    Path("T.json").write_text("[1]")
+    found = chosen("lengths=L.npy", "taken=T.json", "n=3", f"sampler={sampler}")
+    assert sorted(found["chosen"]) == [0, 3, 4]
+    assert (found["distance"], found["nearest"]) == ([None] * 3, [None] * 3)
+    assert "sampler=kcenter needs embeddings; give embeddings=E.npy" in refused("lengths=L.npy", "n=2", "out=P.json")
+    save([[3, 9]], "int64", "L.npy")
+    assert "lengths=L.npy: an array [1, 2] of int64 where [rows] whole numbers from 0 on belong" in refused(
+        "lengths=L.npy", "n=1", f"sampler={sampler}", "out=P.json"
+    )
+
+
+def test_a_row_without_a_response_is_no_part_of_the_pool_for_score_or_distance(chosen):
+    save([[0], [1], [10], [9]])
+    save([1, 1, 0, 1], "int64", "L.npy")
+    Path("T.json").write_text("[0, 2]")
+    found = chosen("embeddings=E.npy", "lengths=L.npy", "taken=T.json", "n=2")
+    assert found["chosen"] == [3, 1]  # row 3 lies beside row 2, which is not trained on
+    assert found["score"] == found["distance"] == [9, 1]
+    assert found["nearest"] == [0, 0]
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -162,6 +187,8 @@ def test_files_that_do_not_hold_what_they_should_are_refused_in_a_sentence(refus
     [
         (["embeddings=F.npy", "n=2", "out=P.json"], "embeddings=F.npy: no such file"),
         (["embeddings=E.npy", "taken=U.json", "n=2", "out=P.json"], "U.json: no such file"),
+        (["embeddings=E.npy", "taken=.", "n=2", "out=P.json"], ".: is a folder; name a file in it"),
+        (["embeddings=.", "n=2", "out=P.json"], "embeddings=.: is no .npy array"),
         (["embeddings=E.npy", "n=0", "out=P.json"], "n is 0; it must be at least 1"),
         (["embeddings=E.npy", "n=many", "out=P.json"], "n is 'many', which is not a whole number"),
         (["embeddings=E.npy", "out=P.json"], "n is missing: give n=…"),
@@ -194,7 +221,8 @@ def test_the_command_stands_on_its_own(tmp_path):
     save([[0], [1], [2], [7], [10]])
     command = [sys.executable, "-m", "diverseevol", "select", "embeddings=E.npy", "n=2", "out=new/P.json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "2 of 5 rows by kcenter in 0.0 s\nwrites new/P.json\n"
     assert json.loads((tmp_path / "new/P.json").read_text())["chosen"] == [2, 4]
 
 
@@ -236,6 +264,47 @@ def test_the_rows_themselves_are_written_with_why_they_were_chosen(chosen, rows,
     embedded = sampler != "longest"
     assert all((far is not None) == embedded for far in found["distance"])
     assert sorted(Path().iterdir()) == [Path(name) for name in ("P.json", "P.jsonl", "T.json", "rows.jsonl")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["out=rows.json"], "out=rows.json: rows.jsonl would be written over data.path=rows.jsonl"),
+        (["out=./x/../rows.json"], "rows.jsonl would be written over data.path=rows.jsonl"),
+        (["out=link.json"], "out=link.json: link.jsonl would be written over data.path=rows.jsonl"),
+        (["taken=T.json", "out=T.json"], "out=T.json: T.json would be written over taken=T.json"),
+        (["data.path=P.bad_rows.jsonl", "out=P.json"], "P.bad_rows.jsonl would be written over data.path="),
+        (["data.path=x", "out=x/new.json"], "out=x/new.json: x/new.json would lie among the data of data.path=x"),
+        (["data.path=.", "out=P.json"], "out=P.json: P.json would lie among the data of data.path=."),
+    ],
+)
+def test_what_is_read_is_not_written_over(refused, rows, arguments, sentence):
+    Path("x").mkdir()
+    for name in ("T.json", "P.bad_rows.jsonl", "x/rows.jsonl"):
+        Path(name).write_bytes(Path("rows.jsonl").read_bytes())
+    Path("link.jsonl").symlink_to("rows.jsonl")
+    before = Path("rows.jsonl").read_bytes()
+    assert sentence in refused(*SMALL, "n=3", *arguments)
+    for name in ("T.json", "P.bad_rows.jsonl", "rows.jsonl"):
+        assert Path(name).read_bytes() == before
+
+
+def test_rows_taken_are_not_written_over_beside_embeddings_either(refused, chosen):
+    world()
+    Path("T.json").write_text("[0, 1]")
+    assert "out=T.json: T.json would be written over taken=T.json" in refused(
+        "embeddings=E.npy", "taken=T.json", "n=3", "out=T.json"
+    )
+    Path("P.jsonl").write_text("[0, 1]")  # which only rows of data are written to
+    chosen("embeddings=E.npy", "taken=P.jsonl", "n=3")
+    assert Path("P.jsonl").read_text() == "[0, 1]"
+
+
+def test_a_receipt_leaves_out_of_the_pool_what_cannot_be_trained_on(chosen, rows):
+    Path("T.json").write_text("[7, 0]")
+    found = chosen(*SMALL, "n=30", "taken=T.json")
+    assert found["score"] == found["distance"]
+    assert 7 not in {line["nearest"] for line in found["receipt"]}
 
 
 def test_the_subset_is_what_embeddings_of_the_same_model_lead_to(chosen, rows, own_cache):

@@ -137,3 +137,25 @@ def test_every_point_of_the_wandb_sweep_is_a_command_line_that_composes():
         composed.append((config.hydra.runtime.choices.sampler, config.seed))
         assert config.logger.mode == "online"
     assert sorted(composed) == sorted(expected)
+
+
+@pytest.mark.slow
+def test_all_samplers_over_three_seeds_are_one_sweep_and_one_comparison(tmp_path):
+    done = evolve("-m", "sampler=glob(*)", "seed=0,1,2", "schedule.step_size=10", *small(tmp_path), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    names = {file.stem for file in (ROOT / "conf/sampler").glob("*.yaml")}
+    rounds = {
+        name: sorted(tmp_path.glob(f"outputs/*/*/{name}-iterative*/seed*/rounds/01/round.json")) for name in names
+    }
+    assert {name: len(files) for name, files in rounds.items()} == dict.fromkeys(names, 3)
+    first = {file.parents[1] / "00" for files in rounds.values() for file in files}
+    pools = {tuple(json.loads((folder / "round.json").read_text())["trained_on"]) for folder in first}
+    assert len(pools) == 3, "all samplers of a seed share P_0"
+
+    command = [sys.executable, "-m", "diverseevol", "compare", "judgements=outputs", "out=verdicts.json"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    compared = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
+    assert compared.returncode == 0, compared.stderr
+    assert "Traceback" not in compared.stderr
+    text = (tmp_path / "verdicts.json").read_text()
+    assert all(f"{name}-iterative" in text for name in names)

@@ -86,7 +86,7 @@ def test_models_are_compared_on_the_questions_judged_on_both_sides(tmp_path):
     assert [model.difference for model in comparison.models] == [0, 0, 0]
     (verdict,) = comparison.samplers
     assert (verdict.differences, verdict.verdict) == ((0, 0, 0), "cannot tell")
-    (label,) = comparison.labels
+    label, _ = comparison.labels
     assert label.startswith("3 questions of 3 models have a judgement without scores")
     json.dumps(comparison.record())
 

@@ -1,7 +1,9 @@
 """`diverseevol answer`: let a model answer a benchmark; its answers can be judged, or be the competitor of others'."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -10,7 +12,7 @@ from diverseevol.commands.evolve import quieten
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.evaluation.answers import AnswerFile, answer
-from diverseevol.files import cache_folder
+from diverseevol.files import cache_folder, read_json, write_json
 from diverseevol.foundation import Pretrained
 from diverseevol.generation import Generation
 from diverseevol.learner import Learner
@@ -52,6 +54,8 @@ def _run(settings: Settings, processes: Processes, console: Console) -> None:
     learner = Learner(
         model, prompt, rows, Tuning(), trainer=settings.part("trainer"), processes=processes, progress=progress
     )
+    if processes.first:
+        claim(Path(options.out), _identity(settings, model, prompt, generation, options.seed))
     weights = None
     for benchmark in benchmarks:
         file = AnswerFile(Path(options.out), benchmark, generation)
@@ -59,3 +63,44 @@ def _run(settings: Settings, processes: Processes, console: Console) -> None:
             weights = weights or model.load().eval()
             answer(file, learner, weights, (options.seed,))
         console.print(f"{benchmark.name}: {len(benchmark.questions):,} answers in {file.path}", highlight=False)
+
+
+def _identity(
+    settings: Settings, model: Pretrained, prompt: Prompt, generation: Generation, seed: int
+) -> dict[str, Any]:
+    """All that answers depend on but for the questions, which stand beside them."""
+    return {
+        "model": model.identity(cache_folder(settings.value("cache"))),
+        "prompt": prompt.identity,
+        "seed": seed,
+        "generation": {"max_new_tokens": generation.max_new_tokens, "temperature": generation.temperature},
+    }
+
+
+def claim(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Let a folder hold the answers of one model, put and drawn in one way, and of no other.
+
+    Args:
+        folder: gets `answers/`, and `fingerprint.json` beside it.
+        identity: of the answers.
+
+    Raises:
+        InputError: the folder holds answers of another model, prompt, seed or generation, or nobody knows of which.
+    """
+    file = folder / "fingerprint.json"
+    if not file.exists():
+        if any((folder / "answers").glob("*.*")):
+            raise InputError(
+                f"{file}: missing, so nobody knows which model gave the answers beside it; restore it, or give out=… "
+                f"another folder"
+            )
+        write_json(file, identity)
+        return
+    there = read_json(file)
+    known = there if isinstance(there, dict) else {}
+    differing = [key for key in sorted({*known, *identity}) if known.get(key) != identity.get(key)]
+    if differing or not known:
+        raise InputError(
+            f"{folder}: holds answers that differ in {', '.join(differing)} from those asked for; give out=… another "
+            f"folder, or the old settings to go on with these"
+        )

@@ -17,6 +17,7 @@ import torch
 import transformers
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 
 from diverseevol.commands.logged import keep, logged_config
 from diverseevol.commands.naming import arm, fingerprint, run_path, space_key
@@ -128,7 +129,7 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
 def _tell_unexamined(console: Console, path: Path, exam: Exam, before: set[str]) -> None:
     """Say what rounds that were there already were never asked: they are not done again for a new exam."""
     found = [unexamined(exam, path / "rounds" / name) for name in sorted(before)]
-    unanswered, unjudged = (sorted({name for one in found for name in one[part]}) for part in (0, 1))
+    unanswered, unjudged, others = (sorted({name for one in found for name in one[part]}) for part in range(3))
     if unanswered:
         console.print(
             f"[yellow]rounds that were whole before have no answers to {', '.join(unanswered)}[/yellow]: what a round "
@@ -138,6 +139,12 @@ def _tell_unexamined(console: Console, path: Path, exam: Exam, before: set[str])
         console.print(
             f"[yellow]answers to {', '.join(unjudged)} are not judged yet[/yellow]: diverseevol judge folder={path} "
             f"judge=… does it, without a model"
+        )
+    if others:
+        console.print(
+            f"[yellow]scores on {', '.join(others)} of rounds that were whole before are another judge's than "
+            f"{escape(exam.judge.name)}'s[/yellow], and stay so: diverseevol judge folder={path} judge=… out=FOLDER "
+            f"puts this one's beside them, replace=true in their place"
         )
 
 

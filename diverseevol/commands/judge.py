@@ -3,7 +3,6 @@
 import functools
 import logging
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,11 +19,11 @@ from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.evaluation.answered import Answered, answered_below
 from diverseevol.evaluation.benchmarks import Benchmark, read_answers
-from diverseevol.evaluation.judges import Judge, NoJudge, watch
+from diverseevol.evaluation.judges import Judge, NoJudge, Versioned, watch
 from diverseevol.evaluation.judging import judge_answers
 from diverseevol.evaluation.spending import Account, Estimate, LimitReachedError
 from diverseevol.evaluation.tables import judged_table, out_console
-from diverseevol.files import cache_folder, read_json, read_jsonl
+from diverseevol.files import atomic_write, cache_folder, read_json, read_jsonl
 from diverseevol.overview import log_judged, log_overview
 from diverseevol.progress import Shown
 from diverseevol.runs import RunFolder
@@ -40,7 +39,7 @@ class Options:
     Attributes:
         folder: a run folder, or one above several, or the authors' released answers.
         out: gets judgements and scores in the layout of run folders; None puts them into the run folders.
-        replace: whether judgements by another judge may be overwritten.
+        replace: whether judgements by another judge, or by another prompt, may be overwritten.
     """
 
     folder: str
@@ -80,7 +79,9 @@ def run(settings: Settings) -> None:
         raise InputError("judge=none judges nothing; choose openai, local, replay, gold or overlap")
     watch(judge, Shown(console))
     tasks = _tasks(settings, options, judge)
-    _announce(console, judge, tasks)
+    if _announce(console, judge, tasks) and settings.value("judge").get("max_calls") == 0:
+        console.print("judge.max_calls=0: nothing was asked", highlight=False)
+        return
     scores: list[Scored] = []
     try:
         for _, grouped in groupby(tasks, lambda task: task.target):
@@ -148,7 +149,7 @@ def _own(settings: Settings, one: Answered, cache: Path, given: bool) -> tuple[P
 
 
 def _check(task: Task, judge: Judge, options: Options) -> None:
-    """The answers are there and belong to the questions, and no other judge's work is lost."""
+    """The answers are there and belong to the questions, and no work by another judge or prompt is lost."""
     read_answers(task.answered.file, task.benchmark)
     field = judge.compares_with
     if field != "nothing" and any(getattr(question, field) is None for question in task.benchmark.questions):
@@ -158,19 +159,28 @@ def _check(task: Task, judge: Judge, options: Options) -> None:
         )
     there = task.target / "judgements" / f"{task.benchmark.name}.jsonl"
     if there.is_file() and not options.replace:
-        judges = {str(line.get("judge")) for line in read_jsonl(there)}
-        if judges - {judge.name}:
+        lines = read_jsonl(there)
+        judges = {str(line.get("judge")) for line in lines}
+        called = judge.name
+        if judges == {judge.name} and isinstance(judge, Versioned):
+            judges = {f"{judge.name} ({line.get('prompt_version')})" for line in lines}
+            called = f"{judge.name} ({judge.prompt_version})"
+        if judges - {called}:
             raise InputError(
                 f"{there}: holds judgements by {', '.join(sorted(judges))}; give out=FOLDER to keep them, "
-                f"or replace=true to have those of {judge.name} in their place"
+                f"or replace=true to have those of {called} in their place"
             )
 
 
-def _announce(console: Console, judge: Judge, tasks: Sequence[Task]) -> None:
+def _announce(console: Console, judge: Judge, tasks: Sequence[Task]) -> int:
+    """Say what is to be done; how many judgements have to be paid for."""
     models = len({task.target for task in tasks})
     console.print(f"[bold]{escape(judge.name)}[/bold] judges the answers of {models:,} models", highlight=False)
-    if isinstance(judge, Priced):
-        console.print(_remains(_estimate(judge, tasks)), highlight=False)
+    if not isinstance(judge, Priced):
+        return 0
+    left = _estimate(judge, tasks)
+    console.print(_remains(left), highlight=False)
+    return left.missing
 
 
 def _estimate(judge: Judge, tasks: Sequence[Task]) -> Estimate:
@@ -202,9 +212,11 @@ def _log_after(tasks: Sequence[Task], tracker: Careful, options: Options) -> Ite
     task = tasks[0]
     run = task.answered.run
     if options.out is not None or run is None:
-        if run is not None and options.out is not None:
-            _copy_identity(run, Path(options.out) / task.answered.place.parents[1])
-        yield
+        target = task.target.parents[1]
+        with RunFolder(target, {}).locked():
+            if run is not None:
+                _copy_identity(run, target, task.target.name)
+            yield
         return
     with RunFolder(run, {}).locked():
         yield
@@ -231,9 +243,9 @@ def _called(task: Task, run: Path) -> RunFolder:
     return RunFolder(task.name, read_json(file) if file.is_file() else {})
 
 
-def _copy_identity(run: Path, target: Path) -> None:
-    """What says which seed a run had and which rows it began with: judgements are compared by these."""
-    for name in ("fingerprint.json", "rounds/00/round.json"):
+def _copy_identity(run: Path, target: Path, t: str) -> None:
+    """What says which seed a run had, and which rows it began with and came to: judgements are compared by these."""
+    for name in dict.fromkeys(("fingerprint.json", "rounds/00/round.json", f"rounds/{t}/round.json")):
         if (run / name).is_file() and not (target / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(run / name, target / name)
+            with atomic_write(target / name, "wb") as file:
+                file.write((run / name).read_bytes())

@@ -1,14 +1,16 @@
 """`diverseevol select`: one selection without any training, by embeddings of the user's or of the foundation model."""
 
 import os
+import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
@@ -16,7 +18,7 @@ from diverseevol.features import Features
 from diverseevol.files import read_json, write_json
 from diverseevol.measures import check_finite
 from diverseevol.receipts import distances
-from diverseevol.samplers.base import Needs, Sampler, Selection, choose
+from diverseevol.samplers.base import Needs, Sampler, Selection, choose, pool_of
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,13 @@ def run(settings: Settings) -> None:
     """Choose, and write what was chosen."""
     options = settings.options("", Options)
     out = _writable(options.out)
+    _spare_inputs(out, options, settings.value("data"))
     sampler: Sampler = settings.part("sampler")
     name = settings.choices["sampler"]
     if sampler.needs.committee or sampler.needs.earlier:
         raise InputError(f"sampler={name} asks a committee of models that only diverseevol evolve trains; use that")
     given = settings.value("data") is not None
-    if given == (options.embeddings is not None):
+    if given == (options.embeddings is not None) and (given or options.lengths is None):
         both = "both data and embeddings are" if given else "neither data nor embeddings are"
         raise InputError(f"{both} given; give embeddings=E.npy, or data=… and model=…")
     if options.threads is not None:
@@ -69,16 +72,16 @@ def run(settings: Settings) -> None:
     features = _brought(options, sampler.needs, name)
     choice = chosen(sampler, features, options)
     write_json(out, described(settings, choice, features))
+    print(f"{options.n:,} of {features.rows:,} rows by {name} in {choice.seconds:.1f} s\nwrites {out}", file=sys.stderr)
 
 
 def chosen(sampler: Sampler, features: Features, options: Options) -> Choice:
-    """Ask the sampler, with the rows of `taken` as the pool."""
-    pool = _taken(options.taken, features.rows)
+    """Ask the sampler, with the rows of `taken` as the pool; of these, rows without a response are not in it."""
     taken = features.response_tokens == 0
-    taken[pool] = True
+    taken[_taken(options.taken, features.rows)] = True
     began = time.perf_counter()
     selection = choose(sampler, features, taken, options.n, np.random.default_rng(options.seed))
-    return Choice(selection, pool, time.perf_counter() - began)
+    return Choice(selection, pool_of(features, taken), time.perf_counter() - began)
 
 
 def described(settings: Settings, choice: Choice, features: Features) -> dict[str, Any]:
@@ -109,6 +112,25 @@ def _writable(out: str) -> Path:
     return path
 
 
+def _spare_inputs(out: Path, options: Options, data: Mapping[str, Any] | None) -> None:
+    """Refuse to write over what is read, or into a folder that is read as a whole."""
+    given = {"taken": options.taken, "embeddings": options.embeddings, "lengths": options.lengths}
+    written = [out]
+    if data is not None:
+        given["data.path"] = data.get("path")
+        written += [out.with_suffix(suffix) for suffix in (".jsonl", ".bad_rows.jsonl")]
+    for name, value in given.items():
+        read = Path(str(value)).expanduser()
+        if value is not None and read.exists():
+            for path in written:
+                if path.exists() and path.samefile(read):
+                    raise InputError(f"out={out}: {path} would be written over {name}={value}; give out another name")
+                if name == "data.path" and read.resolve() in path.resolve().parents:
+                    raise InputError(
+                        f"out={out}: {path} would lie among the data of {name}={value}; give another folder"
+                    )
+
+
 def _brought(options: Options, needs: Needs, name: str) -> Features:
     """What the user brings, as far as the sampler can do with it.
 
@@ -122,22 +144,35 @@ def _brought(options: Options, needs: Needs, name: str) -> Features:
         )
     if needs.lengths and options.lengths is None:
         raise InputError(f"sampler={name} needs the lengths of the responses; give lengths=L.npy, whole numbers [rows]")
-    X = _array(str(options.embeddings), "embeddings")
+    if needs.space != "none" and options.embeddings is None:
+        raise InputError(f"sampler={name} needs embeddings; give embeddings=E.npy, [rows, dim]")
+    X = None if options.embeddings is None else _embeddings(options.embeddings)
+    rows = None if X is None else len(X)
+    tokens = np.ones(rows or 0, dtype=np.int64) if options.lengths is None else _lengths(options.lengths, rows)
+    return Features(tokens, X)
+
+
+def _embeddings(path: str) -> Float[np.ndarray, "rows dim"]:
+    X = _array(path, "embeddings")
     if X.ndim != 2 or not X.shape[1] or X.dtype not in (np.float32, np.float16):
         raise InputError(
-            f"embeddings={options.embeddings}: an array {_shown(X)} where [rows, dim] of float16 or float32 belongs; "
+            f"embeddings={path}: an array {_shown(X)} where [rows, dim] of float16 or float32 belongs; "
             f"save it with numpy.save(path, array.astype('float32'))"
         )
     check_finite(X)
-    if options.lengths is None:
-        return Features(np.ones(len(X), dtype=np.int64), X)
-    tokens = _array(options.lengths, "lengths")
-    if tokens.shape != (len(X),) or tokens.dtype.kind not in "iu" or (tokens < 0).any():
+    return X
+
+
+def _lengths(path: str, rows: int | None) -> Int[np.ndarray, " rows"]:
+    """The lengths of so many responses; None: of however many there are."""
+    tokens = _array(path, "lengths")
+    fits = tokens.ndim == 1 and rows in (None, len(tokens))
+    if not fits or tokens.dtype.kind not in "iu" or (tokens < 0).any():
         raise InputError(
-            f"lengths={options.lengths}: an array {_shown(tokens)} where [{len(X)}] whole numbers from 0 on belong; "
+            f"lengths={path}: an array {_shown(tokens)} where [{rows or 'rows'}] whole numbers from 0 on belong; "
             f"give the tokens of each row's response"
         )
-    return Features(tokens.astype(np.int64), X)
+    return tokens.astype(np.int64)
 
 
 def _array(path: str, what: str) -> np.ndarray:

@@ -45,6 +45,9 @@ def select_subset(settings: Settings, options: Options, sampler: Sampler, out: P
             rows = out.with_suffix(".jsonl")
             write_jsonl(rows, map(source.record, choice.selection.rows.tolist()))
             write_json(out, {**described(settings, choice, features), "receipt": lines})
+            if source.bad_rows:
+                left_out = out.with_suffix(".bad_rows.jsonl")
+                console.print(f"{source.bad_rows:,} bad records were left out ({left_out})", highlight=False)
             console.print(
                 f"{source.name}: {options.n:,} of {len(source):,} rows by {settings.choices['sampler']} in "
                 f"{choice.seconds:.1f} s\nwrites {out} and {rows}",

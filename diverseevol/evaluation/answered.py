@@ -51,7 +51,8 @@ def answered_below(folder: Path) -> list[Answered]:
 
 
 def _answered(folder: Path) -> Iterator[Answered]:
-    for file in folder.rglob("*.jsonl"):
+    # Whole paths, so that each has the run above it; links in them keep the names that the user gave.
+    for file in (folder.resolve() if ".." in folder.parts else folder.absolute()).rglob("*.jsonl"):
         path = file.resolve().as_posix()
         if own := OWN.fullmatch(path):
             run, t = Path(own["run"]), int(own["round"])

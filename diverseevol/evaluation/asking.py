@@ -14,6 +14,8 @@ from diverseevol.evaluation.replies import Ask, ReplyCache
 from diverseevol.evaluation.spending import Account, LimitReachedError
 
 T = TypeVar("T")
+CLAIM_SECONDS = 60.0  # beyond a request's time-out, for which a process that is at work keeps others from asking
+POLL_SECONDS = 0.2
 
 
 class _StoppedError(Exception):
@@ -78,19 +80,18 @@ class _Session:
         return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
 
     async def _ask(self, showing: Showing) -> list[str]:
-        async with self.gate:
-            try:
-                replies = await self._replies(showing)
-            except UnansweredError as error:
-                replies = [str(error)]
-            except _StoppedError:
-                raise
-            except Exception as error:  # whatever it is, it ends all others before it leaves
-                self.failure = self.failure or error
-                self.failed.set()
-                async with self.turn:
-                    self.turn.notify_all()
-                raise
+        try:
+            replies = await self._replies(showing)
+        except UnansweredError as error:
+            replies = [str(error)]
+        except _StoppedError:
+            raise
+        except Exception as error:  # whatever it is, it ends all others before it leaves
+            self.failure = self.failure or error
+            self.failed.set()
+            async with self.turn:
+                self.turn.notify_all()
+            raise
         self.asking.on_reply(1)
         return replies
 
@@ -104,14 +105,37 @@ class _Session:
     async def _reply(self, showing: Showing, text: str) -> str:
         asking = self.asking
         ask = Ask(asking.identity, asking.prompt.version, showing.question_id, showing.order, text)
-        known = self.cache.get(ask)
-        if known is not None:
-            asking.account.known += 1
-            return known.text
-        if self.endpoint is None:
-            self.endpoint = asking.open_endpoint()
-        reply = await self.endpoint.ask(text, lambda: self._admit(ask), self._pause)
-        asking.on_model(reply.model)
+        while True:
+            async with self.gate:
+                known = self.cache.get(ask)
+                if known is not None:
+                    asking.account.known += 1
+                    return known.text
+                if (reason := self.cache.unanswered(ask)) is not None:
+                    asking.account.known += 1
+                    raise UnansweredError(reason)
+                if self.endpoint is None:
+                    self.endpoint = asking.open_endpoint()
+                if self.cache.claim(ask, self.endpoint.timeout + CLAIM_SECONDS):
+                    return await self._asked(self.endpoint, ask)
+            # Another process is asking this: its reply is waited for, while others have the place at the gate.
+            await self._pause(POLL_SECONDS)
+            if self.failure is not None:
+                raise _StoppedError
+
+    async def _asked(self, endpoint: Endpoint, ask: Ask) -> str:
+        """What the endpoint says now, which this process alone asks."""
+        try:
+            if (known := self.cache.get(ask)) is not None:  # it came between the look and the claim
+                self.asking.account.known += 1
+                return known.text
+            reply = await endpoint.ask(ask.text, lambda: self._admit(ask), self._pause)
+        except UnansweredError as error:
+            self.cache.put_unanswered(ask, str(error))
+            raise
+        finally:
+            self.cache.give_up(ask)
+        self.asking.on_model(reply.model)
         return reply.text
 
     @asynccontextmanager

@@ -205,6 +205,7 @@ def _read_lines(path: Path) -> list[_Line]:
         value = count if field is None else record[field]
         if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
             raise InputError(f"{place}, field {field!r}: {value!r} is no id; use a number or a non-empty string")
+        _check_whole(str(value), place, field)
         if str(value) in seen:
             raise InputError(f"{place}, id {str(value)!r}: already used in {seen[str(value)]}; make the ids unique")
         seen[str(value)] = f"line {number}"
@@ -241,4 +242,16 @@ def _text(line: _Line, field: str, *, blank: bool = False) -> str:
         raise InputError(f"{line.place}, field {field!r}: {found} where a string belongs; mend the line")
     if not blank and not value.strip():
         raise InputError(f"{line.place}, field {field!r}: blank; fill it in or remove the line")
+    _check_whole(value, line.place, field)
     return value
+
+
+def _check_whole(text: str, place: str, field: str | None) -> None:
+    """JSON can say half of a character, which is no text that could be sent or written."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        found = f"\\u{ord(text[error.start]):04x}"
+        raise InputError(
+            f"{place}, field {field!r}: holds half a character, {found} (character {error.start + 1}); mend the line"
+        ) from error

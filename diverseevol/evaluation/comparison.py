@@ -7,23 +7,23 @@ questions happened to be asked, and nothing of what another seed would have give
 t-interval over those says what may be expected of the next seed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from scipy.special import stdtr, stdtrit
 
-from diverseevol.evaluation.pairing import Duel, pair_up
+from diverseevol.evaluation.pairing import Duel, pair_up, unequal
 from diverseevol.evaluation.scoreboard import ScoredRound
 from diverseevol.evaluation.scores import resampled_counts
+from diverseevol.evaluation.significance import MINIMUM_SEEDS, SIGNIFICANCE, holm, t_test
 
-MODELS = "these two models: 95 % paired bootstrap over questions, which says nothing about other seeds"
+MODELS = (
+    "these two models: 95 % paired bootstrap over questions, which says nothing about other seeds, uncorrected for how "
+    "many are compared"
+)
 SAMPLERS = "these two samplers: the seed is the unit, 95 % t-interval, p by Holm over the samplers of a benchmark"
 AFTER_THE_FACT = "picked after the fact: the best of several noisy rounds flatters"
-SIGNIFICANCE = 0.05
-MINIMUM_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class ModelVerdict:
     round: int
     baseline_round: int
     difference: float
-    ci_low: float
-    ci_high: float
+    ci_low: float | None  # None of a single question, which nothing can be drawn from
+    ci_high: float | None
     verdict: str
 
 
@@ -52,10 +52,11 @@ class SamplerVerdict:
         rounds: the endpoint of the schedule and of the baseline.
         seeds: those that pair; `differences` are theirs, in points of relative score.
         mean_difference: None where no seed pairs.
-        ci_low, ci_high: t-interval of the mean, of this comparison alone; None below `MINIMUM_SEEDS`.
+        ci_low, ci_high: t-interval of the mean, of this comparison alone; None where there is no test.
         p: two-sided, of this comparison alone.
         p_holm: corrected for the other samplers held against the same baseline; the verdict follows it.
-        verdict: "better", "worse", "cannot tell", or "cannot tell: N seeds" where N is too small.
+        verdict: "better", "worse", "cannot tell", or "cannot tell: …" with a reason: too few seeds, pools of
+            different sizes, or no noise to test against.
         left_out: seeds that do not pair, and why.
     """
 
@@ -118,7 +119,7 @@ def compare(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None =
     """
     return Comparison(
         "final round" if endpoint is None else f"round {endpoint}",
-        _labels(rounds),
+        (*_labels(rounds), *_doubts(rounds, baseline, endpoint)),
         tuple(compare_samplers(rounds, baseline, endpoint)),
         tuple(compare_models(rounds, baseline, endpoint)),
         tuple(best_rounds(rounds)),
@@ -136,6 +137,26 @@ def _labels(rounds: Sequence[ScoredRound]) -> tuple[str, ...]:
     return tuple(labels)
 
 
+def _doubts(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None) -> list[str]:
+    """What the pairs take on trust."""
+    duels = [duel for duels in pair_up(rounds, baseline, endpoint) for duel in duels]
+    pairs = [pair for duel in duels for pair in duel.pairs]
+    unknown = sum(None in (one.initial_pool, other.initial_pool) for one, other in pairs)
+    doubts = []
+    if unknown:
+        doubts.append(f"{unknown} of {len(pairs)} pairs are not known to begin with the same P_0")
+    for duel in duels if endpoint is not None else ():
+        if reason := _unequal(duel.pairs):
+            doubts.append(
+                f"{duel.schedule} against {duel.baseline}, {duel.benchmark}: compared as asked, but of {reason}"
+            )
+    return doubts
+
+
+def _unequal(pairs: Iterable[tuple[ScoredRound, ScoredRound]]) -> str | None:
+    return next((reason for pair in pairs if (reason := unequal(*pair))), None)
+
+
 def compare_samplers(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None = None) -> list[SamplerVerdict]:
     """Hold every schedule against the baseline with the seed as the unit; arguments and errors as `compare`.
 
@@ -144,10 +165,15 @@ def compare_samplers(rounds: Sequence[ScoredRound], baseline: str, endpoint: int
     """
     verdicts: list[SamplerVerdict] = []
     for duels in pair_up(rounds, baseline, endpoint):
-        tests = [t_test(np.array(_differences(duel), dtype=np.float64)) for duel in duels]
+        # Where the user has chosen the round, pools of different sizes are a warning.
+        reasons = [_unequal(duel.pairs) if endpoint is None else None for duel in duels]
+        tests = [
+            None if reason else t_test(np.array(_differences(duel), dtype=np.float64))
+            for duel, reason in zip(duels, reasons, strict=True)
+        ]
         corrected = iter(holm(np.array([test[2] for test in tests if test is not None], dtype=np.float64)))
-        for duel, test in zip(duels, tests, strict=True):
-            verdicts.append(_verdict(duel, test, None if test is None else float(next(corrected))))
+        for duel, test, reason in zip(duels, tests, reasons, strict=True):
+            verdicts.append(_verdict(duel, test, None if test is None else float(next(corrected)), reason))
     return verdicts
 
 
@@ -155,24 +181,18 @@ def _differences(duel: Duel) -> tuple[float, ...]:
     return tuple(one.scores.relative_score - other.scores.relative_score for one, other in duel.pairs)
 
 
-def t_test(d: Float[np.ndarray, " seeds"]) -> tuple[float, float, float] | None:
-    """The mean's 95 % t-interval and two-sided p against 0, or None for fewer than `MINIMUM_SEEDS`."""
-    n = len(d)
-    if n < MINIMUM_SEEDS:
-        return None
-    mean, error = float(d.mean()), float(d.std(ddof=1) / np.sqrt(n))
-    if error == 0:  # every seed agrees to the last bit: no noise to test against
-        return mean, mean, 1.0 if mean == 0 else 0.0
-    half = float(stdtrit(n - 1, 1 - SIGNIFICANCE / 2)) * error
-    return mean - half, mean + half, float(2 * stdtr(n - 1, -abs(mean) / error))
-
-
-def _verdict(duel: Duel, test: tuple[float, float, float] | None, p_holm: float | None) -> SamplerVerdict:
+def _verdict(
+    duel: Duel, test: tuple[float, float, float] | None, p_holm: float | None, reason: str | None
+) -> SamplerVerdict:
     d = _differences(duel)
     mean = sum(d) / len(d) if d else None
     low, high, p = test or (None, None, None)
-    if mean is None or p_holm is None:
+    if reason is not None:
+        verdict = f"cannot tell: {reason}"
+    elif len(d) < MINIMUM_SEEDS or mean is None:
         verdict = f"cannot tell: {len(d)} seed{'' if len(d) == 1 else 's'}"
+    elif p_holm is None:
+        verdict = "cannot tell: all seeds differ by the same, which leaves no noise to test against"
     elif p_holm > SIGNIFICANCE:
         verdict = "cannot tell"
     else:
@@ -191,37 +211,40 @@ def _verdict(duel: Duel, test: tuple[float, float, float] | None, p_holm: float 
     )  # fmt: skip
 
 
-def holm(p: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " tests"]:
-    """Step-down adjusted p-values (Holm 1979)."""
-    order = np.argsort(p)
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(stepped, 1)
-    return adjusted
-
-
 def compare_models(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None = None) -> list[ModelVerdict]:
     """Hold each seed's model against the baseline's of the same seed; arguments and errors as `compare`."""
     return [
-        _compare_two(one, other)
+        _compare_two(one, other, unequal(one, other) if endpoint is None else None)
         for duels in pair_up(rounds, baseline, endpoint)
         for duel in duels
         for one, other in duel.pairs
     ]
 
 
-def _compare_two(one: ScoredRound, other: ScoredRound) -> ModelVerdict:
+def _compare_two(one: ScoredRound, other: ScoredRound, reason: str | None) -> ModelVerdict:
+    low, high = _interval(one, other) if len(one.question_ids) > 1 else (None, None)
+    if reason is None and low is None:
+        reason = "1 question"
+    if reason is not None or low is None or high is None:
+        verdict = f"cannot tell: {reason}"
+    else:
+        verdict = "better" if low > 0 else "worse" if high < 0 else "cannot tell"
+    return ModelVerdict(
+        one.source, one.judge, one.benchmark, one.schedule, other.schedule, one.seed, one.round, other.round,
+        difference=one.scores.relative_score - other.scores.relative_score,
+        ci_low=low,
+        ci_high=high,
+        verdict=verdict,
+    )  # fmt: skip
+
+
+def _interval(one: ScoredRound, other: ScoredRound) -> tuple[float, float]:
+    """Of the difference, over questions drawn anew, the same ones for both."""
     sums = np.stack([one.model, one.competitor, other.model, other.competitor], axis=1)
     draws = np.concatenate([counts @ sums for counts in resampled_counts(len(sums), seed=0)])
     draws = draws[(draws[:, 1] > 0) & (draws[:, 3] > 0)]
     low, high = np.percentile(100 * (draws[:, 0] / draws[:, 1] - draws[:, 2] / draws[:, 3]), [2.5, 97.5])
-    return ModelVerdict(
-        one.source, one.judge, one.benchmark, one.schedule, other.schedule, one.seed, one.round, other.round,
-        difference=one.scores.relative_score - other.scores.relative_score,
-        ci_low=float(low),
-        ci_high=float(high),
-        verdict="better" if low > 0 else "worse" if high < 0 else "cannot tell",
-    )  # fmt: skip
+    return float(low), float(high)
 
 
 def best_rounds(rounds: Sequence[ScoredRound]) -> list[BestRound]:

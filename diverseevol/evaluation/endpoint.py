@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -12,7 +12,7 @@ from time import time
 from typing import Any
 
 import openai
-from openai.types.chat import ChatCompletion
+from openai.types.chat import ChatCompletion, ChatCompletionMessage
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.replies import Reply
@@ -61,6 +61,7 @@ class Endpoint:
         client: the official client, without retries of its own: each request passes the account.
         key: the key in use, so that it can be kept out of every message.
         key_variable: the environment variable that holds it.
+        limits: what each request says of the reply: its longest length and the temperature.
         timeout: seconds for a request, from the first byte to the last.
         retries: further requests after a failed one.
         backoff: seconds before the first of them; each further wait is twice as long, and a part of it random.
@@ -70,7 +71,7 @@ class Endpoint:
     model: str
     key: str | None = field(repr=False)
     key_variable: str | None
-    max_tokens: int
+    limits: Mapping[str, float]
     timeout: float
     retries: int
     backoff: float
@@ -99,7 +100,8 @@ class Endpoint:
                 except (UnansweredError, InputError):
                     call.billed = False
                     raise
-            wait = failure.wait if failure.wait is not None else self._wait(attempt)
+            # An endpoint may ask for a longer wait; one that asks for none is not asked again at once.
+            wait = max(failure.wait or 0.0, self._wait(attempt))
             if attempt == self.retries or wait > LONGEST_WAIT_SECONDS:
                 break
             log.info("%s: %s; asking again in %.1f s", self.client.base_url, failure, wait)
@@ -117,10 +119,7 @@ class Endpoint:
         try:
             async with asyncio.timeout(self.timeout):
                 completion = await self.client.chat.completions.create(
-                    model=self.model,
-                    messages=[{"role": "user", "content": text}],
-                    temperature=0,
-                    max_tokens=self.max_tokens,
+                    model=self.model, messages=[{"role": "user", "content": text}], extra_body=dict(self.limits)
                 )
         except (TimeoutError, openai.APITimeoutError):
             raise _AgainError(f"no reply within judge.timeout={self.timeout:g} seconds") from None
@@ -131,7 +130,34 @@ class Endpoint:
             raise self._refused(error) from None
         except (openai.APIResponseValidationError, json.JSONDecodeError) as error:
             raise _AgainError(f"the reply is not valid JSON ({type(error).__name__})") from None
-        return _reply(completion)
+        return self._reply(completion)
+
+    def _reply(self, completion: Any) -> Reply:
+        """The reply's text: empty where there is no choice or no content, a refusal where there is one.
+
+        Only these are replies, to be kept. Whatever else comes with HTTP 200 is a failure that may pass.
+        """
+        if not isinstance(completion, ChatCompletion):
+            raise _AgainError("the reply is no chat completion")
+        choices: Any = completion.choices  # the client checks no types
+        error = (completion.model_extra or {}).get("error")
+        if error:
+            said = error if not isinstance(error, dict) else error.get("message") or error
+            if isinstance(error, dict) and str(error.get("code")) in PROMPT_AT_FAULT:
+                raise UnansweredError(self._clean(f"HTTP 200: {said}"))
+            raise _AgainError(self._clean(f"HTTP 200 with an error: {said}"))
+        if not isinstance(choices, list):
+            raise _AgainError("the reply holds no choices")
+        message = getattr(choices[0], "message", None) if choices else None
+        if choices and not isinstance(message, ChatCompletionMessage):
+            raise _AgainError("the reply's choice holds no message")
+        text: Any = (getattr(message, "content", None) or getattr(message, "refusal", None) or "") if message else ""
+        if not isinstance(text, str):
+            raise _AgainError(f"the reply's text is a {type(text).__name__}")
+        model: Any = completion.model
+        counts = [getattr(completion.usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
+        prompt_tokens, completion_tokens = (count if isinstance(count, int) else None for count in counts)
+        return Reply(text, model if isinstance(model, str) else None, prompt_tokens, completion_tokens)
 
     def _refused(self, error: openai.APIStatusError) -> Exception:
         """What an HTTP status means for this prompt, and for all others."""
@@ -170,14 +196,14 @@ def connect(
     model: str,
     key: str | None,
     key_variable: str | None,
-    max_tokens: int,
+    limits: Mapping[str, float],
     timeout: float,
     retries: int,
     backoff: float,
 ) -> Endpoint:
     """An endpoint, with an open client that the caller closes; arguments as `Endpoint` has them."""
     client = openai.AsyncOpenAI(api_key=key or "none", base_url=base_url, max_retries=0, timeout=timeout)
-    return Endpoint(client, model, key, key_variable, max_tokens, timeout, retries, backoff)
+    return Endpoint(client, model, key, key_variable, limits, timeout, retries, backoff)
 
 
 def _retry_after(error: openai.APIStatusError) -> float | None:
@@ -195,20 +221,3 @@ def _retry_after(error: openai.APIStatusError) -> float | None:
         return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time())
     except ValueError:
         return None
-
-
-def _reply(completion: Any) -> Reply:
-    """The reply's text: empty where there is no choice or no content, a refusal where there is one."""
-    if not isinstance(completion, ChatCompletion):
-        raise _AgainError("the reply is no chat completion")
-    usage = completion.usage
-    text = ""
-    if completion.choices:
-        message = completion.choices[0].message
-        text = message.content or message.refusal or ""
-    return Reply(
-        text,
-        completion.model,
-        usage.prompt_tokens if usage else None,
-        usage.completion_tokens if usage else None,
-    )

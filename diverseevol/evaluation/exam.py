@@ -42,12 +42,17 @@ class Exam:
                 )
 
 
-def unexamined(exam: Exam, folder: Path) -> tuple[list[str], list[str]]:
-    """Benchmarks whose answers, and those whose scores, a whole round lacks: they were asked for after it was made."""
+def unexamined(exam: Exam, folder: Path) -> tuple[list[str], list[str], list[str]]:
+    """Benchmarks whose answers, those whose scores, and those whose scores by this judge a whole round lacks.
+
+    They were asked for after it was made.
+    """
     unanswered = [b.name for b in exam.benchmarks if not AnswerFile(folder, b, exam.generation).whole()]
     scored = read_scores(folder)
     judged = not isinstance(exam.judge, NoJudge)
-    return unanswered, [b.name for b in exam.benchmarks if judged and b.name not in (*unanswered, *scored)]
+    answered = [b.name for b in exam.benchmarks if judged and b.name not in unanswered]
+    others = [name for name in answered if name in scored and scored[name].get("judge") != exam.judge.name]
+    return unanswered, [name for name in answered if name not in scored], others
 
 
 def examine(

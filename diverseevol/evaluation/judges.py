@@ -78,6 +78,16 @@ class Judge(Protocol):
 
 
 @runtime_checkable
+class Versioned(Protocol):
+    """A judge that knows which prompt, or rule, its judgements will be recorded with."""
+
+    @property
+    def prompt_version(self) -> str:
+        """As `Judgement` has it."""
+        ...
+
+
+@runtime_checkable
 class JudgeOfRounds(Protocol):
     """A judge whose word on an answer depends on the round that gave it, as a recorded one's does."""
 
@@ -124,6 +134,7 @@ class GoldJudge:
     name: str = "gold"
     label: str | None = None
     compares_with: Literal["reference", "competitor", "nothing"] = "reference"
+    prompt_version: str = "words-lcs-1"
 
     def judge(self, benchmark: Benchmark, answers: Mapping[str, str]) -> list[Judgement]:
         """Judge every answer against the question's reference, in one order."""
@@ -136,7 +147,7 @@ class GoldJudge:
                 )
             answer = _answer(benchmark, question.id, answers)
             score, reason = _partial_credit(answer, question.reference)
-            judgements.append(Judgement(question.id, 0, score, TOP, self.name, "words-lcs-1", reason))
+            judgements.append(Judgement(question.id, 0, score, TOP, self.name, self.prompt_version, reason))
         return judgements
 
 
@@ -184,6 +195,7 @@ class OverlapJudge:
     name: str = "overlap"
     label: str | None = "smoke measure, not a judgement of quality"
     compares_with: Literal["reference", "competitor", "nothing"] = "competitor"
+    prompt_version: str = "chrf2-1"
 
     def judge(self, benchmark: Benchmark, answers: Mapping[str, str]) -> list[Judgement]:
         """Judge every answer against the competitor's, in one order."""
@@ -198,5 +210,7 @@ class OverlapJudge:
             answer = _answer(benchmark, question.id, answers)
             overlap = chrf.sentence_score(answer, [question.competitor]).score if answer.strip() else 0.0
             score = FLOOR + (TOP - FLOOR) * overlap / 100
-            judgements.append(Judgement(question.id, 0, score, TOP, self.name, "chrf2-1", f"chrF {overlap:.1f}"))
+            judgements.append(
+                Judgement(question.id, 0, score, TOP, self.name, self.prompt_version, f"chrF {overlap:.1f}")
+            )
         return judgements

@@ -3,7 +3,8 @@
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -61,8 +62,9 @@ class LocalJudge:
     compares_with: Literal["reference", "competitor", "nothing"] = field(init=False, default="competitor")
 
     def __post_init__(self) -> None:
-        if self.max_unparsed < 0:
-            raise InputError(f"judge.max_unparsed is {self.max_unparsed}; it must not be negative")
+        for name, least in (("max_tokens", 1), ("batch_size", 1), ("max_unparsed", 0)):
+            if not least <= getattr(self, name) < math.inf:
+                raise InputError(f"judge.{name} is {getattr(self, name)}; it must be a number of at least {least}")
         self.options = Generation(self.max_tokens, 0.0, self.batch_size)
         self.wording: JudgePrompt = load_prompt(self.prompt)
         self.weights = Pretrained(self.path, self.revision, self.dtype, self.attention, self.trust_remote_code)
@@ -71,6 +73,11 @@ class LocalJudge:
     def name(self) -> str:
         """The hub name, or the folder's."""
         return Path(self.path).name if Path(self.path).is_dir() else self.path
+
+    @property
+    def prompt_version(self) -> str:
+        """Of the wording."""
+        return self.wording.version
 
     def judge(self, benchmark: Benchmark, answers: Mapping[str, str]) -> list[Judgement]:
         """Judge every answer against the competitor's, in both orders.
@@ -114,25 +121,29 @@ class LocalJudge:
         missing = [i for i in asks if i not in found]
         for start in range(0, len(missing), self.batch_size):
             batch = missing[start : start + self.batch_size]
-            texts = self._generate(model(), prompt, [asks[i].text for i in batch])
-            for i, text in zip(batch, texts, strict=True):
+            said, unsaid = self._generate(model(), prompt, {i: asks[i].text for i in batch})
+            for i, text in said.items():
                 cache.put(asks[i], Reply(text, self.name))
-                found[i] = text
+            found.update({**said, **unsaid})
             advance(len(batch))
         return found
 
-    def _generate(self, model: PreTrainedModel, prompt: Prompt, texts: Sequence[str]) -> list[str]:
-        ids = prompt.ids(texts, [""] * len(texts))
-        longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max(map(len, ids)) + 1
+    def _generate(
+        self, model: PreTrainedModel, prompt: Prompt, texts: Mapping[int, str]
+    ) -> tuple[dict[int, str], dict[int, str]]:
+        """What the model says, and why it says nothing to the others, which is no reply to keep."""
+        ids = dict(zip(texts, prompt.ids(list(texts.values()), [""] * len(texts)), strict=True))
+        # Models that tell places by distance, such as Bloom, have no longest prompt.
+        longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
         # A prompt that does not fit is not cut, which would hide an answer: it has no verdict.
-        fitting = [i for i, tokens in enumerate(ids) if len(tokens) + self.max_tokens <= longest]
+        fitting = [i for i, tokens in ids.items() if len(tokens) + self.max_tokens <= longest]
         said = generate(model, [ids[i] for i in fitting], [(0,)] * len(fitting), self.options, prompt.stop_tokens)
         decoded = [prompt.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in said]
-        known = dict(zip(fitting, decoded, strict=True))
-        return [
-            known.get(i, f"(the prompt of {len(tokens)} tokens leaves no room for {self.max_tokens} in {longest})")
-            for i, tokens in enumerate(ids)
-        ]
+        return dict(zip(fitting, decoded, strict=True)), {
+            i: f"(the prompt of {len(tokens)} tokens leaves no room for {self.max_tokens} in {longest})"
+            for i, tokens in ids.items()
+            if i not in fitting
+        }
 
     def _template(self) -> Prompt:
         tokenizer = self.weights.tokenizer()

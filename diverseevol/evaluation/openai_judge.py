@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -31,6 +32,8 @@ class OpenAIJudge:
         key_variable: the environment variable that holds the key, the only place it is read from; None sends none.
         prompt: a text file with a wording of the user's own; None is the project's.
         max_tokens: the longest reply.
+        token_parameter: what the endpoint calls that limit; reasoning models know only `max_completion_tokens`.
+        temperature: None leaves it to the endpoint, as reasoning models want it.
         concurrency: requests under way at a time.
         timeout: seconds for a request.
         retries: further requests after one that failed in a way that may pass.
@@ -47,6 +50,8 @@ class OpenAIJudge:
     key_variable: str | None = "OPENAI_API_KEY"
     prompt: str | None = None
     max_tokens: int = 512
+    token_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    temperature: float | None = 0.0
     concurrency: int = 8
     timeout: float = 120.0
     retries: int = 6
@@ -71,10 +76,12 @@ class OpenAIJudge:
             ("retries", 0),
             ("backoff", 0),
             ("max_unparsed", 0),
+            ("temperature", 0),
         ):
-            if getattr(self, name) < least:
-                raise InputError(f"judge.{name} is {getattr(self, name)}; it must be at least {least}")
-        if not self.timeout > 0:
+            value = getattr(self, name)
+            if value is not None and not least <= value < math.inf:
+                raise InputError(f"judge.{name} is {value}; it must be a number of at least {least}")
+        if not 0 < self.timeout < math.inf:
             raise InputError(f"judge.timeout is {self.timeout}; it must be above 0 seconds")
         if self.key_variable is not None and not re.fullmatch(r"[A-Z][A-Z0-9_]*", self.key_variable):
             # Whatever stands there may be a key: it is not repeated.
@@ -95,6 +102,11 @@ class OpenAIJudge:
         """The model's."""
         return self.model
 
+    @property
+    def prompt_version(self) -> str:
+        """Of the wording."""
+        return self.wording.version
+
     def judge(self, benchmark: Benchmark, answers: Mapping[str, str]) -> list[Judgement]:
         """Judge every answer against the competitor's, in both orders.
 
@@ -110,7 +122,7 @@ class OpenAIJudge:
         with self.progress.track(f"judge {benchmark.name}", len(showings)) as advance:
             asking = Asking(
                 lambda: connect(
-                    self.base_url, self.model, self._key(), self.key_variable, self.max_tokens, self.timeout,
+                    self.base_url, self.model, self._key(), self.key_variable, self._limits(), self.timeout,
                     self.retries, self.backoff,
                 ),
                 self._file, self.account, self.wording, self._identity, self.concurrency,
@@ -133,13 +145,18 @@ class OpenAIJudge:
         version = self.wording.version
         asks = [Ask(self._identity, version, s.question_id, s.order, self.wording.ask(s)) for s in showings]
         with ReplyCache(self._file) as cache:
-            missing = [ask for ask in asks if cache.get(ask) is None]
+            missing = [ask for ask in asks if not cache.knows(ask)]
         priced = self.account.price is not None
         return Estimate(len(asks), len(missing), sum(self.account.likely(a.text) for a in missing) if priced else None)
 
     @property
     def _identity(self) -> str:
-        return f"{self.base_url} {self.model} temperature=0 max_tokens={self.max_tokens}"
+        temperature = "" if self.temperature is None else f" temperature={self.temperature:g}"
+        return f"{self.base_url} {self.model}{temperature} {self.token_parameter}={self.max_tokens}"
+
+    def _limits(self) -> dict[str, float]:
+        temperature = {} if self.temperature is None else {"temperature": self.temperature}
+        return {self.token_parameter: self.max_tokens, **temperature}
 
     @property
     def _file(self) -> Path:

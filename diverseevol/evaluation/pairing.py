@@ -1,5 +1,6 @@
 """Which models may be held against each other: same source, judge, benchmark and seed, at an endpoint said before."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -43,7 +44,7 @@ def pair_up(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None) 
     if not duels:
         schedules = ", ".join(sorted({each.schedule for each in rounds}))
         raise InputError(
-            f"baseline={baseline}: there is nothing to hold against it, or it is none of the schedules scored; "
+            f"baseline={baseline}: is none of the schedules scored, or the only one; "
             f"choose one of {schedules}, each beside another of the same source"
         )
     return duels
@@ -105,6 +106,28 @@ def _pairs(
 def _differ(one: tuple[int, str] | None, other: tuple[int, str] | None) -> bool:
     """Two initial pools of one size and different rows; pools of different sizes, as of full data, are meant to."""
     return one is not None and other is not None and one[0] == other[0] and one[1] != other[1]
+
+
+def unequal(one: ScoredRound, other: ScoredRound) -> str | None:
+    """What else than the samplers tells two models apart: how far their evolutions have come; None where nothing does.
+
+    Full data is meant to be more. One selection and many lead to one pool size by different rounds.
+    """
+    kinds = [_kind(each.schedule) for each in (one, other)]
+    larger_start = one.initial_pool and other.initial_pool and one.initial_pool[0] != other.initial_pool[0]
+    if "full" in kinds or (larger_start and 0 in (one.round, other.round)):
+        return None
+    if one.pool_size is not None and other.pool_size is not None:
+        return None if one.pool_size == other.pool_size else f"pools of {one.pool_size:,} and {other.pool_size:,} rows"
+    return f"rounds {one.round} and {other.round}" if kinds[0] == kinds[1] and one.round != other.round else None
+
+
+def _kind(schedule: str) -> str:
+    """Which kind of schedule a folder's name tells of; the authors call full data `baseline_…`."""
+    if schedule.startswith("baseline_"):
+        return "full"
+    found = re.search(r"(?:^|-)(iterative|one_time|full)(?:-[0-9a-f]{8})?$", schedule)
+    return found[1] if found else "iterative"
 
 
 def _on_common_questions(one: ScoredRound, other: ScoredRound) -> tuple[ScoredRound, ScoredRound]:

@@ -20,12 +20,12 @@ from zlib import error as ZlibError  # noqa: N812
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import TOP, Judgement
+from diverseevol.evaluation.replied import TWO_SCORES, agrees_with_its_reply
 from diverseevol.files import read_json
 
 OWN = re.compile(r"(?P<run>.*/)?rounds/(?P<round>\d+)/judgements/(?P<benchmark>[^/]+)\.jsonl")
 AUTHORS = re.compile(r"(?:.*/)?(?P<benchmark>[^/]+)_test/(?P<schedule>[^/]+)/rd_(?P<round>\d+)_vs_chat\.jsonl")
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz")
-TWO_SCORES = re.compile(r"\s*(\d+(?:\.\d+)?)[\s,]+(\d+(?:\.\d+)?)\s*")
 
 SCORES = ("model_score", "competitor_score")
 
@@ -43,6 +43,7 @@ class JudgementFile:
         schedule: the folder's name, which names sampler and schedule.
         seed: None where it is not known, as in the released files.
         initial_pool: size of P_0 and a digest of its rows; None where it is not known.
+        pool_size: rows that the model was trained on; None where it is not known.
         remarks: what is odd but no error, with a count each.
     """
 
@@ -54,6 +55,7 @@ class JudgementFile:
     round: int
     judgements: tuple[Judgement, ...]
     initial_pool: tuple[int, str] | None = None
+    pool_size: int | None = None
     remarks: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -139,6 +141,11 @@ def _own(name: str, match: re.Match[str], content: bytes) -> JudgementFile:
     run = PurePosixPath(match["run"] or ".")
     folder = Path(run) if run.is_absolute() else None  # of an archived run, only the judgements are read
     source, schedule, seed = named(run)
+    pool = _recorded(folder, f"rounds/{match['round']}/round.json", "trained_on", list)
+    judgements, unchecked = [], 0
+    for place, record in _records(name, content):
+        judgements.append(_judgement(place, record))
+        unchecked += not agrees_with_its_reply(place, judgements[-1])
     return JudgementFile(
         file=name,
         source=source,
@@ -146,8 +153,10 @@ def _own(name: str, match: re.Match[str], content: bytes) -> JudgementFile:
         schedule=schedule,
         seed=_recorded(folder, "fingerprint.json", "seed", int) if seed is None else seed,
         round=int(match["round"]),
-        judgements=tuple(_judgement(place, record) for place, record in _records(name, content)),
+        judgements=tuple(judgements),
         initial_pool=_initial_pool(folder),
+        pool_size=None if pool is None else len(pool),
+        remarks={UNCHECKED: unchecked} if unchecked else {},
     )
 
 

@@ -13,6 +13,8 @@ from diverseevol.evaluation.released import JudgementFile, read_judgements
 from diverseevol.evaluation.scoreboard import LABELS
 from diverseevol.files import read_jsonl
 
+UNHELD = "could not be held against the answers, for those that were judged do not lie beside them"
+
 
 @dataclass
 class ReplayJudge:
@@ -39,8 +41,15 @@ class ReplayJudge:
 
     @property
     def label(self) -> str | None:
-        """The warning of the judge that is repeated."""
-        return LABELS.get(self.name)
+        """The warning of the judge that is repeated, and whether it may have judged other answers than these."""
+        alone = [file.file for file in self._recorded.values() if not _judged(file).is_file()]
+        unheld = f"{len(alone)} files of recorded judgements {UNHELD}" if alone else None
+        return "; ".join(filter(None, (LABELS.get(self.name), unheld))) or None
+
+    @property
+    def prompt_version(self) -> str:
+        """Of the judgements that are repeated."""
+        return " and ".join(sorted({file.judgements[0].prompt_version for file in self._recorded.values()}))
 
     def of_round(self, t: int) -> Judge:
         """This judge, at round t unless it was given one."""
@@ -95,7 +104,7 @@ class ReplayJudge:
 
     def _same_answers(self, file: JudgementFile, answers: Mapping[str, str]) -> None:
         """Where the answers that were judged lie beside their judgements, they must be these."""
-        judged = Path(file.file).parents[1] / "answers" / Path(file.file).name
+        judged = _judged(file)
         if not judged.is_file():
             return
         for line in read_jsonl(judged):
@@ -104,6 +113,12 @@ class ReplayJudge:
                     f"{file.file}: was recorded for another answer to question {line['id']!r}; replay the judgements "
                     f"of these answers, or choose another judge"
                 )
+
+
+def _judged(file: JudgementFile) -> Path:
+    """Where a run keeps the answers that were judged; releases and archives have no such place."""
+    place = Path(file.file)
+    return place.parents[1] / "answers" / place.name if len(place.parents) > 1 else place.with_name("")
 
 
 @dataclass(frozen=True)
@@ -121,6 +136,10 @@ class _Replay:
     @property
     def label(self) -> str | None:
         return self.whole.label
+
+    @property
+    def prompt_version(self) -> str:
+        return self.whole.prompt_version
 
     def judge(self, benchmark: Benchmark, answers: Mapping[str, str]) -> list[Judgement]:
         return self.whole.repeat(benchmark, answers, self.t)

@@ -6,6 +6,8 @@ is on disk as soon as it is there, so a killed run loses no reply, and several p
 
 import hashlib
 import json
+import os
+import socket
 import sqlite3
 import time
 from dataclasses import dataclass
@@ -24,6 +26,12 @@ CREATE TABLE IF NOT EXISTS replies (
     model TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, at REAL
 ) WITHOUT ROWID
 """
+
+# What an endpoint will not answer, and which process is about to ask what; files without these tables gain them.
+MORE_TABLES = (
+    "CREATE TABLE IF NOT EXISTS unanswered (key TEXT PRIMARY KEY, reason TEXT NOT NULL, at REAL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, host TEXT, pid INTEGER, until REAL) WITHOUT ROWID",
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,8 @@ class ReplyCache:
             if found not in (0, VERSION):
                 raise sqlite3.DatabaseError(f"version {found} where {VERSION} is known")
             self._file.execute("PRAGMA synchronous=FULL")
-            self._file.execute(TABLE)
+            for table in (TABLE, *MORE_TABLES):
+                self._file.execute(table)
             self._file.execute(f"PRAGMA user_version={VERSION}")
         except sqlite3.Error as error:
             self._file.close()
@@ -97,6 +106,40 @@ class ReplyCache:
             reply.prompt_tokens, reply.completion_tokens, time.time(),
         )  # fmt: skip
         self._run(f"INSERT OR IGNORE INTO replies VALUES ({', '.join('?' * len(values))})", values)
+
+    def unanswered(self, ask: Ask) -> str | None:
+        """Why this will never be answered, if the endpoint has said so before."""
+        found = self._run("SELECT reason FROM unanswered WHERE key = ?", (ask.key,))
+        return str(found[0][0]) if found else None
+
+    def put_unanswered(self, ask: Ask, reason: str) -> None:
+        """Keep it for good that this is not answered."""
+        self._run("INSERT OR IGNORE INTO unanswered VALUES (?, ?, ?)", (ask.key, reason, time.time()))
+
+    def knows(self, ask: Ask) -> bool:
+        """Whether this was asked before, with a reply or without."""
+        return self.get(ask) is not None or self.unanswered(ask) is not None
+
+    def claim(self, ask: Ask, seconds: float) -> bool:
+        """Be the process that asks this; False where another one does already.
+
+        A claim ends when it is given up, after so many seconds, or with its process.
+        """
+        host, pid = socket.gethostname(), os.getpid()
+        found = self._run("SELECT host, pid, until FROM claims WHERE key = ?", (ask.key,))
+        there = found[0] if found else None
+        if there is not None and there[:2] != (host, pid) and there[2] > time.time() and _lives(*there[:2]):
+            return False
+        # Only what was seen is replaced: of two that come at once, one finds the other's claim in its place.
+        self._run("DELETE FROM claims WHERE key = ? AND until = ?", (ask.key, there[2])) if there else None
+        values = (ask.key, host, pid, time.time() + seconds)
+        return bool(self._run("INSERT OR IGNORE INTO claims VALUES (?, ?, ?, ?) RETURNING 1", values))
+
+    def give_up(self, ask: Ask) -> None:
+        """End this process's claim."""
+        self._run(
+            "DELETE FROM claims WHERE key = ? AND host = ? AND pid = ?", (ask.key, socket.gethostname(), os.getpid())
+        )
 
     def _run(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         try:
@@ -117,3 +160,16 @@ class ReplyCache:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+
+def _lives(host: str, pid: int) -> bool:
+    """Whether a process may still be at work; of one on another machine nobody here knows."""
+    if host != socket.gethostname():
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's, and alive
+    return True

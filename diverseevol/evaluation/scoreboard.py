@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ class ScoredRound:
     """One round's model on one benchmark.
 
     Attributes:
-        file, source, benchmark, schedule, seed, round, initial_pool: see `JudgementFile`.
+        file, source, benchmark, schedule, seed, round, initial_pool, pool_size: see `JudgementFile`.
         prompt_version: of the judge; verdicts under different prompts are not compared.
         question_ids: sorted; without those in `unparsed`.
         unparsed: questions that no figure counts, because a judgement of theirs holds no scores.
@@ -43,6 +43,7 @@ class ScoredRound:
     model: Float[np.ndarray, " questions"]
     competitor: Float[np.ndarray, " questions"]
     unparsed: tuple[str, ...] = ()
+    pool_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,20 @@ def score_files(files: Iterable[JudgementFile]) -> Scoreboard:
             raise InputError(f"{file.file}: is of the same model and benchmark as {rounds[key].file}; remove one")
         rounds[key] = scored
         remarks.update(file.remarks)
-    ordered = tuple(rounds[key] for key in sorted(rounds))
+    ordered = _with_versions(tuple(rounds[key] for key in sorted(rounds)))
     warnings = [f"{count} {remark}" for remark, count in sorted(remarks.items())]
     return Scoreboard(ordered, (*_wrong_sizes(ordered), *_unparsed(ordered), *warnings))
+
+
+def _with_versions(rounds: tuple[ScoredRound, ...]) -> tuple[ScoredRound, ...]:
+    """Judges that judged by several prompts are named with the prompt, so that no table mixes their scores up."""
+    versions: dict[str, set[str]] = {}
+    for each in rounds:
+        versions.setdefault(each.judge, set()).add(each.prompt_version)
+    return tuple(
+        replace(each, judge=f"{each.judge} ({each.prompt_version})") if len(versions[each.judge]) > 1 else each
+        for each in rounds
+    )
 
 
 def _scored(file: JudgementFile) -> ScoredRound:
@@ -111,6 +123,7 @@ def _scored(file: JudgementFile) -> ScoredRound:
         model=model.sum(axis=1),
         competitor=competitor.sum(axis=1),
         unparsed=left_out,
+        pool_size=file.pool_size,
     )
 
 

@@ -1,8 +1,10 @@
 """What judging costs: prices, and an account that is asked before each call, so that no limit is passed."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.replies import Reply
@@ -50,7 +52,7 @@ class Estimate:
     dollars: float | None
 
 
-def price_of(model: str, base_url: str, given: Sequence[float] | None) -> Price | None:
+def price_of(model: str, base_url: str, given: Any) -> Price | None:
     """What a model's tokens cost; None where nobody has said so.
 
     Args:
@@ -62,12 +64,11 @@ def price_of(model: str, base_url: str, given: Sequence[float] | None) -> Price 
         InputError: `given` is not two prices.
     """
     if given is not None:
-        if len(given) != 2 or not all(
-            isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 for value in given
+        two = isinstance(given, Sequence) and not isinstance(given, str) and len(given) == 2
+        if not two or not all(
+            isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf for value in given
         ):
-            raise InputError(
-                f"judge.price is {list(given)!r}; give [prompt, completion] in US dollars per million tokens"
-            )
+            raise InputError(f"judge.price is {given!r}; give [prompt, completion] in US dollars per million tokens")
         return Price(float(given[0]), float(given[1]))
     family = SNAPSHOT.sub("", model)
     return Price(*PRICES[family]) if base_url.rstrip("/") == OPENAI and family in PRICES else None
@@ -84,8 +85,8 @@ class Account:
         self, price: Price | None, max_tokens: int, max_calls: int | None = None, budget_usd: float | None = None
     ) -> None:
         for name, limit in (("max_calls", max_calls), ("budget_usd", budget_usd)):
-            if limit is not None and limit < 0:
-                raise InputError(f"judge.{name} is {limit}; it must not be negative")
+            if limit is not None and not 0 <= limit < math.inf:
+                raise InputError(f"judge.{name} is {limit}; it must be a number from 0 on, or null for no limit")
         if budget_usd is not None and price is None:
             raise InputError(
                 "judge.budget_usd is set but this model's price is not known; give judge.price=[PROMPT,COMPLETION] in "

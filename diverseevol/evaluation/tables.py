@@ -38,6 +38,8 @@ def write_scores_csv(path: Path, rounds: Iterable[ScoredRound]) -> None:
         writer.writerow(COLUMNS)
         for each in rounds:
             values = [getattr(each, c) if hasattr(each, c) else getattr(each.scores, c) for c in COLUMNS]
+            if each.scores.questions == 1:  # from which no other can be drawn
+                values = ["" if c in ("ci_low", "ci_high") else v for c, v in zip(COLUMNS, values, strict=True)]
             writer.writerow([f"{value:.4f}" if isinstance(value, float) else value for value in values])
 
 
@@ -60,7 +62,8 @@ def scores_table(board: Scoreboard) -> Group:
     rows = [
         (
             e.source, e.judge, e.benchmark, e.schedule, _seed(e.seed), str(e.round), str(e.scores.questions),
-            f"{e.scores.relative_score:.2f}", _interval(e.scores.ci_low, e.scores.ci_high),
+            f"{e.scores.relative_score:.2f}",
+            _interval(e.scores.ci_low, e.scores.ci_high) if e.scores.questions > 1 else "",
             "" if e.scores.mean_ratio is None else f"{e.scores.mean_ratio:.2f}",
             f"{e.scores.win}/{e.scores.tie}/{e.scores.lose}",
             "" if e.scores.order_changes is None else f"{e.scores.order_changes}/{e.scores.order_flips}",
@@ -198,7 +201,7 @@ def judged_table(scores: Sequence[tuple[Path, str, Mapping[str, Any]]], label: s
     rows = [
         (
             "/".join(folder.parents[1].parts[-4:]), folder.name, benchmark, f"{s['relative_score']:.2f}",
-            _interval(s["ci_low"], s["ci_high"]), f"{s['win']}/{s['tie']}/{s['lose']}",
+            _interval(s["ci_low"], s["ci_high"]) if s["questions"] > 1 else "", f"{s['win']}/{s['tie']}/{s['lose']}",
             "" if s["order_flips"] is None else str(s["order_flips"]), str(s["unparsed"]),
             _ratio(s["length"]["rank_correlation"]),
         )

@@ -20,6 +20,7 @@ class Halves:
         self._body = model.base_model
         takes_cache = "use_cache" in inspect.signature(self._body.forward).parameters
         self._no_cache = {"use_cache": False} if takes_cache else {}
+        self._last: tuple[torch.Tensor, int, torch.Tensor] = torch.empty(0), -1, torch.empty(0)
         self._head_is_all: bool | None = None  # whether logits are just head(hidden); found out at the first batch
 
     def hidden(
@@ -60,9 +61,14 @@ class Halves:
         return torch.equal(whole, head(self.hidden(ids, mask)))
 
     def _whole_logits(self, batch: Mapping[str, torch.Tensor], part: torch.Tensor) -> torch.Tensor:
-        used, inverse = part[:, 0].unique(return_inverse=True)
-        out = self.model(
-            input_ids=batch["input_ids"][used], attention_mask=batch["attention_mask"][used], use_cache=False
-        )
-        logits: torch.Tensor = out.logits[inverse, part[:, 1]]
-        return logits
+        """A row at a time, and each once: positions come in order, so only the last row can be asked for again."""
+        pieces = []
+        for row in part[:, 0].unique().tolist():
+            ids, known, logits = self._last
+            if ids is not batch["input_ids"] or known != row:
+                mask = batch["attention_mask"][row : row + 1]
+                given = batch["input_ids"][row : row + 1]
+                logits = self.model(input_ids=given, attention_mask=mask, use_cache=False).logits[0]
+                self._last = batch["input_ids"], row, logits
+            pieces.append(logits[part[part[:, 0] == row, 1]])
+        return torch.cat(pieces)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from diverseevol.evaluation.comparison import best_rounds, t_test
+from diverseevol.evaluation.comparison import best_rounds
 from diverseevol.evaluation.scoreboard import ScoredRound
+from diverseevol.evaluation.significance import t_test
 from diverseevol.files import atomic_write, read_jsonl
 from diverseevol.report.collection import Collection, Point, Run
 from diverseevol.report.curves import StopOfCurve

@@ -85,6 +85,22 @@ def embedding_of(features: Features) -> Float[np.ndarray, "rows dim"]:
     return features.embedding
 
 
+def finite_scores(features: Features, statistic: str, rows: Int[np.ndarray, " some"]) -> Float[np.ndarray, " some"]:
+    """A statistic of some rows, all of it finite: NaN has no place in an order.
+
+    Raises:
+        InputError: a row's is NaN or inf.
+    """
+    values: np.ndarray = features.scores[statistic][rows]
+    bad = rows[~np.isfinite(values)]
+    if len(bad):
+        raise InputError(
+            f"{statistic}, row {', '.join(map(str, bad[:5]))}{' and others' if len(bad) > 5 else ''}: the model's "
+            f"prediction is not a finite number; lower tuning.learning_rate or use trainer.precision=32-true"
+        )
+    return values
+
+
 def choose(
     sampler: Sampler, features: Features, taken: Bool[np.ndarray, " rows"], n: int, rng: np.random.Generator
 ) -> Selection:

@@ -63,8 +63,8 @@ class FacilityLocationSampler:
 class _Facilities:
     """The rows to be served, and the squared distance of each to the nearest row that serves.
 
-    With c a row and μ the mean, x·2(c − μ) − (|c − μ|² + μ·2(c − μ)) = |x − μ|² − |x − c|²: the rows are neither
-    shifted nor copied, and yet the large mean that hidden states share does not cancel digits away.
+    With x and c rows less the mean, x·2c − |c|² = |x|² − |x − c|². The mean is taken off each block on its way to the
+    product: hidden states share a large one, which would cancel digits away if it were taken off the product instead.
 
     Attributes:
         squared: [rows] to the nearest row that serves; 0 for rows that need none.
@@ -78,8 +78,8 @@ class _Facilities:
         self.X = X
         self.count = len(served)
         self.mean = mean_row(X).astype(np.float32)
-        own = [np.square(X[part] - self.mean).sum(axis=1) for part in _parts(len(X), ROWS)]
-        self.own = np.concatenate(own).astype(np.float32)  # |x − μ|²
+        own = [np.square(self._less_mean(part)).sum(axis=1) for part in _parts(len(X), ROWS)]
+        self.own = np.concatenate(own)  # |x − μ|²
         self.squared = np.zeros(len(X), dtype=np.float32)
         self.squared[served] = np.square(distance_to_pool(X, served, pool)[0]) if len(pool) else 4 * self.own.max()
         self.kept: list[_Pairs] = []
@@ -108,10 +108,10 @@ class _Facilities:
         total = np.zeros(len(rows))
         kept: list[_Pairs] = []
         for some in _parts(len(rows), COLUMNS):
-            shifted, offset = self._shifted(rows[some])
+            columns, offset = 2 * self._less_mean(rows[some]).T, self.own[rows[some]]
             pairs: list[_Pairs] = []
             for part in _parts(len(self.X), ROWS):
-                better = self.X[part].astype(np.float32, copy=False) @ shifted
+                better = self._less_mean(part) @ columns
                 better -= offset
                 already = self.own[part] - self.squared[part]
                 if keep:
@@ -144,9 +144,9 @@ class _Facilities:
             served, better = self._served(row)
             self.squared[served] = np.minimum(self.squared[served], np.maximum(self.surveyed[served] - better, 0))
         else:
-            shifted, offset = self._shifted(np.array([row]))
+            column = 2 * self._less_mean(np.array([row]))[0]
             for part in _parts(len(self.X), ROWS):
-                nearer = (self.X[part].astype(np.float32, copy=False) @ shifted - offset)[:, 0]
+                nearer = self._less_mean(part) @ column - self.own[row]
                 self.squared[part] = np.minimum(self.squared[part], np.maximum(self.own[part] - nearer, 0))
         self.squared[row] = 0
 
@@ -157,12 +157,10 @@ class _Facilities:
         part = slice(*np.searchsorted(pairs.column, [column, column + 1]))
         return pairs.row[part], pairs.better[part]
 
-    def _shifted(
-        self, rows: Int[np.ndarray, " some"]
-    ) -> tuple[Float[np.ndarray, "dim some"], Float[np.ndarray, " some"]]:
-        """The columns 2(c − μ), and what goes off their products with the rows."""
-        shifted = 2 * (self.X[rows] - self.mean).astype(np.float32).T
-        return shifted, self.own[rows] + self.mean @ shifted
+    def _less_mean(self, rows: slice | Int[np.ndarray, " some"]) -> Float[np.ndarray, "some dim"]:
+        """Some rows less the mean, in float32."""
+        shifted: np.ndarray = (self.X[rows] - self.mean).astype(np.float32, copy=False)
+        return shifted
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,15 @@ from diverseevol.samplers.traversal import running_minimum
 
 @dataclass(frozen=True)
 class KCenterSampler:
-    """Greedy farthest-first choice of centres (Gonzalez 1985; Sener & Savarese 2018; the paper's equation).
+    """Greedy farthest-first choice of centres, as in the paper's section 3.
 
-    The score of a pick is its distance to the nearest row of the pool or picked before it. Where there is no
-    pool, the first pick is the row nearest the mean of all rows, and its score the distance to the mean.
+    It is Gonzalez's (1985, section 2), for active learning algorithm 1 of Sener & Savarese (2018). The score of a
+    pick is its distance to the nearest row of the pool or picked before it. Where there is no pool, the first pick is
+    the row nearest the mean of all rows, and its score the distance to the mean.
+
+    Costs one pass of the model over the rows for the embeddings, then one pass over these and a few exact distances
+    for each pick (see `farthest_first`); on clustered rows, little more than rows × dim × |pool| / 16. The
+    embeddings are read where they lie, in their own precision, but for the copies that the options below name.
 
     Attributes:
         metric: "euclidean", the paper's, or "cosine": the distance between rows scaled to length 1, which

@@ -27,8 +27,9 @@ class KMeansSampler:
     others share. The score of a pick is its distance to its centre.
 
     Costs (`passes` + 1) × candidates × clusters × dim multiplications, and a first draw of centres (k-means++) from
-    three times as many rows; one thread, so that the sums and with them the picks do not depend on how many there
-    are. Rows are read in batches and never copied as a whole.
+    three times as many rows, which are copied in float32 for it: all candidates where `clusters` is a third of them.
+    One thread, so that the sums and with them the picks do not depend on how many there are. After the draw, rows are
+    read in batches.
 
     Attributes:
         clusters: how many; null makes one for each pick.

@@ -8,7 +8,7 @@ from jaxtyping import Bool
 
 from diverseevol.errors import InputError
 from diverseevol.features import Features
-from diverseevol.samplers.base import Needs, Selection
+from diverseevol.samplers.base import Needs, Selection, finite_scores
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,12 @@ class CommitteeSampler:
     def select(
         self, features: Features, taken: Bool[np.ndarray, " rows"], n: int, rng: np.random.Generator
     ) -> Selection:
-        """Choose n rows; see `Sampler.select`."""
-        score = features.scores[self.statistic]
+        """Choose n rows; see `Sampler.select`.
+
+        Raises:
+            InputError: the disagreement about a candidate is NaN or inf.
+        """
         candidates = rng.permutation(np.flatnonzero(~taken))
-        rows = candidates[np.argsort(-score[candidates], kind="stable")[:n]]
-        return Selection(rows=rows, score=score[rows].astype(np.float64))
+        score = finite_scores(features, self.statistic, candidates)
+        order = np.argsort(-score, kind="stable")[:n]
+        return Selection(rows=candidates[order], score=score[order].astype(np.float64))

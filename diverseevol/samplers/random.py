@@ -11,7 +11,10 @@ from diverseevol.samplers.base import Needs, Selection
 
 @dataclass(frozen=True)
 class RandomSampler:
-    """Draws uniformly without replacement; asks for no probing at all. Its scores are 0."""
+    """Draws uniformly without replacement: the authors' baseline, and the way in which P_0 is drawn.
+
+    Costs nothing: no probing at all. Its scores are 0.
+    """
 
     @property
     def needs(self) -> Needs:

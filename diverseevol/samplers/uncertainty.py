@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 
-from diverseevol.errors import InputError
 from diverseevol.features import Features
-from diverseevol.samplers.base import Needs, Selection
+from diverseevol.samplers.base import Needs, Selection, finite_scores
 
 Measure = Literal["confidence", "margin", "entropy"]
 Variant = Literal["reference", "probability"]
@@ -49,18 +48,7 @@ class UncertaintySampler:
         Raises:
             InputError: the statistic of a candidate is NaN or inf.
         """
-        score = features.scores[self.statistic]
         candidates = np.flatnonzero(~taken)
-        _check(self.statistic, score[candidates], candidates)
-        order = np.argsort(-score[candidates] if self.measure == "entropy" else score[candidates], kind="stable")
-        rows = candidates[order[:n]]
-        return Selection(rows=rows, score=score[rows].astype(np.float64))
-
-
-def _check(statistic: str, values: np.ndarray, rows: Int[np.ndarray, " candidates"]) -> None:
-    bad = rows[~np.isfinite(values)]
-    if len(bad):
-        raise InputError(
-            f"{statistic}, row {', '.join(map(str, bad[:5]))}{' and others' if len(bad) > 5 else ''}: the model's "
-            f"prediction is not a finite number; lower tuning.learning_rate or use trainer.precision=32-true"
-        )
+        score = finite_scores(features, self.statistic, candidates)
+        order = np.argsort(-score if self.measure == "entropy" else score, kind="stable")[:n]
+        return Selection(rows=candidates[order], score=score[order].astype(np.float64))

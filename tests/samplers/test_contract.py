@@ -15,7 +15,17 @@ from diverseevol.modules.statistics import NAMES
 from diverseevol.samplers.base import Needs, Sampler, Selection, choose
 
 CONF = Path(__file__).parents[2] / "conf"
-CHOICES = sorted(file.stem for file in (CONF / "sampler").glob("*.yaml"))
+OPTIONS = [
+    "entropy sampler.variant=probability",
+    "kcenter sampler.metric=cosine",
+    "kcenter sampler.whiten=5",
+    "least_confidence sampler.variant=probability",
+    "margin sampler.variant=probability",
+    "qbc sampler.committee=rounds",
+    "qbc sampler.disagreement=kl",
+    "vendi sampler.greedy=true",
+]
+CHOICES = sorted(file.stem for file in (CONF / "sampler").glob("*.yaml")) + OPTIONS
 ROWS, DIM = 90, 12
 INELIGIBLE = np.arange(ROWS) % 13 == 5
 
@@ -25,7 +35,7 @@ pytestmark = pytest.mark.parametrize("choice", CHOICES)
 @functools.cache
 def made(choice: str) -> Sampler:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        sampler = instantiate(compose("evolve", [f"sampler={choice}"]).sampler, _convert_="all")
+        sampler = instantiate(compose("evolve", f"sampler={choice}".split()).sampler, _convert_="all")
     assert isinstance(sampler, Sampler)
     return sampler
 
@@ -144,7 +154,10 @@ def test_the_choice_does_not_depend_on_how_rows_are_numbered(choice):
         {name: values[order] for name, values in features.scores.items()},
     )
     found = pick(sampler, 20, taken[order], renumbered)
-    np.testing.assert_array_equal(order[found.rows], first.rows)
+    np.testing.assert_allclose(found.score, first.score, rtol=1e-5)
+    # Two rows that would serve no one but each other gain the same, and of them the lowest is picked.
+    if choice != "facility_location":
+        np.testing.assert_array_equal(order[found.rows], first.rows)
     np.testing.assert_allclose(found.score, first.score, rtol=1e-4)
 
 

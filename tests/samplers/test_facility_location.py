@@ -40,7 +40,7 @@ def test_four_rows_on_a_line():
 
 
 @pytest.mark.parametrize("pool", [[], [5], list(range(40))])
-@pytest.mark.parametrize("mean", [0.0, 100.0])
+@pytest.mark.parametrize("mean", [0.0, 100.0, 1e5])
 def test_the_picks_are_those_of_the_greedy_algorithm_in_float64(pool, mean):
     X = world(mean=mean)
     taken = np.isin(np.arange(len(X)), pool)

@@ -137,6 +137,42 @@ def test_many_centres_and_many_open_candidates_change_nothing() -> None:
     assert farthest_first(X, taken, 300)[0].tolist() == greedy(X, taken, 300)[0]
 
 
+@pytest.mark.parametrize("kept", [0, 3, 7])
+@pytest.mark.parametrize("data", ["clustered", "iid", "many ties"])
+def test_picks_do_not_depend_on_how_many_of_them_are_kept(
+    data: str, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X = DATA[data]
+    monkeypatch.setattr(module, "KEPT_ELEMENTS", kept * X.shape[1])
+    taken = scattered(len(X), 30)
+    rows, distance = farthest_first(X, taken, 60)
+    expected, expected_distance = greedy(X, taken, 60)
+    assert rows.tolist() == expected
+    np.testing.assert_allclose(distance, expected_distance, rtol=1e-9)
+
+
+def test_what_is_kept_of_picks_and_centres_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    X = np.random.default_rng(5).standard_normal((40_000, 3)).astype(np.float32)
+    taken = scattered(len(X), 30_000)
+    monkeypatch.setattr(module, "KEPT_ELEMENTS", 100 * 3)
+    columns = []
+    product = torch.Tensor.__matmul__
+
+    def noted(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        columns.append(b.shape[1])
+        return product(a, b)
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", noted)
+    with module._workers() as workers:
+        centres = np.flatnonzero(taken)
+        candidates = module._Candidates(X, taken, 250, centres, workers)
+        assert max(columns) == 1024  # and not a sixteenth, 1,875
+        rows = [candidates.pick()[0] for _ in range(250)]
+    assert candidates.picked.shape == (100, 3)
+    monkeypatch.undo()
+    assert rows == farthest_first(X, taken, 250)[0].tolist()
+
+
 def test_all_rows_can_be_picked() -> None:
     X = DATA["clustered"]
     taken = scattered(len(X), 600)

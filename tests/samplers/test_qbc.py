@@ -35,6 +35,13 @@ def test_a_bagging_committee_is_trained_and_one_of_rounds_is_kept():
     assert bagging.statistics == rounds.statistics == {"committee_vote_entropy"}
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_disagreement_that_is_no_number_is_refused_where_it_could_be_chosen(value):
+    with pytest.raises(InputError, match="committee_kl, row 2: the model's prediction is not a finite number"):
+        select([9, 0.25, value, 0.125], 1)
+    assert select([value, 0.25, 0.5], 1).rows.tolist() == [2]  # row 0 is taken
+
+
 def test_one_member_is_no_committee():
     with pytest.raises(InputError, match=r"sampler\.size is 1; a committee needs at least 2 members"):
         CommitteeSampler(size=1)
