@@ -8,7 +8,7 @@ SEEDS  ?= 0,1
 JUDGEMENTS ?= $(or $(DIVERSEEVOL_TEST_DATA:%=%/gpt4_judgments),evol_gpt4_judge_reference)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wandb-dashboard evolve sweep report test test-slow check format table-vicuna bench lab-foundation clean
+.PHONY: help setup wandb-dashboard evolve sweep report test test-slow check format table-vicuna bench lab lab-foundation clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ table-vicuna: setup  ## the paper's figure 2 with intervals, from the released j
 
 bench: setup  ## each part beside the plain alternative, interleaved, as ratios
 	$(BIN)/python -m benchmarks
+
+lab: setup  ## K-Center on the lab: a small closed world, a pretrained model of a million parameters, known answers
+	$(RUN) evolve data=lab model=lab benchmark=lab_both schedule=lab
 
 lab-foundation: setup  ## pretrain the lab's foundation model from its seed into outputs/lab-foundation
 	$(BIN)/python experiments/lab/pretrain.py --out outputs/lab-foundation
