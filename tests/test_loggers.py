@@ -60,7 +60,8 @@ def environment(tmp_path: Path, url: str, **more: str) -> dict[str, str]:
     """Of someone whose W&B is at `url` and who has a key."""
     places = {f"WANDB_{name}_DIR": str(tmp_path / "wandb-home") for name in ("CACHE", "CONFIG", "DATA")}
     key = {"WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": url, "HOME": str(tmp_path)}
-    cleared = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}
+    # WANDB_SERVICE is the process that logs for an earlier test's runs, whose ids it would still hold.
+    cleared = {name: value for name, value in os.environ.items() if name not in ("WANDB_MODE", "WANDB_SERVICE")}
     return {**cleared, **places, **key, "WANDB_SILENT": "true", **more}
 
 

@@ -4,7 +4,6 @@ import functools
 import logging
 import os
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +57,7 @@ class WandbTracker:
         agent()  # before W&B reads the environment
         if self.mode == "online":
             try:
-                return self._start(run, folder, config)
+                return _WandbLog(self, run, folder, config)
             except Exception as error:
                 self.mode = "offline"
                 import wandb
@@ -66,21 +65,7 @@ class WandbTracker:
                 wandb.teardown()  # which holds the id for the attempt that failed
                 reason = " ".join(str(error).split())
                 log.warning("W&B is out of reach (%s); logging offline: `wandb sync` uploads it later", reason)
-        return self._start(run, folder, config)
-
-    def _start(self, run: RunName, folder: Path, config: Mapping[str, Any]) -> "_WandbLog":
-        """Open the run; patiently where W&B's own process has not let go yet of an attempt at it that failed."""
-        for seconds in (1, 3, 0):
-            try:
-                return _WandbLog(self, run, folder, config)
-            except Exception as error:
-                if not seconds or "in use" not in str(error):
-                    raise
-                import wandb
-
-                wandb.teardown()
-                time.sleep(seconds)
-        raise AssertionError("unreachable")
+        return _WandbLog(self, run, folder, config)
 
 
 @functools.cache
