@@ -1,11 +1,12 @@
 """Arrays on disk that processes fill together, and that appear under their names only once they are whole."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from diverseevol.files import TEMPORARY, cannot_write
 from diverseevol.processes import Processes
@@ -39,6 +40,14 @@ def filled(
         for name in shapes:
             _partial(folder, name).replace(folder / f"{name}.npy")
     place.barrier()
+
+
+def read_probe(
+    folder: Path, *, embedding: bool, statistics: Sequence[str] = ()
+) -> tuple[Float[np.ndarray, "rows dim"] | None, Mapping[str, Float[np.ndarray, " rows"]]]:
+    """What a pass over the rows left in a folder, memory-mapped."""
+    scores = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in statistics}
+    return (np.load(folder / "embedding.npy", mmap_mode="r") if embedding else None), scores
 
 
 def _allocate(path: Path, shape: tuple[int, ...], dtype: str) -> None:

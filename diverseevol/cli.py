@@ -1,4 +1,4 @@
-"""The command line, and the only importer of Hydra.
+"""The command line, and, with `diverseevol.configuration`, the only importer of Hydra.
 
 It composes a configuration, binds it to plain typed objects, and gets out of the way.
 
@@ -8,20 +8,18 @@ Exit codes: 0 done, 1 failed, 2 the user's input or configuration, 130 interrupt
 """
 
 import importlib
-import inspect
 import os
 import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -29,10 +27,9 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
 
 from diverseevol import __version__
-from diverseevol.binding import bind, check
+from diverseevol.configuration import Configuration, compose, configuration_folder
 from diverseevol.errors import InputError
 from diverseevol.sweep import Ledger
 
@@ -169,7 +166,7 @@ def _configuration_error(error: BaseException, verb: str) -> str:
 def _alternatives(verb: str, key: str) -> str:
     """What could have been meant by an unknown key: its neighbours in the configuration."""
     parent = key.rpartition(".")[0]
-    config = _compose(verb)
+    config = compose(verb)
     node = OmegaConf.select(config, parent) if parent else config
     if not isinstance(node, DictConfig):
         return f": {parent} holds no options here; see diverseevol {verb} --help"
@@ -179,23 +176,9 @@ def _alternatives(verb: str, key: str) -> str:
     return f"; choose from {', '.join(names)}"
 
 
-def _compose(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """A configuration beside the one that runs; in a sweep Hydra is at work already and composes it itself."""
-    if GlobalHydra.instance().is_initialized():
-        return hydra.compose(verb, list(overrides))
-    with hydra.initialize_config_dir(str(configuration_folder()), version_base="1.3"):
-        return hydra.compose(verb, list(overrides))
-
-
 def _say(text: str) -> None:
     if os.environ.get("RANK", "0") == "0":  # of several processes, the first one speaks
         print(f"diverseevol: {text}", file=sys.stderr, flush=True)
-
-
-def configuration_folder() -> Path:
-    """Where the YAML files lie: inside the package in a wheel, beside it in a checkout."""
-    inside = Path(__file__).parent / "conf"
-    return inside if inside.is_dir() else Path(__file__).parents[1] / "conf"
 
 
 def _compose_and_run(verb: str, arguments: list[str]) -> int:
@@ -233,6 +216,13 @@ def _close(ledger: Ledger) -> int:
     return 2 if all(job.code == 2 for job in jobs) else 1
 
 
+def _run(configuration: Configuration) -> None:
+    """Run a command; its module is imported only now, for seconds, and what is plainly missing is said before."""
+    if configuration.verb == "evolve":
+        configuration.complete()
+    importlib.import_module(VERBS[configuration.verb][0]).run(configuration)
+
+
 class NoteSweep(Callback):
     """Hydra's callback that begins a sweep's ledger (see conf/evolve.yaml)."""
 
@@ -266,11 +256,11 @@ class _Job:
         choices = {str(group): str(chosen[group]) for group in chosen if "/" not in str(group)}
         configuration = Configuration(self.verb, composed, choices)
         if settings.mode == RunMode.RUN:
-            self.single.append(configuration.run)
+            self.single.append(lambda: _run(configuration))
             return
         number, overrides = settings.job.num, list(settings.overrides.task)
         try:
-            configuration.run()
+            _run(configuration)
         except Exception as error:  # the sweep goes on; at its end it says what to run again
             _explain(error, self.verb)
             if self.ledger is None:
@@ -279,91 +269,3 @@ class _Job:
         else:
             if self.ledger is not None:
                 self.ledger.end(number, overrides)
-
-
-class Configuration:
-    """A composed configuration, as commands see it: plain values and typed objects, no Hydra."""
-
-    def __init__(self, verb: str, composed: DictConfig, choices: Mapping[str, str]) -> None:
-        self.verb = verb
-        self.choices = choices
-        self._composed = composed
-
-    def run(self) -> None:
-        """Run the command; its module is imported only now, for seconds, and what is plainly missing is said before."""
-        if self.verb == "evolve":
-            self._complete(self._composed)
-        importlib.import_module(VERBS[self.verb][0]).run(self)
-
-    def value(self, key: str) -> Any:
-        """A plain value: a number, a text, null, or a dictionary or list of them.
-
-        Raises:
-            InputError: the value is mandatory and was not given.
-        """
-        node = OmegaConf.select(self._composed, key, throw_on_missing=True)
-        if not OmegaConf.is_config(node):
-            return node
-        self._complete(node)
-        return OmegaConf.to_container(node, resolve=True)
-
-    def _complete(self, node: Any) -> None:
-        for name in sorted(OmegaConf.missing_keys(node)):
-            raise InputError(f"{name} is missing: give {name}=…")
-
-    def options(self, key: str, kind: type[T]) -> T:
-        """A node as a dataclass, names and types checked; "" takes the dataclass's fields from the root."""
-        if key:
-            return bind(kind, self.value(key), key)
-        return bind(kind, {name: self.value(name) for name in inspect.signature(kind).parameters}, "")
-
-    def part(self, key: str, **further: Any) -> Any:
-        """A node's `_target_`, called with its options and what is only known now."""
-        given = self.value(key)
-        target = hydra.utils.get_object(given["_target_"])
-        check(
-            target,
-            {name: v for name, v in given.items() if not (name.startswith("_") or isinstance(v, dict))},
-            key,
-        )
-        return hydra.utils.instantiate(OmegaConf.select(self._composed, key), _convert_="all", **further)
-
-    def saved(self, file: Path, keys: Sequence[str]) -> "Configuration":
-        """These keys of a configuration that a run keeps on disk.
-
-        Raises:
-            InputError: the file cannot be read, or names code that is not the project's: it may come from anywhere.
-        """
-        try:
-            kept = OmegaConf.masked_copy(OmegaConf.load(file), list(keys))  # type: ignore[arg-type]
-        except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-            raise InputError(f"{file}: cannot be read ({' '.join(str(error).split())}); restore it") from error
-        for path, value in _leaves(OmegaConf.to_container(kept), keys).items():
-            if path.endswith("._target_") and not str(value).startswith("diverseevol."):
-                raise InputError(f"{file}, {path}: {value!r} is not the project's own; choose it on the command line")
-        return Configuration(self.verb, kept, {})
-
-    def text(self) -> str:
-        """All of it, resolved, as YAML."""
-        return OmegaConf.to_yaml(self._composed, resolve=True)
-
-    def differs_from_default(self, keys: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
-        """Which of these nodes differ from what the named groups' choices alone would give.
-
-        Returns:
-            Dotted path -> value, for every differing leaf.
-        """
-        base = _compose(self.verb, [f"{group}={self.choices[group]}" for group in groups])
-        ours, theirs = (_leaves(OmegaConf.to_container(config), keys) for config in (self._composed, base))
-        return {key: ours.get(key) for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)}
-
-
-def _leaves(tree: Any, keys: Sequence[str]) -> dict[str, Any]:
-    def walk(node: Any, path: str) -> Iterator[tuple[str, Any]]:
-        if isinstance(node, dict):
-            for key, value in node.items():
-                yield from walk(value, f"{path}.{key}")
-        else:
-            yield path, node
-
-    return {path: value for key in keys for path, value in walk(tree.get(key), key)}

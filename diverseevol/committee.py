@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from diverseevol.experiment import Evolution
 from diverseevol.learner import Learner
-from diverseevol.runs import RoundFolder
+from diverseevol.rounds import RoundFolder
 
 FOLDER = "committee"  # below a round's folder, while the round is not whole
 

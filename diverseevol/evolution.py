@@ -16,7 +16,8 @@ from diverseevol.evaluation.exam import examine
 from diverseevol.experiment import Evolution, Streams
 from diverseevol.overview import log_overview
 from diverseevol.phases import Phases
-from diverseevol.runs import Round, write_selected
+from diverseevol.rounds import Round
+from diverseevol.runs import write_selected
 from diverseevol.tracking import Careful, NoTracker, RunName, opened
 
 

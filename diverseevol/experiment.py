@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from diverseevol.errors import InputError
 from diverseevol.evaluation.exam import Exam
 from diverseevol.learner import Learner
-from diverseevol.runs import Round, RunFolder
+from diverseevol.rounds import Round
+from diverseevol.runs import RunFolder
 from diverseevol.samplers.base import Sampler
 from diverseevol.source import Source
 from diverseevol.tracking import NoTracker, Tracker

@@ -1,5 +1,6 @@
 """Answers to questions: batched, and the same whatever the batch."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ from jaxtyping import Float, Int
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from diverseevol.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -124,3 +127,23 @@ def _generate_batch(
         end = next((i for i, token in enumerate(row) if token in stops), len(row))
         answers.append(row[:end])
     return answers
+
+
+def fitting(prompts: list[list[int]], longest: int, options: Generation) -> list[list[int]]:
+    """The prompts, cut at the front where they leave no room for an answer in the model's positions.
+
+    Raises:
+        InputError: no question has any room.
+    """
+    room = longest - options.max_new_tokens
+    if room < 1:
+        raise InputError(
+            f"generation.max_new_tokens is {options.max_new_tokens}, which leaves no room for a question in the "
+            f"model's {longest} positions; lower it"
+        )
+    cut = sum(len(prompt) > room for prompt in prompts)
+    if cut:
+        log.warning(
+            "%d of %d questions are longer than the %d tokens left for them: cut at the front", cut, len(prompts), room
+        )
+    return [prompt[-room:] for prompt in prompts]  # the end stays, where the response begins

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning
 import numpy as np
@@ -23,15 +23,15 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
-from diverseevol.arrays import filled
+from diverseevol.arrays import filled, read_probe
 from diverseevol.errors import InputError
 from diverseevol.files import TEMPORARY, cached_folder
 from diverseevol.foundation import Pretrained
-from diverseevol.generation import Generation, generate
+from diverseevol.generation import Generation, fitting, generate
 from diverseevol.modules.committee import Committee
 from diverseevol.modules.data import plan_steps, probe_loader, step_loader
 from diverseevol.modules.probe import Embedding, Probe
-from diverseevol.modules.sft import InstructionTuner, Tuning
+from diverseevol.modules.sft import InstructionTuner, Tuning, checkpoint_activations
 from diverseevol.processes import Processes
 from diverseevol.progress import Progress, Silent
 from diverseevol.prompt import Encoded, Prompt
@@ -110,13 +110,13 @@ class Learner:
                 model = self.foundation.load()
                 model.train()
                 if tuning.gradient_checkpointing:
-                    _checkpoint_activations(model, "enable")
+                    checkpoint_activations(model, "enable")
                 module = InstructionTuner(model, tuning, len(plan), note)
                 place = self.processes
                 loader = step_loader(self.encoded, plan, self.prompt.end, place.rank, place.world)
                 self._start(max_epochs=1, max_steps=len(plan)).fit(module, loader)
         if tuning.gradient_checkpointing:
-            _checkpoint_activations(model, "disable")
+            checkpoint_activations(model, "disable")
         return Fit(model.eval(), self.processes.share(curve))
 
     def probe(
@@ -244,7 +244,7 @@ class Learner:
         prompts = self.prompt.ids([q for q, _ in questions], [x for _, x in questions])
         longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         if longest:
-            prompts = _fitting(prompts, longest, options)
+            prompts = fitting(prompts, longest, options)
         mine = range(place.rank, len(prompts), place.world)
         ids = generate(
             model.to(self._device()), [prompts[i] for i in mine], [seeds[i] for i in mine], options,
@@ -288,32 +288,3 @@ class Learner:
 
     def _device(self) -> torch.device:
         return self._start().strategy.root_device
-
-
-def _fitting(prompts: list[list[int]], longest: int, options: Generation) -> list[list[int]]:
-    room = longest - options.max_new_tokens
-    if room < 1:
-        raise InputError(
-            f"generation.max_new_tokens is {options.max_new_tokens}, which leaves no room for a question in the "
-            f"model's {longest} positions; lower it"
-        )
-    cut = sum(len(prompt) > room for prompt in prompts)
-    if cut:
-        log.warning(
-            "%d of %d questions are longer than the %d tokens left for them: cut at the front", cut, len(prompts), room
-        )
-    return [prompt[-room:] for prompt in prompts]  # the end stays, where the response begins
-
-
-def _checkpoint_activations(model: PreTrainedModel, verb: Literal["enable", "disable"]) -> None:
-    # Version 5 of transformers renamed these methods on its way, and warns where it knows both names.
-    new = f"activation_checkpointing_{verb}"
-    getattr(model, new if hasattr(model, new) else f"gradient_checkpointing_{verb}")()
-
-
-def read_probe(
-    folder: Path, *, embedding: bool, statistics: Sequence[str] = ()
-) -> tuple[Float[np.ndarray, "rows dim"] | None, Mapping[str, Float[np.ndarray, " rows"]]]:
-    """What `Learner.probe` left in a folder, memory-mapped."""
-    scores = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in statistics}
-    return (np.load(folder / "embedding.npy", mmap_mode="r") if embedding else None), scores

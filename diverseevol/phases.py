@@ -9,16 +9,17 @@ import numpy as np
 from jaxtyping import Float, Int
 from transformers import PreTrainedModel
 
+from diverseevol.arrays import read_probe
 from diverseevol.committee import seats
 from diverseevol.experiment import Evolution
 from diverseevol.features import Features
 from diverseevol.files import read_json, read_jsonl, write_json, write_jsonl
-from diverseevol.learner import final_loss, read_probe
+from diverseevol.learner import final_loss
 from diverseevol.measures import coverage_radius, vendi_score, vendi_score_centred
 from diverseevol.modules.committee import DISAGREEMENTS
 from diverseevol.overview import log_round
 from diverseevol.receipts import receipt
-from diverseevol.runs import RoundFolder
+from diverseevol.rounds import RoundFolder
 from diverseevol.samplers.base import Selection, choose
 from diverseevol.tracking import RoundLog
 

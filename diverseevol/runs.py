@@ -12,13 +12,11 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
 
 from diverseevol import __version__
 from diverseevol.errors import InputError
@@ -27,33 +25,11 @@ from diverseevol.files import (
     atomic_write,
     cannot_write,
     read_json,
-    read_jsonl,
     sweep_temporary,
-    sync_folder,
     write_json,
     write_jsonl,
 )
-
-ROUND_KEYS = ("index", "trained_on", "chosen", "metrics", "seconds", "fingerprint", "version")
-
-
-@dataclass(frozen=True)
-class Round:
-    """One evolution step t, done.
-
-    Attributes:
-        index: t.
-        trained_on: the pool P_t, in the order in which its rows joined.
-        chosen: S_t, the rows that join next, in pick order; empty in the last round.
-        metrics: by logged name.
-        seconds: wall time of each phase.
-    """
-
-    index: int
-    trained_on: tuple[int, ...]
-    chosen: tuple[int, ...]
-    metrics: dict[str, float]
-    seconds: dict[str, float]
+from diverseevol.rounds import Round, RoundFolder, shortened
 
 
 class RunFolder:
@@ -115,7 +91,7 @@ class RunFolder:
         if file.exists():
             there = read_json(file)
             differing = [
-                f"{key} (there {_short(there.get(key))}, here {_short(self.fingerprint.get(key))})"
+                f"{key} (there {shortened(there.get(key))}, here {shortened(self.fingerprint.get(key))})"
                 for key in sorted({*there, *self.fingerprint} if isinstance(there, dict) else {})
                 if there.get(key) != self.fingerprint.get(key)
             ]
@@ -149,119 +125,6 @@ class RunFolder:
         return RoundFolder(self.path / "rounds" / f"{t:02d}", t, self.digest)
 
 
-class RoundFolder:
-    """One round's folder: a file for each phase, then `round.json`."""
-
-    def __init__(self, path: Path, index: int, digest: str) -> None:
-        self.path = path
-        self.index = index
-        self.digest = digest
-        self.model = path / "model"
-        self.probe = path / "probe"
-
-    def load(self, trained_on: Sequence[int]) -> Round | None:
-        """The round, if it is whole.
-
-        Args:
-            trained_on: the pool that the rounds before lead to.
-
-        Raises:
-            InputError: `round.json` is cut off, edited, or of another evolution.
-        """
-        file = self.path / "round.json"
-        if not file.exists():
-            return None
-        there = read_json(file)
-        missing = [key for key in ROUND_KEYS if key not in there] if isinstance(there, dict) else list(ROUND_KEYS)
-        if missing:
-            raise InputError(
-                f"{file}: lacks {', '.join(missing)}; restore it, or delete the folder of this round to redo it"
-            )
-        for key in ("metrics", "seconds"):
-            if not isinstance(there[key], dict):
-                raise InputError(
-                    f"{file}: its {key} is {_short(there[key])} where an object belongs; restore it, or delete the "
-                    f"folder of this round to redo it"
-                )
-        if _release(there["version"]) != _release(__version__):
-            raise InputError(
-                f"{file}: made by diverseevol {there['version']}, and this is {__version__}, which may choose "
-                f"other rows; go on with that version, or give folder=… for a new evolution"
-            )
-        chosen = self.chosen()
-        if chosen is None and there["chosen"]:
-            raise InputError(
-                f"{self.path / 'chosen.jsonl'}: missing, though {file.name} lists what was chosen; restore it, or "
-                f"delete the folder of this round to redo it"
-            )
-        for key, expected in (
-            ("index", self.index),
-            ("fingerprint", self.digest),
-            ("trained_on", list(trained_on)),
-            ("chosen", chosen if there["chosen"] else []),
-        ):
-            if there[key] != expected:
-                raise InputError(
-                    f"{file}: its {key} is {_short(there[key])} where {_short(expected)} belongs, so it was edited or "
-                    f"comes from another evolution; restore it, or delete the folder of this round and those after "
-                    f"it to redo them"
-                )
-        return Round(self.index, tuple(trained_on), tuple(chosen or ()), dict(there["metrics"]), dict(there["seconds"]))
-
-    def finish(self, done: Round) -> None:
-        """Write `round.json`: the round is whole."""
-        write_json(
-            self.path / "round.json",
-            {
-                "index": done.index, "trained_on": list(done.trained_on), "chosen": list(done.chosen),
-                "metrics": done.metrics, "seconds": done.seconds, "fingerprint": self.digest, "version": __version__,
-            },
-        )  # fmt: skip
-
-    def chosen(self) -> list[int] | None:
-        """The rows of the selection receipt in pick order, or None where nothing was selected yet."""
-        file = self.path / "chosen.jsonl"
-        if not file.exists():
-            return None
-        rows: list[Any] = [line.get("row") for line in read_jsonl(file)]
-        for number, row in enumerate(rows, start=1):
-            if not isinstance(row, int) or isinstance(row, bool):
-                raise InputError(
-                    f"{file}, line {number}: its row is {_short(row)} where a row number belongs; restore the file, or "
-                    f"delete the folder of this round to redo it"
-                )
-        return rows
-
-    def keep_model(self, save: Callable[[Path], None]) -> None:
-        """Save a model so that it appears whole or not at all."""
-        partial = self.model.with_name(self.model.name + TEMPORARY)
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            partial.mkdir(parents=True)
-            save(partial)
-            for file in partial.iterdir():
-                with file.open("rb") as stream:
-                    os.fsync(stream.fileno())
-            partial.replace(self.model)
-            sync_folder(self.path)
-        except (OSError, SafetensorError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise cannot_write(self.model, error) from error
-
-    def drop(self, *folders: Path) -> None:
-        """Remove folders of this round that are not to be kept."""
-        for folder in folders:
-            if folder.exists():  # renamed first, so that a kill leaves no folder that looks whole
-                partial = folder.with_name(folder.name.removesuffix(TEMPORARY) + TEMPORARY)
-                folder.replace(partial)
-                shutil.rmtree(partial)
-
-    def forget(self, *names: str) -> None:
-        """Remove the notes of phases, which `round.json` now holds."""
-        for name in names:
-            (self.path / name).unlink(missing_ok=True)
-
-
 def provenance() -> dict[str, str]:
     """Versions of what computed a run, and the git revision of the working directory where it has one."""
     packages = (
@@ -288,13 +151,3 @@ def write_selected(path: Path, rounds: Sequence[Round], record: Callable[[int], 
         for row in done.trained_on:
             joined.setdefault(row, done.index)
     write_jsonl(path, ({"row": row, "joined": t, "record": record(row)} for row, t in joined.items()))
-
-
-def _release(version: Any) -> list[str]:
-    """The part of a version below which picks do not change."""
-    return str(version).split(".")[:2]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "…"

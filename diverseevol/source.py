@@ -7,37 +7,29 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import datasets
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Int
 
 from diverseevol.errors import InputError
-from diverseevol.files import atomic_write, cached_folder, read_json, write_json
+from diverseevol.files import atomic_write, cached_folder, read_json
 from diverseevol.formats import (
-    BadRecord,
     Example,
     Fields,
-    dump_extra,
-    parse,
-    recognise,
     to_record,
 )
+from diverseevol.intake import BATCH, COLUMNS, Intake, Origin, Progress
 from diverseevol.records import Located, read_records
 
 VERSION = 1  # of the checks and of what they leave on disk
-COLUMNS = pa.schema([(name, pa.string()) for name in ("instruction", "input", "response", "extra")])
-BATCH = 1000  # rows in memory at a time
-BATCH_CHARACTERS = 1 << 25  # fewer rows where they are as long as books
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 OnBadRows = Literal["stop", "skip"]
-Progress = Callable[[int, int], None]  # done and total: bytes of a JSON file, rows of a table
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +159,7 @@ def load_json(
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise InputError(f"{path}: changed while it was being read; run the command again once it is whole")
 
-    origin = _Origin(str(path), "line", content, before.st_size, records)
+    origin = Origin(str(path), "line", content, before.st_size, records)
     return _load(origin, name or path.stem, fields, on_bad_rows, cache, bad_rows_file, progress)
 
 
@@ -211,7 +203,7 @@ def load_dataset_source(
                 yield {key: None if value != value else value for key, value in record.items()}, row - 1, row
 
     content = f"{split} {len(table)} {_digest([Path(file['filename']) for file in table.cache_files])}"
-    origin = _Origin(str(path), "row", content, len(table), records)
+    origin = Origin(str(path), "row", content, len(table), records)
     return _load(
         origin, name or local.name.removesuffix(".parquet"), fields, on_bad_rows, cache, bad_rows_file, progress
     )
@@ -232,19 +224,8 @@ def _digest(paths: list[Path]) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class _Origin:
-    """Where records come from: its name, what its records are counted in, and a digest of all its bytes."""
-
-    where: str
-    unit: Literal["line", "row"]
-    content: str
-    total: int
-    records: Callable[[], Iterator[Located]]
-
-
 def _load(
-    origin: _Origin,
+    origin: Origin,
     name: str,
     fields: Mapping[str, str | None] | None,
     on_bad_rows: OnBadRows,
@@ -258,7 +239,7 @@ def _load(
     folder = cache / "source" / hashlib.sha256(identity.encode()).hexdigest()[:32]
     if folder.exists() and not (folder / "meta.json").exists():
         shutil.rmtree(folder, ignore_errors=True)  # someone has tidied up in it
-    intake = _Intake(origin, named, on_bad_rows == "skip", progress or (lambda done, total: None))
+    intake = Intake(origin, named, on_bad_rows == "skip", progress or (lambda done, total: None))
     meta = read_json(cached_folder(folder, intake.write) / "meta.json")
     if bad_rows_file is not None and on_bad_rows == "skip":
         with atomic_write(bad_rows_file, "wb") as copy, (folder / "bad_rows.jsonl").open("rb") as listed:
@@ -286,63 +267,3 @@ def _named(fields: Mapping[str, str | None] | None) -> Fields | None:
     if len(set(names)) < len(names) or not all(isinstance(name, str) and name for name in names):
         raise InputError(f"data.fields gives the names {names}, but they must be texts that differ; correct them")
     return Fields(given["instruction"], given.get("input"), given["response"])
-
-
-class _Intake:
-    """Checks records one by one and writes them down, so that no more than a batch is ever in memory."""
-
-    def __init__(self, origin: _Origin, fields: Fields | None, skip: bool, progress: Progress) -> None:
-        self.origin, self.fields, self.skip, self.progress = origin, fields, skip, progress
-        self.digest = hashlib.sha256()
-        self.rows, self.bad_rows, self.first_bad = 0, 0, ""
-
-    def write(self, folder: Path) -> None:
-        """Write rows.arrow, bad_rows.jsonl and, last of all, meta.json."""
-        with (
-            atomic_write(folder / "bad_rows.jsonl") as bad_rows,
-            atomic_write(folder / "rows.arrow", "wb") as file,
-            pa.ipc.new_stream(file, COLUMNS) as table,
-        ):
-            batch: list[tuple[str, ...]] = []
-            size = 0
-            for record, number, done in self.origin.records():
-                if row := self.check(record, number, bad_rows):
-                    batch.append(row)
-                    size += sum(map(len, row))
-                if len(batch) == BATCH or size > BATCH_CHARACTERS:
-                    table.write_batch(_columns(batch))
-                    self.progress(done, self.origin.total)
-                    batch, size = [], 0
-            if batch:
-                table.write_batch(_columns(batch))
-            self.progress(self.origin.total, self.origin.total)
-        if not self.rows + self.bad_rows:
-            raise InputError(f"{self.origin.where}: there are no records in it; give a file with instruction rows")
-        meta = {"rows": self.rows, "bad_rows": self.bad_rows, "first_bad": self.first_bad}
-        fields = asdict(self.fields) if self.fields else None
-        write_json(folder / "meta.json", {**meta, "fields": fields, "fingerprint": self.digest.hexdigest()})
-
-    def check(self, record: Any, number: int, bad_rows: IO[str]) -> tuple[str, ...] | None:
-        """One row of the table, or None where the record is left out."""
-        try:
-            self.fields = self.fields or recognise(record)
-            example = parse(record, self.fields)
-            row = (example.instruction, example.input, example.response, dump_extra(example.extra))
-        except BadRecord as bad:
-            where = f"{self.origin.where}, {self.origin.unit} {number}"
-            if not self.skip:
-                raise InputError(f"{where}: {bad}") from bad
-            line = {self.origin.unit: number, "field": bad.field, "problem": bad.problem}
-            bad_rows.write(json.dumps(line, ensure_ascii=False) + "\n")
-            self.bad_rows += 1
-            self.first_bad = self.first_bad or f"{self.origin.unit} {number}: {bad.finding}"
-            return None
-        self.rows += 1
-        for text in row:  # with their lengths, so that no two rows are told alike
-            encoded = text.encode()
-            self.digest.update(b"%d:%b" % (len(encoded), encoded))
-        return row
-
-
-def _columns(rows: list[tuple[str, ...]]) -> pa.RecordBatch:
-    return pa.record_batch([pa.array(column, pa.string()) for column in zip(*rows, strict=True)], schema=COLUMNS)

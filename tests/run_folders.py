@@ -11,7 +11,8 @@ import numpy as np
 from diverseevol.evaluation.judges import Judgement
 from diverseevol.evaluation.scores import score
 from diverseevol.files import write_json, write_jsonl
-from diverseevol.runs import Round, RunFolder, write_selected
+from diverseevol.rounds import Round
+from diverseevol.runs import RunFolder, write_selected
 
 HOSTILE = "</script><script>alert('row')</script><img src=x onerror=alert(1)> & \u2028 <!--"
 RISING = (4.0, 5.0, 6.0, 6.5)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from diverseevol import intake
 from diverseevol import source as source_module
 from diverseevol.errors import InputError
 from diverseevol.formats import ALPACA, DOLLY, Example, Fields
@@ -386,7 +387,7 @@ def test_progress_ends_at_the_size_of_the_file_and_is_silent_on_reuse(tmp_path, 
 
 
 def test_long_rows_are_written_a_few_at_a_time(rows_file, cache, monkeypatch):
-    monkeypatch.setattr(source_module, "BATCH_CHARACTERS", 1)
+    monkeypatch.setattr(intake, "BATCH_CHARACTERS", 1)
     load(rows_file, cache=cache)
     with pa.ipc.open_stream(entry(cache) / "rows.arrow") as reader:
         assert [batch.num_rows for batch in reader] == [1, 1, 1]

@@ -7,13 +7,13 @@ import pytest
 from rich.console import Console
 
 from diverseevol.report.summary import show
-from diverseevol.runs import Round
+from diverseevol.rounds import Round
 
 METRICS = {"pool_size": 2, "train_loss": 1.0, "vendi_score": 1.5, "vendi_score_centred": 2.0, "coverage_radius": 3.0}
 LAB = {"skills_covered": 7, "noisy_share": 0.25, "duplicate_share": 0.5}
 
 
-def said(folder: Path, further: dict[str, float], questions: int = 9) -> str:
+def said(folder: Path, further: dict[str, float], questions: int = 9, width: int = 200) -> str:
     rounds = []
     for t in range(2):
         home = folder / "rounds" / f"{t:02d}"
@@ -30,7 +30,7 @@ def said(folder: Path, further: dict[str, float], questions: int = 9) -> str:
         score = {"relative_score": 50.0 + t, "ci_low": 40.0, "ci_high": 60.0, "judge": "gold", "label": None}
         (home / "scores.json").write_text(json.dumps({"quiz": score}))
         (home / "round.json").write_text(json.dumps({"metrics": METRICS}))
-    console = Console(record=True, width=200)
+    console = Console(record=True, width=width)
     show(folder, rounds, console)
     return console.export_text()
 
@@ -52,5 +52,15 @@ def test_fewer_questions_are_shown_once_each(tmp_path, questions):
 @pytest.mark.parametrize("further", [{}, LAB])
 def test_what_only_some_rows_can_say_has_its_columns_where_it_is_known(tmp_path, further):
     text = said(tmp_path, further)
-    for heading, value in (("skills", "7"), ("noisy", "25%"), ("repeated", "50%")):
-        assert (heading in text) == (value in text) == bool(further)
+    table = text.split("some answers")[0]
+    for heading, value in (("skills", " 7 "), ("noisy", "25%"), ("repeated", "50%")):
+        assert (heading in table) == (value in table) == bool(further)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_number_is_cut_where_there_is_little_room(tmp_path, width):
+    table = said(tmp_path, LAB, width=width).split("RS: relative score")[0]
+    assert "…" not in table
+    for number in ("1.000", "1.50", "2.00", "3.00", "25%", "50%", "50.0", "51.0"):
+        assert number in table, number
+    assert ("[40.0, 60.0]" in table) == (width == 120)

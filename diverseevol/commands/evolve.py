@@ -38,7 +38,8 @@ from diverseevol.processes import Processes, join, leave
 from diverseevol.progress import Progress, Shown, Silent
 from diverseevol.prompt import Encoded, Prompt, PromptOptions, encode
 from diverseevol.report.summary import show
-from diverseevol.runs import Round, RunFolder, provenance
+from diverseevol.rounds import Round
+from diverseevol.runs import RunFolder, provenance
 from diverseevol.source import Source
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import torch
@@ -143,3 +143,10 @@ class InstructionTuner(lightning.LightningModule):
                 f"tuning.schedule is {self.tuning.schedule!r}, which transformers does not know ({error})"
             ) from error
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+def checkpoint_activations(model: PreTrainedModel, verb: Literal["enable", "disable"]) -> None:
+    """Have activations computed again in the backward pass, or not."""
+    # Version 5 of transformers renamed these methods on its way, and warns where it knows both names.
+    new = f"activation_checkpointing_{verb}"
+    getattr(model, new if hasattr(model, new) else f"gradient_checkpointing_{verb}")()

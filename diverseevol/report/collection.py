@@ -15,7 +15,8 @@ from diverseevol.evaluation.released import JudgementFile, find_judgements, name
 from diverseevol.evaluation.scoreboard import Scoreboard, ScoredRound, score_files
 from diverseevol.files import read_json
 from diverseevol.report.lines import FULL, RELEASED_ROWS, Line, line_of
-from diverseevol.runs import Round, RunFolder
+from diverseevol.rounds import Round
+from diverseevol.runs import RunFolder
 
 NEEDS_NO_CALLS = {GoldJudge.name, OverlapJudge.name}
 JUDGE_CALLS = "judge calls"  # the name of that metric

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter
 from diverseevol.files import atomic_write
 from diverseevol.report.curves import Curve
 from diverseevol.report.lines import LOOKS, look
-from diverseevol.report.schedules import spread
+from diverseevol.report.schedules import name_ends
 
 # Neutral colours that are used for nothing else, so that the page can put its own in their place, light or dark.
 INK, MUTED, GRID, PAPER = "#1b1b1c", "#6a6a6b", "#e4e4e5", "#fffffe"
@@ -31,7 +31,6 @@ STYLE: Any = {
     "svg.hashsalt": "diverseevol", "axes.formatter.useoffset": False, "text.parse_math": False,
     "figure.constrained_layout.h_pad": 0.06, "figure.constrained_layout.w_pad": 0.09,
 }  # fmt: skip
-LABEL_GAP = 0.085  # between two labels at the ends of lines, as a share of the panel's height
 EARLY = 0.85  # of the x axis: a line that ends before it is named at its end, the others beside the panel
 TICKS = 6  # on an x axis, at most: numbers of rows that were measured
 
@@ -120,16 +119,8 @@ def draw_panel(axes: Axes, panel: Panel, *, named: bool) -> None:
     axes.set_ylabel(panel.label)
     if panel.from_zero:
         axes.set_ylim(0)
-    if not named:
-        return
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, high)
-    heights = spread([height for height, _, _ in ends], LABEL_GAP * (high - low))
-    for (_, name, colour), height in zip(ends, heights, strict=True):
-        axes.annotate(
-            name, (1, height), xycoords=("axes fraction", "data"), xytext=(5, 0), textcoords="offset points",
-            color=colour, va="center", fontsize=8, annotation_clip=False,
-        )  # fmt: skip
+    if named:
+        name_ends(axes, ends)
 
 
 def _curve(axes: Axes, each: Drawn, colour: str, marker: str) -> None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from diverseevol.files import atomic_write
 from diverseevol.report.figures import COLOURS, STYLE
 
-LABEL_GAP = 0.075  # between two labels at the ends of lines, as a share of the panel's height
+LABEL_GAP = 0.085  # between two labels at the ends of lines, as a share of the panel's height
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,17 @@ def _panel(axes: Axes, lines: Sequence[Line], colours: Mapping[str, str]) -> Non
             axes.fill_between(line.rows, line.low, line.high, color=colour, alpha=0.10, linewidth=0)
             axes.plot(line.rows, line.scores, color=colour, marker="o", markersize=3, linewidth=1.5)
         ends.append((line.scores[-1], line.name, colour))
+    name_ends(axes, ends)
+
+
+def name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Name lines where they end, at the right of the panel, so that no two names touch: (height, name, colour) each."""
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
     heights = spread([height for height, _, _ in ends], LABEL_GAP * (high - low))
     for (_, name, colour), height in zip(ends, heights, strict=True):
         axes.annotate(
-            name, (1, height), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
+            name, (1, height), xycoords=("axes fraction", "data"), xytext=(5, 0), textcoords="offset points",
             color=colour, va="center", fontsize=8, annotation_clip=False,
         )  # fmt: skip
 

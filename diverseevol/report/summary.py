@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -11,7 +12,7 @@ from rich.table import Table
 from diverseevol.files import read_json, read_jsonl
 from diverseevol.receipts import excerpt
 from diverseevol.report.figures import draw_curves
-from diverseevol.runs import Round
+from diverseevol.rounds import Round
 
 COLUMNS = (
     ("pool_size", "rows", "{:,.0f}"),
@@ -25,6 +26,7 @@ FURTHER = (  # of rows that say what they are, such as the lab's
     ("noisy_share", "noisy", "{:.0%}"),
     ("duplicate_share", "repeated", "{:.0%}"),
 )
+CELL, SCORE = 9, 22  # characters of a column of numbers, and of a score beside its interval
 ASIDE = 5  # questions whose first and last answers are shown
 
 
@@ -38,17 +40,20 @@ def show(folder: Path, rounds: Sequence[Round], console: Console) -> None:
     """
     scores = [read_scores(folder, done.index) for done in rounds]
     benchmarks = sorted({name for of_round in scores for name in of_round})
-    table = Table(title="what each round's model learned from its pool", title_justify="left")
+    table = Table(title="what each round's model learned from its pool", title_justify="left", box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0), pad_edge=False)  # fmt: skip
     columns = [*COLUMNS, *(column for column in FURTHER if all(column[0] in done.metrics for done in rounds))]
     for heading in ("round", *(heading for _, heading, _ in columns), *(f"RS {name}" for name in benchmarks)):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", overflow="fold")
     for done, of_round in zip(rounds, scores, strict=True):
         cells = [form.format(done.metrics[key]) for key, _, form in columns]
-        table.add_row(str(done.index), *cells, *(_score(of_round.get(name)) for name in benchmarks))
+        # Where there is little room, intervals are left to scores.json: a number that is cut says something else.
+        wide = console.width >= CELL * (len(columns) + 1) + SCORE * len(benchmarks)
+        table.add_row(str(done.index), *cells, *(_score(of_round.get(name), wide) for name in benchmarks))
     console.print(table)
     if benchmarks:
         console.print(
-            "RS: relative score, 95 % interval over questions; it says nothing about other seeds",
+            "RS: relative score; its 95 % interval over questions (in scores.json, too) says nothing about other seeds",
             style="dim",
         )
         judged = [score for of_round in scores for score in of_round.values()]
@@ -108,7 +113,8 @@ def read_scores(folder: Path, t: int) -> dict[str, Any]:
     return dict(read_json(file)) if file.exists() else {}
 
 
-def _score(score: dict[str, Any] | None) -> str:
+def _score(score: dict[str, Any] | None, wide: bool) -> str:
     if score is None:
         return "–"
-    return f"{score['relative_score']:.1f} [{score['ci_low']:.1f}, {score['ci_high']:.1f}]"
+    interval = f" [{score['ci_low']:.1f}, {score['ci_high']:.1f}]" if wide else ""
+    return f"{score['relative_score']:.1f}{interval}"

@@ -1,0 +1,91 @@
+"""Taking records in: each checked once, and written down in the form in which they are read ever after."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import pyarrow as pa
+
+from diverseevol.errors import InputError
+from diverseevol.files import atomic_write, write_json
+from diverseevol.formats import BadRecord, Fields, dump_extra, parse, recognise
+from diverseevol.records import Located
+
+COLUMNS = pa.schema([(name, pa.string()) for name in ("instruction", "input", "response", "extra")])
+BATCH = 1000  # rows in memory at a time
+BATCH_CHARACTERS = 1 << 25  # fewer rows where they are as long as books
+Progress = Callable[[int, int], None]  # done and total: bytes of a JSON file, rows of a table
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where records come from: its name, what its records are counted in, and a digest of all its bytes."""
+
+    where: str
+    unit: Literal["line", "row"]
+    content: str
+    total: int
+    records: Callable[[], Iterator[Located]]
+
+
+class Intake:
+    """Checks records one by one and writes them down, so that no more than a batch is ever in memory."""
+
+    def __init__(self, origin: Origin, fields: Fields | None, skip: bool, progress: Progress) -> None:
+        self.origin, self.fields, self.skip, self.progress = origin, fields, skip, progress
+        self.digest = hashlib.sha256()
+        self.rows, self.bad_rows, self.first_bad = 0, 0, ""
+
+    def write(self, folder: Path) -> None:
+        """Write rows.arrow, bad_rows.jsonl and, last of all, meta.json."""
+        with (
+            atomic_write(folder / "bad_rows.jsonl") as bad_rows,
+            atomic_write(folder / "rows.arrow", "wb") as file,
+            pa.ipc.new_stream(file, COLUMNS) as table,
+        ):
+            batch: list[tuple[str, ...]] = []
+            size = 0
+            for record, number, done in self.origin.records():
+                if row := self.check(record, number, bad_rows):
+                    batch.append(row)
+                    size += sum(map(len, row))
+                if len(batch) == BATCH or size > BATCH_CHARACTERS:
+                    table.write_batch(_columns(batch))
+                    self.progress(done, self.origin.total)
+                    batch, size = [], 0
+            if batch:
+                table.write_batch(_columns(batch))
+            self.progress(self.origin.total, self.origin.total)
+        if not self.rows + self.bad_rows:
+            raise InputError(f"{self.origin.where}: there are no records in it; give a file with instruction rows")
+        meta = {"rows": self.rows, "bad_rows": self.bad_rows, "first_bad": self.first_bad}
+        fields = asdict(self.fields) if self.fields else None
+        write_json(folder / "meta.json", {**meta, "fields": fields, "fingerprint": self.digest.hexdigest()})
+
+    def check(self, record: Any, number: int, bad_rows: IO[str]) -> tuple[str, ...] | None:
+        """One row of the table, or None where the record is left out."""
+        try:
+            self.fields = self.fields or recognise(record)
+            example = parse(record, self.fields)
+            row = (example.instruction, example.input, example.response, dump_extra(example.extra))
+        except BadRecord as bad:
+            where = f"{self.origin.where}, {self.origin.unit} {number}"
+            if not self.skip:
+                raise InputError(f"{where}: {bad}") from bad
+            line = {self.origin.unit: number, "field": bad.field, "problem": bad.problem}
+            bad_rows.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self.bad_rows += 1
+            self.first_bad = self.first_bad or f"{self.origin.unit} {number}: {bad.finding}"
+            return None
+        self.rows += 1
+        for text in row:  # with their lengths, so that no two rows are told alike
+            encoded = text.encode()
+            self.digest.update(b"%d:%b" % (len(encoded), encoded))
+        return row
+
+
+def _columns(rows: list[tuple[str, ...]]) -> pa.RecordBatch:
+    return pa.record_batch([pa.array(column, pa.string()) for column in zip(*rows, strict=True)], schema=COLUMNS)
