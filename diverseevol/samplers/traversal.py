@@ -8,11 +8,12 @@ there, up to half a million rows by the arithmetic of bandwidths. It has not bee
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from torch.utils.dlpack import from_dlpack  # from_numpy warns of read-only memory maps
 
 from diverseevol.errors import InputError
 from diverseevol.measures import check_finite, mean_row
 
-BLOCK_ELEMENTS = 2**22  # of rows that are widened to float64 at once: 32 MiB
+BLOCK_ELEMENTS = 2**22  # of rows whose differences are held in float64 at once: 32 MiB
 
 
 def running_minimum(
@@ -38,11 +39,11 @@ def running_minimum(
             f"{X.nbytes >> 20:,}; give sampler.device=cpu"
         )
     step = max(1, BLOCK_ELEMENTS // X.shape[1])
-    blocks = [torch.tensor(np.asarray(X[start : start + step]), device=device) for start in range(0, len(X), step)]
+    blocks = [from_dlpack(np.ascontiguousarray(X[i : i + step])).to(device) for i in range(0, len(X), step)]
     free = torch.tensor(~taken, device=device)
 
     def squared(point: torch.Tensor) -> torch.Tensor:
-        return torch.cat([(block.double() - point).square_().sum(dim=1) for block in blocks])
+        return torch.cat([(block - point).square_().sum(dim=1) for block in blocks])  # in float64, as the point is
 
     def place(row: int) -> torch.Tensor:
         point: torch.Tensor = blocks[row // step][row % step]
