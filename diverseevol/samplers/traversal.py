@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch.utils.dlpack import from_dlpack  # from_numpy warns of read-only memory maps
 
 from diverseevol.errors import InputError
-from diverseevol.measures import check_finite, mean_row
+from diverseevol.measures import LONGEST, check_finite, mean_row
 
 BLOCK_ELEMENTS = 2**22  # of rows whose differences are held in float64 at once: 32 MiB
 
@@ -32,7 +32,6 @@ def running_minimum(
     Raises:
         InputError: a row holds NaN or inf, or the rows do not fit on the device.
     """
-    check_finite(X)
     if device.type == "cuda" and X.nbytes > (free_bytes := torch.cuda.mem_get_info(device)[0]):
         raise InputError(
             f"sampler.device is {device}, which has {free_bytes >> 20:,} MiB free where the embeddings take "
@@ -40,6 +39,8 @@ def running_minimum(
         )
     step = max(1, BLOCK_ELEMENTS // X.shape[1])
     blocks = [from_dlpack(np.ascontiguousarray(X[i : i + step])).to(device) for i in range(0, len(X), step)]
+    if not all((torch.linalg.vector_norm(block.float(), dim=1) < LONGEST).all() for block in blocks):
+        check_finite(X)
     free = torch.tensor(~taken, device=device)
 
     def squared(point: torch.Tensor) -> torch.Tensor:
