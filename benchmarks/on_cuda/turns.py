@@ -5,10 +5,12 @@ from typing import Any
 
 import torch
 
-from benchmarks.turns import Taken, in_turns
+from benchmarks.turns import SLOW, Taken, in_turns
 
 
-def on_device(candidates: Mapping[str, Callable[[], Any]], turns: int) -> tuple[dict[str, Taken], dict[str, float]]:
+def on_device(
+    candidates: Mapping[str, Callable[[], Any]], turns: int, slow: float = SLOW
+) -> tuple[dict[str, Taken], dict[str, float]]:
     """What each candidate took, and the most device memory that it held above what was held before, in megabytes."""
     held: dict[str, float] = {}
 
@@ -23,5 +25,5 @@ def on_device(candidates: Mapping[str, Callable[[], Any]], turns: int) -> tuple[
 
         return run
 
-    found = in_turns({name: watched(name, candidate) for name, candidate in candidates.items()}, turns)
+    found = in_turns({name: watched(name, candidate) for name, candidate in candidates.items()}, turns, slow)
     return found, held
