@@ -8,7 +8,7 @@ SEEDS  ?= 0,1
 JUDGEMENTS ?= $(or $(DIVERSEEVOL_TEST_DATA:%=%/gpt4_judgments),evol_gpt4_judge_reference)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wandb-dashboard evolve sweep report test test-slow check format table-vicuna bench lab lab-foundation clean
+.PHONY: help setup wandb-dashboard evolve sweep report test test-slow test-gpu check format table-vicuna bench bench-gpu lab lab-foundation clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,12 @@ table-vicuna: setup  ## the paper's figure 2 with intervals, from the released j
 
 bench: setup  ## each part beside the plain alternative, interleaved, as ratios
 	$(BIN)/python -m benchmarks
+
+test-gpu: setup  ## the tests that need a CUDA device; skipped without one
+	$(BIN)/python -m pytest -m gpu
+
+bench-gpu: setup  ## K-Center, embedding and answers on a CUDA device
+	$(BIN)/python -m benchmarks --device cuda
 
 lab: setup  ## K-Center on the lab: a small closed world, a pretrained model of a million parameters, known answers
 	$(RUN) evolve data=lab model=lab benchmark=lab_both schedule=lab

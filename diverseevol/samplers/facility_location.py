@@ -57,7 +57,8 @@ class FacilityLocationSampler:
         first = min(n, max(0, 2 * facilities.count**2 // PAIRS - len(pool)))
         rows, score = facilities.pick(left, first, keep=False)
         more, further = facilities.pick(np.setdiff1d(left, rows), n - first, keep=True)
-        return Selection(rows=np.concatenate([rows, more]), score=np.concatenate([score, further]))
+        meaning = "fall of the mean squared distance of all rows to the nearest one chosen; the highest is picked"
+        return Selection(np.concatenate([rows, more]), np.concatenate([score, further]), meaning)
 
 
 class _Facilities:

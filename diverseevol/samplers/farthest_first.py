@@ -152,7 +152,7 @@ class _Candidates:
             # Few at a time lack the last picks; more, those of long ago; first bounds, which all centres have to be
             # read for, as many at a time as were made exact before. One that lacks much would slow the others down.
             lacks = np.where(seen == 0, 2, behind > RECENT)
-            most = (few, 32, min(max(192, np.count_nonzero(seen)), 512))[lacks[best]]
+            most = int((few, 32, np.clip(np.count_nonzero(seen), 192, 512))[lacks[best]])
             needed = stale & (lacks == lacks[best]) & (value >= value[~stale].max(initial=0))
             self._make_exact(np.flatnonzero(needed), most)
             few *= 2

@@ -14,6 +14,8 @@ from diverseevol.samplers.base import Needs, Selection, embedding_of, pool_of
 from diverseevol.samplers.farthest_first import farthest_first
 from diverseevol.samplers.traversal import running_minimum
 
+FARTHEST = "distance to the nearest row of the pool or picked before (without one: to the mean); the highest is picked"
+
 
 @dataclass(frozen=True)
 class KCenterSampler:
@@ -70,7 +72,7 @@ class KCenterSampler:
             rows, distance = farthest_first(X, taken, n, centres)
         else:
             rows, distance = running_minimum(X, taken, n, centres, torch.device(self.device))
-        return Selection(rows=rows, score=distance)
+        return Selection(rows, distance, FARTHEST)
 
 
 def unit_rows(X: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "rows dim"]:

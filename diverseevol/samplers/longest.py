@@ -29,4 +29,6 @@ class LongestSampler:
         candidates = np.flatnonzero(~taken)
         tokens = features.response_tokens[candidates]
         order = np.argsort(-tokens, kind="stable")[:n]
-        return Selection(rows=candidates[order], score=tokens[order].astype(np.float64))
+        return Selection(
+            candidates[order], tokens[order].astype(np.float64), "tokens of the response; the highest is picked"
+        )
