@@ -22,7 +22,9 @@ class FacilityLocationSampler:
 
     K-Center minimises the largest such distance and so goes for outliers; this is its counterpart for the mean. As
     maximisation: f(S) = Σ_i max_{j ∈ S} (d − |x_i − x_j|²) for a large d is monotone and submodular, so greedy choice
-    comes within 1 − 1/e of the best (Nemhauser, Wolsey & Fisher 1978; for data selection: Wei, Iyer & Bilmes 2015).
+    comes within 1 − 1/e of the best (Nemhauser, Wolsey & Fisher 1978). It is the "exemplar-based clustering" of
+    Mirzasoleiman et al. (2015, arXiv 1409.7938, the experiment of that name), and serves data selection in Wei, Iyer &
+    Bilmes (2015).
     The score of a pick is by how much the mean fell. With nothing taken, the first pick is the row with the least
     mean squared distance to all, and its score counts from a distance that no two rows exceed.
 

@@ -11,10 +11,11 @@ from diverseevol.samplers.base import Needs, Selection
 
 @dataclass(frozen=True)
 class LongestSampler:
-    """Takes the rows whose responses have the most tokens, after truncation (Zhao et al. 2024, arXiv 2402.04833).
+    """Takes the rows whose responses have the most tokens, after truncation.
 
-    The score of a pick is that number; of equally long responses the lowest row is picked, so among those that fill
-    `prompt.max_length` the order is that of the data. Costs one sort; probes nothing.
+    The baseline of Zhao et al. (2024, arXiv 2402.04833, abstract), who take the thousand longest of a data set. The
+    score of a pick is its number of tokens; of equally long responses the lowest row is picked, so among those that
+    fill `prompt.max_length` the order is that of the data. Costs one sort; probes nothing.
     """
 
     @property
