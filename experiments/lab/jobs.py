@@ -44,7 +44,9 @@ class Job:
     seconds: float
 
 
-def evolution(out: Path, name: str, seed: int, options: Mapping[str, object], further: Sequence[str], cost: float) -> Job:
+def evolution(
+    out: Path, name: str, seed: int, options: Mapping[str, object], further: Sequence[str], cost: float
+) -> Job:
     """An evolution on the lab.
 
     Args:
