@@ -35,9 +35,7 @@ class Features:
         return len(self.response_tokens)
 
 
-def columns_of(
-    batches: Iterable[Sequence[Example]], names: Collection[str]
-) -> dict[str, Shaped[np.ndarray, " rows"]]:
+def columns_of(batches: Iterable[Sequence[Example]], names: Collection[str]) -> dict[str, Shaped[np.ndarray, " rows"]]:
     """Fields that the records have beside instruction, input and response, as text.
 
     Args:

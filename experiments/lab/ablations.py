@@ -48,7 +48,8 @@ def both(text: str, key: str, value: object, cost: float = 1.0) -> Value:
 
 
 NOISE = {"data.noise": 0.05}
-CONDITIONS: Mapping[str, tuple[Value, ...]] = {  # values in the order of the figure; those without options are the sweep's
+# Values in the order of the figure; those without options are the sweep's.
+CONDITIONS: Mapping[str, tuple[Value, ...]] = {
     "embedding": (
         Value("all"),
         Value("response", {"embedding.region": "response"}),
@@ -56,7 +57,11 @@ CONDITIONS: Mapping[str, tuple[Value, ...]] = {  # values in the order of the fi
         Value("whitened", {"sampler.whiten": 32}),
     ),
     "schedule": (Value("iterative"), Value("one-time", ONE_TIME, cost=0.35)),
-    "drop": (Value("0"), Value("0.02", {"sampler.drop": 0.02}, cost=1.1), Value("0.05", {"sampler.drop": 0.05}, cost=1.1)),
+    "drop": (
+        Value("0"),
+        Value("0.02", {"sampler.drop": 0.02}, cost=1.1),
+        Value("0.05", {"sampler.drop": 0.05}, cost=1.1),
+    ),
     "noise": (both("0", "data.noise", 0), Value("0.01"), both("0.05", "data.noise", 0.05)),
     "drop, noise 0.05": (
         Value("0", NOISE, NOISE),
