@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    := $(BIN)/diverseevol
-SEEDS  ?= 0,1
+SEEDS  ?= 10
+FEW    ?= 5
+JOBS   ?= 2
 # The authors' evol_gpt4_judge_reference, or archives of its folders.
 JUDGEMENTS ?= $(or $(DIVERSEEVOL_TEST_DATA:%=%/gpt4_judgments),evol_gpt4_judge_reference)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wandb-dashboard evolve sweep report test test-slow check format table-vicuna bench lab lab-foundation clean
+.PHONY: help setup wandb-dashboard evolve sweep ablations report test test-slow check format table-vicuna bench lab lab-foundation clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,8 +26,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 evolve: setup  ## a whole evolution on the demonstration: no data, network or GPU needed
 	$(RUN) evolve
 
-sweep: setup  ## K-Center and random over SEEDS (default 0,1) on the demonstration
-	$(RUN) evolve -m sampler=kcenter,random seed=$(SEEDS)
+sweep: setup  ## every sampler on the lab against random: SEEDS=10 of K-Center and random, FEW=5 of the others, JOBS=2 at a time
+	$(BIN)/python experiments/lab/sweep.py --seeds $(SEEDS) --few $(FEW) --jobs $(JOBS)
+
+ablations: setup  ## K-Center against random on the lab, one condition changed at a time (after `make sweep`)
+	$(BIN)/python experiments/lab/ablations.py --jobs $(JOBS)
 
 report: setup  ## figures, tables and one HTML page over all runs below outputs/
 	$(RUN) report
