@@ -141,9 +141,13 @@ def test_every_point_of_the_wandb_sweep_is_a_command_line_that_composes():
 
 @pytest.mark.slow
 def test_all_samplers_over_three_seeds_are_one_sweep_and_one_comparison(tmp_path):
-    done = evolve("-m", "sampler=glob(*)", "seed=0,1,2", "schedule.step_size=10", *small(tmp_path), cwd=tmp_path)
+    done = evolve(
+        "-m", "sampler=glob(*,exclude=oracle)", "seed=0,1,2", "schedule.step_size=10", *small(tmp_path), cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    names = {file.stem for file in (ROOT / "conf/sampler").glob("*.yaml")}
+    names = {file.stem for file in (ROOT / "conf/sampler").glob("*.yaml")} - {
+        "oracle"
+    }  # the demonstration has no labels
     rounds = {
         name: sorted(tmp_path.glob(f"outputs/*/*/{name}-iterative*/seed*/rounds/01/round.json")) for name in names
     }

@@ -105,8 +105,8 @@ def test_a_small_sweep_ends_with_verdicts_and_figures_and_resumes(tmp_path):
     questions = tmp_path / "questions.jsonl"
     questions.write_text('{"instruction": "What is the opposite of hot?", "reference": "It is cold."}\n')
     small = [
-        "benchmark=questions", f"benchmark.path={questions}", "data.size=300", "tuning.steps=2", "schedule.step_size=10",
-        "generation.max_new_tokens=3",
+        "benchmark=questions", f"benchmark.path={questions}", "data.size=300", "tuning.steps=2",
+        "schedule.step_size=10", "generation.max_new_tokens=3",
     ]  # fmt: skip
     arms = ["kcenter-iterative", "random-iterative", "oracle-iterative"]
     words = ["--seeds", "1", "--few", "1", "--arms", *arms, "--out", str(tmp_path / "out")]
