@@ -199,6 +199,10 @@ def test_files_that_do_not_hold_what_they_should_are_refused_in_a_sentence(refus
         (["n=2", "out=P.json"], "neither data nor embeddings are given"),
         (["embeddings=E.npy", "data=demo", "n=2", "out=P.json"], "both data and embeddings are given"),
         (["data=demo", "n=2", "out=P.json"], "model is missing: give model=hf model.path=…"),
+        (
+            ["embeddings=E.npy", "n=2", "sampler=oracle", "out=P.json"],
+            "sampler=oracle needs the rows' own fields (noisy, skill)",
+        ),
         (["embeddings=E.npy", "n=2", "sampler=entropy", "out=P.json"], "sampler=entropy needs a model's predictions"),
         (["embeddings=E.npy", "n=2", "sampler=qbc", "out=P.json"], "sampler=qbc asks a committee of models"),
         (["embeddings=E.npy", "n=2", "sampler.metrc=x", "out=P.json"], "sampler.metrc is not an option of select"),
