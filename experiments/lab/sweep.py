@@ -82,8 +82,8 @@ def conclude(folder: Path, results: Path) -> None:
     if told and diverseevol("report", f"folder={folder}", f"out={report}"):
         write_verdicts(comparison, results / "verdicts.csv")
         write_rounds(collect([folder]), results / "rounds.csv")
-        for name in ("relative_score", "vendi_score", "composition"):
-            for picture in (report / "figures").glob(f"{name}*.png"):
+        for name in ("relative_score", "vendi_score", "other_metrics", "score_against_vendi", "coverage_and_loss"):
+            for picture in (report / "figures").glob(f"{name}.png"):
                 shutil.copyfile(picture, results / picture.name)
         print(f"verdicts, rounds and figures are in {results}/, all of it in {report / 'report.html'}")
 
