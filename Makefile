@@ -55,8 +55,6 @@ table-vicuna: setup  ## the paper's figure 2 with intervals, from the released j
 bench: setup  ## each part beside the plain alternative, interleaved, as ratios
 	$(BIN)/python -m benchmarks
 
-lab: setup  ## K-Center on the lab: a small closed world, a pretrained model of a million parameters, known answers
-	$(RUN) evolve data=lab model=lab benchmark=lab_both schedule=lab
 
 lab-foundation: setup  ## pretrain the lab's foundation model from its seed into outputs/lab-foundation
 	$(BIN)/python experiments/lab/pretrain.py --out outputs/lab-foundation
