@@ -41,6 +41,7 @@ def show(folder: Path, rounds: Sequence[Round], console: Console) -> None:
     points = [Point(len(done.trained_on), done.metrics, read_scores(folder, done.index)) for done in rounds]
     level = _all_rows(folder)
     names = [str(done.index) for done in rounds]
+    console.print("[bold]what each round's model learned from its pool[/bold]")
     console.print(_table([*names, "all"], [*points, level], console) if level else _table(names, points, console))
     console.print()
     if rounds[-1].index and not level:
@@ -72,8 +73,7 @@ def _table(names: Sequence[str], points: Sequence[Point], console: Console) -> T
     columns = [*COLUMNS, *(column for column in FURTHER if all(column[0] in point.metrics for point in points))]
     # Where there is little room, intervals are left to scores.json: a number that is cut says something else.
     wide = console.width >= CELL * (len(columns) + 1) + SCORE * len(benchmarks)
-    table = Table(title="what each round's model learned from its pool", title_justify="left", box=box.SIMPLE_HEAD,
-        padding=(0, int(wide), 0, 0), pad_edge=False, show_edge=False)  # fmt: skip
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, int(wide), 0, 0), pad_edge=False, show_edge=False)
     content = {"round": list(names)}
     content |= {heading: [form.format(point.metrics[key]) for point in points] for key, heading, form in columns}
     content |= {f"RS\n{name}": [_score(point.scores.get(name), wide) for point in points] for name in benchmarks}
