@@ -20,7 +20,7 @@ def foundation_model(path: str | None = None, world: str = WORLD) -> Pretrained:
     """
     if path is None and world != WORLD:
         raise InputError(
-            f"data.world={world}: the model that ships has read of the lab's own world alone; give model.path=FOLDER of "
-            f"experiments/lab/pretrain.py --world {world}, or model=tiny to try things out"
+            f"data.world={world}: the model that ships has read of the lab's own world alone; give model.path=FOLDER, "
+            f"made by experiments/lab/pretrain.py --world {world}, or model=tiny to try things out"
         )
     return Pretrained(path or str(SHIPPED))

@@ -1,6 +1,6 @@
 """What a run folder has to say at the end of an evolution: a table, two figures, and where everything is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,7 @@ def read_scores(folder: Path, t: int) -> dict[str, Any]:
     return dict(read_json(file)) if file.exists() else {}
 
 
-def _score(score: dict[str, Any] | None, wide: bool) -> str:
+def _score(score: Mapping[str, Any] | None, wide: bool) -> str:
     if score is None:
         return "–"
     interval = f" [{score['ci_low']:.1f}, {score['ci_high']:.1f}]" if wide else ""
