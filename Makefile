@@ -10,7 +10,7 @@ JOBS   ?= 2
 JUDGEMENTS ?= $(or $(DIVERSEEVOL_TEST_DATA:%=%/gpt4_judgments),evol_gpt4_judge_reference)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wandb-dashboard evolve sweep ablations report test test-slow check format table-vicuna bench lab lab-foundation clean
+.PHONY: help setup wandb-dashboard evolve sweep ablations report test test-slow check format table-vicuna bench lab-foundation clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,7 +23,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-evolve: setup  ## a whole evolution on the demonstration: no data, network or GPU needed
+evolve: setup  ## a whole evolution on the lab: no data, network, key or GPU needed
 	$(RUN) evolve
 
 sweep: setup  ## every sampler on the lab against random: SEEDS=10 of K-Center and random, FEW=5 of the others, JOBS=2 at a time
@@ -37,7 +37,7 @@ report: setup  ## figures, tables and one HTML page over all runs below outputs/
 
 wandb-dashboard: setup  ## save the W&B view: ENTITY=me [PROJECT=diverseevol] [BENCHMARKS=vicuna,koala] (docs/wandb.md)
 	$(if $(ENTITY),,$(error give ENTITY=…, your user or team))
-	$(BIN)/python -m diverseevol.report.dashboard "$(ENTITY)" "$(or $(PROJECT),diverseevol)" --benchmarks "$(or $(BENCHMARKS),demo)"
+	$(BIN)/python -m diverseevol.report.dashboard "$(ENTITY)" "$(or $(PROJECT),diverseevol)" $(if $(BENCHMARKS),--benchmarks "$(BENCHMARKS)")
 
 test: setup  ## the default test suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal
@@ -59,9 +59,6 @@ table-vicuna: setup  ## the paper's figure 2 with intervals, from the released j
 
 bench: setup  ## each part beside the plain alternative, interleaved, as ratios
 	$(BIN)/python -m benchmarks
-
-lab: setup  ## K-Center on the lab: a small closed world, a pretrained model of a million parameters, known answers
-	$(RUN) evolve data=lab model=lab benchmark=lab_both schedule=lab
 
 lab-foundation: setup  ## pretrain the lab's foundation model from its seed into outputs/lab-foundation
 	$(BIN)/python experiments/lab/pretrain.py --out outputs/lab-foundation

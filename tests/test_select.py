@@ -197,8 +197,8 @@ def test_files_that_do_not_hold_what_they_should_are_refused_in_a_sentence(refus
         (["embeddings=E.npy", "n=2", "out=E.npy/P.json"], "out=E.npy/P.json: cannot be written"),
         (["embeddings=E.npy", "n=2", "out=folder.json"], "out=folder.json: is a folder"),
         (["n=2", "out=P.json"], "neither data nor embeddings are given"),
-        (["embeddings=E.npy", "data=demo", "n=2", "out=P.json"], "both data and embeddings are given"),
-        (["data=demo", "n=2", "out=P.json"], "model is missing: give model=hf model.path=…"),
+        (["embeddings=E.npy", "data=lab", "n=2", "out=P.json"], "both data and embeddings are given"),
+        (["data=json", "data.path=E.npy", "n=2", "out=P.json"], "model.path is missing: give model.path=…"),
         (
             ["embeddings=E.npy", "n=2", "sampler=oracle", "out=P.json"],
             "sampler=oracle needs the rows' own fields (noisy, skill)",

@@ -28,10 +28,9 @@ def select_subset(settings: Settings, options: Options, sampler: Sampler, out: P
     """Embed the rows with the foundation model, choose, and write the choice and the rows themselves.
 
     Raises:
-        InputError: no model is given, or data, model or sampler do not fit.
+        InputError: no model's path is given, or data, model or sampler do not fit.
     """
-    if settings.value("model") is None:
-        raise InputError("model is missing: give model=hf model.path=…, whose embeddings the rows are chosen by")
+    settings.value("model")  # if its path is missing, that is said before the rows are read
     if options.lengths is not None:
         raise InputError("lengths and data are given, but data have lengths of their own; leave lengths out")
     processes = join()
