@@ -10,7 +10,7 @@ JOBS   ?= 2
 JUDGEMENTS ?= $(or $(DIVERSEEVOL_TEST_DATA:%=%/gpt4_judgments),evol_gpt4_judge_reference)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wandb-dashboard evolve sweep ablations report test test-slow check format table-vicuna bench lab-foundation clean
+.PHONY: help setup wandb-dashboard evolve sweep ablations report test test-slow test-gpu check format table-vicuna bench bench-gpu lab-foundation clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,12 @@ table-vicuna: setup  ## the paper's figure 2 with intervals, from the released j
 
 bench: setup  ## each part beside the plain alternative, interleaved, as ratios
 	$(BIN)/python -m benchmarks
+
+test-gpu: setup  ## the tests that need a CUDA device; skipped without one
+	$(BIN)/python -m pytest -m gpu
+
+bench-gpu: setup  ## K-Center, embedding and answers on a CUDA device
+	$(BIN)/python -m benchmarks --device cuda
 
 lab-foundation: setup  ## pretrain the lab's foundation model from its seed into outputs/lab-foundation
 	$(BIN)/python experiments/lab/pretrain.py --out outputs/lab-foundation

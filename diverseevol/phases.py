@@ -61,10 +61,14 @@ class Phases:
         file = self.folder.path / "chosen.jsonl"
         if not self._there(file):
             features = self.features()
+            # A sampler that embeds nothing is told apart by its picks, too: the foundation's space is at hand anyway.
+            embedding, space = features.embedding, self.evolution.sampler.needs.space
+            if embedding is None:
+                embedding, space = self.evolution.space(), "foundation"
             with self.timed("select"):
                 if self.place.first:
-                    lines = receipt(self._choose(features), self.evolution.source, features.embedding, self.rows)
-                    write_jsonl(file, lines)
+                    selection, source = self._choose(features), self.evolution.source
+                    write_jsonl(file, receipt(selection, source, embedding, self.rows, space))
                 self.place.barrier()
         return tuple(self.place.share(self.folder.chosen() or [] if self.place.first else []))
 

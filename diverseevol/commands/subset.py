@@ -8,7 +8,7 @@ from rich.console import Console
 
 from diverseevol.commands.evolve import load_source, quieten, tokenise
 from diverseevol.commands.naming import space_identity, space_key
-from diverseevol.commands.select import Options, chosen, described
+from diverseevol.commands.select import Options, chosen, described, fall
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.features import Features, columns_of
@@ -40,16 +40,17 @@ def select_subset(settings: Settings, options: Options, sampler: Sampler, out: P
         source, features = _looked_at(settings, sampler.needs, processes, console, out)
         if processes.first:
             choice = chosen(sampler, features, options)
-            lines = list(receipt(choice.selection, source, features.embedding, choice.pool))
+            lines = list(receipt(choice.selection, source, features.embedding, choice.pool, "foundation"))
             rows = out.with_suffix(".jsonl")
             write_jsonl(rows, map(source.record, choice.selection.rows.tolist()))
-            write_json(out, {**described(settings, choice, features), "receipt": lines})
+            report = described(settings, choice, features)
+            write_json(out, {**report, "receipt": lines})
             if source.bad_rows:
                 left_out = out.with_suffix(".bad_rows.jsonl")
                 console.print(f"{source.bad_rows:,} bad records were left out ({left_out})", highlight=False)
             console.print(
                 f"{source.name}: {options.n:,} of {len(source):,} rows by {settings.choices['sampler']} in "
-                f"{choice.seconds:.1f} s\nwrites {out} and {rows}",
+                f"{choice.seconds:.1f} s{fall(report['distance'])}\nwrites {out} and {rows}",
                 highlight=False,
             )
         processes.barrier()

@@ -40,10 +40,17 @@ class Needs:
 
 @dataclass(frozen=True)
 class Selection:
-    """The rows chosen, in pick order, with the sampler's score for each at the moment it was picked."""
+    """The rows chosen, in pick order, with the sampler's score for each at the moment it was picked.
+
+    Attributes:
+        rows: [n] row numbers.
+        score: [n] what each was picked for.
+        meaning: what the score is, its unit, and whether the highest or the lowest is picked; for readers.
+    """
 
     rows: Int[np.ndarray, " n"]
     score: Float[np.ndarray, " n"]
+    meaning: str = "the sampler's own"
 
 
 @runtime_checkable

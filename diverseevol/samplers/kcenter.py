@@ -15,6 +15,7 @@ from diverseevol.samplers.farthest_first import farthest_first
 from diverseevol.samplers.traversal import running_minimum
 
 LOSS = "response_loss"
+FARTHEST = "distance to the nearest row of the pool or picked before (without one: to the mean); the highest is picked"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class KCenterSampler:
             rows, distance = farthest_first(X, taken, n, centres)
         else:
             rows, distance = running_minimum(X, taken, n, centres, torch.device(self.device))
-        return Selection(rows=rows, score=distance)
+        return Selection(rows, distance, FARTHEST)
 
     def _dropped(self, features: Features, taken: Bool[np.ndarray, " rows"], n: int) -> Bool[np.ndarray, " rows"]:
         """The candidates of the highest loss; never so many that fewer than n are left."""

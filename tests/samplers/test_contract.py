@@ -74,6 +74,7 @@ def pick(sampler: Sampler, n: int, taken: np.ndarray, features: Features | None 
     assert selection.rows.shape == selection.score.shape == (n,)
     assert np.issubdtype(selection.rows.dtype, np.integer)
     assert np.isfinite(selection.score).all()
+    assert n == 0 or selection.meaning != Selection.meaning  # a reader has to know what the score is
     assert len(set(selection.rows.tolist())) == n
     assert not taken[selection.rows].any()
     return selection
