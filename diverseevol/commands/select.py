@@ -151,6 +151,11 @@ def _brought(options: Options, needs: Needs, name: str) -> Features:
     Raises:
         InputError: the sampler needs more, or a file does not hold what it should.
     """
+    if needs.columns:
+        raise InputError(
+            f"sampler={name} needs the rows' own fields ({', '.join(sorted(needs.columns))}), which embeddings do not "
+            f"hold; give data=… and model=…, or a sampler of embeddings such as kcenter"
+        )
     if needs.statistics:
         raise InputError(
             f"sampler={name} needs a model's predictions ({', '.join(sorted(needs.statistics))}), which embeddings do "

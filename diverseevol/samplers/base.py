@@ -26,6 +26,8 @@ class Needs:
             have fewer.
         lengths: whether `Features.response_tokens` is chosen by; the loop always knows it, but a user who brings
             embeddings may not.
+        columns: fields of the records, beside instruction, input and response, that it may see (labels, as a rule).
+            A sampler that names none sees none.
     """
 
     space: Literal["none", "current", "foundation"] = "none"
@@ -33,6 +35,7 @@ class Needs:
     committee: int = 0
     earlier: int = 0
     lengths: bool = False
+    columns: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

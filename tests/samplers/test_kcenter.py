@@ -275,3 +275,33 @@ def test_options_that_cannot_be_are_refused_in_a_sentence() -> None:
         KCenterSampler(whiten=0)
     with pytest.raises(InputError, match=r"sampler.whiten is 60; .* vary in 48 directions only"):
         select(KCenterSampler(whiten=60), DATA["constant columns"], scattered(700, 5), 3)
+
+
+def with_loss(places: list[float], loss: list[float]) -> Features:
+    X = np.array(places, dtype=np.float32)[:, None]
+    return Features(np.ones(len(X), dtype=np.int64), X, {"response_loss": np.array(loss, dtype=np.float32)})
+
+
+@pytest.mark.parametrize(("drop", "row"), [(0.0, 4), (0.24, 4), (0.25, 3), (0.5, 2), (0.99, 1)])
+def test_the_candidates_of_the_highest_loss_are_not_chosen(drop, row):
+    # The pool at 0, of high loss itself; the farther a row, the higher its loss.
+    features, taken = with_loss([0, 1, 5, 9, 10], [9, 0.1, 0.2, 0.3, 0.4]), np.arange(5) == 0
+    selection = KCenterSampler(drop=drop).select(features, taken, 1, np.random.default_rng(0))
+    assert selection.rows.tolist() == [row]
+
+
+def test_no_more_rows_are_dropped_than_leaves_enough_to_choose():
+    features, taken = with_loss([0, 1, 5, 9, 10], [9, 0.1, 0.2, 0.3, 0.4]), np.arange(5) == 0
+    selection = KCenterSampler(drop=0.9).select(features, taken, 3, np.random.default_rng(0))
+    assert sorted(selection.rows.tolist()) == [1, 2, 3]
+
+
+def test_losses_are_asked_for_only_where_rows_are_dropped():
+    assert KCenterSampler().needs.statistics == frozenset()
+    assert KCenterSampler(drop=0.01).needs.statistics == {"response_loss"}
+
+
+@pytest.mark.parametrize("drop", [-0.1, 1.0])
+def test_a_share_of_rows_to_drop_is_a_share(drop):
+    with pytest.raises(InputError, match=r"sampler\.drop is .*; it is a share"):
+        KCenterSampler(drop=drop)
