@@ -252,7 +252,7 @@ def test_the_command_stands_on_its_own(tmp_path):
     command = [sys.executable, "-m", "diverseevol", "select", "embeddings=E.npy", "n=2", "out=new/P.json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == "2 of 5 rows by kcenter in 0.0 s\nwrites new/P.json\n"
+    assert done.stderr == "2 of 5 rows by kcenter in 0.0 s\ndistance to the rows already in: 8\nwrites new/P.json\n"
     assert json.loads((tmp_path / "new/P.json").read_text())["chosen"] == [2, 4]
 
 

@@ -110,7 +110,8 @@ def fall(distance: list[float | None]) -> str:
         return ""
     copies = sum(each == 0 for each in known)
     equal = f"\n{copies:,} of them equal a row that was already in" if copies else ""
-    return f"\ndistance to the rows already in: {known[0]:.4g} at first, {known[-1]:.4g} at the end{equal}"
+    fell = f" at first, {known[-1]:.4g} at the end" if len(known) > 1 else ""
+    return f"\ndistance to the rows already in: {known[0]:.4g}{fell}{equal}"
 
 
 def _writable(out: str) -> Path:
