@@ -164,7 +164,8 @@ def probe_loader(
 
     A batch's `rows` are its rows' places in `among`, which holds them all and ascends.
     """
-    batches = length_sorted_batches(encoded.lengths, rows, budget)[rank::world]
+    batches = length_sorted_batches(encoded.lengths, rows, budget)
+    batches = batches[rank::world] or batches[-1:]  # who has none of its own passes another's: Lightning wants one
 
     def make(batch: Int[np.ndarray, " batch"]) -> dict[str, torch.Tensor]:
         made = collate(encoded, list(map(int, batch)), pad)
