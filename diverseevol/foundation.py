@@ -21,6 +21,7 @@ from transformers import (
 
 from diverseevol.errors import InputError
 from diverseevol.files import cached_folder, content_digest
+from diverseevol.prompt import alpaca
 from diverseevol.source import Source
 
 TOKENISER_ROWS = 50_000  # of the rows, how many at most a tokeniser is trained on: more of them say nothing new
@@ -131,7 +132,7 @@ class TinyLlama:
 
     hidden: int = 64
     layers: int = 2
-    heads: int = 4
+    heads: int = 2
     vocabulary: int = 2000
     positions: int = 2048
     seed: int = 0
@@ -164,12 +165,7 @@ class TinyLlama:
             show_progress=False,
         )
         every = -(-len(source) // TOKENISER_ROWS)
-        texts = (
-            text
-            for batch in source.iterate(1000)
-            for e in batch[::every]
-            for text in (e.instruction, e.input, e.response)
-        )
+        texts = (text for batch in source.iterate(1000) for e in batch[::every] for text in (alpaca(e), e.response))
         tokenizer.train_from_iterator(texts, trainer)
         fast = PreTrainedTokenizerFast(
             tokenizer_object=tokenizer,
@@ -182,7 +178,7 @@ class TinyLlama:
         config = LlamaConfig(
             vocab_size=len(fast),
             hidden_size=self.hidden,
-            intermediate_size=4 * self.hidden,
+            intermediate_size=16 * -(-self.hidden // 6),  # Llama's ratio of 8/3, a multiple of 16
             num_hidden_layers=self.layers,
             num_attention_heads=self.heads,
             max_position_embeddings=self.positions,

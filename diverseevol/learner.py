@@ -133,6 +133,7 @@ class Learner:
         *,
         embedding: bool = True,
         statistics: Sequence[str] = (),
+        aligned: bool = False,
         what: str = "embed",
     ) -> tuple[Float[np.ndarray, "rows dim"] | None, Mapping[str, Float[np.ndarray, " rows"]]]:
         """What a model says of some rows, written straight into memory-mapped arrays in a folder.
@@ -143,12 +144,13 @@ class Learner:
             folder: gets `embedding.npy` [some, dim] and `<statistic>.npy` [some], aligned with `rows`.
             embedding: whether embeddings are wanted.
             statistics: names of token statistics (see `diverseevol.modules.statistics`).
+            aligned: the arrays hold all rows of the source; those not asked about stand at the mean of the others.
             what: the phase's name in the progress display.
 
         Returns:
             The embedding (or None) and the statistics by name, memory-mapped read-only.
         """
-        n = len(rows)
+        n = len(self.encoded) if aligned else len(rows)
         shapes: dict[str, tuple[tuple[int, ...], str]] = dict.fromkeys(sorted(statistics), ((n,), "float32"))
         if embedding:
             shapes["embedding"] = ((n, model.config.get_text_config().hidden_size), self.embedding.dtype)
@@ -157,7 +159,7 @@ class Learner:
             scores = {name: arrays[name] for name in statistics}
             return Probe(model, self.embedding.region, arrays.get("embedding"), scores, on_rows=on_rows)
 
-        self._pass_over(rows, module, shapes, folder, what)
+        self._pass_over(rows, module, shapes, folder, what, aligned)
         return read_probe(folder, embedding=embedding, statistics=statistics)
 
     def disagreement(
@@ -167,21 +169,22 @@ class Learner:
         folder: Path,
         statistics: Sequence[str],
     ) -> Mapping[str, Float[np.ndarray, " rows"]]:
-        """How far the members of a committee disagree about some rows; files and result as of `probe`.
+        """How far the members of a committee disagree about some rows; files and result as of an aligned `probe`.
 
         Args:
             models: the members, all of them in memory together.
             rows: [some] the rows to ask about, ascending.
-            folder: gets `<statistic>.npy` [some], aligned with `rows`.
+            folder: gets `<statistic>.npy` [rows of the source].
             statistics: names of disagreements (see `diverseevol.modules.committee`).
         """
-        shapes = {name: ((len(rows),), "float32") for name in statistics}
+        shapes = {name: ((len(self.encoded),), "float32") for name in statistics}
         self._pass_over(
             rows,
             lambda arrays, on_rows: Committee(models, arrays, on_rows=on_rows),
             shapes,
             folder,
             "ask the committee",
+            aligned=True,
         )
         return read_probe(folder, embedding=False, statistics=statistics)[1]
 
@@ -192,12 +195,15 @@ class Learner:
         shapes: Mapping[str, tuple[tuple[int, ...], str]],
         folder: Path,
         what: str,
+        aligned: bool,
     ) -> None:
         """Run a module over rows; what it writes into its arrays appears in the folder once it is whole."""
         place = self.processes
-        with filled(folder, shapes, place) as arrays, self.progress.track(what, len(rows)) as advance:
+        among = np.arange(len(self.encoded)) if aligned else rows
+        absent = np.setdiff1d(among, rows, assume_unique=True)
+        with filled(folder, shapes, place, absent) as arrays, self.progress.track(what, len(rows)) as advance:
             loader = probe_loader(
-                self.encoded, rows, self.embedding.batch_tokens, self.prompt.end, place.rank, place.world
+                self.encoded, rows, among, self.embedding.batch_tokens, self.prompt.end, place.rank, place.world
             )
             self._predict(module(arrays, lambda done: advance(done * place.world)), loader)
 

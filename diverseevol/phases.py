@@ -85,10 +85,10 @@ class Phases:
                 embedding, scores = read_probe(self.folder.probe, embedding=wanted, statistics=statistics)
             else:
                 with self.timed("probe"):
-                    everything = np.arange(len(learner.encoded))
                     embedding, scores = learner.probe(
-                        self.model(), everything, self.folder.probe, embedding=wanted, statistics=statistics
-                    )
+                        self.model(), self._choosable(), self.folder.probe,
+                        embedding=wanted, statistics=statistics, aligned=True,
+                    )  # fmt: skip
         if needs.space == "foundation":
             embedding = self.evolution.space()
         if disagreements := sorted(needs.statistics & DISAGREEMENTS):
@@ -136,6 +136,10 @@ class Phases:
         self.model().save_pretrained(folder)
         self.learner.prompt.tokenizer.save_pretrained(folder)
 
+    def _choosable(self) -> Int[np.ndarray, " some"]:
+        """The rows that a model is asked about: those that can be chosen, now or earlier."""
+        return np.flatnonzero(self.learner.encoded.eligible)
+
     def _choose(self, features: Features) -> Selection:
         taken = ~np.asarray(self.learner.encoded.eligible)
         taken[self.rows] = True
@@ -143,9 +147,9 @@ class Phases:
         return choose(self.evolution.sampler, features, taken, self.evolution.schedule.step_size, rng)
 
     def _disagreement(self, statistics: Sequence[str]) -> Mapping[str, Float[np.ndarray, " rows"]]:
-        everything, others = np.arange(len(self.learner.encoded)), seats(self.t, self.rows, self.evolution)
+        others = seats(self.t, self.rows, self.evolution)
         if not others:  # who is alone agrees with himself
-            return {name: np.zeros(len(everything), dtype=np.float32) for name in statistics}
+            return {name: np.zeros(len(self.learner.encoded), dtype=np.float32) for name in statistics}
         if self._there(*(self.folder.probe / f"{name}.npy" for name in statistics)):
             return read_probe(self.folder.probe, embedding=False, statistics=statistics)[1]
         for seat in others:
@@ -154,7 +158,7 @@ class Phases:
                     seat.fill(self.learner)
         with self.timed("disagreement"):
             members = [self.model(), *(seat.load(self.learner) for seat in others)]
-            return self.learner.disagreement(members, everything, self.folder.probe, statistics)
+            return self.learner.disagreement(members, self._choosable(), self.folder.probe, statistics)
 
     def _own_embedding(self) -> Float[np.ndarray, "pool dim"]:
         # Where the sampler had all rows embedded, the pool's are among them, and a resumed round reads the same ones.

@@ -36,6 +36,12 @@ ALPACA = (
 )
 
 
+def alpaca(example: Example) -> str:
+    """A row's prompt in the Alpaca template."""
+    template = ALPACA_WITH_INPUT if example.input else ALPACA
+    return template.format(instruction=example.instruction, input=example.input)
+
+
 @dataclass(frozen=True)
 class PromptOptions:
     """How rows become prompts.
@@ -123,11 +129,7 @@ class Prompt:
         return encode(examples)
 
     def _encode_alpaca(self, examples: Sequence[Example]) -> list[tuple[list[int], list[int]]]:
-        texts = [
-            (ALPACA_WITH_INPUT if e.input else ALPACA).format(instruction=e.instruction, input=e.input)
-            for e in examples
-        ]
-        prompts = self._tokenise(texts, special=True)
+        prompts = self._tokenise([alpaca(e) for e in examples], special=True)
         for ids in prompts:
             if ids and ids[-1] == self.end:  # tokenisers that close every text: the prompt is not the end
                 ids.pop()

@@ -125,9 +125,10 @@ class Spy(Learner):
 
     probed: list = field(default_factory=list)
 
-    def probe(self, model, rows, folder, *, embedding=True, statistics=(), what="embed"):
+    def probe(self, model, rows, folder, *, embedding=True, statistics=(), aligned=False, what="embed"):
         self.probed.append((rows.tolist(), embedding, list(statistics)))
-        return super().probe(model, rows, folder, embedding=embedding, statistics=statistics, what=what)
+        options = {"embedding": embedding, "statistics": statistics, "aligned": aligned, "what": what}
+        return super().probe(model, rows, folder, **options)
 
 
 @dataclass(frozen=True)
@@ -154,11 +155,14 @@ def test_random_choice_embeds_nothing_but_its_pool(evolution, learner, tmp_path)
     assert spy.probed == [(sorted(done.trained_on), True, []) for done in rounds]
 
 
-def test_a_sampler_in_the_rounds_own_space_costs_one_pass_over_all_rows(evolution, learner, encoded, tmp_path):
+def test_a_sampler_in_the_rounds_own_space_costs_one_pass_over_the_rows_that_can_be_chosen(
+    evolution, learner, encoded, tmp_path
+):
     spy = spied(learner)
     rounds = evolve(evolution(tmp_path, learner=spy))
-    everything = (list(range(len(encoded))), True, [])
-    assert spy.probed == [everything, everything, (sorted(rounds[2].trained_on), True, [])]
+    eligible = (np.flatnonzero(encoded.eligible).tolist(), True, [])
+    assert len(eligible[0]) < len(encoded)
+    assert spy.probed == [eligible, eligible, (sorted(rounds[2].trained_on), True, [])]
 
 
 @pytest.mark.parametrize(
@@ -182,11 +186,19 @@ def test_a_sampler_is_shown_what_it_needs_and_nothing_more(evolution, learner, e
     embedding, scores = learner.probe(model, everything, tmp_path / "again", statistics=sorted(needs.statistics))
     if needs.space == "none":
         assert shown.embedding is None
+    elif needs.space == "current":
+        assert_shown(shown.embedding, embedding, encoded.eligible)
     else:
-        expected = embedding if needs.space == "current" else this.space()
-        np.testing.assert_array_equal(shown.embedding, expected)
+        np.testing.assert_array_equal(shown.embedding, this.space())
     for name, values in scores.items():
-        np.testing.assert_array_equal(shown.scores[name], values)
+        assert_shown(shown.scores[name], values, encoded.eligible)
+
+
+def assert_shown(shown, expected, eligible):
+    """Rows that can be chosen as they are, in other batches; the others at their mean."""
+    np.testing.assert_allclose(shown[eligible], expected[eligible], rtol=1e-5, atol=1e-6)
+    mean = shown[eligible].mean(axis=0, dtype=np.float64)
+    np.testing.assert_allclose(shown[~eligible], [mean] * (~eligible).sum(), rtol=1e-5, atol=1e-6)
 
 
 # --- what it leaves -----------------------------------------------------------------------------------------------

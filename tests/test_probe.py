@@ -11,6 +11,7 @@ from diverseevol.binding import bind
 from diverseevol.errors import InputError
 from diverseevol.foundation import Pretrained
 from diverseevol.generation import Generation
+from diverseevol.modules.data import probe_loader
 from diverseevol.modules.probe import Embedding, Probe, pooled
 from diverseevol.modules.statistics import NAMES, token_statistics
 
@@ -259,3 +260,10 @@ def test_embeddings_that_cannot_be_are_refused(options, sentence):
 def test_a_statistic_that_does_not_exist_is_named(learner):
     with pytest.raises(InputError, match=r"token statistics \['surprise'\] do not exist; choose from"):
         Probe(learner.foundation.load(), "all", None, {"surprise": np.zeros(3)})
+
+
+def test_every_process_has_a_batch_however_few_there_are(encoded):
+    rows = np.array([0, 1, 2])
+    shares = [[b["rows"].tolist() for b in probe_loader(encoded, rows, rows, 10**5, 1, rank, 4)] for rank in range(4)]
+    assert all(shares)
+    assert {row for share in shares for batch in share for row in batch} == {0, 1, 2}

@@ -154,6 +154,7 @@ def _shares(micro_batches: Sequence[tuple[int, ...]], world: int) -> list[tuple[
 def probe_loader(
     encoded: Encoded,
     rows: Int[np.ndarray, " some"],
+    among: Int[np.ndarray, " more"],
     budget: int,
     pad: int,
     rank: int = 0,
@@ -161,12 +162,13 @@ def probe_loader(
 ) -> DataLoader[dict[str, torch.Tensor]]:
     """This process's share of the length-sorted batches of some rows.
 
-    The rows ascend; a batch's `rows` are its rows' places among them.
+    A batch's `rows` are its rows' places in `among`, which holds them all and ascends.
     """
-    batches = length_sorted_batches(encoded.lengths, rows, budget)[rank::world]
+    batches = length_sorted_batches(encoded.lengths, rows, budget)
+    batches = batches[rank::world] or batches[-1:]  # who has none of its own passes another's: Lightning wants one
 
     def make(batch: Int[np.ndarray, " batch"]) -> dict[str, torch.Tensor]:
         made = collate(encoded, list(map(int, batch)), pad)
-        return {**made, "rows": torch.from_numpy(np.searchsorted(rows, batch))}
+        return {**made, "rows": torch.from_numpy(np.searchsorted(among, batch))}
 
     return DataLoader(Made(batches, make), batch_size=None, shuffle=False)

@@ -5,7 +5,7 @@ the body once and the head only where it is wanted.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float, Int
@@ -21,14 +21,38 @@ class Halves:
         takes_cache = "use_cache" in inspect.signature(self._body.forward).parameters
         self._no_cache = {"use_cache": False} if takes_cache else {}
         self._last: tuple[torch.Tensor, int, torch.Tensor] = torch.empty(0), -1, torch.empty(0)
-        self._head_is_all: bool | None = None  # whether logits are just head(hidden); found out at the first batch
+        # Found out at the first batch: whether logits are just head(hidden), and whether no token sees a later one.
+        self._head_is_all: bool | None = None
+        self._causal: bool | None = None
 
     def hidden(
         self, ids: Int[torch.Tensor, "batch length"], mask: Int[torch.Tensor, "batch length"]
     ) -> Float[torch.Tensor, "batch length dim"]:
-        """The last hidden states of a right-padded batch, after the final norm."""
+        """The last hidden states of a right-padded batch, after the final norm; of padding, anything."""
+        if self._causal is None:
+            self._causal = self._quietly(lambda model: self._blind_to_later(ids.device))
+        # What follows a token does not reach it, padding neither. Without a mask the attention kernels skip the half
+        # of the products that lies in the future, and no [length, length] mask is made for each row.
+        return self._states(ids, None if self._causal else mask)
+
+    def _states(
+        self, ids: Int[torch.Tensor, "batch length"], mask: Int[torch.Tensor, "batch length"] | None
+    ) -> Float[torch.Tensor, "batch length dim"]:
         hidden: torch.Tensor = self._body(input_ids=ids, attention_mask=mask, **self._no_cache).last_hidden_state
         return hidden
+
+    def _blind_to_later(self, device: torch.device) -> bool:
+        one = torch.arange(8, device=device)[None] % self.model.config.get_text_config().vocab_size
+        other = torch.cat([one[:, :4], one[:, :4]], dim=1)
+        return torch.equal(self._states(one, None)[:, :4], self._states(other, None)[:, :4])
+
+    def _quietly(self, ask: Callable[[PreTrainedModel], bool]) -> bool:
+        """Ask without gradients, and without dropout, which would make any two passes differ."""
+        training = self.model.training
+        with torch.no_grad():
+            answer = ask(self.model.eval())
+        self.model.train(training)
+        return answer
 
     def logits(
         self,
@@ -45,10 +69,7 @@ class Halves:
     def head_is_all(self, batch: Mapping[str, torch.Tensor]) -> bool:
         """Whether the model does nothing to the logits that its head makes of the hidden states."""
         if self._head_is_all is None:
-            training = self.model.training
-            with torch.no_grad():  # and without dropout, which would make any two passes differ
-                self._head_is_all = self._same(self.model.eval(), batch)
-            self.model.train(training)
+            self._head_is_all = self._quietly(lambda model: self._same(model, batch))
         return self._head_is_all
 
     def _same(self, model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> bool:
@@ -58,7 +79,7 @@ class Halves:
         ids, mask = batch["input_ids"][:1, :8], batch["attention_mask"][:1, :8]
         whole = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
         # The same arithmetic gives the same bits; a cap on small logits would pass for rounding.
-        return torch.equal(whole, head(self.hidden(ids, mask)))
+        return torch.equal(whole, head(self._states(ids, mask)))
 
     def _whole_logits(self, batch: Mapping[str, torch.Tensor], part: torch.Tensor) -> torch.Tensor:
         """A row at a time, and each once: positions come in order, so only the last row can be asked for again."""

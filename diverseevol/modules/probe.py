@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from diverseevol.errors import InputError
 from diverseevol.modules.halves import Halves
 from diverseevol.modules.statistics import NAMES, positions, token_statistics
+from diverseevol.workers import batches_at_once, side_by_side
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,21 @@ class Probe(lightning.LightningModule):
         self.head_tokens = head_tokens
         self.on_rows = on_rows
         self.halves = Halves(model)
+        self.waiting: list[dict[str, torch.Tensor]] = []
 
     def predict_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> int:
-        """Embed one right-padded batch and file the results under its rows; how many these are."""
+        """Embed right-padded batches, several at once where that is quicker; how many rows this one has."""
+        self.waiting.append(batch)
+        # The first goes alone: it finds out what `Halves` wants to know. The last takes along what still waits.
+        last = batch_idx + 1 == self.trainer.num_predict_batches[0]
+        if batch_idx == 0 or last or len(self.waiting) == batches_at_once(self.model):
+            side_by_side(self._file, self.waiting)
+            self.on_rows(sum(len(waiting["rows"]) for waiting in self.waiting))
+            self.waiting.clear()
+        return len(batch["rows"])  # Lightning warns of None
+
+    def _file(self, batch: dict[str, torch.Tensor]) -> None:
+        """Embed one batch and file the results under its rows."""
         rows = batch["rows"].cpu().numpy()
         hidden = self.halves.hidden(batch["input_ids"], batch["attention_mask"])
         if self.embedding is not None:
@@ -89,8 +102,6 @@ class Probe(lightning.LightningModule):
             )
         if self.scores:
             self._file_scores(hidden, batch, rows)
-        self.on_rows(len(rows))
-        return len(rows)  # Lightning warns of None
 
     def _file_scores(self, hidden: torch.Tensor, batch: dict[str, torch.Tensor], rows: np.ndarray) -> None:
         ids, mask = batch["input_ids"], batch["attention_mask"]

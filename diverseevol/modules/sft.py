@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, get_scheduler
 from diverseevol.errors import InputError
 from diverseevol.modules.data import IGNORED
 from diverseevol.modules.halves import Halves
+from diverseevol.workers import batches_at_once, side_by_side
 
 
 @dataclass(frozen=True)
@@ -86,16 +87,16 @@ class InstructionTuner(lightning.LightningModule):
         self.on_step = on_step
         self.losses: list[float] = []
         self.halves = Halves(model)
+        # Threads would draw dropout from one stream in an order of their own.
+        plain = not tuning.gradient_checkpointing and not has_dropout(model)
+        self.side_by_side = plain and batches_at_once(model) > 1
 
     def training_step(self, batch: list[dict[str, torch.Tensor]], batch_idx: int) -> None:
         """Take one optimizer step over its micro-batches."""
         optimizer: Any = self.optimizers()
-        total = torch.zeros((), device=self.device)
-        for micro in batch:
-            loss = self.summed_loss(micro) / micro["normaliser"]
-            # Data-parallel strategies average gradients over processes; the loss is already normalised over them all.
-            self.manual_backward(loss * self.trainer.world_size)
-            total += loss.detach()
+        # One after the other at first: the first micro-batch finds out what `Halves` wants to know.
+        several = self.side_by_side and self.trainer.world_size == 1 and batch_idx > 0
+        total = self._gradients_side_by_side(batch) if several else self._gradients(batch)
         if self.tuning.max_grad_norm:
             self.clip_gradients(optimizer, self.tuning.max_grad_norm, "norm")
         optimizer.step()
@@ -112,6 +113,34 @@ class InstructionTuner(lightning.LightningModule):
             )
         if self.trainer.is_global_zero:
             self.on_step(len(self.losses), {"loss": float(total), "learning_rate": rate})
+
+    def _gradients(self, batch: list[dict[str, torch.Tensor]]) -> torch.Tensor:
+        """Add up the gradients of the micro-batches; their losses' sum."""
+        total = torch.zeros((), device=self.device)
+        for micro in batch:
+            loss = self.summed_loss(micro) / micro["normaliser"]
+            # Data-parallel strategies average gradients over processes; the loss is already normalised over them all.
+            self.manual_backward(loss * self.trainer.world_size)
+            total += loss.detach()
+        return total
+
+    def _gradients_side_by_side(self, batch: list[dict[str, torch.Tensor]]) -> torch.Tensor:
+        """The same on several threads; gradients are added up in the order of the micro-batches."""
+        weights = [weight for weight in self.model.parameters() if weight.requires_grad]
+
+        def of(micro: dict[str, torch.Tensor]) -> tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]:
+            loss = self.summed_loss(micro) / micro["normaliser"]
+            return loss.detach(), torch.autograd.grad(loss, weights, allow_unused=True)
+
+        total = torch.zeros((), device=self.device)
+        at_once = batches_at_once(self.model)
+        for start in range(0, len(batch), at_once):
+            for loss, gradients in side_by_side(of, batch[start : start + at_once]):
+                total += loss
+                for weight, gradient in zip(weights, gradients, strict=True):
+                    if gradient is not None:
+                        weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
+        return total
 
     def summed_loss(self, micro: dict[str, torch.Tensor]) -> torch.Tensor:
         """Sum of the cross entropies of a micro-batch's response tokens, a scalar in nats."""
@@ -143,6 +172,12 @@ class InstructionTuner(lightning.LightningModule):
                 f"tuning.schedule is {self.tuning.schedule!r}, which transformers does not know ({error})"
             ) from error
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+def has_dropout(model: PreTrainedModel) -> bool:
+    """Whether a model's configuration names a dropout rate above 0, whatever its name."""
+    settings = model.config.get_text_config().to_dict()
+    return any("drop" in name and isinstance(value, float) and value > 0 for name, value in settings.items())
 
 
 def checkpoint_activations(model: PreTrainedModel, verb: Literal["enable", "disable"]) -> None:

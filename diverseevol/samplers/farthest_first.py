@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -10,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch.utils.dlpack import from_dlpack  # from_numpy warns of read-only memory maps
 
 from diverseevol.measures import check_finite, mean_row, squared_distances
+from diverseevol.workers import workers as _workers
 
 BLOCK_ELEMENTS = 2**20  # 256 rows of 4,096 numbers: a block of float32 stays in the processor's cache
 KEPT_ELEMENTS = 2**23  # 2,048 picks of 4,096 numbers, in float64: 64 MiB
@@ -75,21 +75,6 @@ def farthest_first(
             candidates = _Candidates(X, taken, n - len(picks), centres, workers)
             picks += [candidates.pick() for _ in range(n - len(picks))]
     return np.array([row for row, _ in picks], dtype=np.int64), np.sqrt([squared for _, squared in picks])
-
-
-@contextmanager
-def _workers() -> Iterator[ThreadPoolExecutor]:
-    """As many workers as torch has threads, each of which computes alone.
-
-    Threads that share every small step wait for one another at its end: on a busy machine, most of the time.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads) as workers:
-            yield workers
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _nearest_the_mean(

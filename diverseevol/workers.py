@@ -1,0 +1,66 @@
+"""Threads that compute alone, side by side.
+
+Threads that share every small step wait for one another at its end: for small steps, and on a busy machine, most of
+the time.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from threading import Barrier
+from typing import TypeVar
+
+import torch
+from transformers import PreTrainedModel
+
+Item = TypeVar("Item")
+Done = TypeVar("Done")
+
+SMALL = 256  # hidden states narrower than this: a second thread gains next to nothing inside a matrix product
+
+
+@contextmanager
+def workers() -> Iterator[ThreadPoolExecutor]:
+    """As many workers as torch has threads, each of which computes alone."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)
+
+
+def batches_at_once(model: PreTrainedModel) -> int:
+    """How many batches may pass through a model side by side: one a thread of a small model on a processor."""
+    small = model.device.type == "cpu" and model.config.get_text_config().hidden_size < SMALL
+    return torch.get_num_threads() if small else 1
+
+
+def side_by_side(work: Callable[[Item], Done], items: Sequence[Item]) -> list[Done]:
+    """What some work makes of each item, in order; the same bits as one after another on a single thread."""
+    grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+
+    def alone(item: Item) -> Done:  # a thread starts without the modes of the one that started it
+        with (
+            torch.inference_mode(inference),
+            torch.set_grad_enabled(grad),
+            torch.autocast("cpu", dtype=kind, enabled=kind is not None),
+        ):
+            return work(item)
+
+    if len(items) == 1 or torch.get_num_threads() == 1:
+        return [work(item) for item in items]
+    return list(_pool(torch.get_num_threads()).map(alone, items))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Workers that stay: a thread's memory is slow while it is new."""
+    with workers() as _:  # what is started meanwhile computes alone
+        pool = ThreadPoolExecutor(threads)
+        together = Barrier(threads)
+        list(pool.map(lambda _: (torch.get_num_threads(), together.wait()), range(threads)))
+    return pool

@@ -1,0 +1,80 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from diverseevol.modules.halves import Halves
+from diverseevol.modules.sft import InstructionTuner, Tuning
+from diverseevol.workers import SMALL, batches_at_once, side_by_side
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_work_side_by_side_keeps_its_order_and_the_modes_of_whoever_asks(two_threads):
+    def modes(item):
+        return item, torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.get_num_threads()
+
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert side_by_side(modes, range(5)) == [(i, False, True, 1) for i in range(5)]
+    assert side_by_side(modes, range(2)) == [(i, True, False, 1) for i in range(2)]
+    assert torch.get_num_threads() == 2
+
+
+def test_what_fails_on_a_thread_fails_here(two_threads):
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(lambda item: 1 / item, [1, 0])
+
+
+def test_two_threads_embed_to_the_same_bits_and_fit_to_the_same_weights(learner, tmp_path, two_threads):
+    learner = dataclasses.replace(
+        learner,
+        embedding=dataclasses.replace(learner.embedding, batch_tokens=300),
+        tuning=dataclasses.replace(learner.tuning, steps=4, batch_size=8, micro_batch_tokens=300),
+    )
+    rows, found = np.arange(60), {}
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        fit = learner.fit(np.arange(20, 40), (0, 0, 1))
+        model = learner.foundation.load().eval()
+        found[threads] = learner.probe(model, rows, tmp_path / str(threads))[0], fit
+    (one, fit_one), (two, fit_two) = found.values()
+    np.testing.assert_allclose(two, one, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(fit_two.model.state_dict(), fit_one.model.state_dict(), rtol=0, atol=1e-5)
+
+
+def test_only_small_models_share_out_batches_and_only_without_dropout_in_training(two_threads):
+    def llama(hidden):
+        shape = {"hidden_size": hidden, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        return LlamaForCausalLM(LlamaConfig(vocab_size=8, **shape))
+
+    small = llama(16)
+    assert batches_at_once(small) == 2
+    assert batches_at_once(llama(SMALL)) == 1
+    assert InstructionTuner(small, Tuning(), 1).side_by_side
+    dropping = GPT2LMHeadModel(GPT2Config(vocab_size=8, n_positions=16, n_embd=16, n_layer=1, n_head=2))
+    assert not InstructionTuner(dropping, Tuning(), 1).side_by_side
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_mask_is_left_out_only_where_no_token_sees_a_later_one(learner, causal):
+    model = learner.foundation.load().eval()
+    given = []
+
+    def forward(input_ids, attention_mask=None, **options):
+        given.append(attention_mask)
+        states = model.model.embed_tokens(input_ids)
+        return type("Out", (), {"last_hidden_state": states if causal else states + states.sum(dim=1, keepdim=True)})
+
+    halves = Halves(model)
+    halves._body = forward
+    ids, mask = torch.arange(6)[None], torch.ones(1, 6, dtype=torch.int64)
+    halves.hidden(ids, mask)
+    assert (given[-1] is None) == causal
