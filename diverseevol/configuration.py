@@ -33,7 +33,8 @@ def configure(verb: str, overrides: Sequence[str] = ()) -> "Configuration":
     with hydra.initialize_config_dir(str(configuration_folder()), version_base="1.3"):
         composed = hydra.compose(verb, list(overrides), return_hydra_config=True)
     chosen = composed.hydra.runtime.choices
-    return Configuration(verb, composed, {str(group): str(chosen[group]) for group in chosen if "/" not in str(group)})
+    own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    return Configuration(verb, own, {str(group): str(chosen[group]) for group in chosen if "/" not in str(group)})
 
 
 def configuration_folder() -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 
 from diverseevol.evaluation.comparison import SamplerVerdict, compare
 from diverseevol.evaluation.scoreboard import PAPER_QUESTIONS, Scoreboard
-from diverseevol.evaluation.significance import t_test
+from diverseevol.evaluation.significance import MINIMUM_SEEDS, t_test
 from diverseevol.files import atomic_write
 from diverseevol.report.collection import Collection, Point
 from diverseevol.report.curves import Curve
@@ -254,7 +254,8 @@ def difference(d: np.ndarray, form: str = "+.2f") -> str:
     """A mean over seeds, its t-interval, and whether that leaves zero out."""
     test = t_test(d)
     if test is None:
-        return f"{d.mean():{form}}, {len(d)} seed{'' if len(d) == 1 else 's'}: cannot tell"
+        alike = ", all alike" if len(d) >= MINIMUM_SEEDS else ""
+        return f"{d.mean():{form}}, {len(d)} seed{'' if len(d) == 1 else 's'}{alike}: cannot tell"
     low, high, _ = test
     verdict = "more" if low > 0 else "less" if high < 0 else "cannot tell"
     return f"{d.mean():{form}} [{low:{form}}, {high:{form}}] over {len(d)} seeds: {verdict}"

@@ -23,11 +23,11 @@ SEEDS = 3
 SHARES = (0.2, 0.6, 1.0)  # of the rounds: the paper's 300, 700 and 1,100 rows
 METRICS = ("vendi_score", "vendi_score_centred")
 
-RANKED = [() if rank == 1 else (f"sampler.rank={rank}",) for rank in RANKS]  # 1 is the sampler's own
 
 RUNS = (
-    *(lab("vendi", "iterative", *rank, seeds=SEEDS) for rank in RANKED),
-    *(arm for rank in RANKED for arm in full_scale("vendi", "iterative", *rank)),
+    lab("vendi", seeds=SEEDS),  # rank 1
+    *(lab("vendi", "iterative", f"sampler.rank={rank}", name=f"vendi_{rank}", seeds=SEEDS) for rank in RANKS[1:]),
+    *(arm for rank in RANKS for arm in full_scale("vendi", "iterative", f"sampler.rank={rank}")),
 )
 
 
@@ -47,7 +47,7 @@ class Pool:
 
 def pools(collection: Collection) -> list[Pool]:
     """The pools of `sampler=vendi` at the three sizes."""
-    points = [p for p in collection.points if p.line.sampler == "vendi" and p.rows is not None]
+    points = [p for p in collection.points if p.line.sampler.startswith("vendi") and p.rows is not None]
     if not points:
         return []
     last = max(p.round for p in points)

@@ -28,6 +28,7 @@ from diverseevol.report.collection import Collection, collect
 from diverseevol.report.drawing import STYLE, save
 
 TARGETS = ("figure2", "figure3", "figure4", "main-results", "one-time", "win-tie-lose")
+SHOWN = 5  # commands on the terminal; all are in the file
 LAUNCHED = {"": None, "0": None, "1": LAB, "lab": LAB, "full": FULL_SCALE}
 
 
@@ -42,8 +43,8 @@ def main(arguments: Sequence[str]) -> int:
         found = {arm: find(arm, given.outputs) for arm in arms}
         failed = []
         if origin := LAUNCHED[given.launch]:
-            commands = [command for arm, command in wanted(found.values()) if arm.origin == origin]
-            failed = [command for command in commands if launch(command, given.outputs, given.jobs)]
+            commands = [command for arm, command in wanted(found.values(), given.outputs) if arm.origin == origin]
+            failed = launch(commands, given.jobs)
             found = {arm: find(arm, given.outputs) for arm in arms}
         collections = gather(found, given.judgements)
         for name, module in modules.items():
@@ -144,17 +145,15 @@ def tell_missing(found: Sequence[Found], released: bool, given: argparse.Namespa
     if not released:
         console.print("\nmissing: the released judgements; JUDGEMENTS= the authors' evol_gpt4_judge_reference")
     for origin, hint in ((LAB, "LAUNCH=1 runs it"), (FULL_SCALE, "LAUNCH=full runs it, on GPUs that hold the model")):
-        commands = [command for arm, command in wanted(found) if arm.origin == origin]
+        commands = [command for arm, command in wanted(found, given.outputs) if arm.origin == origin]
         file = given.out / f"missing-{origin}.sh"
         with atomic_write(file) as script:
             script.writelines(f"{command}\n" for command in commands)
         if commands:
             cost_of_it = price(found) if origin == FULL_SCALE else ""
-            console.print(f"\nmissing, {ORIGINS[origin]}{cost_of_it}: {file} ({hint})", highlight=False, soft_wrap=True)
-            for command in commands if origin == LAB else commands[:1]:
-                console.print(f"  {command}", highlight=False, soft_wrap=True)
-            if origin != LAB and len(commands) > 1:
-                console.print(f"  … and {len(commands) - 1} more")
+            what = f"\nmissing, {ORIGINS[origin]}: {len(commands)} commands, {file} ({hint}){cost_of_it}"
+            more = f"\n  … and {len(commands) - SHOWN} more" if len(commands) > SHOWN else ""
+            console.print("\n  ".join([what, *commands[:SHOWN]]) + more, highlight=False, markup=False, soft_wrap=True)
 
 
 def price(found: Sequence[Found]) -> str:
@@ -164,10 +163,10 @@ def price(found: Sequence[Found]) -> str:
     for each in found:
         if each.arm.origin == FULL_SCALE and each.missing:
             words = dict(word.split("=", 1) for word in each.arm.overrides)
-            costs += [cost(assumed, each.arm.data, words["schedule"], words["sampler"])] * len(each.missing)
+            costs += [cost(assumed, each.arm.place, words["schedule"], words["sampler"])] * len(each.missing)
     hours, dollars = sum(each.gpu_hours for each in costs), sum(each.dollars for each in costs)
     return (
-        f", {len(costs)} runs, at least {hours:,.0f} GPU hours, {sum(each.calls for each in costs):,} judge calls, "
+        f"; {len(costs)} runs take at least {hours:,.0f} GPU hours, {sum(each.calls for each in costs):,} judge calls, "
         f"{dollars:,.0f} US dollars (assumptions: experiments/paper.yaml)"
     )
 

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,15 +27,15 @@ ORIGINS = {
 }
 PAPER = Path(__file__).with_name("paper.yaml")
 PAPER_SAMPLERS = ("kcenter", "random", "margin", "least_confidence")
+ROUNDS = {"iterative": 10, "one_time": 1, "full": 0}
 
-# What makes a run one of the lab's stands here and nowhere else.
-LAB_SETTING = ("data=lab", "model=lab", "benchmark=lab_both")
-LAB_SCHEDULES = {
-    "iterative": ("schedule=lab",),
-    "one_time": ("schedule=one_time", "schedule.seed_size=40", "schedule.step_size=280"),
-    "full": ("schedule=full",),
-}
+# The lab's runs are those of `make sweep`, in its folders, and a few more beside them: what is there is not run twice.
+# A seed is that of P_0 and of the rows, so that which skill is frequent differs; arms are compared within a seed.
+LAB_FOLDER = Path("lab-study/lab/sweep")
+LAB_SETTING = ("data=lab", "model=lab", "benchmark=lab_both", "threads=1", "logger=none", "keep_models=none")
 LAB_SEEDS = 5
+LAB_ROUNDS = {"iterative": 7, "one_time": 1, "full": 0}
+LAB_SIZES = {"iterative": (40, 40), "one_time": (40, 280)}
 DATA_SETS = {
     "dolly": ("experiment=paper_dolly",),
     "davinci": ("experiment=paper_davinci",),
@@ -49,35 +50,47 @@ class Arm:
 
     Attributes:
         origin: `LAB` or `FULL_SCALE`.
-        data: the first folder below outputs/.
+        place: below outputs/, the folder above its seeds in the lab; at full scale the data set's, and the rest is as
+            `evolve` names it.
         overrides: of `diverseevol evolve`, without the seed.
+        rounds: the last one's number.
         seeds: as many are asked for; more that are there count, too.
     """
 
     origin: str
-    data: str
+    place: str
     overrides: tuple[str, ...]
+    rounds: int
     seeds: int = 1
 
-    def commands(self, seeds: Sequence[int]) -> list[str]:
-        """What runs some of its seeds."""
+    def command(self, seed: int, outputs: Path) -> str:
+        """What runs one of its seeds."""
         if self.origin == LAB:
-            words = [["diverseevol", "evolve", "-m", *self.overrides, f"seed={','.join(map(str, seeds))}"]]
-        else:  # several processes make one evolution: no sweep
-            start = ["torchrun", "--nproc-per-node", "4", "-m", "diverseevol", "evolve"]
-            words = [[*start, *self.overrides, f"seed={seed}"] for seed in seeds]
-        return [shlex.join(each) for each in words]
+            folder = outputs / self.place / f"seed{seed}"
+            where = (f"seed={seed}", f"data.seed={seed}", f"folder={folder}")
+            return shlex.join(["diverseevol", "evolve", *self.overrides, *where])
+        where = (f"seed={seed}", *([] if outputs == Path("outputs") else [f"outputs={outputs}"]))
+        return shlex.join([
+            "torchrun", "--nproc-per-node", "4", "-m", "diverseevol", "evolve", *self.overrides, *where
+        ])  # fmt: skip
 
 
-def lab(sampler: str, schedule: str = "iterative", *further: str, seeds: int = LAB_SEEDS) -> Arm:
-    """An arm in the lab."""
-    return Arm(LAB, "lab", (*LAB_SETTING, *LAB_SCHEDULES[schedule], f"sampler={sampler}", *further), seeds)
+def lab(sampler: str, schedule: str = "iterative", *further: str, name: str = "", seeds: int = LAB_SEEDS) -> Arm:
+    """An arm in the lab; `name` where its folder is not called by the sampler."""
+    rounds, sizes = LAB_ROUNDS[schedule], LAB_SIZES.get(schedule)
+    said = (
+        (f"schedule.rounds={rounds}", f"schedule.seed_size={sizes[0]}", f"schedule.step_size={sizes[1]}")
+        if sizes
+        else ()
+    )
+    overrides = (*LAB_SETTING, f"sampler={sampler}", f"schedule={schedule}", *said, *further)
+    return Arm(LAB, f"{LAB_FOLDER}/{name or sampler}-{schedule}", overrides, rounds, seeds)
 
 
 def full_scale(sampler: str, schedule: str = "iterative", *further: str) -> tuple[Arm, ...]:
-    """The same arm on each of the paper's data sets."""
+    """The same arm on each of the paper's data sets, one seed."""
     return tuple(
-        Arm(FULL_SCALE, data, (*setting, f"sampler={sampler}", f"schedule={schedule}", *further))
+        Arm(FULL_SCALE, data, (*setting, f"sampler={sampler}", f"schedule={schedule}", *further), ROUNDS[schedule])
         for data, setting in DATA_SETS.items()
     )
 
@@ -110,12 +123,12 @@ class Found:
 
 def find(arm: Arm, outputs: Path) -> Found:
     """Look for an arm's runs."""
-    if not (outputs / arm.data).is_dir():  # without composing what has no place to lie in
-        return Found(arm, outputs / arm.data, tuple(range(arm.seeds)), ())
-    folder, last = _place(arm, outputs)
+    folder = outputs / arm.place
+    if arm.origin == FULL_SCALE and folder.is_dir():  # composed only where there is something to find
+        folder = outputs / _named(arm)
     missing, unjudged = [], []
     for seed in range(arm.seeds):
-        final = folder / f"seed{seed}" / "rounds" / f"{last:02d}"
+        final = folder / f"seed{seed}" / "rounds" / f"{arm.rounds:02d}"
         if not (final / "round.json").exists():
             missing.append(seed)
         elif any(final.glob("answers/*.jsonl")) and not (final / "scores.json").exists():
@@ -124,31 +137,30 @@ def find(arm: Arm, outputs: Path) -> Found:
 
 
 @cache
-def _place(arm: Arm, outputs: Path) -> tuple[Path, int]:
-    """The folder above an arm's seeds, and its last round."""
-    settings = configure("evolve", [*arm.overrides, f"outputs={outputs}", "seed=0"])
-    return run_path(settings).parent, int(settings.value("schedule.rounds"))
+def _named(arm: Arm) -> Path:
+    """The folder above an arm's seeds, as `evolve` names it below outputs/."""
+    return run_path(configure("evolve", [*arm.overrides, "outputs=.", "seed=0"])).parent
 
 
-def wanted(found: Iterable[Found]) -> list[tuple[Arm, str]]:
+def wanted(found: Iterable[Found], outputs: Path) -> list[tuple[Arm, str]]:
     """The commands for what is missing, each once, with its arm."""
     commands: dict[str, Arm] = {}
     for each in found:
-        if each.missing:
-            commands |= dict.fromkeys(each.arm.commands(each.missing), each.arm)
+        commands |= {each.arm.command(seed, outputs): each.arm for seed in each.missing}
         for folder in each.unjudged:
             commands[shlex.join(["diverseevol", "judge", f"folder={folder}", "judge.budget_usd=500"])] = each.arm
     return [(arm, command) for command, arm in commands.items()]
 
 
-def launch(command: str, outputs: Path, jobs: int) -> int:
-    """Run one of these commands, the lab's several at a time; its exit code."""
-    program, *words = shlex.split(command)
-    if "evolve" in words:
-        words.append(f"outputs={outputs}")
-    if "-m" in words and program == "diverseevol" and jobs > 1:
-        words += ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"]
-    return subprocess.run([sys.executable, *PROGRAMS[program], *words], check=False).returncode
+def launch(commands: Sequence[str], jobs: int) -> list[str]:
+    """Run these commands, some at a time; those that failed."""
+
+    def run(command: str) -> int:
+        program, *words = shlex.split(command)
+        return subprocess.run([sys.executable, *PROGRAMS[program], *words], check=False).returncode
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return [command for command, code in zip(commands, pool.map(run, commands), strict=True) if code]
 
 
 def paper() -> dict[str, Any]:
