@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from estimates import Held, Record, estimates, held, is_kcenter, is_random, panels, record
+from claims import Held, held, is_kcenter, is_random
+from estimates import Record, estimates, panels, record
 from matplotlib.figure import Figure
 from reproduction import PAPER_SAMPLERS, full_scale, lab
 

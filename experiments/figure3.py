@@ -5,7 +5,8 @@ The released files hold judgements alone, so nothing can be recomputed from them
 
 from collections.abc import Iterator
 
-from estimates import Held, Record, estimates, paired, panels, record
+from claims import Held, paired
+from estimates import Record, estimates, panels, record
 from figure2 import RUNS as CURVES
 from matplotlib.figure import Figure
 

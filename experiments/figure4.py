@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from estimates import Held, Record, difference, on
+from claims import Held, difference, on
+from estimates import Record, data_of
 from matplotlib.figure import Figure
 from reproduction import full_scale, lab
 from scipy.stats import rankdata
@@ -19,7 +20,7 @@ from diverseevol.report.drawing import GRID, MUTED, write_note
 from diverseevol.report.lines import look
 
 RANKS = (1, 25, 50, 75, 100)  # of 100 batches: the most diverse to the least
-SEEDS = 3
+SEEDS = 5
 SHARES = (0.2, 0.6, 1.0)  # of the rounds: the paper's 300, 700 and 1,100 rows
 METRICS = ("vendi_score", "vendi_score_centred")
 
@@ -97,7 +98,7 @@ def draw(collection: Collection) -> Figure | None:
                 x, y = ([*values] for values in zip(*of_seed, strict=True))
                 axes.plot(x, y, color=MUTED, linewidth=0.7, alpha=0.7, zorder=1)
                 axes.plot(x, y, marker=marker, color=colour, markersize=5, linestyle="none", zorder=2)
-            axes.set_title(f"{data}\n{benchmark}, judge {judge}\n{size:,} rows")
+            axes.set_title(f"{data_of(data)}\n{benchmark}, judge {judge}\n{size:,} rows")
             axes.margins(0.1)
             axes.grid(axis="x", color=GRID)
             axes.locator_params(axis="x", nbins=4)

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from estimates import Estimate, Held, Record, estimates, final, held, is_full, is_kcenter, record
+from claims import Held, held, is_full, is_kcenter
+from estimates import Estimate, Record, data_of, estimates, final, record
 from figure2 import RUNS as CURVES
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +13,7 @@ from diverseevol.report.drawing import INK, MUTED, PAPER, write_note
 from diverseevol.report.lines import FULL, Line, labels, look
 
 RUNS = CURVES
-WHITE = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}  # behind a number, so that no line crosses it
+WHITE = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.2}  # behind a number, so that no line crosses it
 BEST = "best_picked_after_the_fact"  # of several noisy rounds, so that it flatters
 
 
@@ -44,12 +45,12 @@ def draw(collection: Collection) -> Figure | None:
     columns = min(3, len(panels))
     deep = -(-len(panels) // columns)
     tall = max(sum((e.line.source, e.metric, e.judge) == panel for e in found) for panel in panels)
-    size = (1.0 + 3.1 * columns, deep * (0.8 + 0.27 * tall) + 0.3)
+    size = (1.0 + 3.1 * columns, deep * (0.8 + 0.3 * tall) + 0.3)
     figure = Figure(figsize=size, dpi=200, layout="constrained")
     grid = figure.subplots(deep, columns, squeeze=False).ravel()
     for axes, panel in zip(grid, panels, strict=False):
         _panel(axes, [e for e in found if (e.line.source, e.metric, e.judge) == panel], names)
-        axes.set_title(f"{panel[0]}\n{panel[1].partition('/')[2]}, judge {panel[2]}")
+        axes.set_title(f"{data_of(panel[0])}\n{panel[1].partition('/')[2]}, judge {panel[2]}")
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     for axes in grid[: len(panels)][-columns:]:
@@ -65,7 +66,7 @@ def _panel(axes: Axes, found: list[Estimate], names: dict[Line, str]) -> None:
         if each.low is not None:
             axes.plot([each.low, each.high], [y, y], color=colour, linewidth=1.4, solid_capstyle="butt")
         axes.plot(each.value, y, marker=marker, color=colour, markersize=8 if marker == "|" else 5)
-        axes.annotate(f"{each.value:.1f}", (each.value, y), xytext=(0, 4), textcoords="offset points", ha="center",
+        axes.annotate(f"{each.value:.1f}", (each.value, y), xytext=(0, 5), textcoords="offset points", ha="center",
                       fontsize=7, color=colour, bbox=WHITE)  # fmt: skip
         if each.line.kind == FULL:
             axes.axvline(each.value, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.0, zorder=0)

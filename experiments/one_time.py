@@ -5,7 +5,8 @@ The released files hold no one-time schedule, so nothing can be recomputed from 
 
 from collections.abc import Iterator
 
-from estimates import Held, Record, estimates, final, held, is_kcenter, is_one_time, panels, record, restrict
+from claims import Held, held, is_kcenter, is_one_time
+from estimates import Record, estimates, final, panels, record, restrict
 from matplotlib.figure import Figure
 from reproduction import full_scale, lab
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from claims import Held
 from cost import cost
-from estimates import Held, restrict, write_records
+from estimates import restrict, write_records
 from reproduction import FULL_SCALE, LAB, ORIGINS, RELEASED, Arm, Found, find, launch, paper, wanted
 from rich.box import SIMPLE_HEAD
 from rich.console import Console

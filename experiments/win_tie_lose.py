@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from estimates import Held, Record, estimates, final, record
+from claims import Held
+from estimates import Record, estimates, final, record
 from figure2 import RUNS as CURVES
 from matplotlib.figure import Figure
 
