@@ -23,7 +23,7 @@ from diverseevol.commands.logged import keep, logged_config
 from diverseevol.commands.naming import arm, fingerprint, run_path, space_key
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
-from diverseevol.evaluation.exam import Exam, unexamined
+from diverseevol.evaluation.exam import Exam, keep_questions, unexamined
 from diverseevol.evaluation.judges import watch
 from diverseevol.evolution import evolve
 from diverseevol.experiment import Evolution, Schedule
@@ -106,6 +106,7 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
         folder.claim(settings.text())
         keep(path, config)
         _list_left_out(path, source, encoded, bad_rows)
+        keep_questions(path, exam.benchmarks)
     space = functools.cache(lambda: learner.foundation_embedding(cache / "foundation" / space_key(found)))
     evolution = Evolution(
         source=source, learner=learner, sampler=sampler, schedule=schedule, run=folder, space=space,
