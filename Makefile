@@ -3,14 +3,16 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    := $(BIN)/diverseevol
-SEEDS  ?= 0,1
+SEEDS  ?= 10
+FEW    ?= 5
+JOBS   ?= 2
 # The authors' evol_gpt4_judge_reference, or archives of its folders.
 JUDGEMENTS ?= $(or $(DIVERSEEVOL_TEST_DATA:%=%/gpt4_judgments),evol_gpt4_judge_reference)
 # The paper's tables and figures (experiments/README.md).
 REPRODUCED := figure2 figure3 figure4 main-results one-time win-tie-lose paper
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wandb-dashboard evolve sweep report test test-slow check format table-vicuna $(REPRODUCED) bench lab lab-foundation clean
+.PHONY: help setup wandb-dashboard evolve sweep ablations report test test-slow test-gpu check format table-vicuna $(REPRODUCED) bench bench-gpu lab-foundation clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,18 +25,21 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-evolve: setup  ## a whole evolution on the demonstration: no data, network or GPU needed
+evolve: setup  ## a whole evolution on the lab: no data, network, key or GPU needed
 	$(RUN) evolve
 
-sweep: setup  ## K-Center and random over SEEDS (default 0,1) on the demonstration
-	$(RUN) evolve -m sampler=kcenter,random seed=$(SEEDS)
+sweep: setup  ## every sampler on the lab against random: SEEDS=10 of K-Center and random, FEW=5 of the others, JOBS=2 at a time
+	$(BIN)/python experiments/lab/sweep.py --seeds $(SEEDS) --few $(FEW) --jobs $(JOBS)
+
+ablations: setup  ## K-Center against random on the lab, one condition changed at a time (after `make sweep`)
+	$(BIN)/python experiments/lab/ablations.py --jobs $(JOBS)
 
 report: setup  ## figures, tables and one HTML page over all runs below outputs/
 	$(RUN) report
 
 wandb-dashboard: setup  ## save the W&B view: ENTITY=me [PROJECT=diverseevol] [BENCHMARKS=vicuna,koala] (docs/wandb.md)
 	$(if $(ENTITY),,$(error give ENTITY=…, your user or team))
-	$(BIN)/python -m diverseevol.report.dashboard "$(ENTITY)" "$(or $(PROJECT),diverseevol)" --benchmarks "$(or $(BENCHMARKS),demo)"
+	$(BIN)/python -m diverseevol.report.dashboard "$(ENTITY)" "$(or $(PROJECT),diverseevol)" $(if $(BENCHMARKS),--benchmarks "$(BENCHMARKS)")
 
 test: setup  ## the default test suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal
@@ -56,7 +61,7 @@ table-vicuna: setup  ## the paper's figure 2 with intervals, from the released j
 
 # LAUNCH=1 runs what the lab lacks, JOBS evolutions at a time; LAUNCH=full what full scale lacks.
 $(REPRODUCED): setup
-	$(BIN)/python experiments/paper.py $@ --judgements "$(JUDGEMENTS)" --launch "$(LAUNCH)" --jobs "$(or $(JOBS),1)"
+	$(BIN)/python experiments/paper.py $@ --judgements "$(JUDGEMENTS)" --launch "$(LAUNCH)" --jobs $(JOBS)
 
 figure2:       ## relative score against training rows; LAUNCH=1 runs what the lab lacks
 figure3:       ## Vendi-Score against training rows, likewise
@@ -69,8 +74,11 @@ paper:         ## all of these
 bench: setup  ## each part beside the plain alternative, interleaved, as ratios
 	$(BIN)/python -m benchmarks
 
-lab: setup  ## K-Center on the lab: a small closed world, a pretrained model of a million parameters, known answers
-	$(RUN) evolve data=lab model=lab benchmark=lab_both schedule=lab
+test-gpu: setup  ## the tests that need a CUDA device; skipped without one
+	$(BIN)/python -m pytest -m gpu
+
+bench-gpu: setup  ## K-Center, embedding and answers on a CUDA device
+	$(BIN)/python -m benchmarks --device cuda
 
 lab-foundation: setup  ## pretrain the lab's foundation model from its seed into outputs/lab-foundation
 	$(BIN)/python experiments/lab/pretrain.py --out outputs/lab-foundation

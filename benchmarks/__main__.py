@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--size small|full] [--only NAME …]`: each part beside the plain alternative."""
+"""`python -m benchmarks [--size small|full] [--only NAME …] [--device cuda]`: each part beside the plain way."""
 
 import argparse
 import json
@@ -13,13 +13,15 @@ from benchmarks import turns
 from benchmarks.turns import Report, machine
 
 NAMES = ("kcenter", "embedding", "answers", "token_statistics", "committee", "fixed_costs")
+ON_CUDA = ("kcenter", "embedding", "answers")  # benchmarks/on_cuda
 
 
 def main() -> None:
     """Run the benchmarks that are asked for, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=("small", "full"), default="small", help="full: the paper's sizes")
-    parser.add_argument("--only", choices=NAMES, nargs="+", default=NAMES, metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--only", choices=NAMES, nargs="+", metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help=f"cuda: {', '.join(ON_CUDA)}")
     parser.add_argument("--threads", type=int, help="torch's threads; the machine's setting without it")
     parser.add_argument("--clock", choices=turns.CLOCKS, default="wall", help="processor: for a machine that is busy")
     parser.add_argument("--out", type=Path, help="a JSON file for all that is found")
@@ -34,12 +36,14 @@ def main() -> None:
     report = Report(console)
     before = machine()
     console.print(", ".join(f"{key}: {value}" for key, value in before.items()), highlight=False)
-    for name in options.only:
+    here = "benchmarks.on_cuda" if options.device == "cuda" else "benchmarks"
+    for name in options.only or (ON_CUDA if options.device == "cuda" else NAMES):
         report.benchmark = name
-        import_module(f"benchmarks.{name}").run(options.size, report)
-    if options.out:
-        found = {"size": options.size, "machine": before, "load at the end": machine()["load"], "found": report.found}
-        options.out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        import_module(f"{here}.{name}").run(options.size, report)
+        if options.out:  # after each: the next may be cut
+            what = {"size": options.size, "device": options.device, "machine": before}
+            found = {**what, "load at the end": machine()["load"], "found": report.found}
+            options.out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

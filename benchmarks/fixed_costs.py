@@ -1,6 +1,6 @@
 """What does not grow with the data: start-up, and what a round costs outside and around its phases.
 
-Every figure is of a fresh process, the demonstration's rows and a tiny model, with nothing left to prepare: rows,
+Every figure is of a fresh process, the lab's rows and a tiny model, with nothing left to prepare: rows,
 tokens, tokeniser and foundation embedding are in the cache.
 """
 
@@ -23,9 +23,9 @@ COMMANDS = {
 }
 IMPORTS = ("torch", "lightning", "transformers", "datasets", "wandb", "sklearn.cluster", "scipy.stats", "matplotlib")
 SMALLEST = (
-    "evolve", "sampler=kcenter", "schedule.seed_size=10", "schedule.step_size=10", "schedule.rounds=3",
-    "tuning.steps=1", "tuning.batch_size=1", "generation.max_new_tokens=1", "logger=none", "model.hidden=16",
-    "model.layers=1", "data.size=200",
+    "evolve", "model=tiny", "sampler=kcenter", "benchmark=lab_natural", "benchmark.questions=120",
+    "schedule.seed_size=10", "schedule.step_size=10", "schedule.rounds=3", "tuning.steps=1", "tuning.batch_size=1",
+    "generation.max_new_tokens=1", "logger=none", "model.hidden=16", "model.layers=1", "data.size=200",
 )  # fmt: skip
 
 # Runs a command with stop-watches on what it is made of, and says what they show. A watch inside another counts for

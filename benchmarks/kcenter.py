@@ -68,9 +68,9 @@ def ours(X: np.ndarray, taken: np.ndarray, n: int) -> Picks:
     return farthest_first(X, taken, n)[0]
 
 
-def running_minimum(X: np.ndarray, taken: np.ndarray, n: int) -> Picks:
+def running_minimum(X: np.ndarray | torch.Tensor, taken: np.ndarray, n: int) -> Picks:
     """The usual way: a centred copy, and after each pick one pass over all of it."""
-    A = torch.from_numpy(X)
+    A = torch.as_tensor(X)
     A = A - A.mean(dim=0)
     squares, centres = A.square().sum(dim=1), np.flatnonzero(taken)
     least = torch.cat(
@@ -86,16 +86,16 @@ def running_minimum(X: np.ndarray, taken: np.ndarray, n: int) -> Picks:
         pick = int(least.argmax())
         picks.append(pick)
         torch.minimum(least, squares + squares[pick] - 2 * (A @ A[pick]), out=least)
-        least[picks] = -1
+        least[pick] = -1
     return np.array(picks)
 
 
-def full_matrix(X: np.ndarray, taken: np.ndarray, n: int) -> Picks:
+def full_matrix(X: np.ndarray | torch.Tensor, taken: np.ndarray, n: int) -> Picks:
     """As the authors do it: all rows² distances by |x|² + |y|² − 2xy and a root, neither centred nor clamped.
 
     Near-duplicates give NaN, which the minimum keeps and the argmax prefers.
     """
-    A = torch.from_numpy(X)
+    A = torch.as_tensor(X)
     squares = A.square().sum(dim=1)
     distance = (A @ A.T).mul_(-2).add_(squares).add_(squares[:, None]).sqrt_()
     least = distance[:, torch.from_numpy(np.flatnonzero(taken))].amin(dim=1)

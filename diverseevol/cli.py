@@ -89,7 +89,7 @@ def _usage() -> str:
         "Usage: diverseevol VERB [GROUP=CHOICE] [KEY=VALUE] …\n\n"
         f"{verbs}\n\n"
         "diverseevol VERB --help lists a verb's groups, choices and keys;\n"
-        "diverseevol evolve alone runs the demonstration.\n"
+        "diverseevol evolve alone runs the lab: no data, network, key or GPU needed.\n"
         'Shell completion: eval "$(diverseevol -sc install=bash)"'
     )
 

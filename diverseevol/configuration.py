@@ -118,8 +118,13 @@ class Configuration:
             Dotted path -> value, for every differing leaf.
         """
         base = compose(self.verb, [f"{group}={self.choices[group]}" for group in groups])
-        ours, theirs = (_leaves(OmegaConf.to_container(config), keys) for config in (self._composed, base))
+        ours, theirs = (_leaves(_resolved(config, keys), keys) for config in (self._composed, base))
         return {key: ours.get(key) for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)}
+
+
+def _resolved(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
+    """These nodes with what they refer to: a schedule's sizes stand at the root."""
+    return {key: OmegaConf.to_container(config[key], resolve=True) for key in keys}
 
 
 def _leaves(tree: Any, keys: Sequence[str]) -> dict[str, Any]:

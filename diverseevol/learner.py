@@ -7,6 +7,7 @@
 It knows nothing of rounds, samplers or folders.
 """
 
+import gc
 import logging
 import os
 import shutil
@@ -28,6 +29,7 @@ from diverseevol.errors import InputError
 from diverseevol.files import TEMPORARY, cached_folder
 from diverseevol.foundation import Pretrained
 from diverseevol.generation import Generation, fitting, generate
+from diverseevol.memory import named_when_full
 from diverseevol.modules.committee import Committee
 from diverseevol.modules.data import plan_steps, probe_loader, step_loader
 from diverseevol.modules.probe import Embedding, Probe
@@ -105,7 +107,11 @@ class Learner:
                 on_step(step, values)
                 advance(1)
 
-            with torch.random.fork_rng():
+            here = []
+            if torch.cuda.is_available():
+                here = [torch.cuda.current_device()]
+                gc.collect()  # trainers of before lie in cycles of references, and their models on the device with them
+            with torch.random.fork_rng(here), named_when_full("tuning.micro_batch_tokens", tuning.micro_batch_tokens):
                 torch.manual_seed(int(rng.integers(2**62)))  # dropout
                 model = self.foundation.load()
                 model.train()
@@ -246,10 +252,11 @@ class Learner:
         if longest:
             prompts = fitting(prompts, longest, options)
         mine = range(place.rank, len(prompts), place.world)
-        ids = generate(
-            model.to(self._device()), [prompts[i] for i in mine], [seeds[i] for i in mine], options,
-            self.prompt.stop_tokens, lambda done: advance(done * place.world),
-        )  # fmt: skip
+        with named_when_full("generation.batch_size", options.batch_size):
+            ids = generate(
+                model.to(self._device()), [prompts[i] for i in mine], [seeds[i] for i in mine], options,
+                self.prompt.stop_tokens, lambda done: advance(done * place.world),
+            )  # fmt: skip
         texts = [self.prompt.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in ids]
         answers = [""] * len(prompts)
         for rank, share in enumerate(place.gather(texts)):
@@ -257,7 +264,8 @@ class Learner:
         return answers
 
     def _predict(self, module: lightning.LightningModule, loader: DataLoader[Any]) -> None:
-        self._start().predict(module, loader, return_predictions=False)
+        with named_when_full("embedding.batch_tokens", self.embedding.batch_tokens):
+            self._start().predict(module, loader, return_predictions=False)
 
     def _start(self, **options: Any) -> lightning.Trainer:
         place = self.processes

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from diverseevol.arrays import read_probe
 from diverseevol.committee import seats
 from diverseevol.experiment import Evolution
-from diverseevol.features import Features
+from diverseevol.features import Features, columns_of
 from diverseevol.files import read_json, read_jsonl, write_json, write_jsonl
 from diverseevol.learner import final_loss
 from diverseevol.measures import coverage_radius, vendi_score, vendi_score_centred
@@ -61,10 +61,14 @@ class Phases:
         file = self.folder.path / "chosen.jsonl"
         if not self._there(file):
             features = self.features()
+            # A sampler that embeds nothing is told apart by its picks, too: the foundation's space is at hand anyway.
+            embedding, space = features.embedding, self.evolution.sampler.needs.space
+            if embedding is None:
+                embedding, space = self.evolution.space(), "foundation"
             with self.timed("select"):
                 if self.place.first:
-                    lines = receipt(self._choose(features), self.evolution.source, features.embedding, self.rows)
-                    write_jsonl(file, lines)
+                    selection, source = self._choose(features), self.evolution.source
+                    write_jsonl(file, receipt(selection, source, embedding, self.rows, space))
                 self.place.barrier()
         return tuple(self.place.share(self.folder.chosen() or [] if self.place.first else []))
 
@@ -89,7 +93,8 @@ class Phases:
             embedding = self.evolution.space()
         if disagreements := sorted(needs.statistics & DISAGREEMENTS):
             scores = {**scores, **self._disagreement(disagreements)}
-        return Features(np.asarray(learner.encoded.response_tokens), embedding, dict(scores))
+        columns = columns_of(self.evolution.source.iterate(), needs.columns)
+        return Features(np.asarray(learner.encoded.response_tokens), embedding, dict(scores), columns)
 
     def measure(self) -> dict[str, float]:
         """The pool's metrics, by logged name."""

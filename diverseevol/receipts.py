@@ -29,13 +29,23 @@ def receipt(
     source: Source,
     embedding: Float[np.ndarray, "rows dim"] | None,
     pool: Int[np.ndarray, " pool"],
+    space: str | None,
 ) -> Iterator[dict[str, Any]]:
-    """A line a pick, in pick order, with excerpts of the row and of the row of the pool that is nearest to it."""
+    """A line a pick, in pick order, with excerpts of the row and of the row of the pool that is nearest to it.
+
+    Args:
+        selection: the picks.
+        source: their texts.
+        embedding: [rows, dim] what distances are taken in; None: there are none.
+        pool: the rows trained on before the first pick.
+        space: whose embedding it is: "current", the round's own model's, or "foundation".
+    """
     far, near = distances(embedding, selection.rows, pool)
     for rank, (row, score) in enumerate(zip(selection.rows.tolist(), selection.score.tolist(), strict=True)):
         example, nearest = source[row], near[rank]
         yield {
             "rank": rank, "row": row, "score": score, "distance": far[rank], "nearest": nearest,
+            "score_is": selection.meaning, "space": None if embedding is None else space,
             "instruction": excerpt(example.instruction), "response": excerpt(example.response),
             "nearest_instruction": None if nearest is None else excerpt(source[nearest].instruction),
         }  # fmt: skip

@@ -115,6 +115,7 @@ def _pick(world: World, rank: int, row: int, nearest: int) -> dict[str, Any]:
     record = world.record(row)
     return {
         "rank": rank, "row": row, "score": 0.5 - 0.001234567 * rank, "distance": 0.25, "nearest": nearest,
+        "score_is": "far & <wide>", "space": "current",
         "instruction": record["instruction"][:120], "response": record["output"][:120],
         "nearest_instruction": world.record(nearest)["instruction"][:120],
     }  # fmt: skip

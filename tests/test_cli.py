@@ -110,6 +110,8 @@ def test_bash_completes_verbs_choices_and_keys(tmp_path, line, expected):
     [
         (["tuning.epochs=many"], "tuning.epochs is 'many', which is not a whole number"),
         (["data=json"], "data.path is missing: give data.path=…"),
+        (["data=json", "data.path=rows.jsonl"], "model.path is missing: give model.path=…"),
+        (["data=dolly", "benchmark=paper"], "model.path is missing: give model.path=…"),
         (["sampler.metric=manhattan"], "sampler.metric is 'manhattan', which is not euclidean or cosine"),
         (["seed=one"], "seed is 'one', which is not a whole number"),
     ],

@@ -12,8 +12,9 @@ from rich.console import Console
 from scipy.stats import ttest_rel
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.comparison import compare, compare_models, compare_samplers
+from diverseevol.evaluation.comparison import compare, compare_models
 from diverseevol.evaluation.judges import Judgement
+from diverseevol.evaluation.over_seeds import compare_samplers
 from diverseevol.evaluation.scoreboard import ScoredRound, score_folder
 from diverseevol.evaluation.scores import score
 from diverseevol.evaluation.significance import holm

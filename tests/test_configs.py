@@ -94,11 +94,39 @@ def test_what_a_command_lists_is_there():  # every group of a command's defaults
                     assert (CONF / group / f"{choice}.yaml").is_file(), (root, group)
 
 
+def schedule_of(*overrides: str) -> Schedule:
+    return bind(Schedule, OmegaConf.to_container(composed("evolve", *overrides).schedule, resolve=True), "schedule")
+
+
+@pytest.mark.parametrize(("data", "rounds", "seed", "step"), [("json", 10, 100, 100), ("lab", 7, 40, 40)])
+def test_a_schedule_means_the_sizes_of_the_data_whichever_comes_first(data, rounds, seed, step):
+    for order in (list, reversed):
+        schedules = {
+            name: schedule_of(*order([f"schedule={name}", f"data={data}"])) for name in ("iterative", "one_time")
+        }
+        assert schedules["iterative"] == Schedule(rounds, seed, step)
+        assert schedules["one_time"] == Schedule(1, seed, rounds * step), "one selection to the same final size"
+    assert schedule_of(f"data={data}", "schedule=full") == Schedule(0, None, 0)
+    assert schedule_of(f"data={data}", "schedule.step_size=7", "sizes.seed=9") == Schedule(rounds, 9, 7)
+
+
+@pytest.mark.parametrize("data", ["json", "dolly"])
+def test_the_lab_brings_its_own_model_and_benchmark_and_other_data_nothing_of_it(data):
+    lab, other = composed("evolve"), composed("evolve", f"data={data}")
+    assert lab == composed("evolve", "data=lab")
+    assert (lab.model._target_, lab.benchmark.name) == ("diverseevol.lab.model.foundation_model", "lab")
+    assert "diverseevol.lab" not in OmegaConf.to_yaml(other)
+    assert other.benchmark._target_.endswith(".no_benchmark")
+    chosen = composed("evolve", "data=lab", "model=tiny", "benchmark=lab_natural")
+    assert (chosen.model._target_.split(".")[-1], chosen.benchmark.name) == ("TinyLlama", "lab_natural")
+    assert composed("select", "data=lab").model == lab.model
+
+
 def test_the_paper_is_the_default_where_no_choice_says_otherwise():
     config = composed("evolve", "data=json", "model=hf", "benchmark=paper")
     tuning = bind(Tuning, OmegaConf.to_container(config.tuning), "tuning")
     assert tuning == Tuning(learning_rate=2e-5, epochs=3, steps=None, batch_size=64, warmup_ratio=0.03)
-    assert bind(Schedule, OmegaConf.to_container(config.schedule), "schedule") == Schedule(10, 100, 100)
+    assert schedule_of("data=json") == Schedule(10, 100, 100)
     assert bind(PromptOptions, OmegaConf.to_container(config.prompt), "prompt") == PromptOptions("alpaca", 512)
     assert (config.generation.max_new_tokens, config.generation.temperature) == (1024, 0.7)
     assert (config.sampler.metric, config.sampler.space, config.embedding.region) == ("euclidean", "current", "all")

@@ -211,12 +211,15 @@ def test_a_receipt_tells_how_far_each_pick_was_from_the_pool_and_the_picks_befor
             assert line["response"] == source[line["row"]].response.strip()
 
 
-def test_a_receipt_without_a_space_has_no_distances(evolution, tmp_path):
-    evolve(evolution(tmp_path, sampler=RandomSampler(), schedule=Schedule(1, 6, 4)))
-    lines = read_jsonl(tmp_path / "rounds/00/chosen.jsonl")
+def test_a_receipt_of_a_sampler_that_embeds_nothing_measures_in_the_foundations_space(evolution, tmp_path):
+    this = evolution(tmp_path, sampler=RandomSampler(), schedule=Schedule(1, 6, 4))
+    first, _ = evolve(this)
+    X, lines = this.space().astype(np.float64), read_jsonl(tmp_path / "rounds/00/chosen.jsonl")
     assert len(lines) == 4
-    for line in lines:
-        assert (line["distance"], line["nearest"], line["nearest_instruction"], line["score"]) == (None,) * 3 + (0.0,)
+    for rank, line in enumerate(lines):
+        before = [*first.trained_on, *first.chosen[:rank]]
+        assert line["distance"] == pytest.approx(np.linalg.norm(X[before] - X[line["row"]], axis=1).min(), abs=1e-9)
+        assert (line["score"], line["score_is"], line["space"]) == (0.0, "none: picked at random", "foundation")
 
 
 def test_the_selected_rows_are_listed_as_they_joined(whole, source):

@@ -76,9 +76,10 @@ def test_evolve_judges_by_an_endpoint_from_the_command_line(server, tmp_path):
     asked = lay(tmp_path / "q.jsonl", [{"id": str(i), "instruction": f"apple: plural {i}"} for i in range(3)])
     theirs = lay(tmp_path / "a.jsonl", [{"id": str(i), "answer": "More apples."} for i in range(3)])
     command = [
-        sys.executable, "-m", "diverseevol", "evolve", "folder=run", "schedule.rounds=1", "tuning.steps=2",
-        "benchmark=questions", f"benchmark.path={asked}", f"benchmark.competitor={theirs}", "judge=openai",
-        "generation.max_new_tokens=8", f"judge.base_url={server.url}", "logger=none", f"cache={tmp_path / 'cache'}",
+        sys.executable, "-m", "diverseevol", "evolve", "folder=run", "model=tiny", "data.size=400",
+        "schedule.rounds=1", "tuning.steps=2", "benchmark=questions", f"benchmark.path={asked}",
+        f"benchmark.competitor={theirs}", "judge=openai", "generation.max_new_tokens=8",
+        f"judge.base_url={server.url}", "logger=none", f"cache={tmp_path / 'cache'}",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=tmp_path, env={**os.environ}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -11,11 +11,9 @@ import traceback
 from pathlib import Path
 
 import pytest
+import small_evolution
 
-SMALL = (
-    "data.size=200", "schedule.rounds=3", "schedule.seed_size=20", "schedule.step_size=10", "tuning.steps=12",
-    "model.hidden=32", "model.heads=2", "model.vocabulary=400", "generation.max_new_tokens=8", "keep_models=last",
-)  # fmt: skip
+SMALL = (*small_evolution.SMALL, "schedule.rounds=3", "tuning.steps=12", "keep_models=last")
 
 
 def fork(arguments: list[str], log: Path) -> int:

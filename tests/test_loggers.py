@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from small_evolution import SMALL
 from test_tracking import inspected
 from wandb_server import WandbServer
 
@@ -23,10 +24,6 @@ from diverseevol.trackers.csv import CsvTracker
 from diverseevol.trackers.tensorboard import TensorBoardTracker
 from diverseevol.tracking import RunName, opened
 
-SMALL = (
-    "data.size=200", "schedule.rounds=1", "schedule.seed_size=20", "schedule.step_size=20", "tuning.steps=5",
-    "model.hidden=32", "model.heads=2", "model.vocabulary=400", "generation.max_new_tokens=8",
-)  # fmt: skip
 NOWHERE = "http://127.0.0.1:9"  # the port "discard", where nobody listens
 # Logs one run as a round does, in a process of its own: W&B reads its environment once.
 LOG = """
@@ -270,8 +267,8 @@ def test_what_is_judged_later_is_logged_with_all_that_was_known(tmp_path):
     said = inspected(whole)
     points = [record["item"] for record in said["history"] if "round" in record["item"]]
     for t, point in enumerate(points):
-        score = read_json(run / f"rounds/{t:02d}/scores.json")["demo"]["relative_score"]
-        assert (point["round"], point["relative_score/demo"]) == (t, pytest.approx(score))
+        score = read_json(run / f"rounds/{t:02d}/scores.json")["lab_natural"]["relative_score"]
+        assert (point["round"], point["relative_score/lab_natural"]) == (t, pytest.approx(score))
     assert len(points) == 2
     config = said["run"][0]["config"]["update"]
     assert (config["choices"]["sampler"], config["seed"]) == ("kcenter", 0)
@@ -280,4 +277,4 @@ def test_what_is_judged_later_is_logged_with_all_that_was_known(tmp_path):
     assert "torch" in config["provenance"]
     _, later = sorted((run / "wandb").glob(f"offline-run-*-{called.round_id(1)}"))
     (metrics,) = (record["item"] for record in inspected(later)["history"] if "vendi_score" in record["item"])
-    assert {"relative_score/demo", "coverage_radius", "pool_size"} <= set(metrics)
+    assert {"relative_score/lab_natural", "coverage_radius", "pool_size"} <= set(metrics)

@@ -252,6 +252,18 @@ def test_every_run_composes_to_what_it_is_called(paper):
             assert program == "torchrun"
 
 
+def test_the_labs_runs_are_those_of_the_sweep(paper, monkeypatch):
+    monkeypatch.syspath_prepend(EXPERIMENTS / "lab")
+    jobs, sweep = (importlib.import_module(name) for name in ("jobs", "sweep"))
+    arms = [arm for name in ("figure2", "one-time") for arm in modules(paper)[name].RUNS if arm.origin == "lab"]
+    arms.append(next(arm for arm in modules(paper)["figure4"].RUNS if arm.origin == "lab"))
+    for arm in arms:
+        name = Path(arm.place).name
+        study = Path("outputs") / Path(arm.place).parts[0]
+        job = jobs.evolution(study, f"{sweep.GROUP}/{name}", 4, sweep.ARMS[name][0], (), 0)
+        assert sorted(job.command[2:]) == sorted(shlex.split(arm.command(4, Path("outputs")))[1:])
+
+
 def test_what_a_run_costs_is_reckoned_as_it_says(paper):
     from cost import cost
 

@@ -161,6 +161,7 @@ def test_receipts_in_the_page_are_those_on_disk(published, collection):
             lines = read_jsonl(file) if file.exists() else []
             assert [pick[0] for pick in picks] == [line["row"] for line in lines]
         assert sorted(listed["initial"]) == sorted(run.rounds[0].trained_on)
+        assert listed["score"] == ("far & <wide>" if any(done.chosen for done in run.rounds) else None)
 
 
 def test_one_map_is_carried_for_all_runs_on_one_data_set(published):

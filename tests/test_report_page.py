@@ -142,6 +142,7 @@ def test_the_search_filters_receipts_and_the_round_narrows_them(reader):
     page = reader.page
     every = len(page.query_selector_all("#receipt-rows tr"))
     assert every == 50
+    assert page.inner_text("#receipt-count").endswith("score: far & <wide>")
     page.select_option("#receipt-round", "2")
     assert len(page.query_selector_all("#receipt-rows tr")) == 10
     row = page.inner_text("#receipt-rows tr:nth-child(4) td:nth-child(3)")

@@ -85,6 +85,7 @@ def test_five_rows_on_a_line(chosen):
     assert found["score"] == found["distance"] == [10, 3, 2]
     assert found["nearest"] == [0, 4, 0]
     assert (found["sampler"], found["options"]["metric"]) == ("kcenter", "euclidean")
+    assert found["score_is"].startswith("distance to the nearest row of the pool")
     assert found["seconds"] >= 0
 
 
@@ -108,6 +109,27 @@ def test_every_sampler_of_embeddings_chooses_with_distances(chosen, sampler, dty
     assert found["sampler"] == sampler
     again = chosen("embeddings=E.npy", "taken=T.json", "n=12", f"sampler={sampler}")
     assert again["chosen"] == found["chosen"]
+
+
+def test_a_selection_goes_on_from_its_own_output(chosen, monkeypatch):
+    world()
+    whole, parts, before = chosen("embeddings=E.npy", "n=12"), [], []
+    for n, name in ((5, "A.json"), (4, "B.json"), (3, "C.json")):
+        assert select(monkeypatch, "embeddings=E.npy", f"n={n}", f"out={name}", *before) == 0
+        parts += json.loads(Path(name).read_text())["chosen"]
+        before = [f"taken={name}"]
+    assert parts == whole["chosen"]
+    Path("selected.jsonl").write_text("".join(f'{{"row": {row}, "joined": 0}}\n' for row in whole["chosen"][:9]))
+    assert chosen("embeddings=E.npy", "n=3", "taken=selected.jsonl")["chosen"] == whole["chosen"][9:]
+
+
+def test_the_end_says_how_far_the_distance_fell_and_how_many_picks_were_there_already(monkeypatch, capsys):
+    save([[0], [1], [0], [7], [0]])
+    Path("T.json").write_text("[0]")
+    assert select(monkeypatch, "embeddings=E.npy", "taken=T.json", "n=4", "out=P.json") == 0
+    said = capsys.readouterr().err
+    assert "distance to the rows already in: 7 at first, 0 at the end" in said
+    assert "2 of them equal a row that was already in" in said
 
 
 def test_chance_depends_on_the_seed(chosen):
@@ -160,7 +182,11 @@ def test_a_row_without_a_response_is_no_part_of_the_pool_for_score_or_distance(c
         ({"E.npy": np.zeros((5, 2), "f8")}, "an array [5, 2] of float64 where"),
         ({"E.npy": np.zeros((5, 0), "f4")}, "an array [5, 0] of float32 where"),
         ({"E.npy": np.array([[0], [np.nan], [2], [np.inf]], "f4")}, "embeddings, row 1, 3: holds NaN"),
-        ({"T.json": "{}"}, "taken=T.json: a dict where a list of row numbers belongs"),
+        (
+            {"T.json": "{}"},
+            "taken=T.json: a dict where a list of row numbers belongs, such as [0, 17], or the output of",
+        ),
+        ({"T.json": '{"chosen": [0, 9]}'}, "taken=T.json, place 2: 9 is not a row"),
         ({"T.json": "[0, 9"}, "T.json: not valid JSON"),
         ({"T.json": "[0, 5]"}, "taken=T.json, place 2: 5 is not a row: there are 5, from 0 to 4"),
         ({"T.json": "[-1]"}, "taken=T.json, place 1: -1 is not a row"),
@@ -197,8 +223,12 @@ def test_files_that_do_not_hold_what_they_should_are_refused_in_a_sentence(refus
         (["embeddings=E.npy", "n=2", "out=E.npy/P.json"], "out=E.npy/P.json: cannot be written"),
         (["embeddings=E.npy", "n=2", "out=folder.json"], "out=folder.json: is a folder"),
         (["n=2", "out=P.json"], "neither data nor embeddings are given"),
-        (["embeddings=E.npy", "data=demo", "n=2", "out=P.json"], "both data and embeddings are given"),
-        (["data=demo", "n=2", "out=P.json"], "model is missing: give model=hf model.path=…"),
+        (["embeddings=E.npy", "data=lab", "n=2", "out=P.json"], "both data and embeddings are given"),
+        (["data=json", "data.path=E.npy", "n=2", "out=P.json"], "model.path is missing: give model.path=…"),
+        (
+            ["embeddings=E.npy", "n=2", "sampler=oracle", "out=P.json"],
+            "sampler=oracle needs the rows' own fields (noisy, skill)",
+        ),
         (["embeddings=E.npy", "n=2", "sampler=entropy", "out=P.json"], "sampler=entropy needs a model's predictions"),
         (["embeddings=E.npy", "n=2", "sampler=qbc", "out=P.json"], "sampler=qbc asks a committee of models"),
         (["embeddings=E.npy", "n=2", "sampler.metrc=x", "out=P.json"], "sampler.metrc is not an option of select"),

@@ -1,11 +1,12 @@
 """What an evolution says at its end."""
 
-import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from diverseevol.files import write_json, write_jsonl
 from diverseevol.report.summary import show
 from diverseevol.rounds import Round
 
@@ -13,11 +14,19 @@ METRICS = {"pool_size": 2, "train_loss": 1.0, "vendi_score": 1.5, "vendi_score_c
 LAB = {"skills_covered": 7, "noisy_share": 0.25, "duplicate_share": 0.5}
 
 
-def said(folder: Path, further: dict[str, float], questions: int = 9, width: int = 200) -> str:
-    rounds = []
-    for t in range(2):
+def said(
+    folder: Path, further: dict[str, float], questions: int = 9, width: int = 200, names: tuple[str, ...] = ("quiz",)
+) -> str:
+    lay(folder, range(2), questions, names)
+    rounds = [Round(t, (0, 1), (), {**METRICS, **further}, {}) for t in range(2)]
+    console = Console(record=True, width=width)
+    show(folder, rounds, console)
+    return console.export_text()
+
+
+def lay(folder: Path, rounds: Iterable[int], questions: int, names: tuple[str, ...]) -> None:
+    for t in rounds:
         home = folder / "rounds" / f"{t:02d}"
-        rounds.append(Round(t, (0, 1), (), {**METRICS, **further}, {}))
         for kind in ("answers", "judgements"):
             (home / kind).mkdir(parents=True)
         answers = [
@@ -25,14 +34,12 @@ def said(folder: Path, further: dict[str, float], questions: int = 9, width: int
             for i in range(questions)
         ]
         judged = [{"question_id": str(i), "model_score": float(t + 2)} for i in range(questions)]
-        (home / "answers/quiz.jsonl").write_text("".join(json.dumps(line) + "\n" for line in answers))
-        (home / "judgements/quiz.jsonl").write_text("".join(json.dumps(line) + "\n" for line in judged))
+        for name in names:
+            write_jsonl(home / f"answers/{name}.jsonl", answers)
+            write_jsonl(home / f"judgements/{name}.jsonl", judged)
         score = {"relative_score": 50.0 + t, "ci_low": 40.0, "ci_high": 60.0, "judge": "gold", "label": None}
-        (home / "scores.json").write_text(json.dumps({"quiz": score}))
-        (home / "round.json").write_text(json.dumps({"metrics": METRICS}))
-    console = Console(record=True, width=width)
-    show(folder, rounds, console)
-    return console.export_text()
+        write_json(home / "scores.json", dict.fromkeys(names, score))
+        write_json(home / "round.json", {"metrics": METRICS})
 
 
 def test_five_questions_are_shown_with_the_first_and_the_last_answer_and_their_scores(tmp_path):
@@ -64,3 +71,58 @@ def test_no_number_is_cut_where_there_is_little_room(tmp_path, width):
     for number in ("1.000", "1.50", "2.00", "3.00", "25%", "50%", "50.0", "51.0"):
         assert number in table, number
     assert ("[40.0, 60.0]" in table) == (width == 120)
+
+
+def test_all_that_the_lab_says_of_a_round_has_a_line_of_eighty_characters(tmp_path):
+    table = said(tmp_path, LAB, width=80, names=("lab", "lab_natural")).split("RS: relative score")[0]
+    assert max(map(len, map(str.rstrip, table.splitlines()))) <= 80
+    for heading in (
+        "rows",
+        "loss",
+        "Vendi",
+        "centred",
+        "radius",
+        "skills",
+        "noisy",
+        "repeated",
+        " lab ",
+        "lab_natural",
+    ):
+        assert heading in table.split("───")[0].replace("\n", " "), heading
+
+
+FINGERPRINT = {
+    "data": "d",
+    "model": "m",
+    "tuning.epochs": 4,
+    "sampler.target": "k",
+    "schedule.seed_size": 40,
+    "seed": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [({}, True), ({"sampler.target": "r", "seed": 1}, True), ({"tuning.epochs": 3}, False), ({"data": "e"}, False)],
+)
+def test_what_all_rows_reach_is_shown_where_a_run_next_door_says_it(tmp_path, change, shown):
+    one, full = tmp_path / "kcenter-iterative/seed0", tmp_path / f"random-full/seed{change.get('seed', 0)}"
+    lay(full, [0], 3, ("quiz",))
+    write_json(full / "rounds/00/round.json", {"metrics": {**METRICS, "pool_size": 4321}})
+    write_json(full / "fingerprint.json", {**FINGERPRINT, "schedule.seed_size": None, **change})
+    write_json(one / "fingerprint.json", FINGERPRINT)
+    text = said(one, {}, questions=3)
+    assert ("all  4,321" in text) == shown
+    assert ("schedule=full" in text) != shown
+
+
+def test_of_several_full_runs_that_of_the_same_seed_is_shown(tmp_path):
+    write_json(tmp_path / "kcenter-iterative/seed1/fingerprint.json", {**FINGERPRINT, "seed": 1})
+    for seed in range(3):
+        lay(tmp_path / f"random-full/seed{seed}", [0], 3, ("quiz",))
+        metrics = {"metrics": {**METRICS, "pool_size": 4000 + seed}}
+        write_json(tmp_path / f"random-full/seed{seed}/rounds/00/round.json", metrics)
+        write_json(tmp_path / f"random-full/seed{seed}/fingerprint.json", {**FINGERPRINT, "seed": seed})
+    text = said(tmp_path / "kcenter-iterative/seed1", {}, questions=3)
+    assert "4,001" in text
+    assert "4,000" not in text

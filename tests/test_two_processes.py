@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_evolution
 
 SMALL = (
-    "data.size=200", "schedule.rounds=2", "schedule.seed_size=20", "schedule.step_size=10", "tuning.steps=12",
-    "model.hidden=32", "model.heads=2", "model.vocabulary=400", "generation.max_new_tokens=8", "logger=none",
-    "trainer.accelerator=cpu", "keep_models=all", "tuning.micro_batch_tokens=300",
+    *small_evolution.SMALL, "schedule.rounds=2", "tuning.steps=12", "logger=none", "trainer.accelerator=cpu",
+    "keep_models=all", "tuning.micro_batch_tokens=300",
 )  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def test_two_processes_agree_with_one(tmp_path: Path) -> None:
     weights = [load_file(folder / "rounds/00/model/model.safetensors") for folder in (one, two)]
     for name, expected in weights[0].items():
         np.testing.assert_allclose(weights[1][name], expected, rtol=1e-2, atol=1e-4, err_msg=name)
-    answers = [(folder / "rounds/00/answers/demo.jsonl").read_text().splitlines() for folder in (one, two)]
+    answers = [(folder / "rounds/00/answers/lab_natural.jsonl").read_text().splitlines() for folder in (one, two)]
     assert len(answers[1]) == len(answers[0])
     assert [json.loads(a)["id"] for a in answers[1]] == [json.loads(a)["id"] for a in answers[0]]
     overlap = len({*first[0]["chosen"]} & {*first[1]["chosen"]}) / len(first[0]["chosen"])
@@ -110,6 +110,7 @@ def test_an_input_error_in_two_processes_is_said_once_with_exit_code_2(tmp_path:
         [
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "diverseevol",
             "evolve", f"folder={tmp_path / 'run'}", f"cache={tmp_path}", "data=json", "data.path=/nowhere.jsonl",
+            "model=tiny",
         ],
         capture_output=True, text=True, timeout=200,
     )  # fmt: skip

@@ -4,10 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diverseevol.commands.settings import Settings
+from diverseevol.errors import InputError
 from diverseevol.evaluation.comparison import compare
-from diverseevol.evaluation.scoreboard import score_folder
+from diverseevol.evaluation.measured import measured_rounds
+from diverseevol.evaluation.scoreboard import Scoreboard, score_folder
 from diverseevol.evaluation.tables import comparison_tables, out_console
 from diverseevol.files import write_json
+
+SCORE = "relative_score"  # the metric that is made of judgements
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,12 @@ class Options:
 
 def run(settings: Settings) -> None:
     """Compare, print and write."""
-    options = settings.options("", Options)
-    board = score_folder(Path(options.judgements))
-    comparison = compare(board.rounds, options.baseline, options.round)
+    options, metrics = settings.options("", Options), _metrics(settings.value("metric"))
+    place = Path(options.judgements)
+    board = score_folder(place) if SCORE in metrics else Scoreboard((), ())
+    others = [metric for metric in metrics if metric != SCORE]
+    measured = measured_rounds(place, others) if others else ()
+    comparison = compare(board.rounds, options.baseline, options.round, measured)
     write_json(Path(options.out), {**comparison.record(), "warnings": list(board.warnings)})
     console = out_console()
     for table in comparison_tables(comparison):
@@ -39,3 +46,11 @@ def run(settings: Settings) -> None:
     for warning in board.warnings:
         console.print(f"warning: {warning}", markup=False, highlight=False)
     console.print(f"all of it is in {options.out}", highlight=False)
+
+
+def _metrics(value: object) -> list[str]:
+    """One name, or a list of them, each once."""
+    listed = value if isinstance(value, list) else [value]
+    if not listed or not all(isinstance(each, str) and each for each in listed):
+        raise InputError(f"metric={value!r}: give the name of a metric, or several as metric=[ONE,TWO]")
+    return list(dict.fromkeys(listed))

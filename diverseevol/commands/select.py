@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.features import Features
-from diverseevol.files import read_json, write_json
+from diverseevol.files import read_json, read_jsonl, write_json
 from diverseevol.measures import check_finite
 from diverseevol.receipts import distances
 from diverseevol.samplers.base import Needs, Sampler, Selection, choose, pool_of
@@ -71,8 +71,10 @@ def run(settings: Settings) -> None:
         return
     features = _brought(options, sampler.needs, name)
     choice = chosen(sampler, features, options)
-    write_json(out, described(settings, choice, features))
-    print(f"{options.n:,} of {features.rows:,} rows by {name} in {choice.seconds:.1f} s\nwrites {out}", file=sys.stderr)
+    report = described(settings, choice, features)
+    write_json(out, report)
+    took = f"{options.n:,} of {features.rows:,} rows by {name} in {choice.seconds:.1f} s"
+    print(f"{took}{fall(report['distance'])}\nwrites {out}", file=sys.stderr)
 
 
 def chosen(sampler: Sampler, features: Features, options: Options) -> Choice:
@@ -91,12 +93,24 @@ def described(settings: Settings, choice: Choice, features: Features) -> dict[st
     return {
         "chosen": choice.selection.rows.tolist(),
         "score": choice.selection.score.tolist(),
+        "score_is": choice.selection.meaning,
         "distance": distance,
         "nearest": nearest,
+        "taken": choice.pool.tolist(),
         "sampler": settings.choices["sampler"],
         "options": {key: value for key, value in given.items() if not key.startswith("_")},
         "seconds": round(choice.seconds, 6),
     }
+
+
+def fall(distance: list[float | None]) -> str:
+    """How far the picks were from the rows already in, and how many of them equal one; nothing where none was."""
+    known = [each for each in distance if each is not None]
+    if not known:
+        return ""
+    copies = sum(each == 0 for each in known)
+    equal = f"\n{copies:,} of them equal a row that was already in" if copies else ""
+    return f"\ndistance to the rows already in: {known[0]:.4g} at first, {known[-1]:.4g} at the end{equal}"
 
 
 def _writable(out: str) -> Path:
@@ -137,6 +151,11 @@ def _brought(options: Options, needs: Needs, name: str) -> Features:
     Raises:
         InputError: the sampler needs more, or a file does not hold what it should.
     """
+    if needs.columns:
+        raise InputError(
+            f"sampler={name} needs the rows' own fields ({', '.join(sorted(needs.columns))}), which embeddings do not "
+            f"hold; give data=… and model=…, or a sampler of embeddings such as kcenter"
+        )
     if needs.statistics:
         raise InputError(
             f"sampler={name} needs a model's predictions ({', '.join(sorted(needs.statistics))}), which embeddings do "
@@ -195,9 +214,7 @@ def _shown(array: np.ndarray) -> str:
 def _taken(path: str | None, rows: int) -> Int[np.ndarray, " pool"]:
     if path is None:
         return np.empty(0, dtype=np.int64)
-    given = read_json(Path(path).expanduser())
-    if not isinstance(given, list):
-        raise InputError(f"taken={path}: a {type(given).__name__} where a list of row numbers belongs, such as [0, 17]")
+    given = _row_numbers(path)
     seen: set[int] = set()
     for place, row in enumerate(given):
         problem = None
@@ -211,3 +228,19 @@ def _taken(path: str | None, rows: int) -> Int[np.ndarray, " pool"]:
             raise InputError(f"taken={path}, place {place + 1}: {row!r} {problem}; correct the list")
         seen.add(row)
     return np.array(given, dtype=np.int64)
+
+
+def _row_numbers(path: str) -> list[Any]:
+    """A list as it stands, of `select`'s own output all that was in by its end, of a run's JSONL the rows it names."""
+    file = Path(path).expanduser()
+    if file.suffix == ".jsonl" and file.is_file() and file.read_bytes()[:1] == b"{":
+        return [line.get("row") for line in read_jsonl(file)]
+    given = read_json(file)
+    if isinstance(given, dict) and isinstance(given.get("chosen"), list):
+        return [*(given.get("taken") or []), *given["chosen"]]
+    if not isinstance(given, list):
+        raise InputError(
+            f"taken={path}: a {type(given).__name__} where a list of row numbers belongs, such as [0, 17], or the "
+            f"output of diverseevol select"
+        )
+    return given

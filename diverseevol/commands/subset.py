@@ -8,10 +8,10 @@ from rich.console import Console
 
 from diverseevol.commands.evolve import load_source, quieten, tokenise
 from diverseevol.commands.naming import space_identity, space_key
-from diverseevol.commands.select import Options, chosen, described
+from diverseevol.commands.select import Options, chosen, described, fall
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
-from diverseevol.features import Features
+from diverseevol.features import Features, columns_of
 from diverseevol.files import TEMPORARY, cache_folder, write_json, write_jsonl
 from diverseevol.learner import Learner
 from diverseevol.modules.probe import Embedding
@@ -28,10 +28,9 @@ def select_subset(settings: Settings, options: Options, sampler: Sampler, out: P
     """Embed the rows with the foundation model, choose, and write the choice and the rows themselves.
 
     Raises:
-        InputError: no model is given, or data, model or sampler do not fit.
+        InputError: no model's path is given, or data, model or sampler do not fit.
     """
-    if settings.value("model") is None:
-        raise InputError("model is missing: give model=hf model.path=…, whose embeddings the rows are chosen by")
+    settings.value("model")  # if its path is missing, that is said before the rows are read
     if options.lengths is not None:
         raise InputError("lengths and data are given, but data have lengths of their own; leave lengths out")
     processes = join()
@@ -41,16 +40,17 @@ def select_subset(settings: Settings, options: Options, sampler: Sampler, out: P
         source, features = _looked_at(settings, sampler.needs, processes, console, out)
         if processes.first:
             choice = chosen(sampler, features, options)
-            lines = list(receipt(choice.selection, source, features.embedding, choice.pool))
+            lines = list(receipt(choice.selection, source, features.embedding, choice.pool, "foundation"))
             rows = out.with_suffix(".jsonl")
             write_jsonl(rows, map(source.record, choice.selection.rows.tolist()))
-            write_json(out, {**described(settings, choice, features), "receipt": lines})
+            report = described(settings, choice, features)
+            write_json(out, {**report, "receipt": lines})
             if source.bad_rows:
                 left_out = out.with_suffix(".bad_rows.jsonl")
                 console.print(f"{source.bad_rows:,} bad records were left out ({left_out})", highlight=False)
             console.print(
                 f"{source.name}: {options.n:,} of {len(source):,} rows by {settings.choices['sampler']} in "
-                f"{choice.seconds:.1f} s\nwrites {out} and {rows}",
+                f"{choice.seconds:.1f} s{fall(report['distance'])}\nwrites {out} and {rows}",
                 highlight=False,
             )
         processes.barrier()
@@ -71,6 +71,7 @@ def _looked_at(
     prompt = Prompt(foundation.tokenizer(), prompt_options)
     encoded = processes.in_turn(lambda: tokenise(source, prompt, cache, progress))
     learner = Learner(foundation, prompt, encoded, Tuning(), embedding, trainer, processes, progress)
+    columns = columns_of(source.iterate(), needs.columns)  # first, for they may be missing
     X = None
     if needs.space != "none":
         key = space_key(space_identity(settings, source, learner, cache))
@@ -84,4 +85,4 @@ def _looked_at(
         processes.barrier()
         if processes.first:
             shutil.rmtree(folder)
-    return source, Features(np.array(encoded.response_tokens), X, scores)
+    return source, Features(np.array(encoded.response_tokens), X, scores, columns)

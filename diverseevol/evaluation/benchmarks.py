@@ -72,6 +72,11 @@ class _Line:
     record: dict[str, Any]
 
 
+def no_benchmark(*, cache: Path) -> tuple[Benchmark, ...]:
+    """Nothing is asked."""
+    return ()
+
+
 def load_benchmark(
     name: str,
     path: str | Path | None = None,

@@ -7,22 +7,22 @@ questions happened to be asked, and nothing of what another seed would have give
 t-interval over those says what may be expected of the next seed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from diverseevol.evaluation.pairing import Duel, pair_up, unequal
+from diverseevol.evaluation.measured import MeasuredRound
+from diverseevol.evaluation.over_seeds import SAMPLERS, SamplerVerdict, compare_samplers, differing
+from diverseevol.evaluation.pairing import R, pair_up, unequal
 from diverseevol.evaluation.scoreboard import ScoredRound
 from diverseevol.evaluation.scores import resampled_counts
-from diverseevol.evaluation.significance import MINIMUM_SEEDS, SIGNIFICANCE, holm, t_test
 
 MODELS = (
     "these two models: 95 % paired bootstrap over questions, which says nothing about other seeds, uncorrected for how "
     "many are compared"
 )
-SAMPLERS = "these two samplers: the seed is the unit, 95 % t-interval, p by Holm over the samplers of a benchmark"
 AFTER_THE_FACT = "picked after the fact: the best of several noisy rounds flatters"
 
 
@@ -42,39 +42,6 @@ class ModelVerdict:
     ci_low: float | None  # None of a single question, which nothing can be drawn from
     ci_high: float | None
     verdict: str
-
-
-@dataclass(frozen=True)
-class SamplerVerdict:
-    """One sampler (with its schedule) against the baseline, over seeds.
-
-    Attributes:
-        rounds: the endpoint of the schedule and of the baseline.
-        seeds: those that pair; `differences` are theirs, in points of relative score.
-        mean_difference: None where no seed pairs.
-        ci_low, ci_high: t-interval of the mean, of this comparison alone; None where there is no test.
-        p: two-sided, of this comparison alone.
-        p_holm: corrected for the other samplers held against the same baseline; the verdict follows it.
-        verdict: "better", "worse", "cannot tell", or "cannot tell: …" with a reason: too few seeds, pools of
-            different sizes, or no noise to test against.
-        left_out: seeds that do not pair, and why.
-    """
-
-    source: str
-    judge: str
-    benchmark: str
-    schedule: str
-    baseline: str
-    rounds: tuple[int, int]
-    seeds: tuple[int | None, ...]
-    differences: tuple[float, ...]
-    mean_difference: float | None
-    ci_low: float | None
-    ci_high: float | None
-    p: float | None
-    p_holm: float | None
-    verdict: str
-    left_out: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -106,22 +73,35 @@ class Comparison:
         return {**asdict(self), "about": {"samplers": SAMPLERS, "models": MODELS, "best_rounds": AFTER_THE_FACT}}
 
 
-def compare(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None = None) -> Comparison:
+def compare(
+    rounds: Sequence[ScoredRound],
+    baseline: str,
+    endpoint: int | None = None,
+    measured: Sequence[MeasuredRound] = (),
+) -> Comparison:
     """Hold every schedule against a baseline, on both levels.
 
     Args:
         rounds: of any number of sources, judges and benchmarks; each is compared within itself.
         baseline: the baseline's schedule, or a pattern such as `random-*` that fits one schedule of each source.
         endpoint: the round to compare, said before looking at any score; None is each schedule's final round.
+        measured: metrics of rounds, which are compared over seeds alone.
 
     Raises:
         InputError: nothing fits the baseline or the endpoint, or the models answered different questions.
     """
+    doubts: list[str] = []
+    verdicts: list[SamplerVerdict] = []
+    if rounds or not measured:
+        doubts, verdicts = _doubts(rounds, baseline, endpoint), compare_samplers(rounds, baseline, endpoint)
+    if measured:
+        doubts = [*doubts, *_doubts(measured, baseline, endpoint)]
+        verdicts = [*verdicts, *compare_samplers(measured, baseline, endpoint)]
     return Comparison(
         "final round" if endpoint is None else f"round {endpoint}",
-        (*_labels(rounds), *_doubts(rounds, baseline, endpoint)),
-        tuple(compare_samplers(rounds, baseline, endpoint)),
-        tuple(compare_models(rounds, baseline, endpoint)),
+        (*_labels(rounds), *dict.fromkeys(doubts)),
+        tuple(verdicts),
+        tuple(compare_models(rounds, baseline, endpoint)) if rounds else (),
         tuple(best_rounds(rounds)),
     )
 
@@ -137,7 +117,7 @@ def _labels(rounds: Sequence[ScoredRound]) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _doubts(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None) -> list[str]:
+def _doubts(rounds: Sequence[R], baseline: str, endpoint: int | None) -> list[str]:
     """What the pairs take on trust."""
     duels = [duel for duels in pair_up(rounds, baseline, endpoint) for duel in duels]
     pairs = [pair for duel in duels for pair in duel.pairs]
@@ -146,69 +126,11 @@ def _doubts(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None) 
     if unknown:
         doubts.append(f"{unknown} of {len(pairs)} pairs are not known to begin with the same P_0")
     for duel in duels if endpoint is not None else ():
-        if reason := _unequal(duel.pairs):
+        if reason := differing(duel):
             doubts.append(
                 f"{duel.schedule} against {duel.baseline}, {duel.benchmark}: compared as asked, but of {reason}"
             )
     return doubts
-
-
-def _unequal(pairs: Iterable[tuple[ScoredRound, ScoredRound]]) -> str | None:
-    return next((reason for pair in pairs if (reason := unequal(*pair))), None)
-
-
-def compare_samplers(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None = None) -> list[SamplerVerdict]:
-    """Hold every schedule against the baseline with the seed as the unit; arguments and errors as `compare`.
-
-    The p-values of all schedules held against one baseline on one benchmark by one judge are corrected together
-    (Holm 1979). Fewer than three seeds give no verdict.
-    """
-    verdicts: list[SamplerVerdict] = []
-    for duels in pair_up(rounds, baseline, endpoint):
-        # Where the user has chosen the round, pools of different sizes are a warning.
-        reasons = [_unequal(duel.pairs) if endpoint is None else None for duel in duels]
-        tests = [
-            None if reason else t_test(np.array(_differences(duel), dtype=np.float64))
-            for duel, reason in zip(duels, reasons, strict=True)
-        ]
-        corrected = iter(holm(np.array([test[2] for test in tests if test is not None], dtype=np.float64)))
-        for duel, test, reason in zip(duels, tests, reasons, strict=True):
-            verdicts.append(_verdict(duel, test, None if test is None else float(next(corrected)), reason))
-    return verdicts
-
-
-def _differences(duel: Duel) -> tuple[float, ...]:
-    return tuple(one.scores.relative_score - other.scores.relative_score for one, other in duel.pairs)
-
-
-def _verdict(
-    duel: Duel, test: tuple[float, float, float] | None, p_holm: float | None, reason: str | None
-) -> SamplerVerdict:
-    d = _differences(duel)
-    mean = sum(d) / len(d) if d else None
-    low, high, p = test or (None, None, None)
-    if reason is not None:
-        verdict = f"cannot tell: {reason}"
-    elif len(d) < MINIMUM_SEEDS or mean is None:
-        verdict = f"cannot tell: {len(d)} seed{'' if len(d) == 1 else 's'}"
-    elif p_holm is None:
-        verdict = "cannot tell: all seeds differ by the same, which leaves no noise to test against"
-    elif p_holm > SIGNIFICANCE:
-        verdict = "cannot tell"
-    else:
-        verdict = "better" if mean > 0 else "worse"
-    return SamplerVerdict(
-        duel.source, duel.judge, duel.benchmark, duel.schedule, duel.baseline, duel.rounds,
-        seeds=tuple(one.seed for one, _ in duel.pairs),
-        differences=d,
-        mean_difference=mean,
-        ci_low=low,
-        ci_high=high,
-        p=p,
-        p_holm=p_holm,
-        verdict=verdict,
-        left_out=duel.left_out,
-    )  # fmt: skip
 
 
 def compare_models(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None = None) -> list[ModelVerdict]:

@@ -2,18 +2,20 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import groupby
+from typing import Generic, TypeVar
 
 from diverseevol.errors import InputError
+from diverseevol.evaluation.measured import MeasuredRound
 from diverseevol.evaluation.scoreboard import ScoredRound
 
-Seeds = Mapping[int | None, Mapping[int, ScoredRound]]  # a schedule's models by seed and round
+R = TypeVar("R", ScoredRound, MeasuredRound)  # one number of one round, and whose it is
 
 
 @dataclass(frozen=True)
-class Duel:
+class Duel(Generic[R]):
     """One schedule against the baseline on one benchmark.
 
     Attributes:
@@ -28,12 +30,12 @@ class Duel:
     schedule: str
     baseline: str
     rounds: tuple[int, int]
-    pairs: tuple[tuple[ScoredRound, ScoredRound], ...]
+    pairs: tuple[tuple[R, R], ...]
     left_out: tuple[str, ...]
 
 
-def pair_up(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None) -> list[list[Duel]]:
-    """The duels of every source, judge and benchmark that has the baseline, a list for each.
+def pair_up(rounds: Sequence[R], baseline: str, endpoint: int | None) -> list[list[Duel[R]]]:
+    """The duels of every source, judge and benchmark or metric that has the baseline, a list for each.
 
     Raises:
         InputError: nothing fits the baseline or the endpoint, or a pair was asked different questions.
@@ -50,12 +52,12 @@ def pair_up(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None) 
     return duels
 
 
-def _groups(rounds: Sequence[ScoredRound], baseline: str, endpoint: int | None) -> Iterator[list[Duel]]:
-    def comparable(each: ScoredRound) -> tuple[str, ...]:
+def _groups(rounds: Sequence[R], baseline: str, endpoint: int | None) -> Iterator[list[Duel[R]]]:
+    def comparable(each: R) -> tuple[str, ...]:
         return each.source, each.judge, each.prompt_version, each.benchmark
 
     for (source, judge, _, benchmark), group in groupby(sorted(rounds, key=comparable), comparable):
-        schedules: dict[str, dict[int | None, dict[int, ScoredRound]]] = {}
+        schedules: dict[str, dict[int | None, dict[int, R]]] = {}
         for each in group:
             schedules.setdefault(each.schedule, {}).setdefault(each.seed, {})[each.round] = each
         base = _baseline(sorted(schedules), baseline, source)
@@ -84,8 +86,12 @@ def _baseline(schedules: Sequence[str], pattern: str, source: str) -> str | None
 
 
 def _pairs(
-    name: str, ours: Seeds, base: str, theirs: Seeds, endpoint: int | None
-) -> tuple[tuple[int, int], tuple[tuple[ScoredRound, ScoredRound], ...], tuple[str, ...]]:
+    name: str,
+    ours: Mapping[int | None, Mapping[int, R]],
+    base: str,
+    theirs: Mapping[int | None, Mapping[int, R]],
+    endpoint: int | None,
+) -> tuple[tuple[int, int], tuple[tuple[R, R], ...], tuple[str, ...]]:
     """The endpoint of each, the pairs, and the seeds left out."""
     ends = tuple(
         max(t for done in seeds.values() for t in done) if endpoint is None else endpoint for seeds in (ours, theirs)
@@ -99,7 +105,7 @@ def _pairs(
         elif _differ(one.initial_pool, other.initial_pool):
             left_out.append(f"seed {seed}: not from the same P_0")
         else:
-            pairs.append(_on_common_questions(one, other))
+            pairs.append(one.beside(other))
     return (ends[0], ends[1]), tuple(pairs), tuple(left_out)
 
 
@@ -108,7 +114,7 @@ def _differ(one: tuple[int, str] | None, other: tuple[int, str] | None) -> bool:
     return one is not None and other is not None and one[0] == other[0] and one[1] != other[1]
 
 
-def unequal(one: ScoredRound, other: ScoredRound) -> str | None:
+def unequal(one: R, other: R) -> str | None:
     """What else than the samplers tells two models apart: how far their evolutions have come; None where nothing does.
 
     Full data is meant to be more. One selection and many lead to one pool size by different rounds.
@@ -128,28 +134,3 @@ def _kind(schedule: str) -> str:
         return "full"
     found = re.search(r"(?:^|-)(iterative|one_time|full)(?:-[0-9a-f]{8})?$", schedule)
     return found[1] if found else "iterative"
-
-
-def _on_common_questions(one: ScoredRound, other: ScoredRound) -> tuple[ScoredRound, ScoredRound]:
-    """Both models on the questions that both were judged on; those without a verdict on either drop out."""
-    left_out = {*one.unparsed, *other.unparsed}
-    differing = sorted(({*one.question_ids} ^ {*other.question_ids}) - left_out)
-    if differing:
-        raise InputError(
-            f"{one.file} and {other.file}: not the same questions ({len(differing)} are in one only, first "
-            f"{differing[0]!r}), so these models cannot be compared; judge both on one benchmark"
-        )
-    return _without(one, left_out), _without(other, left_out)
-
-
-def _without(each: ScoredRound, questions: set[str]) -> ScoredRound:
-    keep = [i for i, question in enumerate(each.question_ids) if question not in questions]
-    if len(keep) == len(each.question_ids):
-        return each
-    model, competitor = each.model[keep], each.competitor[keep]
-    if competitor.sum() == 0:
-        raise InputError(f"{each.file}: too few questions with a verdict are left to compare; judge it again")
-    scores = replace(each.scores, questions=len(keep), relative_score=float(100 * model.sum() / competitor.sum()))
-    return replace(
-        each, question_ids=tuple(each.question_ids[i] for i in keep), model=model, competitor=competitor, scores=scores
-    )

@@ -141,7 +141,7 @@ def _own(name: str, match: re.Match[str], content: bytes) -> JudgementFile:
     run = PurePosixPath(match["run"] or ".")
     folder = Path(run) if run.is_absolute() else None  # of an archived run, only the judgements are read
     source, schedule, seed = named(run)
-    pool = _recorded(folder, f"rounds/{match['round']}/round.json", "trained_on", list)
+    pool = recorded(folder, f"rounds/{match['round']}/round.json", "trained_on", list)
     judgements, unchecked = [], 0
     for place, record in _records(name, content):
         judgements.append(_judgement(place, record))
@@ -151,16 +151,16 @@ def _own(name: str, match: re.Match[str], content: bytes) -> JudgementFile:
         source=source,
         benchmark=match["benchmark"],
         schedule=schedule,
-        seed=_recorded(folder, "fingerprint.json", "seed", int) if seed is None else seed,
+        seed=recorded(folder, "fingerprint.json", "seed", int) if seed is None else seed,
         round=int(match["round"]),
         judgements=tuple(judgements),
-        initial_pool=_initial_pool(folder),
+        initial_pool=initial_pool(folder),
         pool_size=None if pool is None else len(pool),
         remarks={UNCHECKED: unchecked} if unchecked else {},
     )
 
 
-def _recorded(run: Path | None, file: str, key: str, kind: type) -> Any:
+def recorded(run: Path | None, file: str, key: str, kind: type) -> Any:
     """A fact of the run folder; None where the folder lacks the file."""
     if run is None or not (run / file).is_file():
         return None
@@ -170,8 +170,8 @@ def _recorded(run: Path | None, file: str, key: str, kind: type) -> Any:
     return facts[key]
 
 
-def _initial_pool(run: Path | None) -> tuple[int, str] | None:
-    rows = _recorded(run, "rounds/00/round.json", "trained_on", list)
+def initial_pool(run: Path | None) -> tuple[int, str] | None:
+    rows = recorded(run, "rounds/00/round.json", "trained_on", list)
     if rows is None:
         return None
     return len(rows), hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()

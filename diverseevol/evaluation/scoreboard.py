@@ -45,6 +45,37 @@ class ScoredRound:
     unparsed: tuple[str, ...] = ()
     pool_size: int | None = None
 
+    @property
+    def value(self) -> float:
+        """The number that samplers are compared by."""
+        return self.scores.relative_score
+
+    def beside(self, other: "ScoredRound") -> tuple["ScoredRound", "ScoredRound"]:
+        """This model and another on the questions that both were judged on; those without a verdict drop out.
+
+        Raises:
+            InputError: they were asked different questions.
+        """
+        left_out = {*self.unparsed, *other.unparsed}
+        differing = sorted(({*self.question_ids} ^ {*other.question_ids}) - left_out)
+        if differing:
+            raise InputError(
+                f"{self.file} and {other.file}: not the same questions ({len(differing)} are in one only, first "
+                f"{differing[0]!r}), so these models cannot be compared; judge both on one benchmark"
+            )
+        return self._without(left_out), other._without(left_out)
+
+    def _without(self, questions: set[str]) -> "ScoredRound":
+        keep = [i for i, question in enumerate(self.question_ids) if question not in questions]
+        if len(keep) == len(self.question_ids):
+            return self
+        model, competitor = self.model[keep], self.competitor[keep]
+        if competitor.sum() == 0:
+            raise InputError(f"{self.file}: too few questions with a verdict are left to compare; judge it again")
+        scores = replace(self.scores, questions=len(keep), relative_score=float(100 * model.sum() / competitor.sum()))
+        ids = tuple(self.question_ids[i] for i in keep)
+        return replace(self, question_ids=ids, model=model, competitor=competitor, scores=scores)
+
 
 @dataclass(frozen=True)
 class Scoreboard:

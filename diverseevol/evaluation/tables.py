@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from diverseevol.evaluation.agreement import Agreement
-from diverseevol.evaluation.comparison import AFTER_THE_FACT, MODELS, SAMPLERS, Comparison
+from diverseevol.evaluation.comparison import AFTER_THE_FACT, MODELS, Comparison
+from diverseevol.evaluation.over_seeds import SAMPLERS
 from diverseevol.evaluation.scoreboard import Scoreboard, ScoredRound
 from diverseevol.evaluation.scores import INTERVAL
 from diverseevol.files import atomic_write
@@ -105,7 +106,8 @@ def _table(title: str, notes: Sequence[str], head: Sequence[str], rows: Sequence
 
 def comparison_tables(comparison: Comparison) -> list[Group]:
     """The two levels, a table each, and the best rounds under their warning."""
-    return [_samplers(comparison), _models(comparison), _best(comparison)]
+    scored = [_models(comparison), _best(comparison)] if comparison.best_rounds else []
+    return [_samplers(comparison), *scored]
 
 
 def _samplers(comparison: Comparison) -> Group:

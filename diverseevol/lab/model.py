@@ -2,17 +2,25 @@
 
 from pathlib import Path
 
+from diverseevol.errors import InputError
 from diverseevol.foundation import Pretrained
+from diverseevol.lab.source import WORLD
 
 SHIPPED = Path(__file__).parent / "foundation"
 
 
-def foundation_model(path: str | None = None) -> Pretrained:
+def foundation_model(path: str | None = None, world: str = WORLD) -> Pretrained:
     """The lab's foundation model, or another one made by `experiments/lab/pretrain.py`.
 
     Its weights are kept in 16 bits and computed with in 32.
 
     Args:
         path: a folder of that script; None: the model that ships with the package.
+        world: the rows' world, of which the shipped model knows only the lab's own.
     """
+    if path is None and world != WORLD:
+        raise InputError(
+            f"data.world={world}: the model that ships has read of the lab's own world alone; give model.path=FOLDER, "
+            f"made by experiments/lab/pretrain.py --world {world}, or model=tiny to try things out"
+        )
     return Pretrained(path or str(SHIPPED))

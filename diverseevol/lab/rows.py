@@ -102,9 +102,11 @@ def make_rows(world: World, mix: Mix) -> list[dict[str, Any]]:
         record = makers.duplicate(*originals[rng.integers(len(originals))])
         if record:
             records.append(record)
-    for i in rng.permutation(len(records))[: round(mix.noise * len(records))]:
-        makers.spoil(records[i], records[rng.integers(len(records))])
-    return [records[i] for i in rng.permutation(len(records))]
+    # Generators of their own: other shares of noise spoil more or fewer of the same rows, in the same order.
+    makers.rng = np.random.default_rng([mix.seed, 23])
+    for i in makers.rng.permutation(len(records))[: round(mix.noise * len(records))]:
+        makers.spoil(records[i], records[makers.rng.integers(len(records))])
+    return [records[i] for i in np.random.default_rng([mix.seed, 24]).permutation(len(records))]
 
 
 def _originals(

@@ -23,7 +23,7 @@ MEASURES = {
 NAME = "diverseevol"
 
 
-def workspace(entity: str, project: str, benchmarks: Sequence[str] = ("demo",), name: str = NAME) -> Any:
+def workspace(entity: str, project: str, benchmarks: Sequence[str] = ("lab", "lab_natural"), name: str = NAME) -> Any:
     """The dashboard as an object of `wandb_workspaces`, not saved yet.
 
     Args:
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="diverseevol.report.dashboard", description="Set up the W&B dashboard.")
     parser.add_argument("entity", help="user or team")
     parser.add_argument("project", nargs="?", default="diverseevol")
-    parser.add_argument("--benchmarks", default="demo", help="comma-separated; demo by default")
+    parser.add_argument("--benchmarks", default="lab,lab_natural", help="comma-separated; the lab's by default")
     parser.add_argument("--name", default=NAME, help="of the view")
     parser.add_argument("--check", action="store_true", help="build it, save nothing: needs no server")
     given = parser.parse_args(arguments)

@@ -38,8 +38,12 @@ def read_points(folder: Path) -> list[Point]:
     return sorted(points, key=lambda point: point.rows)
 
 
-def draw_curves(folder: Path) -> list[Path]:
+def draw_curves(folder: Path, level: Point | None = None) -> list[Path]:
     """Draw the relative score and the Vendi-Score against training rows (the paper's figures 2 and 3, for one run).
+
+    Args:
+        folder: the run folder.
+        level: what all rows reach, drawn as a dashed line; None where that is not known.
 
     Returns:
         The PNG files written; the score's is missing where nothing was judged.
@@ -48,12 +52,12 @@ def draw_curves(folder: Path) -> list[Path]:
     written = []
     with matplotlib.rc_context(STYLE):
         if any(point.scores for point in points):
-            written.append(_save(_relative_score(points), folder / "relative_score.png"))
+            written.append(_save(_relative_score(points, level), folder / "relative_score.png"))
         written.append(_save(_vendi(points), folder / "vendi_score.png"))
     return written
 
 
-def _relative_score(points: list[Point]) -> Figure:
+def _relative_score(points: list[Point], level: Point | None) -> Figure:
     figure, axes = _figure("relative score (competitor = 100)")
     names = sorted({name for point in points for name in point.scores})
     for name, colour in zip(names, _colours(), strict=False):
@@ -64,6 +68,11 @@ def _relative_score(points: list[Point]) -> Figure:
             color=colour, alpha=0.15, linewidth=0,
         )  # fmt: skip
         _line(axes, rows, [p.scores[name]["relative_score"] for p in judged], name, colour)
+        if level and name in level.scores:
+            reached = level.scores[name]["relative_score"]
+            axes.axhline(reached, color=colour, linewidth=1, linestyle="--")
+            axes.annotate(f"all {level.rows:,} rows", (rows[0], reached), xytext=(0, 3), textcoords="offset points",
+                color=colour, fontsize=8)  # fmt: skip
     labels = {str(p.scores[n]["label"]) for p in points for n in p.scores if p.scores[n].get("label")}
     judges = {str(p.scores[n]["judge"]) for p in points for n in p.scores}
     title = f"Relative score, judge: {', '.join(sorted(judges))}; band: 95 % over questions"

@@ -19,6 +19,7 @@ LOOKS: Mapping[str, tuple[str, str, str, str]] = {
     "kmeans": ("k-means", "#882255", "#E0749F", "<"),
     "facility_location": ("facility location", "#84842B", "#CBCB68", ">"),
     "longest": ("longest", "#5A5A5A", "#BDBDBD", "h"),
+    "oracle": ("oracle", "#117733", "#5FC98B", "*"),
 }
 RELEASED = {"kc": "kcenter", "rand": "random", "lc": "least_confidence", "ms": "margin"}
 RELEASED_SCHEDULE = re.compile(r"(?P<sampler>kc|rand|lc|ms)_(?P<data>[^_]+)_.+|baseline_(?P<full>.+)")

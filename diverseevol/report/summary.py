@@ -1,6 +1,6 @@
 """What a run folder has to say at the end of an evolution: a table, two figures, and where everything is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,14 @@ from rich.table import Table
 
 from diverseevol.files import read_json, read_jsonl
 from diverseevol.receipts import excerpt
-from diverseevol.report.figures import draw_curves
+from diverseevol.report.figures import Point, draw_curves, read_points
 from diverseevol.rounds import Round
 
 COLUMNS = (
     ("pool_size", "rows", "{:,.0f}"),
     ("train_loss", "loss", "{:.3f}"),
     ("vendi_score", "Vendi", "{:.2f}"),
-    ("vendi_score_centred", "Vendi, centred", "{:.2f}"),
+    ("vendi_score_centred", "Vendi\ncentred", "{:.2f}"),
     ("coverage_radius", "radius", "{:.2f}"),
 )
 FURTHER = (  # of rows that say what they are, such as the lab's
@@ -38,30 +38,25 @@ def show(folder: Path, rounds: Sequence[Round], console: Console) -> None:
         rounds: its rounds.
         console: where to print.
     """
-    scores = [read_scores(folder, done.index) for done in rounds]
-    benchmarks = sorted({name for of_round in scores for name in of_round})
-    table = Table(title="what each round's model learned from its pool", title_justify="left", box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0), pad_edge=False)  # fmt: skip
-    columns = [*COLUMNS, *(column for column in FURTHER if all(column[0] in done.metrics for done in rounds))]
-    for heading in ("round", *(heading for _, heading, _ in columns), *(f"RS {name}" for name in benchmarks)):
-        table.add_column(heading, justify="right", overflow="fold")
-    for done, of_round in zip(rounds, scores, strict=True):
-        cells = [form.format(done.metrics[key]) for key, _, form in columns]
-        # Where there is little room, intervals are left to scores.json: a number that is cut says something else.
-        wide = console.width >= CELL * (len(columns) + 1) + SCORE * len(benchmarks)
-        table.add_row(str(done.index), *cells, *(_score(of_round.get(name), wide) for name in benchmarks))
-    console.print(table)
-    if benchmarks:
+    points = [Point(len(done.trained_on), done.metrics, read_scores(folder, done.index)) for done in rounds]
+    level = _all_rows(folder)
+    names = [str(done.index) for done in rounds]
+    console.print("[bold]what each round's model learned from its pool[/bold]")
+    console.print(_table([*names, "all"], [*points, level], console) if level else _table(names, points, console))
+    console.print()
+    if rounds[-1].index and not level:
+        console.print("the upper line, all rows: this command with schedule=full, and then as it was", style="dim")
+    judged = [score for point in points for score in point.scores.values()]
+    if judged:
         console.print(
             "RS: relative score; its 95 % interval over questions (in scores.json, too) says nothing about other seeds",
             style="dim",
         )
-        judged = [score for of_round in scores for score in of_round.values()]
-        for label in sorted({score["label"] for score in judged if score.get("label")}):  # of the scores' own judge
-            console.print(f"[bold]{label}[/bold]")
-    for name in benchmarks[:1]:
+    for label in sorted({score["label"] for score in judged if score.get("label")}):  # of the scores' own judge
+        console.print(f"[bold]{label}[/bold]")
+    for name in _benchmarks(points)[:1]:
         _side_by_side(folder, name, (rounds[0].index, rounds[-1].index), console)
-    figures = draw_curves(folder)
+    figures = draw_curves(folder, level)
     console.print("[bold]where everything is[/bold]")
     for path, what in (
         *((figure, "figure") for figure in figures),
@@ -70,6 +65,42 @@ def show(folder: Path, rounds: Sequence[Round], console: Console) -> None:
         (folder / "config.yaml", "the configuration, resolved"),
     ):
         console.print(f"  {path}  [dim]{what}[/dim]", highlight=False, soft_wrap=True)
+
+
+def _table(names: Sequence[str], points: Sequence[Point], console: Console) -> Table:
+    """A line a round: its pool, and what its model learned from it."""
+    benchmarks = _benchmarks(points)
+    columns = [*COLUMNS, *(column for column in FURTHER if all(column[0] in point.metrics for point in points))]
+    # Where there is little room, intervals are left to scores.json: a number that is cut says something else.
+    wide = console.width >= CELL * (len(columns) + 1) + SCORE * len(benchmarks)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, int(wide), 0, 0), pad_edge=False, show_edge=False)
+    content = {"round": list(names)}
+    content |= {heading: [form.format(point.metrics[key]) for point in points] for key, heading, form in columns}
+    content |= {f"RS\n{name}": [_score(point.scores.get(name), wide) for point in points] for name in benchmarks}
+    for heading, cells in content.items():
+        width = max(map(len, cells))
+        table.add_column(heading, justify="right", vertical="bottom", overflow="fold", min_width=width)
+    for row in zip(*content.values(), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def _benchmarks(points: Sequence[Point]) -> list[str]:
+    return sorted({name for point in points for name in point.scores})
+
+
+def _all_rows(folder: Path) -> Point | None:
+    """What all rows reach: a run with schedule=full on the same data, model and tuning, next door in the outputs."""
+
+    def same(run: Path) -> dict[str, Any]:
+        found = read_json(run / "fingerprint.json").items()
+        return {key: value for key, value in found if not key.startswith(("sampler.", "schedule.", "seed"))}
+
+    whole = folder.absolute().parents[1].glob("*-full*/seed*/rounds/00/round.json")
+    runs = [file.parents[2] for file in sorted(whole)]
+    runs = [run for run in runs if run != folder.absolute() and same(run) == same(folder)]
+    runs.sort(key=lambda run: run.name != folder.name)  # the same seed first
+    return read_points(runs[0])[0] if runs else None
 
 
 def _side_by_side(folder: Path, benchmark: str, ends: tuple[int, int], console: Console) -> None:
@@ -113,7 +144,7 @@ def read_scores(folder: Path, t: int) -> dict[str, Any]:
     return dict(read_json(file)) if file.exists() else {}
 
 
-def _score(score: dict[str, Any] | None, wide: bool) -> str:
+def _score(score: Mapping[str, Any] | None, wide: bool) -> str:
     if score is None:
         return "–"
     interval = f" [{score['ci_low']:.1f}, {score['ci_high']:.1f}]" if wide else ""

@@ -19,7 +19,7 @@ def rows_payload(runs: Sequence[Run], maps: Mapping[Run, Map], names: Mapping[Li
     """What the map and the receipts show.
 
     Returns:
-        `runs`: each with its receipts, a list of [row, score, distance, nearest] a round, and P_0;
+        `runs`: each with its receipts, a list of [row, score, distance, nearest] a round, what the score is, and P_0;
         `maps`: quantised coordinates, base64 of little-endian uint16, by key;
         `texts`: by data set, rows and their [instruction, response] excerpts.
     """
@@ -29,18 +29,19 @@ def rows_payload(runs: Sequence[Run], maps: Mapping[Run, Map], names: Mapping[Li
         if not run.rounds:
             continue
         known = texts.setdefault(run.data, {})
-        picks = []
+        picks, score = [], None
         for done in run.rounds:
             file = run.folder / "rounds" / f"{done.index:02d}" / "chosen.jsonl"
             lines = read_jsonl(file) if done.chosen else []
             picks.append([[line.get(key) for key in ("row", "score", "distance", "nearest")] for line in lines])
+            score = next((line["score_is"] for line in lines if line.get("score_is")), score)
             _learn(known, lines)
         _learn_initial(known, run)
         seed = "" if run.seed is None else f", seed {run.seed}"
         listed.append({
             "name": f"{names[run.line]}{seed}", "source": run.line.source, "data": run.data, "status": status(run),
             "map": maps[run].key if run in maps else None, "initial": list(run.rounds[0].trained_on),
-            "picks": [[_short(pick) for pick in of_round] for of_round in picks],
+            "score": score, "picks": [[_short(pick) for pick in of_round] for of_round in picks],
         })  # fmt: skip
     return {
         "runs": listed,

@@ -26,6 +26,8 @@ class Needs:
             have fewer.
         lengths: whether `Features.response_tokens` is chosen by; the loop always knows it, but a user who brings
             embeddings may not.
+        columns: fields of the records, beside instruction, input and response, that it may see (labels, as a rule).
+            A sampler that names none sees none.
     """
 
     space: Literal["none", "current", "foundation"] = "none"
@@ -33,14 +35,22 @@ class Needs:
     committee: int = 0
     earlier: int = 0
     lengths: bool = False
+    columns: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The rows chosen, in pick order, with the sampler's score for each at the moment it was picked."""
+    """The rows chosen, in pick order, with the sampler's score for each at the moment it was picked.
+
+    Attributes:
+        rows: [n] row numbers.
+        score: [n] what each was picked for.
+        meaning: what the score is, its unit, and whether the highest or the lowest is picked; for readers.
+    """
 
     rows: Int[np.ndarray, " n"]
     score: Float[np.ndarray, " n"]
+    meaning: str = "the sampler's own"
 
 
 @runtime_checkable

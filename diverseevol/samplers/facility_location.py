@@ -22,7 +22,9 @@ class FacilityLocationSampler:
 
     K-Center minimises the largest such distance and so goes for outliers; this is its counterpart for the mean. As
     maximisation: f(S) = Σ_i max_{j ∈ S} (d − |x_i − x_j|²) for a large d is monotone and submodular, so greedy choice
-    comes within 1 − 1/e of the best (Nemhauser, Wolsey & Fisher 1978; for data selection: Wei, Iyer & Bilmes 2015).
+    comes within 1 − 1/e of the best (Nemhauser, Wolsey & Fisher 1978). It is the "exemplar-based clustering" of
+    Mirzasoleiman et al. (2015, arXiv 1409.7938, the experiment of that name), and serves data selection in Wei, Iyer &
+    Bilmes (2015).
     The score of a pick is by how much the mean fell. With nothing taken, the first pick is the row with the least
     mean squared distance to all, and its score counts from a distance that no two rows exceed.
 
@@ -57,7 +59,8 @@ class FacilityLocationSampler:
         first = min(n, max(0, 2 * facilities.count**2 // PAIRS - len(pool)))
         rows, score = facilities.pick(left, first, keep=False)
         more, further = facilities.pick(np.setdiff1d(left, rows), n - first, keep=True)
-        return Selection(rows=np.concatenate([rows, more]), score=np.concatenate([score, further]))
+        meaning = "fall of the mean squared distance of all rows to the nearest one chosen; the highest is picked"
+        return Selection(np.concatenate([rows, more]), np.concatenate([score, further]), meaning)
 
 
 class _Facilities:

@@ -14,6 +14,8 @@ from diverseevol.measures import check_finite, mean_row, squared_distances
 BLOCK_ELEMENTS = 2**20  # 256 rows of 4,096 numbers: a block of float32 stays in the processor's cache
 KEPT_ELEMENTS = 2**23  # 2,048 picks of 4,096 numbers, in float64: 64 MiB
 ROUNDING = 2 * 2.0**-8 + 2.0**-16  # of a product whose factors may be rounded to bfloat16
+PART = 64  # centres that a worker compares with rows at once
+RECENT = 8  # picks: a value that lacks no more than these is brought up to date by itself
 UNIT32, UNIT64, TINY = 2.0**-24, 2.0**-53, 2.0**-120  # of a rounding of float32, of float64, of an underflow
 
 
@@ -132,25 +134,28 @@ class _Candidates:
         self.value, self.seen = bound[self.row], np.zeros(len(self.row), dtype=np.int64)
         self.picked = torch.empty(min(n, max(1, KEPT_ELEMENTS // X.shape[1])), X.shape[1], dtype=torch.float64)
         self.lengths, self.picks = torch.empty(len(self.picked), dtype=torch.float64), 0
-        self.batch = 128  # first bounds made exact at once; grows, as each time all rows taken are read
         self._open(1024)
 
     def pick(self) -> tuple[int, float]:
         """Take the farthest candidate: its row and its squared distance. It becomes a centre."""
-        few = 4  # old values brought up to date at once: most often one is enough
+        few = 1  # most often one is enough
         while True:
             value, seen = self.value[: self.opened], self.seen[: self.opened]
             best = int(value.argmax())  # the first of several, and so the lowest row
             if self.opened < len(self.row) and value[best] <= self.value[self.opened]:
                 self._open(2 * self.opened)
                 continue
-            stale = (seen < len(self.centres)) & (value > 0)
+            behind = len(self.centres) - seen
+            stale = (behind > 0) & (value > 0)
             if not stale[best]:
                 break
-            first = seen[best] == 0
-            needed = stale & (value >= value[~stale].max(initial=0)) & ((seen == 0) == first)
-            self._make_exact(np.flatnonzero(needed), self.batch if first else few)
-            self.batch, few = (min(2 * self.batch, 512), few) if first else (self.batch, 2 * few)
+            # Few at a time lack the last picks; more, those of long ago; first bounds, which all centres have to be
+            # read for, as many at a time as were made exact before. One that lacks much would slow the others down.
+            lacks = np.where(seen == 0, 2, behind > RECENT)
+            most = int((few, 32, np.clip(np.count_nonzero(seen), 192, 512))[lacks[best]])
+            needed = stale & (lacks == lacks[best]) & (value >= value[~stale].max(initial=0))
+            self._make_exact(np.flatnonzero(needed), most)
+            few *= 2
         row, squared = int(self.row[best]), float(value[best])
         value[best] = -1
         self.centres = np.append(self.centres, row)
@@ -178,7 +183,8 @@ class _Candidates:
         oldest = int(self.seen[which].min())
         rows, centres = self.row[which], self.centres[oldest:]
         least = np.where(self.seen[which] == 0, np.inf, self.value[which])
-        low = self._lower_bounds(rows, oldest)
+        few = len(rows) * len(centres) <= RECENT  # their distances themselves cost less than bounds would
+        low = np.full((len(rows), len(centres)), -np.inf) if few else self._lower_bounds(rows, oldest)
         nearest = low.argmin(axis=1)
         near = np.flatnonzero(low[np.arange(len(rows)), nearest] < least)
         np.minimum.at(least, near, squared_distances(self.X, rows[near], centres[nearest[near]]))
@@ -197,12 +203,12 @@ class _Candidates:
             if start >= given:
                 C, c = self.picked[start - given : self.picks], self.lengths[start - given : self.picks]
             else:
-                C = torch.from_numpy(self.X[self.centres[start : min(start + 256, given)]] - self.shift)
+                C = torch.from_numpy(self.X[self.centres[start : min(start + PART, given)]] - self.shift)
                 c = torch.linalg.vector_norm(C, dim=1)
             error = (2 * self.X.shape[1] + 16) * UNIT64 * (a + c).square()
             return np.asarray((a.square() + c.square() - 2 * (A @ C.T) - error).clamp_(min=0).numpy())
 
-        starts = [*range(oldest, given, 256), max(oldest, given)]
+        starts = [*range(oldest, given, PART), max(oldest, given)]
         return np.hstack(list((self.workers.map if len(starts) > 1 else map)(bound, starts)))
 
 

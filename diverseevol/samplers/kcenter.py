@@ -10,9 +10,12 @@ from jaxtyping import Bool, Float
 from diverseevol.errors import InputError
 from diverseevol.features import Features
 from diverseevol.measures import blocks, principal_directions
-from diverseevol.samplers.base import Needs, Selection, embedding_of, pool_of
+from diverseevol.samplers.base import Needs, Selection, embedding_of, finite_scores, pool_of
 from diverseevol.samplers.farthest_first import farthest_first
 from diverseevol.samplers.traversal import running_minimum
+
+LOSS = "response_loss"
+FARTHEST = "distance to the nearest row of the pool or picked before (without one: to the mean); the highest is picked"
 
 
 @dataclass(frozen=True)
@@ -34,23 +37,28 @@ class KCenterSampler:
             the space as it is. Comes after the scaling of "cosine". Takes a float32 array, rows × whiten.
         space: the embeddings of the round's own model, the paper's, or of the foundation model.
         device: "cpu", the lazy traversal, or "cuda", a running minimum on a GPU that has room for the rows.
+        drop: the share of the candidates with the highest loss of their own that may not be chosen: outliers, whose
+            loss is extreme, are far from everything. Takes a pass with the model's head; at 0 there is none.
     """
 
     metric: Literal["euclidean", "cosine"] = "euclidean"
     whiten: int | None = None
     space: Literal["current", "foundation"] = "current"
     device: Literal["cpu", "cuda"] = "cpu"
+    drop: float = 0.0
 
     def __post_init__(self) -> None:
         if self.whiten is not None and self.whiten < 1:
             raise InputError(f"sampler.whiten is {self.whiten}; it must be null or at least 1")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise InputError("sampler.device is cuda, and there is no CUDA device here; give sampler.device=cpu")
+        if not 0 <= self.drop < 1:
+            raise InputError(f"sampler.drop is {self.drop}; it is a share of the candidates, from 0 to less than 1")
 
     @property
     def needs(self) -> Needs:
-        """The embeddings of one model."""
-        return Needs(space=self.space)
+        """The embeddings of one model, and where rows are dropped the loss of each response under the round's own."""
+        return Needs(space=self.space, statistics=frozenset({LOSS} if self.drop else ()))
 
     def select(
         self, features: Features, taken: Bool[np.ndarray, " rows"], n: int, rng: np.random.Generator
@@ -58,7 +66,8 @@ class KCenterSampler:
         """Choose n rows; see `Sampler.select`.
 
         Raises:
-            InputError: a row holds NaN or inf, is zero under "cosine", or fewer directions vary than `whiten`.
+            InputError: a row holds NaN or inf, is zero under "cosine", fewer directions vary than `whiten`, or the
+                loss of a candidate is NaN or inf.
         """
         X = embedding_of(features)
         if self.metric == "cosine":
@@ -66,11 +75,22 @@ class KCenterSampler:
         if self.whiten is not None:
             X = whitened(X, self.whiten)
         centres = pool_of(features, taken)
+        if self.drop:
+            taken = taken | self._dropped(features, taken, n)
         if self.device == "cpu":
             rows, distance = farthest_first(X, taken, n, centres)
         else:
             rows, distance = running_minimum(X, taken, n, centres, torch.device(self.device))
-        return Selection(rows=rows, score=distance)
+        return Selection(rows, distance, FARTHEST)
+
+    def _dropped(self, features: Features, taken: Bool[np.ndarray, " rows"], n: int) -> Bool[np.ndarray, " rows"]:
+        """The candidates of the highest loss; never so many that fewer than n are left."""
+        candidates = np.flatnonzero(~taken)
+        number = min(int(self.drop * len(candidates)), len(candidates) - n)
+        highest = np.argsort(-finite_scores(features, LOSS, candidates), kind="stable")[:number]
+        dropped = np.zeros(len(taken), dtype=bool)
+        dropped[candidates[highest]] = True
+        return dropped
 
 
 def unit_rows(X: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "rows dim"]:

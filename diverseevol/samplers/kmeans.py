@@ -70,7 +70,8 @@ class KMeansSampler:
         sizes = np.bincount(cluster)
         turn = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         picks = order[np.lexsort((cluster[order], -sizes[cluster[order]], turn))][:n]
-        return Selection(rows=candidates[picks], score=distance[picks])
+        meaning = "distance to the centre of the row's cluster; the lowest is picked"
+        return Selection(candidates[picks], distance[picks], meaning)
 
 
 def _clusters(

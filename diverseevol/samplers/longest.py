@@ -11,10 +11,11 @@ from diverseevol.samplers.base import Needs, Selection
 
 @dataclass(frozen=True)
 class LongestSampler:
-    """Takes the rows whose responses have the most tokens, after truncation (Zhao et al. 2024, arXiv 2402.04833).
+    """Takes the rows whose responses have the most tokens, after truncation.
 
-    The score of a pick is that number; of equally long responses the lowest row is picked, so among those that fill
-    `prompt.max_length` the order is that of the data. Costs one sort; probes nothing.
+    The baseline of Zhao et al. (2024, arXiv 2402.04833, abstract), who take the thousand longest of a data set. The
+    score of a pick is its number of tokens; of equally long responses the lowest row is picked, so among those that
+    fill `prompt.max_length` the order is that of the data. Costs one sort; probes nothing.
     """
 
     @property
@@ -29,4 +30,6 @@ class LongestSampler:
         candidates = np.flatnonzero(~taken)
         tokens = features.response_tokens[candidates]
         order = np.argsort(-tokens, kind="stable")[:n]
-        return Selection(rows=candidates[order], score=tokens[order].astype(np.float64))
+        return Selection(
+            candidates[order], tokens[order].astype(np.float64), "tokens of the response; the highest is picked"
+        )

@@ -65,4 +65,5 @@ class CommitteeSampler:
         candidates = rng.permutation(np.flatnonzero(~taken))
         score = finite_scores(features, self.statistic, candidates)
         order = np.argsort(-score, kind="stable")[:n]
-        return Selection(rows=candidates[order], score=score[order].astype(np.float64))
+        meaning = f"disagreement of the committee ({self.disagreement}), nats a response token; the highest is picked"
+        return Selection(candidates[order], score[order].astype(np.float64), meaning)

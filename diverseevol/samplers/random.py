@@ -25,4 +25,5 @@ class RandomSampler:
         self, features: Features, taken: Bool[np.ndarray, " rows"], n: int, rng: np.random.Generator
     ) -> Selection:
         """Choose n rows; see `Sampler.select`."""
-        return Selection(rows=rng.choice(np.flatnonzero(~taken), size=n, replace=False), score=np.zeros(n))
+        rows = rng.choice(np.flatnonzero(~taken), size=n, replace=False)
+        return Selection(rows, np.zeros(n), "none: picked at random")

@@ -8,11 +8,12 @@ there, up to half a million rows by the arithmetic of bandwidths. It has not bee
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from torch.utils.dlpack import from_dlpack  # from_numpy warns of read-only memory maps
 
 from diverseevol.errors import InputError
-from diverseevol.measures import check_finite, mean_row
+from diverseevol.measures import LONGEST, check_finite, mean_row
 
-BLOCK_ELEMENTS = 2**22  # of rows that are widened to float64 at once: 32 MiB
+BLOCK_ELEMENTS = 2**22  # of rows whose differences are held in float64 at once: 32 MiB
 
 
 def running_minimum(
@@ -31,18 +32,19 @@ def running_minimum(
     Raises:
         InputError: a row holds NaN or inf, or the rows do not fit on the device.
     """
-    check_finite(X)
     if device.type == "cuda" and X.nbytes > (free_bytes := torch.cuda.mem_get_info(device)[0]):
         raise InputError(
             f"sampler.device is {device}, which has {free_bytes >> 20:,} MiB free where the embeddings take "
             f"{X.nbytes >> 20:,}; give sampler.device=cpu"
         )
     step = max(1, BLOCK_ELEMENTS // X.shape[1])
-    blocks = [torch.tensor(np.asarray(X[start : start + step]), device=device) for start in range(0, len(X), step)]
+    blocks = [from_dlpack(np.ascontiguousarray(X[i : i + step])).to(device) for i in range(0, len(X), step)]
+    if not all((torch.linalg.vector_norm(block.float(), dim=1) < LONGEST).all() for block in blocks):
+        check_finite(X)
     free = torch.tensor(~taken, device=device)
 
     def squared(point: torch.Tensor) -> torch.Tensor:
-        return torch.cat([(block.double() - point).square_().sum(dim=1) for block in blocks])
+        return torch.cat([(block - point).square_().sum(dim=1) for block in blocks])  # in float64, as the point is
 
     def place(row: int) -> torch.Tensor:
         point: torch.Tensor = blocks[row // step][row % step]

@@ -1,5 +1,7 @@
 """K-Center among the most uncertain: what the model does not know, without asking for the same thing twice."""
 
+import functools
+import logging
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +12,10 @@ from diverseevol.errors import InputError
 from diverseevol.features import Features
 from diverseevol.samplers.base import Needs, Selection, embedding_of, pool_of
 from diverseevol.samplers.farthest_first import farthest_first
+from diverseevol.samplers.kcenter import FARTHEST
 from diverseevol.samplers.uncertainty import Measure, UncertaintySampler, Variant
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,13 +58,21 @@ class UncertainKCenterSampler:
             InputError: a row's embedding or a candidate's statistic holds NaN or inf.
         """
         X = embedding_of(features)
-        competing = min(self.among * n, int((~taken).sum()))
+        left = int((~taken).sum())
+        competing = min(self.among * n, left)
+        if n < left <= self.among * n:
+            _warn(self.among)
         uncertain = self._uncertainty.select(features, taken, competing, rng).rows
         barred = np.ones(len(X), dtype=bool)
         barred[uncertain] = False
         rows, distance = farthest_first(X, barred, n, centres=pool_of(features, taken))
-        return Selection(rows=rows, score=distance)
+        return Selection(rows, distance, f"{FARTHEST}, of the {competing:,} most uncertain")
 
     @property
     def _uncertainty(self) -> UncertaintySampler:
         return UncertaintySampler(self.measure, self.variant)
+
+
+@functools.cache  # said once, and not in every round
+def _warn(among: int) -> None:
+    log.warning("sampler.among=%d leaves no candidate out, so the picks are those of kcenter; lower it", among)

@@ -51,4 +51,12 @@ class UncertaintySampler:
         candidates = np.flatnonzero(~taken)
         score = finite_scores(features, self.statistic, candidates)
         order = np.argsort(-score if self.measure == "entropy" else score, kind="stable")[:n]
-        return Selection(rows=candidates[order], score=score[order].astype(np.float64))
+        return Selection(candidates[order], score[order].astype(np.float64), self.meaning)
+
+    @property
+    def meaning(self) -> str:
+        """What the score is, for readers."""
+        reference, entropy = self.variant == "reference", self.measure == "entropy"
+        what = "entropy, nats" if entropy else f"{self.measure} of {'raw logits' if reference else 'probabilities'}"
+        over = "all tokens" if reference else "the response's tokens"
+        return f"{what}, mean over {over}; the {'highest' if entropy else 'lowest'} is picked"

@@ -73,7 +73,8 @@ class VendiSampler:
         drawn = [rng.choice(candidates, size=n, replace=False) for _ in range(self.batches)]
         scores = np.array([vendi_score(X[np.concatenate([pool, batch])]) for batch in drawn])
         place = np.argsort(-scores, kind="stable")[self.rank - 1]
-        return Selection(rows=drawn[place], score=np.full(n, scores[place]))
+        meaning = f"Vendi-Score of the pool and all picks; rank {self.rank} of {self.batches} random batches"
+        return Selection(drawn[place], np.full(n, scores[place]), meaning)
 
 
 def _greedy(
@@ -90,7 +91,7 @@ def _greedy(
     sizes = len(pool) + 1 + np.arange(n)
     # Σ λ/n log λ/n of the eigenvalues λ of C, whose sum is n, is (Σ λ log λ)/n − log n.
     score = sizes * np.exp((spectrum.at_first + np.cumsum(gained)) / sizes)
-    return Selection(rows=candidates[picks], score=score)
+    return Selection(candidates[picks], score, "Vendi-Score of the pool and the picks so far; the highest is picked")
 
 
 class _Spectrum:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from diverseevol.errors import InputError
 from diverseevol.lab import foundation_model
 from diverseevol.lab.gate import LEAST, MEAN, known_share
 from diverseevol.lab.model import SHIPPED
@@ -69,3 +70,9 @@ def test_every_kept_skill_passes_the_gate(foundation):
     known = known_share(WORLD, foundation.load().eval(), foundation.tokenizer(), seed=1)
     assert min(known.values()) >= LEAST - 0.1, known  # other probes than those that decided
     assert np.mean(list(known.values())) >= MEAN
+
+
+def test_the_shipped_model_is_not_for_another_world():
+    with pytest.raises(InputError, match=r"data\.world=mine\.WORLD: .* give model\.path=FOLDER"):
+        foundation_model(world="mine.WORLD")
+    assert foundation_model("some/folder", "mine.WORLD").path == "some/folder"

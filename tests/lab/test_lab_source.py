@@ -122,3 +122,14 @@ def test_the_source_carries_its_labels_for_analysis(cache, rows):
 def test_labels_of_other_sources_are_refused(source):
     with pytest.raises(InputError, match="only data=lab does"):
         lab.labels(source)
+
+
+def test_another_share_of_noise_spoils_more_or_fewer_of_the_same_rows():
+    few, more, none = (make_rows(WORLD, Mix(size=600, noise=share, seed=3)) for share in (0.02, 0.1, 0.0))
+    spoiled = [{i for i, row in enumerate(rows) if row["noisy"]} for rows in (few, more, none)]
+    assert spoiled[0] < spoiled[1]
+    assert spoiled[2] == set()
+    assert [row["skill"] for row in few] == [row["skill"] for row in more] == [row["skill"] for row in none]
+    sound = set(range(600)) - spoiled[1]
+    assert all(more[i] == none[i] for i in sound)
+    assert all(few[i] == more[i] for i in spoiled[0])

@@ -17,10 +17,12 @@ from diverseevol.samplers.base import Needs, Sampler, Selection, choose
 CONF = Path(__file__).parents[2] / "conf"
 OPTIONS = [
     "entropy sampler.variant=probability",
+    "kcenter sampler.drop=0.3",
     "kcenter sampler.metric=cosine",
     "kcenter sampler.whiten=5",
     "least_confidence sampler.variant=probability",
     "margin sampler.variant=probability",
+    "oracle sampler.without=null",
     "qbc sampler.committee=rounds",
     "qbc sampler.disagreement=kl",
     "vendi sampler.greedy=true",
@@ -47,7 +49,8 @@ def facts(needs: Needs, ineligible: np.ndarray = INELIGIBLE) -> Features:
     embedding = (3 + rng.normal(size=(ROWS, DIM))).astype(np.float32)
     tokens = 1 + rng.permutation(ROWS) if needs.lengths else np.ones(ROWS, dtype=np.int64)
     scores = {name: (0.1 + rng.random(ROWS)).astype(np.float32) for name in sorted(needs.statistics)}
-    features = Features(np.where(ineligible, 0, tokens), embedding if needs.space != "none" else None, scores)
+    columns = {name: rng.choice(["", "a", "b", "c"], ROWS) for name in sorted(needs.columns)}
+    features = Features(np.where(ineligible, 0, tokens), embedding if needs.space != "none" else None, scores, columns)
     for array in arrays(features):
         array.flags.writeable = False
     return features
@@ -55,7 +58,7 @@ def facts(needs: Needs, ineligible: np.ndarray = INELIGIBLE) -> Features:
 
 def arrays(features: Features) -> list[np.ndarray]:
     embedding = [] if features.embedding is None else [features.embedding]
-    return [features.response_tokens, *embedding, *features.scores.values()]
+    return [features.response_tokens, *embedding, *features.scores.values(), *features.columns.values()]
 
 
 def pool(share: float, seed: int = 1) -> np.ndarray:
@@ -71,6 +74,7 @@ def pick(sampler: Sampler, n: int, taken: np.ndarray, features: Features | None 
     assert selection.rows.shape == selection.score.shape == (n,)
     assert np.issubdtype(selection.rows.dtype, np.integer)
     assert np.isfinite(selection.score).all()
+    assert n == 0 or selection.meaning != Selection.meaning  # a reader has to know what the score is
     assert len(set(selection.rows.tolist())) == n
     assert not taken[selection.rows].any()
     return selection
@@ -152,6 +156,7 @@ def test_the_choice_does_not_depend_on_how_rows_are_numbered(choice):
         features.response_tokens[order],
         None if features.embedding is None else features.embedding[order],
         {name: values[order] for name, values in features.scores.items()},
+        {name: values[order] for name, values in features.columns.items()},
     )
     found = pick(sampler, 20, taken[order], renumbered)
     np.testing.assert_allclose(found.score, first.score, rtol=1e-5)
@@ -172,6 +177,10 @@ def test_what_is_needed_is_looked_at(choice):
         **{
             name: replace(features, scores={**features.scores, name: 2 - values})
             for name, values in features.scores.items()
+        },
+        **{
+            name: replace(features, columns={**features.columns, name: values[::-1].copy()})
+            for name, values in features.columns.items()
         },
     }
     for name, changed in flipped.items():

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from kcenter_cases import DATA, clustered, greedy, scattered
 
 from diverseevol.errors import InputError
 from diverseevol.features import Features
@@ -16,64 +17,6 @@ from diverseevol.samplers import traversal
 from diverseevol.samplers.base import Selection, choose
 from diverseevol.samplers.farthest_first import farthest_first
 from diverseevol.samplers.kcenter import KCenterSampler
-
-
-def greedy(X: np.ndarray, taken: np.ndarray, n: int) -> tuple[list[int], list[float]]:
-    """The oracle."""
-    X = X.astype(np.float64)
-    least = np.full(len(X), np.inf)
-    for centre in np.flatnonzero(taken):
-        least = np.minimum(least, np.square(X - X[centre]).sum(axis=1))
-    free, picks, distance = ~taken, [], []
-    for _ in range(n):
-        if np.isinf(least).all():
-            to_mean = np.square(X - X.mean(axis=0)).sum(axis=1)
-            pick = int(np.where(free, to_mean, np.inf).argmin())
-            distance.append(float(np.sqrt(to_mean[pick])))
-        else:
-            pick = int(np.where(free, least, -1).argmax())
-            distance.append(float(np.sqrt(least[pick])))
-        free[pick] = False
-        picks.append(pick)
-        least = np.minimum(least, np.square(X - X[pick]).sum(axis=1))
-    return picks, distance
-
-
-def clustered(rows: int = 700, dim: int = 48, seed: int = 0) -> np.ndarray:
-    """Clusters of power-law sizes far from the origin, a few columns much larger than the rest, equal rows."""
-    rng = np.random.default_rng(seed)
-    cluster = rng.zipf(1.5, size=rows) % 30
-    X = 3 * rng.standard_normal((30, dim))[cluster] + rng.gamma(1, 1, (rows, 1)) * rng.standard_normal((rows, dim))
-    X += 100 * rng.standard_normal(dim)
-    X[:, :2] += 2000
-    X[rows // 2 : rows // 2 + 20] = X[:20]
-    return X.astype(np.float32)
-
-
-def near_duplicates() -> np.ndarray:
-    X = clustered(200)
-    return np.concatenate([X, X + 1e-5 * np.random.default_rng(1).standard_normal(X.shape)])
-
-
-DATA = {
-    "clustered": clustered(),
-    "float16": (clustered() - 2000).astype(np.float16),
-    "float64": clustered().astype(np.float64) + 1e5,
-    "iid": np.random.default_rng(2).standard_normal((1500, 64)).astype(np.float32),
-    "near duplicates": near_duplicates(),
-    "constant columns": np.hstack([clustered(), np.full((700, 30), -7e3, dtype=np.float32)]),
-    "one column": clustered(400, 3)[:, :1].copy(),
-    "tiny numbers": clustered() * np.float32(1e-24),
-    "large numbers": clustered() * np.float32(1e13),
-    "all equal": np.full((300, 5), 0.3, dtype=np.float32),
-    "many ties": np.random.default_rng(3).integers(0, 2, size=(500, 6)).astype(np.float32),
-}
-
-
-def scattered(rows: int, size: int, seed: int = 4) -> np.ndarray:
-    taken = np.zeros(rows, dtype=bool)
-    taken[np.random.default_rng(seed).choice(rows, size, replace=False)] = True
-    return taken
 
 
 @pytest.mark.parametrize("data", DATA)
@@ -87,16 +30,13 @@ def test_picks_are_those_of_a_greedy_algorithm_in_float64(data: str, size: int) 
     np.testing.assert_allclose(distance, expected_distance, rtol=1e-9)
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("size", [0, 1, 40])
-def test_a_running_minimum_on_a_device_picks_the_same(
-    data: str, size: int, device: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_running_minimum_picks_the_same(data: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     X = DATA[data]
     monkeypatch.setattr(traversal, "BLOCK_ELEMENTS", 128 * X.shape[1])
     taken = scattered(len(X), size)
-    rows, distance = traversal.running_minimum(X, taken, 60, None, torch.device(device))
+    rows, distance = traversal.running_minimum(X, taken, 60, None, torch.device("cpu"))
     expected, expected_distance = greedy(X, taken, 60)
     assert rows.tolist() == expected
     np.testing.assert_allclose(distance, expected_distance, rtol=1e-9)
@@ -335,3 +275,33 @@ def test_options_that_cannot_be_are_refused_in_a_sentence() -> None:
         KCenterSampler(whiten=0)
     with pytest.raises(InputError, match=r"sampler.whiten is 60; .* vary in 48 directions only"):
         select(KCenterSampler(whiten=60), DATA["constant columns"], scattered(700, 5), 3)
+
+
+def with_loss(places: list[float], loss: list[float]) -> Features:
+    X = np.array(places, dtype=np.float32)[:, None]
+    return Features(np.ones(len(X), dtype=np.int64), X, {"response_loss": np.array(loss, dtype=np.float32)})
+
+
+@pytest.mark.parametrize(("drop", "row"), [(0.0, 4), (0.24, 4), (0.25, 3), (0.5, 2), (0.99, 1)])
+def test_the_candidates_of_the_highest_loss_are_not_chosen(drop, row):
+    # The pool at 0, of high loss itself; the farther a row, the higher its loss.
+    features, taken = with_loss([0, 1, 5, 9, 10], [9, 0.1, 0.2, 0.3, 0.4]), np.arange(5) == 0
+    selection = KCenterSampler(drop=drop).select(features, taken, 1, np.random.default_rng(0))
+    assert selection.rows.tolist() == [row]
+
+
+def test_no_more_rows_are_dropped_than_leaves_enough_to_choose():
+    features, taken = with_loss([0, 1, 5, 9, 10], [9, 0.1, 0.2, 0.3, 0.4]), np.arange(5) == 0
+    selection = KCenterSampler(drop=0.9).select(features, taken, 3, np.random.default_rng(0))
+    assert sorted(selection.rows.tolist()) == [1, 2, 3]
+
+
+def test_losses_are_asked_for_only_where_rows_are_dropped():
+    assert KCenterSampler().needs.statistics == frozenset()
+    assert KCenterSampler(drop=0.01).needs.statistics == {"response_loss"}
+
+
+@pytest.mark.parametrize("drop", [-0.1, 1.0])
+def test_a_share_of_rows_to_drop_is_a_share(drop):
+    with pytest.raises(InputError, match=r"sampler\.drop is .*; it is a share"):
+        KCenterSampler(drop=drop)

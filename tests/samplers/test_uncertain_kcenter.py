@@ -39,7 +39,7 @@ def test_ineligible_rows_are_nothing_to_be_far_from():
     assert (selection.rows.tolist(), selection.score.tolist()) == ([3], [9])
 
 
-def test_its_ends_are_uncertainty_sampling_and_k_center():
+def test_its_ends_are_uncertainty_sampling_and_k_center(caplog):
     rng = np.random.default_rng(4)
     features = Features(
         np.ones(60, dtype=np.int64),
@@ -53,7 +53,11 @@ def test_its_ends_are_uncertainty_sampling_and_k_center():
 
     uncertain = rows(UncertaintySampler("margin", "probability"))
     assert set(rows(UncertainKCenterSampler("margin", among=1))) == set(uncertain)
-    assert rows(UncertainKCenterSampler("margin", among=7)) == rows(KCenterSampler())
+    assert not caplog.messages
+    for _ in range(2):
+        assert rows(UncertainKCenterSampler("margin", among=7)) == rows(KCenterSampler())
+    (said,) = caplog.messages  # once
+    assert "sampler.among=7 leaves no candidate out, so the picks are those of kcenter" in said
 
 
 def test_no_competitors_at_all_are_refused():

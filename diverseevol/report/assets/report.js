@@ -171,7 +171,7 @@ whenSeen("receipts", () => {
     });
     body.replaceChildren(...fits.slice(0, shown).map(pick => line(run, pick)));
     count.textContent = `${fits.length.toLocaleString("en")} of ${every.length.toLocaleString("en")} picks` +
-      (fits.length > shown ? `, ${shown} shown` : "");
+      (fits.length > shown ? `, ${shown} shown` : "") + (run.score ? ` · score: ${run.score}` : "");
     more.hidden = fits.length <= shown;
   };
   const chooseRun = () => {

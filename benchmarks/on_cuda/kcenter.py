@@ -1,0 +1,81 @@
+"""K-Center where there is a GPU: the lazy traversal on the processor, or a running minimum on the device?
+
+    python -m benchmarks --device cuda --only kcenter                 about 100 s
+    python -m benchmarks --device cuda --only kcenter --size full     a million rows, too
+
+Rows lie in the host's memory, as those of a file do, so a device has to fetch them first.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.kcenter import full_matrix, running_minimum
+from benchmarks.kcenter_rows import Case, clustered, rows_of, scattered
+from benchmarks.on_cuda.turns import on_device
+from benchmarks.turns import Report
+from diverseevol.samplers import traversal
+from diverseevol.samplers.farthest_first import farthest_first
+
+OURS, DEVICE = "ours, lazy, processor", "ours, sampler.device=cuda, transfer included"
+TRANSFER = "the transfer alone"
+CASES = [
+    Case("clustered", 5_000, 1_024, 100, full_matrix=True),
+    Case("clustered", 15_015, 4_096, 100, full_matrix=True),
+    Case("clustered", 15_015, 4_096, 1_100, full_matrix=True),
+    Case("iid", 15_015, 4_096, 100),
+    Case("clustered", 52_002, 4_096, 1_100, full_matrix=True, turns=3),
+]
+
+
+def run(size: str, report: Report) -> None:
+    """All cases, then the table of who wins where."""
+    crossover = [compare(case, *rows_of(case), report) for case in CASES]
+    if size == "full":
+        for rows, picks in ((250_000, 1_000), (1_000_000, 1_000)):
+            X = np.empty((rows, 1_024), dtype=np.float16)
+            clustered(X)
+            case = Case("clustered float16", rows, 1_024, picks, picks, turns=1)
+            crossover.append(compare(case, X, scattered(rows, picks), report, plain=False))
+    report.table("who wins: seconds", crossover)
+
+
+def compare(case: Case, X: np.ndarray, taken: np.ndarray, report: Report, plain: bool = True) -> dict[str, Any]:
+    """Run all candidates of a case in turns; its line of the last table."""
+    there = torch.from_numpy(X).cuda()
+    device = torch.device("cuda")
+    candidates: dict[str, Callable[[], Any]] = {
+        OURS: lambda: farthest_first(X, taken, case.picks)[0],
+        DEVICE: lambda: traversal.running_minimum(X, taken, case.picks, None, device)[0],
+        TRANSFER: functools.partial(transfer, X),
+    }
+    if plain:
+        candidates["running minimum, float32, processor"] = lambda: running_minimum(X, taken, case.picks)
+        candidates["running minimum, float32, CUDA, rows there"] = lambda: running_minimum(there, taken, case.picks)
+    if case.full_matrix:
+        candidates["rows × rows, CUDA, rows there"] = lambda: full_matrix(there, taken, case.picks)
+    found, held = on_device(candidates, case.turns, slow=20 if plain else 0)  # the large ones: once
+    picks = found[OURS].result
+    lines = [
+        {
+            "": name,
+            "turns": len(its.seconds),
+            "seconds": its.typical,
+            "its time / lazy": its.ratio(found[OURS]),
+            "device MB": held[name],
+            "picks as lazy": int(np.isin(its.result, picks).sum()) if its.result is not None else "",
+            "in order": int((its.result == picks).cumprod().sum()) if its.result is not None else "",
+        }
+        for name, its in found.items()
+    ]
+    report.table(case.name, lines)
+    return {"": case.name, **{name: its.typical for name, its in found.items() if name in (OURS, DEVICE, TRANSFER)}}
+
+
+def transfer(X: np.ndarray) -> None:
+    step = max(1, traversal.BLOCK_ELEMENTS // X.shape[1])
+    kept = [torch.from_numpy(X[start : start + step]).cuda() for start in range(0, len(X), step)]
+    del kept

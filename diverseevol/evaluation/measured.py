@@ -1,0 +1,79 @@
+"""The metrics of rounds on disk, as far as samplers are compared by them."""
+
+import difflib
+from collections.abc import Collection
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from diverseevol.errors import InputError
+from diverseevol.evaluation.released import initial_pool, named, recorded
+
+
+@dataclass(frozen=True)
+class MeasuredRound:
+    """One metric of one round; what is not said here is as in `ScoredRound`.
+
+    Attributes:
+        benchmark: the metric's logged name.
+        judge, prompt_version: "": nobody judged.
+    """
+
+    file: str
+    source: str
+    benchmark: str
+    schedule: str
+    seed: int | None
+    round: int
+    initial_pool: tuple[int, str] | None
+    pool_size: int | None
+    value: float
+    judge: str = ""
+    prompt_version: str = ""
+
+    def beside(self, other: "MeasuredRound") -> tuple["MeasuredRound", "MeasuredRound"]:
+        """Both as they are: a metric knows no questions."""
+        return self, other
+
+
+def measured_rounds(place: Path, metrics: Collection[str]) -> tuple[MeasuredRound, ...]:
+    """These metrics of all rounds below a folder.
+
+    Raises:
+        InputError: there is no such folder, there are no rounds in it, or no round has one of the metrics.
+    """
+    if not place.is_dir():
+        raise InputError(f"{place}: no such folder; metrics are read from run folders, not from archives")
+    found: list[MeasuredRound] = []
+    there: set[str] = set()
+    for file in sorted(place.resolve().rglob("rounds/*/round.json")):
+        folder = file.parents[2]
+        values: dict[str, Any] = recorded(folder, f"rounds/{file.parent.name}/round.json", "metrics", dict)
+        there |= {name for name, value in values.items() if _number(value)}
+        source, schedule, seed = named(PurePosixPath(folder.as_posix()))
+        found += [
+            MeasuredRound(
+                file=str(file),
+                source=source,
+                benchmark=metric,
+                schedule=schedule,
+                seed=recorded(folder, "fingerprint.json", "seed", int) if seed is None else seed,
+                round=int(file.parent.name),
+                initial_pool=initial_pool(folder),
+                pool_size=len(recorded(folder, f"rounds/{file.parent.name}/round.json", "trained_on", list)),
+                value=float(values[metric]),
+            )
+            for metric in metrics
+            if _number(values.get(metric))
+        ]
+    for metric in metrics:
+        if metric not in there:
+            close = difflib.get_close_matches(metric, there, 1)
+            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(sorted(there)) or 'none'}"
+            raise InputError(f"metric={metric}: no round below {place} has it; {hint}")
+    return tuple(found)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)

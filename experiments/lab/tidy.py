@@ -1,0 +1,43 @@
+"""The numbers of run folders as one table: a line a round, a column a metric."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diverseevol.files import atomic_write
+from diverseevol.report.collection import Collection
+
+LEAVE_OUT = ("seconds/", "judge calls", "win/", "tie/", "lose/")
+
+
+def rounds_of(collection: Collection) -> list[dict[str, Any]]:
+    """Group, sampler with its schedule, seed, round and all metrics of every round that is whole."""
+    lines: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for point in collection.points:
+        if point.metric.startswith(LEAVE_OUT):
+            continue
+        key = (point.line.source, point.line.schedule, point.seed, point.round)
+        line = lines.setdefault(
+            key, {"group": key[0], "sampler": key[1], "seed": key[2], "round": key[3], "rows": point.rows}
+        )
+        line[point.metric] = point.value
+    return [lines[key] for key in sorted(lines)]
+
+
+def write_rounds(collection: Collection, file: Path) -> None:
+    """Write the table."""
+    write_table(rounds_of(collection), file)
+
+
+def write_table(lines: list[dict[str, Any]], file: Path) -> None:
+    """Write lines that may lack some of the columns."""
+    columns = list(dict.fromkeys(name for line in lines for name in line))
+    with atomic_write(file) as out:
+        writer = csv.DictWriter(out, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(map(_shortened, lines))
+
+
+def _shortened(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in line.items()}
