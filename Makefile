@@ -61,7 +61,7 @@ table-vicuna: setup  ## the paper's figure 2 with intervals, from the released j
 
 # LAUNCH=1 runs what the lab lacks, JOBS evolutions at a time; LAUNCH=full what full scale lacks.
 $(REPRODUCED): setup
-	$(BIN)/python experiments/paper.py $@ --judgements "$(JUDGEMENTS)" --launch "$(LAUNCH)" --jobs $(JOBS)
+	$(BIN)/python experiments/paper.py $@ --judgements "$(JUDGEMENTS)" --out "$(or $(OUT),outputs/paper)" --launch "$(LAUNCH)" --jobs $(JOBS)
 
 figure2:       ## relative score against training rows; LAUNCH=1 runs what the lab lacks
 figure3:       ## Vendi-Score against training rows, likewise
