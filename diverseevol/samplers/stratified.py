@@ -48,7 +48,8 @@ class StratifiedSampler:
         height = count[label[order]] + _rank_within(label[order])
         turn = rng.permutation(len(names))  # among equally rare labels
         first = np.lexsort((turn[label[order]], height, ruled_out[order]))[:n]
-        return Selection(rows=order[first], score=height[first].astype(np.float64))
+        meaning = f"rows of the same {self.balance} in the pool or picked before; the lowest is picked"
+        return Selection(order[first], height[first].astype(np.float64), meaning)
 
 
 def _rank_within(label: np.ndarray) -> np.ndarray:
