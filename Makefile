@@ -8,12 +8,14 @@ FEW    ?= 5
 JOBS   ?= 2
 # The authors' evol_gpt4_judge_reference, or archives of its folders.
 JUDGEMENTS ?= $(or $(DIVERSEEVOL_TEST_DATA:%=%/gpt4_judgments),evol_gpt4_judge_reference)
+# The paper's tables and figures (experiments/README.md).
+REPRODUCED := figure2 figure3 figure4 main-results one-time win-tie-lose paper
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wandb-dashboard evolve sweep ablations report test test-slow test-gpu check format table-vicuna bench bench-gpu lab-foundation clean
+.PHONY: help setup wandb-dashboard evolve sweep ablations report test test-slow test-gpu check format table-vicuna $(REPRODUCED) bench bench-gpu lab-foundation clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready  ## the environment .venv, with the proven versions of constraints.txt
 
@@ -56,6 +58,18 @@ format: setup  ## mend what can be mended by itself
 
 table-vicuna: setup  ## the paper's figure 2 with intervals, from the released judgements in JUDGEMENTS
 	$(BIN)/python experiments/table_vicuna.py "$(JUDGEMENTS)"
+
+# LAUNCH=1 runs what the lab lacks, JOBS evolutions at a time; LAUNCH=full what full scale lacks.
+$(REPRODUCED): setup
+	$(BIN)/python experiments/paper.py $@ --judgements "$(JUDGEMENTS)" --out "$(or $(OUT),outputs/paper)" --launch "$(LAUNCH)" --jobs $(JOBS)
+
+figure2:       ## relative score against training rows; LAUNCH=1 runs what the lab lacks
+figure3:       ## Vendi-Score against training rows, likewise
+figure4:       ## relative score against Vendi-Score at equal sizes, likewise
+main-results:  ## final relative scores by data set, sampler and benchmark, likewise
+one-time:      ## many selections against one, likewise
+win-tie-lose:  ## win, tie and lose at the final round, likewise
+paper:         ## all of these
 
 bench: setup  ## each part beside the plain alternative, interleaved, as ratios
 	$(BIN)/python -m benchmarks

@@ -28,6 +28,15 @@ def compose(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
         return hydra.compose(verb, list(overrides))
 
 
+def configure(verb: str, overrides: Sequence[str] = ()) -> "Configuration":
+    """What the command line would make of these overrides, without running it."""
+    with hydra.initialize_config_dir(str(configuration_folder()), version_base="1.3"):
+        composed = hydra.compose(verb, list(overrides), return_hydra_config=True)
+    chosen = composed.hydra.runtime.choices
+    own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    return Configuration(verb, own, {str(group): str(chosen[group]) for group in chosen if "/" not in str(group)})
+
+
 def configuration_folder() -> Path:
     """Where the YAML files lie: inside the package in a wheel, beside it in a checkout."""
     inside = Path(__file__).parent / "conf"

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from diverseevol.evaluation.benchmarks import Benchmark, Question
+from diverseevol.evaluation.exam import keep_questions
 from diverseevol.evaluation.judges import Judgement
 from diverseevol.evaluation.scores import score
 from diverseevol.files import write_json, write_jsonl
@@ -33,6 +35,10 @@ class World:
     def record(self, row: int) -> dict[str, Any]:
         said = self.texts.get(row, f"row{row} " + " ".join(f"w{(row * 7 + i) % 97}" for i in range(self.words)))
         return {"instruction": said, "input": "", "output": f"answer {row} " + "x " * self.words}
+
+    def asked(self) -> tuple[Question, ...]:
+        names = [f"q{i}" for i in range(self.questions)]
+        return tuple(Question(q, f"What is {q}?", competitor=f"{q}, says the competitor {HOSTILE}") for q in names)
 
     def map(self) -> np.ndarray:
         return np.random.default_rng(5).normal(size=(self.rows, 2)).astype(np.float32)
@@ -72,6 +78,7 @@ def lay_run(
     (path / "config.yaml").write_text(json.dumps(config))
     write_json(path / "fingerprint.json", run.fingerprint)
     np.save(path / "map.npy", world.map())
+    keep_questions(path, [Benchmark(world.benchmark, world.asked())])
     order = np.random.default_rng([seed, len(sampler)]).permutation(world.rows)
     order[:size] = np.random.default_rng(seed).permutation(world.rows)[:size]
     order = np.array(list(dict.fromkeys([*order.tolist(), *range(world.rows)])))

@@ -6,7 +6,8 @@ import pytest
 from diverseevol.errors import InputError
 from diverseevol.evaluation.answers import AnswerFile, answer
 from diverseevol.evaluation.benchmarks import Benchmark, Question, load_benchmark, read_answers
-from diverseevol.files import sweep_temporary
+from diverseevol.evaluation.exam import keep_questions
+from diverseevol.files import read_jsonl, sweep_temporary
 from diverseevol.generation import Generation
 from diverseevol.learner import Learner
 
@@ -143,3 +144,15 @@ def test_an_empty_answer_is_an_answer_of_a_run_and_a_fault_of_a_file_by_hand(tmp
     path.write_text('{"id": "a", "instruction": "Why?", "answer": ""}\n')
     with pytest.raises(InputError, match="field 'answer': blank"):
         read_answers(path, benchmark)
+
+
+def test_what_answers_are_held_against_is_kept_once(tmp_path):
+    def asked(competitor: str | None) -> list[Benchmark]:
+        return [Benchmark("b", (Question("1", "What?", competitor=competitor),))]
+
+    keep_questions(tmp_path, asked(None))
+    assert not (tmp_path / "questions").exists()
+    for said in ("this", "that"):  # what was there first is what the answers there were held against
+        keep_questions(tmp_path, asked(said))
+        (line,) = read_jsonl(tmp_path / "questions" / "b.jsonl")
+        assert (line["id"], line["competitor"], line["reference"]) == ("1", "this", None)

@@ -181,6 +181,19 @@ def test_answers_keep_both_orders_and_fit_their_budget(collection, monkeypatch):
     assert small["which"] == "the last round"
 
 
+def test_what_answers_are_held_against_is_shown_where_all_runs_agree_on_it(tmp_path):
+    for seed in range(2):
+        lay_run(tmp_path, World(), "kcenter", seed)
+    whole = collect([tmp_path])
+    (kinds,) = answers_payload(whole, labels(whole.lines))["beside"].values()
+    assert list(kinds) == ["the competitor's answer"]
+    assert [text.partition(" ")[0] for text in kinds["the competitor's answer"]] == ["q0,", "q1,", "q2,", "q3,"]
+    file = whole.runs[1].folder / "questions" / "toybench.jsonl"
+    file.write_text(file.read_text().replace("q2, says", "q2, another says"))
+    (kinds,) = answers_payload(whole, labels(whole.lines))["beside"].values()
+    assert [text is None for text in kinds["the competitor's answer"]] == [False, False, True, False]
+
+
 # --- the command ---
 
 

@@ -166,6 +166,8 @@ def test_two_chosen_models_stand_side_by_side_with_both_orders(reader):
     assert "What is q2?" in said
     assert "q2, says round 5" in said
     assert "q2, says round 0" in said
+    assert said.count("the competitor's answer") == 1
+    assert "q2, says the competitor </script><script>" in said
     for t in (5, 0):
         for order in (0, 1):
             assert f"reason {t} q2 {order}" in said

@@ -23,7 +23,7 @@ from diverseevol.commands.logged import keep, logged_config
 from diverseevol.commands.naming import arm, fingerprint, run_path, space_key
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
-from diverseevol.evaluation.exam import Exam, unexamined
+from diverseevol.evaluation.exam import Exam, keep_questions, unexamined
 from diverseevol.evaluation.judges import watch
 from diverseevol.evolution import evolve
 from diverseevol.experiment import Evolution, Schedule
@@ -31,11 +31,11 @@ from diverseevol.files import atomic_write, cache_folder, write_jsonl
 from diverseevol.generation import Generation
 from diverseevol.lab.source import measures_of
 from diverseevol.learner import Learner
-from diverseevol.measures import pca_map
 from diverseevol.modules.probe import Embedding
 from diverseevol.modules.sft import Tuning
 from diverseevol.processes import Processes, join, leave
 from diverseevol.progress import Progress, Shown, Silent
+from diverseevol.projections import PCA, PROJECTIONS, map_name
 from diverseevol.prompt import Encoded, Prompt, PromptOptions, encode
 from diverseevol.report.summary import show
 from diverseevol.rounds import Round
@@ -51,11 +51,13 @@ class Conduct:
         seed: of all randomness.
         threads: torch's threads on the CPU; None leaves them to torch.
         keep_models: which rounds' models stay on disk.
+        projection: a map of the rows for the report, beside the PCA.
     """
 
     seed: int
     threads: int | None
     keep_models: Literal["all", "last", "none"]
+    projection: Literal["pca", "tsne"]
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -104,6 +106,7 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
         folder.claim(settings.text())
         keep(path, config)
         _list_left_out(path, source, encoded, bad_rows)
+        keep_questions(path, exam.benchmarks)
     space = functools.cache(lambda: learner.foundation_embedding(cache / "foundation" / space_key(found)))
     evolution = Evolution(
         source=source, learner=learner, sampler=sampler, schedule=schedule, run=folder, space=space,
@@ -118,11 +121,12 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
         console.print("all of it was there already: nothing was left to do")
     if processes.first:
         _tell_unexamined(console, path, exam, before)
-    if not processes.share((path / "map.npy").exists()):
-        vectors = space()  # all processes take part
-        if processes.first:
-            with atomic_write(path / "map.npy", "wb") as file:
-                np.save(file, pca_map(vectors))
+    for name in dict.fromkeys((PCA, conduct.projection)):
+        if not processes.share((path / map_name(name)).exists()):
+            vectors = space()  # all processes take part
+            if processes.first:
+                with atomic_write(path / map_name(name), "wb") as file:
+                    np.save(file, PROJECTIONS[name](vectors))
     if processes.first:
         show(path, rounds, console)
 

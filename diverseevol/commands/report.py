@@ -6,8 +6,8 @@ from typing import Any
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.evaluation.tables import out_console
+from diverseevol.projections import PCA
 from diverseevol.report.collection import collect
-from diverseevol.report.maps import PCA
 from diverseevol.report.publishing import publish
 
 

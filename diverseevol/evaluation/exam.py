@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -12,6 +12,7 @@ from diverseevol.evaluation.answers import AnswerFile, answer
 from diverseevol.evaluation.benchmarks import Benchmark
 from diverseevol.evaluation.judges import Judge, NoJudge
 from diverseevol.evaluation.judging import judge_round, logged, read_scores
+from diverseevol.files import write_jsonl
 from diverseevol.generation import Generation
 from diverseevol.learner import Learner
 
@@ -40,6 +41,22 @@ class Exam:
                     f"{field} (the first is {lacking[0]!r}), which judge={self.judge.name} compares with; choose "
                     f"another judge (gold needs references, overlap a competitor, none nothing)"
                 )
+
+
+def keep_questions(folder: Path, benchmarks: Sequence[Benchmark]) -> None:
+    """Write what answers are held against, a file a benchmark in `questions/`: references and a competitor's answers.
+
+    Args:
+        folder: the run folder; a file that is there stays, for the answers there were held against that.
+        benchmarks: those asked; one that has neither is left out.
+    """
+    for benchmark in benchmarks:
+        file = folder / "questions" / f"{benchmark.name}.jsonl"
+        known = any(
+            question.reference is not None or question.competitor is not None for question in benchmark.questions
+        )
+        if known and not file.exists():
+            write_jsonl(file, map(asdict, benchmark.questions))
 
 
 def unexamined(exam: Exam, folder: Path) -> tuple[list[str], list[str], list[str]]:

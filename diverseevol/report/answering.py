@@ -13,6 +13,7 @@ from diverseevol.report.lines import FULL, Line, sources
 BUDGET = 6_000_000  # characters of JSON for all answers and reasons
 # (rounds kept, characters of an answer or a reason): the first that fits the budget is taken.
 CUTS = (("all", 4000), ("ends", 4000), ("last", 4000), ("last", 1500), ("last", 700), ("last", 350), ("last", 150))
+BESIDE = {"competitor": "the competitor's answer", "reference": "the right answer"}
 WHICH = {"all": "every round", "ends": "the first and the last round", "last": "the last round"}
 
 
@@ -32,17 +33,20 @@ def answers_payload(collection: Collection, names: Mapping[Line, str]) -> dict[s
     """What the side-by-side view shows.
 
     Returns:
-        `questions`: texts by benchmark and id; `models`: each with `answers` and `judged`, lists aligned with its
+        `questions`: texts by benchmark and id; `beside`: what answers are held against, by benchmark and kind, aligned
+        with the questions; `models`: each with `answers` and `judged`, lists aligned with its
         benchmark's questions; `cut` and `which` say what was left out.
     """
     questions: dict[str, dict[str, str]] = {}
     models = list(_models(collection, questions))
+    given = _given(collection.runs)
     order = sources(model.line for model in models)
     models.sort(key=lambda m: (order.index(m.line.source), m.line.kind == FULL, m.line, m.seed or 0, m.round))
     for which, length in CUTS:
         kept = [_record(model, questions[model.benchmark], names, length) for model in _kept(models, which)]
         listed = {name: {key: _cut(text, length) for key, text in texts.items()} for name, texts in questions.items()}
-        payload = {"questions": listed, "models": kept, "cut": length, "which": WHICH[which]}
+        beside = {name: _aligned(given.get(name, {}), texts, length) for name, texts in questions.items()}
+        payload = {"questions": listed, "beside": beside, "models": kept, "cut": length, "which": WHICH[which]}
         if len(json.dumps(payload, ensure_ascii=False)) <= BUDGET:
             break
     return payload
@@ -90,6 +94,29 @@ def _answers(run: Run, questions: dict[str, dict[str, str]]) -> Iterator[tuple[i
                 given = f"\n\n{line['input']}" if line.get("input") else ""
                 texts[str(line.get("id"))] = f"{line.get('instruction', '')}{given}"
             yield done.index, file.stem, {str(line.get("id")): str(line.get("answer", "")) for line in lines}
+
+
+def _given(runs: Sequence[Run]) -> dict[str, dict[str, dict[str, str | None]]]:
+    """By benchmark, kind and question: references and competitors' answers; None where runs differ in them."""
+    found: dict[str, dict[str, dict[str, str | None]]] = {}
+    for run in runs:
+        for file in sorted((run.folder / "questions").glob("*.jsonl")):
+            for line in read_jsonl(file):
+                for kind in BESIDE:
+                    if isinstance(line.get(kind), str):
+                        known = found.setdefault(file.stem, {}).setdefault(kind, {})
+                        key, text = str(line.get("id")), line[kind]
+                        known[key] = text if known.get(key, text) == text else None
+    return found
+
+
+def _aligned(
+    given: Mapping[str, Mapping[str, str | None]], questions: Mapping[str, str], length: int
+) -> dict[str, list[str | None]]:
+    return {
+        BESIDE[kind]: [None if (text := texts.get(key)) is None else _cut(text, length) for key in questions]
+        for kind, texts in given.items()
+    }
 
 
 def _record(model: Model, questions: Mapping[str, str], names: Mapping[Line, str], length: int) -> dict[str, Any]:

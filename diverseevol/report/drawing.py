@@ -127,7 +127,7 @@ def _curve(axes: Axes, each: Drawn, colour: str, marker: str) -> None:
     curve = each.curve
     style: Any = (0, (1, 1.2)) if each.other else (0, each.dashes) if each.dashes else "-"
     width, size = (0.9, 2.6) if each.other else (1.5, 3.8)
-    if max(curve.seeds) > 1:
+    if curve.low != curve.high:
         axes.fill_between(curve.rows, curve.low, curve.high, color=colour, alpha=0.14, linewidth=0)
     axes.plot(curve.rows, curve.mean, color=colour, linestyle=style, linewidth=width, zorder=2)
     for whole in (True, False):  # hollow where seeds are missing, so that a step of the mean is seen for what it is

@@ -12,14 +12,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from diverseevol.errors import InputError
+from diverseevol.projections import PCA, map_name
 from diverseevol.report.collection import Run
 from diverseevol.report.drawing import GRID, MUTED, STYLE, write_note
 from diverseevol.report.lines import Line
 
-PCA = "pca"
 # Early to late: viridis without its palest end, which white would swallow, and one without its darkest for dark pages.
 COLOURS = ("#482173", "#3e4c8a", "#2e6f8e", "#21908d", "#35b779", "#90d743", "#c8c01c")
 DARK_COLOURS = ("#a884e0", "#7f95e6", "#4aabd0", "#2fc0a8", "#66d884", "#aee65a", "#f4ec5a")
+AXES = {PCA: "PCA", "tsne": "t-SNE"}
 STEPS = 65535  # of a coordinate in the page
 
 
@@ -42,8 +43,8 @@ class Map:
 
 
 def map_file(run: Run, projection: str) -> Path:
-    """Where a run has its map: `map.npy` is the PCA; `map-<name>.npy` is another projection, by who put it there."""
-    return run.folder / ("map.npy" if projection == PCA else f"map-{projection}.npy")
+    """Where a run has its map."""
+    return run.folder / map_name(projection)
 
 
 def read_maps(runs: Sequence[Run], projection: str = PCA) -> dict[Run, Map]:
@@ -61,8 +62,8 @@ def read_maps(runs: Sequence[Run], projection: str = PCA) -> dict[Run, Map]:
             found[run] = known.setdefault(each.key, each)
     if runs and not found and projection != PCA:
         raise InputError(
-            f"projection={projection}: no run folder holds map-{projection}.npy, a [rows, 2] array of floats; put it "
-            f"beside map.npy, or leave projection at {PCA}"
+            f"projection={projection}: no run folder holds {map_name(projection)}, a [rows, 2] array of floats; put it "
+            f"beside map.npy (evolve projection=tsne writes one, of a run that is whole, too), or leave it at {PCA}"
         )
     return found
 
@@ -124,7 +125,7 @@ def draw_maps(maps: Mapping[Run, Map], names: Mapping[Line, str], projection: st
 
 
 def _axis(projection: str) -> str:
-    return "PCA of the foundation model's embeddings" if projection == PCA else f"projection: {projection}"
+    return f"{AXES.get(projection, projection)} of the foundation model's embeddings"
 
 
 def _panel(

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from diverseevol.evaluation.tables import write_scores_csv
 from diverseevol.files import atomic_write
+from diverseevol.projections import PCA
 from diverseevol.report.answering import answers_payload
 from diverseevol.report.collection import Collection
 from diverseevol.report.curves import stops
 from diverseevol.report.drawing import save
 from diverseevol.report.gallery import gallery
 from diverseevol.report.lines import Line, labels, sources
-from diverseevol.report.maps import PCA, draw_maps, read_maps
+from diverseevol.report.maps import draw_maps, read_maps
 from diverseevol.report.page import Content, Picture, page
 from diverseevol.report.tables import (
     Table,

@@ -251,6 +251,8 @@ whenSeen("answers", () => {
     if (chosen === null) { pair.replaceChildren(make("p", "no question fits", "note")); return; }
     const id = Object.keys(data.questions[bench.value])[chosen], question = make("div", null, "question keep");
     question.append(make("h3", `question ${id}`), make("pre", data.questions[bench.value][id] || "its text is not in the folders of this report"));
+    for (const [kind, texts] of Object.entries(data.beside[bench.value] || {}))
+      if (texts[chosen] !== null) question.append(make("h3", kind), make("pre", texts[chosen]));
     const both = make("div", null, "pair");
     both.append(side(data.models[one.value], chosen), side(data.models[two.value], chosen));
     pair.replaceChildren(question, make("p"), both);

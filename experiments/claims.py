@@ -1,0 +1,112 @@
+"""What each origin says about the paper's claims: differences with their intervals, seed by seed."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from estimates import data_of, place_of
+
+from diverseevol.evaluation.comparison import ModelVerdict, SamplerVerdict, compare
+from diverseevol.evaluation.significance import MINIMUM_SEEDS, t_test
+from diverseevol.report.collection import Collection, Point
+from diverseevol.report.lines import FULL, Line, sources
+
+
+@dataclass(frozen=True)
+class Held:
+    """What one origin says about a claim.
+
+    Attributes:
+        claim: its key in paper.yaml.
+        on: data set and benchmark.
+        says: a difference with its interval, and the verdict.
+    """
+
+    claim: str
+    on: str
+    says: str
+
+
+def is_kcenter(line: Line) -> bool:
+    """The paper's own way."""
+    return line.sampler == "kcenter" and line.kind not in (FULL, "one_time")
+
+
+def is_random(line: Line) -> bool:
+    """The baseline."""
+    return line.sampler == "random" and line.kind not in (FULL, "one_time")
+
+
+def is_full(line: Line) -> bool:
+    """All rows."""
+    return line.kind == FULL
+
+
+def is_one_time(line: Line) -> bool:
+    """K-Center, once."""
+    return line.sampler == "kcenter" and line.kind == "one_time"
+
+
+def held(
+    collection: Collection, claim: str, one: Callable[[Line], bool], other: Callable[[Line], bool]
+) -> Iterator[Held]:
+    """One line's final relative score less another's, by the rules of `diverseevol compare`."""
+    lines = {collection.line(each) for each in collection.board.rounds}
+    for source in sources(lines):
+        pair = [[line for line in sorted(lines) if line.source == source and pick(line)] for pick in (one, other)]
+        if not all(pair):
+            continue
+        own, base = pair[0][0], pair[1][0]
+        rounds = [each for each in collection.board.rounds if collection.line(each) in (own, base)]
+        shared = {e.benchmark for e in rounds if collection.line(e) == own} & {
+            e.benchmark for e in rounds if collection.line(e) == base
+        }
+        comparison = compare([each for each in rounds if each.benchmark in shared], base.schedule)
+        for found in sorted(comparison.samplers, key=lambda each: place_of(f"/{each.benchmark}")):
+            models = [
+                model for model in comparison.models if (model.judge, model.benchmark) == (found.judge, found.benchmark)
+            ]
+            yield Held(claim, on(source, found.benchmark), _in_words(found, models))
+
+
+def _in_words(found: SamplerVerdict, models: Sequence[ModelVerdict]) -> str:
+    if found.ci_low is not None:
+        interval = f"[{found.ci_low:+.1f}, {found.ci_high:+.1f}]"
+        return f"{found.mean_difference:+.1f} {interval} over {len(found.seeds)} seeds: {found.verdict}"
+    if len(models) == 1 and models[0].ci_low is not None:
+        one = models[0]
+        interval = f"[{one.ci_low:+.1f}, {one.ci_high:+.1f}]"
+        return f"{one.difference:+.1f} {interval} over questions, one seed: these two models, {one.verdict}"
+    return f"{'' if found.mean_difference is None else f'{found.mean_difference:+.1f}, '}{found.verdict}"
+
+
+def paired(points: Iterable[Point], metric: str, claim: str) -> Iterator[Held]:
+    """K-Center's pool less random's of the same seed, by a metric of the pool, at the last number of rows of both."""
+    values: dict[tuple[str, bool], dict[tuple[int | None, int], float]] = {}
+    for p in points:
+        if p.metric == metric and p.rows is not None and (is_kcenter(p.line) or is_random(p.line)):
+            values.setdefault((p.line.source, is_kcenter(p.line)), {})[p.seed, p.rows] = p.value
+    for source in dict.fromkeys(source for source, _ in values):
+        ours, theirs = values.get((source, True), {}), values.get((source, False), {})
+        shared = ours.keys() & theirs.keys()
+        if not shared:
+            continue
+        last = max(rows for _, rows in shared)
+        d = np.array([ours[key] - theirs[key] for key in sorted(shared, key=str) if key[1] == last], dtype=np.float64)
+        yield Held(claim, on(source, metric), f"{difference(d)} at {last:,} rows")
+
+
+def difference(d: np.ndarray, form: str = "+.2f") -> str:
+    """A mean over seeds, its t-interval, and whether that leaves zero out."""
+    test = t_test(d)
+    if test is None:
+        alike = ", all alike" if len(d) >= MINIMUM_SEEDS else ""
+        return f"{d.mean():{form}}, {len(d)} seed{'' if len(d) == 1 else 's'}{alike}: cannot tell"
+    low, high, _ = test
+    verdict = "more" if low > 0 else "less" if high < 0 else "cannot tell"
+    return f"{d.mean():{form}} [{low:{form}}, {high:{form}}] over {len(d)} seeds: {verdict}"
+
+
+def on(source: str, what: str) -> str:
+    """What a claim is held against: the data set, by its own name, and the benchmark or metric."""
+    return f"{data_of(source)}, {what}"

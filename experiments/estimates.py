@@ -1,0 +1,171 @@
+"""From rounds to tidy rows: a mean with its interval for every metric, line and number of training rows."""
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diverseevol.evaluation.scoreboard import PAPER_QUESTIONS, Scoreboard
+from diverseevol.evaluation.significance import t_test
+from diverseevol.files import atomic_write
+from diverseevol.report.collection import Collection
+from diverseevol.report.curves import Curve
+from diverseevol.report.drawing import Drawn, Panel
+from diverseevol.report.lines import FULL, Line, dashes, labels, sources
+
+Record = dict[str, Any]
+SEEDS, QUESTIONS = "seeds", "questions"
+NOTES = {
+    SEEDS: "band: 95 % t-interval over seeds",
+    QUESTIONS: "band: 95 % over questions; one seed, so it says nothing about another",
+    "": "no band: fewer than three seeds",
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One metric of one line at one number of rows.
+
+    Attributes:
+        rows: None for a released model that was trained on all rows.
+        low, high: 95 %; None where there is no interval.
+        over: what was drawn anew for it: `SEEDS` (t-interval), `QUESTIONS` (bootstrap, one seed), or nothing.
+    """
+
+    line: Line
+    metric: str
+    judge: str
+    round: int
+    rows: int | None
+    seeds: int
+    value: float
+    low: float | None
+    high: float | None
+    over: str
+
+
+def estimates(collection: Collection, *names: str) -> list[Estimate]:
+    """Every metric of these names, `relative_score` standing for its benchmarks, in the order of lines and rows."""
+    groups: dict[tuple[Line, str, str, int, int | None], list[float]] = {}
+    for p in collection.points:
+        if p.metric.partition("/")[0] in names:
+            groups.setdefault((p.line, p.metric, p.judge, p.round, p.rows), []).append(p.value)
+    questions = {
+        (collection.line(each), f"relative_score/{each.benchmark}", each.judge, each.round): each.scores
+        for each in collection.board.rounds
+        if each.scores.questions > 1
+    }
+    found = []
+    for (line, metric, judge, t, rows), values in groups.items():
+        low, high, over = None, None, ""
+        if (test := t_test(np.array(values, dtype=np.float64))) is not None:
+            low, high, over = test[0], test[1], SEEDS
+        elif len(values) == 1 and (scores := questions.get((line, metric, judge, t))):
+            low, high, over = scores.ci_low, scores.ci_high, QUESTIONS
+        found.append(Estimate(line, metric, judge, t, rows, len(values), float(np.mean(values)), low, high, over))
+    order = sources(each.line for each in found)
+    found.sort(
+        key=lambda e: (order.index(e.line.source), place_of(e.metric), e.judge, e.line.kind == FULL, e.line, e.round)
+    )
+    return found
+
+
+def place_of(metric: str) -> tuple[int, str]:
+    """Where a benchmark's metric is listed: the paper's benchmarks first, in its order."""
+    known = list(PAPER_QUESTIONS)
+    name = metric.partition("/")[2]
+    return known.index(name) if name in known else len(known), metric
+
+
+def final(found: Sequence[Estimate]) -> list[Estimate]:
+    """Those at the last round of their line."""
+    last: dict[Line, int] = {}
+    for each in found:
+        last[each.line] = max(each.round, last.get(each.line, 0))
+    return [each for each in found if each.round == last[each.line]]
+
+
+def record(each: Estimate) -> Record:
+    """A tidy row."""
+    name, _, benchmark = each.metric.partition("/")
+    return {
+        "data": each.line.source, "metric": name, "benchmark": benchmark, "judge": each.judge,
+        "sampler": each.line.sampler, "schedule": each.line.kind, "choices": each.line.others, "round": each.round,
+        "rows": "all" if each.rows is None else each.rows, "seeds": each.seeds, "value": each.value, "low": each.low,
+        "high": each.high, "interval_over": each.over,
+    }  # fmt: skip
+
+
+def write_records(path: Path, records: Sequence[Record]) -> None:
+    """Write a CSV; what is not known is left empty."""
+    with atomic_write(path) as file:
+        writer = csv.DictWriter(file, list(records[0]), lineterminator="\n")
+        writer.writeheader()
+        for each in records:
+            writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in each.items()})
+
+
+def panels(found: Sequence[Estimate], label: Callable[[str], tuple[str, str]]) -> tuple[list[list[Panel | None]], str]:
+    """A row of panels a source, a panel a metric and judge, and the note that says what the bands are.
+
+    Args:
+        found: what to draw.
+        label: metric -> the panel's title and its y axis's label.
+    """
+    lines = {each.line for each in found}
+    names, patterns = labels(lines), dashes(lines)
+    grid: list[list[Panel | None]] = []
+    for source in sources(lines):
+        row: list[Panel | None] = []
+        here = [each for each in found if each.line.source == source]
+        for metric, judge in dict.fromkeys((each.metric, each.judge) for each in here):
+            own = [each for each in here if (each.metric, each.judge) == (metric, judge)]
+            title, unit = label(metric)
+            drawn = [Drawn(curve, names[curve.line], patterns[curve.line]) for curve in curves(own)]
+            full = [each.value for each in own if each.line.kind == FULL]
+            levels = {"all rows": float(np.mean(full))} if full else {}
+            said = f"{title}, judge {judge}" if judge else title
+            row.append(Panel(f"{data_of(source)}\n{said}", unit, drawn, levels))
+        grid.append(row)
+    if len(grid) > 1 and all(len(row) == 1 for row in grid):
+        grid = [[panel for row in grid for panel in row]]  # one benchmark: the data sets side by side
+    kinds = dict.fromkeys(each.over for each in found if each.line.kind != FULL)
+    return grid, "; ".join(NOTES[kind] for kind in kinds if kind or len(kinds) == 1)
+
+
+def curves(found: Iterable[Estimate]) -> list[Curve]:
+    """A curve a line that was not trained on all rows; its band is the interval."""
+    by_line: dict[Line, list[Estimate]] = {}
+    for each in found:
+        if each.line.kind != FULL and each.rows is not None:
+            by_line.setdefault(each.line, []).append(each)
+    return [
+        Curve(
+            line,
+            tuple(each.rows or 0 for each in own),
+            tuple(each.value for each in own),
+            tuple(each.value if each.low is None else each.low for each in own),
+            tuple(each.value if each.high is None else each.high for each in own),
+            tuple(each.seeds for each in own),
+        )
+        for line, own in by_line.items()
+    ]
+
+
+def restrict(collection: Collection, keep: Callable[[Line], bool]) -> Collection:
+    """The part of a collection that some lines make up."""
+    rounds = tuple(each for each in collection.board.rounds if keep(collection.line(each)))
+    return replace(
+        collection,
+        runs=tuple(run for run in collection.runs if keep(run.line)),
+        board=Scoreboard(rounds, collection.board.warnings),
+        points=tuple(point for point in collection.points if keep(point.line)),
+    )
+
+
+def data_of(source: str) -> str:
+    """The data set's own name."""
+    return source.partition("/")[0]

@@ -1,0 +1,37 @@
+"""The paper's figure 2: relative score against training rows, each sampler a line, all rows a level."""
+
+from collections.abc import Iterator
+
+from claims import Held, held, is_kcenter, is_random
+from estimates import Record, estimates, panels, record
+from matplotlib.figure import Figure
+from reproduction import PAPER_SAMPLERS, full_scale, lab
+
+from diverseevol.report.collection import Collection
+from diverseevol.report.drawing import draw_panels
+
+RUNS = (
+    *(lab(sampler) for sampler in PAPER_SAMPLERS),
+    lab("random", "full"),
+    *(arm for sampler in PAPER_SAMPLERS for arm in full_scale(sampler)),
+    *full_scale("random", "full"),
+)
+
+
+def frame(collection: Collection) -> list[Record]:
+    """A row a line, benchmark and round."""
+    return [record(each) for each in estimates(collection, "relative_score")]
+
+
+def draw(collection: Collection) -> Figure | None:
+    """A row of panels a data set, a panel a benchmark."""
+    grid, note = panels(
+        estimates(collection, "relative_score"),
+        lambda metric: (metric.partition("/")[2], "relative score\n(competitor = 100)"),
+    )
+    return draw_panels(grid, note) if grid else None
+
+
+def compared(collection: Collection) -> Iterator[Held]:
+    """K-Center against random at the final round."""
+    yield from held(collection, "above_random", is_kcenter, is_random)

@@ -1,0 +1,144 @@
+"""The paper's figure 4: relative score against Vendi-Score, pools of one size at a time.
+
+Pools of one size and different diversity come from `sampler=vendi`: each round draws random batches, ranks them by the
+Vendi-Score of pool and batch, and takes the one at `sampler.rank`. An evolution so gives a pool of every size, and its
+rank's effect adds up round by round. Pools of one seed share P_0, and are compared with one another alone.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from claims import Held, difference, on
+from estimates import Record, data_of
+from matplotlib.figure import Figure
+from reproduction import full_scale, lab
+from scipy.stats import rankdata
+
+from diverseevol.report.collection import Collection
+from diverseevol.report.drawing import GRID, MUTED, write_note
+from diverseevol.report.lines import look
+
+RANKS = (1, 25, 50, 75, 100)  # of 100 batches: the most diverse to the least
+SEEDS = 5
+SHARES = (0.2, 0.6, 1.0)  # of the rounds: the paper's 300, 700 and 1,100 rows
+METRICS = ("vendi_score", "vendi_score_centred")
+
+
+RUNS = (
+    lab("vendi", seeds=SEEDS),  # rank 1
+    *(lab("vendi", "iterative", f"sampler.rank={rank}", name=f"vendi_{rank}", seeds=SEEDS) for rank in RANKS[1:]),
+    *(arm for rank in RANKS for arm in full_scale("vendi", "iterative", f"sampler.rank={rank}")),
+)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One pool with both scores; `arm` tells the ranks apart."""
+
+    data: str
+    benchmark: str
+    judge: str
+    arm: str
+    seed: int | None
+    rows: int
+    vendi: Mapping[str, float]
+    relative_score: float
+
+
+def pools(collection: Collection) -> list[Pool]:
+    """The pools of `sampler=vendi` at the three sizes."""
+    points = [p for p in collection.points if p.line.sampler.startswith("vendi") and p.rows is not None]
+    if not points:
+        return []
+    last = max(p.round for p in points)
+    rounds = {round(share * last) for share in SHARES} - {0}
+    diversity: dict[tuple[object, ...], dict[str, float]] = {}
+    for p in points:
+        if p.metric in METRICS:
+            diversity.setdefault((p.line, p.seed, p.rows), {})[p.metric] = p.value
+    return [
+        Pool(p.line.source, p.metric.partition("/")[2], p.judge, p.line.schedule, p.seed, p.rows, known, p.value)
+        for p in points
+        if p.metric.startswith("relative_score/") and p.round in rounds and p.rows is not None
+        and (known := diversity.get((p.line, p.seed, p.rows)))
+    ]  # fmt: skip
+
+
+def frame(collection: Collection) -> list[Record]:
+    """A row a pool and benchmark."""
+    ranks = {run.line.schedule: _rank(run.config) for run in collection.runs}
+    return [
+        {"data": each.data, "benchmark": each.benchmark, "judge": each.judge, "rank": ranks.get(each.arm),
+         "seed": each.seed, "rows": each.rows, **{name: each.vendi.get(name) for name in METRICS},
+         "relative_score": each.relative_score}
+        for each in pools(collection)
+    ]  # fmt: skip
+
+
+def _rank(config: Mapping[str, object]) -> object:
+    sampler = config.get("sampler")
+    return sampler.get("rank") if isinstance(sampler, dict) else None
+
+
+def draw(collection: Collection) -> Figure | None:
+    """A row of panels a data set and benchmark, a panel a size; the pools of one seed are joined."""
+    found = pools(collection)
+    rows = list(dict.fromkeys((each.data, each.benchmark, each.judge) for each in found))
+    sizes = sorted({each.rows for each in found})
+    if not rows:
+        return None
+    colour, _, marker = look("vendi")
+    figure = Figure(figsize=(2.9 * len(sizes) + 0.6, 2.3 * len(rows) + 0.4), dpi=200, layout="constrained")
+    grid = figure.subplots(len(rows), len(sizes), squeeze=False)
+    for places, (data, benchmark, judge) in zip(grid, rows, strict=True):
+        for axes, size in zip(places, sizes, strict=True):
+            here = [e for e in found if (e.data, e.benchmark, e.judge, e.rows) == (data, benchmark, judge, size)]
+            for of_seed in _by_seed(here).values():
+                x, y = ([*values] for values in zip(*of_seed, strict=True))
+                axes.plot(x, y, color=MUTED, linewidth=0.7, alpha=0.7, zorder=1)
+                axes.plot(x, y, marker=marker, color=colour, markersize=5, linestyle="none", zorder=2)
+            axes.set_title(f"{data_of(data)}\n{benchmark}, judge {judge}\n{size:,} rows")
+            axes.margins(0.1)
+            axes.grid(axis="x", color=GRID)
+            axes.locator_params(axis="x", nbins=4)
+        places[0].set_ylabel("relative score\n(competitor = 100)")
+    for axes in grid[-1]:
+        axes.set_xlabel("Vendi-Score (effective rows)")
+    write_note(figure, "a point a pool; a line joins the pools of one seed, which share their first rows")
+    return figure
+
+
+def _by_seed(found: Sequence[Pool]) -> dict[int | None, list[tuple[float, float]]]:
+    """Vendi-Score and relative score of each seed's pools, by the former."""
+    seeds: dict[int | None, list[tuple[float, float]]] = {}
+    for each in found:
+        seeds.setdefault(each.seed, []).append((each.vendi[METRICS[0]], each.relative_score))
+    return {seed: sorted(at) for seed, at in seeds.items()}
+
+
+def compared(collection: Collection) -> Iterator[Held]:
+    """The rank correlation of diversity and relative score within each seed's pools of one size, over seeds."""
+    found = pools(collection)
+    for data, benchmark, judge in dict.fromkeys((each.data, each.benchmark, each.judge) for each in found):
+        here = [each for each in found if (each.data, each.benchmark, each.judge) == (data, benchmark, judge)]
+        for name in METRICS:
+            says = []
+            for size in sorted({each.rows for each in here}):
+                seeds: dict[int | None, list[tuple[float, float]]] = {}
+                for each in here:
+                    if each.rows == size and name in each.vendi:
+                        seeds.setdefault(each.seed, []).append((each.vendi[name], each.relative_score))
+                found_here = [rho for at in seeds.values() if (rho := rank_correlation(at)) is not None]
+                if found_here:
+                    says.append(f"{size:,} rows: ρ = {difference(np.array(found_here))}")
+            if says:
+                yield Held("diversity_pays", on(data, f"{benchmark} and {name}"), "; ".join(says))
+
+
+def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """Spearman's; None for fewer than three pairs or where one side does not vary."""
+    if len(pairs) < 3:
+        return None
+    x, y = (rankdata(values) for values in zip(*pairs, strict=True))
+    return None if np.ptp(x) == 0 or np.ptp(y) == 0 else float(np.corrcoef(x, y)[0, 1])

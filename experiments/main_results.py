@@ -1,0 +1,82 @@
+"""The main table: final relative score by data set, benchmark and sampler, beside all rows."""
+
+from collections.abc import Iterator
+
+from claims import Held, held, is_full, is_kcenter
+from estimates import Estimate, Record, data_of, estimates, final, record
+from figure2 import RUNS as CURVES
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from diverseevol.report.collection import Collection
+from diverseevol.report.drawing import INK, MUTED, PAPER, write_note
+from diverseevol.report.lines import FULL, Line, labels, look
+
+RUNS = CURVES
+WHITE = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.2}  # behind a number, so that no line crosses it
+BEST = "best_picked_after_the_fact"  # of several noisy rounds, so that it flatters
+
+
+def frame(collection: Collection) -> list[Record]:
+    """A row a line and benchmark: its final round, and the best one labelled as what it is."""
+    found = estimates(collection, "relative_score")
+    best: dict[tuple[Line, str, str], Estimate] = {}
+    for each in found:
+        key = each.line, each.metric, each.judge
+        if key not in best or each.value > best[key].value:
+            best[key] = each
+    rows = []
+    for each in final(found):
+        peak = best[each.line, each.metric, each.judge]
+        several = each.line.kind != FULL
+        rows.append(
+            {**record(each), f"{BEST}_round": peak.round if several else None, BEST: peak.value if several else None}
+        )
+    return rows
+
+
+def draw(collection: Collection) -> Figure | None:
+    """A panel a data set and benchmark: each sampler's final score with its interval, all rows as a level."""
+    found = final(estimates(collection, "relative_score"))
+    panels = list(dict.fromkeys((each.line.source, each.metric, each.judge) for each in found))
+    if not panels:
+        return None
+    names = labels(each.line for each in found)
+    columns = min(3, len(panels))
+    deep = -(-len(panels) // columns)
+    tall = max(sum((e.line.source, e.metric, e.judge) == panel for e in found) for panel in panels)
+    size = (1.0 + 3.1 * columns, deep * (0.8 + 0.3 * tall) + 0.3)
+    figure = Figure(figsize=size, dpi=200, layout="constrained")
+    grid = figure.subplots(deep, columns, squeeze=False).ravel()
+    for axes, panel in zip(grid, panels, strict=False):
+        _panel(axes, [e for e in found if (e.line.source, e.metric, e.judge) == panel], names)
+        axes.set_title(f"{data_of(panel[0])}\n{panel[1].partition('/')[2]}, judge {panel[2]}")
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    for axes in grid[: len(panels)][-columns:]:
+        axes.set_xlabel("relative score (competitor = 100)")
+    over = " and ".join(dict.fromkeys(each.over for each in found if each.over))
+    write_note(figure, f"final round of each line; bars: 95 % over {over}" if over else "final round of each line")
+    return figure
+
+
+def _panel(axes: Axes, found: list[Estimate], names: dict[Line, str]) -> None:
+    for y, each in enumerate(found):
+        colour, _, marker = (INK, INK, "|") if each.line.kind == FULL else look(each.line.sampler)
+        if each.low is not None:
+            axes.plot([each.low, each.high], [y, y], color=colour, linewidth=1.4, solid_capstyle="butt")
+        axes.plot(each.value, y, marker=marker, color=colour, markersize=8 if marker == "|" else 5)
+        axes.annotate(f"{each.value:.1f}", (each.value, y), xytext=(0, 5), textcoords="offset points", ha="center",
+                      fontsize=7, color=colour, bbox=WHITE)  # fmt: skip
+        if each.line.kind == FULL:
+            axes.axvline(each.value, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.0, zorder=0)
+    axes.set_yticks(range(len(found)), [names[each.line] for each in found])
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(found) - 0.5, -0.7)
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x")
+
+
+def compared(collection: Collection) -> Iterator[Held]:
+    """K-Center's final round against all rows."""
+    yield from held(collection, "reaches_full", is_kcenter, is_full)

@@ -1,0 +1,176 @@
+"""Build the paper's tables and figures from what is on disk, say what is missing, and run it if asked to.
+
+    python experiments/paper.py TARGET… [--judgements PLACE] [--outputs DIR] [--out DIR] [--launch lab|full] [--jobs N]
+
+TARGET: figure2 figure3 figure4 main-results one-time win-tie-lose, or paper for all of them. Each writes
+TARGET-<origin>.csv and .png, a file an origin, and TARGET-claims.csv, where each origin has a column of its own.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from claims import Held
+from cost import cost
+from estimates import restrict, write_records
+from reproduction import FULL_SCALE, LAB, ORIGINS, RELEASED, Arm, Found, find, launch, paper, wanted
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from diverseevol.errors import InputError
+from diverseevol.evaluation.tables import out_console
+from diverseevol.files import atomic_write
+from diverseevol.report.collection import Collection, collect
+from diverseevol.report.drawing import STYLE, save
+
+TARGETS = ("figure2", "figure3", "figure4", "main-results", "one-time", "win-tie-lose")
+SHOWN = 5  # commands on the terminal; all are in the file
+LAUNCHED = {"": None, "0": None, "1": LAB, "lab": LAB, "full": FULL_SCALE}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit code 0, 1 where a run that was launched failed, 2 for what the user must mend."""
+    given = parsed(arguments)
+    console = out_console()
+    targets = TARGETS if "paper" in given.targets else tuple(dict.fromkeys(given.targets))
+    modules = {name: importlib.import_module(name.replace("-", "_")) for name in targets}
+    arms = list(dict.fromkeys(arm for module in modules.values() for arm in module.RUNS))
+    try:
+        found = {arm: find(arm, given.outputs) for arm in arms}
+        failed = []
+        if origin := LAUNCHED[given.launch]:
+            commands = [command for arm, command in wanted(found.values(), given.outputs) if arm.origin == origin]
+            failed = launch(commands, given.jobs)
+            found = {arm: find(arm, given.outputs) for arm in arms}
+        collections = gather(found, given.judgements)
+        for name, module in modules.items():
+            build(name, module, {arm: found[arm] for arm in module.RUNS}, collections, given.out, console)
+    except InputError as error:
+        print(f"paper: {error}", file=sys.stderr)
+        return 2
+    tell_missing(found.values(), RELEASED in collections, given, console)
+    for command in failed:
+        print(f"paper: failed: {command}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line; argparse says what is wrong with it and exits with 2."""
+    parser = argparse.ArgumentParser("paper", description="The paper's tables and figures, from what is on disk.")
+    parser.add_argument("targets", nargs="+", choices=(*TARGETS, "paper"), metavar="TARGET")
+    parser.add_argument("--judgements", type=Path, help="the authors' evol_gpt4_judge_reference, or archives of it")
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="where run folders are")
+    parser.add_argument("--out", type=Path, default=Path("outputs/paper"), help="gets the CSV and PNG files")
+    parser.add_argument(
+        "--launch", default="", choices=LAUNCHED, help="1 or lab: run what the lab lacks; full: the rest"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="evolutions side by side")
+    return parser.parse_args(arguments)
+
+
+def gather(found: Mapping[Arm, Found], judgements: Path | None) -> dict[str, Collection]:
+    """What is there, each origin by itself."""
+    collections = {}
+    if judgements is not None and judgements.exists():
+        everything = collect([], [judgements])
+        collections[RELEASED] = restrict(everything, lambda line: line.released)
+    for origin in (FULL_SCALE, LAB):
+        folders = [each.folder for arm, each in found.items() if arm.origin == origin and each.begun]
+        if folders:
+            collections[origin] = collect(folders)
+    return collections
+
+
+def build(
+    name: str,
+    module: Any,
+    found: Mapping[Arm, Found],
+    collections: Mapping[str, Collection],
+    out: Path,
+    console: Console,
+) -> None:
+    """Write and print one target."""
+    about = paper()["targets"][name]
+    console.print(f"\n[bold]{name}[/bold]: {about['shows']}")
+    held: dict[str, list[Held]] = {}
+    for origin, everything in collections.items():
+        keys = {each.key for arm, each in found.items() if arm.origin == origin}
+        here = restrict(everything, lambda line, keys=keys: line.released or (line.source, line.schedule) in keys)
+        records = module.frame(here)
+        if not records:
+            continue
+        write_records(out / f"{name}-{origin}.csv", records)
+        with matplotlib.rc_context(STYLE):
+            figure = module.draw(here)
+        if figure is not None:
+            save(figure, out, f"{name}-{origin}")
+        held[origin] = list(module.compared(here))
+        console.print(f"  {ORIGINS[origin]}: {out / f'{name}-{origin}.csv'}, .png", highlight=False)
+    rows = claims_table(about, held)
+    if rows:
+        write_records(out / f"{name}-claims.csv", rows)
+        console.print(shown(rows))
+
+
+def claims_table(about: Mapping[str, Any], held: Mapping[str, Sequence[Held]]) -> list[dict[str, str]]:
+    """A row a claim and data set, a column an origin; what an origin does not say is "not available" or "not run"."""
+    rows = []
+    for key, claim in about["claims"].items():
+        found = {origin: {each.on: each.says for each in says if each.claim == key} for origin, says in held.items()}
+        absent = dict.fromkeys(ORIGINS, "not run") | {RELEASED: str(about.get("released", "not at hand"))}
+        for what in list(dict.fromkeys(on for says in found.values() for on in says)) or [""]:
+            cells = {o: found.get(o, {}).get(what, "" if found.get(o) else absent[o]) for o in ORIGINS}
+            rows.append({"claim": claim["says"], "from": claim["from"], "on": what, **cells})
+    return rows
+
+
+def shown(rows: Sequence[Mapping[str, str]]) -> Table:
+    """For the terminal."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("the paper's claim", "on", *(origin.replace("_", " ") for origin in ORIGINS)):
+        table.add_column(heading, overflow="fold")
+    before = ""
+    for row in rows:
+        table.add_row("" if row["claim"] == before else row["claim"], row["on"], *(row[o] for o in ORIGINS))
+        before = row["claim"]
+    return table
+
+
+def tell_missing(found: Sequence[Found], released: bool, given: argparse.Namespace, console: Console) -> None:
+    """The commands that make what is not there, on the terminal where they are few, and in files that can be run."""
+    if not released:
+        console.print("\nmissing: the released judgements; JUDGEMENTS= the authors' evol_gpt4_judge_reference")
+    for origin, hint in ((LAB, "LAUNCH=1 runs it"), (FULL_SCALE, "LAUNCH=full runs it, on GPUs that hold the model")):
+        commands = [command for arm, command in wanted(found, given.outputs) if arm.origin == origin]
+        file = given.out / f"missing-{origin}.sh"
+        with atomic_write(file) as script:
+            script.writelines(f"{command}\n" for command in commands)
+        if commands:
+            cost_of_it = price(found) if origin == FULL_SCALE else ""
+            what = f"\nmissing, {ORIGINS[origin]}: {len(commands)} commands, {file} ({hint}){cost_of_it}"
+            more = f"\n  … and {len(commands) - SHOWN} more" if len(commands) > SHOWN else ""
+            console.print("\n  ".join([what, *commands[:SHOWN]]) + more, highlight=False, markup=False, soft_wrap=True)
+
+
+def price(found: Sequence[Found]) -> str:
+    """What the missing runs at full scale take."""
+    assumed = paper()["cost"]
+    costs = []
+    for each in found:
+        if each.arm.origin == FULL_SCALE and each.missing:
+            words = dict(word.split("=", 1) for word in each.arm.overrides)
+            costs += [cost(assumed, each.arm.place, words["schedule"], words["sampler"])] * len(each.missing)
+    hours, dollars = sum(each.gpu_hours for each in costs), sum(each.dollars for each in costs)
+    return (
+        f"; {len(costs)} runs take at least {hours:,.0f} GPU hours, {sum(each.calls for each in costs):,} judge calls, "
+        f"{dollars:,.0f} US dollars (assumptions: experiments/paper.yaml)"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

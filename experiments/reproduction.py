@@ -1,0 +1,168 @@
+"""The runs behind the paper's tables and figures: which they are, where they lie, and the commands for what is missing.
+
+Numbers come from three places that are never mixed: the authors' released judgements, runs of `experiment=paper_*`, and
+runs in the lab, a small closed world that takes minutes (README).
+"""
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from diverseevol.commands.naming import run_path
+from diverseevol.configuration import configure
+
+RELEASED, FULL_SCALE, LAB = "released", "full_scale", "lab"
+ORIGINS = {
+    RELEASED: "released: recomputed from the authors' judgements",
+    FULL_SCALE: "ours at full scale",
+    LAB: "ours in the lab",
+}
+PAPER = Path(__file__).with_name("paper.yaml")
+PAPER_SAMPLERS = ("kcenter", "random", "margin", "least_confidence")
+ROUNDS = {"iterative": 10, "one_time": 1, "full": 0}
+
+# The lab's runs are those of `make sweep`, in its folders, and a few more beside them: what is there is not run twice.
+# A seed is that of P_0 and of the rows, so that which skill is frequent differs; arms are compared within a seed.
+LAB_FOLDER = Path("lab-study/lab/sweep")
+LAB_SETTING = ("data=lab", "model=lab", "benchmark=lab_both", "threads=1", "logger=none", "keep_models=none")
+LAB_SEEDS = 5
+LAB_ROUNDS = {"iterative": 7, "one_time": 1, "full": 0}
+LAB_SIZES = {"iterative": (40, 40), "one_time": (40, 280)}
+DATA_SETS = {
+    "dolly": ("experiment=paper_dolly",),
+    "davinci": ("experiment=paper_davinci",),
+    "gpt4": ("experiment=paper_gpt4", "data.path=alpaca_gpt4_data.json"),
+}
+PROGRAMS = {"diverseevol": ("-m", "diverseevol"), "torchrun": ("-m", "torch.distributed.run")}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to choose, over seeds.
+
+    Attributes:
+        origin: `LAB` or `FULL_SCALE`.
+        place: below outputs/, the folder above its seeds in the lab; at full scale the data set's, and the rest is as
+            `evolve` names it.
+        overrides: of `diverseevol evolve`, without the seed.
+        rounds: the last one's number.
+        seeds: as many are asked for; more that are there count, too.
+    """
+
+    origin: str
+    place: str
+    overrides: tuple[str, ...]
+    rounds: int
+    seeds: int = 1
+
+    def command(self, seed: int, outputs: Path) -> str:
+        """What runs one of its seeds."""
+        if self.origin == LAB:
+            folder = outputs / self.place / f"seed{seed}"
+            where = (f"seed={seed}", f"data.seed={seed}", f"folder={folder}")
+            return shlex.join(["diverseevol", "evolve", *self.overrides, *where])
+        where = (f"seed={seed}", *([] if outputs == Path("outputs") else [f"outputs={outputs}"]))
+        return shlex.join([
+            "torchrun", "--nproc-per-node", "4", "-m", "diverseevol", "evolve", *self.overrides, *where
+        ])  # fmt: skip
+
+
+def lab(sampler: str, schedule: str = "iterative", *further: str, name: str = "", seeds: int = LAB_SEEDS) -> Arm:
+    """An arm in the lab; `name` where its folder is not called by the sampler."""
+    rounds, sizes = LAB_ROUNDS[schedule], LAB_SIZES.get(schedule)
+    said = (
+        (f"schedule.rounds={rounds}", f"schedule.seed_size={sizes[0]}", f"schedule.step_size={sizes[1]}")
+        if sizes
+        else ()
+    )
+    overrides = (*LAB_SETTING, f"sampler={sampler}", f"schedule={schedule}", *said, *further)
+    return Arm(LAB, f"{LAB_FOLDER}/{name or sampler}-{schedule}", overrides, rounds, seeds)
+
+
+def full_scale(sampler: str, schedule: str = "iterative", *further: str) -> tuple[Arm, ...]:
+    """The same arm on each of the paper's data sets, one seed."""
+    return tuple(
+        Arm(FULL_SCALE, data, (*setting, f"sampler={sampler}", f"schedule={schedule}", *further), ROUNDS[schedule])
+        for data, setting in DATA_SETS.items()
+    )
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is on disk of an arm.
+
+    Attributes:
+        folder: above its seeds' run folders.
+        missing: seeds whose run is not whole.
+        unjudged: run folders that are whole and hold answers without scores.
+    """
+
+    arm: Arm
+    folder: Path
+    missing: tuple[int, ...]
+    unjudged: tuple[Path, ...]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Source and schedule, as a report calls them."""
+        return f"{self.folder.parent.parent.name}/{self.folder.parent.name}", self.folder.name
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is any run folder."""
+        return any(self.folder.glob("seed*/fingerprint.json"))
+
+
+def find(arm: Arm, outputs: Path) -> Found:
+    """Look for an arm's runs."""
+    folder = outputs / arm.place
+    if arm.origin == FULL_SCALE and folder.is_dir():  # composed only where there is something to find
+        folder = outputs / _named(arm)
+    missing, unjudged = [], []
+    for seed in range(arm.seeds):
+        final = folder / f"seed{seed}" / "rounds" / f"{arm.rounds:02d}"
+        if not (final / "round.json").exists():
+            missing.append(seed)
+        elif any(final.glob("answers/*.jsonl")) and not (final / "scores.json").exists():
+            unjudged.append(folder / f"seed{seed}")
+    return Found(arm, folder, tuple(missing), tuple(unjudged))
+
+
+@cache
+def _named(arm: Arm) -> Path:
+    """The folder above an arm's seeds, as `evolve` names it below outputs/."""
+    return run_path(configure("evolve", [*arm.overrides, "outputs=.", "seed=0"])).parent
+
+
+def wanted(found: Iterable[Found], outputs: Path) -> list[tuple[Arm, str]]:
+    """The commands for what is missing, each once, with its arm."""
+    commands: dict[str, Arm] = {}
+    for each in found:
+        commands |= {each.arm.command(seed, outputs): each.arm for seed in each.missing}
+        for folder in each.unjudged:
+            commands[shlex.join(["diverseevol", "judge", f"folder={folder}", "judge.budget_usd=500"])] = each.arm
+    return [(arm, command) for command, arm in commands.items()]
+
+
+def launch(commands: Sequence[str], jobs: int) -> list[str]:
+    """Run these commands, some at a time; those that failed."""
+
+    def run(command: str) -> int:
+        program, *words = shlex.split(command)
+        return subprocess.run([sys.executable, *PROGRAMS[program], *words], check=False).returncode
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return [command for command, code in zip(commands, pool.map(run, commands), strict=True) if code]
+
+
+def paper() -> dict[str, Any]:
+    """`paper.yaml`: what the paper claims, what the released judgements say, and what a run costs."""
+    return dict(yaml.safe_load(PAPER.read_text(encoding="utf-8")))

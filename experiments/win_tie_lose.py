@@ -1,0 +1,29 @@
+"""Win, tie and lose against the competitor at the final round, question by question."""
+
+from collections.abc import Iterator
+
+from claims import Held
+from estimates import Record, estimates, final, record
+from figure2 import RUNS as CURVES
+from matplotlib.figure import Figure
+
+from diverseevol.report.bars import draw_win_tie_lose
+from diverseevol.report.collection import Collection
+from diverseevol.report.lines import labels
+
+RUNS = CURVES
+
+
+def frame(collection: Collection) -> list[Record]:
+    """A row a line, benchmark and outcome: questions, mean over seeds."""
+    return [record(each) for each in final(estimates(collection, "win", "tie", "lose"))]
+
+
+def draw(collection: Collection) -> Figure | None:
+    """A panel a data set and benchmark, a bar a line."""
+    return draw_win_tie_lose(collection.points, labels(collection.lines))
+
+
+def compared(collection: Collection) -> Iterator[Held]:
+    """No claim of the paper rests on this figure alone."""
+    yield from ()
