@@ -45,7 +45,7 @@ test: setup  ## the default test suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: setup  ## the slow tests: kills, sweeps, several processes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
 
 check: setup  ## lint, format and types
 	$(BIN)/ruff check .
