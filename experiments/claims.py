@@ -19,12 +19,16 @@ class Held:
     Attributes:
         claim: its key in paper.yaml.
         on: data set and benchmark.
-        says: a difference with its interval, and the verdict.
+        says: the verdict, and a difference with its interval.
     """
 
     claim: str
     on: str
     says: str
+
+
+# Claims say that something is better, or more.
+VERDICTS = {"better": "reproduced", "more": "reproduced", "worse": "not reproduced", "less": "not reproduced"}
 
 
 def is_kcenter(line: Line) -> bool:
@@ -72,12 +76,13 @@ def held(
 def _in_words(found: SamplerVerdict, models: Sequence[ModelVerdict]) -> str:
     if found.ci_low is not None:
         interval = f"[{found.ci_low:+.1f}, {found.ci_high:+.1f}]"
-        return f"{found.mean_difference:+.1f} {interval} over {len(found.seeds)} seeds: {found.verdict}"
+        verdict = VERDICTS.get(found.verdict, found.verdict)
+        return f"{verdict}: {found.mean_difference:+.1f} {interval} over {len(found.seeds)} seeds"
     if len(models) == 1 and models[0].ci_low is not None:
         one = models[0]
         interval = f"[{one.ci_low:+.1f}, {one.ci_high:+.1f}]"
-        return f"{one.difference:+.1f} {interval} over questions, one seed: these two models, {one.verdict}"
-    return f"{'' if found.mean_difference is None else f'{found.mean_difference:+.1f}, '}{found.verdict}"
+        return f"one seed, of these two models {one.verdict}: {one.difference:+.1f} {interval} over questions"
+    return f"{found.verdict}{'' if found.mean_difference is None else f', {found.mean_difference:+.1f}'}"
 
 
 def paired(points: Iterable[Point], metric: str, claim: str) -> Iterator[Held]:
@@ -97,14 +102,14 @@ def paired(points: Iterable[Point], metric: str, claim: str) -> Iterator[Held]:
 
 
 def difference(d: np.ndarray, form: str = "+.2f") -> str:
-    """A mean over seeds, its t-interval, and whether that leaves zero out."""
+    """Whether the t-interval over seeds leaves zero out, and the mean with it."""
     test = t_test(d)
     if test is None:
         alike = ", all alike" if len(d) >= MINIMUM_SEEDS else ""
-        return f"{d.mean():{form}}, {len(d)} seed{'' if len(d) == 1 else 's'}{alike}: cannot tell"
+        return f"cannot tell: {d.mean():{form}}, {len(d)} seed{'' if len(d) == 1 else 's'}{alike}"
     low, high, _ = test
-    verdict = "more" if low > 0 else "less" if high < 0 else "cannot tell"
-    return f"{d.mean():{form}} [{low:{form}}, {high:{form}}] over {len(d)} seeds: {verdict}"
+    verdict = VERDICTS["more"] if low > 0 else VERDICTS["less"] if high < 0 else "cannot tell"
+    return f"{verdict}: {d.mean():{form}} [{low:{form}}, {high:{form}}] over {len(d)} seeds"
 
 
 def on(source: str, what: str) -> str:

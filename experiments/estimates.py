@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from diverseevol.evaluation.scoreboard import PAPER_QUESTIONS, Scoreboard
 from diverseevol.evaluation.significance import t_test
 from diverseevol.files import atomic_write
 from diverseevol.report.collection import Collection
 from diverseevol.report.curves import Curve
-from diverseevol.report.drawing import Drawn, Panel
+from diverseevol.report.drawing import Drawn, Panel, draw_panels
+from diverseevol.report.gallery import TITLES
 from diverseevol.report.lines import FULL, Line, dashes, labels, sources
 
 Record = dict[str, Any]
@@ -23,6 +25,11 @@ NOTES = {
     QUESTIONS: "band: 95 % over questions; one seed, so it says nothing about another",
     "": "no band: fewer than three seeds",
 }
+
+
+# Questions whose name alone does not say what they are, and what stands for 100 where it is not a competitor.
+EXPLAINED = {"lab": "lab: all skills alike", "lab_natural": "lab_natural: skills as frequent as in the rows"}
+HUNDRED = {"gold": "right answers"}
 
 
 @dataclass(frozen=True)
@@ -108,32 +115,57 @@ def write_records(path: Path, records: Sequence[Record]) -> None:
             writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in each.items()})
 
 
-def panels(found: Sequence[Estimate], label: Callable[[str], tuple[str, str]]) -> tuple[list[list[Panel | None]], str]:
-    """A row of panels a source, a panel a metric and judge, and the note that says what the bands are.
+def curves_figure(found: Sequence[Estimate]) -> Figure | None:
+    """Every metric against training rows; None where there is nothing to draw."""
+    grid, note = panels(found)
+    return draw_panels(grid, note, legend=len(grid[0]) > 2) if grid else None
 
-    Args:
-        found: what to draw.
-        label: metric -> the panel's title and its y axis's label.
-    """
+
+def panels(found: Sequence[Estimate]) -> tuple[list[list[Panel | None]], str]:
+    """A row of panels a source, a panel a metric and judge, and the note that says what the bands are."""
     lines = {each.line for each in found}
-    names, patterns = labels(lines), dashes(lines)
+    names, patterns = named(found), dashes(lines)
     grid: list[list[Panel | None]] = []
     for source in sources(lines):
         row: list[Panel | None] = []
         here = [each for each in found if each.line.source == source]
         for metric, judge in dict.fromkeys((each.metric, each.judge) for each in here):
             own = [each for each in here if (each.metric, each.judge) == (metric, judge)]
-            title, unit = label(metric)
             drawn = [Drawn(curve, names[curve.line], patterns[curve.line]) for curve in curves(own)]
-            full = [each.value for each in own if each.line.kind == FULL]
-            levels = {"all rows": float(np.mean(full))} if full else {}
-            said = f"{title}, judge {judge}" if judge else title
-            row.append(Panel(f"{data_of(source)}\n{said}", unit, drawn, levels))
+            levels = {names[each.line]: each.value for each in own if each.line.kind == FULL}
+            row.append(Panel(title(source, metric, judge), unit(metric, judge), drawn, levels))
         grid.append(row)
     if len(grid) > 1 and all(len(row) == 1 for row in grid):
         grid = [[panel for row in grid for panel in row]]  # one benchmark: the data sets side by side
     kinds = dict.fromkeys(each.over for each in found if each.line.kind != FULL)
-    return grid, "; ".join(NOTES[kind] for kind in kinds if kind or len(kinds) == 1)
+    seeds = {each.seeds for each in found}
+    number = [f"{min(seeds)} seeds"] if len(seeds) == 1 and min(seeds) > 1 else []
+    return grid, "; ".join([*(NOTES[kind] for kind in kinds if kind or len(kinds) == 1), *number])
+
+
+def named(found: Iterable[Estimate]) -> dict[Line, str]:
+    """What lines are called, with their number of seeds where those of a source differ in it."""
+    seeds: dict[Line, int] = {}
+    for each in found:
+        seeds[each.line] = max(each.seeds, seeds.get(each.line, 0))
+    several = {o.source for o in seeds for line in seeds if o.source == line.source and seeds[o] != seeds[line]}
+    return {
+        line: f"{name}, {seeds[line]} seed{'' if seeds[line] == 1 else 's'}" if line.source in several else name
+        for line, name in labels(seeds).items()
+    }
+
+
+def title(source: str, metric: str, judge: str) -> str:
+    """The data set, and below it the questions with their judge, or the metric."""
+    name, _, benchmark = metric.partition("/")
+    said = EXPLAINED.get(benchmark, benchmark) or TITLES[name][0]
+    return f"{data_of(source)}\n{said}" + (f", judge {judge}" if judge and judge not in HUNDRED else "")
+
+
+def unit(metric: str, judge: str, gap: str = "\n") -> str:
+    """What an axis shows."""
+    name, _, benchmark = metric.partition("/")
+    return f"relative score{gap}({HUNDRED.get(judge, 'competitor')} = 100)" if benchmark else TITLES[name][1]
 
 
 def curves(found: Iterable[Estimate]) -> list[Curve]:
@@ -163,6 +195,28 @@ def restrict(collection: Collection, keep: Callable[[Line], bool]) -> Collection
         runs=tuple(run for run in collection.runs if keep(run.line)),
         board=Scoreboard(rounds, collection.board.warnings),
         points=tuple(point for point in collection.points if keep(point.line)),
+    )
+
+
+def with_shared_seeds(collection: Collection) -> Collection:
+    """Those seeds alone that all lines of their source have brought to the end, where lines are set side by side."""
+    last: dict[Line, int] = {}
+    for p in collection.points:
+        last[p.line] = max(p.round, last.get(p.line, 0))
+    whole: dict[Line, set[int | None]] = {line: set() for line in last}
+    for p in collection.points:
+        if p.round == last[p.line]:
+            whole[p.line].add(p.seed)
+
+    def keep(line: Line, seed: int | None) -> bool:
+        return all(seed in seeds for other, seeds in whole.items() if other.source == line.source)
+
+    rounds = tuple(each for each in collection.board.rounds if keep(collection.line(each), each.seed))
+    return replace(
+        collection,
+        runs=tuple(run for run in collection.runs if keep(run.line, run.seed)),
+        board=Scoreboard(rounds, collection.board.warnings),
+        points=tuple(point for point in collection.points if keep(point.line, point.seed)),
     )
 
 

@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 
 from claims import Held, held, is_kcenter, is_random
-from estimates import Record, estimates, panels, record
+from estimates import Record, curves_figure, estimates, record
 from matplotlib.figure import Figure
 from reproduction import PAPER_SAMPLERS, full_scale, lab
 
 from diverseevol.report.collection import Collection
-from diverseevol.report.drawing import draw_panels
 
 RUNS = (
     *(lab(sampler) for sampler in PAPER_SAMPLERS),
@@ -25,11 +24,7 @@ def frame(collection: Collection) -> list[Record]:
 
 def draw(collection: Collection) -> Figure | None:
     """A row of panels a data set, a panel a benchmark."""
-    grid, note = panels(
-        estimates(collection, "relative_score"),
-        lambda metric: (metric.partition("/")[2], "relative score\n(competitor = 100)"),
-    )
-    return draw_panels(grid, note) if grid else None
+    return curves_figure(estimates(collection, "relative_score"))
 
 
 def compared(collection: Collection) -> Iterator[Held]:

@@ -6,13 +6,11 @@ The released files hold judgements alone, so nothing can be recomputed from them
 from collections.abc import Iterator
 
 from claims import Held, paired
-from estimates import Record, estimates, panels, record
+from estimates import Record, curves_figure, estimates, record
 from figure2 import RUNS as CURVES
 from matplotlib.figure import Figure
 
 from diverseevol.report.collection import Collection
-from diverseevol.report.drawing import draw_panels
-from diverseevol.report.gallery import TITLES
 
 RUNS = CURVES
 METRICS = ("vendi_score", "vendi_score_centred")
@@ -25,8 +23,7 @@ def frame(collection: Collection) -> list[Record]:
 
 def draw(collection: Collection) -> Figure | None:
     """A row of panels a data set: the score as in the paper, and centred."""
-    grid, note = panels(estimates(collection, *METRICS), lambda metric: TITLES[metric])
-    return draw_panels(grid, note) if grid else None
+    return curves_figure(estimates(collection, *METRICS))
 
 
 def compared(collection: Collection) -> Iterator[Held]:

@@ -5,12 +5,12 @@ Vendi-Score of pool and batch, and takes the one at `sampler.rank`. An evolution
 rank's effect adds up round by round. Pools of one seed share P_0, and are compared with one another alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from claims import Held, difference, on
-from estimates import Record, data_of
+from estimates import Record, title, unit
 from matplotlib.figure import Figure
 from reproduction import full_scale, lab
 from scipy.stats import rankdata
@@ -67,7 +67,7 @@ def pools(collection: Collection) -> list[Pool]:
 
 def frame(collection: Collection) -> list[Record]:
     """A row a pool and benchmark."""
-    ranks = {run.line.schedule: _rank(run.config) for run in collection.runs}
+    ranks = _ranks(collection)
     return [
         {"data": each.data, "benchmark": each.benchmark, "judge": each.judge, "rank": ranks.get(each.arm),
          "seed": each.seed, "rows": each.rows, **{name: each.vendi.get(name) for name in METRICS},
@@ -76,9 +76,10 @@ def frame(collection: Collection) -> list[Record]:
     ]  # fmt: skip
 
 
-def _rank(config: Mapping[str, object]) -> object:
-    sampler = config.get("sampler")
-    return sampler.get("rank") if isinstance(sampler, dict) else None
+def _ranks(collection: Collection) -> dict[str, int]:
+    """By arm, from the runs' configuration."""
+    samplers = ((run.line.schedule, run.config.get("sampler")) for run in collection.runs)
+    return {arm: int(sampler["rank"]) for arm, sampler in samplers if isinstance(sampler, dict) and "rank" in sampler}
 
 
 def draw(collection: Collection) -> Figure | None:
@@ -89,7 +90,7 @@ def draw(collection: Collection) -> Figure | None:
     if not rows:
         return None
     colour, _, marker = look("vendi")
-    figure = Figure(figsize=(2.9 * len(sizes) + 0.6, 2.3 * len(rows) + 0.4), dpi=200, layout="constrained")
+    figure = Figure(figsize=(2.5 * len(sizes) + 0.6, 2.1 * len(rows) + 0.4), dpi=200, layout="constrained")
     grid = figure.subplots(len(rows), len(sizes), squeeze=False)
     for places, (data, benchmark, judge) in zip(grid, rows, strict=True):
         for axes, size in zip(places, sizes, strict=True):
@@ -98,40 +99,48 @@ def draw(collection: Collection) -> Figure | None:
                 x, y = ([*values] for values in zip(*of_seed, strict=True))
                 axes.plot(x, y, color=MUTED, linewidth=0.7, alpha=0.7, zorder=1)
                 axes.plot(x, y, marker=marker, color=colour, markersize=5, linestyle="none", zorder=2)
-            axes.set_title(f"{data_of(data)}\n{benchmark}, judge {judge}\n{size:,} rows")
+            axes.set_title(f"{size:,} rows")
             axes.margins(0.1)
             axes.grid(axis="x", color=GRID)
             axes.locator_params(axis="x", nbins=4)
-        places[0].set_ylabel("relative score\n(competitor = 100)")
+        metric = f"relative_score/{benchmark}"
+        places[0].set_title(f"{title(data, metric, judge)}\n{sizes[0]:,} rows")
+        places[0].set_ylabel(unit(metric, judge))
     for axes in grid[-1]:
         axes.set_xlabel("Vendi-Score (effective rows)")
-    write_note(figure, "a point a pool; a line joins the pools of one seed, which share their first rows")
+    seeds = len({each.seed for each in found})
+    ranks = ", ".join(str(rank) for rank in sorted(_ranks(collection).values()))
+    write_note(
+        figure,
+        f"a point a pool, grown by batches at one rank of diversity among 100 random ones (ranks {ranks}); a line "
+        f"joins the pools\nof one seed, which share their first rows ({seeds} seed{'' if seeds == 1 else 's'})",
+    )
     return figure
 
 
-def _by_seed(found: Sequence[Pool]) -> dict[int | None, list[tuple[float, float]]]:
+def _by_seed(found: Iterable[Pool], name: str = METRICS[0]) -> dict[int | None, list[tuple[float, float]]]:
     """Vendi-Score and relative score of each seed's pools, by the former."""
     seeds: dict[int | None, list[tuple[float, float]]] = {}
     for each in found:
-        seeds.setdefault(each.seed, []).append((each.vendi[METRICS[0]], each.relative_score))
+        if name in each.vendi:
+            seeds.setdefault(each.seed, []).append((each.vendi[name], each.relative_score))
     return {seed: sorted(at) for seed, at in seeds.items()}
 
 
 def compared(collection: Collection) -> Iterator[Held]:
-    """The rank correlation of diversity and relative score within each seed's pools of one size, over seeds."""
+    """Each seed's most diverse pool less its least diverse one of the same size, over seeds, and rank correlations."""
     found = pools(collection)
     for data, benchmark, judge in dict.fromkeys((each.data, each.benchmark, each.judge) for each in found):
         here = [each for each in found if (each.data, each.benchmark, each.judge) == (data, benchmark, judge)]
         for name in METRICS:
             says = []
             for size in sorted({each.rows for each in here}):
-                seeds: dict[int | None, list[tuple[float, float]]] = {}
-                for each in here:
-                    if each.rows == size and name in each.vendi:
-                        seeds.setdefault(each.seed, []).append((each.vendi[name], each.relative_score))
-                found_here = [rho for at in seeds.values() if (rho := rank_correlation(at)) is not None]
-                if found_here:
-                    says.append(f"{size:,} rows: ρ = {difference(np.array(found_here))}")
+                of_seeds = _by_seed((each for each in here if each.rows == size), name).values()
+                ends = [pairs[-1][1] - pairs[0][1] for pairs in of_seeds if pairs[-1][0] > pairs[0][0]]
+                if ends:
+                    rho = [each for pairs in of_seeds if (each := rank_correlation(pairs)) is not None]
+                    also = f" (mean ρ {np.mean(rho):+.2f})" if rho else ""
+                    says.append(f"{difference(np.array(ends), '+.1f')} at {size:,} rows{also}")
             if says:
                 yield Held("diversity_pays", on(data, f"{benchmark} and {name}"), "; ".join(says))
 

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 
 from claims import Held, held, is_full, is_kcenter
-from estimates import Estimate, Record, data_of, estimates, final, record
+from estimates import Estimate, Record, estimates, final, named, record, title, unit
 from figure2 import RUNS as CURVES
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from diverseevol.report.collection import Collection
 from diverseevol.report.drawing import INK, MUTED, PAPER, write_note
-from diverseevol.report.lines import FULL, Line, labels, look
+from diverseevol.report.lines import FULL, Line, look
 
 RUNS = CURVES
 WHITE = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.2}  # behind a number, so that no line crosses it
@@ -41,20 +41,19 @@ def draw(collection: Collection) -> Figure | None:
     panels = list(dict.fromkeys((each.line.source, each.metric, each.judge) for each in found))
     if not panels:
         return None
-    names = labels(each.line for each in found)
+    names = named(found)
     columns = min(3, len(panels))
     deep = -(-len(panels) // columns)
     tall = max(sum((e.line.source, e.metric, e.judge) == panel for e in found) for panel in panels)
-    size = (1.0 + 3.1 * columns, deep * (0.8 + 0.3 * tall) + 0.3)
+    size = (1.0 + (3.1 if columns < 3 else 2.5) * columns, deep * (0.8 + 0.3 * tall) + 0.3)
     figure = Figure(figsize=size, dpi=200, layout="constrained")
     grid = figure.subplots(deep, columns, squeeze=False).ravel()
     for axes, panel in zip(grid, panels, strict=False):
         _panel(axes, [e for e in found if (e.line.source, e.metric, e.judge) == panel], names)
-        axes.set_title(f"{data_of(panel[0])}\n{panel[1].partition('/')[2]}, judge {panel[2]}")
+        axes.set_title(title(*panel))
+        axes.set_xlabel(unit(*panel[1:], " "))
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
-    for axes in grid[: len(panels)][-columns:]:
-        axes.set_xlabel("relative score (competitor = 100)")
     over = " and ".join(dict.fromkeys(each.over for each in found if each.over))
     write_note(figure, f"final round of each line; bars: 95 % over {over}" if over else "final round of each line")
     return figure

@@ -6,13 +6,11 @@ The released files hold no one-time schedule, so nothing can be recomputed from 
 from collections.abc import Iterator
 
 from claims import Held, held, is_kcenter, is_one_time
-from estimates import Record, estimates, final, panels, record, restrict
+from estimates import Record, curves_figure, estimates, final, record, restrict, with_shared_seeds
 from matplotlib.figure import Figure
 from reproduction import full_scale, lab
 
 from diverseevol.report.collection import Collection
-from diverseevol.report.drawing import draw_panels
-from diverseevol.report.gallery import TITLES
 
 RUNS = (
     lab("kcenter"), lab("kcenter", "one_time"),
@@ -27,24 +25,19 @@ def frame(collection: Collection) -> list[Record]:
 
 
 def _both(collection: Collection) -> Collection:
-    """The two schedules of each source that has both."""
+    """The two schedules of each source that has both, and the seeds that both have."""
     lines = collection.lines
     whole = {
         source for source in {line.source for line in lines}
         if all(any(line.source == source and pick(line) for line in lines) for pick in (is_kcenter, is_one_time))
     }  # fmt: skip
-    return restrict(collection, lambda line: line.source in whole and (is_kcenter(line) or is_one_time(line)))
+    pair = restrict(collection, lambda line: line.source in whole and (is_kcenter(line) or is_one_time(line)))
+    return with_shared_seeds(pair)
 
 
 def draw(collection: Collection) -> Figure | None:
     """Both schedules' curves; the one-time one has two points."""
-    grid, note = panels(estimates(_both(collection), *METRICS), _label)
-    return draw_panels(grid, note) if grid else None
-
-
-def _label(metric: str) -> tuple[str, str]:
-    name, _, benchmark = metric.partition("/")
-    return (benchmark, "relative score\n(competitor = 100)") if benchmark else TITLES[name]
+    return curves_figure(estimates(_both(collection), *METRICS))
 
 
 def compared(collection: Collection) -> Iterator[Held]:

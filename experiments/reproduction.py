@@ -7,7 +7,7 @@ runs in the lab, a small closed world that takes minutes (README).
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lab.jobs import CONDUCT, FULL, ITERATIVE, ONE_TIME
+from lab.jobs import LAB as WORLD
 
 from diverseevol.commands.naming import run_path
 from diverseevol.configuration import configure
@@ -32,10 +34,9 @@ ROUNDS = {"iterative": 10, "one_time": 1, "full": 0}
 # The lab's runs are those of `make sweep`, in its folders, and a few more beside them: what is there is not run twice.
 # A seed is that of P_0 and of the rows, so that which skill is frequent differs; arms are compared within a seed.
 LAB_FOLDER = Path("lab-study/lab/sweep")
-LAB_SETTING = ("data=lab", "model=lab", "benchmark=lab_both", "threads=1", "logger=none", "keep_models=none")
+LAB_SETTING = (*WORLD, *CONDUCT)
 LAB_SEEDS = 5
-LAB_ROUNDS = {"iterative": 7, "one_time": 1, "full": 0}
-LAB_SIZES = {"iterative": (40, 40), "one_time": (40, 280)}
+LAB_SCHEDULES: Mapping[str, Mapping[str, object]] = {"iterative": ITERATIVE, "one_time": ONE_TIME, "full": FULL}
 DATA_SETS = {
     "dolly": ("experiment=paper_dolly",),
     "davinci": ("experiment=paper_davinci",),
@@ -77,13 +78,10 @@ class Arm:
 
 def lab(sampler: str, schedule: str = "iterative", *further: str, name: str = "", seeds: int = LAB_SEEDS) -> Arm:
     """An arm in the lab; `name` where its folder is not called by the sampler."""
-    rounds, sizes = LAB_ROUNDS[schedule], LAB_SIZES.get(schedule)
-    said = (
-        (f"schedule.rounds={rounds}", f"schedule.seed_size={sizes[0]}", f"schedule.step_size={sizes[1]}")
-        if sizes
-        else ()
-    )
-    overrides = (*LAB_SETTING, f"sampler={sampler}", f"schedule={schedule}", *said, *further)
+    options = LAB_SCHEDULES[schedule]
+    said = (f"{key}={value}" for key, value in options.items())
+    overrides = (*LAB_SETTING, f"sampler={sampler}", *said, *further)
+    rounds = int(str(options.get("schedule.rounds", 0)))
     return Arm(LAB, f"{LAB_FOLDER}/{name or sampler}-{schedule}", overrides, rounds, seeds)
 
 
@@ -113,7 +111,8 @@ class Found:
     @property
     def key(self) -> tuple[str, str]:
         """Source and schedule, as a report calls them."""
-        return f"{self.folder.parent.parent.name}/{self.folder.parent.name}", self.folder.name
+        folder = self.folder.resolve()  # it may be a link, which a report follows
+        return f"{folder.parent.parent.name}/{folder.parent.name}", folder.name
 
     @property
     def begun(self) -> bool:

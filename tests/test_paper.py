@@ -106,6 +106,20 @@ def test_one_seeds_interval_is_over_questions_and_two_seeds_have_none(paper, tmp
     assert {(e.low, e.over) for e in estimates(collect([tmp_path / "one"]), "relative_score")} == {(None, "")}
 
 
+def test_schedules_side_by_side_are_of_the_same_seeds_and_others_name_theirs(paper, tmp_path):
+    import one_time
+    from estimates import estimates, named
+
+    lay_curves(tmp_path, paper, seeds=4)
+    once = next(arm for arm in one_time.RUNS if "schedule=one_time" in arm.overrides)
+    lay_arm(tmp_path, once, range(1, 3), lambda seed: [3.0, 5.5])
+    collection = collect([tmp_path])
+    rows = [row for row in one_time.frame(collection) if row["metric"] == "relative_score"]
+    assert [(row["schedule"], row["seeds"]) for row in rows] == [("iterative", 2), ("one_time", 2)]
+    names = set(named(estimates(collection, "relative_score")).values())
+    assert {"K-Center, one-time, 2 seeds", "K-Center, iterative, 4 seeds", "random, 4 seeds"} <= names
+
+
 def test_rank_correlation_is_spearmans(paper):
     from figure4 import rank_correlation
 
@@ -139,7 +153,7 @@ def test_figure_4_compares_pools_within_a_seed(paper, tmp_path):
     mixed = [(pool.vendi["vendi_score"], pool.relative_score) for pool in pools]
     assert figure4.rank_correlation(mixed) < 0
     (held,) = (each for each in figure4.compared(collection) if each.on.endswith("vendi_score"))
-    assert held.says.count("+1.00, 3 seeds, all alike") == 3
+    assert held.says.count("(mean ρ +1.00)") == 3
     assert {record["rank"] for record in figure4.frame(collection)} == {None}  # these folders have no sampler's options
     assert figure4.draw(collection) is not None
 
@@ -156,7 +170,7 @@ def test_pools_are_compared_seed_by_seed(paper, tmp_path):
     }
     d = np.array([at["kcenter", seed] - at["random", seed] for seed in range(3)])
     (held,) = paired(points, "vendi_score_centred", "more_diverse")
-    assert held.says.startswith(f"{d.mean():+.2f}")
+    assert f": {d.mean():+.2f}" in held.says
     assert held.says.endswith("at 56 rows")
     assert held.on == "lab, vendi_score_centred"
 
@@ -172,9 +186,9 @@ def test_every_target_builds_from_what_is_on_disk(paper, tmp_path, capsys):
     for name in made:
         assert imread(tmp_path / "paper" / name).std() > 0.01
     claims = {name: rows_of(tmp_path / "paper" / f"{name}-claims.csv") for name in paper.TARGETS[:-1]}
-    assert claims["figure2"][0]["lab"].endswith("over 3 seeds: better")
-    assert claims["main-results"][0]["lab"].endswith("over 3 seeds: worse")
-    assert claims["one-time"][0]["lab"].endswith("over 3 seeds: better")
+    assert claims["figure2"][0]["lab"].startswith("reproduced: +")
+    assert claims["main-results"][0]["lab"].startswith("not reproduced: -")
+    assert claims["one-time"][0]["lab"].startswith("reproduced: +")
     assert claims["figure3"][0]["released"] == "not available"
     assert claims["figure4"][0]["lab"] == claims["figure2"][0]["full_scale"] == "not run"
     (table,) = ([r for r in rows_of(tmp_path / "paper" / "main-results-lab.csv") if r["schedule"] == "full"],)
@@ -205,7 +219,9 @@ def test_origins_are_files_and_columns_of_their_own(paper, tmp_path):
     assert {row["data"] for row in ours} == {"lab/sweep"}
     assert [row["value"] for row in released if row["sampler"] == "kcenter"] == ["62.5", "75", "87.5"]
     claims = {row["on"]: row for row in rows_of(tmp_path / "paper" / "figure2-claims.csv")}
-    assert claims["dolly, vicuna"]["released"].startswith("+12.5 [+12.5, +12.5] over questions, one seed")
+    assert claims["dolly, vicuna"]["released"] == (
+        "one seed, of these two models better: +12.5 [+12.5, +12.5] over questions"
+    )
     assert claims["dolly, vicuna"]["lab"] == claims["lab, toy"]["released"] == ""
 
 
@@ -314,10 +330,11 @@ def test_a_launch_that_fails_leaves_the_others_and_is_named(paper, tmp_path, cap
 def test_differences_without_noise_are_said_to_be_alike(paper):
     from claims import difference
 
-    assert difference(np.array([0.5, 0.5, 0.5])) == "+0.50, 3 seeds, all alike: cannot tell"
-    assert difference(np.array([0.5])) == "+0.50, 1 seed: cannot tell"
+    assert difference(np.array([0.5, 0.5, 0.5])) == "cannot tell: +0.50, 3 seeds, all alike"
+    assert difference(np.array([0.5])) == "cannot tell: +0.50, 1 seed"
     low, high, _ = t_test(np.array([1.0, 1.1, 1.3]))
-    assert difference(np.array([1.0, 1.1, 1.3])) == f"+1.13 [{low:+.2f}, {high:+.2f}] over 3 seeds: more"
+    assert difference(np.array([1.0, 1.1, 1.3])) == f"reproduced: +1.13 [{low:+.2f}, {high:+.2f}] over 3 seeds"
+    assert difference(np.array([-1.0, -1.1, -1.3])).startswith("not reproduced: -1.13")
 
 
 @pytest.mark.slow
@@ -327,8 +344,10 @@ def test_launch_runs_what_is_missing_and_no_more(paper, tmp_path, capsys, monkey
 
     tiny = ("data=lab", "data.size=120", "model=tiny", "benchmark=lab", "tuning.steps=1", "logger=none")
     monkeypatch.setattr(reproduction, "LAB_SETTING", tiny)
-    monkeypatch.setattr(reproduction, "LAB_SIZES", {"iterative": (6, 4), "one_time": (6, 8)})
-    monkeypatch.setattr(reproduction, "LAB_ROUNDS", {"iterative": 2, "one_time": 1})
+    sizes = {"iterative": (2, 6, 4), "one_time": (1, 6, 8)}
+    keys = "schedule.rounds", "schedule.seed_size", "schedule.step_size"
+    schedules = {name: {"schedule": name, **dict(zip(keys, of, strict=True))} for name, of in sizes.items()}
+    monkeypatch.setattr(reproduction, "LAB_SCHEDULES", schedules)
     monkeypatch.setattr(
         one_time, "RUNS", tuple(reproduction.lab("kcenter", name, seeds=1) for name in ("iterative", "one_time"))
     )
@@ -365,5 +384,5 @@ def test_every_number_in_paper_yaml_is_recomputed_from_the_released_judgements(p
     names = {"dolly": "Dolly", "davinci": "Davinci", "gpt4": "GPT4"}
     for target in ("figure2", "main-results"):
         for row in rows_of(tmp_path / "paper" / f"{target}-claims.csv"):
-            number = row["released"].partition(" over")[0].replace("[+", "[").replace(", +", ", ").replace("[-", "[−")
+            number = row["released"].partition(": ")[2].partition(" over")[0].replace("[+", "[").replace(", +", ", ").replace("[-", "[−")
             assert f"{number} on {names[row['on'].partition(',')[0]]}" in ledger

@@ -27,7 +27,7 @@ def draw_win_tie_lose(points: Sequence[Point], names: Mapping[Line, str]) -> Fig
     columns = min(3, len(panels))
     deep = -(-len(panels) // columns)
     tall = max(len(found) for found in shares)
-    size = (1.0 + 3.3 * columns, deep * (0.75 + 0.26 * max(tall, 2)) + 0.6)
+    size = (1.0 + (3.3 if columns < 3 else 2.6) * columns, deep * (0.75 + 0.26 * max(tall, 2)) + 0.6)
     figure = Figure(figsize=size, dpi=200, layout="constrained")
     grid = figure.subplots(deep, columns, squeeze=False).ravel()
     for axes, (source, judge, benchmark), bars in zip(grid, panels, shares, strict=False):
