@@ -118,7 +118,11 @@ def write_records(path: Path, records: Sequence[Record]) -> None:
 def curves_figure(found: Sequence[Estimate]) -> Figure | None:
     """Every metric against training rows; None where there is nothing to draw."""
     grid, note = panels(found)
-    return draw_panels(grid, note, legend=len(grid[0]) > 2) if grid else None
+    if not grid:
+        return None
+    crowded = len(grid[0]) > 2
+    levels = any(panel is not None and panel.levels for row in grid for panel in row)
+    return draw_panels(grid, f"{note}; dashes across: all rows" if crowded and levels else note, legend=crowded)
 
 
 def panels(found: Sequence[Estimate]) -> tuple[list[list[Panel | None]], str]:
