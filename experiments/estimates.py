@@ -28,7 +28,7 @@ NOTES = {
 
 
 # Questions whose name alone does not say what they are, and what stands for 100 where it is not a competitor.
-EXPLAINED = {"lab": "lab: all skills alike", "lab_natural": "lab_natural: skills as frequent as in the rows"}
+EXPLAINED = {"lab": "lab: all skills alike", "lab_natural": "lab_natural: as in the rows"}
 HUNDRED = {"gold": "right answers"}
 
 
@@ -120,6 +120,9 @@ def curves_figure(found: Sequence[Estimate]) -> Figure | None:
     grid, note = panels(found)
     if not grid:
         return None
+    units = list(dict.fromkeys(panel.label for row in grid for panel in row if panel))
+    if len(units) > 1:  # a row each
+        grid = [own for row in grid for unit in units if (own := [p for p in row if p and p.label == unit])]
     crowded = len(grid[0]) > 2
     levels = any(panel is not None and panel.levels for row in grid for panel in row)
     return draw_panels(grid, f"{note}; dashes across: all rows" if crowded and levels else note, legend=crowded)

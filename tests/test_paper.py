@@ -384,5 +384,6 @@ def test_every_number_in_paper_yaml_is_recomputed_from_the_released_judgements(p
     names = {"dolly": "Dolly", "davinci": "Davinci", "gpt4": "GPT4"}
     for target in ("figure2", "main-results"):
         for row in rows_of(tmp_path / "paper" / f"{target}-claims.csv"):
-            number = row["released"].partition(": ")[2].partition(" over")[0].replace("[+", "[").replace(", +", ", ").replace("[-", "[−")
+            number = row["released"].partition(": ")[2].partition(" over")[0]
+            number = number.replace("[+", "[").replace(", +", ", ").replace("[-", "[−")
             assert f"{number} on {names[row['on'].partition(',')[0]]}" in ledger
