@@ -172,15 +172,18 @@ def _begin(
     if growing_cache(model) is None:
         return _continue(model, ids, mask, None, noise, max_new_tokens, stop_tokens), DynamicCache()
     lengths = mask.sum(dim=1).tolist()
-    first, caches, start = [], [], 0
+    first: list[torch.Tensor] = []
+    caches: list[DynamicCache] = []
+    start = 0
     while start < len(lengths):
         longest, stop = lengths[start], start + 1
         while stop < len(lengths) and max(longest, lengths[stop]) * (stop + 1 - start) <= READ_TOGETHER:
             longest, stop = max(longest, lengths[stop]), stop + 1
-        rows, caches = slice(start, stop), [*caches, growing_cache(model)]
-        some = noise and noise.of(range(start, stop))
-        out = _continue(model, ids[rows, -longest:], mask[rows, -longest:], caches[-1], some, 1, stop_tokens)
+        cache, some = growing_cache(model), noise and noise.of(range(start, stop))
+        part = slice(start, stop), slice(-longest, None)
+        out = _continue(model, ids[part], mask[part], cache, some, 1, stop_tokens)
         first.append(out[:, -1:])
+        caches.append(cache)
         start = stop
     return torch.cat([ids, torch.cat(first)], dim=1), joined(caches)
 
