@@ -1,7 +1,7 @@
 """A cache of keys and values that grows in place, where the library's own is copied at every token."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -38,7 +38,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         self._hold([self.keys, self.values], self.get_seq_length())
 
     @classmethod
-    def joined(cls, layers: Sequence[Self]) -> Self:
+    def joined(cls, layers: Sequence["GrowingLayer"]) -> "GrowingLayer":
         """The rows of several layers in one; the shorter have zeros on their left."""
         length, whole = max(layer.get_seq_length() for layer in layers), cls()
         sides = [layer.keys for layer in layers], [layer.values for layer in layers]
