@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from diverseevol.errors import InputError
+from diverseevol.workers import batches_at_once, side_by_side
 
 log = logging.getLogger(__name__)
 
@@ -81,47 +82,43 @@ def generate(
     """
     answers: list[list[int]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    model.eval()
-    for start in range(0, len(order), options.batch_size):
-        batch = order[start : start + options.batch_size]
-        new = _generate_batch(model, [prompts[i] for i in batch], [seeds[i] for i in batch], options, stop_tokens)
-        for i, tokens in zip(batch, new, strict=True):
-            answers[i] = tokens
-        on_done(len(batch))
-    return answers
-
-
-def _generate_batch(
-    model: PreTrainedModel,
-    prompts: list[list[int]],
-    seeds: list[Sequence[int]],
-    options: Generation,
-    stop_tokens: list[int],
-) -> list[list[int]]:
-    longest, pad = max(map(len, prompts)), stop_tokens[0]
-    ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=model.device)
-    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=model.device)
+    batches = [order[start : start + options.batch_size] for start in range(0, len(order), options.batch_size)]
     # A configuration of our own: a checkpoint's may ask for sampling, penalties or another end.
     config = GenerationConfig(
         max_new_tokens=options.max_new_tokens,
         do_sample=False,
         num_beams=1,
-        pad_token_id=pad,
+        pad_token_id=stop_tokens[0],
         eos_token_id=stop_tokens,
     )
-    noise = [GumbelNoise(options.temperature, seeds)] if options.temperature > 0 else []
+
+    def of(batch: list[int]) -> list[list[int]]:
+        noise = [GumbelNoise(options.temperature, [seeds[i] for i in batch])] if options.temperature > 0 else []
+        return _generate_batch(model, [prompts[i] for i in batch], config, LogitsProcessorList(noise))
+
+    at_once = batches_at_once(model.eval())
     theirs, model.generation_config = model.generation_config, config  # or it would fill in what ours leaves open
     try:
-        with torch.no_grad():
-            out = model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                generation_config=config,
-                logits_processor=LogitsProcessorList(noise),
-            )
+        for start in range(0, len(batches), at_once):
+            together = batches[start : start + at_once]
+            for batch, new in zip(together, side_by_side(of, together), strict=True):
+                for i, tokens in zip(batch, new, strict=True):
+                    answers[i] = tokens
+            on_done(sum(map(len, together)))
     finally:
         model.generation_config = theirs
-    stops = set(stop_tokens)
+    return answers
+
+
+def _generate_batch(
+    model: PreTrainedModel, prompts: list[list[int]], config: GenerationConfig, noise: LogitsProcessorList
+) -> list[list[int]]:
+    stops, pad = config.eos_token_id, config.pad_token_id
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=model.device)
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=model.device)
+    with torch.no_grad():
+        out = model.generate(input_ids=ids, attention_mask=mask, generation_config=config, logits_processor=noise)
     answers = []
     for row in out[:, longest:].tolist():
         end = next((i for i, token in enumerate(row) if token in stops), len(row))

@@ -58,9 +58,9 @@ def test_only_small_models_share_out_batches_and_only_without_dropout_in_trainin
     small = llama(16)
     assert batches_at_once(small) == 2
     assert batches_at_once(llama(SMALL)) == 1
-    assert InstructionTuner(small, Tuning(), 1).side_by_side
+    assert InstructionTuner(small, Tuning(), 1).at_once == 2
     dropping = GPT2LMHeadModel(GPT2Config(vocab_size=8, n_positions=16, n_embd=16, n_layer=1, n_head=2))
-    assert not InstructionTuner(dropping, Tuning(), 1).side_by_side
+    assert InstructionTuner(dropping, Tuning(), 1).at_once == 1
 
 
 @pytest.mark.parametrize("causal", [True, False])

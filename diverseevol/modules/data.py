@@ -118,19 +118,20 @@ class Made(Dataset[Any]):
 
 
 def step_loader(
-    encoded: Encoded, plan: Sequence[Step], pad: int, rank: int = 0, world: int = 1
+    encoded: Encoded, plan: Sequence[Step], pad: int, rank: int = 0, world: int = 1, threads: int = 1
 ) -> DataLoader[list[dict[str, torch.Tensor]]]:
     """A loader whose item is one optimizer step of this process: a list of micro-batches with their `normaliser`.
 
     Every process gets the same number of micro-batches, since each backward pass meets the others; one that has no
-    rows of its own runs a row without labels, which adds nothing.
+    rows of its own runs a row without labels, which adds nothing. `threads` that take micro-batches side by side share
+    them out likewise.
     """
 
     def make(step: Step) -> list[dict[str, torch.Tensor]]:
-        micro = _shares(step.micro_batches, world)
         batches = []
-        for turn in range(0, len(micro), world):
-            rows = micro[turn + rank]
+        for rows in _shares(step.micro_batches, world * threads)[rank::world]:
+            if not rows and world == 1:
+                continue  # no other process waits
             batch = collate(encoded, rows or step.micro_batches[-1][-1:], pad)
             if not rows:
                 batch["labels"] = torch.full_like(batch["labels"], IGNORED)
