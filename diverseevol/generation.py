@@ -82,7 +82,10 @@ def generate(
     """
     answers: list[list[int]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    batches = [order[start : start + options.batch_size] for start in range(0, len(order), options.batch_size)]
+    at_once = batches_at_once(model.eval())
+    turns = -(-len(order) // (options.batch_size * at_once))
+    size = -(-len(order) // max(1, turns * at_once)) or 1  # even batches: no thread waits for a longer one
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
     # A configuration of our own: a checkpoint's may ask for sampling, penalties or another end.
     config = GenerationConfig(
         max_new_tokens=options.max_new_tokens,
@@ -96,7 +99,6 @@ def generate(
         noise = [GumbelNoise(options.temperature, [seeds[i] for i in batch])] if options.temperature > 0 else []
         return _generate_batch(model, [prompts[i] for i in batch], config, LogitsProcessorList(noise))
 
-    at_once = batches_at_once(model.eval())
     theirs, model.generation_config = model.generation_config, config  # or it would fill in what ours leaves open
     try:
         for start in range(0, len(batches), at_once):

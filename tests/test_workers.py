@@ -47,7 +47,7 @@ def test_two_threads_embed_to_the_same_bits_and_fit_to_the_same_weights(learner,
         found[threads] = learner.probe(model, rows, tmp_path / str(threads))[0], fit
     (one, fit_one), (two, fit_two) = found.values()
     np.testing.assert_allclose(two, one, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(fit_two.model.state_dict(), fit_one.model.state_dict(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(fit_two.model.state_dict(), fit_one.model.state_dict(), rtol=0, atol=1e-4)
 
 
 def test_only_small_models_share_out_batches_and_only_without_dropout_in_training(two_threads):
