@@ -83,8 +83,8 @@ def generate(
     answers: list[list[int]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     at_once = batches_at_once(model.eval())
-    turns = -(-len(order) // (options.batch_size * at_once))
-    size = -(-len(order) // max(1, turns * at_once)) or 1  # even batches: no thread waits for a longer one
+    turns = -(-len(order) // (options.batch_size * at_once)) or 1
+    size = -(-len(order) // (turns * at_once)) or 1  # even batches: no thread waits for one with a longer one
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     # A configuration of our own: a checkpoint's may ask for sampling, penalties or another end.
     config = GenerationConfig(
