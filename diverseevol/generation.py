@@ -84,7 +84,7 @@ def generate(
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     at_once = batches_at_once(model.eval())
     turns = -(-len(order) // (options.batch_size * at_once)) or 1
-    size = -(-len(order) // (turns * at_once)) or 1  # even batches: no thread waits for one with a longer one
+    size = -(-len(order) // (turns * at_once)) or 1  # even batches, so that no thread waits
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     # A configuration of our own: a checkpoint's may ask for sampling, penalties or another end.
     config = GenerationConfig(
