@@ -21,6 +21,7 @@ from transformers import (
 
 from diverseevol.errors import InputError
 from diverseevol.growing_cache import growing_cache, joined
+from diverseevol.workers import batches_at_once, side_by_side
 
 READ_TOGETHER = 2048  # tokens of prompts, padding included
 
@@ -117,14 +118,31 @@ def generate(
     """
     answers: list[list[int]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    model.eval()
-    for start in range(0, len(order), options.batch_size):
-        batch = order[start : start + options.batch_size]
-        new = _generate_batch(model, [prompts[i] for i in batch], [seeds[i] for i in batch], options, stop_tokens)
-        for i, tokens in zip(batch, new, strict=True):
-            answers[i] = tokens
-        on_done(len(batch))
+    at_once = batches_at_once(model.eval())
+    turns = -(-len(order) // (options.batch_size * at_once)) or 1
+    size = -(-len(order) // (turns * at_once)) or 1  # even batches, so that no thread waits
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+
+    def of(batch: list[int]) -> list[list[int]]:
+        return _generate_batch(model, [prompts[i] for i in batch], [seeds[i] for i in batch], options, stop_tokens)
+
+    theirs = model.generation_config
+    model.generation_config = GenerationConfig(**_ends(stop_tokens))  # or it would fill in what ours leaves open
+    try:
+        for start in range(0, len(batches), at_once):
+            together = batches[start : start + at_once]
+            for batch, new in zip(together, side_by_side(of, together), strict=True):
+                for i, tokens in zip(batch, new, strict=True):
+                    answers[i] = tokens
+            on_done(sum(map(len, together)))
+    finally:
+        model.generation_config = theirs
     return answers
+
+
+def _ends(stop_tokens: list[int]) -> dict[str, Any]:
+    """What every configuration of ours says: a checkpoint's may ask for sampling, penalties or another end."""
+    return {"do_sample": False, "num_beams": 1, "pad_token_id": stop_tokens[0], "eos_token_id": stop_tokens}
 
 
 def _generate_batch(
@@ -198,25 +216,15 @@ def _continue(
     stop_tokens: list[int],
 ) -> Int[torch.Tensor, "batch longer"]:
     """The rows with new tokens at their ends, padded with a stop token; `cache` comes to hold all but the last."""
-    # A configuration of our own: a checkpoint's may ask for sampling, penalties or another end.
-    config = GenerationConfig(
-        max_new_tokens=max_new_tokens, do_sample=False, num_beams=1,
-        pad_token_id=stop_tokens[0], eos_token_id=stop_tokens,
-    )  # fmt: skip
-    stop = [] if cache is None else [HalfEnded(stop_tokens)]
-    theirs, model.generation_config = model.generation_config, config  # or it would fill in what ours leaves open
-    try:
-        with torch.no_grad():
-            out: torch.Tensor = model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                generation_config=config,
-                past_key_values=cache,
-                logits_processor=LogitsProcessorList([noise] if noise else []),
-                stopping_criteria=StoppingCriteriaList(stop),
-            )
-    finally:
-        model.generation_config = theirs
+    with torch.no_grad():
+        out: torch.Tensor = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            generation_config=GenerationConfig(max_new_tokens=max_new_tokens, **_ends(stop_tokens)),
+            past_key_values=cache,
+            logits_processor=LogitsProcessorList([noise] if noise else []),
+            stopping_criteria=StoppingCriteriaList([] if cache is None else [HalfEnded(stop_tokens)]),
+        )
     return out
 
 
