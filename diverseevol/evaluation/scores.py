@@ -1,7 +1,8 @@
 """From judgements to numbers: relative score, win/tie/lose, how often the order decides, an interval."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from diverseevol.evaluation.judges import TOP, Judgement
 
 INTERVAL = "95 % bootstrap over questions: question noise only, one seed's model says nothing about another seed's"
 RESAMPLES = 10_000
+KEPT = 500  # questions of a benchmark up to which the resamples stay in memory: at most 40 MB
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,18 @@ def relative_score_interval(
     return float(low), float(high)
 
 
-def resampled_counts(questions: int, seed: int) -> Iterator[Float[np.ndarray, "resamples questions"]]:
+def resampled_counts(questions: int, seed: int) -> Iterable[Float[np.ndarray, "resamples questions"]]:
     """How often each question is drawn in each of the resamples, in blocks that fit in memory."""
+    # All models of a benchmark are resampled alike, and drawing takes longer than all else.
+    return _kept(questions, seed) if questions <= KEPT else _drawn(questions, seed)
+
+
+@lru_cache(maxsize=2)
+def _kept(questions: int, seed: int) -> tuple[Float[np.ndarray, "resamples questions"], ...]:
+    return tuple(_drawn(questions, seed))
+
+
+def _drawn(questions: int, seed: int) -> Iterator[Float[np.ndarray, "resamples questions"]]:
     rng = np.random.default_rng(seed)
     block = max(1, min(RESAMPLES, 2_000_000 // questions))
     for start in range(0, RESAMPLES, block):

@@ -111,7 +111,12 @@ def comparison_tables(comparison: Comparison) -> list[Group]:
 
 
 def _samplers(comparison: Comparison) -> Group:
-    left_out = [f"{v.schedule}, {v.benchmark}: {reason}" for v in comparison.samplers for reason in v.left_out]
+    seeds: dict[tuple[str, str, str], list[str]] = {}
+    for v in comparison.samplers:
+        for reason in v.left_out:
+            seed, _, why = reason.partition(": ")
+            seeds.setdefault((v.schedule, v.benchmark, why), []).append(seed.removeprefix("seed "))
+    left_out = [f"{what}, {on}: seed {', '.join(those)}: {why}" for (what, on, why), those in seeds.items()]
     notes = [SAMPLERS, *comparison.labels, *(f"left out: {reason}" for reason in left_out)]
     head = (
         "source", "judge", "benchmark", "sampler", "against", "rounds", "seeds", "difference", "95 % interval", "p",

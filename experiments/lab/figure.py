@@ -27,11 +27,13 @@ def draw(lines: Sequence[Mapping[str, Any]], file: Path) -> None:
     """A row a metric, a column a condition; dots are seeds, bars 95 % t-intervals of their mean."""
     conditions = list(dict.fromkeys(line["condition"] for line in lines))
     with matplotlib.rc_context(STYLE):
-        drawn = Figure(figsize=(1.6 + 1.9 * len(conditions), 1.7 * len(METRICS) + 0.6), dpi=150, layout="constrained")
+        size = (1.2 + 1.5 * len(conditions), 1.25 * len(METRICS) + 0.6)
+        drawn = Figure(figsize=size, dpi=150, layout="constrained")
         grid = drawn.subplots(len(METRICS), len(conditions), sharey="row", squeeze=False)
         for row, (metric, title) in enumerate(METRICS.items()):
             for column, condition in enumerate(conditions):
                 _panel(grid[row][column], [line for line in lines if line["condition"] == condition], metric)
+                grid[row][column].tick_params(labelbottom=row == len(METRICS) - 1)
             grid[row][0].set_ylabel(title)
         for column, condition in enumerate(conditions):
             grid[0][column].set_title(condition, fontsize=9)
@@ -43,13 +45,18 @@ def draw(lines: Sequence[Mapping[str, Any]], file: Path) -> None:
 
 
 def _panel(axes: Axes, lines: Sequence[Mapping[str, Any]], metric: str) -> None:
-    values = list(dict.fromkeys(line["value"] for line in lines))
+    values = [
+        value
+        for value in dict.fromkeys(line["value"] for line in lines)
+        if len(differences([line for line in lines if line["value"] == value], metric))  # not run: not shown
+    ]
     axes.axhline(0, color="#888888", linewidth=0.8)
-    axes.set_xticks(range(len(values)), values, rotation=30, ha="right", fontsize=7)
-    axes.set_xlim(-0.5, len(values) - 0.5)
+    turned = {"rotation": 25, "ha": "right"} if max(map(len, values), default=0) > 6 else {}
+    axes.set_xticks(range(len(values)), values, fontsize=8, **turned)
+    axes.set_xlim(-0.5, max(len(values), 1) - 0.5)
     for x, value in enumerate(values):
         d = differences([line for line in lines if line["value"] == value], metric)
-        axes.plot([x] * len(d), d, "o", color=COLOUR, alpha=0.35, markersize=3, markeredgewidth=0)
+        axes.plot([x] * len(d), d, "o", color=COLOUR, alpha=0.5, markersize=4, markeredgewidth=0)
         if len(d):
             axes.plot(x, d.mean(), "_", color=COLOUR, markersize=12, markeredgewidth=2)
         if (test := t_test(d)) is not None:
