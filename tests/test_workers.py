@@ -3,7 +3,15 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+)
 
 from diverseevol.generation import Generation, generate
 from diverseevol.modules.data import plan_steps, step_loader
@@ -35,7 +43,9 @@ def test_what_fails_on_a_thread_fails_here(two_threads):
         side_by_side(lambda item: 1 / item, [1, 0])
 
 
-def test_two_threads_embed_to_the_same_bits_and_fit_to_the_same_weights(learner, tmp_path, two_threads):
+def test_two_threads_embed_to_the_same_numbers_and_fit_to_the_same_weights_but_for_rounding(
+    learner, tmp_path, two_threads
+):
     learner = dataclasses.replace(
         learner,
         embedding=dataclasses.replace(learner.embedding, batch_tokens=300),
@@ -107,3 +117,24 @@ def test_a_mask_is_left_out_only_where_no_token_sees_a_later_one(learner, causal
     ids, mask = torch.arange(6)[None], torch.ones(1, 6, dtype=torch.int64)
     halves.hidden(ids, mask)
     assert (given[-1] is None) == causal
+
+
+SHAPE = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+MODELS = {
+    "sliding window": MistralConfig(**SHAPE, num_key_value_heads=2, sliding_window=4),
+    "ALiBi": BloomConfig(vocab_size=50, hidden_size=32, n_layer=2, n_head=4),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_padding_reaches_no_token_without_a_mask_either(name):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(MODELS[name]).eval()
+    halves, lengths = Halves(model), (24, 17, 9)
+    ids = torch.randint(2, 50, (3, 24))
+    mask = (torch.arange(24)[None] < torch.tensor(lengths)[:, None]).long()
+    with torch.no_grad():
+        together = halves.hidden(ids, mask)
+        for i, length in enumerate(lengths):
+            alone = model(input_ids=ids[i : i + 1, :length], output_hidden_states=True).hidden_states[-1][0]
+            torch.testing.assert_close(together[i, :length], alone, rtol=1e-4, atol=1e-5)
