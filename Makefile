@@ -59,7 +59,7 @@ format: setup  ## mend what can be mended by itself
 table-vicuna: setup  ## the paper's figure 2 with intervals, from the released judgements in JUDGEMENTS
 	$(BIN)/python experiments/table_vicuna.py "$(JUDGEMENTS)"
 
-# LAUNCH=1 runs what the lab lacks, JOBS evolutions at a time; LAUNCH=full what full scale lacks.
+# LAUNCH=1 runs what the lab lacks, JOBS evolutions at a time; LAUNCH=full what full scale lacks, one after another.
 $(REPRODUCED): setup
 	$(BIN)/python experiments/paper.py $@ --judgements "$(JUDGEMENTS)" --out "$(or $(OUT),outputs/paper)" --launch "$(LAUNCH)" --jobs $(JOBS)
 

@@ -43,7 +43,7 @@ def columns_of(batches: Iterable[Sequence[Example]], names: Collection[str]) -> 
         names: the fields that are wanted; where none are, no row is read.
 
     Returns:
-        name -> [rows]; "" where a row lacks the field or it is null or false.
+        name -> [rows]; "" where a row lacks the field or it is null, false or 0.
 
     Raises:
         InputError: no row has such a field.
@@ -56,5 +56,7 @@ def columns_of(batches: Iterable[Sequence[Example]], names: Collection[str]) -> 
         if name not in there:
             found = f"the rows' further fields are {', '.join(sorted(there))}" if there else "the rows have no further"
             raise InputError(f"the sampler asks for the rows' field {name!r}, but {found}; name another field")
-    texts = {name: ["" if extra.get(name) in (None, False) else str(extra[name]) for extra in extras] for name in names}
+    texts = {
+        name: ["" if extra.get(name) in (None, False, 0) else str(extra[name]) for extra in extras] for name in names
+    }
     return {name: np.array(values) for name, values in texts.items()}

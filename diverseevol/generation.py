@@ -1,15 +1,29 @@
 """Answers to questions: batched, and the same whatever the batch."""
 
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from jaxtyping import Bool, Float, Int
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from diverseevol.errors import InputError
+from diverseevol.growing_cache import growing_cache, joined
+from diverseevol.workers import batches_at_once, side_by_side
+
+READ_TOGETHER = 2048  # tokens of prompts, padding included
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +62,35 @@ class GumbelNoise(LogitsProcessor):
         self.temperature = temperature
         self.streams = [np.random.default_rng(list(seed)) for seed in seeds]
 
+    def of(self, rows: Sequence[int]) -> "GumbelNoise":
+        """The noise of some rows, which goes on where theirs is."""
+        some = GumbelNoise(self.temperature, [])
+        some.streams = [self.streams[row] for row in rows]
+        return some
+
     def __call__(
         self, input_ids: Int[torch.Tensor, "batch length"], scores: Float[torch.Tensor, "batch vocabulary"]
     ) -> Float[torch.Tensor, "batch vocabulary"]:
         """Add each row's next noise to its scores."""
-        noise = np.stack([stream.gumbel(size=scores.shape[-1]) for stream in self.streams])
-        return (scores / self.temperature).to(torch.float64) + torch.from_numpy(noise).to(scores.device)
+        noise = np.empty((len(self.streams), scores.shape[-1]))
+        for stream, row in zip(self.streams, noise, strict=True):
+            stream.standard_exponential(out=row)
+        np.log(noise, out=noise)  # minus the logarithm of an exponential variate is Gumbel's, and drawn faster
+        return (scores.to(torch.float64) / self.temperature).sub_(torch.from_numpy(noise).to(scores.device))
+
+
+class HalfEnded(StoppingCriteria):
+    """Stop when half of the rows have ended, so that the others can go on without them."""
+
+    def __init__(self, stop_tokens: list[int]) -> None:
+        self.stop_tokens = stop_tokens
+
+    def __call__(
+        self, input_ids: Int[torch.Tensor, "batch length"], scores: Any, **kwargs: Any
+    ) -> Bool[torch.Tensor, " batch"]:
+        """The same for all rows; an ended row's last token is a stop token."""
+        ended = torch.isin(input_ids[:, -1], torch.tensor(self.stop_tokens, device=input_ids.device))
+        return (2 * ended.sum() >= len(ended)).expand(len(ended))
 
 
 def generate(
@@ -81,14 +118,31 @@ def generate(
     """
     answers: list[list[int]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    model.eval()
-    for start in range(0, len(order), options.batch_size):
-        batch = order[start : start + options.batch_size]
-        new = _generate_batch(model, [prompts[i] for i in batch], [seeds[i] for i in batch], options, stop_tokens)
-        for i, tokens in zip(batch, new, strict=True):
-            answers[i] = tokens
-        on_done(len(batch))
+    at_once = batches_at_once(model.eval())
+    turns = -(-len(order) // (options.batch_size * at_once)) or 1
+    size = -(-len(order) // (turns * at_once)) or 1  # even batches, so that no thread waits
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+
+    def of(batch: list[int]) -> list[list[int]]:
+        return _generate_batch(model, [prompts[i] for i in batch], [seeds[i] for i in batch], options, stop_tokens)
+
+    theirs = model.generation_config
+    model.generation_config = GenerationConfig(**_ends(stop_tokens))  # or it would fill in what ours leaves open
+    try:
+        for start in range(0, len(batches), at_once):
+            together = batches[start : start + at_once]
+            for batch, new in zip(together, side_by_side(of, together), strict=True):
+                for i, tokens in zip(batch, new, strict=True):
+                    answers[i] = tokens
+            on_done(sum(map(len, together)))
+    finally:
+        model.generation_config = theirs
     return answers
+
+
+def _ends(stop_tokens: list[int]) -> dict[str, Any]:
+    """What every configuration of ours says: a checkpoint's may ask for sampling, penalties or another end."""
+    return {"do_sample": False, "num_beams": 1, "pad_token_id": stop_tokens[0], "eos_token_id": stop_tokens}
 
 
 def _generate_batch(
@@ -98,35 +152,80 @@ def _generate_batch(
     options: Generation,
     stop_tokens: list[int],
 ) -> list[list[int]]:
+    """Generate until half of the rows have ended, go on with the others, and so on: ended rows cost no time."""
     longest, pad = max(map(len, prompts)), stop_tokens[0]
     ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=model.device)
-    # A configuration of our own: a checkpoint's may ask for sampling, penalties or another end.
-    config = GenerationConfig(
-        max_new_tokens=options.max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        pad_token_id=pad,
-        eos_token_id=stop_tokens,
-    )
-    noise = [GumbelNoise(options.temperature, seeds)] if options.temperature > 0 else []
-    theirs, model.generation_config = model.generation_config, config  # or it would fill in what ours leaves open
-    try:
-        with torch.no_grad():
-            out = model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                generation_config=config,
-                logits_processor=LogitsProcessorList(noise),
-            )
-    finally:
-        model.generation_config = theirs
-    stops = set(stop_tokens)
-    answers = []
-    for row in out[:, longest:].tolist():
-        end = next((i for i, token in enumerate(row) if token in stops), len(row))
-        answers.append(row[:end])
-    return answers
+    noise = GumbelNoise(options.temperature, seeds) if options.temperature > 0 else None
+    end, going = longest + options.max_new_tokens, list(range(len(prompts)))
+    answers: list[list[int]] = [[] for _ in prompts]
+    ids, cache = _begin(model, ids, mask, noise, options.max_new_tokens, stop_tokens)
+    while True:
+        for row, tokens in zip(going, ids[:, longest:].tolist(), strict=True):
+            answers[row] = list(itertools.takewhile(lambda token: token not in stop_tokens, tokens))
+        kept = [i for i, token in enumerate(ids[:, -1].tolist()) if token not in stop_tokens and ids.shape[1] < end]
+        if not kept:
+            return answers
+        if len(kept) < len(going):
+            going, noise = [going[i] for i in kept], noise and noise.of(kept)
+            rows = torch.tensor(kept, device=ids.device)
+            ids, mask = ids[rows], mask[rows]
+            cache.batch_select_indices(rows)
+        mask = torch.nn.functional.pad(mask, (0, ids.shape[1] - mask.shape[1]), value=1)
+        ids = _continue(model, ids, mask, cache, noise, end - ids.shape[1], stop_tokens)
+
+
+def _begin(
+    model: PreTrainedModel,
+    ids: Int[torch.Tensor, "batch length"],
+    mask: Int[torch.Tensor, "batch length"],
+    noise: GumbelNoise | None,
+    max_new_tokens: int,
+    stop_tokens: list[int],
+) -> tuple[Int[torch.Tensor, "batch longer"], DynamicCache]:
+    """The rows with one new token each, read few at a time, so that the padding of short rows is not read.
+
+    Where a model's cache is of another kind, all rows at once and with all their tokens.
+    """
+    if growing_cache(model) is None:
+        return _continue(model, ids, mask, None, noise, max_new_tokens, stop_tokens), DynamicCache()
+    lengths = mask.sum(dim=1).tolist()
+    first: list[torch.Tensor] = []
+    caches: list[DynamicCache] = []
+    start = 0
+    while start < len(lengths):
+        longest, stop = lengths[start], start + 1
+        while stop < len(lengths) and max(longest, lengths[stop]) * (stop + 1 - start) <= READ_TOGETHER:
+            longest, stop = max(longest, lengths[stop]), stop + 1
+        cache, some = growing_cache(model), noise and noise.of(range(start, stop))
+        part = slice(start, stop), slice(-longest, None)
+        out = _continue(model, ids[part], mask[part], cache, some, 1, stop_tokens)
+        first.append(out[:, -1:])
+        caches.append(cache)
+        start = stop
+    return torch.cat([ids, torch.cat(first)], dim=1), joined(caches)
+
+
+def _continue(
+    model: PreTrainedModel,
+    ids: Int[torch.Tensor, "batch length"],
+    mask: Int[torch.Tensor, "batch length"],
+    cache: DynamicCache | None,
+    noise: GumbelNoise | None,
+    max_new_tokens: int,
+    stop_tokens: list[int],
+) -> Int[torch.Tensor, "batch longer"]:
+    """The rows with new tokens at their ends, padded with a stop token; `cache` comes to hold all but the last."""
+    with torch.no_grad():
+        out: torch.Tensor = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            generation_config=GenerationConfig(max_new_tokens=max_new_tokens, **_ends(stop_tokens)),
+            past_key_values=cache,
+            logits_processor=LogitsProcessorList([noise] if noise else []),
+            stopping_criteria=StoppingCriteriaList([] if cache is None else [HalfEnded(stop_tokens)]),
+        )
+    return out
 
 
 def fitting(prompts: list[list[int]], longest: int, options: Generation) -> list[list[int]]:

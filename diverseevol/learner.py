@@ -113,14 +113,15 @@ class Learner:
                 gc.collect()  # trainers of before lie in cycles of references, and their models on the device with them
             with torch.random.fork_rng(here), named_when_full("tuning.micro_batch_tokens", tuning.micro_batch_tokens):
                 torch.manual_seed(int(rng.integers(2**62)))  # dropout
-                model = self.foundation.load()
+                trainer = self._start(max_epochs=1, max_steps=len(plan))
+                model = self.foundation.load().to(trainer.strategy.root_device)
                 model.train()
                 if tuning.gradient_checkpointing:
                     checkpoint_activations(model, "enable")
                 module = InstructionTuner(model, tuning, len(plan), note)
                 place = self.processes
-                loader = step_loader(self.encoded, plan, self.prompt.end, place.rank, place.world)
-                self._start(max_epochs=1, max_steps=len(plan)).fit(module, loader)
+                threads = module.at_once if place.world == 1 else 1
+                trainer.fit(module, step_loader(self.encoded, plan, self.prompt.end, place.rank, place.world, threads))
         if tuning.gradient_checkpointing:
             checkpoint_activations(model, "disable")
         return Fit(model.eval(), self.processes.share(curve))

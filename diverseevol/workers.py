@@ -39,7 +39,7 @@ def batches_at_once(model: PreTrainedModel) -> int:
 
 
 def side_by_side(work: Callable[[Item], Done], items: Sequence[Item]) -> list[Done]:
-    """What some work makes of each item, in order; the same bits as one after another on a single thread."""
+    """What some work makes of each item, in order; of several, the bits of one after another on one thread."""
     grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
     kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
 

@@ -45,7 +45,8 @@ def main(arguments: Sequence[str]) -> int:
         failed = []
         if origin := LAUNCHED[given.launch]:
             commands = [command for arm, command in wanted(found.values(), given.outputs) if arm.origin == origin]
-            failed = launch(commands, given.jobs)
+            # One at full scale takes all GPUs, and torchrun's port.
+            failed = launch(commands, given.jobs if origin == LAB else 1)
             found = {arm: find(arm, given.outputs) for arm in arms}
         collections = gather(found, given.judgements)
         for name, module in modules.items():
@@ -69,7 +70,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--launch", default="", choices=LAUNCHED, help="1 or lab: run what the lab lacks; full: the rest"
     )
-    parser.add_argument("--jobs", type=int, default=1, help="evolutions side by side")
+    parser.add_argument("--jobs", type=int, default=1, help="evolutions of the lab side by side")
     return parser.parse_args(arguments)
 
 

@@ -3,11 +3,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from transformers import GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from diverseevol.binding import bind
 from diverseevol.errors import InputError
 from diverseevol.generation import Generation, GumbelNoise, generate
+from diverseevol.growing_cache import growing_cache
 
 QUESTIONS = [
     ("Why?", ""),
@@ -109,6 +110,60 @@ def test_an_answer_ends_before_its_stop_token(model, prompts):
     assert len(stopped[0]) <= 3
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_ended_rows_are_dropped_and_the_others_answer_as_before(model, prompts, temperature):
+    many, options = prompts * 2, Generation(max_new_tokens=12, temperature=temperature, batch_size=8)
+    free = generate(model, many, seeds(8), options, [1])
+    stops = [1, *{ids[3 + i // 2] for i, ids in enumerate(free[:6])}]  # ends at several lengths
+    expected = [ids[: next((i for i, token in enumerate(ids) if token in stops), 12)] for ids in free]
+    assert len({len(ids) for ids in expected}) > 2
+    rows: list[int] = []
+    watch = model.register_forward_pre_hook(
+        lambda _, args, given: rows.append(len(given["input_ids"])), with_kwargs=True
+    )
+    try:
+        assert generate(model, many, seeds(8), options, stops) == expected
+    finally:
+        watch.remove()
+    decoding = rows[-(max(map(len, expected))) :]
+    assert decoding == sorted(decoding, reverse=True)
+    assert decoding[-1] < 8
+
+
+def test_padding_of_short_prompts_is_not_read(model, prompts, monkeypatch):
+    monkeypatch.setattr("diverseevol.generation.READ_TOGETHER", 60)
+    read: list[int] = []
+    watch = model.register_forward_pre_hook(
+        lambda _, args, given: read.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    options = Generation(max_new_tokens=1, temperature=0.0)
+    try:
+        answers = generate(model, prompts, seeds(4), options, [1])
+    finally:
+        watch.remove()
+    assert sum(read) < len(prompts) * max(map(len, prompts))
+    assert answers == [greedy(model, ids, 1, [1]) for ids in prompts]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "mistral", "qwen2"])
+def test_models_of_other_kinds_answer_as_without_cache_and_padding(prompts, kind):
+    sizes = {"gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2}}.get(
+        kind, {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    )
+    others = {"mistral": {"sliding_window": 8, "num_key_value_heads": 2}, "qwen2": {"num_key_value_heads": 2}}
+    ends = {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 1}
+    config = AutoConfig.for_model(kind, vocab_size=300, **sizes, **others.get(kind, {}), **ends)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        other = AutoModelForCausalLM.from_config(config).eval()
+        for weight in other.parameters():
+            if weight.ndim == 2:
+                torch.nn.init.normal_(weight, std=0.3)
+    assert (growing_cache(other) is None) == (kind == "mistral")
+    answers = generate(other, prompts, seeds(4), Generation(max_new_tokens=80, temperature=0.0), [1])
+    assert answers == [greedy(other, ids, 80, [1]) for ids in prompts]
+
+
 def test_an_answer_has_at_most_the_tokens_asked_for(model, prompts):
     answers = generate(model, prompts, seeds(4), Generation(max_new_tokens=3), [299])
     assert max(map(len, answers)) == 3
@@ -130,7 +185,7 @@ def test_what_the_checkpoint_says_of_generation_is_ignored(learner, prompts):
 def test_every_prompt_is_counted_once(model, prompts):
     done: list[int] = []
     generate(model, prompts, seeds(4), Generation(max_new_tokens=1, batch_size=3), [1], done.append)
-    assert done == [3, 1]
+    assert done == [2, 2]
 
 
 def test_no_prompts_have_no_answers(model):

@@ -80,6 +80,16 @@ def test_a_metric_that_no_round_has_is_refused_by_name(folder, metric, said):
         measured_rounds(folder, [metric])
 
 
+def test_two_folders_of_one_name_are_refused_rather_than_mixed_up(tmp_path):
+    places = [tmp_path / "first", tmp_path / "second"]
+    for place in places:
+        lay(place, "random", 0, 0, {"coverage_radius": 2.0})
+        assert len(measured_rounds(place, ["coverage_radius"])) == 1
+    first, second = (place / "lab/tiny/random-iterative/seed0" for place in places)
+    with pytest.raises(InputError, match=f"^{second}: is of the same data, model, schedule and seed as {first}"):
+        measured_rounds(tmp_path, ["coverage_radius"])
+
+
 def test_an_archive_holds_no_metrics(tmp_path):
     with pytest.raises(InputError, match="metrics are read from run folders"):
         measured_rounds(tmp_path / "runs.tar", ["skills_covered"])

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from diverseevol.files import write_json, write_jsonl
-from diverseevol.report.summary import show
+from diverseevol.files import read_json, write_json, write_jsonl
+from diverseevol.report.figures import Point
+from diverseevol.report.summary import _all_rows, show
 from diverseevol.rounds import Round
 
 METRICS = {"pool_size": 2, "train_loss": 1.0, "vendi_score": 1.5, "vendi_score_centred": 2.0, "coverage_radius": 3.0}
@@ -126,3 +127,26 @@ def test_of_several_full_runs_that_of_the_same_seed_is_shown(tmp_path):
     text = said(tmp_path / "kcenter-iterative/seed1", {}, questions=3)
     assert "4,001" in text
     assert "4,000" not in text
+
+
+@pytest.mark.parametrize("change", [{"judge": "overlap"}, {"questions": 2}])
+def test_what_all_rows_reach_is_no_score_of_another_judge_or_on_other_questions(tmp_path, change):
+    one, full = tmp_path / "kcenter-iterative/seed0", tmp_path / "random-full/seed0"
+    lay(full, [0], 3, ("quiz",))
+    write_json(full / "rounds/00/round.json", {"metrics": {**METRICS, "pool_size": 4321}})
+    scores = read_json(full / "rounds/00/scores.json")
+    write_json(full / "rounds/00/scores.json", {"quiz": {**scores["quiz"], "relative_score": 98.7, **change}})
+    for folder in (one, full):
+        write_json(folder / "fingerprint.json", FINGERPRINT)
+    text = said(one, {}, questions=3)
+    assert "all  4,321" in text
+    assert "98.7" not in text
+
+
+def test_a_folder_next_door_that_is_no_run_is_passed_over(tmp_path):
+    write_json(tmp_path / "random-full/seed0/rounds/00/round.json", {"metrics": METRICS})
+    assert "schedule=full" in said(tmp_path / "kcenter-iterative/seed0", {})
+
+
+def test_a_run_folder_may_lie_at_the_root(tmp_path):
+    assert _all_rows(Path("/no-such-run"), Point(1, {}, {})) is None

@@ -14,6 +14,7 @@ from diverseevol.evaluation.benchmarks import Benchmark
 from diverseevol.files import cannot_write, read_jsonl, sync_folder
 from diverseevol.generation import Generation
 from diverseevol.learner import Learner
+from diverseevol.workers import batches_at_once
 
 UNFINISHED = ".unfinished"  # instead of .jsonl: whole lines, but not yet an answer to every question
 
@@ -101,7 +102,7 @@ class AnswerFile:
 
 
 def answer(file: AnswerFile, learner: Learner, model: PreTrainedModel, seed: Sequence[int]) -> None:
-    """Answer what is missing, a batch at a time.
+    """Answer what is missing, a batch at a time, or as many as go side by side.
 
     Args:
         file: which questions, how, and where to.
@@ -110,10 +111,11 @@ def answer(file: AnswerFile, learner: Learner, model: PreTrainedModel, seed: Seq
         seed: what the sampling comes from; each question has a stream of its own below it.
     """
     place, name, questions = learner.processes, file.benchmark.name, file.benchmark.questions
+    together = file.generation.batch_size * place.world * batches_at_once(model)
     done = len(place.share(file.begun() if place.first else []))
     with learner.progress.track(f"answer {name}", len(questions) - done) as advance:
         while done < len(questions):
-            part = questions[done : done + file.generation.batch_size * place.world]
+            part = questions[done : done + together]
             texts = learner.answer(
                 model,
                 [(question.instruction, question.input) for question in part],

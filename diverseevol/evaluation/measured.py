@@ -41,24 +41,32 @@ def measured_rounds(place: Path, metrics: Collection[str]) -> tuple[MeasuredRoun
     """These metrics of all rounds below a folder.
 
     Raises:
-        InputError: there is no such folder, there are no rounds in it, or no round has one of the metrics.
+        InputError: there is no such folder, there are no rounds in it, no round has one of the metrics, or two folders
+            are of the same run by their names.
     """
     if not place.is_dir():
         raise InputError(f"{place}: no such folder; metrics are read from run folders, not from archives")
     found: list[MeasuredRound] = []
     there: set[str] = set()
+    of: dict[tuple[str, str, int | None, str], Path] = {}
     for file in sorted(place.resolve().rglob("rounds/*/round.json")):
         folder = file.parents[2]
         values: dict[str, Any] = recorded(folder, f"rounds/{file.parent.name}/round.json", "metrics", dict)
         there |= {name for name, value in values.items() if _number(value)}
         source, schedule, seed = named(PurePosixPath(folder.as_posix()))
+        seed = recorded(folder, "fingerprint.json", "seed", int) if seed is None else seed
+        if (first := of.setdefault((source, schedule, seed, file.parent.name), folder)) != folder:
+            raise InputError(
+                f"{folder}: is of the same data, model, schedule and seed as {first}, by the end of its path; compare "
+                f"one of the folders above them, or rename one"
+            )
         found += [
             MeasuredRound(
                 file=str(file),
                 source=source,
                 benchmark=metric,
                 schedule=schedule,
-                seed=recorded(folder, "fingerprint.json", "seed", int) if seed is None else seed,
+                seed=seed,
                 round=int(file.parent.name),
                 initial_pool=initial_pool(folder),
                 pool_size=len(recorded(folder, f"rounds/{file.parent.name}/round.json", "trained_on", list)),

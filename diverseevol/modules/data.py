@@ -1,6 +1,7 @@
 """Which rows go through the model together: optimizer steps for fine-tuning, length-sorted batches for probing."""
 
 import itertools
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -118,19 +119,20 @@ class Made(Dataset[Any]):
 
 
 def step_loader(
-    encoded: Encoded, plan: Sequence[Step], pad: int, rank: int = 0, world: int = 1
+    encoded: Encoded, plan: Sequence[Step], pad: int, rank: int = 0, world: int = 1, threads: int = 1
 ) -> DataLoader[list[dict[str, torch.Tensor]]]:
     """A loader whose item is one optimizer step of this process: a list of micro-batches with their `normaliser`.
 
     Every process gets the same number of micro-batches, since each backward pass meets the others; one that has no
-    rows of its own runs a row without labels, which adds nothing.
+    rows of its own runs a row without labels, which adds nothing. `threads` that take micro-batches side by side share
+    them out likewise.
     """
 
     def make(step: Step) -> list[dict[str, torch.Tensor]]:
-        micro = _shares(step.micro_batches, world)
         batches = []
-        for turn in range(0, len(micro), world):
-            rows = micro[turn + rank]
+        for rows in _shares(encoded.lengths, step.micro_batches, world * threads)[rank::world]:
+            if not rows and world == 1:
+                continue  # no other process waits
             batch = collate(encoded, rows or step.micro_batches[-1][-1:], pad)
             if not rows:
                 batch["labels"] = torch.full_like(batch["labels"], IGNORED)
@@ -141,13 +143,21 @@ def step_loader(
     return DataLoader(Made(plan, make), batch_size=None, shuffle=False)
 
 
-def _shares(micro_batches: Sequence[tuple[int, ...]], world: int) -> list[tuple[int, ...]]:
-    """Micro-batches in turns of `world`, each turn one per process; the last turn is split or padded with nothing."""
-    whole = len(micro_batches) // world * world
+def _shares(
+    lengths: Int[np.ndarray, " rows"], micro_batches: Sequence[tuple[int, ...]], parts: int
+) -> list[tuple[int, ...]]:
+    """Micro-batches in turns of `parts`; those of the last turn are cut anew, evenly, or padded with nothing."""
+    whole = len(micro_batches) // parts * parts
     shares = list(micro_batches[:whole])
-    rest = [row for batch in micro_batches[whole:] for row in batch]
-    if rest:
-        shares += [tuple(rest[rank::world]) for rank in range(world)]
+    rest = np.asarray([row for batch in micro_batches[whole:] for row in batch], dtype=np.int64)
+    if len(rest):
+        longest = int(lengths[rest].max())
+        # The least budget of tokens that makes no more than `parts` batches: the parts take equally long.
+        budget = bisect_left(
+            range(longest * len(rest)), True, key=lambda b: len(length_sorted_batches(lengths, rest, b)) <= parts
+        )
+        shares += [tuple(map(int, batch)) for batch in length_sorted_batches(lengths, rest, budget)]
+        shares += [()] * (-len(shares) % parts)
     return shares
 
 

@@ -15,6 +15,8 @@ from diverseevol.modules.halves import Halves
 from diverseevol.modules.statistics import NAMES, positions, token_statistics
 from diverseevol.workers import batches_at_once, side_by_side
 
+TURNS = 4  # batches handed to each thread together: a slow one is made up for by the others
+
 
 @dataclass(frozen=True)
 class Embedding:
@@ -86,7 +88,8 @@ class Probe(lightning.LightningModule):
         self.waiting.append(batch)
         # The first goes alone: it finds out what `Halves` wants to know. The last takes along what still waits.
         last = batch_idx + 1 == self.trainer.num_predict_batches[0]
-        if batch_idx == 0 or last or len(self.waiting) == batches_at_once(self.model):
+        at_once = batches_at_once(self.model)
+        if batch_idx == 0 or last or len(self.waiting) == (TURNS * at_once if at_once > 1 else 1):
             side_by_side(self._file, self.waiting)
             self.on_rows(sum(len(waiting["rows"]) for waiting in self.waiting))
             self.waiting.clear()

@@ -1,5 +1,6 @@
 """What a run folder has to say at the end of an evolution: a table, two figures, and where everything is."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def show(folder: Path, rounds: Sequence[Round], console: Console) -> None:
         console: where to print.
     """
     points = [Point(len(done.trained_on), done.metrics, read_scores(folder, done.index)) for done in rounds]
-    level = _all_rows(folder)
+    level = _all_rows(folder, points[-1])
     names = [str(done.index) for done in rounds]
     console.print("[bold]what each round's model learned from its pool[/bold]")
     console.print(_table([*names, "all"], [*points, level], console) if level else _table(names, points, console))
@@ -89,18 +90,29 @@ def _benchmarks(points: Sequence[Point]) -> list[str]:
     return sorted({name for point in points for name in point.scores})
 
 
-def _all_rows(folder: Path) -> Point | None:
-    """What all rows reach: a run with schedule=full on the same data, model and tuning, next door in the outputs."""
+def _all_rows(folder: Path, last: Point) -> Point | None:
+    """What all rows reach: a run with schedule=full on the same data, model and tuning, next door in the outputs.
+
+    Of its scores those that can stand beside the last round's: on as many questions, by the same judge.
+    """
 
     def same(run: Path) -> dict[str, Any]:
         found = read_json(run / "fingerprint.json").items()
         return {key: value for key, value in found if not key.startswith(("sampler.", "schedule.", "seed"))}
 
-    whole = folder.absolute().parents[1].glob("*-full*/seed*/rounds/00/round.json")
-    runs = [file.parents[2] for file in sorted(whole)]
+    whole = folder.absolute().parent.parent.glob("*-full*/seed*/rounds/00/round.json")
+    runs = [run for file in sorted(whole) if ((run := file.parents[2]) / "fingerprint.json").exists()]
     runs = [run for run in runs if run != folder.absolute() and same(run) == same(folder)]
     runs.sort(key=lambda run: run.name != folder.name)  # the same seed first
-    return read_points(runs[0])[0] if runs else None
+    if not runs:
+        return None
+    level = read_points(runs[0])[0]
+
+    def alike(name: str) -> bool:
+        return all(level.scores[name].get(key) == last.scores[name].get(key) for key in ("judge", "questions"))
+
+    shared = [name for name in level.scores if name in last.scores and alike(name)]
+    return dataclasses.replace(level, scores={name: level.scores[name] for name in shared})
 
 
 def _side_by_side(folder: Path, benchmark: str, ends: tuple[int, int], console: Console) -> None:

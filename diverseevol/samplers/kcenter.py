@@ -71,7 +71,7 @@ class KCenterSampler:
         """
         X = embedding_of(features)
         if self.metric == "cosine":
-            X = unit_rows(X)
+            X = unit_rows(X, features.response_tokens > 0)
         if self.whiten is not None:
             X = whitened(X, self.whiten)
         centres = pool_of(features, taken)
@@ -93,20 +93,22 @@ class KCenterSampler:
         return dropped
 
 
-def unit_rows(X: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "rows dim"]:
-    """The rows scaled to length 1, in float32.
+def unit_rows(X: Float[np.ndarray, "rows dim"], eligible: Bool[np.ndarray, " rows"]) -> Float[np.ndarray, "rows dim"]:
+    """The rows scaled to length 1, in float32; one that is zero stays so where it is not eligible.
 
     Raises:
-        InputError: a row is zero.
+        InputError: an eligible row is zero.
     """
     unit = np.empty(X.shape, dtype=np.float32)
     for start, block in blocks(X):
         length = np.linalg.norm(block.astype(np.float64), axis=1, keepdims=True)
-        if not length.all():
+        zero = length[:, 0] == 0
+        if (bad := zero & eligible[start : start + len(block)]).any():
             raise InputError(
-                f"embeddings, row {start + int(length.argmin())}: is zero and has no direction, which "
+                f"embeddings, row {start + int(bad.argmax())}: is zero and has no direction, which "
                 f"sampler.metric=cosine compares; remove the row or give sampler.metric=euclidean"
             )
+        length[zero] = 1  # the mean of no response token, of a row that has none
         unit[start : start + len(block)] = block / length
     return unit
 

@@ -20,7 +20,7 @@ class StratifiedSampler:
 
     Attributes:
         balance: the field whose values are balanced.
-        without: a field that rules a row out where it says anything (not "", null or false): in the pool it counts
+        without: a field that rules a row out where it says anything (not "", null, false or 0): in the pool it counts
             as no row of its label, and it is chosen only when no other is left. None rules none out.
     """
 

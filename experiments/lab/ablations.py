@@ -120,6 +120,7 @@ def pretraining(out: Path, tokens: int) -> Job:
         f"foundation-{tokens}",
         (script, "--tokens", str(tokens), "--out", str(model_folder(out, tokens))),
         tokens / 5600,
+        model_folder(out, tokens) / "pretraining.json",
     )
 
 

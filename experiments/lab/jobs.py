@@ -37,11 +37,13 @@ class Job:
         name: of its notes; the folder that it writes, below the study's.
         command: the words after `python`.
         seconds: what it is expected to take on a quiet core.
+        leaves: the file that it writes last: without it the job is not done, whatever its note says.
     """
 
     name: str
     command: tuple[str, ...]
     seconds: float
+    leaves: Path | None = None
 
 
 def evolution(
@@ -61,7 +63,7 @@ def evolution(
     folder = f"{name}/seed{seed}"
     given = (*LAB, *(f"{key}={value}" for key, value in options.items()), *CONDUCT, *further)
     command = ("-m", "diverseevol", "evolve", *given, f"seed={seed}", f"data.seed={seed}", f"folder={out / folder}")
-    return Job(folder, command, cost)
+    return Job(folder, command, cost, out / folder / "selected.jsonl")
 
 
 @dataclass
@@ -141,9 +143,10 @@ class Work:
                 process.terminate()
 
     def done(self, job: Job) -> bool:
-        """Whether this very job is whole."""
+        """Whether this very job is whole, and what it made still there."""
         note = self._note(job)
-        return note.exists() and read_json(note)["command"] == list(job.command)
+        there = job.leaves is None or job.leaves.exists()
+        return there and note.exists() and bool(read_json(note)["command"] == list(job.command))
 
     def _note(self, job: Job) -> Path:
         return self.out / "done" / f"{job.name}.json"

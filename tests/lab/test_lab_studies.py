@@ -37,6 +37,27 @@ def test_what_is_done_is_not_done_again_and_what_fails_leaves_the_others(tmp_pat
     assert [(tmp_path / f"{i}.txt").read_text() for i in range(3)] == ["xx", "x", "x"]
 
 
+def test_what_was_done_and_then_removed_is_done_again(tmp_path):
+    made = tmp_path / "selected.jsonl"
+    one = Job("one", ("-c", f"open({str(made)!r}, 'a').write('x')"), 1.0, made)
+    for times in (1, 1):  # the second call finds it
+        assert Work(tmp_path, 1).run([one]) == []
+        assert made.read_text() == "x" * times
+    made.unlink()
+    assert not Work(tmp_path, 1).done(one)
+    assert Work(tmp_path, 1).run([one]) == []
+    assert made.exists()
+
+
+def test_every_job_of_a_study_says_what_it_leaves(tmp_path):
+    models, evolutions = ablations.planned(options(tmp_path))
+    assert {each.leaves for each in models} == {
+        tmp_path / "foundations" / str(n) / "pretraining.json" for n in ablations.TOKENS
+    }
+    for each in (*evolutions, *sweep.planned(options(tmp_path))):
+        assert each.leaves == tmp_path / each.name / "selected.jsonl"
+
+
 def test_when_time_is_up_what_runs_is_interrupted_and_left_for_the_next_call(tmp_path, capsys):
     long = [job(f"long{i}", "import time; time.sleep(60)") for i in range(3)]
     began = time.monotonic()

@@ -249,6 +249,18 @@ def test_cosine_compares_directions_only() -> None:
         select(KCenterSampler(metric="cosine"), stretched, taken, 30)
 
 
+def test_cosine_does_not_mind_rows_without_a_response_that_are_zero() -> None:
+    rng = np.random.default_rng(8)
+    X = rng.standard_normal((60, 5)).astype(np.float32)
+    tokens, taken = np.ones(60, dtype=np.int64), scattered(60, 6)
+    left_out = np.flatnonzero(~taken)[:3]
+    tokens[left_out], X[left_out] = 0, 0
+    sound = np.flatnonzero(tokens)
+    expected, _ = greedy(X[sound] / np.linalg.norm(X[sound], axis=1, keepdims=True), taken[sound], 9)
+    found = KCenterSampler(metric="cosine").select(Features(tokens, X), taken | (tokens == 0), 9, rng)
+    assert found.rows.tolist() == sound[expected].tolist()
+
+
 def test_whitening_gives_every_direction_the_same_say() -> None:
     rng = np.random.default_rng(9)
     plain = rng.standard_normal((400, 6))

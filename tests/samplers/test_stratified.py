@@ -56,7 +56,8 @@ def rows(*extras: dict[str, object]) -> list[list[Example]]:
 
 
 def test_columns_are_text_and_empty_where_a_row_says_nothing():
-    batches = rows({"skill": "a", "flag": True}, {"flag": False}, {"skill": None, "flag": "x"}, {"skill": 3})
+    extras: list[dict[str, object]] = [{"skill": "a", "flag": True}, {"flag": False}, {"skill": None, "flag": "x"}]
+    batches = rows(*extras, {"skill": 3, "flag": 0})
     found = columns_of(batches, {"skill", "flag"})
     assert found["skill"].tolist() == ["a", "", "", "3"]
     assert found["flag"].tolist() == ["True", "", "x", ""]
