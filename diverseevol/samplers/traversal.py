@@ -1,8 +1,9 @@
 """Farthest-first traversal by a running minimum on a GPU: every row compared with every centre, each time.
 
 A GPU reads its own memory some hundred times faster than the processor reads the host's. Even so, on an H100 it was
-quicker than the lazy traversal on its host only for rows without structure (0.24 s against 0.27 s, 15,015 × 4,096, transfer
-included), and 3 to 13 times slower on clustered ones: it is an option (`sampler.device=cuda`) and not the default.
+quicker than the lazy traversal on its host only for rows without structure (0.24 s against 0.27 s, 15,015 × 4,096,
+transfer included), and 3 to 13 times slower on clustered ones: it is an option (`sampler.device=cuda`) and not the
+default.
 """
 
 import numpy as np
