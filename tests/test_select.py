@@ -184,7 +184,7 @@ def test_a_row_without_a_response_is_no_part_of_the_pool_for_score_or_distance(c
         ({"E.npy": np.array([[0], [np.nan], [2], [np.inf]], "f4")}, "embeddings, row 1, 3: holds NaN"),
         (
             {"T.json": "{}"},
-            "taken=T.json: a dict where a list of row numbers belongs, such as [0, 17], or the output of",
+            "taken=T.json: dict where a list of row numbers belongs, such as [0, 17], or the output of",
         ),
         ({"T.json": '{"chosen": [0, 9]}'}, "taken=T.json, place 2: 9 is not a row"),
         ({"T.json": "[0, 9"}, "T.json: not valid JSON"),

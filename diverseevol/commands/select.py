@@ -241,7 +241,7 @@ def _row_numbers(path: str) -> list[Any]:
         return [*(given.get("taken") or []), *given["chosen"]]
     if not isinstance(given, list):
         raise InputError(
-            f"taken={path}: a {type(given).__name__} where a list of row numbers belongs, such as [0, 17], or the "
+            f"taken={path}: {type(given).__name__} where a list of row numbers belongs, such as [0, 17], or the "
             f"output of diverseevol select"
         )
     return given
