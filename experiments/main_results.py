@@ -51,7 +51,7 @@ def draw(collection: Collection) -> Figure | None:
     for axes, panel in zip(grid, panels, strict=False):
         _panel(axes, [e for e in found if (e.line.source, e.metric, e.judge) == panel], names)
         axes.set_title(title(*panel))
-        axes.set_xlabel(unit(*panel[1:], " " if columns < 3 else "\n"))
+        axes.set_xlabel(unit(*panel[1:]))
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     over = " and ".join(dict.fromkeys(each.over for each in found if each.over))
