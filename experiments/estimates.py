@@ -169,10 +169,10 @@ def title(source: str, metric: str, judge: str) -> str:
     return f"{data_of(source)}\n{said}" + (f", judge {judge}" if judge and judge not in HUNDRED else "")
 
 
-def unit(metric: str, judge: str, gap: str = "\n") -> str:
+def unit(metric: str, judge: str) -> str:
     """What an axis shows."""
     name, _, benchmark = metric.partition("/")
-    return f"relative score{gap}({HUNDRED.get(judge, 'competitor')} = 100)" if benchmark else TITLES[name][1]
+    return f"relative score\n({HUNDRED.get(judge, 'competitor')} = 100)" if benchmark else TITLES[name][1]
 
 
 def curves(found: Iterable[Estimate]) -> list[Curve]:
