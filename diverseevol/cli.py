@@ -27,8 +27,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from diverseevol import __version__
 from diverseevol.configuration import Configuration, configuration_folder
-from diverseevol.errors import InputError
-from diverseevol.mistakes import verdict
+from diverseevol.errors import InputError, meant
+from diverseevol.mistakes import check_flags, verdict
 from diverseevol.sweep import Ledger
 
 T = TypeVar("T")
@@ -97,14 +97,13 @@ def _guarded(verb: str, arguments: list[str]) -> int:
         signal.signal(number, _interrupt)
     try:
         if verb not in VERBS:
-            raise InputError(f"there is no command {verb!r}; choose from {', '.join(VERBS)}")
+            raise InputError(f"there is no command {verb!r}{meant(verb, VERBS)}; choose from {', '.join(VERBS)}")
+        check_flags(verb, arguments)
         return _compose_and_run(verb, arguments)
     except Interrupted:
         _say("interrupted; everything so far is kept: the same command goes on from here")
         return 130
     except Exception as error:  # the last line of defence: whatever it is, it leaves as a sentence and a code
-        if os.environ.get("DIVERSEEVOL_TRACEBACK") == "1":
-            traceback.print_exc()
         return _explain(error, verb)
 
 
@@ -114,6 +113,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _explain(error: BaseException, verb: str) -> int:
     """Say what went wrong in a sentence; the exit code."""
+    if os.environ.get("DIVERSEEVOL_TRACEBACK") == "1":
+        traceback.print_exception(error)
     code, sentence = verdict(error, verb)
     if code == 2:
         _say(sentence)
