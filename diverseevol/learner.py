@@ -107,14 +107,15 @@ class Learner:
                 on_step(step, values)
                 advance(1)
 
-            here = []
-            if torch.cuda.is_available():
-                here = [torch.cuda.current_device()]
+            trainer = self._start(max_epochs=1, max_steps=len(plan))
+            device = trainer.strategy.root_device
+            if device.type == "cuda":
                 gc.collect()  # trainers of before lie in cycles of references, and their models on the device with them
+            # A CUDA device is asked for its generator's state only where it is the one that computes: asking opens it.
+            here = [device] if device.type == "cuda" else []
             with torch.random.fork_rng(here), named_when_full("tuning.micro_batch_tokens", tuning.micro_batch_tokens):
                 torch.manual_seed(int(rng.integers(2**62)))  # dropout
-                trainer = self._start(max_epochs=1, max_steps=len(plan))
-                model = self.foundation.load().to(trainer.strategy.root_device)
+                model = self.foundation.load().to(device)
                 model.train()
                 if tuning.gradient_checkpointing:
                     checkpoint_activations(model, "enable")
