@@ -1,14 +1,15 @@
 """Arrays on disk that processes fill together, and that appear under their names only once they are whole."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from diverseevol.files import TEMPORARY, cannot_write
+from diverseevol.files import TEMPORARY, cached_folder, cannot_write
 from diverseevol.measures import mean_row
 from diverseevol.processes import Processes
 
@@ -56,6 +57,28 @@ def read_probe(
     """What a pass over the rows left in a folder, memory-mapped."""
     scores = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in statistics}
     return (np.load(folder / "embedding.npy", mmap_mode="r") if embedding else None), scores
+
+
+def cached_by_all(cache: Path, build: Callable[[Path], None], place: Processes) -> None:
+    """A folder of arrays that all processes fill together, once: whoever asks later finds it.
+
+    Args:
+        cache: where it is kept.
+        build: puts the arrays into the folder it is given; called by every process with the same one.
+        place: this process among its peers.
+    """
+    if place.world == 1:
+        cached_folder(cache, build)
+    elif not place.share(cache.exists()):
+        # All processes fill one folder, which the first then puts in its place. Another job may do the same at the
+        # same time: each fills a folder of its own.
+        shared = cache.with_name(f"{cache.name}-{place.share(os.getpid())}{TEMPORARY}")
+        build(shared)
+        place.barrier()  # every process has read it before the first one moves it
+        if place.first:
+            cached_folder(cache, lambda folder: [file.replace(folder / file.name) for file in list(shared.iterdir())])
+            shutil.rmtree(shared)
+        place.barrier()
 
 
 def _allocate(path: Path, shape: tuple[int, ...], dtype: str) -> None:
