@@ -126,7 +126,7 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
             vectors = space()  # all processes take part
             if processes.first:
                 with atomic_write(path / map_name(name), "wb") as file:
-                    np.save(file, PROJECTIONS[name](vectors))
+                    np.save(file, PROJECTIONS[name](vectors, np.flatnonzero(encoded.eligible)))
     if processes.first:
         show(path, rounds, console)
 
