@@ -22,11 +22,13 @@ from diverseevol.generation import Generation, fitting, generate
 from diverseevol.memory import named_when_full
 from diverseevol.modules.committee import Committee
 from diverseevol.modules.data import plan_steps, probe_loader, step_loader
+from diverseevol.modules.halves import width
 from diverseevol.modules.probe import Embedding, Probe
 from diverseevol.modules.sft import InstructionTuner, Tuning, checkpoint_activations
 from diverseevol.processes import Processes
 from diverseevol.progress import Progress, Silent
 from diverseevol.prompt import Encoded, Prompt
+from diverseevol.rotary import warn_of_company
 from diverseevol.trainers import device_of, seeded, start
 
 
@@ -102,6 +104,7 @@ class Learner:
             dropout, budget = int(rng.integers(2**62)), tuning.micro_batch_tokens
             with seeded(device, dropout), named_when_full("tuning.micro_batch_tokens", budget):
                 model = self.foundation.load().to(device)
+                warn_of_company(model, self.encoded.lengths[rows])
                 model.train()
                 if tuning.gradient_checkpointing:
                     checkpoint_activations(model, "enable")
@@ -131,16 +134,17 @@ class Learner:
             folder: gets `embedding.npy` [some, dim] and `<statistic>.npy` [some], aligned with `rows`.
             embedding: whether embeddings are wanted.
             statistics: names of token statistics (see `diverseevol.modules.statistics`).
-            aligned: the arrays hold all rows of the source; those not asked about stand at the mean of the others.
+            aligned: the arrays hold all rows of the source; those not asked about are zero.
             what: the phase's name in the progress display.
 
         Returns:
             The embedding (or None) and the statistics by name, memory-mapped read-only.
         """
+        warn_of_company(model, self.encoded.lengths[rows])
         n = len(self.encoded) if aligned else len(rows)
         shapes: dict[str, tuple[tuple[int, ...], str]] = dict.fromkeys(sorted(statistics), ((n,), "float32"))
         if embedding:
-            shapes["embedding"] = ((n, model.config.get_text_config().hidden_size), self.embedding.dtype)
+            shapes["embedding"] = ((n, width(model)), self.embedding.dtype)
 
         def module(arrays: Mapping[str, np.ndarray], on_rows: Callable[[int], None]) -> lightning.LightningModule:
             scores = {name: arrays[name] for name in statistics}
@@ -187,8 +191,7 @@ class Learner:
         """Run a module over rows; what it writes into its arrays appears in the folder once it is whole."""
         place = self.processes
         among = np.arange(len(self.encoded)) if aligned else rows
-        absent = np.setdiff1d(among, rows, assume_unique=True)
-        with filled(folder, shapes, place, absent) as arrays, self.progress.track(what, len(rows)) as advance:
+        with filled(folder, shapes, place) as arrays, self.progress.track(what, len(rows)) as advance:
             loader = probe_loader(
                 self.encoded, rows, among, self.embedding.batch_tokens, self.prompt.end, place.rank, place.world
             )
