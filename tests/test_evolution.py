@@ -199,7 +199,8 @@ def test_a_sampler_is_shown_what_it_needs_and_nothing_more(evolution, learner, e
 def assert_shown(shown, expected, eligible):
     """Rows that can be chosen as they are, in other batches; of the others nothing."""
     np.testing.assert_allclose(shown[eligible], expected[eligible], rtol=1e-5, atol=1e-6)
-    assert len(shown[~eligible]) and not shown[~eligible].any()
+    assert not eligible.all()
+    assert not shown[~eligible].any()
 
 
 # --- what it leaves -----------------------------------------------------------------------------------------------

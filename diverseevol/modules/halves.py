@@ -114,7 +114,8 @@ def body_of(model: PreTrainedModel) -> torch.nn.Module:
             f"model.path: {type(model).__name__} has {len(inside)} parts that could be its body, where the one that "
             f"makes hidden states has to be found; give a model of another architecture"
         )
-    return inside[0]
+    (body,) = inside
+    return body
 
 
 def width(model: PreTrainedModel) -> int:
