@@ -168,9 +168,10 @@ def title(source: str, metric: str, judge: str) -> str:
 
 
 def unit(metric: str, judge: str) -> str:
-    """What an axis shows."""
+    """What an axis shows, and below it in what."""
     name, _, benchmark = metric.partition("/")
-    return f"relative score\n({HUNDRED.get(judge, 'competitor')} = 100)" if benchmark else TITLES[name][1]
+    said = f"relative score ({HUNDRED.get(judge, 'competitor')} = 100)" if benchmark else TITLES[name][1]
+    return said.replace(" (", "\n(")
 
 
 def curves(found: Iterable[Estimate]) -> list[Curve]:

@@ -146,13 +146,17 @@ def job_of(options: Any, value: Value, sampler: str, seed: int) -> Job:
     return evolution(options.out, name, seed, given, options.set, seconds)
 
 
+def swept() -> dict[str, str]:
+    """The sweep's value of each condition that has it."""
+    return {name: v.text for name, values in CONDITIONS.items() for v in values if not v.kcenter and not v.random}
+
+
 def conclude(options: Any) -> None:
     """One table of all rounds, and figures of the differences at the end."""
     lines = list(tidy(options))
     options.results.mkdir(parents=True, exist_ok=True)
     write_table(lines, options.results / "ablations.csv")
-    base = {c: v.text for c, values in CONDITIONS.items() for v in values if not v.kcenter and not v.random}
-    figure.draw_all(lines, options.results, base)
+    figure.draw_all(lines, options.results, swept())
     print(f"{len(lines)} rounds and the figures are in {options.results}/")
 
 

@@ -46,6 +46,7 @@ def draw(lines: Lines, unit: str, metrics: Mapping[str, str], base: Mapping[str,
     found = {condition: values for condition in conditions if (values := _values(lines, condition, metrics))}
     if not found:
         return None
+    found = dict(sorted(found.items(), key=lambda of: -len(of[1])))  # so that rows of panels are filled
     columns = min(COLUMNS, len(found))
     rows = [list(found)[i : i + columns] for i in range(0, len(found), columns)]
     tall = [max(len(found[condition]) for condition in row) for row in rows]
