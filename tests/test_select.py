@@ -133,7 +133,7 @@ def test_a_selection_goes_on_from_its_own_output(chosen, monkeypatch):
         ),
         (
             [],
-            "distance to the nearest row picked before: 7 at the second, 0 at the end\n"
+            "distance to the nearest row picked before: 6 at the second, 0 at the end\n"
             "(nothing was in before the first pick)\n"
             "2 of them equal a row picked before\n",
         ),
@@ -209,10 +209,10 @@ def test_lengths_alone_are_enough_where_nothing_is_embedded(chosen, refused, sam
     found = chosen("lengths=L.npy", "taken=T.json", "n=3", f"sampler={sampler}")
     assert sorted(found["chosen"]) == [0, 3, 4]
     assert (found["distance"], found["nearest"]) == ([None] * 3, [None] * 3)
-    assert "sampler=kcenter needs embeddings; give embeddings=E.npy" in refused("lengths=L.npy", "n=2", "out=P.json")
+    assert "sampler=kcenter needs embeddings; give embeddings=E.npy" in refused("lengths=L.npy", "n=2", "out=Q.json")
     save([[3, 9]], "int64", "L.npy")
     assert "lengths=L.npy: an array [1, 2] of int64 where [rows] whole numbers from 0 on belong" in refused(
-        "lengths=L.npy", "n=1", f"sampler={sampler}", "out=P.json"
+        "lengths=L.npy", "n=1", f"sampler={sampler}", "out=Q.json"
     )
 
 
@@ -296,7 +296,7 @@ def test_files_that_do_not_hold_what_they_should_are_refused_in_a_sentence(refus
     [
         (["embeddings=F.npy", "n=2", "out=P.json"], "embeddings=F.npy: no such file"),
         (["embeddings=E.npy", "taken=U.json", "n=2", "out=P.json"], "U.json: no such file"),
-        (["embeddings=E.npy", "taken=.", "n=2", "out=P.json"], ".: is a folder; name a file in it"),
+        (["embeddings=E.npy", "taken=.", "n=2", "out=P.json"], "taken=.: is a folder; give a JSON list of row numbers"),
         (["embeddings=.", "n=2", "out=P.json"], "embeddings=.: is no .npy array"),
         (["embeddings=E.npy", "n=0", "out=P.json"], "n is 0; it must be at least 1"),
         (["embeddings=E.npy", "n=many", "out=P.json"], "n is 'many', which is not a whole number"),
@@ -427,10 +427,11 @@ def test_a_receipt_leaves_out_of_the_pool_what_cannot_be_trained_on(chosen, rows
     assert 7 not in {line["nearest"] for line in found["receipt"]}
 
 
-def test_rows_that_cannot_be_taken_are_refused_before_the_model_reads(refused, rows, own_cache):
+def test_rows_that_cannot_be_taken_are_refused_before_the_model_reads(monkeypatch, capsys, rows, own_cache):
     Path("T.json").write_text("[99]")
     before = sorted(own_cache.glob("foundation/*"))
-    assert "taken=T.json, place 1: 99 is not a row" in refused(*SMALL, "n=5", "taken=T.json", "out=P.json", *FRESH)
+    assert select(monkeypatch, *SMALL, "n=5", "taken=T.json", "out=P.json", *FRESH) == 2
+    assert "taken=T.json, place 1: 99 is not a row" in capsys.readouterr().err.splitlines()[-1]
     assert sorted(own_cache.glob("foundation/*")) == before
 
 

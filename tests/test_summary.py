@@ -94,7 +94,7 @@ def test_all_that_the_lab_says_of_a_round_has_a_line_of_eighty_characters(tmp_pa
 
 def test_where_everything_is_fits_eighty_characters_and_says_the_folder_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folder = Path("outputs/lab/lab/uncertain_kcenter-iterative-[0123]/seed0")
+    folder = Path("outputs/lab/lab/uncertain_kcenter-iterative[at]/seed0")
     text = said(folder, LAB, width=80, names=("lab", "lab_natural"))
     assert max(map(len, map(str.rstrip, text.splitlines()))) <= 80
     assert f"where everything is: {folder}/" in text

@@ -63,6 +63,8 @@ def _entries(path: str) -> Iterator[tuple[str, Any]]:
     Of a list all of it, of `select`'s own output all that was in by its end, of a run's JSONL what it calls row.
     """
     file = Path(path).expanduser()
+    if file.is_dir():
+        raise InputError(f"taken={path}: is a folder; {EXPECTED}")
     if file.suffix == ".jsonl" and file.is_file() and file.read_bytes()[:1] == b"{":
         for number, record in enumerate(read_jsonl(file), start=1):
             if "row" not in record:
