@@ -24,7 +24,7 @@ def taken_rows(path: str | None, response_tokens: Int[np.ndarray, " rows"], n: i
     """
     rows = len(response_tokens)
     named = _named(path, rows)
-    taken = response_tokens == 0
+    taken: Bool[np.ndarray, " rows"] = response_tokens == 0
     empty = int(taken.sum())
     taken[named] = True
     left = int((~taken).sum())
