@@ -13,7 +13,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from diverseevol.configuration import compose
+from diverseevol.configuration import compose, missing
 from diverseevol.errors import InputError, meant
 
 # Hydra's words for what the user did, where it raises a bare ValueError, and ours.
@@ -101,7 +101,7 @@ def _configuration_error(error: BaseException, verb: str) -> str:
     if match := re.match(r"Ambiguous value for argument '(.*?)' 1\.", text):
         return f"{match[1]} has a comma: add -m to sweep over the values, or quote what is one: {_quoted(match[1])}"
     if isinstance(error, MissingMandatoryValue):
-        return f"{error.full_key} is missing: give {error.full_key}=…"
+        return missing(str(error.full_key), verb)
     text = text.split("Config search path")[0].split("See https://hydra.cc")[0]
     return re.sub(r"\s+", " ", text).strip()
 

@@ -163,14 +163,20 @@ def test_a_traceback_is_shown_where_it_is_asked_for(tmp_path, monkeypatch, argum
         assert len(where) == (jobs if asked == "1" else 0)
 
 
+NO_MODEL = (
+    "model.path is missing: give model.path=… with a folder or a name on the hub, or model=tiny (random weights, to "
+    "try things out)"
+)
+
+
 @FORKS
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["tuning.epochs=many"], "tuning.epochs is 'many', which is not a whole number"),
         (["data=json"], "data.path is missing: give data.path=…"),
-        (["data=json", "data.path=rows.jsonl"], "model.path is missing: give model.path=…"),
-        (["data=dolly", "benchmark=paper"], "model.path is missing: give model.path=…"),
+        (["data=json", "data.path=rows.jsonl"], NO_MODEL),
+        (["data=dolly", "benchmark=paper"], NO_MODEL),
         (["sampler.metric=manhattan"], "sampler.metric is 'manhattan', which is not euclidean or cosine"),
         (["seed=one"], "seed is 'one', which is not a whole number"),
     ],
