@@ -41,7 +41,7 @@ def start(make: Callable[..., lightning.Trainer], place: Processes, **options: A
             **(several if place.world > 1 else {"devices": 1}),
             **options,
         )
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+    except (MisconfigurationException, ImportError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"trainer: Lightning cannot start with these options ({reason}); change trainer.…") from error
 

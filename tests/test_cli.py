@@ -187,6 +187,31 @@ def test_what_is_found_wrong_later_is_a_sentence_too(tmp_path, arguments, senten
     assert code == 2
 
 
+EVOLVE = ["evolve", "data=json", "data.path=nosuch.jsonl", "model=tiny"]
+SELECT = ["select", "data=json", "data.path=nosuch.jsonl", "model=tiny", "n=3", "out=P.json"]
+ANSWER = ["answer", "benchmark=questions", "benchmark.path=nosuch.jsonl", "model.path=nosuch", "out=P"]
+
+
+@FORKS
+@pytest.mark.parametrize(
+    ("command", "option", "sentence"),
+    [
+        (EVOLVE, "trainer.accelerator=nosuch", "Lightning cannot start with these options (You selected an invalid"),
+        (EVOLVE, "trainer.accelerator=tpu", "Lightning cannot start with these options ("),
+        (SELECT, "trainer.accelerator=tpu", "Lightning cannot start with these options ("),
+        (ANSWER, "trainer.accelerator=tpu", "Lightning cannot start with these options ("),
+        (EVOLVE, "+trainer.limit_train_batches=-3", "Lightning cannot start with these options (You have passed"),
+        (EVOLVE, "+trainer.devices=2", "devices is not yours to set: "),
+        (EVOLVE, "+trainer.max_steps=3", "max_steps is not yours to set: "),
+    ],
+)
+def test_a_trainer_that_cannot_start_is_refused_before_anything_is_read(tmp_path, command, option, sentence):
+    code, (said,) = forked(*command, option, cwd=tmp_path)
+    assert said.removeprefix("diverseevol: trainer").lstrip(".: ").startswith(sentence)
+    assert code == 2
+    assert not list(tmp_path.iterdir())
+
+
 def forked(*arguments: str, cwd: Path) -> tuple[int, list[str]]:
     """Exit code and error lines of a command in a child of this process, which has the heavy imports behind it."""
     log = cwd.with_name(f"{cwd.name}.log")
