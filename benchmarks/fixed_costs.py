@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.turns import Report
 
-TURNS = {"small": 3, "full": 7}
+TURNS = {"smoke": 1, "small": 3, "full": 7}
 COMMANDS = {
     "python -c pass": ["-c", "pass"],
     "diverseevol --help": ["-m", "diverseevol", "--help"],

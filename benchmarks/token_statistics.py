@@ -5,6 +5,7 @@ python -m benchmarks --only token_statistics
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -12,7 +13,7 @@ from benchmarks.turns import Report, in_turns
 from diverseevol.modules.statistics import token_statistics
 
 TOKENS, VOCABULARY = 110, 32_000  # a row of average length, LLaMA's vocabulary
-TURNS = {"small": 5, "full": 15}
+TURNS = {"smoke": 1, "small": 5, "full": 15}
 
 
 def least_confidence(z: torch.Tensor) -> torch.Tensor:
@@ -49,7 +50,7 @@ def run(size: str, report: Report) -> None:
     exact = {name: theirs(z.double()) for name, theirs in THEIRS.items()}
     lines, ratios = [], {}
     for name, theirs in THEIRS.items():
-        candidates = {
+        candidates: dict[str, Callable[[], Any]] = {
             "ours": functools.partial(ours, z, next_ids, [name]),
             "the authors'": lambda name=name, theirs=theirs: {name: theirs(z)},
         }

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from diverseevol.arrays import filled, read_probe
@@ -203,10 +202,12 @@ class Learner:
         among = np.arange(len(self.encoded)) if aligned else rows
         absent = np.setdiff1d(among, rows, assume_unique=True)
         with filled(folder, shapes, place, absent) as arrays, self.progress.track(what, len(rows)) as advance:
-            loader = probe_loader(
-                self.encoded, rows, among, self.embedding.batch_tokens, self.prompt.end, place.rank, place.world
-            )
-            self._predict(module(arrays, lambda done: advance(done * place.world)), loader)
+            trainer = self._start()
+            tokens = self.embedding.tokens_on(trainer.strategy.root_device)
+            loader = probe_loader(self.encoded, rows, among, tokens, self.prompt.end, place.rank, place.world)
+            with named_when_full("embedding.batch_tokens", tokens):
+                filler = module(arrays, lambda done: advance(done * place.world))
+                trainer.predict(filler, loader, return_predictions=False)
 
     def foundation_embedding(self, cache: Path) -> Float[np.ndarray, "rows dim"]:
         """The foundation model's embedding of every row: computed once, shared by all evolutions on model and data.
@@ -269,10 +270,6 @@ class Learner:
         for rank, share in enumerate(place.gather(texts)):
             answers[rank :: place.world] = share
         return answers
-
-    def _predict(self, module: lightning.LightningModule, loader: DataLoader[Any]) -> None:
-        with named_when_full("embedding.batch_tokens", self.embedding.batch_tokens):
-            self._start().predict(module, loader, return_predictions=False)
 
     def _start(self, **options: Any) -> lightning.Trainer:
         place = self.processes

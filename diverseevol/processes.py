@@ -38,13 +38,20 @@ class Processes:
             distributed.barrier()
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """The first process does some work, then the others: what the first leaves in a cache they find there."""
+        """The first process does some work, then the others: what the first leaves in a cache they find there.
+
+        Raises:
+            InputError: the first process found one. All raise it, so that all end with its exit code.
+        """
+        done, failed = [], None
         if self.first:
-            done = work()
-            self.barrier()
-            return done
-        self.barrier()
-        return work()
+            try:
+                done = [work()]
+            except InputError as error:
+                failed = error
+        if failed := self.share(failed):
+            raise failed
+        return done[0] if self.first else work()
 
     def share(self, value: T) -> T:
         """Rank 0's value, in every process."""

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
-SMALL = 256  # hidden states narrower than this: a second thread gains next to nothing inside a matrix product
+SMALL = 256  # hidden states as wide as this or narrower: a second thread gains little inside a matrix product
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def workers() -> Iterator[ThreadPoolExecutor]:
 
 def batches_at_once(model: PreTrainedModel) -> int:
     """How many batches may pass through a model side by side: one a thread of a small model on a processor."""
-    small = model.device.type == "cpu" and model.config.get_text_config().hidden_size < SMALL
+    small = model.device.type == "cpu" and model.config.get_text_config().hidden_size <= SMALL
     return torch.get_num_threads() if small else 1
 
 
