@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 from torch import distributed
 
-from diverseevol.errors import InputError
+from diverseevol.errors import InputError, input_error
 
 T = TypeVar("T")
 
@@ -43,15 +43,19 @@ class Processes:
         Raises:
             InputError: the first process found one. All raise it, so that all end with its exit code.
         """
-        done, failed = [], None
-        if self.first:
-            try:
-                done = [work()]
-            except InputError as error:
-                failed = error
-        if failed := self.share(failed):
-            raise failed
-        return done[0] if self.first else work()
+        fault: InputError | None = None
+        if not self.first:
+            if fault := self.share(fault):
+                raise fault
+            return work()
+        try:
+            done = work()
+        except Exception as error:
+            if fault := input_error(error):
+                self.share(fault)
+            raise
+        self.share(fault)
+        return done
 
     def share(self, value: T) -> T:
         """Rank 0's value, in every process."""
