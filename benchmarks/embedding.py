@@ -126,5 +126,5 @@ def flops(name: str, lengths: list[int]) -> float:
     if name == "GEMM 2,048³":
         return float(4 * 2 * 2048**3)
     if name == "GEMM at the layers' shapes":
-        return 2.0 * CONFIG.num_hidden_layers * (4 * h * h + 3 * h * i) * sum(lengths)
+        return float(2 * CONFIG.num_hidden_layers * (4 * h * h + 3 * h * i) * sum(lengths))
     return body_flops(lengths)

@@ -52,10 +52,10 @@ def run(size: str, report: Report) -> None:
     for name, theirs in THEIRS.items():
         candidates: dict[str, Callable[[], Any]] = {
             "ours": functools.partial(ours, z, next_ids, [name]),
-            "the authors'": lambda name=name, theirs=theirs: {name: theirs(z)},
+            "the authors'": functools.partial(plain, z, name, theirs),
         }
         if name == "reference_entropy":
-            candidates["softmax · log, no sort"] = lambda name=name: {name: softmax_entropy(z)}
+            candidates["softmax · log, no sort"] = functools.partial(plain, z, name, softmax_entropy)
         taken = in_turns(candidates, TURNS[size])
         ratios[name] = taken["the authors'"].ratio(taken["ours"])
         for who, its in taken.items():
@@ -70,6 +70,10 @@ def run(size: str, report: Report) -> None:
 
 def ours(z: torch.Tensor, next_ids: torch.Tensor, names: list[str]) -> dict[str, torch.Tensor]:
     return token_statistics(z, next_ids, names)
+
+
+def plain(z: torch.Tensor, name: str, reduction: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: reduction(z)}
 
 
 def line(name: str, who: str, seconds: float, ratio: float, extra: float, error: float) -> dict[str, object]:

@@ -193,7 +193,7 @@ class Learner:
         among = np.arange(len(self.encoded)) if aligned else rows
         with filled(folder, shapes, place) as arrays, self.progress.track(what, len(rows)) as advance:
             trainer = start(self.trainer, place)
-            tokens = self.embedding.tokens_on(trainer.strategy.root_device)
+            tokens = self.embedding.tokens_on(device_of(trainer))
             loader = probe_loader(self.encoded, rows, among, tokens, self.prompt.end, place.rank, place.world)
             asked = module(arrays, lambda done: advance(done * place.world))
             with named_when_full("embedding.batch_tokens", tokens):

@@ -226,6 +226,12 @@ def test_embeddings_that_cannot_be_are_refused(options, sentence):
     assert str(caught.value) == sentence
 
 
+def test_batches_are_as_large_as_asked_or_as_suits_the_device():
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert [Embedding().tokens_on(device) for device in (cpu, cuda)] == [1024, 2048]
+    assert [Embedding(batch_tokens=77).tokens_on(device) for device in (cpu, cuda)] == [77, 77]
+
+
 def test_a_statistic_that_does_not_exist_is_named(learner):
     with pytest.raises(InputError, match=r"token statistics \['surprise'\] do not exist; choose from"):
         Probe(learner.foundation.load(), "all", None, {"surprise": np.zeros(3)})
