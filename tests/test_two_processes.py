@@ -154,7 +154,7 @@ def test_identical_features_give_identical_picks_and_identical_weights_identical
         run(
             [
                 f"folder={folder}", f"cache={tmp_path / 'cache'}", "sampler=kcenter", "sampler.space=foundation",
-                "tuning.learning_rate=1e-30",
+                "tuning.learning_rate=1e-30", "generation.temperature=0.7",
             ],
             processes,
         )  # fmt: skip
