@@ -22,3 +22,12 @@ def meant(name: str, names: Iterable[str], within: str = "") -> str:
     """
     near = difflib.get_close_matches(name, list(names), 1)
     return f" (did you mean {within}{near[0]}?)" if near else ""
+
+
+def input_error(error: BaseException | None) -> InputError | None:
+    """The InputError at the root of a chain of exceptions: Hydra wraps what its targets raise."""
+    while error is not None:
+        if isinstance(error, InputError):
+            return error
+        error = error.__cause__
+    return None

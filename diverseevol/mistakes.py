@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from diverseevol.configuration import compose, missing
-from diverseevol.errors import InputError, meant
+from diverseevol.errors import InputError, input_error, meant
 
 # Hydra's words for what the user did, where it raises a bare ValueError, and ours.
 BARE = {
@@ -25,7 +25,7 @@ BARE = {
 
 def verdict(error: BaseException, verb: str) -> tuple[int, str]:
     """The exit code, and what went wrong."""
-    if (cause := _input_error(error)) is not None:
+    if (cause := input_error(error)) is not None:
         return 2, str(cause)
     if isinstance(error, OverrideParseException):
         return 2, _unreadable(str(error.override), verb)
@@ -52,15 +52,6 @@ def check_flags(verb: str, arguments: Sequence[str]) -> None:
             raise InputError(f"{message}; {hint}see diverseevol {verb} --help")
 
     Flags(parents=[get_args_parser()], add_help=False).parse_args(arguments)
-
-
-def _input_error(error: BaseException | None) -> InputError | None:
-    """The InputError at the root of a chain of exceptions: Hydra wraps what its targets raise."""
-    while error is not None:
-        if isinstance(error, InputError):
-            return error
-        error = error.__cause__
-    return None
 
 
 def _unreadable(override: str, verb: str) -> str:
