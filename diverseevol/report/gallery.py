@@ -6,18 +6,19 @@ from dataclasses import dataclass
 import matplotlib
 from matplotlib.figure import Figure
 
+from diverseevol.evaluation.judges import GoldJudge
 from diverseevol.evaluation.scoreboard import PAPER_QUESTIONS
 from diverseevol.report.bars import draw_win_tie_lose
 from diverseevol.report.collection import ALL_PHASES, JUDGE_CALLS, Collection, Point
 from diverseevol.report.curves import BAND, Curve, curves, levels
-from diverseevol.report.drawing import STYLE, Drawn, Panel, draw_panels
+from diverseevol.report.drawing import CROWDED, STYLE, Drawn, Panel, draw_panels
 from diverseevol.report.lines import FULL, dashes, labels, sources
 from diverseevol.report.scatter import draw_diversity_against_score
 
 TITLES: Mapping[str, tuple[str, str]] = {  # what a metric is called, and its unit
     "vendi_score": ("as in the paper", "Vendi-Score (effective rows)"),
     "vendi_score_centred": ("centred by the mean over all rows", "Vendi-Score (effective rows)"),
-    "vendi_score_current": ("in the space of the round's own model", "Vendi-Score (effective rows)"),
+    "vendi_score_current": ("in the round's own space", "Vendi-Score (effective rows)"),
     "coverage_radius": ("coverage radius", "largest distance to the pool"),
     "train_loss": ("training loss", "nats per response token"),
     "skills_covered": ("skills covered", "skills in the pool"),
@@ -26,6 +27,7 @@ TITLES: Mapping[str, tuple[str, str]] = {  # what a metric is called, and its un
 }
 SHOWN_ELSEWHERE = {"pool_size", "round", *list(TITLES)[:5]}
 AMOUNTS = {"seconds", "calls", "share", "share of the pool"}
+HUNDRED = {GoldJudge.name: "all right"}  # of judges that know no competitor, what 100 stands for
 SCORES = ("relative_score", "win", "tie", "lose")
 FAMILIES = {
     "dolly": ("dolly",),
@@ -65,17 +67,19 @@ def _relative_score(collection: Collection) -> Iterator[Entry]:
             height = levels(scored, metric, judge).get(source)
             overlaid = overlaid or bool(theirs)
             full = {} if height is None else {"all rows": height}
-            title = f"{source}\n{name}, judge {judge}"
-            row.append(Panel(title, "relative score\n(competitor = 100)", [*own, *theirs], full) if own else None)
+            title = name if judge in HUNDRED else f"{name}, judge {judge}"
+            title = f"{source}\n{title}" if len(order) > 1 else title
+            unit = f"relative score\n({HUNDRED.get(judge, 'competitor')} = 100)"
+            row.append(Panel(title, unit, [*own, *theirs], full) if own else None)
         grid.append(row)
     grid = _flowing(grid)
     if grid:
-        note = BAND + ("; dotted and hollow: the authors' released run" if overlaid else "")
+        also = "dotted and hollow: the authors' released run" if overlaid else ""
         caption = (
             f"100 · Σ model scores / Σ competitor scores against the rows trained on (the paper's figure 2). {_band()} "
             "Dashed grey: a model trained on all rows, where there is one."
         )
-        yield Entry("relative_score", "Relative score", caption, draw_panels(grid, note))
+        yield Entry("relative_score", "Relative score", caption, draw_panels(grid, BAND, also))
 
 
 def _flowing(grid: list[list[Panel | None]]) -> list[list[Panel | None]]:
@@ -90,7 +94,8 @@ def _flowing(grid: list[list[Panel | None]]) -> list[list[Panel | None]]:
 def _band() -> str:
     return (
         "A line is the mean over seeds, its band goes from the lowest to the highest seed, and a line without a band "
-        "is one seed. Hollow markers: not all seeds came this far."
+        f"is one seed; panels of more than {CROWDED} lines have none. Hollow markers: not all seeds came this far. "
+        "Hollow and joined by dots: all chosen at once, with nothing measured between."
     )
 
 
@@ -209,7 +214,7 @@ def _against(collection: Collection) -> Iterator[Entry]:
     if figure is not None:
         caption = (
             "Each point is one run's pool: its Vendi-Score and the relative score of the model trained on it, at equal "
-            "numbers of rows (the paper's figure 4). Colour and marker: the sampler."
+            "numbers of rows (the paper's figure 4). Colour and marker: the sampler; hollow: chosen at once."
         )
         yield Entry("score_against_vendi", "Relative score against Vendi-Score at equal sizes", caption, figure)
 

@@ -19,6 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tidy import WHOLE
+
 import diverseevol
 from diverseevol.errors import InputError
 from diverseevol.files import content_digest, read_json, write_json
@@ -69,7 +71,7 @@ def evolution(
     folder = f"{name}/seed{seed}"
     given = (*LAB, *(f"{key}={value}" for key, value in options.items()), *CONDUCT, *further)
     command = ("-m", "diverseevol", "evolve", *given, f"seed={seed}", f"data.seed={seed}", f"folder={out / folder}")
-    return Job(folder, command, cost, out / folder / "selected.jsonl")
+    return Job(folder, command, cost, out / folder / WHOLE)
 
 
 def made_with(job: Job) -> dict[str, str | None]:
