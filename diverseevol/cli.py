@@ -29,7 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from diverseevol import __version__
-from diverseevol.configuration import Configuration, compose, configuration_folder
+from diverseevol.configuration import Configuration, compose, configuration_folder, missing
 from diverseevol.errors import InputError
 from diverseevol.sweep import Ledger
 
@@ -158,7 +158,7 @@ def _configuration_error(error: BaseException, verb: str) -> str:
     if match := re.search(r"Could not find '([\w@]+)/(\S+)' Available options in '\S+': (.*?)(Config search|$)", text):
         return f"there is no {match[1]}={match[2]}; choose from {', '.join(match[3].split())}"
     if isinstance(error, MissingMandatoryValue):
-        return f"{error.full_key} is missing: give {error.full_key}=…"
+        return missing(str(error.full_key), verb)
     text = text.split("Config search path")[0].split("See https://hydra.cc")[0]
     return re.sub(r"\s+", " ", text).strip()
 

@@ -5,12 +5,10 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from diverseevol.binding import bind
 from diverseevol.errors import InputError
-from diverseevol.foundation import Pretrained
-from diverseevol.generation import Generation
 from diverseevol.modules.data import probe_loader
 from diverseevol.modules.probe import Embedding, Probe, pooled
 from diverseevol.modules.statistics import NAMES, token_statistics
@@ -212,35 +210,6 @@ def test_the_foundation_embedding_is_computed_once(learner, tmp_path):
     np.testing.assert_array_equal(again.foundation_embedding(tmp_path / "space"), first)
     direct, _ = learner.probe(learner.foundation.load().eval(), np.arange(len(first)), tmp_path / "direct")
     np.testing.assert_array_equal(first, direct)
-
-
-@pytest.fixture(scope="module")
-def gpt2(learner, tmp_path_factory):
-    """A learner with another architecture: learned positions, dropout, another name for its body."""
-    folder = tmp_path_factory.mktemp("gpt2")
-    tokenizer = learner.prompt.tokenizer
-    config = GPT2Config(
-        vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, n_positions=512, bos_token_id=1, eos_token_id=1
-    )
-    torch.manual_seed(0)
-    GPT2LMHeadModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return dataclasses.replace(learner, foundation=Pretrained(str(folder)))
-
-
-def test_another_architecture_embeds_fits_and_answers(gpt2, encoded, tmp_path):
-    model = gpt2.foundation.load().eval()
-    embedding, scores = probe(gpt2, tmp_path, model, statistics=sorted(NAMES))
-    hidden, z = outputs(model, encoded, 1)
-    np.testing.assert_allclose(embedding[1], hidden.mean(dim=0), rtol=1e-5, atol=1e-5)
-    for name, value in row_oracle(z, encoded.row(1), int(encoded.response_start[1])).items():
-        assert scores[name][1] == pytest.approx(value, rel=1e-4), name
-    first, again, other = (gpt2.fit(ROWS[:3], seed).model.state_dict() for seed in ((1,), (1,), (2,)))
-    assert all(torch.equal(first[name], again[name]) for name in first)  # dropout follows the seed
-    assert any(not torch.equal(first[name], other[name]) for name in first)
-    # 512 positions hold prompt and answer: a longer prompt loses its start.
-    (answer,) = gpt2.answer(model, [("Why? " * 200, "")], [(0,)], Generation(max_new_tokens=8))
-    assert isinstance(answer, str)
 
 
 @pytest.mark.parametrize(

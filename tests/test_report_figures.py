@@ -54,6 +54,5 @@ def test_a_crowded_panel_has_a_legend_with_seeds_and_levels_and_no_bands(tmp_pat
     assert {"K-Center (2)", "random (3)", "all rows"} < {*names}
     assert not axes.collections
     assert not axes.texts
-    assert axes.get_ylabel().endswith("(all right = 100)")
     assert axes.get_title(loc="left") == "toybench"
     assert COUNTED in figure.get_supxlabel()

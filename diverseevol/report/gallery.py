@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import matplotlib
 from matplotlib.figure import Figure
 
-from diverseevol.evaluation.judges import GoldJudge
 from diverseevol.evaluation.scoreboard import PAPER_QUESTIONS
 from diverseevol.report.bars import draw_win_tie_lose
 from diverseevol.report.collection import ALL_PHASES, JUDGE_CALLS, Collection, Point
 from diverseevol.report.curves import BAND, Curve, curves, levels
 from diverseevol.report.drawing import CROWDED, STYLE, Drawn, Panel, draw_panels
+from diverseevol.report.figures import questions_of, score_label
 from diverseevol.report.lines import FULL, dashes, labels, sources
 from diverseevol.report.scatter import draw_diversity_against_score
 
@@ -27,7 +27,6 @@ TITLES: Mapping[str, tuple[str, str]] = {  # what a metric is called, and its un
 }
 SHOWN_ELSEWHERE = {"pool_size", "round", *list(TITLES)[:5]}
 AMOUNTS = {"seconds", "calls", "share", "share of the pool"}
-HUNDRED = {GoldJudge.name: "all right"}  # of judges that know no competitor, what 100 stands for
 SCORES = ("relative_score", "win", "tie", "lose")
 FAMILIES = {
     "dolly": ("dolly",),
@@ -67,16 +66,16 @@ def _relative_score(collection: Collection) -> Iterator[Entry]:
             height = levels(scored, metric, judge).get(source)
             overlaid = overlaid or bool(theirs)
             full = {} if height is None else {"all rows": height}
-            title = name if judge in HUNDRED else f"{name}, judge {judge}"
+            title = questions_of(name, judge)
             title = f"{source}\n{title}" if len(order) > 1 else title
-            unit = f"relative score\n({HUNDRED.get(judge, 'competitor')} = 100)"
-            row.append(Panel(title, unit, [*own, *theirs], full) if own else None)
+            row.append(Panel(title, score_label([judge]), [*own, *theirs], full) if own else None)
         grid.append(row)
     grid = _flowing(grid)
     if grid:
         also = "dotted and hollow: the authors' released run" if overlaid else ""
         caption = (
-            f"100 · Σ model scores / Σ competitor scores against the rows trained on (the paper's figure 2). {_band()} "
+            "100 · Σ model scores / Σ competitor scores against the rows trained on (the paper's figure 2); for judge "
+            f"gold the competitor is the right answer. {_band()} "
             "Dashed grey: a model trained on all rows, where there is one."
         )
         yield Entry("relative_score", "Relative score", caption, draw_panels(grid, BAND, also))

@@ -6,9 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from diverseevol.evaluation.judges import GoldJudge
 from diverseevol.report.collection import Point
 from diverseevol.report.drawing import PAPER, write_note
+from diverseevol.report.figures import questions_of
 from diverseevol.report.lines import FULL, ONE_TIME, Line, labels, look
 
 SIZES = 3  # panels a benchmark, at most: the paper has three
@@ -34,8 +34,7 @@ def draw_diversity_against_score(points: Sequence[Point]) -> Figure | None:
             _panel(axes, spots)
             axes.set_xlabel(DIVERSITY[diversity])
             axes.set_title(f"{size:,} rows")
-        judged = "" if judge == GoldJudge.name else f", judge {judge}"
-        title = f"{benchmark}{judged}\n{min(sizes):,} rows"
+        title = f"{questions_of(benchmark, judge)}\n{min(sizes):,} rows"
         panels[0].set_title(f"{source}\n{title}" if several else title)
         panels[0].set_ylabel("relative score")
     found = {spot[0] for sizes in rows.values() for spots in sizes.values() for spot in spots}
