@@ -90,7 +90,7 @@ def score_label(judges: Iterable[str]) -> str:
 
 
 def questions_of(benchmark: str, judge: str) -> str:
-    """What a panel of relative scores shows: its questions, and their judge unless it holds them against right answers."""
+    """What a panel of relative scores shows: its questions, and the judge unless that one knows the right answers."""
     return benchmark if _is_gold(judge) else f"{benchmark}, judge {judge}"
 
 

@@ -1,6 +1,7 @@
 """Relative score against Vendi-Score, pools of one size at a time (the paper's figure 4)."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -81,6 +82,6 @@ def _panel(axes: Axes, spots: Sequence[Spot]) -> None:
     axes.grid(axis="x")
 
 
-def _mark(line: Line) -> dict[str, str]:
+def _mark(line: Line) -> dict[str, Any]:
     colour, _, marker = look(line.sampler)
     return {"color": colour, "marker": marker, "markerfacecolor": PAPER if line.kind == ONE_TIME else colour}

@@ -184,7 +184,7 @@ def arms_figure(lines: Lines, baseline: str) -> Figure | None:
                 title, times = (WIDE | NARROW)[metric]
                 for y, arm in enumerate(order):
                     _arm(axes, y, times * found[arm][metric], known[arm])
-                _dress(axes, len(order), 12 // len(row))
+                _dress(axes, len(order), 8 // len(row) + 2)
                 axes.set_title(title)
                 axes.set_xlabel(f"minus random ({times * _mean(_finals(lines, metric, baseline)):.1f})")
             first = part.axes[0]
