@@ -15,9 +15,9 @@ from typing import Any
 
 import figure
 import sweep
-from jobs import ITERATIVE, ONE_TIME, Job, Work, evolution
+from jobs import ITERATIVE, ONE_TIME, WHOLE, Job, Work, evolution
 from study import arguments, carried_out, conducted
-from tidy import WHOLE, rounds_of, write_table
+from tidy import rounds_of, write_table
 
 from diverseevol.errors import InputError
 from diverseevol.report.collection import collect

@@ -19,8 +19,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tidy import WHOLE
-
 import diverseevol
 from diverseevol.errors import InputError
 from diverseevol.files import content_digest, read_json, write_json
@@ -34,6 +32,7 @@ CONDUCT = ("threads=1", "logger=none", "keep_models=none")
 
 SHIPPED = Path(diverseevol.__file__).with_name("lab") / "foundation"
 PACKED = 3  # times as many jobs as workers, the last ones, are taken with the longest first
+WHOLE = "selected.jsonl"  # what an evolution writes last
 STOPPED = 130  # the exit code of a command that was interrupted, and goes on when it is called again
 
 

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jobs import WHOLE
+
 from diverseevol.files import atomic_write
 from diverseevol.report.collection import Collection
 
-WHOLE = "selected.jsonl"  # what an evolution writes last
 LEAVE_OUT = ("seconds/", "judge calls", "win/", "tie/", "lose/")
 
 
