@@ -30,7 +30,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from diverseevol import __version__
 from diverseevol.configuration import Configuration, compose, configuration_folder, missing
-from diverseevol.errors import InputError
+from diverseevol.errors import InputError, input_error
 from diverseevol.sweep import Ledger
 
 T = TypeVar("T")
@@ -126,7 +126,7 @@ def _explain(error: BaseException, verb: str) -> int:
 
 def _verdict(error: BaseException, verb: str) -> tuple[int, str]:
     """The exit code, and what went wrong."""
-    if (cause := _input_error(error)) is not None:
+    if (cause := input_error(error)) is not None:
         return 2, str(cause)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return 2, _configuration_error(error, verb)
@@ -135,15 +135,6 @@ def _verdict(error: BaseException, verb: str) -> tuple[int, str]:
     rank = os.environ.get("RANK")
     where = "" if rank is None else f" in process {rank}"
     return 1, f"failed{where}: {type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
-
-
-def _input_error(error: BaseException | None) -> InputError | None:
-    """The InputError at the root of a chain of exceptions: Hydra wraps what its targets raise."""
-    while error is not None:
-        if isinstance(error, InputError):
-            return error
-        error = error.__cause__
-    return None
 
 
 def _configuration_error(error: BaseException, verb: str) -> str:
