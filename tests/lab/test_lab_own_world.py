@@ -174,8 +174,8 @@ def test_the_pages_commands_work_from_the_worlds_own_folder(tmp_path):
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-P", *command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
-        )  # -P: the current folder is not on the path by itself, as it is not for `diverseevol`
+            [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+        )
 
     world = ("--world", "my_world.WORLD")
     made = run(str(STUDIES / "pretrain.py"), *world, "--tokens", "20000", "--out", "my-foundation")
@@ -188,8 +188,8 @@ def test_the_pages_commands_work_from_the_worlds_own_folder(tmp_path):
     )  # fmt: skip
     assert searched.returncode == 0, searched.stderr
     assert len((tmp_path / "my-search.csv").read_text().splitlines()) == 2
-    evolved = run(
-        "-m", "diverseevol", "evolve", "data=lab", "data.world=my_world.WORLD", "data.size=150",
+    evolved = run(  # -P: the current folder is not on the path by itself, as it is not for `diverseevol`
+        "-P", "-m", "diverseevol", "evolve", "data=lab", "data.world=my_world.WORLD", "data.size=150",
         "model.path=my-foundation", "benchmark.questions=30", "schedule.rounds=1", "schedule.seed_size=10",
         "schedule.step_size=10", "threads=1", "logger=none", "folder=run",
     )  # fmt: skip
