@@ -1,33 +1,28 @@
 """Arrays on disk that processes fill together, and that appear under their names only once they are whole."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from diverseevol.files import TEMPORARY, cannot_write
-from diverseevol.measures import mean_row
+from diverseevol.files import TEMPORARY, cached_folder, cannot_write
 from diverseevol.processes import Processes
 
 
 @contextmanager
 def filled(
-    folder: Path,
-    shapes: Mapping[str, tuple[tuple[int, ...], str]],
-    place: Processes,
-    absent: Int[np.ndarray, " absent"],
+    folder: Path, shapes: Mapping[str, tuple[tuple[int, ...], str]], place: Processes
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Arrays to be filled inside the block, by all processes, each its own rows.
+    """Arrays to be filled inside the block, by all processes, each its own rows; zeros where nobody does.
 
     Args:
         folder: gets `<name>.npy` of each when the block ends well.
         shapes: name -> shape and dtype.
         place: this process among its peers; the first one makes the files.
-        absent: rows that nobody fills. They are given the mean of the others, which moves no mean and turns no
-            principal direction.
 
     Raises:
         InputError: there is no room.
@@ -43,9 +38,7 @@ def filled(
         array.flush()
     place.barrier()
     if place.first:
-        for name, array in arrays.items():
-            _fill_absent(array, absent)
-            array.flush()
+        for name in arrays:
             _partial(folder, name).replace(folder / f"{name}.npy")
     place.barrier()
 
@@ -58,6 +51,28 @@ def read_probe(
     return (np.load(folder / "embedding.npy", mmap_mode="r") if embedding else None), scores
 
 
+def cached_by_all(cache: Path, build: Callable[[Path], None], place: Processes) -> None:
+    """A folder of arrays that all processes fill together, once: whoever asks later finds it.
+
+    Args:
+        cache: where it is kept.
+        build: puts the arrays into the folder it is given; called by every process with the same one.
+        place: this process among its peers.
+    """
+    if place.world == 1:
+        cached_folder(cache, build)
+    elif not place.share(cache.exists()):
+        # All processes fill one folder, which the first then puts in its place. Another job may do the same at the
+        # same time: each fills a folder of its own.
+        shared = cache.with_name(f"{cache.name}-{place.share(os.getpid())}{TEMPORARY}")
+        build(shared)
+        place.barrier()  # every process has read it before the first one moves it
+        if place.first:
+            cached_folder(cache, lambda folder: [file.replace(folder / file.name) for file in list(shared.iterdir())])
+            shutil.rmtree(shared)
+        place.barrier()
+
+
 def _allocate(path: Path, shape: tuple[int, ...], dtype: str) -> None:
     """Make an array on disk whose blocks exist: a full disk is an error now, not a crash when a page is written."""
     try:
@@ -68,14 +83,6 @@ def _allocate(path: Path, shape: tuple[int, ...], dtype: str) -> None:
     except OSError as error:
         path.unlink(missing_ok=True)
         raise cannot_write(path, error) from error
-
-
-def _fill_absent(array: np.ndarray, absent: Int[np.ndarray, " absent"]) -> None:
-    if 0 < len(absent) < len(array):
-        # They are zeros as yet. Where the others' mean is no number they stay so: whoever looks for the row to blame
-        # is to find one that was asked about.
-        mean = mean_row(array.reshape(len(array), -1)) * len(array) / (len(array) - len(absent))
-        array[absent] = np.where(np.isfinite(mean), mean, 0).reshape(array.shape[1:])
 
 
 def _partial(folder: Path, name: str) -> Path:

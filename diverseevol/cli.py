@@ -29,8 +29,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from diverseevol import __version__
-from diverseevol.configuration import Configuration, compose, configuration_folder
-from diverseevol.errors import InputError
+from diverseevol.configuration import Configuration, compose, configuration_folder, missing
+from diverseevol.errors import InputError, input_error
 from diverseevol.sweep import Ledger
 
 T = TypeVar("T")
@@ -126,7 +126,7 @@ def _explain(error: BaseException, verb: str) -> int:
 
 def _verdict(error: BaseException, verb: str) -> tuple[int, str]:
     """The exit code, and what went wrong."""
-    if (cause := _input_error(error)) is not None:
+    if (cause := input_error(error)) is not None:
         return 2, str(cause)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return 2, _configuration_error(error, verb)
@@ -135,15 +135,6 @@ def _verdict(error: BaseException, verb: str) -> tuple[int, str]:
     rank = os.environ.get("RANK")
     where = "" if rank is None else f" in process {rank}"
     return 1, f"failed{where}: {type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
-
-
-def _input_error(error: BaseException | None) -> InputError | None:
-    """The InputError at the root of a chain of exceptions: Hydra wraps what its targets raise."""
-    while error is not None:
-        if isinstance(error, InputError):
-            return error
-        error = error.__cause__
-    return None
 
 
 def _configuration_error(error: BaseException, verb: str) -> str:
@@ -158,7 +149,7 @@ def _configuration_error(error: BaseException, verb: str) -> str:
     if match := re.search(r"Could not find '([\w@]+)/(\S+)' Available options in '\S+': (.*?)(Config search|$)", text):
         return f"there is no {match[1]}={match[2]}; choose from {', '.join(match[3].split())}"
     if isinstance(error, MissingMandatoryValue):
-        return f"{error.full_key} is missing: give {error.full_key}=…"
+        return missing(str(error.full_key), verb)
     text = text.split("Config search path")[0].split("See https://hydra.cc")[0]
     return re.sub(r"\s+", " ", text).strip()
 

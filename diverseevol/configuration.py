@@ -43,6 +43,16 @@ def configuration_folder() -> Path:
     return inside if inside.is_dir() else Path(__file__).parents[1] / "conf"
 
 
+def missing(name: str, verb: str) -> str:
+    """The sentence for a value that is mandatory and was not given."""
+    if name != "model.path":
+        return f"{name} is missing: give {name}=…"
+    ways = ["model.path=… with a folder or a name on the hub"]
+    if verb != "answer":  # where answers of random weights are nobody's
+        ways.append("model=tiny (random weights, to try things out)")
+    return f"{name} is missing: give {', or '.join(ways)}"
+
+
 class Configuration:
     """A composed configuration, as commands see it: plain values and typed objects, no Hydra."""
 
@@ -73,7 +83,7 @@ class Configuration:
 
     def _complete(self, node: Any) -> None:
         for name in sorted(OmegaConf.missing_keys(node)):
-            raise InputError(f"{name} is missing: give {name}=…")
+            raise InputError(missing(name, self.verb))
 
     def options(self, key: str, kind: type[T]) -> T:
         """A node as a dataclass, names and types checked; "" takes the dataclass's fields from the root."""

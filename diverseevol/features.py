@@ -16,7 +16,7 @@ class Features:
 
     Attributes:
         response_tokens: [rows] tokens of each row's response (end token included) after truncation; 0 marks a
-            row that cannot be trained on.
+            row that cannot be trained on, of which the other facts say nothing.
         embedding: [rows, dim] mean-pooled last hidden states, memory-mapped where large; None where the
             sampler's needs name no space.
         scores: per-row token statistics by name, each [rows]; only those that the sampler's needs name.
@@ -33,6 +33,11 @@ class Features:
     def rows(self) -> int:
         """How many rows the source has."""
         return len(self.response_tokens)
+
+    @property
+    def eligible(self) -> Int[np.ndarray, " some"]:
+        """The rows that can be trained on: means and variances are taken over these."""
+        return np.flatnonzero(self.response_tokens > 0)
 
 
 def columns_of(batches: Iterable[Sequence[Example]], names: Collection[str]) -> dict[str, Shaped[np.ndarray, " rows"]]:

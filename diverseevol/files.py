@@ -93,8 +93,12 @@ def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
             file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, remedy: str = "restore it, or delete it to redo its step") -> Any:
     """Read one JSON document.
+
+    Args:
+        path: the file.
+        remedy: what to do about one that is not JSON.
 
     Raises:
         InputError: the file cannot be read, or was cut off or edited into something that is not JSON.
@@ -104,7 +108,7 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise _cannot_read(path, error) from error
     except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); restore it, or delete it to redo its step") from error
+        raise InputError(f"{path}: not valid JSON ({error}); {remedy}") from error
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

@@ -7,38 +7,29 @@
 It knows nothing of rounds, samplers or folders.
 """
 
-import gc
-import logging
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import lightning
 import numpy as np
-import torch
 from jaxtyping import Float, Int
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
-from diverseevol.arrays import filled, read_probe
-from diverseevol.errors import InputError
-from diverseevol.files import TEMPORARY, cached_folder
+from diverseevol.arrays import cached_by_all, filled, read_probe
 from diverseevol.foundation import Pretrained
 from diverseevol.generation import Generation, fitting, generate
 from diverseevol.memory import named_when_full
 from diverseevol.modules.committee import Committee
 from diverseevol.modules.data import plan_steps, probe_loader, step_loader
+from diverseevol.modules.halves import width
 from diverseevol.modules.probe import Embedding, Probe
 from diverseevol.modules.sft import InstructionTuner, Tuning, checkpoint_activations
 from diverseevol.processes import Processes
 from diverseevol.progress import Progress, Silent
 from diverseevol.prompt import Encoded, Prompt
-
-log = logging.getLogger(__name__)
+from diverseevol.rotary import warn_of_company
+from diverseevol.trainers import device_of, seeded, start
 
 
 @dataclass(frozen=True)
@@ -107,24 +98,22 @@ class Learner:
                 on_step(step, values)
                 advance(1)
 
-            here = []
-            if torch.cuda.is_available():
-                here = [torch.cuda.current_device()]
-                gc.collect()  # trainers of before lie in cycles of references, and their models on the device with them
-            with torch.random.fork_rng(here), named_when_full("tuning.micro_batch_tokens", tuning.micro_batch_tokens):
-                torch.manual_seed(int(rng.integers(2**62)))  # dropout
-                trainer = self._start(max_epochs=1, max_steps=len(plan))
-                model = self.foundation.load().to(trainer.strategy.root_device)
+            place = self.processes
+            trainer = start(self.trainer, place, max_epochs=1, max_steps=len(plan))
+            device = device_of(trainer)
+            dropout, budget = int(rng.integers(2**62)), tuning.micro_batch_tokens
+            with seeded(device, dropout), named_when_full("tuning.micro_batch_tokens", budget):
+                model = self.foundation.load().to(device)
+                warn_of_company(model, self.encoded.lengths[rows])
                 model.train()
                 if tuning.gradient_checkpointing:
                     checkpoint_activations(model, "enable")
                 module = InstructionTuner(model, tuning, len(plan), note)
-                place = self.processes
                 threads = module.at_once if place.world == 1 else 1
                 trainer.fit(module, step_loader(self.encoded, plan, self.prompt.end, place.rank, place.world, threads))
         if tuning.gradient_checkpointing:
             checkpoint_activations(model, "disable")
-        return Fit(model.eval(), self.processes.share(curve))
+        return Fit(model.eval(), place.share(curve))
 
     def probe(
         self,
@@ -145,16 +134,17 @@ class Learner:
             folder: gets `embedding.npy` [some, dim] and `<statistic>.npy` [some], aligned with `rows`.
             embedding: whether embeddings are wanted.
             statistics: names of token statistics (see `diverseevol.modules.statistics`).
-            aligned: the arrays hold all rows of the source; those not asked about stand at the mean of the others.
+            aligned: the arrays hold all rows of the source; those not asked about are zero.
             what: the phase's name in the progress display.
 
         Returns:
             The embedding (or None) and the statistics by name, memory-mapped read-only.
         """
+        warn_of_company(model, self.encoded.lengths[rows])
         n = len(self.encoded) if aligned else len(rows)
         shapes: dict[str, tuple[tuple[int, ...], str]] = dict.fromkeys(sorted(statistics), ((n,), "float32"))
         if embedding:
-            shapes["embedding"] = ((n, model.config.get_text_config().hidden_size), self.embedding.dtype)
+            shapes["embedding"] = ((n, width(model)), self.embedding.dtype)
 
         def module(arrays: Mapping[str, np.ndarray], on_rows: Callable[[int], None]) -> lightning.LightningModule:
             scores = {name: arrays[name] for name in statistics}
@@ -201,12 +191,13 @@ class Learner:
         """Run a module over rows; what it writes into its arrays appears in the folder once it is whole."""
         place = self.processes
         among = np.arange(len(self.encoded)) if aligned else rows
-        absent = np.setdiff1d(among, rows, assume_unique=True)
-        with filled(folder, shapes, place, absent) as arrays, self.progress.track(what, len(rows)) as advance:
-            loader = probe_loader(
-                self.encoded, rows, among, self.embedding.batch_tokens, self.prompt.end, place.rank, place.world
-            )
-            self._predict(module(arrays, lambda done: advance(done * place.world)), loader)
+        with filled(folder, shapes, place) as arrays, self.progress.track(what, len(rows)) as advance:
+            trainer = start(self.trainer, place)
+            tokens = self.embedding.tokens_on(device_of(trainer))
+            loader = probe_loader(self.encoded, rows, among, tokens, self.prompt.end, place.rank, place.world)
+            asked = module(arrays, lambda done: advance(done * place.world))
+            with named_when_full("embedding.batch_tokens", tokens):
+                trainer.predict(asked, loader, return_predictions=False)
 
     def foundation_embedding(self, cache: Path) -> Float[np.ndarray, "rows dim"]:
         """The foundation model's embedding of every row: computed once, shared by all evolutions on model and data.
@@ -219,19 +210,7 @@ class Learner:
             everything = np.arange(len(self.encoded))
             self.probe(self.foundation.load().eval(), everything, folder, what="embed with the foundation model")
 
-        place = self.processes
-        if place.world == 1:
-            cached_folder(cache, build)
-        elif not place.share(cache.exists()):
-            # All processes fill one folder, which the first then puts in its place. Another job may do the same at
-            # the same time: each fills a folder of its own.
-            shared = cache.with_name(f"{cache.name}-{place.share(os.getpid())}{TEMPORARY}")
-            build(shared)
-            place.barrier()  # every process has read it before the first one moves it
-            if place.first:
-                cached_folder(cache, lambda folder: (shared / "embedding.npy").replace(folder / "embedding.npy"))
-                shutil.rmtree(shared)
-            place.barrier()
+        cached_by_all(cache, build, self.processes)
         embedding, _ = read_probe(cache, embedding=True)
         assert embedding is not None
         return embedding
@@ -260,8 +239,9 @@ class Learner:
             prompts = fitting(prompts, longest, options)
         mine = range(place.rank, len(prompts), place.world)
         with named_when_full("generation.batch_size", options.batch_size):
+            device = device_of(start(self.trainer, place))
             ids = generate(
-                model.to(self._device()), [prompts[i] for i in mine], [seeds[i] for i in mine], options,
+                model.to(device), [prompts[i] for i in mine], [seeds[i] for i in mine], options,
                 self.prompt.stop_tokens, lambda done: advance(done * place.world),
             )  # fmt: skip
         texts = [self.prompt.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in ids]
@@ -269,37 +249,3 @@ class Learner:
         for rank, share in enumerate(place.gather(texts)):
             answers[rank :: place.world] = share
         return answers
-
-    def _predict(self, module: lightning.LightningModule, loader: DataLoader[Any]) -> None:
-        with named_when_full("embedding.batch_tokens", self.embedding.batch_tokens):
-            self._start().predict(module, loader, return_predictions=False)
-
-    def _start(self, **options: Any) -> lightning.Trainer:
-        place = self.processes
-        taken = {"devices", "num_nodes", "strategy", "max_epochs", "max_steps"} & set(
-            getattr(self.trainer, "keywords", {})
-        )
-        if taken:
-            raise InputError(
-                f"trainer.{sorted(taken)[0]} is not yours to set: tuning.epochs and tuning.steps say how long, and the "
-                f"processes are those that torchrun or srun starts, one for each device; leave it out"
-            )
-        several = {"strategy": "ddp", "devices": place.local_world, "num_nodes": place.world // place.local_world}
-        try:
-            return self.trainer(
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                use_distributed_sampler=False,  # Lightning's would reshuffle: the loaders share the work out themselves
-                **(several if place.world > 1 else {"devices": 1}),
-                **options,
-            )
-        except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(
-                f"trainer: Lightning cannot start with these options ({reason}); change trainer.…"
-            ) from error
-
-    def _device(self) -> torch.device:
-        return self._start().strategy.root_device

@@ -7,7 +7,6 @@ precision stay where they are.
 from collections.abc import Iterator
 
 import numpy as np
-import scipy.linalg
 from jaxtyping import Float, Int
 from vendi_score import vendi
 
@@ -46,20 +45,30 @@ def vendi_score(X: Float[np.ndarray, "rows dim"]) -> float:
     return float(vendi.score_K(kernel * (len(kernel) / n)))
 
 
-def vendi_score_centred(X: Float[np.ndarray, "rows dim"], pool: Int[np.ndarray, " pool"]) -> float:
+def vendi_score_centred(
+    X: Float[np.ndarray, "rows dim"], pool: Int[np.ndarray, " pool"], rows: Int[np.ndarray, " some"] | None = None
+) -> float:
     """The Vendi-Score of the pool's rows after the mean over all rows of the source is taken off.
 
     Hidden states share a large mean, which presses the paper's score of every pool towards 1.
+
+    Args:
+        X: [rows, dim] all rows.
+        pool: the rows that are scored.
+        rows: [some] the rows whose mean it is, None for all: a row that cannot be trained on may have no response
+            to embed, and its zeros would drag the mean.
     """
-    return vendi_score(X[pool].astype(np.float64) - mean_row(X))
+    return vendi_score(X[pool].astype(np.float64) - mean_row(X, rows))
 
 
-def mean_row(X: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, " dim"]:
-    """The mean over the rows, in float64."""
+def mean_row(
+    X: Float[np.ndarray, "rows dim"], rows: Int[np.ndarray, " some"] | None = None
+) -> Float[np.ndarray, " dim"]:
+    """The mean over some rows, None for all, in float64."""
     total = np.zeros(X.shape[1])
-    for _, block in blocks(X):
+    for _, block in blocks(X, rows):
         total += block.sum(axis=0, dtype=np.float64)
-    return total / max(len(X), 1)
+    return total / max(len(X) if rows is None else len(rows), 1)
 
 
 def distance_to_pool(
@@ -117,46 +126,14 @@ def coverage_radius(
     return float(distance_to_pool(X, finalists, pool)[0].max())
 
 
-def pca_map(X: Float[np.ndarray, "rows dim"], dims: int = 2) -> Float[np.ndarray, "rows dims"]:
-    """Coordinates of every row along its principal directions, for drawing; float32.
-
-    Coordinates along directions that do not exist (fewer columns than `dims`) are 0.
-
-    Raises:
-        InputError: a row holds NaN or inf.
-    """
-    mean, _, directions = principal_directions(X, min(dims, X.shape[1]))
-    coordinates = np.zeros((len(X), dims), dtype=np.float32)
-    for start, block in blocks(X):
-        coordinates[start : start + len(block), : directions.shape[1]] = (block - mean) @ directions
-    return coordinates
-
-
-def principal_directions(
-    X: Float[np.ndarray, "rows dim"], dims: int
-) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, " dims"], Float[np.ndarray, "dim dims"]]:
-    """The mean, and the variances along the directions of largest variance, largest first, and these directions.
-
-    The sign of a direction is fixed by making its largest component positive.
-
-    Raises:
-        InputError: a row holds NaN or inf.
-    """
-    dim = X.shape[1]
-    mean = mean_row(X)
-    covariance = np.zeros((dim, dim))
-    for _, block in blocks(X):
-        covariance += (block - mean).T @ (block - mean)
-    variance, directions = scipy.linalg.eigh(covariance / max(len(X), 1), subset_by_index=[dim - dims, dim - 1])
-    largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=0)[None], axis=0)
-    return mean, variance[::-1], (directions * np.where(largest < 0, -1.0, 1.0))[:, ::-1]
-
-
-def blocks(X: Float[np.ndarray, "rows dim"]) -> Iterator[tuple[int, Float[np.ndarray, "block dim"]]]:
-    """Consecutive rows in float32 or better, checked, with the number of the first."""
+def blocks(
+    X: Float[np.ndarray, "rows dim"], rows: Int[np.ndarray, " some"] | None = None
+) -> Iterator[tuple[int, Float[np.ndarray, "block dim"]]]:
+    """Some rows, None for all, in float32 or better, checked; with each block the place of its first row."""
     step = max(1, BLOCK_ELEMENTS // max(X.shape[1], 1))
-    for start in range(0, len(X), step):
-        block = np.asarray(X[start : start + step])
+    for start in range(0, len(X) if rows is None else len(rows), step):
+        part = slice(start, start + step)
+        block = np.asarray(X[part if rows is None else rows[part]])
         if not np.isfinite(block).all():
             check_finite(X)
         yield start, block.astype(np.float32) if block.dtype == np.float16 else block

@@ -178,12 +178,13 @@ class Phases:
 
     def _metrics(self, own: Float[np.ndarray, "pool dim"], space: Float[np.ndarray, "rows dim"]) -> dict[str, float]:
         curve = read_jsonl(self.folder.path / "training.jsonl")
+        eligible = np.flatnonzero(self.learner.encoded.eligible)
         return {
             "pool_size": len(self.rows),
             "train_loss": final_loss(curve),
             "vendi_score": vendi_score(space[self.rows]),
-            "vendi_score_centred": vendi_score_centred(space, self.rows),
+            "vendi_score_centred": vendi_score_centred(space, self.rows, eligible),
             "vendi_score_current": vendi_score(own),
-            "coverage_radius": coverage_radius(space, self.rows, np.flatnonzero(self.learner.encoded.eligible)),
+            "coverage_radius": coverage_radius(space, self.rows, eligible),
             **self.evolution.further(self.rows),
         }

@@ -1,6 +1,6 @@
 """What each origin says about the paper's claims: differences with their intervals, seed by seed."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,7 @@ from estimates import data_of, place_of
 
 from diverseevol.evaluation.comparison import ModelVerdict, SamplerVerdict, compare
 from diverseevol.evaluation.significance import MINIMUM_SEEDS, t_test
-from diverseevol.report.collection import Collection, Point
+from diverseevol.report.collection import Collection
 from diverseevol.report.lines import FULL, Line, sources
 
 
@@ -85,20 +85,33 @@ def _in_words(found: SamplerVerdict, models: Sequence[ModelVerdict]) -> str:
     return f"{found.verdict}{'' if found.mean_difference is None else f', {found.mean_difference:+.1f}'}"
 
 
-def paired(points: Iterable[Point], metric: str, claim: str) -> Iterator[Held]:
-    """K-Center's pool less random's of the same seed, by a metric of the pool, at the last number of rows of both."""
+def paired(collection: Collection, metric: str, claim: str) -> Iterator[Held]:
+    """K-Center's pool less random's of the same seed, by a metric of the pool, at the last number of rows of both.
+
+    Runs of one seed that did not begin with the same rows of the same data are no pair, and are said to be left out.
+    """
     values: dict[tuple[str, bool], dict[tuple[int | None, int], float]] = {}
-    for p in points:
+    for p in collection.points:
         if p.metric == metric and p.rows is not None and (is_kcenter(p.line) or is_random(p.line)):
             values.setdefault((p.line.source, is_kcenter(p.line)), {})[p.seed, p.rows] = p.value
+    began = {
+        (run.line.source, is_kcenter(run.line), run.seed): (run.data, sorted(run.rounds[0].trained_on))
+        for run in collection.runs
+        if run.rounds and (is_kcenter(run.line) or is_random(run.line))
+    }
     for source in dict.fromkeys(source for source, _ in values):
         ours, theirs = values.get((source, True), {}), values.get((source, False), {})
         shared = ours.keys() & theirs.keys()
         if not shared:
             continue
         last = max(rows for _, rows in shared)
-        d = np.array([ours[key] - theirs[key] for key in sorted(shared, key=str) if key[1] == last], dtype=np.float64)
-        yield Held(claim, on(source, metric), f"{difference(d)} at {last:,} rows")
+        seeds = sorted((seed for seed, rows in shared if rows == last), key=lambda seed: -1 if seed is None else seed)
+        alike = [seed for seed in seeds if began.get((source, True, seed)) == began.get((source, False, seed))]
+        others = ", ".join(str(seed) for seed in seeds if seed not in alike)
+        left_out = f"; left out, not begun with the same rows of the same data: seeds {others}" if others else ""
+        d = np.array([ours[seed, last] - theirs[seed, last] for seed in alike], dtype=np.float64)
+        says = f"{difference(d)} at {last:,} rows" if alike else "cannot tell: no pair of runs"
+        yield Held(claim, on(source, metric), says + left_out)
 
 
 def difference(d: np.ndarray, form: str = "+.2f") -> str:

@@ -120,9 +120,6 @@ def curves_figure(found: Sequence[Estimate]) -> Figure | None:
     grid, note = panels(found)
     if not grid:
         return None
-    units = list(dict.fromkeys(panel.label for row in grid for panel in row if panel))
-    if len(units) > 1:  # a row each
-        grid = [own for row in grid for unit in units if (own := [p for p in row if p and p.label == unit])]
     crowded = len(grid[0]) > 2
     levels = any(panel is not None and panel.levels for row in grid for panel in row)
     return draw_panels(grid, f"{note}; dashes across: all rows" if crowded and levels else note, legend=crowded)
@@ -163,16 +160,18 @@ def named(found: Iterable[Estimate]) -> dict[Line, str]:
 
 
 def title(source: str, metric: str, judge: str) -> str:
-    """The data set, and below it the questions with their judge, or the metric."""
+    """The data set, unless the questions are named after it; below it the questions with their judge, or the metric."""
     name, _, benchmark = metric.partition("/")
-    said = EXPLAINED.get(benchmark, benchmark) or TITLES[name][0]
-    return f"{data_of(source)}\n{said}" + (f", judge {judge}" if judge and judge not in HUNDRED else "")
+    said, data = EXPLAINED.get(benchmark, benchmark) or TITLES[name][0], data_of(source)
+    judged = f", judge {judge}" if judge and judge not in HUNDRED else ""
+    return f"{said}{judged}" if said.startswith(data) else f"{data}\n{said}{judged}"
 
 
 def unit(metric: str, judge: str) -> str:
-    """What an axis shows."""
+    """What an axis shows, and below it in what."""
     name, _, benchmark = metric.partition("/")
-    return f"relative score\n({HUNDRED.get(judge, 'competitor')} = 100)" if benchmark else TITLES[name][1]
+    said = f"relative score ({HUNDRED.get(judge, 'competitor')} = 100)" if benchmark else TITLES[name][1]
+    return said.replace(" (", "\n(")
 
 
 def curves(found: Iterable[Estimate]) -> list[Curve]:

@@ -29,4 +29,4 @@ def draw(collection: Collection) -> Figure | None:
 def compared(collection: Collection) -> Iterator[Held]:
     """K-Center's last pool against random's of the same seed."""
     for metric in METRICS:
-        yield from paired(collection.points, metric, "more_diverse")
+        yield from paired(collection, metric, "more_diverse")

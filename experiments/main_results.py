@@ -13,7 +13,7 @@ from diverseevol.report.drawing import INK, MUTED, PAPER, write_note
 from diverseevol.report.lines import FULL, Line, look
 
 RUNS = CURVES
-WHITE = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.2}  # behind a number, so that no line crosses it
+WHITE = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.8}  # behind a number, so that no line crosses it
 BEST = "best_picked_after_the_fact"  # of several noisy rounds, so that it flatters
 
 

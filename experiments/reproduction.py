@@ -18,9 +18,6 @@ import yaml
 from lab.jobs import CONDUCT, FULL, ITERATIVE, ONE_TIME
 from lab.jobs import LAB as WORLD
 
-from diverseevol.commands.naming import run_path
-from diverseevol.configuration import configure
-
 RELEASED, FULL_SCALE, LAB = "released", "full_scale", "lab"
 ORIGINS = {
     RELEASED: "released: recomputed from the authors' judgements",
@@ -138,6 +135,10 @@ def find(arm: Arm, outputs: Path) -> Found:
 @cache
 def _named(arm: Arm) -> Path:
     """The folder above an arm's seeds, as `evolve` names it below outputs/."""
+    # Here, since they bring torch and Lightning, which take longer to load than most of the rest together.
+    from diverseevol.commands.naming import run_path
+    from diverseevol.configuration import configure
+
     return run_path(configure("evolve", [*arm.overrides, "outputs=.", "seed=0"])).parent
 
 

@@ -1,16 +1,14 @@
 """Win, tie and lose against the competitor at the final round, question by question."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from claims import Held
-from estimates import Record, data_of, estimates, final, named, record
+from estimates import HUNDRED, Record, estimates, final, named, record, title
 from figure2 import RUNS as CURVES
 from matplotlib.figure import Figure
 
 from diverseevol.report.bars import draw_win_tie_lose
 from diverseevol.report.collection import Collection
-from diverseevol.report.lines import Line
 
 RUNS = CURVES
 
@@ -22,12 +20,15 @@ def frame(collection: Collection) -> list[Record]:
 
 def draw(collection: Collection) -> Figure | None:
     """A panel a data set and benchmark, a bar a line."""
-
-    def by_its_own_name(line: Line) -> Line:
-        return replace(line, source=data_of(line.source))
-
-    names = {by_its_own_name(line): name for line, name in named(final(estimates(collection, "win"))).items()}
-    return draw_win_tie_lose([replace(p, line=by_its_own_name(p.line)) for p in collection.points], names)
+    wins = final(estimates(collection, "win"))
+    judges = {each.judge for each in wins}
+    opponent = HUNDRED.get(judges.pop(), "competitor") if len(judges) == 1 else "competitor"
+    return draw_win_tie_lose(
+        collection.points,
+        named(wins),
+        lambda source, judge, benchmark: title(source, f"win/{benchmark}", judge),
+        f"\nagainst the {opponent}",
+    )
 
 
 def compared(collection: Collection) -> Iterator[Held]:

@@ -104,14 +104,20 @@ def test_bash_completes_verbs_choices_and_keys(tmp_path, line, expected):
     assert expected in done.stdout.split(), done.stderr
 
 
+NO_MODEL = (
+    "model.path is missing: give model.path=… with a folder or a name on the hub, or model=tiny (random weights, to "
+    "try things out)"
+)
+
+
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # the child does little
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["tuning.epochs=many"], "tuning.epochs is 'many', which is not a whole number"),
         (["data=json"], "data.path is missing: give data.path=…"),
-        (["data=json", "data.path=rows.jsonl"], "model.path is missing: give model.path=…"),
-        (["data=dolly", "benchmark=paper"], "model.path is missing: give model.path=…"),
+        (["data=json", "data.path=rows.jsonl"], NO_MODEL),
+        (["data=dolly", "benchmark=paper"], NO_MODEL),
         (["sampler.metric=manhattan"], "sampler.metric is 'manhattan', which is not euclidean or cosine"),
         (["seed=one"], "seed is 'one', which is not a whole number"),
     ],

@@ -90,9 +90,15 @@ def test_two_folders_of_one_name_are_refused_rather_than_mixed_up(tmp_path):
         measured_rounds(tmp_path, ["coverage_radius"])
 
 
-def test_an_archive_holds_no_metrics(tmp_path):
-    with pytest.raises(InputError, match="metrics are read from run folders"):
-        measured_rounds(tmp_path / "runs.tar", ["skills_covered"])
+def test_metrics_are_read_from_run_folders_only(tmp_path):
+    archive = tmp_path / "runs.tar"
+    with pytest.raises(InputError, match="no such folder"):
+        measured_rounds(archive, ["skills_covered"])
+    archive.touch()
+    with pytest.raises(InputError, match="is no folder; metrics are read from run folders, and only judgements from"):
+        measured_rounds(archive, ["skills_covered"])
+    with pytest.raises(InputError, match=r"holds no rounds/NN/round.json with metrics, which are not read from archi"):
+        measured_rounds(tmp_path, ["skills_covered"])
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from diverseevol.measures import (
     coverage_radius,
     distance_to_pool,
     mean_row,
-    pca_map,
     receipt_distances,
     vendi_score,
     vendi_score_centred,
 )
+from diverseevol.projections import pca_map
 from diverseevol.samplers.farthest_first import farthest_first
 
 
@@ -71,6 +71,14 @@ def test_a_common_mean_hides_diversity_from_all_but_the_centred_score() -> None:
     expected = vendi_by_definition(X[pool] - X.astype(np.float64).mean(axis=0))
     assert vendi_score_centred(X, pool) == pytest.approx(expected, rel=1e-6)
     assert expected > 10
+
+
+def test_rows_that_do_not_count_move_neither_mean_nor_directions() -> None:
+    X, pool = rows_with_large_mean(), np.arange(40)
+    more, counted = np.vstack([X, np.zeros((1000, X.shape[1]), np.float32)]), np.arange(len(X))
+    assert vendi_score_centred(more, pool, counted) == vendi_score_centred(X, pool)
+    assert vendi_score_centred(more, pool) < 0.9 * vendi_score_centred(X, pool)  # all is lost in the larger step
+    np.testing.assert_allclose(pca_map(more, counted)[counted], pca_map(X), atol=1e-4)
 
 
 def test_vendi_score_reads_memory_maps_of_float16(tmp_path: Path) -> None:

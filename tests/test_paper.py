@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -159,20 +160,34 @@ def test_figure_4_compares_pools_within_a_seed(paper, tmp_path):
 
 
 def test_pools_are_compared_seed_by_seed(paper, tmp_path):
+    import claims
     from claims import paired
 
     lay_curves(tmp_path, paper)
-    points = collect([tmp_path]).points
+    collection = collect([tmp_path])
     at = {
         (p.line.sampler, p.seed): p.value
-        for p in points
+        for p in collection.points
         if p.metric == "vendi_score_centred" and p.round == LAST and p.line.kind != "full"
     }
     d = np.array([at["kcenter", seed] - at["random", seed] for seed in range(3)])
-    (held,) = paired(points, "vendi_score_centred", "more_diverse")
+    (held,) = paired(collection, "vendi_score_centred", "more_diverse")
     assert f": {d.mean():+.2f}" in held.says
     assert held.says.endswith("at 56 rows")
     assert held.on == "lab, vendi_score_centred"
+    # Seed 1 began with other rows, then seed 2 with other data, then no seed is left.
+    runs = list(collection.runs)
+    for seed, changes in ((1, {"rounds": True}), (2, {"data": "another"}), (0, {"data": "another"})):
+        place = next(i for i, run in enumerate(runs) if claims.is_random(run.line) and run.seed == seed)
+        if "rounds" in changes:
+            first, *later = runs[place].rounds
+            changes = {"rounds": (replace(first, trained_on=(*first.trained_on[1:], 59)), *later)}
+        runs[place] = replace(runs[place], **changes)
+        (held,) = paired(replace(collection, runs=tuple(runs)), "vendi_score_centred", "more_diverse")
+        others = {1: "1", 2: "1, 2", 0: "0, 1, 2"}[seed]
+        assert held.says.endswith(f"; left out, not begun with the same rows of the same data: seeds {others}")
+        assert held.says.startswith("cannot tell: ")
+    assert held.says.startswith("cannot tell: no pair of runs;")
 
 
 def test_every_target_builds_from_what_is_on_disk(paper, tmp_path, capsys):

@@ -5,12 +5,10 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from diverseevol.binding import bind
 from diverseevol.errors import InputError
-from diverseevol.foundation import Pretrained
-from diverseevol.generation import Generation
 from diverseevol.modules.data import probe_loader
 from diverseevol.modules.probe import Embedding, Probe, pooled
 from diverseevol.modules.statistics import NAMES, token_statistics
@@ -214,35 +212,6 @@ def test_the_foundation_embedding_is_computed_once(learner, tmp_path):
     np.testing.assert_array_equal(first, direct)
 
 
-@pytest.fixture(scope="module")
-def gpt2(learner, tmp_path_factory):
-    """A learner with another architecture: learned positions, dropout, another name for its body."""
-    folder = tmp_path_factory.mktemp("gpt2")
-    tokenizer = learner.prompt.tokenizer
-    config = GPT2Config(
-        vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, n_positions=512, bos_token_id=1, eos_token_id=1
-    )
-    torch.manual_seed(0)
-    GPT2LMHeadModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return dataclasses.replace(learner, foundation=Pretrained(str(folder)))
-
-
-def test_another_architecture_embeds_fits_and_answers(gpt2, encoded, tmp_path):
-    model = gpt2.foundation.load().eval()
-    embedding, scores = probe(gpt2, tmp_path, model, statistics=sorted(NAMES))
-    hidden, z = outputs(model, encoded, 1)
-    np.testing.assert_allclose(embedding[1], hidden.mean(dim=0), rtol=1e-5, atol=1e-5)
-    for name, value in row_oracle(z, encoded.row(1), int(encoded.response_start[1])).items():
-        assert scores[name][1] == pytest.approx(value, rel=1e-4), name
-    first, again, other = (gpt2.fit(ROWS[:3], seed).model.state_dict() for seed in ((1,), (1,), (2,)))
-    assert all(torch.equal(first[name], again[name]) for name in first)  # dropout follows the seed
-    assert any(not torch.equal(first[name], other[name]) for name in first)
-    # 512 positions hold prompt and answer: a longer prompt loses its start.
-    (answer,) = gpt2.answer(model, [("Why? " * 200, "")], [(0,)], Generation(max_new_tokens=8))
-    assert isinstance(answer, str)
-
-
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -257,13 +226,26 @@ def test_embeddings_that_cannot_be_are_refused(options, sentence):
     assert str(caught.value) == sentence
 
 
+def test_batches_are_as_large_as_asked_or_as_suits_the_device():
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert [Embedding().tokens_on(device) for device in (cpu, cuda)] == [1024, 2048]
+    assert [Embedding(batch_tokens=77).tokens_on(device) for device in (cpu, cuda)] == [77, 77]
+
+
 def test_a_statistic_that_does_not_exist_is_named(learner):
     with pytest.raises(InputError, match=r"token statistics \['surprise'\] do not exist; choose from"):
         Probe(learner.foundation.load(), "all", None, {"surprise": np.zeros(3)})
 
 
-def test_every_process_has_a_batch_however_few_there_are(encoded):
-    rows = np.array([0, 1, 2])
-    shares = [[b["rows"].tolist() for b in probe_loader(encoded, rows, rows, 10**5, 1, rank, 4)] for rank in range(4)]
-    assert all(shares)
-    assert {row for share in shares for batch in share for row in batch} == {0, 1, 2}
+@pytest.mark.parametrize("world", [2, 3, 4])
+@pytest.mark.parametrize(("rows", "budget"), [(60, 300), (60, 10**5), (3, 1), (3, 10**5)])
+def test_processes_share_batches_out_and_repeat_one_only_where_there_are_too_few(encoded, world, rows, budget):
+    def share(rank, world):
+        asked = np.arange(rows)
+        return [batch["rows"].tolist() for batch in probe_loader(encoded, asked, asked, budget, 1, rank, world)]
+
+    whole, shares = share(0, 1), [share(rank, world) for rank in range(world)]
+    assert all(shares)  # Lightning wants a batch in every process
+    own, others = shares[: len(whole)], shares[len(whole) :]
+    assert sorted(row for share in own for batch in share for row in batch) == list(range(rows))
+    assert others == [whole[-1:]] * len(others)

@@ -149,6 +149,13 @@ def test_the_authors_curve_stands_beside_ours_on_their_data_set_and_benchmark(tm
     assert said["dolly\nvicuna, judge gpt-4"] == ["K-Center", "margin"]
 
 
+@pytest.mark.parametrize(("judge", "meaning"), [("gold", "all right = 100"), ("gpt-x", "competitor = 100")])
+def test_the_curve_says_what_a_score_of_100_is_by_its_judge(tmp_path, judge, meaning):
+    lay_run(tmp_path, World(judge=judge), scores=RISING)
+    (entry,) = [e for e in gallery(collect([tmp_path])) if e.name == "relative_score"]
+    assert meaning in entry.figure.axes[0].get_ylabel()
+
+
 @pytest.mark.skipif(VICUNA is None, reason="DIVERSEEVOL_TEST_DATA names no folder with the released judgements")
 def test_the_released_judgements_give_the_scores_that_are_known():
     released = collect([], [VICUNA])

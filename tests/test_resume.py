@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import torch
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import GoldJudge
@@ -14,7 +15,12 @@ from diverseevol.evolution import evolve
 from diverseevol.experiment import Schedule
 from diverseevol.files import read_json, read_jsonl
 from diverseevol.generation import Generation
+from diverseevol.lab.model import foundation_model
+from diverseevol.lab.source import source as lab_rows
 from diverseevol.learner import Learner
+from diverseevol.modules.probe import Embedding
+from diverseevol.modules.sft import Tuning
+from diverseevol.prompt import Prompt, PromptOptions, encode
 from diverseevol.tracking import NoTracker
 
 
@@ -39,6 +45,39 @@ def assert_same(found: Path, expected: Path) -> None:
     assert ours.keys() == theirs.keys()
     for name in theirs:
         assert ours[name] == theirs[name], name
+
+
+def in_the_lab(evolution, learner, cache):
+    """What `evolution` makes, of some of the lab's rows and with its foundation model."""
+    source, foundation = lab_rows(size=200, cache=cache), foundation_model()
+    prompt = Prompt(foundation.tokenizer(), PromptOptions())
+    ours = Learner(
+        foundation, prompt, encode(source, prompt, cache), Tuning(learning_rate=1e-3, steps=3, batch_size=8),
+        Embedding(batch_tokens=1024), learner.trainer,
+    )  # fmt: skip
+    space = functools.cache(lambda: ours.foundation_embedding(cache / "foundation-in-the-lab"))
+    return functools.partial(evolution, source=source, learner=ours, space=space)
+
+
+@pytest.fixture(scope="module")
+def wholes():
+    """Finished evolutions by setting, each made when it is first asked for."""
+    return {}
+
+
+@pytest.fixture(params=[("tiny", 1), ("tiny", 2), pytest.param(("lab", 2), marks=pytest.mark.slow)], ids=str)
+def setting(request, wholes, evolution, learner, cache, tmp_path_factory):
+    """How an evolution is made, and a finished one: of a model, on so many threads."""
+    model, threads = request.param
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    if request.param not in wholes:
+        make = evolution if model == "tiny" else in_the_lab(evolution, learner, cache)
+        folder = tmp_path_factory.mktemp("whole") / "whole"
+        evolve(make(folder, keep_models="all"))
+        wholes[request.param] = make, folder
+    yield wholes[request.param]
+    torch.set_num_threads(before)
 
 
 def test_a_finished_evolution_does_nothing_again(copy, whole, evolution, idle):
@@ -78,9 +117,9 @@ class Fragile(Learner):
 @pytest.mark.parametrize(
     ("method", "count", "after"), [("fit", 2, True), ("probe", 2, False), ("probe", 2, True), ("answer", 2, False)]
 )
-def test_an_evolution_cut_in_a_phase_ends_as_if_it_had_not_been(
-    whole, evolution, learner, tmp_path, method, count, after
-):
+def test_an_evolution_cut_in_a_phase_ends_as_if_it_had_not_been(setting, tmp_path, method, count, after):
+    evolution, whole = setting
+    learner = evolution(tmp_path).learner
     fields = {f.name: getattr(learner, f.name) for f in dataclasses.fields(Learner)}
     fragile = Fragile(**fields, method=method, count=count, after=after)
     with pytest.raises(Cut):
@@ -123,7 +162,8 @@ class CutSecond:
 
 
 @pytest.mark.parametrize("place", ["curve", "measure", "judge", "metrics", "on_round"])
-def test_an_evolution_cut_between_phases_ends_as_if_it_had_not_been(whole, evolution, tmp_path, monkeypatch, place):
+def test_an_evolution_cut_between_phases_ends_as_if_it_had_not_been(setting, tmp_path, monkeypatch, place):
+    evolution, whole = setting
     this = evolution(tmp_path, keep_models="all")
     if place == "measure":
         cut = dataclasses.replace(this, space=CutSecond(this.space))

@@ -43,7 +43,7 @@ def select(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 @pytest.fixture
 def chosen(monkeypatch, capsys):
     def run(*arguments: str) -> dict[str, Any]:
-        assert select(monkeypatch, *arguments, "out=P.json") == 0
+        assert select(monkeypatch, *arguments, "out=P.json", "replace=true") == 0
         capsys.readouterr()
         return json.loads(Path("P.json").read_text())
 
@@ -123,13 +123,67 @@ def test_a_selection_goes_on_from_its_own_output(chosen, monkeypatch):
     assert chosen("embeddings=E.npy", "n=3", "taken=selected.jsonl")["chosen"] == whole["chosen"][9:]
 
 
-def test_the_end_says_how_far_the_distance_fell_and_how_many_picks_were_there_already(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("taken", "said"),
+    [
+        (
+            ["taken=T.json"],
+            "distance to the nearest row taken or picked before: 7 at first, 0 at the end\n"
+            "2 of them equal a row taken or picked before\n",
+        ),
+        (
+            [],
+            "distance to the nearest row picked before: 6 at the second, 0 at the end\n"
+            "(nothing was in before the first pick)\n"
+            "2 of them equal a row picked before\n",
+        ),
+    ],
+)
+def test_the_end_says_how_far_the_distance_fell_and_from_what(monkeypatch, capsys, taken, said):
     save([[0], [1], [0], [7], [0]])
     Path("T.json").write_text("[0]")
-    assert select(monkeypatch, "embeddings=E.npy", "taken=T.json", "n=4", "out=P.json") == 0
-    said = capsys.readouterr().err
-    assert "distance to the rows already in: 7 at first, 0 at the end" in said
-    assert "2 of them equal a row that was already in" in said
+    n = 4 if taken else 5
+    assert select(monkeypatch, "embeddings=E.npy", *taken, f"n={n}", "out=P.json") == 0
+    assert said in capsys.readouterr().err
+    assert select(monkeypatch, "embeddings=E.npy", *taken, "n=1", "out=Q.json") == 0
+    assert ("taken or picked before: 7\nwrites" in capsys.readouterr().err) == bool(taken)
+
+
+def test_a_choice_that_is_there_already_is_kept_unless_it_is_to_be_replaced(monkeypatch, capsys, rows):
+    world()
+    one = ["embeddings=E.npy", "n=2", "out=P.json"]
+    assert select(monkeypatch, *one) == 0
+    first = Path("P.json").read_bytes()
+    for arguments in (one, [*SMALL, *one[1:]]):
+        capsys.readouterr()
+        assert select(monkeypatch, *arguments, "seed=1", "sampler=random") == 2
+        assert "out=P.json: P.json is there already; give out another name to keep it" in capsys.readouterr().err
+    assert Path("P.json").read_bytes() == first
+    assert select(monkeypatch, *one, "sampler=random", "replace=true") == 0
+    assert json.loads(Path("P.json").read_text())["sampler"] == "random"
+    Path("Q.jsonl").write_text("mine")
+    assert select(monkeypatch, *SMALL, "n=2", "out=Q.json") == 2
+    assert "out=Q.json: Q.jsonl is there already" in capsys.readouterr().err
+    assert Path("Q.jsonl").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("taken", "n", "sentence"),
+    [
+        ("[0, 1, 3, 4]", 1, "n=1: 0 of 5 rows are left to choose from, for taken=T.json names 4 and 1 has no response; "
+         "take fewer or bring more rows"),
+        ("[0, 1, 3]", 3, "n=3: 1 of 5 rows is left to choose from, for taken=T.json names 3 and 1 has no response; "
+         "lower n, take fewer or bring more rows"),
+        (None, 9, "n=9: 4 of 5 rows are left to choose from, for 1 has no response; lower n or bring more rows"),
+    ],
+)  # fmt: skip
+def test_too_few_rows_that_are_left_are_told_in_the_options_of_select(refused, taken, n, sentence):
+    save(np.eye(5))
+    save([1, 1, 0, 1, 1], "int64", "L.npy")
+    given = ["taken=T.json"] if taken else []
+    Path("T.json").write_text(taken or "")
+    said = refused("embeddings=E.npy", "lengths=L.npy", *given, f"n={n}", "out=P.json")
+    assert said == f"diverseevol: {sentence}"
 
 
 def test_chance_depends_on_the_seed(chosen):
@@ -155,10 +209,10 @@ def test_lengths_alone_are_enough_where_nothing_is_embedded(chosen, refused, sam
     found = chosen("lengths=L.npy", "taken=T.json", "n=3", f"sampler={sampler}")
     assert sorted(found["chosen"]) == [0, 3, 4]
     assert (found["distance"], found["nearest"]) == ([None] * 3, [None] * 3)
-    assert "sampler=kcenter needs embeddings; give embeddings=E.npy" in refused("lengths=L.npy", "n=2", "out=P.json")
+    assert "sampler=kcenter needs embeddings; give embeddings=E.npy" in refused("lengths=L.npy", "n=2", "out=Q.json")
     save([[3, 9]], "int64", "L.npy")
     assert "lengths=L.npy: an array [1, 2] of int64 where [rows] whole numbers from 0 on belong" in refused(
-        "lengths=L.npy", "n=1", f"sampler={sampler}", "out=P.json"
+        "lengths=L.npy", "n=1", f"sampler={sampler}", "out=Q.json"
     )
 
 
@@ -172,6 +226,28 @@ def test_a_row_without_a_response_is_no_part_of_the_pool_for_score_or_distance(c
     assert found["nearest"] == [0, 0]
 
 
+TAKEN = "taken=… give a JSON list of row numbers such as [0, 17], the P.json that diverseevol select wrote, or the"
+BELONG = "where row numbers belong; give a JSON list of row numbers such as [0, 17], the P.json that diverseevol select"
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ('{"instruction": "a"}', "taken=T.jsonl, record 1: has no field 'row'; give a JSON list of row numbers"),
+        ('{"row": "a"}', "taken=T.jsonl, record 1: 'a' is no whole number; give a JSON list"),
+        (
+            '{"row": 5}',
+            "taken=T.jsonl, record 1: 5 is not a row: there are 5, from 0 to 4; give a file that belongs to",
+        ),
+        ('{"row": 1', "T.jsonl, line 1: not valid JSON"),
+    ],
+)
+def test_lines_that_name_no_rows_are_refused_in_a_sentence(refused, line, sentence):
+    save(np.eye(5))
+    Path("T.jsonl").write_text(f"{line}\n")
+    assert sentence in refused("embeddings=E.npy", "taken=T.jsonl", "n=3", "out=P.json")
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -182,18 +258,25 @@ def test_a_row_without_a_response_is_no_part_of_the_pool_for_score_or_distance(c
         ({"E.npy": np.zeros((5, 2), "f8")}, "an array [5, 2] of float64 where"),
         ({"E.npy": np.zeros((5, 0), "f4")}, "an array [5, 0] of float32 where"),
         ({"E.npy": np.array([[0], [np.nan], [2], [np.inf]], "f4")}, "embeddings, row 1, 3: holds NaN"),
+        ({"T.json": "{}"}, f"taken=T.json: a JSON object without the lists taken and chosen {BELONG}"),
+        ({"T.json": '{"chosen": [1], "trained_on": [0]}'}, "taken=T.json: a JSON object without the lists taken and"),
+        ({"T.json": '{"chosen": [1], "taken": 5}'}, "taken=T.json: a JSON object without the lists taken and chosen"),
+        ({"T.json": '"0, 1"'}, f"taken=T.json: '0, 1' {BELONG}"),
+        ({"T.json": '{"chosen": [0, 9], "taken": [1]}'}, "taken=T.json, chosen, place 2: 9 is not a row"),
         (
-            {"T.json": "{}"},
-            "taken=T.json: dict where a list of row numbers belongs, such as [0, 17], or the output of",
+            {"T.json": "[0, 9"},
+            f"T.json: not valid JSON (Expecting ',' delimiter: line 1 column 6 (char 5)); as {TAKEN}",
         ),
-        ({"T.json": '{"chosen": [0, 9]}'}, "taken=T.json, place 2: 9 is not a row"),
-        ({"T.json": "[0, 9"}, "T.json: not valid JSON"),
-        ({"T.json": "[0, 5]"}, "taken=T.json, place 2: 5 is not a row: there are 5, from 0 to 4"),
+        ({"T.json": ""}, f"T.json: not valid JSON (Expecting value: line 1 column 1 (char 0)); as {TAKEN}"),
+        (
+            {"T.json": "[0, 5]"},
+            "taken=T.json, place 2: 5 is not a row: there are 5, from 0 to 4; give a file that belongs to these rows",
+        ),
         ({"T.json": "[-1]"}, "taken=T.json, place 1: -1 is not a row"),
         ({"T.json": "[3, 0, 3]"}, "taken=T.json, place 3: 3 stands there twice"),
-        ({"T.json": "[0.0]"}, "taken=T.json, place 1: 0.0 is no whole number"),
+        ({"T.json": "[0.0]"}, "taken=T.json, place 1: 0.0 is no whole number; give a JSON list of row numbers"),
         ({"T.json": "[true]"}, "taken=T.json, place 1: True is no whole number"),
-        ({"T.json": "[0, 1, 2]"}, "3 rows were asked for but 2 are left"),
+        ({"T.json": "[0, 1, 2]"}, "n=3: 2 of 5 rows are left to choose from"),
         ({"L.npy": np.ones(4, "i8")}, "lengths=L.npy: an array [4] of int64 where [5] whole numbers from 0 on belong"),
         ({"L.npy": -np.ones(5, "i8")}, "lengths=L.npy: an array [5] of int64 where"),
         ({"L.npy": np.ones(5, "f4")}, "lengths=L.npy: an array [5] of float32 where"),
@@ -213,7 +296,7 @@ def test_files_that_do_not_hold_what_they_should_are_refused_in_a_sentence(refus
     [
         (["embeddings=F.npy", "n=2", "out=P.json"], "embeddings=F.npy: no such file"),
         (["embeddings=E.npy", "taken=U.json", "n=2", "out=P.json"], "U.json: no such file"),
-        (["embeddings=E.npy", "taken=.", "n=2", "out=P.json"], ".: is a folder; name a file in it"),
+        (["embeddings=E.npy", "taken=.", "n=2", "out=P.json"], "taken=.: is a folder; give a JSON list of row numbers"),
         (["embeddings=.", "n=2", "out=P.json"], "embeddings=.: is no .npy array"),
         (["embeddings=E.npy", "n=0", "out=P.json"], "n is 0; it must be at least 1"),
         (["embeddings=E.npy", "n=many", "out=P.json"], "n is 'many', which is not a whole number"),
@@ -224,7 +307,10 @@ def test_files_that_do_not_hold_what_they_should_are_refused_in_a_sentence(refus
         (["embeddings=E.npy", "n=2", "out=folder.json"], "out=folder.json: is a folder"),
         (["n=2", "out=P.json"], "neither data nor embeddings are given"),
         (["embeddings=E.npy", "data=lab", "n=2", "out=P.json"], "both data and embeddings are given"),
-        (["data=json", "data.path=E.npy", "n=2", "out=P.json"], "model.path is missing: give model.path=…"),
+        (
+            ["data=json", "data.path=E.npy", "n=2", "out=P.json"],
+            "model.path is missing: give model.path=… with a folder or a name on the hub, or model=tiny (random",
+        ),
         (
             ["embeddings=E.npy", "n=2", "sampler=oracle", "out=P.json"],
             "sampler=oracle needs the rows' own fields (noisy, skill)",
@@ -252,7 +338,10 @@ def test_the_command_stands_on_its_own(tmp_path):
     command = [sys.executable, "-m", "diverseevol", "select", "embeddings=E.npy", "n=2", "out=new/P.json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == "2 of 5 rows by kcenter in 0.0 s\ndistance to the rows already in: 8\nwrites new/P.json\n"
+    assert done.stderr == (
+        "2 of 5 rows by kcenter in 0.0 s\ndistance to the nearest row picked before: 8 at the second\n"
+        "(nothing was in before the first pick)\nwrites new/P.json\n"
+    )
     assert json.loads((tmp_path / "new/P.json").read_text())["chosen"] == [2, 4]
 
 
@@ -276,6 +365,7 @@ def rows() -> list[dict[str, str]]:
 
 
 SMALL = ("data=json", "data.path=rows.jsonl", "model=tiny", "model.hidden=16", "model.vocabulary=300")
+FRESH = ("embedding.region=instruction",)  # which no other test has embedded
 
 
 @pytest.mark.parametrize("sampler", ["kcenter", "uncertain_kcenter", "longest"])
@@ -335,6 +425,14 @@ def test_a_receipt_leaves_out_of_the_pool_what_cannot_be_trained_on(chosen, rows
     found = chosen(*SMALL, "n=30", "taken=T.json")
     assert found["score"] == found["distance"]
     assert 7 not in {line["nearest"] for line in found["receipt"]}
+
+
+def test_rows_that_cannot_be_taken_are_refused_before_the_model_reads(monkeypatch, capsys, rows, own_cache):
+    Path("T.json").write_text("[99]")
+    before = sorted(own_cache.glob("foundation/*"))
+    assert select(monkeypatch, *SMALL, "n=5", "taken=T.json", "out=P.json", *FRESH) == 2
+    assert "taken=T.json, place 1: 99 is not a row" in capsys.readouterr().err.splitlines()[-1]
+    assert sorted(own_cache.glob("foundation/*")) == before
 
 
 def test_the_subset_is_what_embeddings_of_the_same_model_lead_to(chosen, rows, own_cache):

@@ -191,6 +191,13 @@ def test_a_fit_leaves_the_random_state_of_others_alone(learner):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+def test_a_fit_on_the_processor_leaves_a_device_beside_it_closed(learner, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for opens in ("current_device", "get_rng_state", "_lazy_init"):
+        monkeypatch.setattr(torch.cuda, opens, lambda *given: pytest.fail("opened the CUDA device"))
+    learner.fit(POOL, SEED)
+
+
 def test_training_lowers_the_loss_on_the_pool(learner):
     curve = tuned(learner, steps=12, batch_size=12).fit(POOL, SEED).curve
     assert [point["step"] for point in curve] == list(range(1, 13))

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from diverseevol.files import read_json, write_json, write_jsonl
-from diverseevol.report.figures import Point
+from diverseevol.report.figures import Point, _relative_score, _vendi
 from diverseevol.report.summary import _all_rows, show
 from diverseevol.rounds import Round
 
@@ -90,6 +90,46 @@ def test_all_that_the_lab_says_of_a_round_has_a_line_of_eighty_characters(tmp_pa
         "lab_natural",
     ):
         assert heading in table.split("───")[0].replace("\n", " "), heading
+
+
+def test_where_everything_is_fits_eighty_characters_and_says_the_folder_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("outputs/lab/lab/uncertain_kcenter-iterative[at]/seed0")
+    text = said(folder, LAB, width=80, names=("lab", "lab_natural"))
+    assert max(map(len, map(str.rstrip, text.splitlines()))) <= 80
+    assert f"where everything is: {folder}/" in text
+    end = text.split("where everything is")[1].splitlines()[1:]
+    assert [line.split()[0] for line in end] == [
+        "relative_score.png", "vendi_score.png", "selected.jsonl", "rounds/", "config.yaml",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("judges", "meaning"),
+    [
+        (["gold"], "\n(all right = 100, floor = 10)"),
+        (["gold (words-lcs-1)"], "\n(all right = 100, floor = 10)"),
+        (["openai", "local"], "\n(competitor = 100)"),
+        (["gold", "openai"], ""),
+    ],
+)
+def test_the_axis_says_what_a_score_of_100_is(judges, meaning):
+    score = {"relative_score": 50.0, "ci_low": 40.0, "ci_high": 60.0}
+    points = [Point(rows, METRICS, {n: {**score, "judge": n} for n in judges}) for rows in (50, 75)]
+    figure = _relative_score(points, None)
+    assert figure.axes[0].get_ylabel() == f"relative score{meaning}"
+
+
+@pytest.mark.parametrize("sizes", [(50, 75), (2, 3), (7,), (40, 320)])
+def test_no_row_on_an_axis_is_a_fraction(sizes):
+    score = {"relative_score": 50.0, "ci_low": 40.0, "ci_high": 60.0, "judge": "gold"}
+    points = [Point(rows, METRICS, {"quiz": score}) for rows in sizes]
+    for figure in (_relative_score(points, None), _vendi(points)):
+        figure.draw_without_rendering()
+        for axes in figure.axes:
+            ticks = axes.get_xticks()
+            assert len(ticks) > 0
+            assert all(tick == int(tick) for tick in ticks), ticks
 
 
 FINGERPRINT = {

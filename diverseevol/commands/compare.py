@@ -35,9 +35,9 @@ def run(settings: Settings) -> None:
     """Compare, print and write."""
     options, metrics = settings.options("", Options), _metrics(settings.value("metric"))
     place = Path(options.judgements)
-    board = score_folder(place) if SCORE in metrics else Scoreboard((), ())
     others = [metric for metric in metrics if metric != SCORE]
-    measured = measured_rounds(place, others) if others else ()
+    measured = measured_rounds(place, others) if others else ()  # first, for it takes less time to refuse
+    board = score_folder(place) if SCORE in metrics else Scoreboard((), ())
     comparison = compare(board.rounds, options.baseline, options.round, measured)
     write_json(Path(options.out), {**comparison.record(), "warnings": list(board.warnings)})
     console = out_console()

@@ -126,7 +126,7 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
             vectors = space()  # all processes take part
             if processes.first:
                 with atomic_write(path / map_name(name), "wb") as file:
-                    np.save(file, PROJECTIONS[name](vectors))
+                    np.save(file, PROJECTIONS[name](vectors, np.flatnonzero(encoded.eligible)))
     if processes.first:
         show(path, rounds, console)
 
@@ -142,14 +142,14 @@ def _tell_unexamined(console: Console, path: Path, exam: Exam, before: set[str])
         )
     if unjudged:
         console.print(
-            f"[yellow]answers to {', '.join(unjudged)} are not judged yet[/yellow]: diverseevol judge folder={path} "
-            f"judge=… does it, without a model"
+            f"[yellow]answers to {', '.join(unjudged)} are not judged yet[/yellow]: diverseevol judge "
+            f"folder={escape(str(path))} judge=… does it, without a model"
         )
     if others:
         console.print(
             f"[yellow]scores on {', '.join(others)} of rounds that were whole before are another judge's than "
-            f"{escape(exam.judge.name)}'s[/yellow], and stay so: diverseevol judge folder={path} judge=… out=FOLDER "
-            f"puts this one's beside them, replace=true in their place"
+            f"{escape(exam.judge.name)}'s[/yellow], and stay so: diverseevol judge folder={escape(str(path))} "
+            f"judge=… out=FOLDER puts this one's beside them, replace=true in their place"
         )
 
 
@@ -220,9 +220,9 @@ def _greet(
         left_out += f", {source.bad_rows:,} bad ones left out (bad_rows.jsonl)"
     start = schedule.seed_size if schedule.seed_size is not None else eligible
     console.print(
-        f"[bold]{source.name}[/bold]: {len(source):,} rows{left_out} · {settings.choices['sampler']}, "
+        f"[bold]{escape(source.name)}[/bold]: {len(source):,} rows{left_out} · {settings.choices['sampler']}, "
         f"{start:,} + {schedule.rounds} × {schedule.step_size:,} rows · seed {settings.value('seed')}\n"
-        f"writes {path}/",
+        f"writes {escape(str(path))}/",
         highlight=False,
     )
 

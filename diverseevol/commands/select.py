@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from diverseevol.commands.settings import Settings
+from diverseevol.commands.taken import taken_rows
 from diverseevol.errors import InputError
 from diverseevol.features import Features
-from diverseevol.files import read_json, read_jsonl, write_json
+from diverseevol.files import write_json
 from diverseevol.measures import check_finite
 from diverseevol.receipts import distances
 from diverseevol.samplers.base import Needs, Sampler, Selection, choose, pool_of
@@ -32,6 +33,7 @@ class Options:
     taken: str | None
     seed: int
     threads: int | None
+    replace: bool
 
     def __post_init__(self) -> None:
         for name, value, least in (("n", self.n, 1), ("seed", self.seed, 0), ("threads", self.threads or 1, 1)):
@@ -52,7 +54,7 @@ def run(settings: Settings) -> None:
     """Choose, and write what was chosen."""
     options = settings.options("", Options)
     out = _writable(options.out)
-    _spare_inputs(out, options, settings.value("data"))
+    _spare(out, options, settings.value("data"))
     sampler: Sampler = settings.part("sampler")
     name = settings.choices["sampler"]
     if sampler.needs.committee or sampler.needs.earlier:
@@ -70,17 +72,16 @@ def run(settings: Settings) -> None:
         select_subset(settings, options, sampler, out)
         return
     features = _brought(options, sampler.needs, name)
-    choice = chosen(sampler, features, options)
+    taken = taken_rows(options.taken, features.response_tokens, options.n)
+    choice = chosen(sampler, features, taken, options)
     report = described(settings, choice, features)
     write_json(out, report)
     took = f"{options.n:,} of {features.rows:,} rows by {name} in {choice.seconds:.1f} s"
     print(f"{took}{fall(report['distance'])}\nwrites {out}", file=sys.stderr)
 
 
-def chosen(sampler: Sampler, features: Features, options: Options) -> Choice:
-    """Ask the sampler, with the rows of `taken` as the pool; of these, rows without a response are not in it."""
-    taken = features.response_tokens == 0
-    taken[_taken(options.taken, features.rows)] = True
+def chosen(sampler: Sampler, features: Features, taken: Bool[np.ndarray, " rows"], options: Options) -> Choice:
+    """Ask the sampler, with the rows taken as the pool; of these, rows without a response are not in it."""
     began = time.perf_counter()
     selection = choose(sampler, features, taken, options.n, np.random.default_rng(options.seed))
     return Choice(selection, pool_of(features, taken), time.perf_counter() - began)
@@ -104,14 +105,21 @@ def described(settings: Settings, choice: Choice, features: Features) -> dict[st
 
 
 def fall(distance: list[float | None]) -> str:
-    """How far the picks were from the rows already in, and how many of them equal one; nothing where none was."""
+    """How far the picks were from what was in before each, and how many of them equal a row of that."""
     known = [each for each in distance if each is not None]
     if not known:
         return ""
+    alone = distance[0] is None  # nothing was in before the first pick
+    before = "picked before" if alone else "taken or picked before"
+    told = f"\ndistance to the nearest row {before}: {known[0]:.4g}"
+    if alone or len(known) > 1:
+        told += " at the second" if alone else " at first"
+    if len(known) > 1:
+        told += f", {known[-1]:.4g} at the end"
+    if alone:
+        told += "\n(nothing was in before the first pick)"
     copies = sum(each == 0 for each in known)
-    equal = f"\n{copies:,} of them equal a row that was already in" if copies else ""
-    fell = f" at first, {known[-1]:.4g} at the end" if len(known) > 1 else ""
-    return f"\ndistance to the rows already in: {known[0]:.4g}{fell}{equal}"
+    return told + (f"\n{copies:,} of them equal a row {before}" if copies else "")
 
 
 def _writable(out: str) -> Path:
@@ -127,8 +135,8 @@ def _writable(out: str) -> Path:
     return path
 
 
-def _spare_inputs(out: Path, options: Options, data: Mapping[str, Any] | None) -> None:
-    """Refuse to write over what is read, or into a folder that is read as a whole."""
+def _spare(out: Path, options: Options, data: Mapping[str, Any] | None) -> None:
+    """Refuse to write over what is read, into a folder that is read as a whole, or over another choice."""
     given = {"taken": options.taken, "embeddings": options.embeddings, "lengths": options.lengths}
     written = [out]
     if data is not None:
@@ -144,6 +152,12 @@ def _spare_inputs(out: Path, options: Options, data: Mapping[str, Any] | None) -
                     raise InputError(
                         f"out={out}: {path} would lie among the data of {name}={value}; give another folder"
                     )
+    for path in written[:2]:  # the list of bad rows is there early, also of a choice that was cut off
+        if path.exists() and not options.replace:
+            raise InputError(
+                f"out={out}: {path} is there already; give out another name to keep it, or replace=true to have this "
+                f"choice in its place"
+            )
 
 
 def _brought(options: Options, needs: Needs, name: str) -> Features:
@@ -210,38 +224,3 @@ def _array(path: str, what: str) -> np.ndarray:
 
 def _shown(array: np.ndarray) -> str:
     return f"[{', '.join(map(str, array.shape))}] of {array.dtype}"
-
-
-def _taken(path: str | None, rows: int) -> Int[np.ndarray, " pool"]:
-    if path is None:
-        return np.empty(0, dtype=np.int64)
-    given = _row_numbers(path)
-    seen: set[int] = set()
-    for place, row in enumerate(given):
-        problem = None
-        if not isinstance(row, int) or isinstance(row, bool):
-            problem = "is no whole number"
-        elif not 0 <= row < rows:
-            problem = f"is not a row: there are {rows}, from 0 to {rows - 1}"
-        elif row in seen:
-            problem = "stands there twice"
-        if problem:
-            raise InputError(f"taken={path}, place {place + 1}: {row!r} {problem}; correct the list")
-        seen.add(row)
-    return np.array(given, dtype=np.int64)
-
-
-def _row_numbers(path: str) -> list[Any]:
-    """A list as it stands, of `select`'s own output all that was in by its end, of a run's JSONL the rows it names."""
-    file = Path(path).expanduser()
-    if file.suffix == ".jsonl" and file.is_file() and file.read_bytes()[:1] == b"{":
-        return [line.get("row") for line in read_jsonl(file)]
-    given = read_json(file)
-    if isinstance(given, dict) and isinstance(given.get("chosen"), list):
-        return [*(given.get("taken") or []), *given["chosen"]]
-    if not isinstance(given, list):
-        raise InputError(
-            f"taken={path}: {type(given).__name__} where a list of row numbers belongs, such as [0, 17], or the "
-            f"output of diverseevol select"
-        )
-    return given

@@ -4,12 +4,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool
 from rich.console import Console
 
 from diverseevol.commands.evolve import load_source, quieten, tokenise
 from diverseevol.commands.naming import space_identity, space_key
 from diverseevol.commands.select import Options, chosen, described, fall
 from diverseevol.commands.settings import Settings
+from diverseevol.commands.taken import taken_rows
 from diverseevol.errors import InputError
 from diverseevol.features import Features, columns_of
 from diverseevol.files import TEMPORARY, cache_folder, write_json, write_jsonl
@@ -37,9 +39,9 @@ def select_subset(settings: Settings, options: Options, sampler: Sampler, out: P
     try:
         console = Console(stderr=True, quiet=not processes.first)
         quieten(console)
-        source, features = _looked_at(settings, sampler.needs, processes, console, out)
+        source, features, taken = _looked_at(settings, options, sampler.needs, processes, console, out)
         if processes.first:
-            choice = chosen(sampler, features, options)
+            choice = chosen(sampler, features, taken, options)
             lines = list(receipt(choice.selection, source, features.embedding, choice.pool, "foundation"))
             rows = out.with_suffix(".jsonl")
             write_jsonl(rows, map(source.record, choice.selection.rows.tolist()))
@@ -47,8 +49,8 @@ def select_subset(settings: Settings, options: Options, sampler: Sampler, out: P
             write_json(out, {**report, "receipt": lines})
             if source.bad_rows:
                 left_out = out.with_suffix(".bad_rows.jsonl")
-                console.print(f"{source.bad_rows:,} bad records were left out ({left_out})", highlight=False)
-            console.print(
+                console.out(f"{source.bad_rows:,} bad records were left out ({left_out})", highlight=False)
+            console.out(
                 f"{source.name}: {options.n:,} of {len(source):,} rows by {settings.choices['sampler']} in "
                 f"{choice.seconds:.1f} s{fall(report['distance'])}\nwrites {out} and {rows}",
                 highlight=False,
@@ -59,9 +61,9 @@ def select_subset(settings: Settings, options: Options, sampler: Sampler, out: P
 
 
 def _looked_at(
-    settings: Settings, needs: Needs, processes: Processes, console: Console, out: Path
-) -> tuple[Source, Features]:
-    """The rows, and what the foundation model says of them as far as the sampler asks."""
+    settings: Settings, options: Options, needs: Needs, processes: Processes, console: Console, out: Path
+) -> tuple[Source, Features, Bool[np.ndarray, " rows"]]:
+    """The rows, what the foundation model says of them as far as the sampler asks, and which may not be chosen."""
     progress: Progress = Shown(console) if processes.first else Silent()
     cache = cache_folder(settings.value("cache"))
     embedding, prompt_options = settings.options("embedding", Embedding), settings.options("prompt", PromptOptions)
@@ -70,6 +72,8 @@ def _looked_at(
     foundation = processes.in_turn(lambda: settings.part("model").prepare(source, cache))
     prompt = Prompt(foundation.tokenizer(), prompt_options)
     encoded = processes.in_turn(lambda: tokenise(source, prompt, cache, progress))
+    tokens = np.array(encoded.response_tokens)
+    taken = taken_rows(options.taken, tokens, options.n)  # before the model reads anything, for they may be too many
     learner = Learner(foundation, prompt, encoded, Tuning(), embedding, trainer, processes, progress)
     columns = columns_of(source.iterate(), needs.columns)  # first, for they may be missing
     X = None
@@ -85,4 +89,4 @@ def _looked_at(
         processes.barrier()
         if processes.first:
             shutil.rmtree(folder)
-    return source, Features(np.array(encoded.response_tokens), X, scores, columns)
+    return source, Features(tokens, X, scores, columns), taken

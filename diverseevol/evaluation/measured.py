@@ -44,8 +44,13 @@ def measured_rounds(place: Path, metrics: Collection[str]) -> tuple[MeasuredRoun
         InputError: there is no such folder, there are no rounds in it, no round has one of the metrics, or two folders
             are of the same run by their names.
     """
+    if place.is_file():
+        raise InputError(
+            f"{place}: is no folder; metrics are read from run folders, and only judgements from archives, so unpack "
+            f"it and give the folder"
+        )
     if not place.is_dir():
-        raise InputError(f"{place}: no such folder; metrics are read from run folders, not from archives")
+        raise InputError(f"{place}: no such folder; give one with runs of diverseevol evolve below")
     found: list[MeasuredRound] = []
     there: set[str] = set()
     of: dict[tuple[str, str, int | None, str], Path] = {}
@@ -75,10 +80,15 @@ def measured_rounds(place: Path, metrics: Collection[str]) -> tuple[MeasuredRoun
             for metric in metrics
             if _number(values.get(metric))
         ]
+    if not there:
+        raise InputError(
+            f"{place}: holds no rounds/NN/round.json with metrics, which are not read from archives; give a folder "
+            f"with runs of diverseevol evolve below"
+        )
     for metric in metrics:
         if metric not in there:
             close = difflib.get_close_matches(metric, there, 1)
-            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(sorted(there)) or 'none'}"
+            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(sorted(there))}"
             raise InputError(f"metric={metric}: no round below {place} has it; {hint}")
     return tuple(found)
 

@@ -11,13 +11,15 @@ import torch
 from jaxtyping import Float, Int
 from transformers import PreTrainedModel
 
+from diverseevol.errors import InputError
+
 
 class Halves:
     """A causal language model, asked by halves."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        self._body = model.base_model
+        self._body = body_of(model)
         takes_cache = "use_cache" in inspect.signature(self._body.forward).parameters
         self._no_cache = {"use_cache": False} if takes_cache else {}
         self._last: tuple[torch.Tensor, int, torch.Tensor] = torch.empty(0), -1, torch.empty(0)
@@ -38,7 +40,8 @@ class Halves:
     def _states(
         self, ids: Int[torch.Tensor, "batch length"], mask: Int[torch.Tensor, "batch length"] | None
     ) -> Float[torch.Tensor, "batch length dim"]:
-        hidden: torch.Tensor = self._body(input_ids=ids, attention_mask=mask, **self._no_cache).last_hidden_state
+        # The last hidden states come first, whatever the body calls them, be it an object or a tuple.
+        hidden: torch.Tensor = self._body(input_ids=ids, attention_mask=mask, **self._no_cache)[0]
         return hidden
 
     def _blind_to_later(self, device: torch.device) -> bool:
@@ -93,3 +96,29 @@ class Halves:
                 self._last = batch["input_ids"], row, logits
             pieces.append(logits[part[part[:, 0] == row, 1]])
         return torch.cat(pieces)
+
+
+def body_of(model: PreTrainedModel) -> torch.nn.Module:
+    """The part of a model that makes hidden states.
+
+    Raises:
+        InputError: it cannot be told from the rest.
+    """
+    body: torch.nn.Module = model.base_model
+    if body is not model:
+        return body
+    # The name that its class has for its body is not the body's (Llama 4's text models): it is what is a model in it.
+    inside = [child for child in model.children() if isinstance(child, PreTrainedModel)]
+    if len(inside) != 1:
+        raise InputError(
+            f"model.path: {type(model).__name__} has {len(inside)} parts that could be its body, where the one that "
+            f"makes hidden states has to be found; give a model of another architecture"
+        )
+    (body,) = inside
+    return body
+
+
+def width(model: PreTrainedModel) -> int:
+    """How many numbers a hidden state has where it enters the head; some are projected on the way (OPT's)."""
+    head = model.get_output_embeddings()
+    return int(model.config.get_text_config().hidden_size if head is None else head.weight.shape[1])

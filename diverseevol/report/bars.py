@@ -1,6 +1,6 @@
 """Win, tie and lose as bars: neutral shades, since colours belong to samplers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,8 +15,27 @@ OUTCOMES = (("win", INK, PAPER), ("tie", MUTED, PAPER), ("lose", GRID, INK))  # 
 READABLE = 7  # per cent: a narrower part holds no number
 
 
-def draw_win_tie_lose(points: Sequence[Point], names: Mapping[Line, str]) -> Figure | None:
-    """A panel a source, judge and benchmark, a bar a line at its final round; None where nothing was judged."""
+def _plainly(source: str, judge: str, benchmark: str) -> str:
+    return f"{source}\n{benchmark}, judge {judge}"
+
+
+def draw_win_tie_lose(
+    points: Sequence[Point],
+    names: Mapping[Line, str],
+    title: Callable[[str, str, str], str] = _plainly,
+    against: str = "",
+) -> Figure | None:
+    """A panel a source, judge and benchmark, a bar a line at its final round.
+
+    Args:
+        points: all there are.
+        names: of lines, whose sources are drawn in this order.
+        title: of the panel of a source, judge and benchmark.
+        against: added to what the axis shows.
+
+    Returns:
+        None where nothing was judged.
+    """
     outcomes = [p for p in points if p.metric.partition("/")[0] in ("win", "tie", "lose")]
     order = sources(names)
     found = {(p.line.source, p.judge, p.metric.partition("/")[2]) for p in outcomes}
@@ -32,13 +51,14 @@ def draw_win_tie_lose(points: Sequence[Point], names: Mapping[Line, str]) -> Fig
     grid = figure.subplots(deep, columns, squeeze=False).ravel()
     for axes, (source, judge, benchmark), bars in zip(grid, panels, shares, strict=False):
         _panel(axes, bars, names, tall)
-        axes.set_title(f"{source}\n{benchmark}, judge {judge}")
+        axes.set_title(title(source, judge, benchmark))
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     for axes in grid[: len(panels)][-columns:]:
-        axes.set_xlabel("questions (%)")
+        axes.set_xlabel(f"questions (%){against}")
     _legend(figure)
-    write_note(figure, "final round of each line, mean over seeds")
+    several = any(seeds > 1 for found in shares for _, seeds in found)
+    write_note(figure, f"final round of each line, {'mean over seeds' if several else 'one seed'}")
     return figure
 
 

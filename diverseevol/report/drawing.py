@@ -159,9 +159,11 @@ def _legend(figure: Figure, drawn: Sequence[Drawn]) -> None:
             each.label,
             Line2D([], [], color=colour, marker=marker, markersize=3.8, linestyle=style, linewidth=1.5),
         )
+    dashed = any(each.dashes for each in drawn)  # whose handles are long enough to show it beside the marker
     figure.legend(
-        list(handles.values()), list(handles), loc="outside upper left", ncols=min(6, len(handles)), fontsize=8
-    )
+        list(handles.values()), list(handles), loc="outside upper left", ncols=min(6, len(handles)), fontsize=8,
+        handlelength=3.4 if dashed else 2,
+    )  # fmt: skip
 
 
 def write_note(figure: Figure, note: str) -> None:

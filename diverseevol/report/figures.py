@@ -8,7 +8,9 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from diverseevol.evaluation.judges import GoldJudge
 from diverseevol.files import atomic_write, read_json
 
 # Okabe & Ito's palette, told apart with any colour vision; a benchmark or sampler keeps its place in it.
@@ -58,7 +60,8 @@ def draw_curves(folder: Path, level: Point | None = None) -> list[Path]:
 
 
 def _relative_score(points: list[Point], level: Point | None) -> Figure:
-    figure, axes = _figure("relative score (competitor = 100)")
+    judges = {str(score["judge"]) for point in points for score in point.scores.values()}
+    figure, axes = _figure(score_label(judges))
     names = sorted({name for point in points for name in point.scores})
     for name, colour in zip(names, _colours(), strict=False):
         judged = [point for point in points if name in point.scores]
@@ -74,10 +77,16 @@ def _relative_score(points: list[Point], level: Point | None) -> Figure:
             axes.annotate(f"all {level.rows:,} rows", (rows[0], reached), xytext=(0, 3), textcoords="offset points",
                 color=colour, fontsize=8)  # fmt: skip
     labels = {str(p.scores[n]["label"]) for p in points for n in p.scores if p.scores[n].get("label")}
-    judges = {str(p.scores[n]["judge"]) for p in points for n in p.scores}
     title = f"Relative score, judge: {', '.join(sorted(judges))}; band: 95 % over questions"
     axes.set_title("\n".join([title, *sorted(labels)]), loc="left", fontsize=9)
     return figure
+
+
+def score_label(judges: Iterable[str]) -> str:
+    """The y axis of relative scores by these judges, with what 100 means where it means one thing."""
+    gold = {name.partition(" ")[0] == GoldJudge.name for name in judges}  # also with the prompt's version behind it
+    meanings = ["(all right = 100, floor = 10)" if each else "(competitor = 100)" for each in gold]
+    return "\n".join(["relative score", *meanings[: len(meanings) == 1]])
 
 
 def _vendi(points: list[Point]) -> Figure:
@@ -88,8 +97,8 @@ def _vendi(points: list[Point]) -> Figure:
     for axes, (key, name), colour in zip(figure.subplots(1, 2), kinds, _colours(), strict=False):
         axes.plot(rows, [point.metrics[key] for point in points], color=colour, marker="o", markersize=3.5)
         axes.set_title(name, loc="left", fontsize=9)
-        axes.set_xlabel("training rows")
         axes.ticklabel_format(useOffset=False)
+        _count_rows(axes)
     figure.axes[0].set_ylabel("Vendi-Score of the pool\n(effective rows, foundation embedding)")
     return figure
 
@@ -97,9 +106,14 @@ def _vendi(points: list[Point]) -> Figure:
 def _figure(label: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(5.2, 3.2), dpi=200, layout="constrained")
     axes = figure.subplots()
-    axes.set_xlabel("training rows")
+    _count_rows(axes)
     axes.set_ylabel(label)
     return figure, axes
+
+
+def _count_rows(axes: Axes) -> None:
+    axes.set_xlabel("training rows")
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
 
 
 def _line(axes: Axes, x: list[int], y: list[float], name: str, colour: str) -> None:

@@ -11,6 +11,7 @@ from diverseevol.report.bars import draw_win_tie_lose
 from diverseevol.report.collection import ALL_PHASES, JUDGE_CALLS, Collection, Point
 from diverseevol.report.curves import BAND, Curve, curves, levels
 from diverseevol.report.drawing import STYLE, Drawn, Panel, draw_panels
+from diverseevol.report.figures import score_label
 from diverseevol.report.lines import FULL, dashes, labels, sources
 from diverseevol.report.scatter import draw_diversity_against_score
 
@@ -66,13 +67,14 @@ def _relative_score(collection: Collection) -> Iterator[Entry]:
             overlaid = overlaid or bool(theirs)
             full = {} if height is None else {"all rows": height}
             title = f"{source}\n{name}, judge {judge}"
-            row.append(Panel(title, "relative score\n(competitor = 100)", [*own, *theirs], full) if own else None)
+            row.append(Panel(title, score_label([judge]), [*own, *theirs], full) if own else None)
         grid.append(row)
     grid = _flowing(grid)
     if grid:
         note = BAND + ("; dotted and hollow: the authors' released run" if overlaid else "")
         caption = (
-            f"100 · Σ model scores / Σ competitor scores against the rows trained on (the paper's figure 2). {_band()} "
+            "100 · Σ model scores / Σ competitor scores against the rows trained on (the paper's figure 2); for judge "
+            f"gold the competitor is the right answer. {_band()} "
             "Dashed grey: a model trained on all rows, where there is one."
         )
         yield Entry("relative_score", "Relative score", caption, draw_panels(grid, note))

@@ -58,14 +58,14 @@ def show(folder: Path, rounds: Sequence[Round], console: Console) -> None:
     for name in _benchmarks(points)[:1]:
         _side_by_side(folder, name, (rounds[0].index, rounds[-1].index), console)
     figures = draw_curves(folder, level)
-    console.print("[bold]where everything is[/bold]")
-    for path, what in (
-        *((figure, "figure") for figure in figures),
-        (folder / "selected.jsonl", "the rows, in the order in which they joined"),
-        (folder / "rounds", "each round's receipt, answers and what they were judged"),
-        (folder / "config.yaml", "the configuration, resolved"),
+    console.print(f"[bold]where everything is[/bold]: {escape(str(folder))}/", highlight=False, soft_wrap=True)
+    for name, what in (
+        *((figure.name, "figure") for figure in figures),
+        ("selected.jsonl", "the rows, in the order in which they joined"),
+        ("rounds/", "each round's receipt, answers and what they were judged"),
+        ("config.yaml", "the configuration, resolved"),
     ):
-        console.print(f"  {path}  [dim]{what}[/dim]", highlight=False, soft_wrap=True)
+        console.print(f"  {name:<18}  [dim]{what}[/dim]", highlight=False)
 
 
 def _table(names: Sequence[str], points: Sequence[Point], console: Console) -> Table:

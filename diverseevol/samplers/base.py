@@ -124,7 +124,7 @@ def choose(
     if n < 0 or n > left:
         raise InputError(
             f"{n} rows were asked for but {left} are left to choose from; lower schedule.step_size or "
-            f"schedule.rounds (or n), or bring more rows"
+            f"schedule.rounds, or bring more rows"
         )
     selection = sampler.select(features, taken, n, rng)
     rows = selection.rows

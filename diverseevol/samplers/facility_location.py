@@ -80,11 +80,12 @@ class _Facilities:
     ) -> None:
         self.X = X
         self.count = len(served)
-        self.mean = mean_row(X).astype(np.float32)
+        self.mean = mean_row(X, served).astype(np.float32)
         own = [np.square(self._less_mean(part)).sum(axis=1) for part in _parts(len(X), ROWS)]
         self.own = np.concatenate(own)  # |x − μ|²
         self.squared = np.zeros(len(X), dtype=np.float32)
-        self.squared[served] = np.square(distance_to_pool(X, served, pool)[0]) if len(pool) else 4 * self.own.max()
+        far = 4 * self.own[served].max(initial=0)
+        self.squared[served] = np.square(distance_to_pool(X, served, pool)[0]) if len(pool) else far
         self.kept: list[_Pairs] = []
 
     def pick(
@@ -193,7 +194,7 @@ class _Pairs:
 
     def sums(self, columns: int) -> Float[np.ndarray, " columns"]:
         """The sum of each column."""
-        return np.bincount(self.column, self.better, columns)
+        return np.bincount(self.column, self.better, columns).astype(np.float64, copy=False)  # of no pairs: integers
 
 
 def _parts(length: int, step: int) -> Iterator[slice]:

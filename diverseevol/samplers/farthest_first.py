@@ -24,6 +24,7 @@ def farthest_first(
     taken: Bool[np.ndarray, " rows"],
     n: int,
     centres: Int[np.ndarray, " centres"] | None = None,
+    among: Int[np.ndarray, " some"] | None = None,
 ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Pick n rows one after another, each the one farthest from all centres and all rows picked so far.
 
@@ -56,6 +57,7 @@ def farthest_first(
         taken: [rows] True for rows that must not be picked.
         n: how many to pick; at most the number of rows not taken.
         centres: the rows to be far from; None is all rows taken.
+        among: the rows whose mean a first pick without any centre lies nearest to; None is all.
 
     Returns:
         The picks in order, and the distance of each to its nearest centre at that moment; of a first pick without
@@ -68,7 +70,7 @@ def farthest_first(
     with _workers() as workers:
         picks = []
         if n and len(centres) == 0:
-            picks = [_nearest_the_mean(X, taken, workers)]
+            picks = [_nearest_the_mean(X, taken, among, workers)]
             centres = np.array([picks[0][0]])
             taken = taken | np.isin(np.arange(len(X)), centres)
         if n > len(picks):
@@ -78,10 +80,13 @@ def farthest_first(
 
 
 def _nearest_the_mean(
-    X: Float[np.ndarray, "rows dim"], taken: Bool[np.ndarray, " rows"], workers: ThreadPoolExecutor
+    X: Float[np.ndarray, "rows dim"],
+    taken: Bool[np.ndarray, " rows"],
+    among: Int[np.ndarray, " some"] | None,
+    workers: ThreadPoolExecutor,
 ) -> tuple[int, float]:
-    """The row nearest the mean of all rows, the lowest of several, and its squared distance."""
-    mean = torch.from_numpy(mean_row(X))
+    """The row nearest the mean, the lowest of several, and its squared distance."""
+    mean = torch.from_numpy(mean_row(X, among))
     squared = np.empty(len(X))
 
     def measure(part: slice) -> None:

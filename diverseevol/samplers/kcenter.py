@@ -5,11 +5,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from diverseevol.errors import InputError
 from diverseevol.features import Features
-from diverseevol.measures import blocks, principal_directions
+from diverseevol.measures import blocks
+from diverseevol.projections import principal_directions
 from diverseevol.samplers.base import Needs, Selection, embedding_of, finite_scores, pool_of
 from diverseevol.samplers.farthest_first import farthest_first
 from diverseevol.samplers.traversal import running_minimum
@@ -24,7 +25,7 @@ class KCenterSampler:
 
     It is Gonzalez's (1985, section 2), for active learning algorithm 1 of Sener & Savarese (2018). The score of a
     pick is its distance to the nearest row of the pool or picked before it. Where there is no pool, the first pick is
-    the row nearest the mean of all rows, and its score the distance to the mean.
+    the row nearest the mean of all eligible rows, and its score the distance to the mean.
 
     Costs one pass of the model over the rows for the embeddings, then one pass over these and a few exact distances
     for each pick (see `farthest_first`); on clustered rows, little more than rows × dim × |pool| / 16. The
@@ -73,14 +74,14 @@ class KCenterSampler:
         if self.metric == "cosine":
             X = unit_rows(X, features.response_tokens > 0)
         if self.whiten is not None:
-            X = whitened(X, self.whiten)
+            X = whitened(X, self.whiten, features.eligible)
         centres = pool_of(features, taken)
         if self.drop:
             taken = taken | self._dropped(features, taken, n)
         if self.device == "cpu":
-            rows, distance = farthest_first(X, taken, n, centres)
+            rows, distance = farthest_first(X, taken, n, centres, features.eligible)
         else:
-            rows, distance = running_minimum(X, taken, n, centres, torch.device(self.device))
+            rows, distance = running_minimum(X, taken, n, centres, torch.device(self.device), features.eligible)
         return Selection(rows, distance, FARTHEST)
 
     def _dropped(self, features: Features, taken: Bool[np.ndarray, " rows"], n: int) -> Bool[np.ndarray, " rows"]:
@@ -113,15 +114,17 @@ def unit_rows(X: Float[np.ndarray, "rows dim"], eligible: Bool[np.ndarray, " row
     return unit
 
 
-def whitened(X: Float[np.ndarray, "rows dim"], dims: int) -> Float[np.ndarray, "rows dims"]:
-    """The rows along their principal directions, each direction scaled to variance 1.
+def whitened(
+    X: Float[np.ndarray, "rows dim"], dims: int, eligible: Int[np.ndarray, " some"]
+) -> Float[np.ndarray, "rows dims"]:
+    """The rows along the principal directions of those that are eligible, each scaled to their variance 1.
 
     In float32, which also takes equal rows back to equal numbers: a product may round them apart.
 
     Raises:
         InputError: fewer directions vary.
     """
-    mean, variance, directions = principal_directions(X, min(dims, X.shape[1]))
+    mean, variance, directions = principal_directions(X, min(dims, X.shape[1]), eligible)
     varying = int((variance > variance[0] * X.shape[1] * np.finfo(np.float64).eps).sum())
     if varying < dims:
         raise InputError(

@@ -82,7 +82,7 @@ def _clusters(
     rng: np.random.Generator,
 ) -> tuple[Int[np.ndarray, " candidates"], Float[np.ndarray, " candidates"]]:
     """The cluster of each candidate, and its distance to that cluster's centre."""
-    mean = mean_row(X).astype(np.float32)  # is taken off: its size would cost float32 digits
+    mean = mean_row(X, candidates).astype(np.float32)  # is taken off: its size would cost float32 digits
 
     def read(some: Int[np.ndarray, " some"]) -> Float[np.ndarray, "some dim"]:
         return np.asarray(X[candidates[some]] - mean, dtype=np.float32)

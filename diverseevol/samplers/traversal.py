@@ -23,6 +23,7 @@ def running_minimum(
     n: int,
     centres: Int[np.ndarray, " centres"] | None,
     device: torch.device,
+    among: Int[np.ndarray, " some"] | None = None,
 ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """The picks of `farthest_first`, by comparing every row with every centre on a device.
 
@@ -58,7 +59,7 @@ def running_minimum(
     picks, found = [], []
     for _ in range(n):
         # Without a centre the first pick is the row nearest the mean. `argmax` may return any of several.
-        value = -squared(torch.tensor(mean_row(X), device=device)) if least is None else least
+        value = -squared(torch.tensor(mean_row(X, among), device=device)) if least is None else least
         value = value.where(free, -torch.inf)
         row = int((value == value.max()).nonzero()[0])
         picks.append(row)

@@ -65,7 +65,7 @@ class UncertainKCenterSampler:
         uncertain = self._uncertainty.select(features, taken, competing, rng).rows
         barred = np.ones(len(X), dtype=bool)
         barred[uncertain] = False
-        rows, distance = farthest_first(X, barred, n, centres=pool_of(features, taken))
+        rows, distance = farthest_first(X, barred, n, pool_of(features, taken), features.eligible)
         return Selection(rows, distance, f"{FARTHEST}, of the {competing:,} most uncertain")
 
     @property

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import figure
-from jobs import ITERATIVE, ONE_TIME, Job, Work, arguments, carried_out, evolution
+import sweep
+from jobs import ITERATIVE, ONE_TIME, Job, Work, evolution
+from study import arguments, carried_out, conducted
 from tidy import rounds_of, write_table
 
 from diverseevol.errors import InputError
 from diverseevol.report.collection import collect
 
-SWEEP = "lab/sweep"
-KCENTER, RANDOM = 155.0, 100.0  # seconds of a quiet core
 TOKENS = (1_000_000, 2_000_000)  # of shorter pretraining; the model that ships has read 5,000,000
 
 
@@ -33,7 +33,7 @@ class Value:
         text: how table and figure call it.
         kcenter: what K-Center's evolution differs by from the sweep's.
         random: what random's differs by.
-        cost: times as long as usual.
+        cost: times as long as the sweep's, where no arm of the sweep is the same.
     """
 
     text: str
@@ -56,7 +56,7 @@ CONDITIONS: Mapping[str, tuple[Value, ...]] = {
         Value("instruction", {"embedding.region": "instruction"}),
         Value("whitened", {"sampler.whiten": 32}),
     ),
-    "schedule": (Value("iterative"), Value("one-time", ONE_TIME, cost=0.35)),
+    "schedule": (Value("iterative"), Value("one-time", ONE_TIME)),
     "drop": (
         Value("0"),
         Value("0.02", {"sampler.drop": 0.02}, cost=1.1),
@@ -102,14 +102,16 @@ def main() -> None:
 
 
 def planned(options: Any) -> tuple[list[Job], list[Job]]:
-    """Foundation models that have read less, and evolutions, seed by seed, each of them once."""
+    """Foundation models that have read less, and evolutions, seed by seed, each once; of a seed the longest first."""
     models = [pretraining(options.out, n) for n in TOKENS] if "pretraining" in options.conditions else []
     jobs: dict[str, Job] = {}
     for seed in range(options.seeds):
+        of_seed: dict[str, Job] = {}
         for value in (value for condition in options.conditions for value in CONDITIONS[condition]):
             for sampler in ("kcenter", "random"):
                 job = job_of(options, value, sampler, seed)
-                jobs.setdefault(job.name, job)
+                of_seed.setdefault(job.name, job)
+        jobs |= {job.name: job for job in sorted(of_seed.values(), key=lambda job: -job.seconds)}
     return models, list(jobs.values())
 
 
@@ -130,25 +132,32 @@ def model_folder(out: Path, tokens: int) -> Path:
 
 
 def job_of(options: Any, value: Value, sampler: str, seed: int) -> Job:
-    """One evolution, named by what it differs by: values with the same choices share it."""
+    """One evolution, the sweep's where an arm has the same choices, or else named by what it differs by."""
     changes = {**(value.kcenter if sampler == "kcenter" else value.random)}
     if "model.path" in changes:
         changes["model.path"] = model_folder(options.out, int(str(changes["model.path"])))
     given = {"sampler": sampler, **ITERATIVE, **changes}
-    told = [f"{key.split('.')[-1]}-{Path(str(v)).name}" for key, v in changes.items() if ITERATIVE.get(key) != v]
-    group = f"lab/{'_'.join(told)}" if told else SWEEP
-    seconds = (value.cost if told else 1.0) * (KCENTER if sampler == "kcenter" else RANDOM)
-    name = f"{group}/{sampler}-{given['schedule']}"
+    for arm, (choices, seconds) in sweep.ARMS.items():
+        if choices == given:
+            return evolution(options.out, f"{sweep.GROUP}/{arm}", seed, given, options.set, seconds)
+    told = [f"{key.split('.')[-1]}-{Path(str(v)).name}" for key, v in changes.items()]
+    name = f"lab/{'_'.join(told)}/{sampler}-{given['schedule']}"
+    seconds = value.cost * sweep.ARMS[f"{sampler}-iterative"][1]
     return evolution(options.out, name, seed, given, options.set, seconds)
 
 
+def swept() -> dict[str, str]:
+    """The sweep's value of each condition that has it."""
+    return {name: v.text for name, values in CONDITIONS.items() for v in values if not v.kcenter and not v.random}
+
+
 def conclude(options: Any) -> None:
-    """One table of all rounds, and one figure of the differences at the end."""
+    """One table of all rounds, and figures of the differences at the end."""
     lines = list(tidy(options))
     options.results.mkdir(parents=True, exist_ok=True)
     write_table(lines, options.results / "ablations.csv")
-    figure.draw(lines, options.results / "ablations.png")
-    print(f"{len(lines)} rounds and the figure are in {options.results}/")
+    figure.draw_all(lines, options.results, swept())
+    print(f"{len(lines)} rounds and the figures are in {options.results}/")
 
 
 def tidy(options: Any) -> Iterator[dict[str, Any]]:
@@ -178,4 +187,4 @@ def rounds(folder: Path) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main()
+    conducted(main)

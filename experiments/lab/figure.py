@@ -1,4 +1,4 @@
-"""Small multiples: how far K-Center is from random at the end, by condition and metric, with intervals over seeds."""
+"""Small multiples: how far K-Center is from random at the end, by condition and value, with intervals over seeds."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,62 +8,125 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
-from diverseevol.evaluation.significance import t_test
+from diverseevol.evaluation.significance import MINIMUM_SEEDS, t_test
 from diverseevol.files import atomic_write
-from diverseevol.report.drawing import STYLE
+from diverseevol.report.drawing import GRID, INK, MUTED, PAPER, STYLE, write_note
 
-METRICS: Mapping[str, str] = {
-    "relative_score/lab": "RS, lab",
-    "relative_score/lab_natural": "RS, lab_natural",
-    "skills_covered": "skills covered",
-    "noisy_share": "noisy rows, share",
-    "duplicate_share": "duplicates, share",
+# Of each figure its unit, and the metrics in it by what they are called.
+FIGURES: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "ablations": (
+        "relative score, points",
+        {"relative_score/lab": "lab: all skills alike", "relative_score/lab_natural": "lab_natural: as in the rows"},
+    ),
+    "ablations-shares": ("share of the pool", {"noisy_share": "spoiled rows", "duplicate_share": "near-duplicates"}),
+    "ablations-skills": ("skills covered", {"skills_covered": "skills covered"}),
 }
-COLOUR = "#0072B2"
+LOOKS = (("#0072B2", "o", "#0072B2"), (INK, "D", PAPER))  # of a figure's metrics: colour, marker and what fills it
+WIDTH, COLUMNS = 7.2, 3  # inches of a page
+LINE = 0.15  # inches of one metric of one value
+APART = 0.2  # of a value's height between its metrics' lines and the next value's
+Lines = Sequence[Mapping[str, Any]]
 
 
-def draw(lines: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """A row a metric, a column a condition; dots are seeds, bars 95 % t-intervals of their mean."""
-    conditions = list(dict.fromkeys(line["condition"] for line in lines))
+def draw_all(lines: Lines, folder: Path, base: Mapping[str, str]) -> None:
+    """Every figure that there are numbers for, as PNG; `base` has the sweep's value of each condition."""
+    for name, (unit, metrics) in FIGURES.items():
+        figure = draw(lines, unit, metrics, base)
+        if figure is not None:
+            with matplotlib.rc_context(STYLE), atomic_write(folder / f"{name}.png", "wb") as out:
+                figure.savefig(out, format="png", facecolor="white")
+
+
+def draw(lines: Lines, unit: str, metrics: Mapping[str, str], base: Mapping[str, str]) -> Figure | None:
+    """A panel a condition, a line a value and metric; None where no seed has both samplers."""
+    conditions = dict.fromkeys(line["condition"] for line in lines)
+    found = {condition: values for condition in conditions if (values := _values(lines, condition, metrics))}
+    if not found:
+        return None
+    found = dict(sorted(found.items(), key=lambda of: -len(of[1])))  # so that rows of panels are filled
+    columns = min(COLUMNS, len(found))
+    rows = [list(found)[i : i + columns] for i in range(0, len(found), columns)]
+    tall = [max(len(found[condition]) for condition in row) for row in rows]
+    step = LINE * len(metrics) + APART * LINE
     with matplotlib.rc_context(STYLE):
-        size = (1.2 + 1.5 * len(conditions), 1.25 * len(METRICS) + 0.6)
-        drawn = Figure(figsize=size, dpi=150, layout="constrained")
-        grid = drawn.subplots(len(METRICS), len(conditions), sharey="row", squeeze=False)
-        for row, (metric, title) in enumerate(METRICS.items()):
-            for column, condition in enumerate(conditions):
-                _panel(grid[row][column], [line for line in lines if line["condition"] == condition], metric)
-                grid[row][column].tick_params(labelbottom=row == len(METRICS) - 1)
-            grid[row][0].set_ylabel(title)
-        for column, condition in enumerate(conditions):
-            grid[0][column].set_title(condition, fontsize=9)
-        drawn.suptitle(
-            "K-Center − random in the last round; dots: seeds, bars: 95 % t-interval of their mean", fontsize=9
+        size = (WIDTH * columns / COLUMNS, step * sum(tall) + 0.42 * len(rows) + 0.7)
+        figure = Figure(figsize=size, dpi=200, layout="constrained")
+        grid = figure.subplots(
+            len(rows), columns, sharex=True, squeeze=False, gridspec_kw={"height_ratios": [n + 0.2 for n in tall]}
         )
-        with atomic_write(file, "wb") as out:
-            drawn.savefig(out, format="png")
+        for place, n, row in zip(grid, tall, rows, strict=True):
+            for axes, condition in zip(place, row, strict=False):
+                _panel(axes, found[condition], base.get(condition), n)
+                axes.set_title(condition)
+        spare = list(grid.ravel()[len(found) :])
+        for axes in spare:
+            axes.axis("off")
+        for axes in grid.ravel()[: len(found)][-columns:]:
+            axes.tick_params(labelbottom=True)
+            axes.set_xlabel("K-Center − random")
+        _legend(spare[0] if spare else figure, unit, list(metrics.values()))
+        write_note(figure, _note(found))
+    return figure
 
 
-def _panel(axes: Axes, lines: Sequence[Mapping[str, Any]], metric: str) -> None:
-    values = [
-        value
-        for value in dict.fromkeys(line["value"] for line in lines)
-        if len(differences([line for line in lines if line["value"] == value], metric))  # not run: not shown
+def _values(lines: Lines, condition: str, metrics: Mapping[str, str]) -> dict[str, list[np.ndarray]]:
+    """Each value's differences by metric, where there are any."""
+    here = [line for line in lines if line["condition"] == condition]
+    values: dict[str, list[np.ndarray]] = {}
+    for value in dict.fromkeys(line["value"] for line in here):
+        own = [line for line in here if line["value"] == value]
+        found = [differences(own, metric) for metric in metrics]
+        if any(map(len, found)):
+            values[value] = found
+    return values
+
+
+def _panel(axes: Axes, values: Mapping[str, Sequence[np.ndarray]], base: str | None, tall: int) -> None:
+    axes.axvline(0, color=MUTED, linewidth=0.9, zorder=1)
+    for y, (value, found) in enumerate(values.items()):
+        if value == base:
+            axes.axhspan(y - 0.5, y + 0.5, color=GRID, alpha=0.6, linewidth=0, zorder=0)
+        for i, (d, (colour, marker, fill)) in enumerate(zip(found, LOOKS, strict=False)):
+            at = y + (1 - APART) * ((i + 0.5) / len(found) - 0.5)
+            if (test := t_test(d)) is not None:
+                axes.plot(test[:2], [at, at], color=colour, linewidth=1.3, solid_capstyle="butt", zorder=2)
+            axes.plot(d, [at] * len(d), "|", color=colour, alpha=0.7, markersize=5, markeredgewidth=0.8, zorder=2)
+            if len(d):
+                axes.plot(d.mean(), at, marker, color=colour, markerfacecolor=fill, markersize=4.2, zorder=3)
+    axes.set_yticks(range(len(values)), list(values))
+    for label in axes.get_yticklabels():
+        label.set_fontweight("bold" if label.get_text() == base else "normal")
+    axes.set_ylim(tall - 0.5, -0.5)  # values as tall in every panel of a row
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x")
+    axes.spines["left"].set_visible(False)
+
+
+def _legend(place: Axes | Figure, unit: str, names: Sequence[str]) -> None:
+    handles: list[Any] = [
+        Line2D([], [], color=colour, marker=marker, markerfacecolor=fill, markersize=4.2, linewidth=1.3, label=name)
+        for name, (colour, marker, fill) in zip(names, LOOKS, strict=False)
     ]
-    axes.axhline(0, color="#888888", linewidth=0.8)
-    turned = {"rotation": 25, "ha": "right"} if max(map(len, values), default=0) > 6 else {}
-    axes.set_xticks(range(len(values)), values, fontsize=8, **turned)
-    axes.set_xlim(-0.5, max(len(values), 1) - 0.5)
-    for x, value in enumerate(values):
-        d = differences([line for line in lines if line["value"] == value], metric)
-        axes.plot([x] * len(d), d, "o", color=COLOUR, alpha=0.5, markersize=4, markeredgewidth=0)
-        if len(d):
-            axes.plot(x, d.mean(), "_", color=COLOUR, markersize=12, markeredgewidth=2)
-        if (test := t_test(d)) is not None:
-            axes.vlines(x, test[0], test[1], color=COLOUR, linewidth=1.2)
+    handles.append(Patch(facecolor=GRID, alpha=0.6, label="the sweep's value"))
+    inside = isinstance(place, Axes)
+    where = "upper left" if inside else "outside upper left"
+    legend = place.legend(handles=handles, loc=where, ncols=1 if inside else 3, fontsize=8, title=unit)
+    legend.set_alignment("left")
 
 
-def differences(lines: Sequence[Mapping[str, Any]], metric: str) -> np.ndarray:
+def _note(found: Mapping[str, Mapping[str, Sequence[np.ndarray]]]) -> str:
+    """How to read it, and how many seeds there are."""
+    seeds = sorted({len(d) for values in found.values() for of_value in values.values() for d in of_value} - {0})
+    number = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else f"{seeds[0]} seed{'s' * (seeds[0] > 1)}"
+    few = f" (none of fewer than {MINIMUM_SEEDS})" if seeds[0] < MINIMUM_SEEDS else ""
+    return f"last round; ticks: {number}, marks: their mean, bars: its 95 % t-interval{few}, of each comparison alone"
+
+
+def differences(lines: Lines, metric: str) -> np.ndarray:
     """K-Center less random in the last round of each seed that has both."""
     last: dict[tuple[str, int], tuple[int, float]] = {}
     for line in lines:

@@ -10,19 +10,26 @@ import csv
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs import FULL, ITERATIVE, ONE_TIME, Job, Work, arguments, carried_out, evolution
+from jobs import FULL, ITERATIVE, ONE_TIME, Job, Work, evolution
+from study import arguments, carried_out, conducted
 from tidy import write_rounds
 
-from diverseevol.files import atomic_write, read_json
+from diverseevol.errors import InputError
+from diverseevol.evaluation.comparison import Comparison, compare
+from diverseevol.evaluation.measured import measured_rounds
+from diverseevol.evaluation.scoreboard import score_folder
+from diverseevol.evaluation.tables import comparison_tables, out_console
+from diverseevol.files import atomic_write, write_json
 from diverseevol.report.collection import collect
 
 GROUP = "lab/sweep"
-METRICS = ("relative_score", "vendi_score_centred", "skills_covered")
-MANY = ("kcenter-iterative", "random-iterative")  # the comparison that the paper is about
+BASELINE = "random-iterative"
+MEASURED = ("vendi_score_centred", "skills_covered")  # compared beside the relative scores
+MANY = ("kcenter-iterative", BASELINE)  # the comparison that the paper is about
 # What each arm differs by, and the seconds that one evolution takes on a quiet core.
 ARMS: Mapping[str, tuple[Mapping[str, object], float]] = {
     "kcenter-iterative": ({"sampler": "kcenter", **ITERATIVE}, 155),
@@ -54,7 +61,7 @@ def main() -> None:
     work = Work(options.out, options.jobs, options.minutes)
     jobs = planned(options)
     if carried_out(jobs, options, work):
-        conclude(options.out / GROUP, options.results)
+        conclude(options.out / GROUP, options.arms, options.results)
     if not options.dry:
         sys.exit(0 if all(work.done(job) for job in jobs) else 1)
 
@@ -70,17 +77,21 @@ def planned(options: Any) -> list[Job]:
     return jobs
 
 
-def conclude(folder: Path, results: Path) -> None:
-    """Verdicts against random, figures and the numbers of every round, as small files."""
+def conclude(folder: Path, arms: Sequence[str], results: Path) -> None:
+    """Verdicts of these arms against random; figures and the numbers of every round of all that lie there."""
     results.mkdir(parents=True, exist_ok=True)
-    comparison = results / "comparison.json"
-    told = diverseevol(
-        "compare", f"judgements={folder}", f"metric=[{','.join(METRICS)}]", "baseline=random-iterative",
-        f"out={comparison}",
-    )  # fmt: skip
+    try:
+        comparison = compared(folder, arms)
+    except InputError as error:  # such as of a study that was cut before there are two arms
+        print(f"no verdicts: {error}")
+        return
+    write_json(results / "comparison.json", comparison.record())
+    write_verdicts(comparison, results / "verdicts.csv")
+    console = out_console()
+    for table in comparison_tables(comparison):
+        console.print(table)
     report = folder / "report"
-    if told and diverseevol("report", f"folder={folder}", f"out={report}"):
-        write_verdicts(comparison, results / "verdicts.csv")
+    if diverseevol("report", f"folder={folder}", f"out={report}"):
         write_rounds(collect([folder]), results / "rounds.csv")
         for name in ("relative_score", "vendi_score", "other_metrics", "score_against_vendi", "coverage_and_loss"):
             for picture in (report / "figures").glob(f"{name}.png"):
@@ -88,12 +99,31 @@ def conclude(folder: Path, results: Path) -> None:
         print(f"verdicts, rounds and figures are in {results}/, all of it in {report / 'report.html'}")
 
 
+def compared(folder: Path, arms: Collection[str]) -> Comparison:
+    """These arms against random: one family of comparisons, whatever else lies in the folder.
+
+    Raises:
+        InputError: there is nothing to compare.
+    """
+    board, measured = score_folder(folder), measured_rounds(folder, MEASURED)
+    own = {*arms, BASELINE}
+    for warning in board.warnings:
+        print(f"warning: {warning}")
+    if others := sorted({each.schedule for each in (*board.rounds, *measured)} - own):
+        print(f"left out of verdicts and their correction, being none of --arms: {', '.join(others)}")
+    return compare(
+        [each for each in board.rounds if each.schedule in own],
+        BASELINE,
+        measured=[each for each in measured if each.schedule in own],
+    )
+
+
 def diverseevol(*words: str) -> bool:
     """Run one of the project's commands; whether it was done."""
     return subprocess.run([sys.executable, "-m", "diverseevol", *words], check=False).returncode == 0
 
 
-def write_verdicts(comparison: Path, file: Path) -> None:
+def write_verdicts(comparison: Comparison, file: Path) -> None:
     """The verdicts over seeds, a line a sampler and metric."""
     columns = (
         "benchmark", "schedule", "baseline", "mean_difference", "ci_low", "ci_high", "p", "p_holm", "verdict", "seeds",
@@ -102,15 +132,15 @@ def write_verdicts(comparison: Path, file: Path) -> None:
     with atomic_write(file) as out:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(columns)
-        for verdict in read_json(comparison)["samplers"]:
-            writer.writerow([_cell(verdict[name]) for name in columns])
+        for verdict in comparison.samplers:
+            writer.writerow([_cell(getattr(verdict, name)) for name in columns])
 
 
 def _cell(value: Any) -> Any:
-    if isinstance(value, list):
+    if isinstance(value, tuple):
         return " ".join(str(_cell(each)) for each in value)
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
 if __name__ == "__main__":
-    main()
+    conducted(main)

@@ -1,4 +1,4 @@
-"""The lab's studies: jobs that are done once, sweeps that can be read, ablations that change one thing."""
+"""The lab's studies: jobs that are done once and in good order, sweeps that can be read."""
 
 import argparse
 import csv
@@ -8,15 +8,23 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 STUDIES = Path(__file__).parents[2] / "experiments/lab"
 sys.path.insert(0, str(STUDIES))
 
 import ablations  # noqa: E402
-import figure  # noqa: E402
+import jobs as lab_jobs  # noqa: E402
 import sweep  # noqa: E402
 from jobs import Job, Work  # noqa: E402
+from run_folders import World, lay_run  # noqa: E402
+from study import conducted  # noqa: E402
+
+import diverseevol  # noqa: E402
+from diverseevol.errors import InputError  # noqa: E402
+from diverseevol.evaluation.significance import holm  # noqa: E402
+from diverseevol.files import write_json  # noqa: E402
 
 
 def job(name: str, code: str, seconds: float = 1.0) -> Job:
@@ -47,6 +55,79 @@ def test_what_was_done_and_then_removed_is_done_again(tmp_path):
     assert not Work(tmp_path, 1).done(one)
     assert Work(tmp_path, 1).run([one]) == []
     assert made.exists()
+
+
+def evolving(name: str, *words: str) -> Job:
+    return Job(name, ("-c", "pass", "evolve", *words), 1.0)
+
+
+def test_what_another_version_or_foundation_model_made_is_not_done_and_stops_the_study(tmp_path, monkeypatch):
+    model = tmp_path / "model"
+    write_json(model / "config.json", {"layers": 2})
+    job = evolving("one", f"model.path={model}")
+    work = Work(tmp_path, 1)
+    assert work.run([job]) == []
+    assert work.done(job)
+    made = diverseevol.__version__.split(".")
+    monkeypatch.setattr(diverseevol, "__version__", ".".join([*made[:2], "77"]))  # picks alike
+    assert work.run([job]) == []
+    assert work.done(job)
+    monkeypatch.setattr(diverseevol, "__version__", "77.0")
+    assert not work.done(job)
+    with pytest.raises(InputError, match=r"1 of its jobs, one among them, were done with diverseevol 0\..*give --out"):
+        work.run([job])
+    monkeypatch.undo()
+    assert work.done(job)
+    write_json(model / "config.json", {"layers": 3})
+    lab_jobs.weights.cache_clear()  # another process
+    assert not work.done(job)
+    with pytest.raises(InputError, match=r"another foundation model.*give --out"):
+        work.run([job])
+
+
+def test_notes_that_do_not_say_what_made_them_count_as_done_with_a_warning(tmp_path, capsys):
+    job = evolving("one")
+    write_json(tmp_path / "done/one.json", {"command": list(job.command), "seconds": 1.0})
+    assert Work(tmp_path, 1).run([job]) == []
+    assert capsys.readouterr().out.startswith("warning: 1 jobs count as done")
+
+
+def test_a_study_with_runs_of_another_version_ends_with_a_sentence_and_exit_code_2(tmp_path, monkeypatch, capsys):
+    job = sweep.planned(options(tmp_path))[0]
+    write_json(job.leaves, {})
+    write_json(tmp_path / f"done/{job.name}.json", {"command": list(job.command), "version": "0.0.1"})
+    words = ["--out", str(tmp_path), "--results", str(tmp_path / "results")]
+    for dry in ([], ["--dry"]):
+        monkeypatch.setattr(sys, "argv", ["sweep.py", *words, *dry])
+        with pytest.raises(SystemExit) as caught:
+            conducted(sweep.main)
+        assert caught.value.code == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        assert said.startswith(f"sweep: {tmp_path}: 1 of its jobs, {job.name} among them, were done with diverseevol 0")
+
+
+def finished(jobs: list[Job], workers: int) -> dict[str, float]:
+    """When each job ends, if it takes as long as expected."""
+    free, ends = [0.0] * workers, {}
+    for each in jobs:
+        ends[each.name] = free[0] + each.seconds
+        free = sorted([*free[1:], ends[each.name]])
+    return ends
+
+
+@pytest.mark.parametrize("workers", [2, 4, 8, 16])
+def test_the_longest_jobs_do_not_come_last_and_a_cut_study_has_whole_seeds(workers, tmp_path):
+    opts = options(tmp_path)
+    opts.seeds, opts.few = 10, 5
+    for planned in (sweep.planned(opts), ablations.planned(opts)[1]):
+        jobs = lab_jobs.packed(planned, workers)
+        assert sorted(jobs, key=planned.index) == planned
+        best = max(finished(sorted(planned, key=lambda each: -each.seconds), workers).values())
+        assert max(finished(jobs, workers).values()) <= 1.05 * best
+        certain = jobs[: -lab_jobs.PACKED * workers]
+        assert certain == planned[: len(certain)]
+        seeds = [each.name.rpartition("seed")[2] for each in certain]
+        assert list(map(int, seeds)) == sorted(map(int, seeds))
 
 
 def test_every_job_of_a_study_says_what_it_leaves(tmp_path):
@@ -82,17 +163,21 @@ def test_a_sweep_gives_kcenter_and_random_more_seeds_and_every_job_a_folder_of_i
         assert {f"seed={seed}", f"data.seed={seed}", f"folder={tmp_path / each.name}"} <= set(each.command)
 
 
-def test_an_ablation_changes_one_thing_and_takes_its_base_from_the_sweep(tmp_path):
-    models, evolutions = ablations.planned(options(tmp_path))
-    swept = {each.name: each for each in sweep.planned(options(tmp_path))}
-    assert len(models) == len(ablations.TOKENS)
-    assert len({each.name for each in evolutions}) == len(evolutions)
-    base = [each for each in evolutions if each.name.startswith(ablations.SWEEP)]
-    assert {each.name: each for each in base} == {name: swept[name] for name in (each.name for each in base)}
-    usual = {each.name.split("/")[-2:][0] + each.name[-1]: set(each.command) for each in base}
-    for each in evolutions:
-        differs = set(each.command) - usual.get(each.name.split("/")[-2] + each.name[-1], set(each.command))
-        assert len(differs - {f"folder={tmp_path / each.name}", "data.noise=0.05"}) <= 1, each.name
+def test_verdicts_are_corrected_over_the_arms_of_the_sweep_alone(tmp_path, capsys):
+    folder, world = tmp_path / "lab/sweep", World(name="lab/sweep")
+    rng = np.random.default_rng(0)
+    for sampler, gain in (("random", 0.0), ("kcenter", 0.4), ("margin", 0.3), ("vendi_50", 0.2), ("vendi", 0.5)):
+        for seed in range(4):
+            scores = [4.0, 5.0, 5.5, 6.0 + gain + rng.normal(0, 0.1)]
+            lay_run(tmp_path, world, sampler, seed, scores=scores, extra={"skills_covered": rng.normal(9)})
+    arms = ["kcenter-iterative", "margin-iterative"]
+    verdicts = [v for v in sweep.compared(folder, arms).samplers if v.benchmark == world.benchmark]
+    assert [v.schedule for v in verdicts] == arms
+    assert [v.p_holm for v in verdicts] == pytest.approx(holm(np.array([v.p for v in verdicts])))
+    (said,) = capsys.readouterr().out.splitlines()
+    assert said.endswith("none of --arms: vendi-iterative, vendi_50-iterative")
+    sweep.compared(folder, [*arms, "vendi-iterative", "vendi_50-iterative"])
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("arms", [sweep.ARMS])
@@ -104,21 +189,6 @@ def test_every_arm_is_a_command_line_that_composes(arms, tmp_path):
         assert config.data.seed == config.seed == int(each.name[-1])
     for each in ablations.planned(options(tmp_path))[1]:
         compose("evolve", each.command[3:])
-
-
-def line(value: str, sampler: str, seed: int, t: int, score: float) -> dict[str, object]:
-    return {
-        "condition": "noise", "value": value, "sampler": sampler, "seed": seed, "round": t, "relative_score/lab": score,
-    }  # fmt: skip
-
-
-def test_differences_are_within_a_seed_and_of_the_last_round(tmp_path):
-    lines = [line("0", "kcenter", s, t, 50 + 10 * t + s) for s in range(3) for t in range(2)]
-    lines += [line("0", "random", s, t, 40 + 10 * t - s) for s in (2, 0) for t in range(2)]
-    assert figure.differences(lines, "relative_score/lab").tolist() == [10, 14]
-    assert figure.differences(lines, "skills_covered").tolist() == []
-    figure.draw(lines, tmp_path / "differences.png")
-    assert (tmp_path / "differences.png").read_bytes()[:4] == b"\x89PNG"
 
 
 @pytest.mark.slow

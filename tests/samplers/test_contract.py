@@ -166,6 +166,26 @@ def test_the_choice_does_not_depend_on_how_rows_are_numbered(choice):
     np.testing.assert_allclose(found.score, first.score, rtol=1e-4)
 
 
+@pytest.mark.parametrize("share", [0, 0.3])
+def test_rows_that_cannot_be_trained_on_change_neither_picks_nor_scores(choice, share):
+    sampler = made(choice)
+    features, taken = facts(sampler.needs, np.zeros(ROWS, dtype=bool)), np.random.default_rng(1).random(ROWS) < share
+
+    def longer(values: np.ndarray) -> np.ndarray:  # by a thousand rows without a response, and so without a mean of it
+        return np.concatenate([values, np.zeros((1000, *values.shape[1:]), values.dtype)])
+
+    more = Features(
+        longer(features.response_tokens),
+        None if features.embedding is None else longer(features.embedding),
+        {name: longer(values) for name, values in features.scores.items()},
+        {name: longer(values) for name, values in features.columns.items()},
+    )
+    first = pick(sampler, 20, taken, features)
+    found = pick(sampler, 20, np.concatenate([taken, np.ones(1000, dtype=bool)]), more)
+    np.testing.assert_array_equal(found.rows, first.rows)
+    np.testing.assert_allclose(found.score, first.score, rtol=1e-5)
+
+
 def test_what_is_needed_is_looked_at(choice):
     sampler, taken, few = made(choice), pool(0.3), 5  # hybrids look at one need only where they choose few
     features = facts(sampler.needs)

@@ -31,6 +31,21 @@ def test_picks_are_those_of_a_greedy_algorithm_in_float64(data: str, size: int) 
 
 
 @pytest.mark.parametrize("data", DATA)
+def test_a_first_pick_lies_nearest_the_mean_of_the_rows_that_count(data: str) -> None:
+    X, among = DATA[data], np.arange(0, len(DATA[data]), 3)
+    taken = ~np.isin(np.arange(len(X)), among)
+    none = np.empty(0, dtype=np.int64)
+    squared = np.square(X[among].astype(np.float64) - X[among].astype(np.float64).mean(axis=0)).sum(axis=1)
+    expected = among[squared.argmin()]
+    for found in (
+        farthest_first(X, taken, 3, none, among),
+        traversal.running_minimum(X, taken, 3, none, torch.device("cpu"), among),
+    ):
+        assert found[0][0] == expected
+        assert found[1][0] == pytest.approx(np.sqrt(squared.min()))
+
+
+@pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("size", [0, 1, 40])
 def test_a_running_minimum_picks_the_same(data: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     X = DATA[data]

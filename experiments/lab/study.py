@@ -1,0 +1,45 @@
+"""The command line of a study: its options, its jobs, what a user is told."""
+
+import argparse
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from jobs import STOPPED, Job, Work
+
+from diverseevol.errors import InputError
+
+
+def arguments(what: str | None, out: str, results: str) -> argparse.ArgumentParser:
+    """What the command lines of all studies share; a study adds its own."""
+    parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=2, help="evolutions at a time, a thread each")
+    parser.add_argument("--minutes", type=float, help="interrupt what runs after so long; the same command goes on")
+    parser.add_argument("--out", type=Path, default=Path(out), help="run folders, logs, what is done")
+    parser.add_argument("--results", type=Path, default=Path(results), help="the small files to keep")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides for every evolution")
+    parser.add_argument("--dry", action="store_true", help="list the jobs that are left, and run nothing")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(STOPPED))
+    return parser
+
+
+def carried_out(jobs: Sequence[Job], options: argparse.Namespace, work: Work) -> bool:
+    """Run the jobs, or list them; whether there is anything to look at."""
+    if options.dry:
+        work.refuse_others(jobs)
+        for job in jobs:
+            print(f"{job.seconds:6.0f} s  {'done' if work.done(job) else 'left'}  python {shlex.join(job.command)}")
+        return False
+    work.run(jobs)
+    return any(work.done(job) for job in jobs)
+
+
+def conducted(study: Callable[[], None]) -> None:
+    """Carry out a study's command line; what the user must mend is one sentence, and exit code 2."""
+    try:
+        study()
+    except InputError as error:
+        print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,103 @@
+"""The lab's ablations: what they change, what they share with the sweep, and their figure."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.text import Text
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "experiments/lab"))
+
+import ablations
+import figure
+import sweep
+from jobs import ITERATIVE, ONE_TIME, Job
+
+
+def options(out: Path) -> argparse.Namespace:
+    conditions = list(ablations.CONDITIONS)
+    return argparse.Namespace(seeds=3, few=1, out=out, set=[], arms=sweep.USUAL, conditions=conditions)
+
+
+def choices(each: Job) -> dict[str, str]:
+    """What an evolution was asked, but for its folder."""
+    words = dict(word.split("=", 1) for word in each.command[3:])
+    return {key: value for key, value in words.items() if key != "folder"}
+
+
+def test_an_ablation_changes_one_thing(tmp_path):
+    """And something: no value but the base of its condition is the base."""
+    opts = options(tmp_path)
+    schedule = {key for key, value in ONE_TIME.items() if ITERATIVE[key] != value}
+    for name, values in ablations.CONDITIONS.items():
+        base = next((value for value in values if not value.kcenter), values[0])
+        for value in values:
+            for sampler in ("kcenter", "random"):
+                one, other = (choices(ablations.job_of(opts, each, sampler, 1)) for each in (value, base))
+                changed = {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
+                assert len(changed) <= 1 or changed == schedule, (name, value.text)
+                assert sampler == "random" or bool(changed) == (value is not base), (name, value.text)
+
+
+def test_an_ablation_takes_from_the_sweep_what_the_sweep_has(tmp_path):
+    models, evolutions = ablations.planned(options(tmp_path))
+    swept = {each.name: each for each in sweep.planned(options(tmp_path))}
+    asked = {tuple(sorted(choices(each).items())): each for each in swept.values()}
+    assert len(models) == len(ablations.TOKENS)
+    assert len({each.name for each in evolutions}) == len(evolutions)
+    for each in evolutions:
+        same = asked.get(tuple(sorted(choices(each).items())))
+        assert same in (None, each)
+    assert {each.name for each in evolutions if each.name in swept} == {
+        *(f"lab/sweep/{arm}/seed{seed}" for arm in sweep.MANY for seed in range(3)), "lab/sweep/kcenter-one_time/seed0"
+    }  # fmt: skip
+
+
+def line(value: str, sampler: str, seed: int, t: int, score: float) -> dict[str, object]:
+    return {
+        "condition": "noise", "value": value, "sampler": sampler, "seed": seed, "round": t, "relative_score/lab": score,
+    }  # fmt: skip
+
+
+def test_differences_are_within_a_seed_and_of_the_last_round(tmp_path):
+    lines = [line("0", "kcenter", s, t, 50 + 10 * t + s) for s in range(3) for t in range(2)]
+    lines += [line("0", "random", s, t, 40 + 10 * t - s) for s in (2, 0) for t in range(2)]
+    assert figure.differences(lines, "relative_score/lab").tolist() == [10, 14]
+    assert figure.differences(lines, "skills_covered").tolist() == []
+    figure.draw_all(lines, tmp_path, {})
+    assert [file.name for file in tmp_path.iterdir()] == ["ablations.png"]  # nothing was measured for the others
+    assert (tmp_path / "ablations.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_ablations_figure_holds_every_value_and_no_label_touches_another():
+    rng = np.random.default_rng(0)
+    unit, metrics = figure.FIGURES["ablations"]
+    lines = [
+        {"condition": condition, "value": value.text, "sampler": sampler, "seed": seed, "round": 7,
+         **{metric: rng.normal(50, 9) for metric in metrics}}
+        for condition, values in ablations.CONDITIONS.items() for value in values
+        for sampler in ("kcenter", "random") for seed in range(3 + len(value.text) % 3)
+    ]  # fmt: skip
+    base = ablations.swept()
+    assert base.keys() == ablations.CONDITIONS.keys() - {"drop, noise 0.05"}
+    drawn = figure.draw(lines, unit, metrics, base)
+    drawn.draw_without_rendering()
+    panels = {axes.get_title(loc="left"): axes for axes in drawn.axes if axes.axison}
+    assert panels.keys() == ablations.CONDITIONS.keys()
+    for condition, axes in panels.items():
+        labels = axes.get_yticklabels()
+        assert [label.get_text() for label in labels] == [v.text for v in ablations.CONDITIONS[condition]]
+        bold = [label.get_text() for label in labels if label.get_fontweight() == "bold"]
+        assert bold == [base[condition] for _ in range(condition in base)]
+    texts = [text for text in drawn.findobj(Text) if text.get_visible() and text.get_text()]
+    texts = [text for text in texts if text.axes is None or text.axes.axison]
+    for axes in panels.values():  # ticks outside the view are not drawn
+        low, high = axes.get_xlim()
+        undrawn = [text for text in axes.get_xticklabels() if not low <= text.get_position()[0] <= high]
+        texts = [text for text in texts if text not in undrawn]
+    boxes = [text.get_window_extent() for text in texts]
+    for i, one in enumerate(boxes):
+        assert 0 <= one.x0 <= one.x1 <= drawn.bbox.width, texts[i]
+        for j in range(i):
+            assert not one.overlaps(boxes[j]), (texts[i], texts[j])

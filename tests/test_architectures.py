@@ -1,0 +1,114 @@
+"""Causal language models of many architectures, made from transformers' own configurations."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from test_probe import ROWS, probe, row_oracle
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
+
+from diverseevol import rotary
+from diverseevol.errors import InputError
+from diverseevol.foundation import Pretrained
+from diverseevol.generation import Generation
+from diverseevol.modules.probe import Probe
+from diverseevol.modules.sft import has_dropout
+
+ARCHITECTURES = (
+    "llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "mistral", "phi3", "gpt2", "gpt_neox", "opt", "llama4_text",
+)  # fmt: skip
+SIZES = {
+    "vocab_size": 320, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 512, "sliding_window": 64,
+    "initializer_range": 0.1, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1,
+}  # fmt: skip
+FURTHER = {
+    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 16},  # as the model of 350 million parameters, projected at both ends
+    "llama4_text": {"intermediate_size_mlp": 48, "num_local_experts": 2, "attention_chunk_size": 64},
+}
+
+
+def tiny(architecture: str, **changes) -> PreTrainedModel:
+    """A model of an architecture with random weights and, where it has any, dropout."""
+    config = AutoConfig.for_model(architecture, **{**SIZES, **FURTHER.get(architecture, {}), **changes})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_of_every_architecture_the_probe_says_what_the_whole_model_says(learner, encoded, tmp_path, architecture):
+    model = tiny(architecture)
+    names = ("response_loss", "response_entropy", "reference_entropy", "response_margin")
+    embedding, scores = probe(learner, tmp_path, model, statistics=names)
+    for row in ROWS[encoded.eligible[ROWS]].tolist():
+        ids, start = torch.tensor(encoded.row(row).astype(np.int64))[None], int(encoded.response_start[row])
+        labels = torch.where(torch.arange(ids.shape[1]) < start, -100, ids)
+        with torch.no_grad():
+            out = model(ids, attention_mask=torch.ones_like(ids), labels=labels, output_hidden_states=True)
+        np.testing.assert_allclose(embedding[row], out.hidden_states[-1][0].mean(dim=0), rtol=1e-4, atol=1e-5)
+        assert scores["response_loss"][row] == pytest.approx(out.loss.item(), rel=1e-4)
+        expected = row_oracle(out.logits[0].double(), encoded.row(row), start)
+        for name in names:
+            assert scores[name][row] == pytest.approx(expected[name], rel=1e-4), name
+
+
+def test_a_model_whose_body_cannot_be_told_is_named(learner):
+    class Twofold(LlamaForCausalLM):
+        base_model_prefix = "elsewhere"
+
+    model = Twofold(learner.foundation.load().config)
+    assert Probe(model, "all", None, {}).halves  # one part of it is a model
+    model.other = LlamaForCausalLM(model.config)
+    with pytest.raises(InputError, match=r"model\.path: Twofold has 2 parts that could be its body"):
+        Probe(model, "all", None, {})
+
+
+@pytest.fixture(scope="module", params=["gpt2", "llama4_text"])
+def other(request, learner, tmp_path_factory):
+    """A learner with another architecture: GPT-2's has learned positions and dropout, Llama 4's is a mixture."""
+    folder = tmp_path_factory.mktemp(request.param)
+    tokenizer = learner.prompt.tokenizer
+    tiny(request.param, vocab_size=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return dataclasses.replace(learner, foundation=Pretrained(str(folder)))
+
+
+def test_another_architecture_fits_and_answers(other):
+    model = other.foundation.load().eval()
+    first, again, unlike = (other.fit(ROWS[:3], seed).model.state_dict() for seed in ((1,), (1,), (2,)))
+    assert all(torch.equal(first[name], again[name]) for name in first)  # dropout follows the seed
+    assert has_dropout(model) == any(not torch.equal(first[name], unlike[name]) for name in first)
+    # 512 positions hold prompt and answer: a longer prompt loses its start.
+    (answer,) = other.answer(model, [("Why? " * 200, "")], [(0,)], Generation(max_new_tokens=8))
+    assert isinstance(answer, str)
+
+
+LONGROPE = {
+    "rope_type": "longrope", "rope_theta": 10_000.0, "factor": 4.0, "original_max_position_embeddings": 128,
+    "short_factor": [1.0] * 8, "long_factor": [4.0] * 8,
+}  # fmt: skip
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 4.0}
+
+
+@pytest.mark.parametrize(("rope", "positions"), [(LONGROPE, 512), (DYNAMIC, 128)])
+def test_positions_that_follow_the_longest_row_of_a_batch_are_warned_of_once(
+    learner, encoded, tmp_path, caplog, rope, positions
+):
+    model = tiny("llama", max_position_embeddings=positions, rope_parameters=rope)
+    short, some = ROWS[encoded.lengths[ROWS] <= 128], ROWS[encoded.lengths[ROWS] != encoded.lengths[ROWS].min()]
+    assert 1 < len(short) < len(some)
+    rotary._warn.cache_clear()
+    alone, together = (
+        probe(learner, tmp_path / f"short{tokens}", model, short, batch_tokens=tokens)[0] for tokens in (1, 10**5)
+    )
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+    assert not caplog.records
+    alone, together = (
+        probe(learner, tmp_path / f"some{tokens}", model, some, batch_tokens=tokens)[0] for tokens in (1, 10**5)
+    )
+    assert not np.allclose(together, alone, rtol=1e-2)  # which is why
+    (record,) = caplog.records
+    assert "rows longer than 128 tokens" in record.message
+    assert "prompt.max_length=128 avoids it" in record.message
