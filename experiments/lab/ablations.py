@@ -121,7 +121,7 @@ def pretraining(out: Path, tokens: int) -> Job:
     script = str(Path(__file__).with_name("pretrain.py"))
     return Job(
         f"foundation-{tokens}",
-        (script, "--tokens", str(tokens), "--out", str(model_folder(out, tokens))),
+        (script, "--tokens", str(tokens), "--ungated", "--out", str(model_folder(out, tokens))),
         tokens / 5600,
         model_folder(out, tokens) / "pretraining.json",
     )
