@@ -190,6 +190,7 @@ def test_the_identity_changes_with_all_that_changes_ids(prompt, chatty):
         identity(other_template, template="chat"),
         identity(decorated(prompt, "<unk> $A")),
         identity(other_end),
+        reworded,
     ]
     assert len(set(identities)) == len(identities)
 
