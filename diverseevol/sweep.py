@@ -6,6 +6,7 @@ A file a job, written by the process that ran it: it needs no more than the file
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,9 @@ class Ledger:
     def plan(self, jobs: Sequence[Sequence[str]]) -> None:
         """Note the jobs that are to run, each by its overrides; half-written notes of killed sweeps go."""
         for partial in self.folder.parent.glob(f"*/jobs/*.json{TEMPORARY}"):
-            if time.time() - partial.stat().st_mtime > STALE_SECONDS:  # a sweep beside this one may be at work
-                partial.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # a sweep beside this one has taken it away, or has just finished it
+                if time.time() - partial.stat().st_mtime > STALE_SECONDS:
+                    partial.unlink()
         write_json(self.folder / "jobs.json", [list(overrides) for overrides in jobs])
 
     def end(self, number: int, overrides: Sequence[str], code: int = 0, said: str | None = None) -> None:
