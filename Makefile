@@ -6,6 +6,7 @@ RUN    := $(BIN)/diverseevol
 SEEDS  ?= 10
 FEW    ?= 5
 JOBS   ?= 2
+SIZE   ?= small
 # The authors' evol_gpt4_judge_reference, or archives of its folders.
 JUDGEMENTS ?= $(or $(DIVERSEEVOL_TEST_DATA:%=%/gpt4_judgments),evol_gpt4_judge_reference)
 # The paper's tables and figures (experiments/README.md).
@@ -71,14 +72,14 @@ one-time:      ## many selections against one, likewise
 win-tie-lose:  ## win, tie and lose at the final round, likewise
 paper:         ## all of these
 
-bench: setup  ## each part beside the plain alternative, interleaved, as ratios
-	$(BIN)/python -m benchmarks
+bench: setup  ## each part beside the plain alternative, interleaved, as ratios; SIZE=full: the paper's sizes
+	$(BIN)/python -m benchmarks --size $(SIZE)
 
 test-gpu: setup  ## the tests that need a CUDA device; skipped without one
 	$(BIN)/python -m pytest -m gpu
 
-bench-gpu: setup  ## K-Center, embedding and answers on a CUDA device
-	$(BIN)/python -m benchmarks --device cuda
+bench-gpu: setup  ## K-Center, embedding and answers on a CUDA device, likewise
+	$(BIN)/python -m benchmarks --device cuda --size $(SIZE)
 
 lab-foundation: setup  ## pretrain the lab's foundation model from its seed into outputs/lab-foundation
 	$(BIN)/python experiments/lab/pretrain.py --out outputs/lab-foundation

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--size small|full] [--only NAME …] [--device cuda]`: each part beside the plain way."""
+"""`python -m benchmarks [--size smoke|small|full] [--only NAME …] [--device cuda]`: each part beside the plain way."""
 
 import argparse
 import json
@@ -13,19 +13,22 @@ from benchmarks import turns
 from benchmarks.turns import Report, machine
 
 NAMES = ("kcenter", "embedding", "answers", "token_statistics", "committee", "fixed_costs")
+SIZES = ("smoke", "small", "full")
 ON_CUDA = ("embedding", "answers", "training", "kcenter")  # benchmarks/on_cuda
 
 
 def main() -> None:
     """Run the benchmarks that are asked for, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=("small", "full"), default="small", help="full: the paper's sizes")
+    parser.add_argument("--size", choices=SIZES, default="small", help="smoke: does it run? full: the paper's sizes")
     parser.add_argument("--only", choices=(*NAMES, "training"), nargs="+", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help=f"cuda: {', '.join(ON_CUDA)}")
     parser.add_argument("--threads", type=int, help="torch's threads; the machine's setting without it")
     parser.add_argument("--clock", choices=turns.CLOCKS, default="wall", help="processor: for a machine that is busy")
     parser.add_argument("--out", type=Path, help="a JSON file for all that is found")
     options = parser.parse_args()
+    if options.device == "cuda" and options.size == "smoke":
+        parser.error("--size smoke is for the processor; with --device cuda give small or full")
     if options.threads:
         torch.set_num_threads(options.threads)
     turns.CLOCK = options.clock

@@ -8,6 +8,7 @@ import logging
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from benchmarks.turns import Report, in_turns
 from diverseevol.learner import Learner
 from diverseevol.samplers.farthest_first import farthest_first
 
-SIZES = {"small": (150, 3), "full": (600, 5)}  # sequences, turns
+SIZES = {"smoke": (6, 1), "small": (150, 3), "full": (600, 5)}  # sequences, turns
 OURS, AUTHORS = "ours, float32", "one row at a time, head and loss"
 
 
@@ -29,18 +30,18 @@ def run(size: str, report: Report) -> None:
     ids = rows(n)
     lengths = [len(row) for row in ids]
     model, half = llama(), llama(torch.bfloat16)
-    tokens = learner(ids).embedding.batch_tokens
+    tokens = learner(ids).embedding.tokens_on(model.device)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder)
-        candidates: dict[str, Callable[[], np.ndarray | float]] = {
+        candidates: dict[str, Callable[[], Any]] = {
             OURS: functools.partial(probe, learner(ids), model, file),
-            "ours, batches of 1,024 tokens": functools.partial(probe, learner(ids, batch_tokens=1024), model, file),
+            "ours, batches of 2,048 tokens": functools.partial(probe, learner(ids, batch_tokens=2048), model, file),
             "ours, trainer.precision=bf16-mixed": functools.partial(probe, learner(ids, "bf16-mixed"), model, file),
             "ours, model in bfloat16": functools.partial(probe, learner(ids), half, file),
             AUTHORS: functools.partial(one_by_one, model, ids),
             "one row at a time, body alone": functools.partial(one_by_one, model, ids, whole=False),
         }
-        gemm = {
+        gemm: dict[str, Callable[[], Any]] = {
             "GEMM at the layers' shapes": functools.partial(layer_products, sum(lengths), tokens),
             "GEMM 2,048³": square_products,
         }
@@ -94,7 +95,8 @@ def one_by_one(model: LlamaForCausalLM, ids: list[list[int]], whole: bool = True
 def kcenter(embedding: np.ndarray, n: int = 100) -> list[int]:
     """The picks of K-Center, a hundred rows taken."""
     n = min(n, len(embedding) // 3)
-    return farthest_first(embedding.astype(np.float32), np.arange(len(embedding)) < n, n)[0].tolist()
+    picks: list[int] = farthest_first(embedding.astype(np.float32), np.arange(len(embedding)) < n, n)[0].tolist()
+    return picks
 
 
 def layer_products(tokens: int, at_once: int) -> float:
@@ -122,7 +124,7 @@ def square_products() -> float:
 def flops(name: str, lengths: list[int]) -> float:
     h, i = CONFIG.hidden_size, CONFIG.intermediate_size
     if name == "GEMM 2,048³":
-        return 4 * 2 * 2048.0**3
+        return float(4 * 2 * 2048**3)
     if name == "GEMM at the layers' shapes":
-        return 2.0 * CONFIG.num_hidden_layers * (4 * h * h + 3 * h * i) * sum(lengths)
+        return float(2 * CONFIG.num_hidden_layers * (4 * h * h + 3 * h * i) * sum(lengths))
     return body_flops(lengths)

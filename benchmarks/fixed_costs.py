@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.turns import Report
 
-TURNS = {"small": 3, "full": 7}
+TURNS = {"smoke": 1, "small": 3, "full": 7}
 COMMANDS = {
     "python -c pass": ["-c", "pass"],
     "diverseevol --help": ["-m", "diverseevol", "--help"],
@@ -65,7 +65,7 @@ watch(phases, "choose", "select: the sampler")
 watch(phases.Phases, "measure", "measure: the phase")
 watch(evolution, "examine", "answer and judge: the phases")
 watch(learner.Learner, "answer", "answer")
-watch(learner.Learner, "_start", "around: making trainers")
+watch(learner, "start", "around: making trainers")
 watch(foundation.Pretrained, "load", "around: loading the foundation")
 watch(runs.RoundFolder, "keep_model", "around: saving the model")
 watch(runs.RoundFolder, "finish", "around: round.json")

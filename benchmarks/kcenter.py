@@ -34,7 +34,7 @@ def compare(case: Case, report: Report) -> None:
     candidates: dict[str, Candidate] = {"ours": ours, "running minimum": running_minimum}
     if case.full_matrix:
         candidates["rows × rows"] = full_matrix
-    absent = []
+    absent: list[str] = []
     if case.peers:
         here, absent = installed()
         candidates |= here

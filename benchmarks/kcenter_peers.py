@@ -23,7 +23,7 @@ def small_text(X: np.ndarray, taken: np.ndarray, n: int) -> Picks:
     order = np.argsort(taken, kind="stable")
     free = int((~taken).sum())
     picks = greedy_coreset(X[order], np.arange(free), np.arange(free, len(X)), n, distance_metric="euclidean")
-    return order[picks]
+    return np.asarray(order[picks])
 
 
 def alipy(X: np.ndarray, taken: np.ndarray, n: int) -> Picks:

@@ -26,6 +26,7 @@ class Case:
 
 
 CASES = {
+    "smoke": [Case("clustered", 300, 16, 10, 10, full_matrix=True, turns=1)],
     "small": [
         Case("clustered", 5_000, 1_024, 100, full_matrix=True, peers=True),
         Case("clustered", 5_000, 1_024, 1_100),

@@ -49,7 +49,7 @@ def encoded(ids: list[list[int]]) -> Encoded:
     return Encoded(np.concatenate(ids).astype(np.int32), np.concatenate([[0], np.cumsum(lengths)]), lengths // 2)
 
 
-def learner(ids: list[list[int]], precision: str = "32-true", batch_tokens: int = Embedding().batch_tokens) -> Learner:
+def learner(ids: list[list[int]], precision: str = "32-true", batch_tokens: int | None = None) -> Learner:
     """The project's own learner over these rows, with the default embedding options."""
 
     def trainer(**options: Any) -> lightning.Trainer:

@@ -5,6 +5,7 @@ python -m benchmarks --only token_statistics
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -12,7 +13,7 @@ from benchmarks.turns import Report, in_turns
 from diverseevol.modules.statistics import token_statistics
 
 TOKENS, VOCABULARY = 110, 32_000  # a row of average length, LLaMA's vocabulary
-TURNS = {"small": 5, "full": 15}
+TURNS = {"smoke": 1, "small": 5, "full": 15}
 
 
 def least_confidence(z: torch.Tensor) -> torch.Tensor:
@@ -49,12 +50,12 @@ def run(size: str, report: Report) -> None:
     exact = {name: theirs(z.double()) for name, theirs in THEIRS.items()}
     lines, ratios = [], {}
     for name, theirs in THEIRS.items():
-        candidates = {
+        candidates: dict[str, Callable[[], Any]] = {
             "ours": functools.partial(ours, z, next_ids, [name]),
-            "the authors'": lambda name=name, theirs=theirs: {name: theirs(z)},
+            "the authors'": functools.partial(plain, z, name, theirs),
         }
         if name == "reference_entropy":
-            candidates["softmax · log, no sort"] = lambda name=name: {name: softmax_entropy(z)}
+            candidates["softmax · log, no sort"] = functools.partial(plain, z, name, softmax_entropy)
         taken = in_turns(candidates, TURNS[size])
         ratios[name] = taken["the authors'"].ratio(taken["ours"])
         for who, its in taken.items():
@@ -69,6 +70,10 @@ def run(size: str, report: Report) -> None:
 
 def ours(z: torch.Tensor, next_ids: torch.Tensor, names: list[str]) -> dict[str, torch.Tensor]:
     return token_statistics(z, next_ids, names)
+
+
+def plain(z: torch.Tensor, name: str, reduction: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: reduction(z)}
 
 
 def line(name: str, who: str, seconds: float, ratio: float, extra: float, error: float) -> dict[str, object]:

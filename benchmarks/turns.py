@@ -61,7 +61,9 @@ def in_turns(candidates: Mapping[str, Callable[[], Any]], turns: int, slow: floa
     """
     now = CLOCKS[CLOCK]
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    first, memory, results = {}, {}, {}
+    first: dict[str, float] = {}
+    memory: dict[str, float] = {}
+    results: dict[str, Any] = {}
     for turn in range(-1, turns):
         for name, candidate in candidates.items():
             if turn >= 0 and first[name] > slow:

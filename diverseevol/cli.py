@@ -1,4 +1,4 @@
-"""The command line, and, with `diverseevol.configuration`, the only importer of Hydra.
+"""The command line; with `diverseevol.configuration` and `diverseevol.mistakes`, the only importer of Hydra.
 
 It composes a configuration, binds it to plain typed objects, and gets out of the way.
 
@@ -9,7 +9,6 @@ Exit codes: 0 done, 1 failed, 2 the user's input or configuration, 130 interrupt
 
 import importlib
 import os
-import re
 import signal
 import sys
 import traceback
@@ -22,15 +21,14 @@ import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from diverseevol import __version__
-from diverseevol.configuration import Configuration, compose, configuration_folder, missing
-from diverseevol.errors import InputError
+from diverseevol.configuration import Configuration, configuration_folder
+from diverseevol.errors import InputError, meant
+from diverseevol.mistakes import check_flags, verdict
 from diverseevol.sweep import Ledger
 
 T = TypeVar("T")
@@ -99,14 +97,13 @@ def _guarded(verb: str, arguments: list[str]) -> int:
         signal.signal(number, _interrupt)
     try:
         if verb not in VERBS:
-            raise InputError(f"there is no command {verb!r}; choose from {', '.join(VERBS)}")
+            raise InputError(f"there is no command {verb!r}{meant(verb, VERBS)}; choose from {', '.join(VERBS)}")
+        check_flags(verb, arguments)
         return _compose_and_run(verb, arguments)
     except Interrupted:
         _say("interrupted; everything so far is kept: the same command goes on from here")
         return 130
     except Exception as error:  # the last line of defence: whatever it is, it leaves as a sentence and a code
-        if os.environ.get("DIVERSEEVOL_TRACEBACK") == "1":
-            traceback.print_exc()
         return _explain(error, verb)
 
 
@@ -116,64 +113,14 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _explain(error: BaseException, verb: str) -> int:
     """Say what went wrong in a sentence; the exit code."""
-    code, sentence = _verdict(error, verb)
+    if os.environ.get("DIVERSEEVOL_TRACEBACK") == "1":
+        traceback.print_exception(error)
+    code, sentence = verdict(error, verb)
     if code == 2:
         _say(sentence)
     else:  # every process speaks for itself
         print(f"diverseevol: {sentence} (DIVERSEEVOL_TRACEBACK=1 shows where)", file=sys.stderr, flush=True)
     return code
-
-
-def _verdict(error: BaseException, verb: str) -> tuple[int, str]:
-    """The exit code, and what went wrong."""
-    if (cause := _input_error(error)) is not None:
-        return 2, str(cause)
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        return 2, _configuration_error(error, verb)
-    if str(error).startswith("Only one of --run"):  # Hydra's word on its own flags, which is a bare ValueError
-        return 2, "give one of -m, --cfg and --info, not several; --cfg shows a single job"
-    rank = os.environ.get("RANK")
-    where = "" if rank is None else f" in process {rank}"
-    return 1, f"failed{where}: {type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
-
-
-def _input_error(error: BaseException | None) -> InputError | None:
-    """The InputError at the root of a chain of exceptions: Hydra wraps what its targets raise."""
-    while error is not None:
-        if isinstance(error, InputError):
-            return error
-        error = error.__cause__
-    return None
-
-
-def _configuration_error(error: BaseException, verb: str) -> str:
-    lines = [
-        line.strip()
-        for line in str(error).split("\n")
-        if line.strip() and not line.strip().startswith(("full_key", "object_type", "reference_type"))
-    ]
-    text = " ".join(lines)
-    if match := re.search(r"Could not override '([\w.@/]+)'", text):
-        return f"{match[1]} is not an option of {verb}{_alternatives(verb, match[1])}"
-    if match := re.search(r"Could not find '([\w@]+)/(\S+)' Available options in '\S+': (.*?)(Config search|$)", text):
-        return f"there is no {match[1]}={match[2]}; choose from {', '.join(match[3].split())}"
-    if isinstance(error, MissingMandatoryValue):
-        return missing(str(error.full_key), verb)
-    text = text.split("Config search path")[0].split("See https://hydra.cc")[0]
-    return re.sub(r"\s+", " ", text).strip()
-
-
-def _alternatives(verb: str, key: str) -> str:
-    """What could have been meant by an unknown key: its neighbours in the configuration."""
-    parent = key.rpartition(".")[0]
-    config = compose(verb)
-    node = OmegaConf.select(config, parent) if parent else config
-    if not isinstance(node, DictConfig):
-        return f": {parent} holds no options here; see diverseevol {verb} --help"
-    names = [f"{parent}.{k}" if parent else k for k in map(str, node) if not k.startswith("_")]
-    if key in names:  # another choice of the group has it
-        return f" with every {parent} that was chosen; sweep over the choices that have it by themselves"
-    return f"; choose from {', '.join(names)}"
 
 
 def _say(text: str) -> None:
@@ -265,7 +212,7 @@ class _Job:
             _explain(error, self.verb)
             if self.ledger is None:
                 raise
-            self.ledger.end(number, overrides, *_verdict(error, self.verb))
+            self.ledger.end(number, overrides, *verdict(error, self.verb))
         else:
             if self.ledger is not None:
                 self.ledger.end(number, overrides)

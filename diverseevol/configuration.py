@@ -1,6 +1,6 @@
 """A composed configuration, as commands see it: plain values and typed objects, no Hydra.
 
-This module and `diverseevol.cli` are the only importers of Hydra.
+This module, `diverseevol.cli` and `diverseevol.mistakes` are the only importers of Hydra.
 """
 
 import inspect

@@ -1,5 +1,8 @@
 """The one exception of the project that a user should see as a sentence rather than as a traceback."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """The user's input or configuration is at fault.
@@ -7,3 +10,24 @@ class InputError(ValueError):
     The message is one clear sentence: what was found and where, which constraint it breaks, what to do.
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+def meant(name: str, names: Iterable[str], within: str = "") -> str:
+    """What a misspelt name may have been, in brackets for a sentence; empty where nothing comes near.
+
+    Args:
+        name: what was given.
+        names: what there is.
+        within: what stands before each of them.
+    """
+    near = difflib.get_close_matches(name, list(names), 1)
+    return f" (did you mean {within}{near[0]}?)" if near else ""
+
+
+def input_error(error: BaseException | None) -> InputError | None:
+    """The InputError at the root of a chain of exceptions: Hydra wraps what its targets raise."""
+    while error is not None:
+        if isinstance(error, InputError):
+            return error
+        error = error.__cause__
+    return None

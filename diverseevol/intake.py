@@ -2,33 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import pyarrow as pa
 
 from diverseevol.errors import InputError
 from diverseevol.files import atomic_write, write_json
 from diverseevol.formats import BadRecord, Fields, dump_extra, parse, recognise
-from diverseevol.records import Located
+from diverseevol.origins import BATCH, Origin
 
 COLUMNS = pa.schema([(name, pa.string()) for name in ("instruction", "input", "response", "extra")])
-BATCH = 1000  # rows in memory at a time
 BATCH_CHARACTERS = 1 << 25  # fewer rows where they are as long as books
 Progress = Callable[[int, int], None]  # done and total: bytes of a JSON file, rows of a table
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where records come from: its name, what its records are counted in, and a digest of all its bytes."""
-
-    where: str
-    unit: Literal["line", "row"]
-    content: str
-    total: int
-    records: Callable[[], Iterator[Located]]
 
 
 class Intake:

@@ -192,12 +192,12 @@ class Learner:
         place = self.processes
         among = np.arange(len(self.encoded)) if aligned else rows
         with filled(folder, shapes, place) as arrays, self.progress.track(what, len(rows)) as advance:
-            loader = probe_loader(
-                self.encoded, rows, among, self.embedding.batch_tokens, self.prompt.end, place.rank, place.world
-            )
+            trainer = start(self.trainer, place)
+            tokens = self.embedding.tokens_on(device_of(trainer))
+            loader = probe_loader(self.encoded, rows, among, tokens, self.prompt.end, place.rank, place.world)
             asked = module(arrays, lambda done: advance(done * place.world))
-            with named_when_full("embedding.batch_tokens", self.embedding.batch_tokens):
-                start(self.trainer, place).predict(asked, loader, return_predictions=False)
+            with named_when_full("embedding.batch_tokens", tokens):
+                trainer.predict(asked, loader, return_predictions=False)
 
     def foundation_embedding(self, cache: Path) -> Float[np.ndarray, "rows dim"]:
         """The foundation model's embedding of every row: computed once, shared by all evolutions on model and data.

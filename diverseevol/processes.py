@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 from torch import distributed
 
-from diverseevol.errors import InputError
+from diverseevol.errors import InputError, input_error
 
 T = TypeVar("T")
 
@@ -38,13 +38,24 @@ class Processes:
             distributed.barrier()
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """The first process does some work, then the others: what the first leaves in a cache they find there."""
-        if self.first:
+        """The first process does some work, then the others: what the first leaves in a cache they find there.
+
+        Raises:
+            InputError: the first process found one. All raise it, so that all end with its exit code.
+        """
+        fault: InputError | None = None
+        if not self.first:
+            if fault := self.share(fault):
+                raise fault
+            return work()
+        try:
             done = work()
-            self.barrier()
-            return done
-        self.barrier()
-        return work()
+        except Exception as error:
+            if fault := input_error(error):
+                self.share(fault)
+            raise
+        self.share(fault)
+        return done
 
     def share(self, value: T) -> T:
         """Rank 0's value, in every process."""

@@ -1,16 +1,12 @@
 """The data set D, which never changes: checked once, kept on disk, and read by row number."""
 
-import glob
 import hashlib
 import json
-import os
-import re
 import shutil
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import datasets
 import numpy as np
@@ -18,18 +14,11 @@ from jaxtyping import Int
 
 from diverseevol.errors import InputError
 from diverseevol.files import atomic_write, cached_folder, read_json
-from diverseevol.formats import (
-    Example,
-    Fields,
-    to_record,
-)
-from diverseevol.intake import BATCH, COLUMNS, Intake, Origin, Progress
-from diverseevol.records import Located, read_records
+from diverseevol.formats import Example, Fields, to_record
+from diverseevol.intake import COLUMNS, Intake, Progress
+from diverseevol.origins import BATCH, Origin, find
 
 VERSION = 1  # of the checks and of what they leave on disk
-HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
-
-OnBadRows = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +90,7 @@ def load(
     Args:
         path: a JSON, JSONL or parquet file, a folder that `datasets` can load, or a hub id.
         hub: the hub id to load where `path` is None.
-        split: of a table, folder or hub data set; also a slice such as "train[:100]".
+        split: of a folder or hub data set, a file having "train" alone; also a slice such as "train[:100]".
         subset: the configuration of a folder or hub data set, where it has several.
         revision: the commit, branch or tag of a hub data set.
         fields: what the records call `instruction`, `input` and `response`; recognised where it says nothing.
@@ -112,123 +101,23 @@ def load(
         progress: called with what is done and the total while the rows are checked.
 
     Raises:
-        InputError: there is no such data, it cannot be read, or a record fails the checks.
+        InputError: there is no such data, it cannot be read, an option means nothing for it, or a record fails the
+            checks.
     """
     if on_bad_rows not in {"stop", "skip"}:
         raise InputError(f'data.on_bad_rows is "{on_bad_rows}" but must be "stop" or "skip"; set one of them')
-    choice = cast(OnBadRows, on_bad_rows)
     where = hub if path is None else str(path)
     if not where:
         raise InputError("data.path is not set; give a JSON, JSONL or parquet file, a folder, or a hub id")
-    if path is None or _is_table(Path(where).expanduser()):
-        return load_dataset_source(
-            where, split=split, subset=subset, revision=revision, name=name, fields=fields,
-            on_bad_rows=choice, cache=cache, bad_rows_file=bad_rows_file, progress=progress,
-        )  # fmt: skip
-    return load_json(
-        where, name=name, fields=fields, on_bad_rows=choice, cache=cache, bad_rows_file=bad_rows_file,
-        progress=progress,
-    )  # fmt: skip
-
-
-def _is_table(path: Path) -> bool:
-    if path.suffix.lower() == ".parquet" or os.path.isdir(path):  # noqa: PTH112  # False where nobody may look
-        return True
-    maybe_hub = path.suffix.lower() not in {".json", ".jsonl"} and HUB_ID.fullmatch(str(path))
-    return bool(maybe_hub) and not os.path.lexists(path)
-
-
-def load_json(
-    path: str | Path,
-    *,
-    name: str | None = None,
-    fields: Mapping[str, str | None] | None = None,
-    on_bad_rows: OnBadRows = "stop",
-    cache: Path,
-    bad_rows_file: Path | None = None,
-    progress: Progress | None = None,
-) -> Source:
-    """Load a JSON array or JSONL; see `load`."""
-    path = Path(path).expanduser()
-    content = _digest([path])
-    before = path.stat()
-
-    def records() -> Iterator[Located]:
-        yield from read_records(path)
-        after = path.stat()
-        if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-            raise InputError(f"{path}: changed while it was being read; run the command again once it is whole")
-
-    origin = Origin(str(path), "line", content, before.st_size, records)
-    return _load(origin, name or path.stem, fields, on_bad_rows, cache, bad_rows_file, progress)
-
-
-def load_dataset_source(
-    path: str | Path,
-    *,
-    split: str = "train",
-    subset: str | None = None,
-    revision: str | None = None,
-    name: str | None = None,
-    fields: Mapping[str, str | None] | None = None,
-    on_bad_rows: OnBadRows = "stop",
-    cache: Path,
-    bad_rows_file: Path | None = None,
-    progress: Progress | None = None,
-) -> Source:
-    """Load a parquet file, a folder or a data set on the hub through `datasets`; see `load`."""
-    local = Path(path).expanduser()
-    datasets.disable_progress_bars()
-    options: dict[str, Any] = {"split": split, "cache_dir": str(cache / "datasets"), "keep_in_memory": False}
-    try:
-        if local.is_file():
-            table = datasets.load_dataset("parquet", data_files=glob.escape(str(local)), **options)
-        else:
-            where = str(local.resolve()) if local.is_dir() else str(path)
-            table = datasets.load_dataset(where, subset, revision=revision, **options)
-    except ConnectionError as error:
-        raise InputError(
-            f"{path}: no such file or folder here, and the hub cannot be reached ({error}); connect to the "
-            f"network, or give a file with data.path=…"
-        ) from error
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise InputError(f"{path}: cannot be loaded ({reason}); check data.path, split and subset") from error
-
-    def records() -> Iterator[Located]:
-        row = 0
-        for batch in table.with_format("arrow").iter(BATCH):
-            for record in batch.to_pylist():
-                row += 1
-                yield {key: None if value != value else value for key, value in record.items()}, row - 1, row
-
-    content = f"{split} {len(table)} {_digest([Path(file['filename']) for file in table.cache_files])}"
-    origin = Origin(str(path), "row", content, len(table), records)
-    return _load(
-        origin, name or local.name.removesuffix(".parquet"), fields, on_bad_rows, cache, bad_rows_file, progress
-    )
-
-
-def _digest(paths: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            if not stat.S_ISREG(path.stat().st_mode):
-                raise InputError(f"{path}: a folder or a pipe where a file belongs; name a .json or .jsonl file")
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        except FileNotFoundError as error:
-            raise InputError(f"{path}: no such file; check data.path") from error
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror or error}); check its rights") from error
-    return digest.hexdigest()
+    origin = find(where, split, subset, revision, cache, on_hub=path is None)
+    return _load(origin, name or origin.name, fields, on_bad_rows, cache, bad_rows_file, progress)
 
 
 def _load(
     origin: Origin,
     name: str,
     fields: Mapping[str, str | None] | None,
-    on_bad_rows: OnBadRows,
+    on_bad_rows: str,
     cache: Path,
     bad_rows_file: Path | None,
     progress: Progress | None,

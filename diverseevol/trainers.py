@@ -41,9 +41,19 @@ def start(make: Callable[..., lightning.Trainer], place: Processes, **options: A
             **(several if place.world > 1 else {"devices": 1}),
             **options,
         )
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+    except (MisconfigurationException, ImportError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"trainer: Lightning cannot start with these options ({reason}); change trainer.…") from error
+
+
+def proven(make: Callable[..., lightning.Trainer], place: Processes) -> Callable[..., lightning.Trainer]:
+    """The same maker of trainers, once it has made one: what Lightning refuses is said before any work is done.
+
+    Raises:
+        InputError: as `start`.
+    """
+    start(make, place)
+    return make
 
 
 def device_of(trainer: lightning.Trainer) -> torch.device:

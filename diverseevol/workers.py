@@ -19,7 +19,7 @@ from diverseevol.rotary import read_alike_up_to
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
-SMALL = 256  # hidden states narrower than this: a second thread gains next to nothing inside a matrix product
+SMALL = 256  # hidden states as wide as this or narrower: a second thread gains little inside a matrix product
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def workers() -> Iterator[ThreadPoolExecutor]:
 
 def batches_at_once(model: PreTrainedModel) -> int:
     """How many batches may pass through a model side by side: one a thread of a small model on a processor."""
-    small = model.device.type == "cpu" and model.config.get_text_config().hidden_size < SMALL
+    small = model.device.type == "cpu" and model.config.get_text_config().hidden_size <= SMALL
     # One that scales its positions by the batch keeps the last batch's scale, which another thread would read.
     return torch.get_num_threads() if small and read_alike_up_to(model) is None else 1
 

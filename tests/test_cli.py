@@ -1,12 +1,14 @@
 """The command line from outside: what it says, on which stream, with which exit code."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import diverseevol
 
@@ -51,23 +53,27 @@ def test_a_commands_help_lists_its_groups_with_their_choices(tmp_path):
 
 
 def test_a_command_that_does_not_exist_is_answered_with_those_that_do(tmp_path):
-    assert refused("evolv", cwd=tmp_path).startswith("there is no command 'evolv'; choose from evolve")
+    assert refused("evolv", cwd=tmp_path).startswith(
+        "there is no command 'evolv' (did you mean evolve?); choose from evolve"
+    )
 
 
 def test_a_misspelt_choice_is_answered_with_the_choices(tmp_path):
     said = refused("evolve", "sampler=kcentre", cwd=tmp_path)
-    assert "kcentre" in said
+    assert said.startswith("there is no sampler=kcentre (did you mean kcenter?); choose from ")
     for choice in ("kcenter", "random"):
         assert choice in said.split("kcentre", 1)[1]
 
 
 @pytest.mark.parametrize(
-    ("override", "neighbour"), [("tuning.epoch=3", "tuning.epochs"), ("sampler.metrc=cosine", "sampler.metric")]
+    ("override", "neighbour"),
+    [("tuning.epoch=3", "tuning.epochs"), ("sampler.metrc=cosine", "sampler.metric"), ("smapler=random", "sampler")],
 )
 def test_a_misspelt_option_is_answered_with_its_neighbours(tmp_path, override, neighbour):
     said = refused("evolve", override, cwd=tmp_path)
-    assert said.startswith(f"{override.split('=')[0]} is not an option of evolve; choose from ")
-    assert neighbour in said
+    assert said.startswith(
+        f"{override.split('=')[0]} is not an option of evolve (did you mean {neighbour}?); choose from "
+    )
 
 
 def test_a_sweeps_configuration_cannot_be_seen_as_one(tmp_path):
@@ -104,13 +110,66 @@ def test_bash_completes_verbs_choices_and_keys(tmp_path, line, expected):
     assert expected in done.stdout.split(), done.stderr
 
 
+FORKS = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # the child does little
+
+
+@FORKS
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--nosuch"], "unrecognized arguments: --nosuch; write options as KEY=VALUE, not between flags; see "),
+        (["seed=1", "-m", "seed=2"], "unrecognized arguments: seed=2; write options as KEY=VALUE, not between flags"),
+        (["--cfg", "foo"], "argument --cfg/-c: invalid choice: 'foo' (choose from 'job', 'hydra', 'all'); see "),
+        (["sampler="], "there is no sampler=; choose from entropy, "),
+        (["hydra/launcher=nosuch"], "there is no hydra/launcher=nosuch; choose from basic"),
+        (["sampler=null"], "a group was given null or a number, but its choices are names"),
+        (
+            ["smapler.metric=cosine"],
+            "smapler.metric is not an option of evolve: smapler holds no options here (did",
+        ),
+        (["seed"], "'seed' is not KEY=VALUE, as options are written; see diverseevol evolve --help"),
+        (["tuning.a b=1"], "'tuning.a b=1' is not KEY=VALUE, as options are written; see diverseevol evolve --help"),
+        (["seed=1,2"], "seed=1,2 has a comma: add -m to sweep over the values, or quote what is one: 'seed=\"1,2\"'"),
+    ],
+)
+def test_what_hydra_cannot_take_is_one_sentence(tmp_path, arguments, sentence):
+    code, (said,) = forked("evolve", *arguments, cwd=tmp_path)
+    assert said.startswith(f"diverseevol: {sentence}")
+    assert code == 2
+
+
+@FORKS
+@pytest.mark.parametrize(
+    "value", ["/x/run-a=b", "[a", "train[:1000]", "it's", 'a"b c=', "ends in=\\", "~/rows.jsonl", "größe.jsonl"]
+)
+def test_an_argument_that_has_to_be_quoted_is_shown_quoted(tmp_path, value):
+    code, (said,) = forked("evolve", f"folder={value}", cwd=tmp_path)
+    assert code == 2
+    refused, quoted = said.split(", for some of its characters have a meaning of their own; quote it: ")
+    assert refused == f"diverseevol: folder={value} cannot be read"
+    override = OverridesParser.create().parse_override(*shlex.split(quoted))
+    assert (override.key_or_group, override.value()) == ("folder", value)
+
+
+@FORKS
+@pytest.mark.parametrize("arguments", [["seed=-1"], ["-m", "seed=-1,-2", "logger=none"]])
+def test_a_traceback_is_shown_where_it_is_asked_for(tmp_path, monkeypatch, arguments):
+    for asked in ("0", "1"):
+        monkeypatch.setenv("DIVERSEEVOL_TRACEBACK", asked)
+        code, said = forked("evolve", *arguments, cwd=tmp_path)
+        assert code == 2
+        where = [line for line in said if "evolve.py" in line and "__post_init__" in line]
+        jobs = 2 if "-m" in arguments else 1
+        assert len(where) == (jobs if asked == "1" else 0)
+
+
 NO_MODEL = (
     "model.path is missing: give model.path=… with a folder or a name on the hub, or model=tiny (random weights, to "
     "try things out)"
 )
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # the child does little
+@FORKS
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -126,6 +185,31 @@ def test_what_is_found_wrong_later_is_a_sentence_too(tmp_path, arguments, senten
     code, said = forked("evolve", *arguments, cwd=tmp_path)
     assert said == [f"diverseevol: {sentence}"]
     assert code == 2
+
+
+EVOLVE = ["evolve", "data=json", "data.path=nosuch.jsonl", "model=tiny"]
+SELECT = ["select", "data=json", "data.path=nosuch.jsonl", "model=tiny", "n=3", "out=P.json"]
+ANSWER = ["answer", "benchmark=questions", "benchmark.path=nosuch.jsonl", "model.path=nosuch", "out=P"]
+
+
+@FORKS
+@pytest.mark.parametrize(
+    ("command", "option", "sentence"),
+    [
+        (EVOLVE, "trainer.accelerator=nosuch", "Lightning cannot start with these options (You selected an invalid"),
+        (EVOLVE, "trainer.accelerator=tpu", "Lightning cannot start with these options ("),
+        (SELECT, "trainer.accelerator=tpu", "Lightning cannot start with these options ("),
+        (ANSWER, "trainer.accelerator=tpu", "Lightning cannot start with these options ("),
+        (EVOLVE, "+trainer.limit_train_batches=-3", "Lightning cannot start with these options (You have passed"),
+        (EVOLVE, "+trainer.devices=2", "devices is not yours to set: "),
+        (EVOLVE, "+trainer.max_steps=3", "max_steps is not yours to set: "),
+    ],
+)
+def test_a_trainer_that_cannot_start_is_refused_before_anything_is_read(tmp_path, command, option, sentence):
+    code, (said,) = forked(*command, option, cwd=tmp_path)
+    assert said.removeprefix("diverseevol: trainer").lstrip(".: ").startswith(sentence)
+    assert code == 2
+    assert not list(tmp_path.iterdir())
 
 
 def forked(*arguments: str, cwd: Path) -> tuple[int, list[str]]:

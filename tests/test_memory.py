@@ -28,7 +28,7 @@ def test_a_full_device_is_said_in_the_users_words(learner, tmp_path, monkeypatch
     )
     with pytest.raises(InputError, match=r"^tuning.micro_batch_tokens is 4,096, which needs more memory .* lower it"):
         full.fit(np.arange(4), (0, 0))
-    with pytest.raises(InputError, match=r"^embedding.batch_tokens is 2,048, which needs more memory .* lower it"):
+    with pytest.raises(InputError, match=r"^embedding.batch_tokens is 1,024, which needs more memory .* lower it"):
         full.probe(model, np.arange(4), tmp_path)
     monkeypatch.setattr(model, "generate", functools.partial(Full.fit, None))
     with pytest.raises(InputError, match=r"^generation.batch_size is 40, which needs more memory .* lower it"):

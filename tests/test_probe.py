@@ -226,13 +226,26 @@ def test_embeddings_that_cannot_be_are_refused(options, sentence):
     assert str(caught.value) == sentence
 
 
+def test_batches_are_as_large_as_asked_or_as_suits_the_device():
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert [Embedding().tokens_on(device) for device in (cpu, cuda)] == [1024, 2048]
+    assert [Embedding(batch_tokens=77).tokens_on(device) for device in (cpu, cuda)] == [77, 77]
+
+
 def test_a_statistic_that_does_not_exist_is_named(learner):
     with pytest.raises(InputError, match=r"token statistics \['surprise'\] do not exist; choose from"):
         Probe(learner.foundation.load(), "all", None, {"surprise": np.zeros(3)})
 
 
-def test_every_process_has_a_batch_however_few_there_are(encoded):
-    rows = np.array([0, 1, 2])
-    shares = [[b["rows"].tolist() for b in probe_loader(encoded, rows, rows, 10**5, 1, rank, 4)] for rank in range(4)]
-    assert all(shares)
-    assert {row for share in shares for batch in share for row in batch} == {0, 1, 2}
+@pytest.mark.parametrize("world", [2, 3, 4])
+@pytest.mark.parametrize(("rows", "budget"), [(60, 300), (60, 10**5), (3, 1), (3, 10**5)])
+def test_processes_share_batches_out_and_repeat_one_only_where_there_are_too_few(encoded, world, rows, budget):
+    def share(rank, world):
+        asked = np.arange(rows)
+        return [batch["rows"].tolist() for batch in probe_loader(encoded, asked, asked, budget, 1, rank, world)]
+
+    whole, shares = share(0, 1), [share(rank, world) for rank in range(world)]
+    assert all(shares)  # Lightning wants a batch in every process
+    own, others = shares[: len(whole)], shares[len(whole) :]
+    assert sorted(row for share in own for batch in share for row in batch) == list(range(rows))
+    assert others == [whole[-1:]] * len(others)

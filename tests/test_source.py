@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from diverseevol import intake
+from diverseevol import intake, origins
 from diverseevol import source as source_module
 from diverseevol.errors import InputError
 from diverseevol.formats import ALPACA, DOLLY, Example, Fields
-from diverseevol.source import load, load_json
+from diverseevol.source import load
 
 ROWS = [
     {"instruction": "Name a colour.", "input": "", "output": "Red.\u2028Or blue.", "id": 1},
@@ -70,7 +70,7 @@ def everything(source):
 
 
 def test_rows_come_back_by_number_in_order_and_as_they_were(rows_file, cache):
-    source = load_json(rows_file, cache=cache)
+    source = load(rows_file, cache=cache)
     assert (source.name, source.fields, source.bad_rows, len(source)) == ("rows", ALPACA, 0, 3)
     assert everything(source) == EXAMPLES
     assert [source[row] for row in range(3)] == EXAMPLES
@@ -79,18 +79,18 @@ def test_rows_come_back_by_number_in_order_and_as_they_were(rows_file, cache):
 
 @pytest.mark.parametrize("rows", [[2, 0, 2], [], np.array([1, 0])])
 def test_take_gives_the_rows_asked_for_in_their_order(rows_file, cache, rows):
-    assert load_json(rows_file, cache=cache).take(rows) == [EXAMPLES[row] for row in rows]
+    assert load(rows_file, cache=cache).take(rows) == [EXAMPLES[row] for row in rows]
 
 
 @pytest.mark.parametrize("rows", [[3], [0, -1]])
 def test_a_row_that_does_not_exist_is_refused(rows_file, cache, rows):
     with pytest.raises(IndexError, match="of 3"):
-        load_json(rows_file, cache=cache).take(rows)
+        load(rows_file, cache=cache).take(rows)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 100])
 def test_batches_cover_all_rows_whatever_their_size(rows_file, cache, batch):
-    batches = list(load_json(rows_file, cache=cache).iterate(batch))
+    batches = list(load(rows_file, cache=cache).iterate(batch))
     assert [len(part) for part in batches[:-1]] == [batch] * (len(batches) - 1)
     assert [example for part in batches for example in part] == EXAMPLES
 
@@ -131,8 +131,8 @@ def test_the_fingerprint_is_of_what_the_rows_say_not_of_how_they_are_written(tmp
     ],
 )
 def test_other_rows_have_another_fingerprint(tmp_path, rows_file, cache, rows):
-    other = load_json(written(tmp_path / "other.jsonl", jsonl(*rows)), cache=cache)
-    assert other.fingerprint != load_json(rows_file, cache=cache).fingerprint
+    other = load(written(tmp_path / "other.jsonl", jsonl(*rows)), cache=cache)
+    assert other.fingerprint != load(rows_file, cache=cache).fingerprint
 
 
 def test_fields_of_any_name_can_be_given(tmp_path, cache):
@@ -212,10 +212,8 @@ def test_a_fault_is_one_sentence_that_names_file_line_and_field(tmp_path, cache,
 def test_a_path_that_is_no_file_is_refused(tmp_path, cache):
     assert "no such file" in refusal(tmp_path / "nothing.jsonl", cache)
     assert "no such file" in refusal(tmp_path / "no folder" / "nothing.json", cache)
-    with pytest.raises(InputError, match="a folder or a pipe"):
-        load_json(tmp_path, cache=cache)
     os.mkfifo(tmp_path / "pipe.jsonl")
-    assert "a folder or a pipe" in refusal(tmp_path / "pipe.jsonl", cache)
+    assert "a pipe or a device" in refusal(tmp_path / "pipe.jsonl", cache)
     with pytest.raises(InputError, match=r"data\.path is not set"):
         load(None, cache=cache)
 
@@ -305,7 +303,7 @@ def entry(cache):
 def test_a_second_start_reads_what_the_first_one_wrote(rows_file, cache, monkeypatch):
     first = load(rows_file, cache=cache)
     before = {path: path.stat().st_mtime_ns for path in entry(cache).iterdir()}
-    monkeypatch.setattr(source_module, "read_records", lambda path: pytest.fail("the file was read again"))
+    monkeypatch.setattr(origins, "read_records", lambda path: pytest.fail("the file was read again"))
     second = load(rows_file, cache=cache)
     assert everything(second) == everything(first)
     assert second.fingerprint == first.fingerprint
@@ -328,8 +326,8 @@ def test_a_file_that_changes_while_it_is_read_is_refused(rows_file, cache, monke
         with path.open("a") as file:
             file.write(GOOD)
 
-    original = source_module.read_records
-    monkeypatch.setattr(source_module, "read_records", appended)
+    original = origins.read_records
+    monkeypatch.setattr(origins, "read_records", appended)
     assert "changed while it was being read" in refusal(rows_file, cache)
 
 
@@ -438,6 +436,77 @@ def test_a_folder_is_read_by_split_and_everything_stays_below_the_cache(tmp_path
     assert [path for path in sorted(tmp_path.rglob("*")) if cache not in (path, *path.parents)] == before
     assert "nowhere" in refusal(folder, cache, split="nowhere")
     assert "nothing" in refusal(folder, cache, subset="nothing")
+
+
+SLICES = ["train[:2]", "train[1:]", "train[-1:]", "train[:50%]", "train[2:]+train[:1]", "train[:1000]", "train[1:2]"]
+
+
+@pytest.mark.parametrize("split", SLICES)
+def test_a_slice_of_a_file_is_the_rows_that_the_same_slice_of_a_table_is(tmp_path, parquet, cache, split):
+    table = load(parquet, split=split, cache=cache)
+    for name, content in {"rows.jsonl": jsonl(*TABLE_ROWS), "rows.json": json.dumps(TABLE_ROWS)}.items():
+        path = written(tmp_path / name, content)
+        assert everything(load(path, split=split, cache=cache)) == everything(table)
+        assert len(load(path, cache=cache)) == 3, "all of it is kept apart from the slice"
+
+
+def test_only_the_records_of_a_slice_are_checked_and_they_keep_their_lines(tmp_path, cache):
+    path = written(tmp_path / "mixed.jsonl", with_bad_rows())
+    assert everything(load(path, split="train[:1]", cache=cache)) == EXAMPLES[:1]
+    assert "line 4" in refusal(path, cache, split="train[2:]")
+
+
+@pytest.mark.parametrize("split", ["test", "train[:", "train[2:1]", "train[3:]", "train[:10%](pct1_dropremainder)"])
+def test_a_split_that_a_file_has_not_is_refused(rows_file, cache, split):
+    assert f"data.split is {split}" in refusal(rows_file, cache, split=split)
+
+
+@pytest.mark.parametrize("option", ["subset", "revision"])
+def test_an_option_that_means_nothing_for_the_data_is_refused(rows_file, parquet, cache, option):
+    for path, kind in {rows_file: "a file", parquet: "a file", parquet.parent: "a folder"}.items():
+        if (kind, option) != ("a folder", "subset"):
+            said = f"data.{option} is other, which means nothing for {path}: it is {kind}; leave it out"
+            assert refusal(path, cache, **{option: "other"}) == said
+
+
+FRONT_MATTER = """---
+configs:
+- {config_name: short, data_files: short.jsonl, default: true}
+- {config_name: long, data_files: [{split: train, path: long/*.jsonl}, {split: test, path: short.jsonl}]}
+---
+Rows of two kinds.
+"""
+
+
+def test_a_folder_with_configurations_in_its_readme_is_read_by_subset(tmp_path, no_network, cache):
+    folder = tmp_path / "mine"
+    (folder / "long").mkdir(parents=True)
+    written(folder / "README.md", FRONT_MATTER)
+    written(folder / "short.jsonl", jsonl(TABLE_ROWS[0]))
+    written(folder / "long" / "a.jsonl", jsonl(TABLE_ROWS[1]))
+    written(folder / "long" / "b.jsonl", jsonl(TABLE_ROWS[2]))
+
+    def rows(**choices):
+        source = load(folder, cache=cache, **choices)
+        return [source.record(row) for row in range(len(source))]
+
+    assert rows() == rows(subset="short") == rows(subset="long", split="test") == TABLE_ROWS[:1]
+    assert rows(subset="long") == TABLE_ROWS[1:]
+    assert rows(subset="long", split="train[1:]") == TABLE_ROWS[2:]
+    said = refusal(folder, cache, subset="nosuch")
+    assert "short" in said
+    assert "long" in said
+
+
+def test_the_shards_of_a_folder_are_read_one_after_another(tmp_path, no_network, cache):
+    data = tmp_path / "mine" / "data"
+    data.mkdir(parents=True)
+    for shard, rows in enumerate([TABLE_ROWS[:1], TABLE_ROWS[1:]]):
+        pq.write_table(pa.Table.from_pylist(rows), data / f"train-{shard:05}-of-00002.parquet")
+    pq.write_table(pa.Table.from_pylist(TABLE_ROWS[2:]), data / "test-00000-of-00001.parquet")
+    source = load(data.parent, cache=cache)
+    assert [source.record(row) for row in range(len(source))] == TABLE_ROWS
+    assert everything(load(data.parent, split="test", cache=cache)) == everything(source)[2:]
 
 
 def test_tables_are_checked_like_files_and_rows_are_named(tmp_path, no_network, cache):

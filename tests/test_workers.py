@@ -96,7 +96,8 @@ def test_only_small_models_share_out_batches_and_only_without_dropout_in_trainin
 
     small = llama(16)
     assert batches_at_once(small) == 2
-    assert batches_at_once(llama(SMALL)) == 1
+    assert batches_at_once(llama(SMALL)) == 2
+    assert batches_at_once(llama(SMALL + 4)) == 1
     assert InstructionTuner(small, Tuning(), 1).at_once == 2
     dropping = GPT2LMHeadModel(GPT2Config(vocab_size=8, n_positions=16, n_embd=16, n_layer=1, n_head=2))
     assert InstructionTuner(dropping, Tuning(), 1).at_once == 1

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.model import encoded, rows
+from benchmarks.model import END, encoded, rows
 from benchmarks.on_cuda.models import SEVEN, body_flops, llama
 from benchmarks.on_cuda.turns import on_device
 from benchmarks.turns import Report
@@ -69,8 +69,9 @@ def probe(model: Any, ids: list[list[int]], budget: int, statistics: tuple[str, 
     """The project's probe over its length-sorted batches, the model where it is."""
     embedding = np.empty((len(ids), SEVEN.hidden_size), dtype=np.float32)
     module = Probe(model, "all", embedding, {name: np.empty(len(ids), dtype=np.float32) for name in statistics})
-    for i, batch in enumerate(probe_loader(encoded(ids), np.arange(len(ids)), budget, 0)):
-        module.predict_step({name: value.cuda() for name, value in batch.items()}, i)
+    everything = np.arange(len(ids))
+    for batch in probe_loader(encoded(ids), everything, everything, budget, END):
+        module._file({name: value.cuda() for name, value in batch.items()})  # a trainer would move the model twice
     return embedding
 
 
@@ -110,4 +111,4 @@ def error(vectors: np.ndarray | None, exact: np.ndarray, spread: float) -> float
 def padding(lengths: list[int], budget: int) -> float:
     """Tokens of padding for each real one."""
     batches = length_sorted_batches(np.array(lengths), np.arange(len(lengths)), budget)
-    return sum(len(batch) * max(lengths[i] for i in batch) for batch in batches) / sum(lengths) - 1
+    return float(sum(len(batch) * max(lengths[i] for i in batch) for batch in batches) / sum(lengths) - 1)

@@ -20,6 +20,7 @@ from diverseevol.modules.sft import Tuning
 from diverseevol.processes import Processes, join, leave
 from diverseevol.progress import Progress, Shown, Silent
 from diverseevol.prompt import Encoded, Prompt, PromptOptions
+from diverseevol.trainers import proven
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ def run(settings: Settings) -> None:
 
 def _run(settings: Settings, processes: Processes, console: Console) -> None:
     options, generation = settings.options("", Options), settings.options("generation", Generation)
+    trainer = proven(settings.part("trainer"), processes)
     benchmarks = settings.part("benchmark", cache=cache_folder(settings.value("cache")))
     model = settings.part("model")
     if not isinstance(model, Pretrained):
@@ -51,9 +53,7 @@ def _run(settings: Settings, processes: Processes, console: Console) -> None:
     prompt = Prompt(model.tokenizer(), settings.options("prompt", PromptOptions))
     nothing = np.zeros(0, dtype=np.int64)
     rows = Encoded(ids=nothing, offsets=np.zeros(1, dtype=np.int64), response_start=nothing)
-    learner = Learner(
-        model, prompt, rows, Tuning(), trainer=settings.part("trainer"), processes=processes, progress=progress
-    )
+    learner = Learner(model, prompt, rows, Tuning(), trainer=trainer, processes=processes, progress=progress)
     if processes.first:
         claim(Path(options.out), _identity(settings, model, prompt, generation, options.seed))
     weights = None

@@ -41,6 +41,7 @@ from diverseevol.report.summary import show
 from diverseevol.rounds import Round
 from diverseevol.runs import RunFolder, provenance
 from diverseevol.source import Source
+from diverseevol.trainers import proven
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
     prompt_options = settings.options("prompt", PromptOptions)
     sampler, tracker, judge = settings.part("sampler"), settings.part("logger"), settings.part("judge")
     watch(judge, progress)
-    exam, trainer = Exam(settings.part("benchmark", cache=cache), judge, generation), settings.part("trainer")
+    trainer = proven(settings.part("trainer"), processes)
+    exam = Exam(settings.part("benchmark", cache=cache), judge, generation)
     bad_rows = cache / "bad_rows" / f"{hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]}.jsonl"
     source = processes.in_turn(lambda: load_source(settings, cache, bad_rows, progress))
     foundation = processes.in_turn(lambda: settings.part("model").prepare(source, cache))

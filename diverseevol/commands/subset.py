@@ -24,6 +24,7 @@ from diverseevol.prompt import Prompt, PromptOptions
 from diverseevol.receipts import receipt
 from diverseevol.samplers.base import Needs, Sampler
 from diverseevol.source import Source
+from diverseevol.trainers import proven
 
 
 def select_subset(settings: Settings, options: Options, sampler: Sampler, out: Path) -> None:
@@ -67,7 +68,7 @@ def _looked_at(
     progress: Progress = Shown(console) if processes.first else Silent()
     cache = cache_folder(settings.value("cache"))
     embedding, prompt_options = settings.options("embedding", Embedding), settings.options("prompt", PromptOptions)
-    trainer, bad_rows = settings.part("trainer"), out.with_suffix(".bad_rows.jsonl")
+    trainer, bad_rows = proven(settings.part("trainer"), processes), out.with_suffix(".bad_rows.jsonl")
     source = processes.in_turn(lambda: load_source(settings, cache, bad_rows, progress))
     foundation = processes.in_turn(lambda: settings.part("model").prepare(source, cache))
     prompt = Prompt(foundation.tokenizer(), prompt_options)

@@ -25,12 +25,12 @@ class Embedding:
     Attributes:
         region: the tokens whose hidden states are averaged: "all" (template, prompt, response and end token: the
             paper's), "response", or "instruction" (everything before the response).
-        batch_tokens: tokens of one forward pass, padding included.
+        batch_tokens: tokens of one forward pass, padding included; None: as many as suit the device.
         dtype: how vectors are stored; means are always taken in float32.
     """
 
     region: Literal["all", "response", "instruction"] = "all"
-    batch_tokens: int = 2048
+    batch_tokens: int | None = None
     dtype: Literal["float32", "float16"] = "float32"
 
     def __post_init__(self) -> None:
@@ -38,8 +38,12 @@ class Embedding:
             raise InputError(f"embedding.region is {self.region!r}; choose all, response or instruction")
         if self.dtype not in ("float32", "float16"):
             raise InputError(f"embedding.dtype is {self.dtype!r}; choose float32 or float16")
-        if self.batch_tokens < 1:
+        if self.batch_tokens is not None and self.batch_tokens < 1:
             raise InputError(f"embedding.batch_tokens is {self.batch_tokens}; it must be above 0")
+
+    def tokens_on(self, device: torch.device) -> int:
+        """Tokens of one forward pass: those asked for, or 1,024 on a processor, whose cache it fits, else 2,048."""
+        return self.batch_tokens or (1024 if device.type == "cpu" else 2048)
 
 
 class Probe(lightning.LightningModule):

@@ -1,0 +1,111 @@
+"""What went wrong, in one sentence that says what to do, and the exit code that it means."""
+
+import argparse
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from diverseevol.configuration import compose, missing
+from diverseevol.errors import InputError, input_error, meant
+
+# Hydra's words for what the user did, where it raises a bare ValueError, and ours.
+BARE = {
+    "Only one of --run": "give one of -m, --cfg and --info, not several; --cfg shows a single job",
+    "Config group override must be": "a group was given null or a number, but its choices are names; --help lists them",
+}
+
+
+def verdict(error: BaseException, verb: str) -> tuple[int, str]:
+    """The exit code, and what went wrong."""
+    if (cause := input_error(error)) is not None:
+        return 2, str(cause)
+    if isinstance(error, OverrideParseException):
+        return 2, _unreadable(str(error.override), verb)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return 2, _configuration_error(error, verb)
+    for theirs, ours in BARE.items():
+        if str(error).startswith(theirs):
+            return 2, ours
+    rank = os.environ.get("RANK")
+    where = "" if rank is None else f" in process {rank}"
+    return 1, f"failed{where}: {type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
+
+
+def check_flags(verb: str, arguments: Sequence[str]) -> None:
+    """Look at the arguments as Hydra will, which ends the program where a flag is not its own.
+
+    Raises:
+        InputError: there is no such flag, or it does not take what it was given.
+    """
+
+    class Flags(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            hint = "write options as KEY=VALUE, not between flags; " if message.startswith("unrecognized") else ""
+            raise InputError(f"{message}; {hint}see diverseevol {verb} --help")
+
+    Flags(parents=[get_args_parser()], add_help=False).parse_args(arguments)
+
+
+def _unreadable(override: str, verb: str) -> str:
+    """What to write for an argument that Hydra cannot take apart."""
+    if quoted := _quoted(override):
+        return f"{override} cannot be read, for some of its characters have a meaning of their own; quote it: {quoted}"
+    return f"{override!r} is not KEY=VALUE, as options are written; see diverseevol {verb} --help"
+
+
+def _quoted(override: str) -> str | None:
+    """The argument with its value in Hydra's quotes, inside the shell's; None where that does not help."""
+    key, _, value = override.partition("=")
+    if not value:
+        return None
+    value = re.sub(r'(\\*)(?="|$)', r"\1\1", value).replace('"', r"\"")
+    quoted = f'{key}="{value}"'
+    try:
+        OverridesParser.create().parse_override(quoted)
+    except HydraException:
+        return None
+    return shlex.quote(quoted)
+
+
+def _configuration_error(error: BaseException, verb: str) -> str:
+    lines = [
+        line.strip()
+        for line in str(error).split("\n")
+        if line.strip() and not line.strip().startswith(("full_key", "object_type", "reference_type"))
+    ]
+    text = " ".join(lines)
+    if match := re.search(r"Could not override '([\w.@/]+)'", text):
+        return f"{match[1]} is not an option of {verb}{_alternatives(verb, match[1])}"
+    if match := re.search(
+        r"Could not find '([\w@/]+)/([^']*)' Available options in '\S+': (.*?)(Config search|$)", text
+    ):
+        choices = match[3].split()
+        return f"there is no {match[1]}={match[2]}{meant(match[2], choices)}; choose from {', '.join(choices)}"
+    if match := re.match(r"Ambiguous value for argument '(.*?)' 1\.", text):
+        return f"{match[1]} has a comma: add -m to sweep over the values, or quote what is one: {_quoted(match[1])}"
+    if isinstance(error, MissingMandatoryValue):
+        return missing(str(error.full_key), verb)
+    text = text.split("Config search path")[0].split("See https://hydra.cc")[0]
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def _alternatives(verb: str, key: str) -> str:
+    """What could have been meant by an unknown key: its neighbours in the configuration."""
+    parent, _, last = key.rpartition(".")
+    config = compose(verb)
+    node = OmegaConf.select(config, parent) if parent else config
+    if not isinstance(node, DictConfig):
+        return f": {parent} holds no options here{meant(parent, map(str, config))}; see diverseevol {verb} --help"
+    names = [name for name in map(str, node) if not name.startswith("_")]
+    if last in names:  # another choice of the group has it
+        return f" with every {parent} that was chosen; sweep over the choices that have it by themselves"
+    within = f"{parent}." if parent else ""
+    return f"{meant(last, names, within)}; choose from {', '.join(within + name for name in names)}"

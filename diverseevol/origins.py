@@ -1,0 +1,155 @@
+"""Where rows come from: a JSON file, a parquet file, a folder, or the hub; each gives records, to be checked."""
+
+import glob
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets
+
+from diverseevol.errors import InputError
+from diverseevol.records import Located, read_records
+
+HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
+BATCH = 1000  # rows in memory at a time
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where records come from.
+
+    Attributes:
+        where: a path or a hub id.
+        name: what the rows are called where nothing else is said.
+        unit: what records are counted in.
+        content: a digest of all bytes, with what is taken of them.
+        total: bytes of a JSON file, rows of a table.
+        records: each record, its number, and how much of the total is done.
+    """
+
+    where: str
+    name: str
+    unit: Literal["line", "row"]
+    content: str
+    total: int
+    records: Callable[[], Iterator[Located]]
+
+
+def find(where: str, split: str, subset: str | None, revision: str | None, cache: Path, *, on_hub: bool) -> Origin:
+    """The records of a file, a folder or a hub data set.
+
+    Args:
+        where: a path or a hub id.
+        split: one of a folder or hub data set; a file has "train" alone; also a slice such as "train[:100]".
+        subset: the configuration of a folder or hub data set.
+        revision: the commit, branch or tag of a hub data set.
+        cache: the folder of what can be made again.
+        on_hub: whether it is a hub id for sure.
+
+    Raises:
+        InputError: there is nothing to be read there, or an option means nothing for it.
+    """
+    path = Path(where).expanduser()
+    # os.path has no word against folders that nobody may look into; reading says it better.
+    folder, file = os.path.isdir(path), os.path.isfile(path)  # noqa: PTH112, PTH113
+    table = on_hub or folder or _is_table(path)
+    kind = "a file" if file or not table else "a folder" if folder else "on the hub"
+    takes = {"a file": (), "a folder": ("subset",), "on the hub": ("subset", "revision")}[kind]
+    for option, value in {"subset": subset, "revision": revision}.items():
+        if value is not None and option not in takes:
+            raise InputError(f"data.{option} is {value}, which means nothing for {where}: it is {kind}; leave it out")
+    if not table:
+        return _json_file(path, split)
+    options = {"split": split, "cache_dir": str(cache / "datasets"), "keep_in_memory": False}
+    if kind == "a file":
+        return _table(where, "parquet", data_files=glob.escape(str(path)), **options)
+    return _table(where, str(path.resolve()) if folder else where, name=subset, revision=revision, **options)
+
+
+def _is_table(path: Path) -> bool:
+    """Whether it is, by its name, a parquet file or a hub id."""
+    if path.suffix.lower() == ".parquet":
+        return True
+    maybe_hub = path.suffix.lower() not in {".json", ".jsonl"} and HUB_ID.fullmatch(str(path))
+    return bool(maybe_hub) and not os.path.lexists(path)
+
+
+def _json_file(path: Path, split: str) -> Origin:
+    """A JSON array or JSONL."""
+    content = _digest([path])
+    before = path.stat()
+    spans = _spans(path, split)
+
+    def records() -> Iterator[Located]:
+        for start, stop in spans:
+            yield from islice(read_records(path), start, stop)
+        after = path.stat()
+        if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            raise InputError(f"{path}: changed while it was being read; run the command again once it is whole")
+
+    if split != "train":
+        content = f"{split} {content}"
+    return Origin(str(path), path.stem, "line", content, before.st_size, records)
+
+
+def _spans(path: Path, split: str) -> list[tuple[int, int | None]]:
+    """From which record of a file to before which, one after another; only a slice has to count them."""
+    if split == "train":
+        return [(0, None)]
+    count = sum(1 for _ in read_records(path))
+    try:
+        parts = datasets.ReadInstruction.from_spec(split).to_absolute({"train": count})
+    except ValueError as error:
+        raise InputError(
+            f"{path}: data.split is {split} ({str(error).rstrip('.')}), but a file's only split is train; leave it "
+            f"out, or give a slice such as 'data.split=\"train[:1000]\"'"
+        ) from error
+    if count and all(part.from_ >= part.to for part in parts):
+        raise InputError(f"{path}: data.split is {split}, which is none of its {count} records; give another slice")
+    return [(part.from_, max(part.from_, part.to)) for part in parts]
+
+
+def _table(where: str, what: str, **options: Any) -> Origin:
+    """A parquet file, a folder or a data set on the hub, through `datasets`."""
+    datasets.disable_progress_bars()
+    try:
+        table = datasets.load_dataset(what, **options)
+    except ConnectionError as error:
+        raise InputError(
+            f"{where}: no such file or folder here, and the hub cannot be reached ({error}); connect to the "
+            f"network, or give a file with data.path=…"
+        ) from error
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise InputError(f"{where}: cannot be loaded ({reason}); check data.path, split and subset") from error
+
+    def records() -> Iterator[Located]:
+        row = 0
+        for batch in table.with_format("arrow").iter(BATCH):
+            for record in batch.to_pylist():
+                row += 1
+                yield {key: None if value != value else value for key, value in record.items()}, row - 1, row
+
+    content = f"{options['split']} {len(table)} {_digest([Path(file['filename']) for file in table.cache_files])}"
+    return Origin(where, Path(where).expanduser().name.removesuffix(".parquet"), "row", content, len(table), records)
+
+
+def _digest(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise InputError(f"{path}: a pipe or a device where a file belongs; name a .json or .jsonl file")
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: no such file; check data.path") from error
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror or error}); check its rights") from error
+    return digest.hexdigest()

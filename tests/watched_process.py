@@ -1,0 +1,56 @@
+"""`python -m watched_process VERB …`: diverseevol, with notes of what this one of several processes did.
+
+`$NOTES/<rank>.jsonl` gets a line for each file or folder made or put in its place, each batch that passed through a
+model, and each prompt answered.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+NOTES = (Path(os.environ["NOTES"]) / f"{os.environ.get('RANK', '0')}.jsonl").open("a", buffering=1, encoding="utf-8")
+
+
+def note(what: str, value: Any) -> None:
+    NOTES.write(json.dumps([what, value]) + "\n")
+
+
+def hook(event: str, given: tuple[Any, ...]) -> None:
+    if event == "open" and isinstance(given[0], str | os.PathLike) and given[2] & (os.O_CREAT | os.O_TRUNC):
+        note("made", os.fspath(given[0]))
+    elif event in ("os.rename", "os.link", "os.symlink"):
+        note("made", os.fspath(given[1]))
+
+
+def watch() -> None:
+    from diverseevol import learner
+    from diverseevol.modules.data import IGNORED
+    from diverseevol.modules.probe import Probe
+    from diverseevol.modules.sft import InstructionTuner
+
+    embed, train, generate = Probe.predict_step, InstructionTuner.training_step, learner.generate
+
+    def embedding(self: Any, batch: Any, batch_idx: int) -> Any:
+        note("embedded", [batch_idx, batch["rows"].tolist()])
+        return embed(self, batch, batch_idx)
+
+    def training(self: Any, batch: Any, batch_idx: int) -> Any:
+        taught = [micro["rows"][(micro["labels"] != IGNORED).any(dim=1)] for micro in batch]
+        note("trained", [batch_idx, [row for rows in taught for row in rows.tolist()]])
+        return train(self, batch, batch_idx)
+
+    def answering(model: Any, prompts: Any, *given: Any) -> Any:
+        note("answered", [0, prompts])
+        return generate(model, prompts, *given)
+
+    Probe.predict_step, InstructionTuner.training_step, learner.generate = embedding, training, answering
+
+
+if __name__ == "__main__":
+    sys.addaudithook(hook)
+    watch()
+    from diverseevol.cli import main
+
+    main()
