@@ -120,9 +120,7 @@ def curves_figure(found: Sequence[Estimate]) -> Figure | None:
     grid, note = panels(found)
     if not grid:
         return None
-    crowded = len(grid[0]) > 2
-    levels = any(panel is not None and panel.levels for row in grid for panel in row)
-    return draw_panels(grid, f"{note}; dashes across: all rows" if crowded and levels else note, legend=crowded)
+    return draw_panels(grid, note, legend=len(grid[0]) > 2)
 
 
 def panels(found: Sequence[Estimate]) -> tuple[list[list[Panel | None]], str]:

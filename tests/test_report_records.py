@@ -197,6 +197,11 @@ def test_lines_of_one_source_have_names_and_dashes_that_tell_them_apart():
     assert dashes(lines)[lines[0]] == ()
 
 
+def test_an_arm_named_after_a_sampler_is_called_by_its_name():
+    names = labels(line_of("a/b", f"{arm}-iterative") for arm in ("kcenter_foundation", "vendi_50", "mine_2", "margin"))
+    assert sorted(names.values()) == ["K-Center, foundation", "Vendi, 50", "margin", "mine_2"]
+
+
 # --- verdicts ---
 
 

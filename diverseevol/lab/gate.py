@@ -1,7 +1,8 @@
 """The gate: what a foundation model knows of a world, asked by plain completion, before anything is tuned on it.
 
 "The opposite of hot is" → "cold.": a skill passes where the model goes on, greedily, with the right answer word for
-word. Tuning can bring out what a model knows, and hardly teach it what it does not.
+word. Tuning can bring out what a model knows, and hardly teach it what it does not. Beside it, how well the model
+answers before it is tuned.
 """
 
 from collections.abc import Sequence
@@ -9,8 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from diverseevol.evaluation.benchmarks import Benchmark
+from diverseevol.evaluation.judges import GoldJudge
 from diverseevol.generation import Generation, generate
 from diverseevol.lab.skill import World
+from diverseevol.prompt import Prompt, PromptOptions
 
 LEAST, MEAN = 0.5, 0.8  # what a kept skill reaches, and what they reach on average
 PROBES = 40  # arguments asked of each skill
@@ -49,3 +53,14 @@ def _completed(
     ids = generate(model, prompts, [(0,)] * len(prompts), options, [int(tokenizer.eos_token_id)])
     texts = (tokenizer.decode(tokens).strip() for tokens in ids)
     return [text.startswith(wanted) for text, (_, wanted) in zip(texts, parts, strict=True)]
+
+
+def untuned_score(benchmark: Benchmark, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, float]:
+    """The relative score of a model as it is, asked as the tuned ones are, and the share of wholly right answers."""
+    prompt, asked = Prompt(tokenizer, PromptOptions()), benchmark.questions
+    prompts = prompt.ids([q.instruction for q in asked], [q.input for q in asked])
+    ids = generate(model, prompts, [(0,)] * len(asked), Generation(24, 0.0, 80), prompt.stop_tokens)
+    texts = [tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in ids]
+    answers = {q.id: text for q, text in zip(asked, texts, strict=True)}
+    scores = np.array([judgement.model_score for judgement in GoldJudge().judge(benchmark, answers)])
+    return {"relative_score": round(float(10 * scores.mean()), 2), "exact": round(float((scores == 10).mean()), 3)}

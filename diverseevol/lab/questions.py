@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import Benchmark, Question
-from diverseevol.lab.rows import Mix, apportion, frequencies
+from diverseevol.lab.rows import Mix, apportion, filled_up, frequencies
 from diverseevol.lab.skill import Arguments, Skill, World, find_world
 from diverseevol.lab.source import WORLD
 from diverseevol.lab.split import QUESTIONS, Part, share_out
@@ -37,16 +38,26 @@ def natural(
     *,
     cache: Path,
 ) -> tuple[Benchmark, ...]:
-    """Questions of each skill in proportion to its rows in the source of the same size, skew, duplicates and seed."""
+    """Questions of each skill in proportion to its rows in the source of the same size, skew, duplicates and seed.
+
+    What a skill has too few held-out arguments for is asked of the others.
+
+    Raises:
+        InputError: the whole world has too few.
+    """
     skills = find_world(world)
+    room = {s.name: len(share_out(skills)[s.name, "lab_natural"]) * len(s.phrasings) for s in skills}
+    if questions > sum(room.values()):
+        raise InputError(
+            f"benchmark.questions is {questions}, but this world has {sum(room.values())} different questions for "
+            f"lab_natural; lower it"
+        )
     rows = frequencies(skills, Mix(size=size, skew=skew, duplicates=duplicates, seed=seed))
     numbers = apportion(np.array([rows[skill.name] for skill in skills], dtype=float), questions)
-    asked = [
-        q
-        for skill, number in zip(skills, numbers, strict=True)
-        for q in _asked(skills, skill, "lab_natural", int(number))
-    ]
-    return (Benchmark(name, tuple(asked)),)
+    wanted = {skill.name: min(int(n), room[skill.name]) for skill, n in zip(skills, numbers, strict=True)}
+    number = filled_up(wanted, room, questions)
+    asked = tuple(q for skill in skills for q in _asked(skills, skill, "lab_natural", number[skill.name]))
+    return (Benchmark(name, asked),)
 
 
 def both(

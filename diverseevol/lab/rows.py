@@ -1,7 +1,7 @@
 """The rows of the lab's source, with the faults of real data sets: skew, near-duplicates, noise."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,8 @@ class Mix:
         size: rows in all.
         skew: the i-th most frequent skill has a share proportional to i**-skew; 0: all equally frequent.
         noise: share of the rows whose response, or whose instruction, is spoiled.
-        duplicates: share of the rows that ask again, in other words, what another row asks.
+        duplicates: share of the rows that are added to ask again, in other words, what another row asks. Where a
+            skill has more rows than arguments (skew near 0, many rows), its own ask again too, and are labelled so.
         seed: of everything, which skill is frequent included.
     """
 
@@ -48,10 +49,11 @@ class Mix:
 
 
 def frequencies(world: World, mix: Mix) -> dict[str, int]:
-    """Rows of each skill, near-duplicates apart, by name, the most frequent first.
+    """Rows of each skill, added near-duplicates apart, by name, the most frequent first.
 
     Ranks are drawn with the seed. Only a skill that has as many arguments as a rank has rows can have that rank, while
-    there is one: else the frequent rows would ask the same again and again.
+    there is one: else the frequent rows would ask the same again and again. So the first ranks are drawn among the
+    skills with many arguments alone; in the lab's own world the first eight among 18 of 44.
 
     Raises:
         InputError: the world has too few arguments for so many rows.
@@ -70,10 +72,16 @@ def frequencies(world: World, mix: Mix) -> dict[str, int]:
         fitting = [name for name in left if distinct[name] >= count] or [name for name in left if room[name] >= count]
         name = str(rng.choice(fitting)) if fitting else max(left, key=room.__getitem__)
         ranked[name] = min(int(count), room[name])
-    while missing := base - sum(ranked.values()):  # what small skills had no room for goes to the others
-        for name in [name for name in ranked if ranked[name] < room[name]][:missing]:
-            ranked[name] += 1
-    return dict(sorted(ranked.items(), key=lambda item: -item[1]))
+    return dict(sorted(filled_up(ranked, room, base).items(), key=lambda item: -item[1]))
+
+
+def filled_up(counts: Mapping[str, int], room: Mapping[str, int], total: int) -> dict[str, int]:
+    """Counts with the given sum: what small skills have no room for goes to the others."""
+    full = dict(counts)
+    while missing := total - sum(full.values()):
+        for name in [name for name in full if full[name] < room[name]][:missing]:
+            full[name] += 1
+    return full
 
 
 def apportion(weight: np.ndarray, total: int) -> np.ndarray:
@@ -89,7 +97,7 @@ def make_rows(world: World, mix: Mix) -> list[dict[str, Any]]:
     """The records, shuffled: instruction, input, output, and for analysis alone skill, noisy, duplicate.
 
     `noisy` and `duplicate` name the fault, and are "" where there is none. No two records have the same instruction
-    and input, and no two that are no duplicates the same skill and arguments while the skill has arguments left.
+    and input, and no two that are no duplicates the same skill and arguments.
     """
     rng = np.random.default_rng([mix.seed, 22])
     makers = _Makers(world, rng)
@@ -125,6 +133,7 @@ class _Makers:
     def __init__(self, world: World, rng: Generator) -> None:
         self.rng = rng
         self.asked: set[tuple[str, str]] = set()
+        self.asked_about: set[tuple[str, Arguments]] = set()
         self.words = sorted(
             {word for skill in world for x in skill.arguments[:100] for word in skill.respond(x).split()}
         )
@@ -134,8 +143,10 @@ class _Makers:
 
     def original(self, skill: Skill, arguments: Arguments, phrasing: int) -> dict[str, Any]:
         instruction, given = skill.ask(arguments, phrasing)
+        again = "rephrased" if (skill.name, arguments) in self.asked_about else ""
         self.asked.add((instruction, given))
-        return _record(skill, arguments, instruction, given, "")
+        self.asked_about.add((skill.name, arguments))
+        return _record(skill, arguments, instruction, given, again)
 
     def duplicate(self, skill: Skill, arguments: Arguments, phrasing: int) -> dict[str, Any] | None:
         kind = str(self.rng.choice(list(self.again)))

@@ -18,8 +18,12 @@ its foundation model comes from `experiments/lab/pretrain.py --world my_module.W
 """
 
 import importlib
-from collections.abc import Callable, Hashable
+import string
+import sys
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from diverseevol.errors import InputError
 
@@ -34,12 +38,16 @@ class Skill:
         name: unique in its world.
         arguments: everything that it can be asked about, a tuple of texts each, all different.
         answer: the right answer for one of them.
-        phrasings: ways to ask. `{0}`, `{1}`, … are the arguments; what stands after " | " is the row's input.
-        statements: plain sentences in which `{a}` is the answer, for the foundation model to learn from. The first
-            must say all arguments before `{a}`: what stands before it is the prompt of the gate.
+        phrasings: ways to ask. `{0}`, `{1}`, … are the arguments, all of which each must say; what stands after
+            " | " is the row's input.
+        statements: plain sentences that say all arguments and, once, the answer `{a}`, for the foundation model to
+            learn from. The first must say the arguments before `{a}`: what stands before it is the prompt of the gate.
         response: the form in which a response gives the answer `{a}`.
         fact: what one must know for the answer. Arguments with equal facts, of one skill or of several, never stand
             on both sides of a hold-out; None: every skill and tuple of arguments is a fact of its own.
+
+    Raises:
+        InputError: what it says does not fit together. Whether its facts are enough is seen when they are shared out.
     """
 
     name: str
@@ -49,6 +57,10 @@ class Skill:
     statements: tuple[str, ...]
     response: str = "{a}"
     fact: Callable[..., Hashable] | None = None
+
+    def __post_init__(self) -> None:
+        if problem := next(_problems(self), None):
+            raise InputError(f"skill {self.name!r}: {problem}")
 
     def fact_of(self, arguments: Arguments) -> str:
         """The fact behind some arguments, as text."""
@@ -70,21 +82,74 @@ class Skill:
         return before.format(*arguments).rstrip(), f"{answer}{after.format(*arguments)}"
 
 
+def _problems(skill: Skill) -> Iterator[str]:
+    """What does not fit together, and what to do."""
+    for part in ("arguments", "phrasings", "statements"):
+        if not (isinstance(getattr(skill, part), tuple) and getattr(skill, part)):
+            yield f"its {part} are {getattr(skill, part)!r} where a tuple of at least one belongs; mind its comma"
+        if repeated := [each for each, times in Counter(getattr(skill, part)).items() if times > 1]:
+            yield f"{repeated[0]!r} stands twice among its {part}; give each once"
+    for x in skill.arguments:
+        if not (isinstance(x, tuple) and x and all(isinstance(text, str) for text in x)):
+            yield f"{x!r} is among its arguments where a tuple of texts belongs; write ('hot',) to ask about hot"
+        if len(x) != len(skill.arguments[0]):
+            yield f"its arguments are {skill.arguments[0]!r} and also {x!r}; give all of them as many texts"
+    said = [str(i) for i in range(len(skill.arguments[0]))]
+    for phrasing in skill.phrasings:
+        yield from _wrong_fields("phrasing", phrasing, said, said)
+    for statement in skill.statements:
+        yield from _wrong_fields("statement", statement, [*said, "a"], [*said, "a"])
+        if _fields(statement).count("a") > 1:
+            yield f"its statement {statement!r} has {{a}} more than once; say the answer once"
+    if late := [name for name in said if name not in _fields(skill.statements[0].partition("{a}")[0])]:
+        yield f"its first statement {skill.statements[0]!r} says {{{late[0]}}} after {{a}}; put all arguments before it"
+    yield from _wrong_fields("response", skill.response, ["a"], [*said, "a"])
+
+
+def _wrong_fields(what: str, form: str, needed: list[str], known: list[str]) -> Iterator[str]:
+    """What a form lacks, and what it has that nothing will fill."""
+    try:
+        found = _fields(form)
+    except ValueError as error:  # a brace without its other half
+        yield f"its {what} {form!r} cannot be read ({error}); braces belong around {', '.join(known)} alone"
+        return
+    for name in needed:
+        if name not in found:
+            yield f"its {what} {form!r} is without {{{name}}}; every one needs {_braced(needed)}"
+    for name in found:
+        if name not in known:
+            yield f"its {what} {form!r} has {{{name}}}, which nothing fills; use {_braced(known)}"
+
+
+def _fields(form: str) -> list[str]:
+    return [name for _, name, _, _ in string.Formatter().parse(form) if name is not None]
+
+
+def _braced(names: list[str]) -> str:
+    return " and ".join(f"{{{name}}}" for name in names)
+
+
 World = tuple[Skill, ...]
 
 
 def find_world(name: str) -> World:
-    """The world of a dotted name, such as `diverseevol.lab.world.WORLD`.
+    """The world of a dotted name, such as `diverseevol.lab.world.WORLD`; the module may lie in the current folder.
 
     Raises:
         InputError: there is no such object, or it is not a world.
     """
     module, _, attribute = name.rpartition(".")
+    here = str(Path.cwd())
+    if module.partition(".")[0] not in sys.modules and here not in sys.path:  # as `python -m` has it
+        sys.path.insert(0, here)
     try:
         world = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except InputError as error:  # a skill of it
+        raise InputError(f"world={name}: {error}") from error
+    except Exception as error:  # the user's module may fail in any way
         raise InputError(
-            f"world={name}: cannot be imported ({error}); give MODULE.NAME of a tuple of skills"
+            f"world={name}: cannot be imported ({type(error).__name__}: {error}); give MODULE.NAME of a tuple of "
+            f"skills, the module in the current folder or installed"
         ) from error
     if not (isinstance(world, tuple) and world and all(isinstance(skill, Skill) for skill in world)):
         raise InputError(f"world={name}: is a {type(world).__name__} where a tuple of Skill belongs; see {__name__}")

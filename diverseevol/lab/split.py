@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal, get_args
 
+from diverseevol.errors import InputError
 from diverseevol.lab.skill import Arguments, World
 
 Part = Literal["source", "lab", "lab_development", "lab_natural"]
@@ -25,6 +26,9 @@ def share_out(world: World) -> Mapping[tuple[str, Part], tuple[Arguments, ...]]:
 
     A skill's facts are ordered by a digest; the first ones, as many as are needed, go to the benchmarks and the rest
     to the rows. Where skills share facts, the skill that comes first in the world has decided.
+
+    Raises:
+        InputError: a skill has too few facts for a part.
     """
     place: dict[str, Part] = {}
     shares: dict[tuple[str, Part], tuple[Arguments, ...]] = {}
@@ -47,5 +51,13 @@ def share_out(world: World) -> Mapping[tuple[str, Part], tuple[Arguments, ...]]:
         for fact in facts:
             place.setdefault(fact, "source")
         for part in PARTS:
-            shares[skill.name, part] = tuple(x for fact in facts if place[fact] == part for x in by_fact[fact])
+            room = tuple(x for fact in facts if place[fact] == part for x in by_fact[fact])
+            ways, needed = len(room) * len(skill.phrasings), QUESTIONS.get(part, 1)
+            if ways < needed:
+                raise InputError(
+                    f"skill {skill.name!r}: {len(facts)} facts asked in {len(skill.phrasings)} ways leave {ways} "
+                    f"questions for {'the rows' if part == 'source' else part}, which needs {needed}; give it more "
+                    f"arguments (with 32 facts of its own there are always enough)"
+                )
+            shares[skill.name, part] = room
     return shares

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter
 
 from diverseevol.files import atomic_write
 from diverseevol.report.curves import Curve
-from diverseevol.report.lines import LOOKS, look
+from diverseevol.report.lines import LOOKS, ONE_TIME, look
 from diverseevol.report.schedules import name_ends
 
 # Neutral colours that are used for nothing else, so that the page can put its own in their place, light or dark.
@@ -33,6 +33,9 @@ STYLE: Any = {
 }  # fmt: skip
 EARLY = 0.85  # of the x axis: a line that ends before it is named at its end, the others beside the panel
 TICKS = 6  # on an x axis, at most: numbers of rows that were measured
+CROWDED = 6  # more lines than this in a panel have a legend, and no bands, of which none could be told from another
+COUNTED = "lines: means over seeds; in brackets: how many there are"
+LEVEL: Any = {"color": MUTED, "linestyle": (0, (4, 3)), "linewidth": 1.1}
 
 
 @dataclass(frozen=True)
@@ -64,16 +67,22 @@ class Panel:
     from_zero: bool = False
 
 
-def draw_panels(grid: Sequence[Sequence[Panel | None]], note: str, *, legend: bool = False) -> Figure:
+def draw_panels(grid: Sequence[Sequence[Panel | None]], band: str, also: str = "", *, legend: bool = False) -> Figure:
     """Curves against training rows.
 
     Args:
         grid: rows of panels.
-        note: below it, such as what a band is.
+        band: what one is, to stand below; crowded panels have none.
+        also: what else is to stand there.
         legend: one for the whole figure, for panels too many or too small for labels at the lines' ends.
     """
     columns = max(len(row) for row in grid)
+    whole = [panel for row in grid for panel in row if panel]
+    crowded = any(len(panel.drawn) > CROWDED for panel in whole)
+    legend = legend or crowded
     width, height = ((2.75, 2.05) if legend else (3.9, 2.6)) if columns > 1 else (5.4, 3.1)
+    if crowded:
+        width, height = (3.9, 3.2) if columns <= 2 else (2.75, 2.5)
     figure = Figure(figsize=(width * columns, height * len(grid) + 0.25 + 0.25 * legend), dpi=200, layout="constrained")
     axes = figure.subplots(len(grid), columns, squeeze=False)
     for row, (i, panels) in zip(axes, enumerate(grid), strict=True):
@@ -82,7 +91,7 @@ def draw_panels(grid: Sequence[Sequence[Panel | None]], note: str, *, legend: bo
             if panel is None:
                 place.set_visible(False)
                 continue
-            draw_panel(place, panel, named=not legend)
+            draw_panel(place, panel, named=not legend, bands=not crowded)
             beside = panels[j - 1] if j else None
             if beside is not None and beside.label == panel.label:
                 place.set_ylabel("")
@@ -90,18 +99,18 @@ def draw_panels(grid: Sequence[Sequence[Panel | None]], note: str, *, legend: bo
             if below is None:
                 place.set_xlabel("training rows")
     if legend:
-        _legend(figure, [each for row in grid for panel in row if panel for each in panel.drawn])
-    write_note(figure, note)
+        _legend(figure, whole, counted=crowded)
+    write_note(figure, "; ".join(filter(None, [COUNTED if crowded else band, also])))
     return figure
 
 
-def draw_panel(axes: Axes, panel: Panel, *, named: bool) -> None:
-    """One panel; lines are named at their ends, where the eye is."""
+def draw_panel(axes: Axes, panel: Panel, *, named: bool, bands: bool = True) -> None:
+    """One panel; where they are named, lines are so at their ends, where the eye is."""
     ends: list[tuple[float, str, str]] = []
     rows = sorted({n for each in panel.drawn for n in each.curve.rows})
     for each in panel.drawn:
         colour, _, marker = look(each.curve.line.sampler)
-        _curve(axes, each, colour, marker)
+        _curve(axes, each, colour, marker, bands)
         end = each.curve.rows[-1], each.curve.mean[-1]
         if named and end[0] < rows[0] + EARLY * (rows[-1] - rows[0]):
             axes.annotate(
@@ -110,7 +119,7 @@ def draw_panel(axes: Axes, panel: Panel, *, named: bool) -> None:
         else:
             ends.append((end[1], each.label, colour))
     for label, height in panel.levels.items():
-        axes.axhline(height, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
+        axes.axhline(height, **LEVEL, zorder=1)
         ends.append((height, label, MUTED))
     if rows:
         axes.set_xticks(_thinned(rows))
@@ -123,15 +132,17 @@ def draw_panel(axes: Axes, panel: Panel, *, named: bool) -> None:
         name_ends(axes, ends)
 
 
-def _curve(axes: Axes, each: Drawn, colour: str, marker: str) -> None:
+def _curve(axes: Axes, each: Drawn, colour: str, marker: str, bands: bool) -> None:
     curve = each.curve
-    style: Any = (0, (1, 1.2)) if each.other else (0, each.dashes) if each.dashes else "-"
-    width, size = (0.9, 2.6) if each.other else (1.5, 3.8)
-    if curve.low != curve.high:
-        axes.fill_between(curve.rows, curve.low, curve.high, color=colour, alpha=0.14, linewidth=0)
-    axes.plot(curve.rows, curve.mean, color=colour, linestyle=style, linewidth=width, zorder=2)
+    size = 2.6 if each.other else 3.8
+    if bands and curve.low != curve.high:
+        if curve.line.kind == ONE_TIME:  # which has no rounds between its two: nothing was measured there
+            axes.vlines(curve.rows, curve.low, curve.high, color=colour, alpha=0.4, linewidth=2.5)
+        else:
+            axes.fill_between(curve.rows, curve.low, curve.high, color=colour, alpha=0.14, linewidth=0)
+    axes.plot(curve.rows, curve.mean, color=colour, zorder=2, **_stroke(each))
     for whole in (True, False):  # hollow where seeds are missing, so that a step of the mean is seen for what it is
-        at = [i for i, n in enumerate(curve.seeds) if (n == max(curve.seeds) and not each.other) == whole]
+        at = [i for i, n in enumerate(curve.seeds) if (n == max(curve.seeds) and not _hollow(each)) == whole]
         if at:
             axes.plot(
                 [curve.rows[i] for i in at], [curve.mean[i] for i in at], linestyle="none", marker=marker,
@@ -150,19 +161,37 @@ def _thinned(rows: Sequence[int]) -> list[int]:
     return sorted({*kept})
 
 
-def _legend(figure: Figure, drawn: Sequence[Drawn]) -> None:
+def _stroke(each: Drawn) -> dict[str, Any]:
+    """How a line is drawn between its markers."""
+    if each.curve.line.kind == ONE_TIME:
+        return {"linestyle": (0, (1, 2.5)), "linewidth": 1.0}
+    style: Any = (0, (1, 1.2)) if each.other else (0, each.dashes) if each.dashes else "-"
+    return {"linestyle": style, "linewidth": 0.9 if each.other else 1.5}
+
+
+def _hollow(each: Drawn) -> bool:
+    return each.other or each.curve.line.kind == ONE_TIME
+
+
+def _legend(figure: Figure, panels: Sequence[Panel], *, counted: bool) -> None:
+    """Every line once, if asked for with the most seeds that it has anywhere; then the levels."""
+    drawn = [each for panel in panels for each in panel.drawn]
+    seeds: dict[str, int] = {}
+    for each in drawn:
+        seeds[each.label] = max(seeds.get(each.label, 0), *each.curve.seeds)
     handles: dict[str, Any] = {}
     for each in drawn:
         colour, _, marker = look(each.curve.line.sampler)
-        style: Any = (0, each.dashes) if each.dashes else "-"
-        handles.setdefault(
-            each.label,
-            Line2D([], [], color=colour, marker=marker, markersize=3.8, linestyle=style, linewidth=1.5),
-        )
-    dashed = any(each.dashes for each in drawn)  # whose handles are long enough to show it beside the marker
+        label = f"{each.label} ({seeds[each.label]})" if counted else each.label
+        handles.setdefault(label, Line2D([], [], color=colour, marker=marker, markersize=3.8, **_stroke(each)))
+        handles[label].set_markerfacecolor(PAPER if _hollow(each) else colour)
+    for label in dict.fromkeys(label for panel in panels for label in panel.levels):
+        handles[label] = Line2D([], [], **LEVEL)
+    dashed = any(each.dashes for each in drawn) or any(panel.levels for panel in panels)  # which a short handle hides
+    width = figure.get_figwidth() / (1.9 if counted else 1.3)  # inches of an entry
     figure.legend(
-        list(handles.values()), list(handles), loc="outside upper left", ncols=min(6, len(handles)), fontsize=8,
-        handlelength=3.4 if dashed else 2,
+        list(handles.values()), list(handles), loc="outside upper left", ncols=min(6, len(handles), int(width)),
+        fontsize=8, handlelength=3 if dashed else 2,
     )  # fmt: skip
 
 

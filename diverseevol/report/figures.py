@@ -84,9 +84,18 @@ def _relative_score(points: list[Point], level: Point | None) -> Figure:
 
 def score_label(judges: Iterable[str]) -> str:
     """The y axis of relative scores by these judges, with what 100 means where it means one thing."""
-    gold = {name.partition(" ")[0] == GoldJudge.name for name in judges}  # also with the prompt's version behind it
+    gold = set(map(_is_gold, judges))
     meanings = ["(all right = 100, floor = 10)" if each else "(competitor = 100)" for each in gold]
     return "\n".join(["relative score", *meanings[: len(meanings) == 1]])
+
+
+def questions_of(benchmark: str, judge: str) -> str:
+    """What a panel of relative scores shows: its questions, and the judge unless that one knows the right answers."""
+    return benchmark if _is_gold(judge) else f"{benchmark}, judge {judge}"
+
+
+def _is_gold(judge: str) -> bool:
+    return judge.partition(" ")[0] == GoldJudge.name  # also with the prompt's version behind it
 
 
 def _vendi(points: list[Point]) -> Figure:

@@ -10,15 +10,15 @@ from diverseevol.evaluation.scoreboard import PAPER_QUESTIONS
 from diverseevol.report.bars import draw_win_tie_lose
 from diverseevol.report.collection import ALL_PHASES, JUDGE_CALLS, Collection, Point
 from diverseevol.report.curves import BAND, Curve, curves, levels
-from diverseevol.report.drawing import STYLE, Drawn, Panel, draw_panels
-from diverseevol.report.figures import score_label
+from diverseevol.report.drawing import CROWDED, STYLE, Drawn, Panel, draw_panels
+from diverseevol.report.figures import questions_of, score_label
 from diverseevol.report.lines import FULL, dashes, labels, sources
 from diverseevol.report.scatter import draw_diversity_against_score
 
 TITLES: Mapping[str, tuple[str, str]] = {  # what a metric is called, and its unit
     "vendi_score": ("as in the paper", "Vendi-Score (effective rows)"),
     "vendi_score_centred": ("centred by the mean over all rows", "Vendi-Score (effective rows)"),
-    "vendi_score_current": ("in the space of the round's own model", "Vendi-Score (effective rows)"),
+    "vendi_score_current": ("in the round's own space", "Vendi-Score (effective rows)"),
     "coverage_radius": ("coverage radius", "largest distance to the pool"),
     "train_loss": ("training loss", "nats per response token"),
     "skills_covered": ("skills covered", "skills in the pool"),
@@ -66,18 +66,19 @@ def _relative_score(collection: Collection) -> Iterator[Entry]:
             height = levels(scored, metric, judge).get(source)
             overlaid = overlaid or bool(theirs)
             full = {} if height is None else {"all rows": height}
-            title = f"{source}\n{name}, judge {judge}"
+            title = questions_of(name, judge)
+            title = f"{source}\n{title}" if len(order) > 1 else title
             row.append(Panel(title, score_label([judge]), [*own, *theirs], full) if own else None)
         grid.append(row)
     grid = _flowing(grid)
     if grid:
-        note = BAND + ("; dotted and hollow: the authors' released run" if overlaid else "")
+        also = "dotted and hollow: the authors' released run" if overlaid else ""
         caption = (
             "100 · Σ model scores / Σ competitor scores against the rows trained on (the paper's figure 2); for judge "
             f"gold the competitor is the right answer. {_band()} "
             "Dashed grey: a model trained on all rows, where there is one."
         )
-        yield Entry("relative_score", "Relative score", caption, draw_panels(grid, note))
+        yield Entry("relative_score", "Relative score", caption, draw_panels(grid, BAND, also))
 
 
 def _flowing(grid: list[list[Panel | None]]) -> list[list[Panel | None]]:
@@ -92,7 +93,8 @@ def _flowing(grid: list[list[Panel | None]]) -> list[list[Panel | None]]:
 def _band() -> str:
     return (
         "A line is the mean over seeds, its band goes from the lowest to the highest seed, and a line without a band "
-        "is one seed. Hollow markers: not all seeds came this far."
+        f"is one seed; panels of more than {CROWDED} lines have none. Hollow markers: not all seeds came this far. "
+        "Hollow and joined by dots: all chosen at once, with nothing measured between."
     )
 
 
@@ -211,7 +213,7 @@ def _against(collection: Collection) -> Iterator[Entry]:
     if figure is not None:
         caption = (
             "Each point is one run's pool: its Vendi-Score and the relative score of the model trained on it, at equal "
-            "numbers of rows (the paper's figure 4). Colour and marker: the sampler."
+            "numbers of rows (the paper's figure 4). Colour and marker: the sampler; hollow: chosen at once."
         )
         yield Entry("score_against_vendi", "Relative score against Vendi-Score at equal sizes", caption, figure)
 

@@ -25,7 +25,7 @@ RELEASED = {"kc": "kcenter", "rand": "random", "lc": "least_confidence", "ms": "
 RELEASED_SCHEDULE = re.compile(r"(?P<sampler>kc|rand|lc|ms)_(?P<data>[^_]+)_.+|baseline_(?P<full>.+)")
 RELEASED_ROWS = (100, 100)  # of round 0, and more in each round after it
 OWN_SCHEDULE = re.compile(r"(?P<sampler>\w+)-(?P<kind>\w+?)(-(?P<others>[0-9a-f]{8}))?")
-FULL, ITERATIVE = "full", "iterative"
+FULL, ITERATIVE, ONE_TIME = "full", "iterative", "one_time"
 
 
 @dataclass(frozen=True, order=True)
@@ -63,7 +63,7 @@ def line_of(source: str, schedule: str, fingerprint: Mapping[str, object] | None
         return Line(source, schedule, sampler, FULL if released["full"] else ITERATIVE, released=True)
     own = OWN_SCHEDULE.fullmatch(schedule)
     full = "schedule.seed_size" in facts and facts["schedule.seed_size"] is None
-    if own and (own["sampler"] in LOOKS or own["kind"] in (FULL, ITERATIVE, "one_time")):
+    if own and (own["sampler"] in LOOKS or own["kind"] in (FULL, ITERATIVE, ONE_TIME)):
         return Line(source, schedule, own["sampler"], FULL if full else own["kind"], own["others"] or "")
     return Line(source, schedule, _sampler(facts) or schedule, FULL if full else ITERATIVE, schedule)
 
@@ -100,8 +100,11 @@ def sources(lines: Iterable[Line]) -> list[str]:
 
 
 def sampler_name(sampler: str) -> str:
-    """What a sampler is called in text."""
-    return LOOKS[sampler][0] if sampler in LOOKS else sampler
+    """What a sampler is called in text; one of the user's own that begins with another's name, after that."""
+    if sampler in LOOKS:
+        return LOOKS[sampler][0]
+    known = max((name for name in LOOKS if sampler.startswith(f"{name}_")), key=len, default="")
+    return f"{LOOKS[known][0]}, {sampler[len(known) + 1 :].replace('_', ' ')}" if known else sampler
 
 
 def look(sampler: str) -> tuple[str, str, str]:

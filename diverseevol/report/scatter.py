@@ -1,60 +1,67 @@
 """Relative score against Vendi-Score, pools of one size at a time (the paper's figure 4)."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from diverseevol.report.collection import Point
-from diverseevol.report.drawing import write_note
-from diverseevol.report.lines import FULL, look, sampler_name
+from diverseevol.report.drawing import PAPER, write_note
+from diverseevol.report.figures import questions_of
+from diverseevol.report.lines import FULL, ONE_TIME, Line, labels, look
 
 SIZES = 3  # panels a benchmark, at most: the paper has three
-Spot = tuple[str, float, float]  # sampler, Vendi-Score, relative score
+# Of the paper's score and the one that is not squeezed towards 1, what an axis says.
+DIVERSITY = {"vendi_score": "Vendi-Score (effective rows)", "vendi_score_centred": "centred Vendi-Score"}
+Spot = tuple[Line, float, float]  # whose it is, Vendi-Score, relative score
+Row = tuple[str, str, str, str]  # source, judge, benchmark, diversity
 
 
 def draw_diversity_against_score(points: Sequence[Point]) -> Figure | None:
-    """A row of panels a source, judge and benchmark, a panel a size; None where no pool has both scores."""
+    """A row of panels a source, judge, benchmark and Vendi-Score, a panel a size; None without pools that have both."""
     rows = {key: sizes for key, spots in pools(points).items() if (sizes := _sizes(spots))}
     if not rows:
         return None
     columns = max(len(sizes) for sizes in rows.values())
-    figure = Figure(figsize=(2.9 * columns + 0.6, 2.45 * len(rows) + 0.5), dpi=200, layout="constrained")
+    figure = Figure(figsize=(2.6 * columns + 0.6, 2.1 * len(rows) + 0.6), dpi=200, layout="constrained")
     grid = figure.subplots(len(rows), columns, squeeze=False)
-    for panels, ((source, judge, benchmark), sizes) in zip(grid, rows.items(), strict=True):
+    several = len({source for source, *_ in rows}) > 1
+    for panels, ((source, judge, benchmark, diversity), sizes) in zip(grid, rows.items(), strict=True):
         for axes in panels[len(sizes) :]:
             axes.set_visible(False)
         for axes, (size, spots) in zip(panels, sizes.items(), strict=False):
             _panel(axes, spots)
-            what = f"{source}\n{benchmark}, judge {judge}\n" if len(rows) > 1 else ""
-            axes.set_title(f"{what}{size:,} rows")
+            axes.set_xlabel(DIVERSITY[diversity])
+            axes.set_title(f"{size:,} rows")
+        title = f"{questions_of(benchmark, judge)}\n{min(sizes):,} rows"
+        panels[0].set_title(f"{source}\n{title}" if several else title)
         panels[0].set_ylabel("relative score")
-    for axes in grid[-1]:
-        axes.set_xlabel("Vendi-Score of the pool (effective rows)")
     found = {spot[0] for sizes in rows.values() for spots in sizes.values() for spot in spots}
-    handles = [
-        Line2D(
-            [], [], color=look(name)[0], marker=look(name)[2], linestyle="none", label=sampler_name(name), markersize=5
-        )
-        for name in sorted(found)
-    ]
-    figure.legend(handles=handles, loc="outside upper left", ncols=min(6, len(handles)), fontsize=8)
-    only = "" if len(rows) > 1 else f"{' · '.join(next(iter(rows)))} · "
-    write_note(figure, f"{only}a point a run")
+    names = {line: name for line, name in labels({p.line for p in points}).items() if line in found}
+    handles = {
+        name: Line2D([], [], linestyle="none", markersize=5, **_mark(line)) for line, name in sorted(names.items())
+    }
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside upper left", ncols=max(2, 2 * columns - 2), fontsize=8,
+        columnspacing=1.2, handletextpad=0.3,
+    )  # fmt: skip
+    write_note(figure, "a point a run; hollow: chosen at once")
     return figure
 
 
-def pools(points: Sequence[Point]) -> dict[tuple[str, str, str], dict[int, list[Spot]]]:
-    """Pools with both scores, by source, judge and benchmark, then by size."""
-    diversity = {(p.line, p.seed, p.rows): p.value for p in points if p.metric == "vendi_score"}
-    found: dict[tuple[str, str, str], dict[int, list[Spot]]] = {}
-    for p in points:
-        name, _, benchmark = p.metric.partition("/")
-        vendi = diversity.get((p.line, p.seed, p.rows))
-        if name == "relative_score" and p.rows is not None and vendi is not None and p.line.kind != FULL:
-            sizes = found.setdefault((p.line.source, p.judge, benchmark), {})
-            sizes.setdefault(p.rows, []).append((p.line.sampler, vendi, p.value))
+def pools(points: Sequence[Point]) -> dict[Row, dict[int, list[Spot]]]:
+    """Pools with both scores, by source, judge, benchmark and Vendi-Score, then by size."""
+    found: dict[Row, dict[int, list[Spot]]] = {}
+    for diversity in DIVERSITY:
+        known = {(p.line, p.seed, p.rows): p.value for p in points if p.metric == diversity}
+        for p in points:
+            name, _, benchmark = p.metric.partition("/")
+            vendi = known.get((p.line, p.seed, p.rows))
+            if name == "relative_score" and p.rows is not None and vendi is not None and p.line.kind != FULL:
+                sizes = found.setdefault((p.line.source, p.judge, benchmark, diversity), {})
+                sizes.setdefault(p.rows, []).append((p.line, vendi, p.value))
     return dict(sorted(found.items()))
 
 
@@ -68,9 +75,13 @@ def _sizes(spots: Mapping[int, list[Spot]]) -> dict[int, list[Spot]]:
 
 
 def _panel(axes: Axes, spots: Sequence[Spot]) -> None:
-    for sampler, vendi, score in spots:
-        colour, _, marker = look(sampler)
-        axes.plot(vendi, score, marker=marker, color=colour, markersize=5, linestyle="none", alpha=0.9)
+    for line, vendi, score in spots:
+        axes.plot(vendi, score, markersize=4.5, linestyle="none", alpha=0.9, **_mark(line))
     axes.margins(0.12)
     axes.locator_params(axis="x", nbins=5)
     axes.grid(axis="x")
+
+
+def _mark(line: Line) -> dict[str, Any]:
+    colour, _, marker = look(line.sampler)
+    return {"color": colour, "marker": marker, "markerfacecolor": PAPER if line.kind == ONE_TIME else colour}

@@ -15,7 +15,7 @@ from typing import Any
 
 import figure
 import sweep
-from jobs import ITERATIVE, ONE_TIME, Job, Work, evolution
+from jobs import ITERATIVE, ONE_TIME, WHOLE, Job, Work, evolution
 from study import arguments, carried_out, conducted
 from tidy import rounds_of, write_table
 
@@ -71,9 +71,9 @@ CONDITIONS: Mapping[str, tuple[Value, ...]] = {
     "skew": (both("0", "data.skew", 0), Value("1.1"), both("1.6", "data.skew", 1.6)),
     "duplicates": (both("0", "data.duplicates", 0), Value("0.1"), both("0.3", "data.duplicates", 0.3)),
     "pool": (
-        both("160 rows", "schedule.step_size", 17, 0.6),
+        both("159 rows", "schedule.step_size", 17, 0.6),
         Value("320 rows"),
-        both("640 rows", "schedule.step_size", 86, 1.7),
+        both("642 rows", "schedule.step_size", 86, 1.7),
     ),
     "training": (
         both("2 epochs", "tuning.epochs", 2, 0.8), Value("4 epochs"), both("8 epochs", "tuning.epochs", 8, 1.4),
@@ -87,10 +87,11 @@ CONDITIONS: Mapping[str, tuple[Value, ...]] = {
 
 def main() -> None:
     """Run what is missing, then tabulate and draw what is there."""
-    parser = arguments(__doc__, "outputs/lab-study", "experiments/results/lab/ablations")
+    parser = arguments(__doc__, "outputs/lab-study", "ablations")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--conditions", nargs="+", default=list(CONDITIONS), choices=CONDITIONS, metavar="NAME")
     options = parser.parse_args()
+    options.results = options.results or options.out / "results" / "ablations"
     work = Work(options.out, options.jobs, options.minutes)
     models, evolutions = planned(options)
     if models and not options.dry:
@@ -120,7 +121,7 @@ def pretraining(out: Path, tokens: int) -> Job:
     script = str(Path(__file__).with_name("pretrain.py"))
     return Job(
         f"foundation-{tokens}",
-        (script, "--tokens", str(tokens), "--out", str(model_folder(out, tokens))),
+        (script, "--tokens", str(tokens), "--ungated", "--out", str(model_folder(out, tokens))),
         tokens / 5600,
         model_folder(out, tokens) / "pretraining.json",
     )
@@ -177,7 +178,7 @@ def tidy(options: Any) -> Iterator[dict[str, Any]]:
 
 def rounds(folder: Path) -> list[dict[str, Any]]:
     """The rounds of a run that is whole; none of one that is not."""
-    if not (folder / "selected.jsonl").exists():
+    if not (folder / WHOLE).exists():
         return []
     try:
         return rounds_of(collect([folder]))

@@ -1,4 +1,4 @@
-"""Small multiples: how far K-Center is from random at the end, by condition and value, with intervals over seeds."""
+"""How far the study's arms are from random at the end, and K-Center by condition and value: intervals over seeds."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from diverseevol.evaluation.significance import MINIMUM_SEEDS, t_test
 from diverseevol.files import atomic_write
 from diverseevol.report.drawing import GRID, INK, MUTED, PAPER, STYLE, write_note
+from diverseevol.report.lines import FULL, ONE_TIME, Line, labels, line_of, look
 
 # Of each figure its unit, and the metrics in it by what they are called.
 FIGURES: Mapping[str, tuple[str, Mapping[str, str]]] = {
@@ -126,12 +127,107 @@ def _note(found: Mapping[str, Mapping[str, Sequence[np.ndarray]]]) -> str:
     return f"last round; ticks: {number}, marks: their mean, bars: its 95 % t-interval{few}, of each comparison alone"
 
 
-def differences(lines: Lines, metric: str) -> np.ndarray:
-    """K-Center less random in the last round of each seed that has both."""
+def differences(lines: Lines, metric: str, arm: str = "kcenter", baseline: str = "random") -> np.ndarray:
+    """One sampler less the other in the last round of each seed that has both."""
     last: dict[tuple[str, int], tuple[int, float]] = {}
     for line in lines:
         key = line["sampler"], line["seed"]
         if metric in line and (key not in last or line["round"] > last[key][0]):
             last[key] = line["round"], line[metric]
-    seeds = sorted({seed for _, seed in last if {("kcenter", seed), ("random", seed)} <= last.keys()})
-    return np.array([last["kcenter", seed][1] - last["random", seed][1] for seed in seeds], dtype=np.float64)
+    seeds = sorted({seed for _, seed in last if {(arm, seed), (baseline, seed)} <= last.keys()})
+    return np.array([last[arm, seed][1] - last[baseline, seed][1] for seed in seeds], dtype=np.float64)
+
+
+# --- every arm of the sweep ---
+
+# What each panel is called, by metric, and what its numbers are multiplied by; two wide ones above four narrow ones.
+WIDE = {
+    "relative_score/lab": ("relative score, lab: all skills alike", 1),
+    "relative_score/lab_natural": ("relative score, lab_natural: as in the rows", 1),
+}
+NARROW = {
+    "skills_covered": ("skills covered", 1),
+    "vendi_score_centred": ("Vendi, centred", 1),
+    "noisy_share": ("spoiled rows, %", 100),
+    "duplicate_share": ("near-duplicates, %", 100),
+}
+ARM = 0.185  # inches of an arm
+
+
+def draw_differences(lines: Lines, baseline: str, folder: Path) -> None:
+    """Write differences.png: every arm less random within seeds, the best on `lab` first; nothing without a pair."""
+    figure = arms_figure(lines, baseline)
+    if figure is not None:
+        with matplotlib.rc_context(STYLE), atomic_write(folder / "differences.png", "wb") as out:
+            figure.savefig(out, format="png", facecolor="white")
+
+
+def arms_figure(lines: Lines, baseline: str) -> Figure | None:
+    """A line an arm, a panel a metric; None where no seed has an arm and the baseline."""
+    known = {line["sampler"]: line_of(line["group"], line["sampler"]) for line in lines}
+    found = {
+        arm: {metric: differences(lines, metric, arm, baseline) for metric in (*WIDE, *NARROW)}
+        for arm in known.keys() - {baseline}
+    }
+    found = {arm: of_arm for arm, of_arm in found.items() if any(map(len, of_arm.values()))}
+    rows = [[m for m in row if any(len(of_arm[m]) for of_arm in found.values())] for row in (WIDE, NARROW)]
+    rows = [row for row in rows if row]
+    if not rows:
+        return None
+    order = sorted(found, key=lambda arm: (-_mean(found[arm][rows[0][0]]), arm))
+    names = labels(known.values())
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, (ARM * (len(order) + 1) + 0.55) * len(rows) + 0.25), dpi=300)
+        figure.set_layout_engine("constrained")
+        for part, row in zip(np.ravel(figure.subfigures(len(rows), 1)), rows, strict=True):
+            for axes, metric in zip(part.subplots(1, len(row), sharey=True, squeeze=False)[0], row, strict=True):
+                title, times = (WIDE | NARROW)[metric]
+                for y, arm in enumerate(order):
+                    _arm(axes, y, times * found[arm][metric], known[arm])
+                _dress(axes, len(order), 8 // len(row) + 2)
+                axes.set_title(title)
+                axes.set_xlabel(f"minus random ({times * _mean(_finals(lines, metric, baseline)):.1f})")
+            first = part.axes[0]
+            seeds = [max(map(len, found[arm].values())) for arm in order]
+            told = [f"{names[known[arm]]} ({n})" for arm, n in zip(order, seeds, strict=True)]
+            first.set_yticks(range(len(order)), told)
+            for label, arm in zip(first.get_yticklabels(), order, strict=True):
+                label.set_color(INK if known[arm].kind == FULL else look(known[arm].sampler)[0])
+        part.supxlabel(
+            "last round, within seeds; small dots: seeds (how many: in brackets), marks: their mean, bars: its 95 % "
+            "t-interval, of each comparison alone", x=0.008, ha="left", fontsize=7, color=MUTED,
+        )  # fmt: skip
+    return figure
+
+
+def _finals(lines: Lines, metric: str, arm: str) -> np.ndarray:
+    """What an arm came to in the last round of each seed."""
+    own = {line["seed"]: line for line in sorted(lines, key=lambda line: line["round"]) if line["sampler"] == arm}
+    return np.array([line[metric] for line in own.values() if metric in line], dtype=np.float64)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else -np.inf
+
+
+def _arm(axes: Axes, y: int, d: np.ndarray, line: Line) -> None:
+    full = line.kind == FULL
+    colour, _, marker = (INK, INK, "D") if full else look(line.sampler)
+    axes.plot(d, [y + 0.24] * len(d), "o", color=colour, alpha=0.55, markersize=2.7, markeredgewidth=0, zorder=2)
+    if (test := t_test(d)) is not None:
+        axes.plot(test[:2], [y - 0.1] * 2, color=colour, linewidth=1.7, solid_capstyle="butt", zorder=2)
+    if len(d):
+        fill = PAPER if line.kind == ONE_TIME else colour
+        axes.plot(d.mean(), y - 0.1, marker, color=colour, markerfacecolor=fill, markersize=4.6, zorder=3)
+
+
+def _dress(axes: Axes, arms: int, nbins: int) -> None:
+    axes.axvline(0, color=look("random")[0], linewidth=1.1, zorder=1)
+    for y in range(0, arms, 2):
+        axes.axhspan(y - 0.5, y + 0.5, color=GRID, alpha=0.4, linewidth=0, zorder=0)
+    axes.set_ylim(arms - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x")
+    axes.spines["left"].set_visible(False)
+    axes.locator_params(axis="x", nbins=nbins)

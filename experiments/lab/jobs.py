@@ -32,6 +32,7 @@ CONDUCT = ("threads=1", "logger=none", "keep_models=none")
 
 SHIPPED = Path(diverseevol.__file__).with_name("lab") / "foundation"
 PACKED = 3  # times as many jobs as workers, the last ones, are taken with the longest first
+WHOLE = "selected.jsonl"  # what an evolution writes last
 STOPPED = 130  # the exit code of a command that was interrupted, and goes on when it is called again
 
 
@@ -69,7 +70,7 @@ def evolution(
     folder = f"{name}/seed{seed}"
     given = (*LAB, *(f"{key}={value}" for key, value in options.items()), *CONDUCT, *further)
     command = ("-m", "diverseevol", "evolve", *given, f"seed={seed}", f"data.seed={seed}", f"folder={out / folder}")
-    return Job(folder, command, cost, out / folder / "selected.jsonl")
+    return Job(folder, command, cost, out / folder / WHOLE)
 
 
 def made_with(job: Job) -> dict[str, str | None]:

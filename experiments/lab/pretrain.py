@@ -1,15 +1,19 @@
 """Pretrain the lab's foundation model from a seed: `make lab-foundation`.
 
     python experiments/lab/pretrain.py [--tokens N] [--seed K] [--threads N] [--world MODULE.NAME] [--out FOLDER]
+                                       [--ungated]
 
-Writes config, tokeniser, 16-bit weights and `pretraining.json` (recipe, loss curve, gate). It reads plain text only.
+Writes config, tokeniser, 16-bit weights and `pretraining.json` (recipe, loss curve, gate, untuned scores). The model
+reads plain text only. Exit code 1 says that what was written does not pass the gate.
 """
 
 import argparse
 import json
 import math
+import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +23,12 @@ from tokens import train_tokenizer, write_tokens
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from diverseevol.lab.gate import LEAST, MEAN, PROBES, known_share
-from diverseevol.lab.skill import find_world
+from diverseevol import lab
+from diverseevol.errors import InputError
+from diverseevol.lab.gate import LEAST, MEAN, PROBES, known_share, untuned_score
+from diverseevol.lab.skill import World, find_world
+from diverseevol.lab.source import WORLD
+from diverseevol.lab.split import share_out
 
 
 @dataclass(frozen=True)
@@ -40,20 +48,56 @@ class Recipe:
     feed_forward: int = 384
     positions: int = 512
 
+    @classmethod
+    def of(cls, tokens: int, seed: int) -> "Recipe":
+        """The recipe for so many tokens: a short run warms up for at most a third of its steps.
 
-def main() -> None:
-    """Pretrain, pass the gate, write the folder."""
+        Raises:
+            InputError: they are too few for one step.
+        """
+        recipe = cls(tokens=tokens, seed=seed)
+        steps = tokens // recipe.block // recipe.batch
+        if steps < 1:
+            raise InputError(f"--tokens is {tokens}; one step takes {recipe.batch * recipe.block:,}, give more")
+        return replace(recipe, warmup=min(recipe.warmup, steps // 3))
+
+
+def main(given: list[str] | None = None) -> int:
+    """Pretrain, write the folder, say whether it passes the gate: the exit code."""
+    options = arguments(given)
+    try:
+        recipe, world = Recipe.of(options.tokens, options.seed), find_world(options.world)
+        share_out(world)  # what cannot be asked about need not be learned
+    except InputError as error:
+        print(f"pretrain: {error}", file=sys.stderr)
+        return 2
+    torch.set_num_threads(options.threads)
+    transformers.utils.logging.disable_progress_bar()
+    known = make(world, recipe, options)
+    if (failure := below_the_gate(known)) is None:
+        return 0
+    print(
+        f"pretrain: {options.out} is below the gate: {failure}; give it more --tokens, take out what it does not know, "
+        f"or accept it with --ungated",
+        file=sys.stderr,
+    )
+    return 0 if options.ungated else 1
+
+
+def arguments(given: list[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=Recipe.tokens)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--threads", type=int, default=1, help="torch's threads; results depend on it")
-    parser.add_argument("--world", default="diverseevol.lab.world.WORLD")
+    parser.add_argument("--world", default=WORLD, help="MODULE.NAME of a tuple of skills")
     parser.add_argument("--out", type=Path, default=Path("outputs/lab-foundation"))
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    transformers.utils.logging.disable_progress_bar()
-    recipe = Recipe(tokens=options.tokens, seed=options.seed)
-    world = find_world(options.world)
+    parser.add_argument("--ungated", action="store_true", help="exit code 0 below the gate, too")
+    return parser.parse_args(given)
+
+
+def make(world: World, recipe: Recipe, options: argparse.Namespace) -> dict[str, float]:
+    """Write the folder; what the model knows of each skill."""
     start = time.time()
     tokenizer = train_tokenizer(world, recipe.seed, recipe.positions)
     text = write_tokens(world, tokenizer, recipe.tokens, recipe.seed)
@@ -63,14 +107,33 @@ def main() -> None:
     for name, share in sorted(known.items(), key=lambda item: item[1]):
         print(f"{share:5.2f} {name}{'' if share >= LEAST else '   below the gate'}")
     print(f"mean {np.mean(list(known.values())):.3f} (gate {MEAN}), {(time.time() - start) / 60:.1f} minutes")
+    untuned = untuned_scores(options.world, model, tokenizer)
     model.half().save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
     report = {
         "recipe": asdict(recipe), "threads": options.threads, "minutes": round((time.time() - start) / 60, 1),
         "parameters": model.num_parameters(), "vocabulary": len(tokenizer), "probes": PROBES,
-        "loss": curve, "gate": known,
+        "loss": curve, "gate": known, "untuned": untuned,
     }  # fmt: skip
     (options.out / "pretraining.json").write_text(json.dumps(report, indent=1) + "\n")
+    return known
+
+
+def untuned_scores(
+    world: str, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
+) -> dict[str, dict[str, float]]:
+    """What the model has on the balanced benchmarks before it is tuned."""
+    asked = [one for make in (lab.benchmark, lab.development) for one in make(world=world, cache=Path())]
+    return {benchmark.name: untuned_score(benchmark, model, tokenizer) for benchmark in asked}
+
+
+def below_the_gate(known: Mapping[str, float]) -> str | None:
+    """Which skills are not known, and what they all reach on average; None where the gate is passed."""
+    weak = [f"{name} {share:.2f}" for name, share in sorted(known.items(), key=lambda each: each[1]) if share < LEAST]
+    mean = float(np.mean(list(known.values())))
+    if not weak and mean >= MEAN:
+        return None
+    return f"mean {mean:.3f} (at least {MEAN})" + (f"; below {LEAST}: {', '.join(weak)}" if weak else "")
 
 
 def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -133,4 +196,4 @@ def rate(step: int, steps: int, warmup: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

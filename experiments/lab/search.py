@@ -1,10 +1,11 @@
 """The small search behind conf/model/lab.yaml: random pools and the development benchmark only.
 
     python experiments/lab/search.py [--out FILE.csv] [--seeds 0 1] [--rows 40 320] [--rates …] [--epochs …]
-                                     [--steps …] [--all]
+                                     [--steps …] [--all] [--model FOLDER] [--world MODULE.NAME] [--size N]
 
 One line a fit; a second call does what is missing. `--steps` are controls with that many optimizer steps whatever the
-pool, `--all` trains on all rows too. One thread: results depend on it in the last digits.
+pool, `--all` trains on all rows too. One thread: results depend on it in the last digits. Another world or model
+wants another `--out`.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import csv
 import functools
 import itertools
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,9 +26,11 @@ from rich.console import Console
 
 from diverseevol import lab
 from diverseevol.commands.evolve import quieten
+from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import GoldJudge
 from diverseevol.files import cache_folder
 from diverseevol.generation import Generation
+from diverseevol.lab.source import WORLD
 from diverseevol.learner import Learner, final_loss
 from diverseevol.modules.sft import Tuning
 from diverseevol.prompt import Prompt, PromptOptions, encode
@@ -52,17 +56,28 @@ class Trial:
         )
 
 
-def main() -> None:
+def main(given: list[str] | None = None) -> int:
+    """Do what the file lacks; the exit code."""
+    try:
+        search(arguments(given))
+    except InputError as error:
+        print(f"search: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def search(options: argparse.Namespace) -> None:
     """Do what the file lacks."""
-    options = arguments()
     torch.set_num_threads(1)
     quieten(Console(stderr=True))
     cache = cache_folder(None)
-    source = lab.source(cache=cache)
-    foundation = lab.foundation_model(options.model)
+    foundation = lab.foundation_model(options.model, options.world)
+    (benchmark,) = lab.development(world=options.world, cache=cache)
+    if max(options.rows, default=0) > options.size:
+        raise InputError(f"--rows {max(options.rows)} of a --size of {options.size}; give no more rows than there are")
+    source = lab.source(size=options.size, world=options.world, cache=cache)
     prompt = Prompt(foundation.tokenizer(), PromptOptions())
     encoded = encode(source, prompt, cache)
-    (benchmark,) = lab.development(cache=cache)
     done = read(options.out)
     print(*COLUMNS, sep="\t")
     for trial in trials(options, len(source)):
@@ -87,18 +102,20 @@ def main() -> None:
         print(*trial.key, *found, sep="\t", flush=True)
 
 
-def arguments() -> argparse.Namespace:
+def arguments(given: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("outputs/lab-search.csv"))
     parser.add_argument("--model", default=None, help="another foundation model's folder")
+    parser.add_argument("--world", default=WORLD, help="MODULE.NAME of a tuple of skills; it needs a --model")
+    parser.add_argument("--size", type=int, default=4000, help="rows of the source")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--rows", type=int, nargs="*", default=[40, 320])
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 5e-4, 2.5e-4])
     parser.add_argument("--epochs", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--steps", type=int, nargs="*", default=[])
     parser.add_argument("--all", action="store_true")
-    return parser.parse_args()
+    return parser.parse_args(given)
 
 
 def trials(options: argparse.Namespace, size: int) -> Iterator[Trial]:
@@ -134,4 +151,4 @@ def write(path: Path, line: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,13 +12,19 @@ from jobs import STOPPED, Job, Work
 from diverseevol.errors import InputError
 
 
-def arguments(what: str | None, out: str, results: str) -> argparse.ArgumentParser:
-    """What the command lines of all studies share; a study adds its own."""
+def arguments(what: str | None, out: str, name: str) -> argparse.ArgumentParser:
+    """What the command lines of all studies share; a study adds its own.
+
+    Args:
+        what: it does.
+        out: its folder, by default.
+        name: what its results are called there.
+    """
     parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=2, help="evolutions at a time, a thread each")
     parser.add_argument("--minutes", type=float, help="interrupt what runs after so long; the same command goes on")
     parser.add_argument("--out", type=Path, default=Path(out), help="run folders, logs, what is done")
-    parser.add_argument("--results", type=Path, default=Path(results), help="the small files to keep")
+    parser.add_argument("--results", type=Path, help=f"the small files to keep; by default OUT/results/{name}")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides for every evolution")
     parser.add_argument("--dry", action="store_true", help="list the jobs that are left, and run nothing")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(STOPPED))

@@ -8,15 +8,15 @@ kcenter and random have ten seeds and all others five. A seed is that of P_0 and
 
 import csv
 import shutil
-import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import figure
 from jobs import FULL, ITERATIVE, ONE_TIME, Job, Work, evolution
 from study import arguments, carried_out, conducted
-from tidy import write_rounds
+from tidy import rounds_of, whole, write_table
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.comparison import Comparison, compare
@@ -25,6 +25,7 @@ from diverseevol.evaluation.scoreboard import score_folder
 from diverseevol.evaluation.tables import comparison_tables, out_console
 from diverseevol.files import atomic_write, write_json
 from diverseevol.report.collection import collect
+from diverseevol.report.publishing import publish
 
 GROUP = "lab/sweep"
 BASELINE = "random-iterative"
@@ -53,17 +54,17 @@ USUAL = tuple(ARMS)[:11]  # what fits into ninety minutes of two cores
 
 def main() -> None:
     """Run what is missing, then compare and draw what is there."""
-    parser = arguments(__doc__, "outputs/lab-study", "experiments/results/lab/sweep")
+    parser = arguments(__doc__, "outputs/lab-study", "sweep")
     parser.add_argument("--seeds", type=int, default=10, help="of kcenter and random")
     parser.add_argument("--few", type=int, default=5, help="of all others")
     parser.add_argument("--arms", nargs="+", default=USUAL, choices=ARMS, metavar="NAME", help=", ".join(ARMS))
     options = parser.parse_args()
+    options.results = options.results or options.out / "results" / "sweep"
     work = Work(options.out, options.jobs, options.minutes)
     jobs = planned(options)
-    if carried_out(jobs, options, work):
-        conclude(options.out / GROUP, options.arms, options.results)
+    concluded = carried_out(jobs, options, work) and conclude(options.out / GROUP, options.arms, options.results)
     if not options.dry:
-        sys.exit(0 if all(work.done(job) for job in jobs) else 1)
+        sys.exit(0 if concluded and all(work.done(job) for job in jobs) else 1)
 
 
 def planned(options: Any) -> list[Job]:
@@ -77,50 +78,56 @@ def planned(options: Any) -> list[Job]:
     return jobs
 
 
-def conclude(folder: Path, arms: Sequence[str], results: Path) -> None:
-    """Verdicts of these arms against random; figures and the numbers of every round of all that lie there."""
+def conclude(folder: Path, arms: Collection[str], results: Path) -> bool:
+    """Verdicts of these arms against random, their figures and the numbers of every round; whether all of it came."""
     results.mkdir(parents=True, exist_ok=True)
+    runs, report = own_runs(folder, arms), folder / "report"
     try:
-        comparison = compared(folder, arms)
+        comparison = compared(folder, runs)
+        write_json(results / "comparison.json", comparison.record())
+        write_verdicts(comparison, results / "verdicts.csv")
+        console = out_console()
+        for table in comparison_tables(comparison):
+            console.print(table)
+        collection = collect(runs)
+        publish(collection, report)
     except InputError as error:  # such as of a study that was cut before there are two arms
-        print(f"no verdicts: {error}")
-        return
-    write_json(results / "comparison.json", comparison.record())
-    write_verdicts(comparison, results / "verdicts.csv")
-    console = out_console()
-    for table in comparison_tables(comparison):
-        console.print(table)
-    report = folder / "report"
-    if diverseevol("report", f"folder={folder}", f"out={report}"):
-        write_rounds(collect([folder]), results / "rounds.csv")
-        for name in ("relative_score", "vendi_score", "other_metrics", "score_against_vendi", "coverage_and_loss"):
-            for picture in (report / "figures").glob(f"{name}.png"):
-                shutil.copyfile(picture, results / picture.name)
-        print(f"verdicts, rounds and figures are in {results}/, all of it in {report / 'report.html'}")
+        print(f"no verdicts or no report: {error}")
+        return False
+    lines = rounds_of(collection)
+    write_table(lines, results / "rounds.csv")
+    figure.draw_differences(lines, BASELINE, results)
+    for name in ("relative_score", "vendi_score", "other_metrics", "score_against_vendi", "coverage_and_loss"):
+        for picture in (report / "figures").glob(f"{name}.png"):
+            shutil.copyfile(picture, results / picture.name)
+    print(f"verdicts, rounds and figures are in {results}/, all of it in {report / 'report.html'}")
+    return True
 
 
-def compared(folder: Path, arms: Collection[str]) -> Comparison:
-    """These arms against random: one family of comparisons, whatever else lies in the folder.
+def own_runs(folder: Path, arms: Collection[str]) -> list[Path]:
+    """The whole runs of these arms and of random, whatever else lies in the folder."""
+    runs = sorted(config.parent for config in folder.glob("*/seed*/config.yaml"))
+    own = {*arms, BASELINE}
+    if others := sorted({run.parent.name for run in runs} - own):
+        print(f"left out, being none of --arms: {', '.join(others)}")
+    return whole([run for run in runs if run.parent.name in own])
+
+
+def compared(folder: Path, runs: Sequence[Path]) -> Comparison:
+    """The arms of these runs against random: one family of comparisons.
 
     Raises:
         InputError: there is nothing to compare.
     """
     board, measured = score_folder(folder), measured_rounds(folder, MEASURED)
-    own = {*arms, BASELINE}
+    own = {(run.parent.name, run.name) for run in runs}
     for warning in board.warnings:
         print(f"warning: {warning}")
-    if others := sorted({each.schedule for each in (*board.rounds, *measured)} - own):
-        print(f"left out of verdicts and their correction, being none of --arms: {', '.join(others)}")
     return compare(
-        [each for each in board.rounds if each.schedule in own],
+        [each for each in board.rounds if (each.schedule, f"seed{each.seed}") in own],
         BASELINE,
-        measured=[each for each in measured if each.schedule in own],
+        measured=[each for each in measured if (each.schedule, f"seed{each.seed}") in own],
     )
-
-
-def diverseevol(*words: str) -> bool:
-    """Run one of the project's commands; whether it was done."""
-    return subprocess.run([sys.executable, "-m", "diverseevol", *words], check=False).returncode == 0
 
 
 def write_verdicts(comparison: Comparison, file: Path) -> None:

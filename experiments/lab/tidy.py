@@ -1,14 +1,24 @@
 """The numbers of run folders as one table: a line a round, a column a metric."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from jobs import WHOLE
 
 from diverseevol.files import atomic_write
 from diverseevol.report.collection import Collection
 
 LEAVE_OUT = ("seconds/", "judge calls", "win/", "tie/", "lose/")
+
+
+def whole(runs: Sequence[Path]) -> list[Path]:
+    """Those of these run folders whose evolution came to its end; one line says which did not."""
+    cut = [run for run in runs if not (run / WHOLE).exists()]
+    if cut:
+        print(f"left out, being unfinished: {', '.join(f'{run.parent.name}/{run.name}' for run in cut)}")
+    return [run for run in runs if run not in cut]
 
 
 def rounds_of(collection: Collection) -> list[dict[str, Any]]:
@@ -23,11 +33,6 @@ def rounds_of(collection: Collection) -> list[dict[str, Any]]:
         )
         line[point.metric] = point.value
     return [lines[key] for key in sorted(lines)]
-
-
-def write_rounds(collection: Collection, file: Path) -> None:
-    """Write the table."""
-    write_table(rounds_of(collection), file)
 
 
 def write_table(lines: list[dict[str, Any]], file: Path) -> None:

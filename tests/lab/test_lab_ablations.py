@@ -70,6 +70,31 @@ def test_differences_are_within_a_seed_and_of_the_last_round(tmp_path):
     assert (tmp_path / "ablations.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_every_arm_is_drawn_with_its_seeds_the_best_first_and_chosen_at_once_hollow():
+    rng = np.random.default_rng(0)
+    gains = {"kcenter-iterative": (3, 2.0), "kcenter-one_time": (4, 9.0), "longest-iterative": (2, -5.0)}
+    metrics = {**figure.WIDE, **figure.NARROW}
+    lines = [
+        {"group": "lab/sweep", "sampler": arm, "seed": seed, "round": t,
+         **dict.fromkeys(metrics, 10.0 + t * gain + seed)}
+        for arm, (seeds, gain) in {"random-iterative": (5, 0.0), **gains}.items()
+        for seed in range(seeds) for t in range(2)
+    ]  # fmt: skip
+    rng.shuffle(lines)
+    drawn = figure.arms_figure(lines, "random-iterative")
+    drawn.draw_without_rendering()
+    assert [axes.get_title(loc="left") for axes in drawn.axes] == [title for title, _ in metrics.values()]
+    for axes in (drawn.axes[0], drawn.axes[len(figure.WIDE)]):  # the first of each row names all of it
+        names = [label.get_text() for label in axes.get_yticklabels()]
+        assert names == ["K-Center, one-time (4)", "K-Center, iterative (3)", "longest (2)"]
+    for axes, (_, times) in zip(drawn.axes, metrics.values(), strict=True):
+        marks = [mark for mark in axes.lines if len(mark.get_xdata()) == 1]
+        assert [mark.get_xdata()[0] for mark in marks] == [9 * times, 2 * times, -5 * times]
+        assert [mark.get_markerfacecolor() == figure.PAPER for mark in marks] == [True, False, False]
+        assert axes.get_xlabel() == f"minus random ({12 * times:.1f})"
+    assert figure.arms_figure(lines, "oracle-iterative") is None
+
+
 def test_the_ablations_figure_holds_every_value_and_no_label_touches_another():
     rng = np.random.default_rng(0)
     unit, metrics = figure.FIGURES["ablations"]

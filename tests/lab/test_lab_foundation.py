@@ -1,13 +1,16 @@
 """The foundation model that ships: small, offline, with a short template, and it knows its world."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 
 from diverseevol.errors import InputError
-from diverseevol.lab import foundation_model
-from diverseevol.lab.gate import LEAST, MEAN, known_share
+from diverseevol.lab import benchmark, development, foundation_model
+from diverseevol.lab.gate import LEAST, MEAN, known_share, untuned_score
 from diverseevol.lab.model import SHIPPED
 from diverseevol.lab.world import WORLD
 from diverseevol.prompt import Prompt, PromptOptions
@@ -70,6 +73,15 @@ def test_every_kept_skill_passes_the_gate(foundation):
     known = known_share(WORLD, foundation.load().eval(), foundation.tokenizer(), seed=1)
     assert min(known.values()) >= LEAST - 0.1, known  # other probes than those that decided
     assert np.mean(list(known.values())) >= MEAN
+
+
+@pytest.mark.slow
+def test_it_has_as_much_before_it_is_tuned_as_its_card_says(foundation, cache):
+    noted = json.loads((Path(__file__).parents[2] / "experiments/lab/pretraining.json").read_text())["untuned"]
+    for (asked,) in (benchmark(cache=cache), development(cache=cache)):
+        found = untuned_score(asked, foundation.load().eval(), foundation.tokenizer())
+        assert found["relative_score"] == pytest.approx(noted[asked.name]["relative_score"], abs=0.3)
+        assert found["exact"] == noted[asked.name]["exact"] == 0
 
 
 def test_the_shipped_model_is_not_for_another_world():

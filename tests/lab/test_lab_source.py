@@ -8,6 +8,7 @@ import pytest
 from diverseevol import lab
 from diverseevol.errors import InputError
 from diverseevol.lab.rows import Mix, apportion, frequencies, make_rows
+from diverseevol.lab.source import measures_of
 from diverseevol.lab.split import share_out
 from diverseevol.lab.world import WORLD
 
@@ -56,6 +57,39 @@ def test_a_near_duplicate_asks_what_another_row_asks_and_originals_never_do():
     assert set(reversals.values()) == {1}  # its answers tell its arguments
 
 
+@pytest.fixture(scope="module")
+def about():
+    """What each question of the world is about, by its skill and texts."""
+    return {
+        (skill.name, *skill.ask(x, phrasing)): x
+        for skill in WORLD
+        for x in share_out(WORLD)[skill.name, "source"]
+        for phrasing in range(len(skill.phrasings))
+    }
+
+
+@pytest.mark.parametrize(("mix", "repeats"), [({}, False), ({"skew": 0.0}, True), ({"size": 9000}, True)])
+def test_rows_of_one_skill_about_the_same_are_labelled_all_but_one(about, mix, repeats):
+    made = make_rows(WORLD, Mix(noise=0.0, **mix))
+    first = [row for row in made if not row["duplicate"]]
+    asked = Counter((row["skill"], about[row["skill"], row["instruction"], row["input"]]) for row in first)
+    assert set(asked.values()) == {1}
+    added = round(0.1 * len(made))
+    assert (len(made) - len(first) > added) == repeats
+    again = [row for row in made if row["duplicate"] == "rephrased"]
+    known = [(row["skill"], about[row["skill"], row["instruction"], row["input"]]) for row in again]
+    assert set(known) <= set(asked)  # there is an unlabelled row that they repeat
+
+
+def test_the_labels_of_repeated_rows_do_not_change_what_the_rows_say(about):
+    """Each small skill has all its arguments once before any is asked about again."""
+    made = make_rows(WORLD, Mix(noise=0.0, duplicates=0.0, skew=0.0))
+    rows = Counter(row["skill"] for row in made)
+    unlabelled = Counter(row["skill"] for row in made if not row["duplicate"])
+    for skill in WORLD:
+        assert unlabelled[skill.name] == min(rows[skill.name], len(share_out(WORLD)[skill.name, "source"]))
+
+
 def test_noise_spoils_a_row_and_the_others_are_right(rows):
     right = {(skill.name, skill.respond(x)) for skill in WORLD for x in skill.arguments}
     assert all((row["skill"], row["output"]) in right for row in rows if not row["noisy"])
@@ -92,6 +126,15 @@ def test_which_skill_is_frequent_depends_on_the_seed_alone():
     assert one == frequencies(WORLD, Mix(seed=5, noise=0.5))
 
 
+def test_the_first_eight_ranks_are_drawn_among_eighteen_skills_which_hold_four_fifths_of_the_rows():
+    ranked = [frequencies(WORLD, Mix(seed=seed)) for seed in range(100)]
+    first = {name for counts in ranked for name in list(counts)[:8]}
+    assert len(first) == 18
+    assert min(len(share_out(WORLD)[name, "source"]) for name in first) > 100
+    for counts in ranked[:10]:
+        assert 0.78 < sum(counts[name] for name in first) / sum(counts.values()) < 0.815
+
+
 def test_a_size_beyond_the_world_is_refused():
     with pytest.raises(InputError, match=r"data\.size is 500000, but this world has words for"):
         frequencies(WORLD, Mix(size=500_000))
@@ -117,6 +160,33 @@ def test_the_source_carries_its_labels_for_analysis(cache, rows):
     assert labels.duplicate.tolist() == [bool(row["duplicate"]) for row in rows]
     assert lab.source(cache=cache).fingerprint == source.fingerprint
     assert lab.source(cache=cache, seed=1).fingerprint != source.fingerprint
+
+
+def test_a_pool_covers_a_skill_by_a_sound_row_and_has_shares_of_spoiled_and_of_repeated_rows():
+    labels = lab.Labels(
+        skill=("plural", "plural", "sound", "home", "home", "coin"),
+        noisy=np.array([False, True, True, False, False, False]),
+        duplicate=np.array([False, False, False, True, False, True]),
+    )
+    for pool in ([0, 1, 2, 3], [1, 2], [3, 4, 5], [0, 1, 2, 3, 4, 5]):
+        sound = {labels.skill[row] for row in pool if row not in (1, 2)}
+        assert labels.pool_measures(np.array(pool)) == {
+            "skills_covered": len(sound),
+            "noisy_share": sum(row in (1, 2) for row in pool) / len(pool),
+            "duplicate_share": sum(row in (3, 5) for row in pool) / len(pool),
+        }
+
+
+def test_a_source_of_the_labs_is_measured_by_its_labels_and_another_is_not(cache, source):
+    of_lab = lab.source(size=300, noise=0.2, duplicates=0.3, cache=cache)
+    pool = np.arange(0, 300, 3)
+    rows = [each for i, each in enumerate(make_rows(WORLD, Mix(size=300, noise=0.2, duplicates=0.3))) if i % 3 == 0]
+    assert measures_of(of_lab)(pool) == {
+        "skills_covered": len({row["skill"] for row in rows if row["noisy"] == ""}),
+        "noisy_share": sum(row["noisy"] != "" for row in rows) / 100,
+        "duplicate_share": sum(row["duplicate"] != "" for row in rows) / 100,
+    }
+    assert measures_of(source)(np.arange(3)) == {}
 
 
 def test_labels_of_other_sources_are_refused(source):

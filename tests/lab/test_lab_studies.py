@@ -3,9 +3,11 @@
 import argparse
 import csv
 import os
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -149,9 +151,9 @@ def test_when_time_is_up_what_runs_is_interrupted_and_left_for_the_next_call(tmp
     assert "FAILED" not in said
 
 
-def options(out: Path, *words: str) -> argparse.Namespace:
-    seeds = {"seeds": 3, "few": 1, "out": out, "set": list(words)}
-    return argparse.Namespace(arms=sweep.USUAL, conditions=list(ablations.CONDITIONS), **seeds)
+def options(out: Path, arms: Collection[str] = sweep.USUAL) -> argparse.Namespace:
+    conditions = list(ablations.CONDITIONS)
+    return argparse.Namespace(seeds=3, few=1, out=out, set=[], arms=arms, conditions=conditions)
 
 
 def test_a_sweep_gives_kcenter_and_random_more_seeds_and_every_job_a_folder_of_its_own(tmp_path):
@@ -171,20 +173,85 @@ def test_verdicts_are_corrected_over_the_arms_of_the_sweep_alone(tmp_path, capsy
             scores = [4.0, 5.0, 5.5, 6.0 + gain + rng.normal(0, 0.1)]
             lay_run(tmp_path, world, sampler, seed, scores=scores, extra={"skills_covered": rng.normal(9)})
     arms = ["kcenter-iterative", "margin-iterative"]
-    verdicts = [v for v in sweep.compared(folder, arms).samplers if v.benchmark == world.benchmark]
+    held = sweep.compared(folder, sweep.own_runs(folder, arms)).samplers
+    verdicts = [v for v in held if v.benchmark == world.benchmark]
     assert [v.schedule for v in verdicts] == arms
     assert [v.p_holm for v in verdicts] == pytest.approx(holm(np.array([v.p for v in verdicts])))
     (said,) = capsys.readouterr().out.splitlines()
     assert said.endswith("none of --arms: vendi-iterative, vendi_50-iterative")
-    sweep.compared(folder, [*arms, "vendi-iterative", "vendi_50-iterative"])
+    assert len(sweep.own_runs(folder, [*arms, "vendi-iterative", "vendi_50-iterative"])) == 5 * 4
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("arms", [sweep.ARMS])
-def test_every_arm_is_a_command_line_that_composes(arms, tmp_path):
+def lay_sweep(out: Path, seeds: int = 3) -> Path:
+    """Some arms' runs, of which every score and metric differs; the study's folder."""
+    rng = np.random.default_rng(0)
+    for sampler, schedule in (("random", "iterative"), ("kcenter", "iterative"), ("vendi", "iterative")):
+        for seed in range(seeds):
+            scores = [4.0, 5.0, 5.5, rng.uniform(6, 8)]
+            extra = {"skills_covered": rng.normal(9)}
+            lay_run(out, World(name="lab/sweep"), sampler, seed, schedule=schedule, scores=scores, extra=extra)
+    return out / "lab/sweep"
+
+
+def test_an_evolution_that_was_cut_and_an_arm_of_another_study_are_in_no_verdict_table_or_figure(tmp_path, capsys):
+    folder, results = lay_sweep(tmp_path), tmp_path / "results"
+    shutil.rmtree(folder / "kcenter-iterative/seed2")
+    score = [5.0, 5.5]
+    lay_run(tmp_path, World(name="lab/sweep"), "kcenter", 2, done=2, scores=score, extra={"skills_covered": 1.0})
+    assert sweep.conclude(folder, ["kcenter-iterative"], results)
+    said = capsys.readouterr().out
+    assert "left out, being unfinished: kcenter-iterative/seed2\n" in said
+    assert "left out, being none of --arms: vendi-iterative\n" in said
+    with (results / "verdicts.csv").open() as file:
+        assert {each["seeds"] for each in csv.DictReader(file)} == {"0 1"}
+    with (results / "rounds.csv").open() as file:
+        rounds = {(each["sampler"], each["seed"]) for each in csv.DictReader(file)}
+    assert rounds == {("kcenter-iterative", s) for s in "01"} | {("random-iterative", s) for s in "012"}
+    assert {file.stem for file in results.glob("*.png")} == {
+        "differences", "relative_score", "vendi_score", "score_against_vendi", "coverage_and_loss", "other_metrics",
+    }  # fmt: skip
+    shown = (folder / "report/tables/runs.csv").read_text()
+    assert "vendi" not in shown
+    assert "K-Center" in shown
+
+
+@pytest.mark.parametrize("spoil", ["random-iterative", "config", None])
+def test_a_sweep_without_verdicts_or_report_ends_with_exit_code_1(tmp_path, monkeypatch, capsys, spoil):
+    folder = lay_sweep(tmp_path / "out", 1)
+    if spoil == "config":  # which only the report reads
+        (folder / "kcenter-iterative/seed0/config.yaml").write_text("- a")
+    elif spoil:
+        shutil.rmtree(folder / spoil)
+    monkeypatch.setattr(sweep, "carried_out", lambda *_: True)
+    monkeypatch.setattr(Work, "done", lambda *_: True)
+    monkeypatch.setattr(sys, "argv", ["sweep.py", "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as caught:
+        conducted(sweep.main)
+    assert ("no verdicts or no report: " in capsys.readouterr().out) == bool(spoil)
+    assert caught.value.code == (1 if spoil else 0)
+    assert (tmp_path / "out/results/sweep/differences.png").exists() == (spoil is None)
+
+
+@pytest.mark.parametrize("study", [sweep, ablations])
+def test_a_study_writes_to_its_own_folder_unless_told_otherwise(study, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(study, "carried_out", lambda jobs, options, work: told.append(options.results))
+    monkeypatch.setattr(Work, "run", lambda *_: [])
+    name = study.__name__
+    for words in ([], ["--results", str(tmp_path / "kept")]):
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", "--out", str(tmp_path), *words])
+        with pytest.raises(SystemExit):
+            study.main()
+    assert told == [tmp_path / "results" / name, tmp_path / "kept"]
+
+
+def test_every_arm_is_a_command_line_that_composes(tmp_path):
     from diverseevol.configuration import compose
 
-    for each in sweep.planned(options(tmp_path)):
+    swept = sweep.planned(options(tmp_path, sweep.ARMS))
+    assert {each.name.split("/")[2] for each in swept} == sweep.ARMS.keys()
+    for each in swept:
         config = compose("evolve", each.command[3:])
         assert config.data.seed == config.seed == int(each.name[-1])
     for each in ablations.planned(options(tmp_path))[1]:
