@@ -1,7 +1,6 @@
 """Arrays on disk that processes fill together, and that appear under their names only once they are whole."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from diverseevol.files import TEMPORARY, cached_folder, cannot_write
+from diverseevol.files import TEMPORARY, cached_folder, writing
 from diverseevol.processes import Processes
 
 
@@ -28,7 +27,8 @@ def filled(
         InputError: there is no room.
     """
     if place.first:
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         for name, (shape, dtype) in shapes.items():
             _allocate(_partial(folder, name), shape, dtype)
     place.barrier()
@@ -59,30 +59,31 @@ def cached_by_all(cache: Path, build: Callable[[Path], None], place: Processes) 
         build: puts the arrays into the folder it is given; called by every process with the same one.
         place: this process among its peers.
     """
-    if place.world == 1:
-        cached_folder(cache, build)
-    elif not place.share(cache.exists()):
-        # All processes fill one folder, which the first then puts in its place. Another job may do the same at the
-        # same time: each fills a folder of its own.
-        shared = cache.with_name(f"{cache.name}-{place.share(os.getpid())}{TEMPORARY}")
-        build(shared)
-        place.barrier()  # every process has read it before the first one moves it
-        if place.first:
-            cached_folder(cache, lambda folder: [file.replace(folder / file.name) for file in list(shared.iterdir())])
-            shutil.rmtree(shared)
+    asked = False
+
+    def together(folder: Path) -> None:
+        nonlocal asked
+        asked = bool(place.share(folder))
+        build(folder)
+        place.barrier()  # every process has read it before the first one gives it its name
+
+    if place.first:  # it holds the cache's lock: what a killed job left is thrown away, and other jobs wait
+        cached_folder(cache, together)
+        if not asked:
+            place.share(None)
+    elif folder := place.share(None):
+        build(folder)
         place.barrier()
+    place.barrier()
 
 
 def _allocate(path: Path, shape: tuple[int, ...], dtype: str) -> None:
     """Make an array on disk whose blocks exist: a full disk is an error now, not a crash when a page is written."""
-    try:
+    with writing(path, path):
         array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
         with path.open("r+b") as file:
             if array.nbytes:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise cannot_write(path, error) from error
 
 
 def _partial(folder: Path, name: str) -> Path:

@@ -3,9 +3,10 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,7 +31,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         InputError: the folder cannot be written to, or the disk is full; what was there before stays.
     """
     partial = path.with_name(path.name + TEMPORARY)
-    try:
+    with writing(path, partial):
         path.parent.mkdir(parents=True, exist_ok=True)
         text = None if "b" in mode else "utf-8"
         with partial.open(mode, encoding=text, newline=None if text is None else "\n") as file:
@@ -39,21 +40,43 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             os.fsync(file.fileno())
         partial.replace(path)
         sync_folder(path.parent)
-    except OSError as error:
-        partial.unlink(missing_ok=True) if os.access(path.parent, os.W_OK) else None
-        raise cannot_write(path, error) from error
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
-def cannot_write(path: Path, error: Exception) -> InputError:
-    """The one sentence for a disk that will not take a file."""
-    reason = getattr(error, "strerror", None) or error
-    return InputError(
-        f"{path}: cannot be written ({reason}); nothing that was there is lost: make room or "
-        f"give another folder, then run the same command again"
-    )
+@contextmanager
+def writing(path: Path, partial: Path | None = None) -> Iterator[None]:
+    """Whatever the block writes, a disk that will not take it is told in the one sentence.
+
+    Args:
+        path: the file or folder, by the name that a user knows.
+        partial: what it is called until it is whole; gone when the block fails.
+
+    Raises:
+        InputError: the disk is full, read-only, over a quota or otherwise unwilling; what was there before stays.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if partial is not None:
+            _remove(partial)
+        if not _of_the_disk(error):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"{path}: cannot be written ({reason}); nothing that was there is lost: make room or "
+            f"give another folder, then run the same command again"
+        ) from error
+
+
+def _of_the_disk(error: BaseException) -> bool:
+    # Libraries written in Rust have exceptions of their own, in tokenizers' case a bare Exception; what all of them
+    # keep is the system's number: too large a file (27), no space (28), read-only (30), over the quota (122).
+    rust = not isinstance(error, InputError) and re.search(r"\(os error (27|28|30|122)\)", str(error))
+    return isinstance(error, OSError) or bool(rust)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # what cannot be removed is on a disk that takes nothing
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def sync_file(path: Path) -> None:
@@ -177,30 +200,36 @@ def cached_folder(folder: Path, build: Callable[[Path], object]) -> Path:
     """
     if folder.exists():
         return folder
-    try:
+    with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(folder.name + ".lock")):
             if not folder.exists():
-                partial = folder.with_name(folder.name + TEMPORARY)
-                shutil.rmtree(partial, ignore_errors=True)
-                partial.mkdir()
-                try:
-                    build(partial)
-                    for file in filter(Path.is_file, partial.rglob("*")):
-                        sync_file(file)
-                    partial.replace(folder)
-                finally:
-                    shutil.rmtree(partial, ignore_errors=True)
-                sync_folder(folder.parent)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
+                build_whole(folder, build)
     return folder
+
+
+def build_whole(folder: Path, build: Callable[[Path], object]) -> None:
+    """Build a folder that appears under its name only once it is whole and on disk.
+
+    Args:
+        folder: the folder; nobody else is building it.
+        build: puts the files into the folder it is given, which has a temporary name.
+
+    Raises:
+        InputError: the disk will not take it.
+    """
+    partial = folder.with_name(folder.name + TEMPORARY)
+    with writing(folder, partial):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        build(partial)
+        for file in filter(Path.is_file, partial.rglob("*")):
+            sync_file(file)
+        partial.replace(folder)
+        sync_folder(folder.parent)
 
 
 def sweep_temporary(folder: Path) -> None:
     """Remove what a killed process left half-written below a folder that this process holds the lock of."""
     for partial in folder.rglob("*" + TEMPORARY):
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        else:
-            partial.unlink(missing_ok=True)
+        _remove(partial)

@@ -119,9 +119,8 @@ class Prompt:
             described["truncation"] = described["padding"] = None
             vocabulary = json.dumps(described, sort_keys=True)
         options = self.options
-        parts = [vocabulary, options.template, str(options.max_length), str(options.system), str(self.end)]
-        if options.template == "chat":
-            parts.append(str(tokenizer.chat_template))
+        templates = (ALPACA_WITH_INPUT, ALPACA) if options.template == "alpaca" else (str(tokenizer.chat_template),)
+        parts = [vocabulary, *templates, str(options.max_length), str(options.system), str(self.end)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def _encode(self, examples: Sequence[Example]) -> list[tuple[list[int], list[int]]]:

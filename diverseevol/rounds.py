@@ -1,20 +1,21 @@
 """One round on disk: a file for each phase, and `round.json` last, which says that the round is whole."""
 
 import json
-import os
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from diverseevol import __version__
 from diverseevol.errors import InputError
-from diverseevol.files import TEMPORARY, cannot_write, read_json, read_jsonl, sync_folder, write_json
+from diverseevol.files import TEMPORARY, build_whole, read_json, read_jsonl, write_json, writing
 
 ROUND_KEYS = ("index", "trained_on", "chosen", "metrics", "seconds", "fingerprint", "version")
+METRICS = (  # of every round; further ones depend on the data
+    "pool_size", "train_loss", "vendi_score", "vendi_score_centred", "vendi_score_current", "coverage_radius",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,23 +59,8 @@ class RoundFolder:
         file = self.path / "round.json"
         if not file.exists():
             return None
-        there = read_json(file)
-        missing = [key for key in ROUND_KEYS if key not in there] if isinstance(there, dict) else list(ROUND_KEYS)
-        if missing:
-            raise InputError(
-                f"{file}: lacks {', '.join(missing)}; restore it, or delete the folder of this round to redo it"
-            )
-        for key in ("metrics", "seconds"):
-            if not isinstance(there[key], dict):
-                raise InputError(
-                    f"{file}: its {key} is {shortened(there[key])} where an object belongs; restore it, or delete the "
-                    f"folder of this round to redo it"
-                )
-        if _release(there["version"]) != _release(__version__):
-            raise InputError(
-                f"{file}: made by diverseevol {there['version']}, and this is {__version__}, which may choose "
-                f"other rows; go on with that version, or give folder=… for a new evolution"
-            )
+        there = _read_round(file)
+        check_release(file, there["version"])
         chosen = self.chosen()
         if chosen is None and there["chosen"]:
             raise InputError(
@@ -121,37 +107,64 @@ class RoundFolder:
 
     def keep_model(self, save: Callable[[Path], None]) -> None:
         """Save a model so that it appears whole or not at all."""
-        partial = self.model.with_name(self.model.name + TEMPORARY)
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            partial.mkdir(parents=True)
-            save(partial)
-            for file in partial.iterdir():
-                with file.open("rb") as stream:
-                    os.fsync(stream.fileno())
-            partial.replace(self.model)
-            sync_folder(self.path)
-        except (OSError, SafetensorError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise cannot_write(self.model, error) from error
+        build_whole(self.model, save)
 
     def drop(self, *folders: Path) -> None:
         """Remove folders of this round that are not to be kept."""
         for folder in folders:
             if folder.exists():  # renamed first, so that a kill leaves no folder that looks whole
                 partial = folder.with_name(folder.name.removesuffix(TEMPORARY) + TEMPORARY)
-                folder.replace(partial)
-                shutil.rmtree(partial)
+                with writing(folder):
+                    folder.replace(partial)
+                    shutil.rmtree(partial)
 
     def forget(self, *names: str) -> None:
         """Remove the notes of phases, which `round.json` now holds."""
         for name in names:
-            (self.path / name).unlink(missing_ok=True)
+            with writing(self.path / name):
+                (self.path / name).unlink(missing_ok=True)
 
 
-def _release(version: Any) -> list[str]:
+def release(version: Any) -> str:
     """The part of a version below which picks do not change."""
-    return str(version).split(".")[:2]
+    return ".".join(str(version).split(".")[:2])
+
+
+def check_release(file: Path, version: Any) -> None:
+    """Refuse what another release has begun.
+
+    Args:
+        file: what says so.
+        version: of the one that made it, or its first two numbers.
+    """
+    if release(version) != release(__version__):
+        raise InputError(
+            f"{file}: made by diverseevol {version}, and this is {__version__}, which may choose "
+            f"other rows; go on with that version, or give folder=… for a new evolution"
+        )
+
+
+def _read_round(file: Path) -> dict[str, Any]:
+    """The record of a round with all that belongs in it, numbers where numbers belong."""
+    there, redo = read_json(file), "restore it, or delete the folder of this round to redo it"
+
+    def lacking(part: Any, keys: Sequence[str], what: str = "") -> None:
+        missing = [f"{what}{key}" for key in keys if not isinstance(part, dict) or key not in part]
+        if missing:
+            raise InputError(f"{file}: lacks {', '.join(missing)}; {redo}")
+
+    lacking(there, ROUND_KEYS)
+    for key, always in (("metrics", METRICS), ("seconds", ())):
+        part = there[key]
+        if not isinstance(part, dict):
+            raise InputError(f"{file}: its {key} is {shortened(part)} where an object belongs; {redo}")
+        lacking(part, always, f"{key}.")
+        for name, value in part.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise InputError(
+                    f"{file}: its {key}.{name} is {shortened(value)} where a finite number belongs; {redo}"
+                )
+    return dict(there)
 
 
 def shortened(value: Any) -> str:

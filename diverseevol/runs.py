@@ -23,13 +23,13 @@ from diverseevol.errors import InputError
 from diverseevol.files import (
     TEMPORARY,
     atomic_write,
-    cannot_write,
     read_json,
     sweep_temporary,
     write_json,
     write_jsonl,
+    writing,
 )
-from diverseevol.rounds import Round, RoundFolder, shortened
+from diverseevol.rounds import Round, RoundFolder, check_release, shortened
 
 
 class RunFolder:
@@ -47,17 +47,16 @@ class RunFolder:
         Raises:
             InputError: another process holds the folder.
         """
-        try:
+        with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / ".lock", timeout=0)
-            lock.acquire()
-        except Timeout as error:
-            raise InputError(
-                f"{self.path}: another process is at work in this folder; wait for it, or give folder=… for a "
-                f"run of its own"
-            ) from error
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
+            try:
+                lock.acquire()
+            except Timeout as error:
+                raise InputError(
+                    f"{self.path}: another process is at work in this folder; wait for it, or give folder=… for a "
+                    f"run of its own"
+                ) from error
         try:
             self._refuse_foreign()
             sweep_temporary(self.path)
@@ -85,11 +84,13 @@ class RunFolder:
             config: the resolved configuration as YAML text.
 
         Raises:
-            InputError: the folder holds an evolution whose picks would differ; names the keys.
+            InputError: the folder holds an evolution whose picks would differ, by the keys, or of another release.
         """
         file = self.path / "fingerprint.json"
         if file.exists():
             there = read_json(file)
+            if isinstance(there, dict) and "release" in there:
+                check_release(file, there["release"])
             differing = [
                 f"{key} (there {shortened(there.get(key))}, here {shortened(self.fingerprint.get(key))})"
                 for key in sorted({*there, *self.fingerprint} if isinstance(there, dict) else {})

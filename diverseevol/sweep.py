@@ -4,12 +4,16 @@ A file a job, written by the process that ran it: it needs no more than the file
 """
 
 import shlex
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diverseevol.files import atomic_write, read_json, write_json
+from diverseevol.files import TEMPORARY, atomic_write, read_json, write_json
+
+STALE_SECONDS = 60  # a note is written in milliseconds
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,11 @@ class Ledger:
     launcher: tuple[str, ...] = ()
 
     def plan(self, jobs: Sequence[Sequence[str]]) -> None:
-        """Note the jobs that are to run, each by its overrides."""
+        """Note the jobs that are to run, each by its overrides; half-written notes of killed sweeps go."""
+        for partial in self.folder.parent.glob(f"*/jobs/*.json{TEMPORARY}"):
+            with suppress(FileNotFoundError):  # a sweep beside this one has taken it away, or has just finished it
+                if time.time() - partial.stat().st_mtime > STALE_SECONDS:
+                    partial.unlink()
         write_json(self.folder / "jobs.json", [list(overrides) for overrides in jobs])
 
     def end(self, number: int, overrides: Sequence[str], code: int = 0, said: str | None = None) -> None:

@@ -1,53 +1,22 @@
 """Evolutions that are killed at random instants and started again end as if nothing had happened."""
 
+import hashlib
 import json
 import os
 import random
 import signal
-import subprocess
-import sys
+import socket
 import time
-import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import small_evolution
+from forks import after, finish, fork
 
 SMALL = (*small_evolution.SMALL, "schedule.rounds=3", "tuning.steps=12", "keep_models=last")
-
-
-def fork(arguments: list[str], log: Path) -> int:
-    """Start the command in a child of this process, which has everything imported already."""
-    child = os.fork()
-    if child:
-        return child
-    code = 70
-    try:
-        sys.stdout = sys.stderr = log.open("a", buffering=1)
-        from diverseevol import cli
-
-        sys.argv = ["diverseevol", *arguments]
-        cli.main()
-    except SystemExit as leaving:
-        code = int(leaving.code or 0)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)
-
-
-def finish(child: int, seconds: float | None = None) -> int | None:
-    """Wait for a child: its exit code, or None if it had to be killed after `seconds`."""
-    deadline = None if seconds is None else time.monotonic() + seconds
-    while True:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            return os.waitstatus_to_exitcode(status)
-        if deadline is not None and time.monotonic() > deadline:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return None
-        time.sleep(0.005)
+LAST = 3
+PHASES = ("training", "probing", "measuring", "answering")
 
 
 def evolution(folder: Path) -> dict[str, object]:
@@ -61,7 +30,31 @@ def evolution(folder: Path) -> dict[str, object]:
             found[name] = record
         elif file.suffix in (".jsonl", ".json"):
             found[name] = file.read_text()
+    for file in (folder / "map.npy", *folder.glob("rounds/*/model/model.safetensors")):
+        found[str(file.relative_to(folder))] = hashlib.sha256(file.read_bytes()).hexdigest()
     return found
+
+
+def phase(folder: Path) -> str:
+    """What an evolution is at, or was when it was killed, by the files that it has."""
+    begun = sorted(folder.glob("rounds/*"))
+    if not begun:
+        return "training" if (folder / "fingerprint.json").exists() else "preparing"
+    there = {path.name for path in begun[-1].iterdir()}
+    if "round.json" in there:
+        return "closing" if begun[-1].name == f"{LAST:02d}" else "training"
+    if "model" not in there:
+        return "training"
+    if "chosen.jsonl" not in there and begun[-1].name != f"{LAST:02d}":
+        return "probing"
+    if "measures.json" not in there:
+        return "measuring"
+    return "closing" if list(begun[-1].glob("answers/*.jsonl")) else "answering"
+
+
+def left(*folders: Path) -> list[str]:
+    """What is half-written there."""
+    return [str(path) for folder in folders for path in folder.rglob("*.partial")]
 
 
 @pytest.fixture(scope="module")
@@ -96,39 +89,54 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert finish(fork(["evolve", f"folder={whole}", f"cache={base / 'cache'}", *common], tmp_path / "log")) == 0
     took = time.monotonic() - began
     expected = evolution(whole)
+    assert "map.npy" in expected
+    assert f"rounds/{LAST:02d}/model/model.safetensors" in expected
     rng = random.Random(f"{sampler} {logger}")
-    killed, attempt = 0, 0
-    while killed < kills:
+    killed: list[str] = []  # in which phase
+    attempt = 0
+    while len(killed) < kills:
         folder, cache = tmp_path / f"cut-{attempt}", tmp_path / f"cache-{attempt}"
         attempt += 1
         arguments = ["evolve", f"folder={folder}", f"cache={cache}", *common]
         code: int | None = None
-        while killed < kills:
-            code = finish(fork(arguments, tmp_path / "log"), rng.uniform(0.05, 0.6) * took)
+        while len(killed) < kills:
+            code = finish(fork(arguments, tmp_path / "log"), _instant(rng, took, folder, killed))
             if code is not None:
                 break
-            killed += 1
+            killed.append(phase(folder))
         if code is None:
             code = finish(fork(arguments, tmp_path / "log"))
         assert code == 0, (tmp_path / "log").read_text()[-3000:]
         assert evolution(folder) == expected
-        left = [str(path) for place in (folder, cache) for path in place.rglob("*.partial")]
-        assert not left, left
+        assert not left(folder, cache)
+    print(f"killed while {', '.join(killed)}")
+    assert {*PHASES} <= {*killed}
+
+
+def _instant(rng: random.Random, took: float, folder: Path, killed: list[str]) -> Callable[[], bool]:
+    """Any instant, or, every other time, the beginning of a phase that no kill has hit yet."""
+    missing = [name for name in PHASES if name not in killed]
+    if missing and rng.random() < 0.5:
+        aim = rng.choice(missing)
+        return lambda: phase(folder) == aim
+    return after(rng.uniform(0.05, 0.6) * took)
 
 
 @pytest.mark.slow
-def test_a_sweep_killed_twice_finishes_what_is_missing(prepared: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_sweep_that_is_killed_finishes_what_is_missing(prepared: tuple[Path, Path], tmp_path: Path) -> None:
     base, _ = prepared
-    sweep = [
-        "evolve", "-m", "sampler=kcenter,random", "seed=0,1", f"cache={base / 'cache'}", "logger=none", *SMALL,
-    ]  # fmt: skip
+    sweep = ["evolve", "-m", "sampler=kcenter,random", "seed=0,1", "logger=none", *SMALL]
     began = time.monotonic()
-    assert finish(fork([*sweep, f"outputs={tmp_path / 'whole'}"], tmp_path / "log")) == 0
+    whole = [*sweep, f"outputs={tmp_path / 'whole'}", f"cache={base / 'cache'}"]
+    assert finish(fork(whole, tmp_path / "log")) == 0
     took = time.monotonic() - began
-    cut = [*sweep, f"outputs={tmp_path / 'cut'}"]
-    for share in (0.3, 0.5):
-        finish(fork(cut, tmp_path / "log"), share * took)
+    cut = [*sweep, f"outputs={tmp_path / 'cut'}", f"cache={tmp_path / 'cache'}"]
+    rng = random.Random("sweep")
+    codes = [finish(fork(cut, tmp_path / "log"), after(rng.uniform(0.05, 0.3) * took)) for _ in range(3)]
+    assert codes == [None] * 3, "each of them was killed"
     assert finish(fork(cut, tmp_path / "log")) == 0
+    assert not left(tmp_path)
+    assert len(list((tmp_path / "cut" / "sweeps").glob("*/jobs/*.json"))) >= 4, "the last start noted all its jobs"
     runs = sorted(
         path.parent.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("fingerprint.json")
     )
@@ -163,34 +171,24 @@ def test_signals_end_cleanly_with_130_and_the_rest_resumes(
 
 
 @pytest.mark.slow
-def test_a_full_disk_says_so_and_loses_nothing(prepared: tuple[Path, Path], tmp_path: Path) -> None:
-    base, whole = prepared
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"a small tmpfs cannot be mounted here: {mounted.stderr.decode().strip()}")
-    try:
-        arguments = ["evolve", f"folder={disk / 'run'}", f"cache={base / 'cache'}", "logger=none", *SMALL]
-        (disk / "ballast").write_bytes(bytes(900_000))
-        code = finish(fork(arguments, tmp_path / "log"))
-        log = (tmp_path / "log").read_text()
-        assert code == 2, log
-        assert "cannot be written" in log
-        assert "No space left" in log
-        assert "Traceback" not in log
-        assert not list(disk.rglob("*.partial"))
-        (disk / "ballast").unlink()
-        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
-        assert finish(fork(arguments, tmp_path / "log")) == 0
-        assert evolution(disk / "run") == evolution(whole)
-        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        (tmp_path / "log").unlink()
-        grown = [*arguments, "schedule.rounds=4"]
-        assert finish(fork(grown, tmp_path / "log")) == 2
-        log = (tmp_path / "log").read_text()
-        assert "Read-only file system" in log
-        assert "Traceback" not in log
-        assert evolution(disk / "run") == evolution(whole)
-    finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=False)
+def test_two_processes_that_are_killed_leave_nothing_in_the_cache(tmp_path: Path) -> None:
+    from diverseevol.commands import evolve  # noqa: F401
+
+    arguments = ["evolve", f"folder={tmp_path / 'run'}", f"cache={tmp_path / 'cache'}", "logger=none",
+                 *small_evolution.SMALL, "trainer.accelerator=cpu", "embedding.batch_tokens=64"]  # fmt: skip
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    children = [
+        fork(arguments, tmp_path / f"log-{rank}", {**place, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(2)
+    ]
+
+    def at_work() -> bool:
+        return any((tmp_path / "cache" / "foundation").glob("*.partial/*"))
+
+    codes = [finish(child, at_work if rank == 0 else after(0)) for rank, child in enumerate(children)]
+    assert codes == [None, None], "both were killed"
+    assert at_work(), "in the middle"
+    assert finish(fork(arguments, tmp_path / "log")) == 0
+    assert not left(tmp_path)

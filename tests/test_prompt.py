@@ -6,6 +6,7 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
+from diverseevol import prompt as prompt_module
 from diverseevol.binding import bind
 from diverseevol.errors import InputError
 from diverseevol.formats import Example
@@ -173,7 +174,7 @@ def test_options_that_mean_nothing_are_refused(options, sentence):
         bind(PromptOptions, options, "prompt")
 
 
-def test_the_identity_changes_with_all_that_changes_ids(prompt, chatty):
+def test_the_identity_changes_with_all_that_changes_ids(prompt, chatty, monkeypatch):
     def identity(tokenizer=prompt.tokenizer, **options):
         return Prompt(tokenizer, dataclasses.replace(PromptOptions(), **options)).identity
 
@@ -191,6 +192,10 @@ def test_the_identity_changes_with_all_that_changes_ids(prompt, chatty):
         identity(decorated(prompt, "<unk> $A")),
         identity(other_end),
     ]
+    for template in ("ALPACA", "ALPACA_WITH_INPUT"):
+        with monkeypatch.context() as patch:
+            patch.setattr(prompt_module, template, "Well? {instruction} {input}")
+            identities.append(identity())
     assert len(set(identities)) == len(identities)
 
 

@@ -1,6 +1,7 @@
 """What a run folder refuses: other evolutions, edited rounds, a second process."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import pytest
 from diverseevol import __version__
 from diverseevol.errors import InputError
 from diverseevol.evolution import evolve
-from diverseevol.files import read_json
+from diverseevol.files import read_json, write_json
+from diverseevol.rounds import METRICS, release
 from diverseevol.runs import RunFolder
 
 
@@ -99,6 +101,23 @@ def test_rounds_of_another_version_are_refused_and_those_of_a_patch_are_not(copy
         evolve(evolution(copy, learner=idle))
 
 
+@pytest.mark.parametrize(("there", "refused"), [("0.0", True), ("7.1", True), (release(__version__), False)])
+def test_a_round_that_another_release_began_is_refused_like_a_whole_one(tmp_path, there, refused):
+    fingerprint = {"release": release(__version__), "seed": 0}
+    write_json(tmp_path / "fingerprint.json", {**fingerprint, "release": there})
+    (tmp_path / "rounds/00/model").mkdir(parents=True)
+    run = RunFolder(tmp_path, fingerprint)
+    if not refused:
+        run.claim("")
+        return
+    sentence = (
+        rf"fingerprint\.json: made by diverseevol {there}, and this is {__version__}, which may choose other rows; "
+    )
+    with pytest.raises(InputError, match=sentence):
+        run.claim("")
+    assert read_json(tmp_path / "fingerprint.json")["release"] == there
+
+
 def test_taking_the_folder_sweeps_what_a_crash_left_half_written(tmp_path):
     (tmp_path / "rounds/00/model.partial").mkdir(parents=True)
     (tmp_path / "rounds/00/model.partial/config.json").touch()
@@ -120,6 +139,17 @@ def test_a_round_is_named_alike_on_every_resume_and_otherwise_never(tmp_path):
     ("name", "damage", "found"),
     [
         ("round.json", {"metrics": None}, "metrics is null where an object belongs"),
+        ("round.json", {"seconds": [1]}, "seconds is [1] where an object belongs"),
+        (
+            "round.json",
+            {"metrics": {"vendi_score": 1.0}},
+            "lacks metrics.pool_size, metrics.train_loss, metrics.vendi_score_centred, metrics.vendi_score_current, "
+            "metrics.coverage_radius; restore it",
+        ),
+        ("round.json", {"metrics": dict.fromkeys(METRICS, "1")}, 'metrics.pool_size is "1" where a finite number'),
+        ("round.json", {"metrics": dict.fromkeys(METRICS, math.nan)}, "metrics.pool_size is NaN where a finite number"),
+        ("round.json", {"metrics": dict.fromkeys(METRICS, True)}, "metrics.pool_size is true where a finite number"),
+        ("round.json", {"seconds": {"fit": math.inf}}, "seconds.fit is Infinity where a finite number belongs"),
         ("chosen.jsonl", '{"row": "12"}\n', 'line 1: its row is "12" where a row number belongs'),
         ("chosen.jsonl", None, "missing, though round.json lists what was chosen"),
     ],

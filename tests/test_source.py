@@ -341,8 +341,8 @@ def test_a_cache_entry_without_its_meta_file_is_built_again(rows_file, cache):
 BUILD_SLOWLY = """
 import sys, time
 from pathlib import Path
-from diverseevol import source
-source.BATCH = 1
+from diverseevol import intake, source
+intake.BATCH = 1
 def slowly(done, total):
     print(done, flush=True)
     time.sleep(0.2)

@@ -44,6 +44,17 @@ def test_a_ledger_lists_what_failed_and_what_never_ended_as_commands(tmp_path):
     assert (tmp_path / "rerun.sh").read_text() == f"{failed.command}\n{cut.command}\n"
 
 
+def test_a_sweep_begins_without_the_half_written_notes_of_one_that_was_killed(tmp_path):
+    left, fresh, mine = (tmp_path / name for name in ("a/jobs/3.json.partial", "b/jobs/0.json.partial", "a/my.partial"))
+    for file in (left, fresh, mine):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    for file in (left, mine):
+        os.utime(file, (0, 0))
+    Ledger(tmp_path / "c", "evolve").plan([["seed=0"]])
+    assert [file.exists() for file in (left, fresh, mine)] == [False, True, True]
+
+
 @pytest.mark.slow
 def test_a_sweep_whose_jobs_are_all_refused_ends_with_2_and_all_of_them(tmp_path):
     done = evolve("-m", "seed=-1,-2", "logger=none", cwd=tmp_path)

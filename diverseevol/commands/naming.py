@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from diverseevol import __version__
 from diverseevol.commands.settings import Settings
 from diverseevol.learner import Learner
+from diverseevol.rounds import release
 from diverseevol.source import Source
 
 # What decides the picks, and so names the folder; `rounds` may grow, and paths only say where the content lies.
@@ -56,6 +58,7 @@ def short_name(settings: Settings, group: str) -> str:
 def fingerprint(settings: Settings, source: Source, learner: Learner, cache: Path) -> dict[str, Any]:
     """What a resume must match: all that changes picks, key by key."""
     return {
+        "release": release(__version__),  # rounds that are not whole say of no version
         **space_identity(settings, source, learner, cache),
         "eligible": hashlib.sha256(np.packbits(learner.encoded.eligible).tobytes()).hexdigest(),
         "seed": settings.value("seed"),

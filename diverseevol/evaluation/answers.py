@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import Benchmark
-from diverseevol.files import cannot_write, read_jsonl, sync_folder
+from diverseevol.files import read_jsonl, sync_folder, writing
 from diverseevol.generation import Generation
 from diverseevol.learner import Learner
 from diverseevol.workers import batches_at_once
@@ -54,7 +54,8 @@ class AnswerFile:
         content = self.unfinished.read_bytes()
         kept = content[: content.rfind(b"\n") + 1]
         if kept != content:
-            os.truncate(self.unfinished, len(kept))
+            with writing(self.unfinished):
+                os.truncate(self.unfinished, len(kept))
         lines = read_jsonl(self.unfinished)
         self._check(self.unfinished, lines)
         return [line["answer"] for line in lines]
@@ -65,19 +66,18 @@ class AnswerFile:
             json.dumps({**self._head(first + i), "answer": text, **self._tail()}, ensure_ascii=False) + "\n"
             for i, text in enumerate(texts)
         ]
-        try:
+        with writing(self.unfinished):
             self.unfinished.parent.mkdir(parents=True, exist_ok=True)
             with self.unfinished.open("a", encoding="utf-8", newline="\n") as file:
                 file.write("".join(lines))
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError as error:
-            raise cannot_write(self.unfinished, error) from error
 
     def finish(self) -> None:
         """Every question is answered: the file takes its name."""
-        self.unfinished.replace(self.path)
-        sync_folder(self.path.parent)
+        with writing(self.path):
+            self.unfinished.replace(self.path)
+            sync_folder(self.path.parent)
 
     def _head(self, index: int) -> dict[str, Any]:
         question = self.benchmark.questions[index]

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from diverseevol.errors import InputError
-from diverseevol.files import cannot_write
+from diverseevol.files import writing
 
 WAIT_SECONDS = 60  # for another process that is writing
 VERSION = 1
@@ -75,11 +75,10 @@ class ReplyCache:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
             # The plain journal, not the write-ahead log: that one needs shared memory, which network disks lack.
             self._file = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
-        except OSError as error:
-            raise cannot_write(path, error) from error
         except sqlite3.Error as error:
             raise self._broken(error) from error
         try:

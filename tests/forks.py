@@ -1,0 +1,62 @@
+"""The command in children of the test's process, which has everything imported already, and their sudden ends."""
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+
+def fork(
+    arguments: list[str],
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    first: Callable[[], object] = lambda: None,
+) -> int:
+    """Start the command in a child.
+
+    Args:
+        arguments: verb and overrides.
+        log: gets what it says.
+        environment: variables of its own.
+        first: called in the child before anything else.
+    """
+    child = os.fork()
+    if child:
+        return child
+    code = 70
+    try:
+        sys.stdout = sys.stderr = log.open("a", buffering=1)
+        os.environ |= environment or {}
+        first()
+        from diverseevol import cli
+
+        sys.argv = ["diverseevol", *arguments]
+        cli.main()
+    except SystemExit as leaving:
+        code = int(leaving.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def after(seconds: float) -> Callable[[], bool]:
+    """The instant so many seconds from now."""
+    instant = time.monotonic() + seconds
+    return lambda: time.monotonic() > instant
+
+
+def finish(child: int, doomed: Callable[[], bool] = lambda: False) -> int | None:
+    """Wait for a child: its exit code, or None if it was killed because its instant had come."""
+    while True:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        if doomed():
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return None
+        time.sleep(0.005)
