@@ -154,12 +154,13 @@ def _read_round(file: Path) -> dict[str, Any]:
             raise InputError(f"{file}: lacks {', '.join(missing)}; {redo}")
 
     lacking(there, ROUND_KEYS)
-    for key, always in (("metrics", METRICS), ("seconds", ())):
+    for key, always in (("metrics", METRICS), ("seconds", ())):  # what else is measured may be of any kind
         part = there[key]
         if not isinstance(part, dict):
             raise InputError(f"{file}: its {key} is {shortened(part)} where an object belongs; {redo}")
         lacking(part, always, f"{key}.")
-        for name, value in part.items():
+        for name in always or part:
+            value = part[name]
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise InputError(
                     f"{file}: its {key}.{name} is {shortened(value)} where a finite number belongs; {redo}"
