@@ -151,7 +151,8 @@ def _close(ledger: Ledger) -> int:
     if not (jobs := ledger.missing()):
         if ledger.verb == "evolve":
             _say(
-                "the sweep is whole; a page to look at: diverseevol report; verdicts: diverseevol compare judgements=…"
+                "the sweep is whole; a page to look at: diverseevol report; verdicts: diverseevol compare judgements=… "
+                "(or, where nothing was judged, metric=[vendi_score_centred])"
             )
         return 0
     _say(

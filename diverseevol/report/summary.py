@@ -45,9 +45,9 @@ def show(folder: Path, rounds: Sequence[Round], console: Console) -> None:
     console.print("[bold]what each round's model learned from its pool[/bold]")
     console.print(_table([*names, "all"], [*points, level], console) if level else _table(names, points, console))
     console.print()
-    if rounds[-1].index and not level:
-        console.print("the upper line, all rows: this command with schedule=full, and then as it was", style="dim")
     judged = [score for point in points for score in point.scores.values()]
+    if judged and rounds[-1].index and not level:
+        console.print("the upper line, all rows: this command with schedule=full, and then as it was", style="dim")
     if judged:
         console.print(
             "RS: relative score; its 95 % interval over questions (in scores.json, too) says nothing about other seeds",
