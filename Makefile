@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    := $(BIN)/diverseevol
-SEEDS  ?= 10
+SEEDS  ?= 5
 FEW    ?= 5
 JOBS   ?= 2
 SIZE   ?= small
@@ -29,7 +29,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 evolve: setup  ## a whole evolution on the lab: no data, network, key or GPU needed
 	$(RUN) evolve
 
-sweep: setup  ## every sampler on the lab against random: SEEDS=10 of K-Center and random, FEW=5 of the others, JOBS=2 at a time
+sweep: setup  ## every sampler on the lab against random: SEEDS=5 (or 10) of K-Center and random, FEW=5 of the others, JOBS=2 at a time
 	$(BIN)/python experiments/lab/sweep.py --seeds $(SEEDS) --few $(FEW) --jobs $(JOBS)
 
 ablations: setup  ## K-Center against random on the lab, one condition changed at a time (after `make sweep`)

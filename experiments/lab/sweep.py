@@ -1,8 +1,8 @@
 """Every sampler on the lab, over seeds, against random: `make sweep`.
 
-    python experiments/lab/sweep.py [--jobs 2] [--seeds 10] [--few 5] [--arms NAME …] [--minutes M] [--dry]
+    python experiments/lab/sweep.py [--jobs 2] [--seeds 5] [--few 5] [--arms NAME …] [--minutes M] [--dry]
 
-A second call does what is missing. It ends with verdicts and figures over what is done; with `--seeds 10 --few 5`
+A second call does what is missing. It ends with verdicts and figures over what is done; with `--seeds 10`
 kcenter and random have ten seeds and all others five. A seed is that of P_0 and of the rows (see `jobs.evolution`).
 """
 
@@ -55,7 +55,7 @@ USUAL = tuple(ARMS)[:11]  # what fits into ninety minutes of two cores
 def main() -> None:
     """Run what is missing, then compare and draw what is there."""
     parser = arguments(__doc__, "outputs/lab-study", "sweep")
-    parser.add_argument("--seeds", type=int, default=10, help="of kcenter and random")
+    parser.add_argument("--seeds", type=int, default=5, help="of kcenter and random")
     parser.add_argument("--few", type=int, default=5, help="of all others")
     parser.add_argument("--arms", nargs="+", default=USUAL, choices=ARMS, metavar="NAME", help=", ".join(ARMS))
     options = parser.parse_args()
