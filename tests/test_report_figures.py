@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import pytest
 from matplotlib.figure import Figure
 from run_folders import RISING, World, lay_run, several_runs
 
 from diverseevol.report.collection import collect
-from diverseevol.report.drawing import COUNTED, CROWDED, PAPER
+from diverseevol.report.drawing import COUNTED, CROWDED, PAPER, write_note
 from diverseevol.report.gallery import gallery
 from diverseevol.report.lines import LOOKS, look
 from diverseevol.report.scatter import pools
@@ -56,3 +57,13 @@ def test_a_crowded_panel_has_a_legend_with_seeds_and_levels_and_no_bands(tmp_pat
     assert not axes.texts
     assert axes.get_title(loc="left") == "toybench"
     assert COUNTED in figure.get_supxlabel()
+
+
+@pytest.mark.parametrize("width", [2.0, 3.6, 7.2])
+def test_a_note_stays_on_its_figure(width):
+    figure = Figure(figsize=(width, 2), dpi=100)
+    write_note(
+        figure, "PCA of the foundation model's embeddings; grey: rows that were never chosen, and some more " * 2
+    )
+    figure.draw_without_rendering()
+    assert figure._supxlabel.get_window_extent().x1 < 100 * width

@@ -2,6 +2,7 @@
 
 import io
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,8 +197,10 @@ def _legend(figure: Figure, panels: Sequence[Panel], *, counted: bool) -> None:
 
 
 def write_note(figure: Figure, note: str) -> None:
-    """A line below a figure that says how to read it when it stands alone."""
+    """A line below a figure, or as many as it needs, that says how to read it when it stands alone."""
     if note:
+        width = int(17 * figure.get_figwidth())  # letters that have room, at some 17 to the inch
+        note = "\n".join(textwrap.fill(line, width) for line in note.splitlines())
         figure.supxlabel(note, x=0.008, ha="left", fontsize=7.5, color=MUTED)
 
 

@@ -62,7 +62,7 @@ def show(folder: Path, rounds: Sequence[Round], console: Console) -> None:
     for name, what in (
         *((figure.name, "figure") for figure in figures),
         ("selected.jsonl", "the rows, in the order in which they joined"),
-        ("rounds/", "each round's receipt, answers and what they were judged"),
+        ("rounds/", "each round's receipt" + (", answers and what they were judged" if judged else "")),
         ("config.yaml", "the configuration, resolved"),
     ):
         console.print(f"  {name:<18}  [dim]{what}[/dim]", highlight=False)
