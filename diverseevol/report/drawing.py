@@ -200,7 +200,10 @@ def write_note(figure: Figure, note: str) -> None:
     """A line below a figure, or as many as it needs, that says how to read it when it stands alone."""
     if note:
         width = int(17 * figure.get_figwidth())  # letters that have room, at some 17 to the inch
-        note = "\n".join(textwrap.fill(line, width) for line in note.splitlines())
+        lines = [part for line in note.splitlines() for part in textwrap.wrap(line, width)]
+        more = len(lines) - len(note.splitlines())
+        figure.set_figheight(figure.get_figheight() + 0.14 * more)  # not at the cost of the panels
+        note = "\n".join(lines)
         figure.supxlabel(note, x=0.008, ha="left", fontsize=7.5, color=MUTED)
 
 
