@@ -1,6 +1,7 @@
 """The command line from outside: what it says, on which stream, with which exit code."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -232,3 +233,10 @@ def forked(*arguments: str, cwd: Path) -> tuple[int, list[str]]:
             os._exit(code)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status), log.read_text().splitlines()
+
+
+def test_hydra_stops_at_the_command_line():
+    importing = re.compile(r"^\s*(?:import|from) (?:hydra|omegaconf)\b", re.MULTILINE)
+    package = ROOT / "diverseevol"
+    found = {file.relative_to(package).parts[0] for file in package.rglob("*.py") if importing.search(file.read_text())}
+    assert found == {"cli"}

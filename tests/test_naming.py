@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
+from diverseevol.cli.configuration import Configuration
 from diverseevol.commands.naming import run_path
-from diverseevol.configuration import Configuration
 
 CONF = Path(__file__).parents[1] / "conf"
 

@@ -18,8 +18,8 @@ from matplotlib.image import imread
 from run_folders import World, lay_run
 from scipy import stats
 
+from diverseevol.cli.configuration import configure
 from diverseevol.commands.naming import run_path
-from diverseevol.configuration import configure
 from diverseevol.evaluation.significance import t_test
 from diverseevol.experiment import Schedule
 from diverseevol.report.collection import collect

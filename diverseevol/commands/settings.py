@@ -1,4 +1,4 @@
-"""What a command may ask of the configuration: plain values and typed objects (see `diverseevol.configuration`)."""
+"""What a command may ask of the configuration: plain values and typed objects (see `diverseevol.cli.configuration`)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

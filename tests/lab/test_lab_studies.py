@@ -247,7 +247,7 @@ def test_a_study_writes_to_its_own_folder_unless_told_otherwise(study, tmp_path,
 
 
 def test_every_arm_is_a_command_line_that_composes(tmp_path):
-    from diverseevol.configuration import compose
+    from diverseevol.cli.configuration import compose
 
     swept = sweep.planned(options(tmp_path, sweep.ARMS))
     assert {each.name.split("/")[2] for each in swept} == sweep.ARMS.keys()

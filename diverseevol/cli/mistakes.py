@@ -13,7 +13,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from diverseevol.configuration import compose, missing
+from diverseevol.cli.configuration import compose, missing
 from diverseevol.errors import InputError, input_error, meant
 
 # Hydra's words for what the user did, where it raises a bare ValueError, and ours.

@@ -1,7 +1,4 @@
-"""A composed configuration, as commands see it: plain values and typed objects, no Hydra.
-
-This module, `diverseevol.cli` and `diverseevol.mistakes` are the only importers of Hydra.
-"""
+"""A composed configuration, as commands see it: plain values and typed objects, no Hydra."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,8 +36,9 @@ def configure(verb: str, overrides: Sequence[str] = ()) -> "Configuration":
 
 def configuration_folder() -> Path:
     """Where the YAML files lie: inside the package in a wheel, beside it in a checkout."""
-    inside = Path(__file__).parent / "conf"
-    return inside if inside.is_dir() else Path(__file__).parents[1] / "conf"
+    package = Path(__file__).parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def missing(name: str, verb: str) -> str:

@@ -1,4 +1,4 @@
-"""The command line; with `diverseevol.configuration` and `diverseevol.mistakes`, the only importer of Hydra.
+"""The command line. This package is the only importer of Hydra.
 
 It composes a configuration, binds it to plain typed objects, and gets out of the way.
 
@@ -26,9 +26,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from diverseevol import __version__
-from diverseevol.configuration import Configuration, configuration_folder
+from diverseevol.cli.configuration import Configuration, configuration_folder
+from diverseevol.cli.mistakes import check_flags, verdict
 from diverseevol.errors import InputError, meant
-from diverseevol.mistakes import check_flags, verdict
 from diverseevol.sweep import Ledger
 
 T = TypeVar("T")
