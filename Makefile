@@ -13,7 +13,7 @@ JUDGEMENTS ?= $(or $(DIVERSEEVOL_TEST_DATA:%=%/gpt4_judgments),evol_gpt4_judge_r
 REPRODUCED := figure2 figure3 figure4 main-results one-time win-tie-lose paper
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wandb-dashboard evolve sweep ablations report test test-slow test-gpu check format table-vicuna $(REPRODUCED) bench bench-gpu lab-foundation clean
+.PHONY: help setup wandb-dashboard evolve sweep ablations report test test-slow test-nightly test-gpu check format table-vicuna $(REPRODUCED) bench bench-gpu lab-foundation clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,7 +46,10 @@ test: setup  ## the default test suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: setup  ## the slow tests: kills, sweeps, several processes
-	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m "slow and not nightly" -n 2 --dist worksteal
+
+test-nightly: setup  ## the longest tests: what is too long for every change
+	$(BIN)/python -m pytest -m nightly -n 2 --dist worksteal
 
 check: setup  ## lint, format and types
 	$(BIN)/ruff check .

@@ -36,7 +36,7 @@ def evolve(evolution: Evolution) -> list[Round]:
     rows = tuple(map(int, initial_pool(eligible, schedule.seed_size, evolution.streams)))
     for t in range(schedule.rounds + 1):
         folder = run.round(t)
-        done = evolution.learner.processes.share(folder.load(rows) if first else None)
+        done = evolution.learner.processes.share(folder.resume(rows) if first else None)
         fresh = done is None or (t < schedule.rounds and not done.chosen)
         if fresh:
             done = evolve_once(t, rows, evolution)

@@ -60,7 +60,6 @@ class RoundFolder:
         if not file.exists():
             return None
         there = _read_round(file)
-        check_release(file, there["version"])
         chosen = self.chosen()
         if chosen is None and there["chosen"]:
             raise InputError(
@@ -80,6 +79,17 @@ class RoundFolder:
                     f"after it to redo them"
                 )
         return Round(self.index, tuple(trained_on), tuple(chosen or ()), dict(there["metrics"]), dict(there["seconds"]))
+
+    def resume(self, trained_on: Sequence[int]) -> Round | None:
+        """The round, if it is complete and an evolution may go on from it; arguments as `load` has them.
+
+        Raises:
+            InputError: as `load`, or another release made it, which may have chosen other rows.
+        """
+        file = self.path / "round.json"
+        if file.exists():
+            check_release(file, _read_round(file)["version"])
+        return self.load(trained_on)
 
     def finish(self, done: Round) -> None:
         """Write `round.json`: the round is whole."""
