@@ -238,8 +238,10 @@ class Learner:
         if longest:
             prompts = fitting(prompts, longest, options)
         mine = range(place.rank, len(prompts), place.world)
-        with named_when_full("generation.batch_size", options.batch_size):
-            device = device_of(start(self.trainer, place))
+        trainer = start(self.trainer, place)
+        device = device_of(trainer)
+        # In the trainer's precision, as Lightning's loops run: answers are asked of a model without one.
+        with named_when_full("generation.batch_size", options.batch_size), trainer.precision_plugin.forward_context():
             ids = generate(
                 model.to(device), [prompts[i] for i in mine], [seeds[i] for i in mine], options,
                 self.prompt.stop_tokens, lambda done: advance(done * place.world),

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -213,3 +214,16 @@ def test_generation_that_cannot_be_is_refused(options, sentence):
     with pytest.raises(InputError) as caught:
         bind(Generation, options, "generation")
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)])
+def test_answers_are_computed_in_the_trainers_precision(learner, model, precision, kind):
+    kinds = set()
+    watch = model.lm_head.register_forward_hook(lambda module, inputs, logits: kinds.add(logits.dtype))
+    own = dataclasses.replace(learner, trainer=functools.partial(learner.trainer, precision=precision))
+    try:
+        answers = own.answer(model, QUESTIONS, seeds(4), Generation(max_new_tokens=5, batch_size=2))
+    finally:
+        watch.remove()
+    assert len(answers) == len(QUESTIONS)
+    assert kinds == {kind}

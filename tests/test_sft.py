@@ -227,6 +227,23 @@ def test_gradients_are_clipped_to_the_norm_asked_for(learner):
     assert norms[0.0] > 0.1
 
 
+@pytest.mark.parametrize("limit", [0.0, 0.01])
+def test_mixed_precision_on_a_processor_trains_and_clips(learner, limit):
+    mixed = dataclasses.replace(learner, trainer=functools.partial(learner.trainer, precision="bf16-mixed"))
+    losses, expected = (
+        [point["loss"] for point in tuned(who, steps=6, max_grad_norm=limit, learning_rate=1e-3).fit(POOL, SEED).curve]
+        for who in (mixed, learner)
+    )
+    assert losses != expected  # other arithmetic
+    np.testing.assert_allclose(losses, expected, rtol=0.02)
+
+
+def test_warm_up_steps_are_rounded_up(learner):
+    # 3 % of three steps: one step from 0, as transformers' own trainer takes it, not none.
+    fit = tuned(learner, steps=3, schedule="linear", warmup_ratio=0.03, learning_rate=1e-3).fit(POOL, SEED)
+    np.testing.assert_allclose([point["learning_rate"] for point in fit.curve], [0, 1e-3, 0.5e-3], rtol=1e-6)
+
+
 def test_a_loss_that_is_not_finite_stops_with_a_sentence(learner):
     with pytest.raises(InputError, match=r"loss is (nan|inf) at step \d+; lower tuning.learning_rate \(1e\+30\)"):
         tuned(learner, learning_rate=1e30, steps=9, warmup_ratio=0.0, max_grad_norm=0.0).fit(POOL, SEED)

@@ -1,5 +1,6 @@
 """Supervised fine-tuning on the pool: response-only loss, normalised over the whole optimizer batch."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,7 +27,7 @@ class Tuning:
         batch_size: rows of one optimizer step, over all processes and accumulation.
         micro_batch_tokens: tokens that one forward pass holds, padding included; memory, not results, depends on it.
         schedule: the learning-rate schedule, by transformers' name.
-        warmup_ratio: share of the steps in which the rate rises from 0.
+        warmup_ratio: share of the steps in which the rate rises from 0, rounded up to whole steps.
         weight_decay: of AdamW.
         max_grad_norm: gradients are clipped to this norm; 0 turns clipping off.
         gradient_checkpointing: recompute activations in the backward pass: less memory, more time.
@@ -98,7 +99,7 @@ class InstructionTuner(lightning.LightningModule):
         several = self.at_once > 1 and self.trainer.world_size == 1 and batch_idx > 0
         total = self._gradients_side_by_side(batch) if several else self._gradients(batch)
         if self.tuning.max_grad_norm:
-            self.clip_gradients(optimizer, self.tuning.max_grad_norm, "norm")
+            self._clip()
         optimizer.step()
         optimizer.zero_grad()
         scheduler: Any = self.lr_schedulers()
@@ -141,6 +142,17 @@ class InstructionTuner(lightning.LightningModule):
                         weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
         return total
 
+    def _clip(self) -> None:
+        """Clip the gradients to `max_grad_norm`.
+
+        By torch itself: Lightning refuses to clip under mixed precision for a fused optimizer, because one may unscale
+        gradients itself, also where nothing is scaled.
+        """
+        # Under float16 the gradients are multiplied by the scaler's factor until the optimizer steps.
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        scale = 1.0 if scaler is None else float(scaler.get_scale())
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.tuning.max_grad_norm * scale)
+
     def summed_loss(self, micro: dict[str, torch.Tensor]) -> torch.Tensor:
         """Sum of the cross entropies of a micro-batch's response tokens, a scalar in nats."""
         labels = micro["labels"][:, 1:]
@@ -166,7 +178,8 @@ class InstructionTuner(lightning.LightningModule):
             scheduler = get_scheduler(
                 self.tuning.schedule,
                 optimizer,
-                num_warmup_steps=round(self.tuning.warmup_ratio * self.total_steps),
+                # Rounded up, as the trainer does whose key the paper's 0.03 is.
+                num_warmup_steps=math.ceil(self.total_steps * self.tuning.warmup_ratio),
                 num_training_steps=self.total_steps,
             )
         except ValueError as error:

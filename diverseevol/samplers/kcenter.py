@@ -35,7 +35,8 @@ class KCenterSampler:
         metric: "euclidean", the paper's, or "cosine": the distance between rows scaled to length 1, which
             orders rows as the cosine distance does, and takes a float32 copy of the embeddings.
         whiten: the number of directions of largest variance to keep, each scaled to variance 1; None keeps
-            the space as it is. Comes after the scaling of "cosine". Takes a float32 array, rows × whiten.
+            the space as it is. Comes before the scaling of "cosine", as in the authors' code. Takes a float32 array,
+            rows × whiten.
         space: the embeddings of the round's own model, the paper's, or of the foundation model.
         device: "cpu", the lazy traversal, or "cuda", a running minimum on a GPU that has room for the rows.
         drop: the share of the candidates with the highest loss of their own that may not be chosen: outliers, whose
@@ -71,10 +72,10 @@ class KCenterSampler:
                 loss of a candidate is NaN or inf.
         """
         X = embedding_of(features)
-        if self.metric == "cosine":
-            X = unit_rows(X, features.response_tokens > 0)
         if self.whiten is not None:
             X = whitened(X, self.whiten, features.eligible)
+        if self.metric == "cosine":
+            X = unit_rows(X, features.response_tokens > 0)
         centres = pool_of(features, taken)
         if self.drop:
             taken = taken | self._dropped(features, taken, n)

@@ -288,6 +288,17 @@ def test_whitening_gives_every_direction_the_same_say() -> None:
     assert select(KCenterSampler(whiten=1), X, taken, 50).rows.tolist() == widest
 
 
+def test_whitening_comes_before_the_scaling_to_unit_length() -> None:
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((200, 8)) * np.linspace(1, 20, 8) + 5
+    taken = scattered(len(X), 5)
+    _, _, directions = np.linalg.svd(X - X.mean(axis=0), full_matrices=False)
+    white = (X - X.mean(axis=0)) @ directions[:4].T
+    white /= white.std(axis=0)
+    expected, _ = greedy(white / np.linalg.norm(white, axis=1, keepdims=True), taken, 30)
+    assert select(KCenterSampler(metric="cosine", whiten=4), X, taken, 30).rows.tolist() == expected
+
+
 def test_whitening_keeps_duplicates_together() -> None:
     X = DATA["clustered"]
     taken = np.zeros(len(X), dtype=bool)
