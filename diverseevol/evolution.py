@@ -7,6 +7,7 @@ repeated, and one that was cut goes on after its last whole phase.
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 from jaxtyping import Int
@@ -24,6 +25,12 @@ from diverseevol.tracking import Careful, NoTracker, RunName, opened
 def evolve(evolution: Evolution) -> list[Round]:
     """Run an evolution to its end, or the part of it that is missing.
 
+    Rounds beyond the schedule's last are never dropped: where a folder has come further than it is asked for, no file
+    of it changes unless an earlier round has to be made.
+
+    Returns:
+        All rounds of the folder, from the first to the last one that follows without a gap.
+
     Raises:
         InputError: the schedule does not fit the rows, or the folder's rounds cannot be trusted.
     """
@@ -31,12 +38,18 @@ def evolve(evolution: Evolution) -> list[Round]:
     eligible = np.flatnonzero(evolution.learner.encoded.eligible)
     schedule.fits(len(eligible))
     evolution = dataclasses.replace(evolution, tracker=Careful(evolution.tracker if first else NoTracker()))
-    news = not (run.path / "selected.jsonl").exists()
+    last = max(evolution.learner.processes.share(run.complete() if first else set()), default=-1)
+    longer = last > schedule.rounds
+    if longer:  # a round that has to be made again chooses what the rounds after it were trained on
+        evolution = dataclasses.replace(evolution, schedule=dataclasses.replace(schedule, rounds=last))
+    news = not longer and not (run.path / "selected.jsonl").exists()
     rounds: list[Round] = []
     rows = tuple(map(int, initial_pool(eligible, schedule.seed_size, evolution.streams)))
-    for t in range(schedule.rounds + 1):
+    for t in itertools.count():
         folder = run.round(t)
         done = evolution.learner.processes.share(folder.resume(rows) if first else None)
+        if done is None and t > schedule.rounds:
+            break
         fresh = done is None or (t < schedule.rounds and not done.chosen)
         if fresh:
             done = evolve_once(t, rows, evolution)
@@ -45,12 +58,16 @@ def evolve(evolution: Evolution) -> list[Round]:
         rounds.append(done)
         rows = (*rows, *done.chosen)
         if first:
-            _tidy(evolution, t)
+            if fresh or not longer:
+                _tidy(evolution, t)
             evolution.on_round(done, fresh)
+        if t >= schedule.rounds and not done.chosen:
+            break
     if first:
         if news:
             log_overview(run.path, run, evolution.tracker, evolution.config)
-        write_selected(run.path / "selected.jsonl", rounds, evolution.source.record)
+        if not longer or (news and rounds[-1].index == last):
+            write_selected(run.path / "selected.jsonl", rounds, evolution.source.record)
     return rounds
 
 

@@ -86,6 +86,17 @@ class RunFolder:
         Raises:
             InputError: the folder holds an evolution whose picks would differ, by the keys, or of another release.
         """
+        self.match()
+        with atomic_write(self.path / "config.yaml") as out:
+            out.write(config)
+        write_json(self.path / "fingerprint.json", self.fingerprint)
+
+    def match(self) -> None:
+        """Check that what the folder holds, if anything, is this evolution.
+
+        Raises:
+            InputError: as `claim`.
+        """
         file = self.path / "fingerprint.json"
         if file.exists():
             there = read_json(file)
@@ -103,9 +114,11 @@ class RunFolder:
                 )
         elif (self.path / "rounds").exists():
             raise InputError(f"{file}: missing, so the rounds beside it cannot be trusted; restore it or give folder=…")
-        with atomic_write(self.path / "config.yaml") as out:
-            out.write(config)
-        write_json(file, self.fingerprint)
+
+    def complete(self) -> set[int]:
+        """The indices of the rounds that are complete, whether or not those before them are."""
+        names = (file.parent.name for file in self.path.glob("rounds/*/round.json"))
+        return {int(name) for name in names if name.isascii() and name.isdecimal()}
 
     @property
     def name(self) -> str:

@@ -227,12 +227,6 @@ def test_rounds_may_grow(copy, whole, evolution, keep):
     assert [(done.trained_on, done.chosen) for done in again] == [(done.trained_on, done.chosen) for done in grown]
 
 
-def test_fewer_rounds_are_the_start_of_more(copy, whole, evolution):
-    rounds = evolve(evolution(copy, schedule=Schedule(1, 6, 4), keep_models="all"))
-    assert [done.index for done in rounds] == [0, 1]
-    assert read_json(copy / "rounds/02/round.json") == read_json(whole / "rounds/02/round.json")
-
-
 def test_answers_to_other_settings_are_not_passed_off_as_these(copy, evolution, exam):
     (copy / "rounds/02/round.json").unlink()
     other = dataclasses.replace(exam, generation=Generation(max_new_tokens=5))

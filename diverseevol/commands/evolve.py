@@ -1,5 +1,6 @@
 """`diverseevol evolve`: from a configuration to an evolution, and what a reader wants to see at its end."""
 
+import dataclasses
 import functools
 import hashlib
 import logging
@@ -104,8 +105,13 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
     folder = RunFolder(path, found)
     origin = {"choices": dict(settings.choices), "arm": arm(settings), "threads": torch.get_num_threads()}
     config = logged_config(settings, {**origin, "provenance": provenance(), "fingerprint": found})
+    complete = processes.share(folder.complete() if processes.first else set())
+    last = max((schedule.rounds, *complete))
+    longer = last > schedule.rounds
+    untouched = longer and complete.issuperset(range(schedule.rounds + 1))
     if processes.first:
-        folder.claim(settings.text())
+        folder.match() if longer else folder.claim(settings.text())
+    if processes.first and not untouched:
         keep(path, config)
         _list_left_out(path, source, encoded, bad_rows)
         keep_questions(path, exam.benchmarks)
@@ -114,23 +120,41 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
         source=source, learner=learner, sampler=sampler, schedule=schedule, run=folder, space=space,
         seed=conduct.seed, further=measures_of(source), exam=exam, tracker=tracker,
         config=config, keep_models=conduct.keep_models,
-        on_round=functools.partial(_announce, console, schedule),
+        on_round=functools.partial(_announce, console, last),
     )  # fmt: skip
-    _greet(console, settings, path, source, encoded, schedule)
+    verb = "reads" if untouched else "writes"
+    _greet(console, settings, f"{verb} {path}/", source, encoded, dataclasses.replace(schedule, rounds=last))
     before = {path.parent.name for path in path.glob("rounds/*/round.json")}
     rounds = evolve(evolution)
-    if len(before) >= len(rounds):
+    if longer:
+        _tell_longer(console, path, schedule.rounds, rounds[-1].index, last, untouched)
+    elif len(before) >= len(rounds):
         console.print("all of it was there already: nothing was left to do")
     if processes.first:
         _tell_unexamined(console, path, exam, before)
-    for name in dict.fromkeys((PCA, conduct.projection)):
+    for name in dict.fromkeys((PCA, conduct.projection)) if not untouched else {conduct.projection} - {PCA}:
         if not processes.share((path / map_name(name)).exists()):
             vectors = space()  # all processes take part
             if processes.first:
                 with atomic_write(path / map_name(name), "wb") as file:
                     np.save(file, PROJECTIONS[name](vectors, np.flatnonzero(encoded.eligible)))
     if processes.first:
-        show(path, rounds, console)
+        show(path, rounds, console, draw=not untouched)
+
+
+def _tell_longer(console: Console, path: Path, asked: int, reached: int, last: int, untouched: bool) -> None:
+    """Say that the folder has more rounds than were asked for, and that they stay."""
+    files = "no file was changed" if untouched else "they stay as they are"
+    console.print(
+        f"[yellow]schedule.rounds={asked} asks for fewer rounds than the {last} that {escape(str(path))} "
+        f"holds[/yellow]: {files}, and what follows is of all rounds up to {reached}; for an evolution that ends at "
+        f"round {asked}, give folder=… (in a sweep outputs=…) a new folder"
+    )
+    if reached < last:
+        console.print(
+            f"[yellow]round {reached + 1} is missing, though later ones are there up to {last}[/yellow]: "
+            f"schedule.rounds={last} makes it again"
+        )
 
 
 def _tell_unexamined(console: Console, path: Path, exam: Exam, before: set[str]) -> None:
@@ -214,7 +238,7 @@ def _list_left_out(path: Path, source: Source, encoded: Encoded, bad_rows: Path)
 
 
 def _greet(
-    console: Console, settings: Settings, path: Path, source: Source, encoded: Encoded, schedule: Schedule
+    console: Console, settings: Settings, doing: str, source: Source, encoded: Encoded, schedule: Schedule
 ) -> None:
     eligible = int(np.asarray(encoded.eligible).sum())
     left_out = f", {len(source) - eligible:,} of them ineligible (ineligible.jsonl)" if eligible < len(source) else ""
@@ -224,16 +248,16 @@ def _greet(
     console.print(
         f"[bold]{escape(source.name)}[/bold]: {len(source):,} rows{left_out} · {settings.choices['sampler']}, "
         f"{start:,} + {schedule.rounds} × {schedule.step_size:,} rows · seed {settings.value('seed')}\n"
-        f"writes {escape(str(path))}/",
+        f"{escape(doing)}",
         highlight=False,
     )
 
 
-def _announce(console: Console, schedule: Schedule, done: Round, fresh: bool) -> None:
+def _announce(console: Console, last: int, done: Round, fresh: bool) -> None:
     metrics = done.metrics
     took = f"{sum(done.seconds.values()):.1f} s" if fresh else "there already"
     console.print(
-        f"round {done.index}/{schedule.rounds}: {metrics['pool_size']:,.0f} rows, loss {metrics['train_loss']:.3f}, "
+        f"round {done.index}/{last}: {metrics['pool_size']:,.0f} rows, loss {metrics['train_loss']:.3f}, "
         f"Vendi {metrics['vendi_score']:.2f}, radius {metrics['coverage_radius']:.2f} ({took})",
         highlight=False,
     )

@@ -47,8 +47,10 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        """Whether the last round that is there is the last of the schedule, after which nothing is chosen."""
-        return bool(self.rounds) and not self.rounds[-1].chosen
+        """Whether the last round that is there is the last of the schedule, or nothing was chosen after it."""
+        if not self.rounds:
+            return False
+        return not self.rounds[-1].chosen or (self.planned is not None and self.rounds[-1].index >= self.planned)
 
     @property
     def name(self) -> str:

@@ -31,13 +31,14 @@ CELL, SCORE = 9, 22  # characters of a column of numbers, and of a score beside 
 ASIDE = 5  # questions whose first and last answers are shown
 
 
-def show(folder: Path, rounds: Sequence[Round], console: Console) -> None:
+def show(folder: Path, rounds: Sequence[Round], console: Console, *, draw: bool = True) -> None:
     """Print the table of rounds, draw the figures, and say where the files are.
 
     Args:
         folder: the run folder.
         rounds: its rounds.
         console: where to print.
+        draw: whether figures are drawn; else those that are there stay as they are.
     """
     points = [Point(len(done.trained_on), done.metrics, read_scores(folder, done.index)) for done in rounds]
     level = _all_rows(folder, points[-1])
@@ -57,10 +58,10 @@ def show(folder: Path, rounds: Sequence[Round], console: Console) -> None:
         console.print(f"[bold]{label}[/bold]")
     for name in _benchmarks(points)[:1]:
         _side_by_side(folder, name, (rounds[0].index, rounds[-1].index), console)
-    figures = draw_curves(folder, level)
+    drawn = draw_curves(folder, level) if draw else [file for file in sorted(folder.glob("*.png")) if file.is_file()]
     console.print(f"[bold]where everything is[/bold]: {escape(str(folder))}/", highlight=False, soft_wrap=True)
     for name, what in (
-        *((figure.name, "figure") for figure in figures),
+        *((figure.name, "figure") for figure in drawn),
         ("selected.jsonl", "the rows, in the order in which they joined"),
         ("rounds/", "each round's receipt" + (", answers and what they were judged" if judged else "")),
         ("config.yaml", "the configuration, resolved"),
