@@ -10,6 +10,9 @@ from jaxtyping import Float
 
 from diverseevol.files import TEMPORARY, cached_folder, writing
 from diverseevol.processes import Processes
+from diverseevol.reading import load_array
+
+REMEDY = "remove it, and the same command makes it again"
 
 
 @contextmanager
@@ -47,8 +50,8 @@ def read_probe(
     folder: Path, *, embedding: bool, statistics: Sequence[str] = ()
 ) -> tuple[Float[np.ndarray, "rows dim"] | None, Mapping[str, Float[np.ndarray, " rows"]]]:
     """What a pass over the rows left in a folder, memory-mapped."""
-    scores = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in statistics}
-    return (np.load(folder / "embedding.npy", mmap_mode="r") if embedding else None), scores
+    scores = {name: load_array(folder / f"{name}.npy", remedy=REMEDY) for name in statistics}
+    return (load_array(folder / "embedding.npy", remedy=REMEDY) if embedding else None), scores
 
 
 def cached_by_all(cache: Path, build: Callable[[Path], None], place: Processes) -> None:

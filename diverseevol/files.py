@@ -14,6 +14,7 @@ from filelock import FileLock
 from platformdirs import user_cache_dir
 
 from diverseevol.errors import InputError
+from diverseevol.reading import LARGEST_JSONL, lines, opened, parse_json, read_bytes, too_large
 
 TEMPORARY = ".partial"  # the suffix of whatever is not yet whole; `sweep_temporary` removes what a crash left
 
@@ -126,10 +127,9 @@ def read_json(path: Path, remedy: str = "restore it, or delete it to redo its st
     Raises:
         InputError: the file cannot be read, or was cut off or edited into something that is not JSON.
     """
+    content = read_bytes(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise _cannot_read(path, error) from error
+        return parse_json(content.decode())
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}); {remedy}") from error
 
@@ -140,34 +140,39 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     Raises:
         InputError: the file cannot be read, or a line is not a JSON record.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise _cannot_read(path, error) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    return [record for _, record in read_numbered(path)]
+
+
+def read_numbered(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Read one JSON record a line, each with the number of its line.
+
+    Raises:
+        InputError: the file cannot be read or is too large, or a line is not a JSON record.
+    """
     records = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{path}, line {number}: not valid JSON ({error}); mend or remove the line") from error
-        if not isinstance(record, dict):
-            raise InputError(
-                f"{path}, line {number}: a {type(record).__name__} where a JSON object belongs; mend the line"
-            )
-        records.append(record)
+    with opened(path) as file:
+        if os.fstat(file.fileno()).st_size > LARGEST_JSONL:
+            raise too_large(path, LARGEST_JSONL)
+        for number, line in lines(file, path):
+            if not line.strip():
+                continue
+            try:
+                record = parse_json(line.decode())
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"{path}, line {number}: not UTF-8 text ({error.reason} at byte {error.start} of the line); "
+                    f"save the file as UTF-8"
+                ) from error
+            except ValueError as error:
+                raise InputError(
+                    f"{path}, line {number}: not valid JSON ({error}); correct or remove the line"
+                ) from error
+            if not isinstance(record, dict):
+                raise InputError(
+                    f"{path}, line {number}: expected a JSON object, got a {type(record).__name__}; correct the line"
+                )
+            records.append((number, record))
     return records
-
-
-def _cannot_read(path: Path, error: OSError) -> InputError:
-    if isinstance(error, FileNotFoundError):
-        return InputError(f"{path}: no such file")
-    if isinstance(error, IsADirectoryError):
-        return InputError(f"{path}: is a folder; name a file in it")
-    return InputError(f"{path}: cannot be read ({error.strerror or error}); check the path and who may read it")
 
 
 def content_digest(file: Path, cache: Path | None = None, large: int = 1 << 26) -> str:
@@ -178,14 +183,14 @@ def content_digest(file: Path, cache: Path | None = None, large: int = 1 << 26) 
         cache: where the digests of large files are remembered by path, size and time of change, or None.
         large: from how many bytes on a digest is worth remembering.
     """
-    stat = file.stat()
     note: Path | None = None
-    if cache is not None and stat.st_size >= large:
-        key = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
-        note = cache / "digests" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
-        if note.exists():
-            return str(read_json(note))
-    with file.open("rb") as stream:
+    with opened(file) as stream:
+        stat = os.fstat(stream.fileno())
+        if cache is not None and stat.st_size >= large:
+            key = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
+            note = cache / "digests" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+            if note.exists():
+                return str(read_json(note))
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if note is not None:
         write_json(note, digest)

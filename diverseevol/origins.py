@@ -4,7 +4,6 @@ import glob
 import hashlib
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +13,7 @@ from typing import Any, Literal
 import datasets
 
 from diverseevol.errors import InputError
+from diverseevol.reading import opened, refuse_special, refuse_special_below
 from diverseevol.records import Located, read_records
 
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
@@ -66,6 +66,10 @@ def find(where: str, split: str, subset: str | None, revision: str | None, cache
             raise InputError(f"data.{option} is {value}, which means nothing for {where}: it is {kind}; leave it out")
     if not table:
         return _json_file(path, split)
+    if folder:
+        refuse_special_below(path)
+    elif not on_hub:
+        refuse_special(path)
     options = {"split": split, "cache_dir": str(cache / "datasets"), "keep_in_memory": False}
     if kind == "a file":
         return _table(where, "parquet", data_files=glob.escape(str(path)), **options)
@@ -143,13 +147,6 @@ def _table(where: str, what: str, **options: Any) -> Origin:
 def _digest(paths: list[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
-        try:
-            if not stat.S_ISREG(path.stat().st_mode):
-                raise InputError(f"{path}: a pipe or a device where a file belongs; name a .json or .jsonl file")
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        except FileNotFoundError as error:
-            raise InputError(f"{path}: no such file; check data.path") from error
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror or error}); check its rights") from error
+        with opened(path) as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from diverseevol.errors import InputError
 from diverseevol.formats import BadRecord
+from diverseevol.reading import LONGEST_LINE, TooDeepError, opened, parse_json, refuse_deep, size
 
 # A record, or what is wrong with it; its line; the bytes read so far.
 Located = tuple[Any, int, int]
@@ -21,18 +22,13 @@ def read_records(path: Path) -> Iterator[Located]:
     """Read records one by one, from one a line (JSONL) or from a JSON array, whichever the file holds.
 
     What is wrong with one record alone is given as a BadRecord in its place. At most a line, or a chunk of an
-    array, is in memory at a time.
+    array, is in memory at a time, and neither is longer than `LONGEST_LINE`.
 
     Raises:
         InputError: the file cannot be read, or an array has a fault after which it cannot be read on.
     """
-    try:
-        with path.open("rb") as file:
-            yield from (_array(_Window(path, file)) if _array_ahead(path, file) else _lines(file))
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror or error}); check the path and its rights"
-        ) from error
+    with opened(path) as file:
+        yield from (_array(_Window(path, file)) if _array_ahead(path, file) else _lines(file))
 
 
 def _array_ahead(path: Path, file: IO[bytes]) -> bool:
@@ -45,8 +41,8 @@ def _array_ahead(path: Path, file: IO[bytes]) -> bool:
     while (first := file.read(1)).isspace():
         number += first == b"\n"
     if path.suffix.lower() == ".json" and first not in (b"", b"["):
-        whole = first == b"{" and isinstance(_decoded(first + file.readline()), dict)
-        if not (whole and any(line.strip() for line in file)):
+        whole = first == b"{" and isinstance(_decoded(first + file.readline(LONGEST_LINE)), dict)
+        if not (whole and any(line.strip() for line, _ in _bounded(file))):
             found = "an object" if first == b"{" else repr(first)[1:]
             raise InputError(
                 f"{path}, line {number}: {found} stands where an array of records belongs; put the records "
@@ -59,25 +55,37 @@ def _array_ahead(path: Path, file: IO[bytes]) -> bool:
 def _lines(file: IO[bytes]) -> Iterator[Located]:
     """Records one a line. Only a line feed ends a line: U+2028 and its like may stand inside texts."""
     done = 0
-    for number, line in enumerate(file, start=1):
-        done += len(line)
+    for number, (line, length) in enumerate(_bounded(file), start=1):
+        done += length
+        if length > LONGEST_LINE:
+            yield BadRecord(None, f"is {size(length)} long, and a line may be {size(LONGEST_LINE)}"), number, done
+            continue
         line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
         if line.strip():
             yield _decoded(line), number, done
+
+
+def _bounded(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Each line and its length; of one that is longer than `LONGEST_LINE` the beginning alone."""
+    while line := file.readline(LONGEST_LINE + 1):
+        length, last = len(line), line
+        while length > LONGEST_LINE and not last.endswith(b"\n") and (last := file.readline(CHUNK)):
+            length += len(last)
+        yield line, length
 
 
 def _decoded(line: bytes) -> Any:
     """The line's record, or the BadRecord that it is."""
     try:
         text = line.decode().strip()
-        return DECODER.decode(text)
+        return parse_json(text, DECODER.decode)
     except UnicodeDecodeError as error:
         return BadRecord(None, f"byte 0x{line[error.start]:02X} (byte {error.start + 1} of the line) is not UTF-8 text")
     except json.JSONDecodeError as error:
         if _cut(error):
             return BadRecord(None, f"the line is cut off in the middle of a record, after character {len(text)}")
         return BadRecord(None, f"{_syntax(error)} (character {error.pos + 1} of the line)")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         return BadRecord(None, f"holds what cannot be read ({error})")
 
 
@@ -142,15 +150,26 @@ class _Window:
             try:
                 value, end = DECODER.raw_decode(self.text, self.start)
             except json.JSONDecodeError as error:
-                if _cut(error, SLACK) and self.more():
+                if _cut(error, SLACK) and self.longer():
                     continue
                 what = "the file ends in the middle of a record" if _cut(error) else _syntax(error)
                 raise self.fault(what, self.text.count("\n", self.start, error.pos)) from error
             except (ValueError, RecursionError) as error:
-                raise self.fault(f"a record holds what cannot be read ({error})") from error
-            if end < len(self.text) - SLACK or not self.more():
+                reason = TooDeepError() if isinstance(error, RecursionError) else error
+                raise self.fault(f"a record holds what cannot be read ({reason})") from error
+            if end < len(self.text) - SLACK or not self.longer():
                 self.pass_to(end)
+                try:
+                    refuse_deep(value)
+                except TooDeepError as error:
+                    return BadRecord(None, f"holds what cannot be read ({error})")
                 return value
+
+    def longer(self) -> bool:
+        """Read on within a record, which has a limit."""
+        if len(self.text) - self.start > LONGEST_LINE:
+            raise self.fault(f"a record is longer than {size(LONGEST_LINE)}, the longest that is read")
+        return self.more()
 
     def fault(self, what: str, lines_on: int = 0) -> InputError:
         where = f"{self.path}, line {self.line + lines_on}"

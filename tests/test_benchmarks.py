@@ -93,7 +93,7 @@ def test_competitor_answers_join_by_id_whatever_their_order(tmp_path, load):
         ([{"id": None, "question": "x"}], "line 1, field 'id': None is no id"),
         ([*QUESTIONS, {"id": "a", "question": "x"}], "line 3, id 'a': already used in line 1"),
         ([{"id": "a", "question": "x", "reference": ""}], "line 1, field 'reference': blank"),
-        ([["a", "x"]], "line 1: a list where a JSON object belongs"),
+        ([["a", "x"]], "line 1: expected a JSON object, got a list"),
     ],
 )
 def test_a_faulty_questions_file_is_one_sentence(tmp_path, load, records, complaint):

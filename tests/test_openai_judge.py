@@ -109,7 +109,7 @@ def test_a_users_wording_is_sent_and_its_version_recorded(server, make, tmp_path
     assert any(t.startswith("Q What is 0? {other}\n<answer-1>\n{second} \\1 {question}\n</answer-1>") for t in texts)
 
 
-@pytest.mark.parametrize(("text", "complaint"), [("{question} {first}", "{second} 0 times"), (None, "cannot be read")])
+@pytest.mark.parametrize(("text", "complaint"), [("{question} {first}", "{second} 0 times"), (None, "no such file")])
 def test_a_users_wording_that_cannot_work_is_refused(make, tmp_path, text, complaint):
     path = tmp_path / "mine.txt"
     if text is not None:

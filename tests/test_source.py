@@ -213,7 +213,7 @@ def test_a_path_that_is_no_file_is_refused(tmp_path, cache):
     assert "no such file" in refusal(tmp_path / "nothing.jsonl", cache)
     assert "no such file" in refusal(tmp_path / "no folder" / "nothing.json", cache)
     os.mkfifo(tmp_path / "pipe.jsonl")
-    assert "a pipe or a device" in refusal(tmp_path / "pipe.jsonl", cache)
+    assert "is a pipe, expected a regular file" in refusal(tmp_path / "pipe.jsonl", cache)
     with pytest.raises(InputError, match=r"data\.path is not set"):
         load(None, cache=cache)
 

@@ -18,6 +18,7 @@ from diverseevol.errors import InputError
 from diverseevol.features import Features
 from diverseevol.files import write_json
 from diverseevol.measures import check_finite
+from diverseevol.reading import load_array
 from diverseevol.receipts import distances
 from diverseevol.samplers.base import Needs, Sampler, Selection, choose, pool_of
 
@@ -210,16 +211,7 @@ def _lengths(path: str, rows: int | None) -> Int[np.ndarray, " rows"]:
 
 
 def _array(path: str, what: str) -> np.ndarray:
-    try:
-        array = np.load(Path(path).expanduser(), mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise InputError(f"{what}={path}: no such file; check the path") from error
-    except (OSError, ValueError, EOFError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{what}={path}: is no .npy array ({reason}); write it with numpy.save") from error
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{what}={path}: holds several arrays where one belongs; write it with numpy.save")
-    return array
+    return load_array(Path(path).expanduser(), f"{what}={path}")
 
 
 def _shown(array: np.ndarray) -> str:

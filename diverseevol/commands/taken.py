@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int
 
 from diverseevol.errors import InputError
 from diverseevol.files import read_json, read_jsonl
+from diverseevol.reading import opened
 
 EXPECTED = (
     "give a JSON list of row numbers such as [0, 17], the P.json that diverseevol select wrote, or the selected.jsonl "
@@ -65,7 +66,9 @@ def _entries(path: str) -> Iterator[tuple[str, Any]]:
     file = Path(path).expanduser()
     if file.is_dir():
         raise InputError(f"taken={path}: is a folder; {EXPECTED}")
-    if file.suffix == ".jsonl" and file.is_file() and file.read_bytes()[:1] == b"{":
+    with opened(file, f"taken={path}") as content:
+        first = content.read(1)
+    if file.suffix == ".jsonl" and first == b"{":
         for number, record in enumerate(read_jsonl(file), start=1):
             if "row" not in record:
                 raise InputError(f"taken={path}, record {number}: has no field 'row'; {EXPECTED}")

@@ -15,7 +15,7 @@ from typing import Any
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.download import fetch
-from diverseevol.files import read_jsonl
+from diverseevol.files import read_numbered
 
 # The first names of each line are the plain format's; the last ones are the paper's three files.
 TEXT_FIELDS = ("instruction", "question", "prompt", "text", "Instruction")
@@ -195,16 +195,14 @@ def load_paper(
 
 def _read_lines(path: Path) -> list[_Line]:
     """Records of a questions or answers file; one without an id is known by its number, counted from 1."""
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: no such file; a benchmark is a JSONL file, a question a line")
-    records = read_jsonl(path)
-    text = path.read_text(encoding="utf-8").split("\n")
-    numbers = [number for number, line in enumerate(text, start=1) if line.strip()]
+    records = read_numbered(path)
     if not records:
         raise InputError(f"{path}: the file is empty; give a JSONL file with a record a line")
     lines: list[_Line] = []
     seen: dict[str, str] = {}
-    for count, (number, record) in enumerate(zip(numbers, records, strict=True), start=1):
+    for count, (number, record) in enumerate(records, start=1):
         place = f"{path}, line {number}"
         field = _only(record, ID_FIELDS, place)
         value = count if field is None else record[field]

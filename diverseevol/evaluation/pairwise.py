@@ -14,6 +14,9 @@ from pathlib import Path
 from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import Benchmark
 from diverseevol.evaluation.judges import FLOOR, TOP, Judgement
+from diverseevol.reading import read_text
+
+LONGEST_PROMPT = 1 << 20  # bytes of a wording, which is sent with every question
 
 TEMPLATE = """\
 Two assistants were asked the same question. Compare their answers as an impartial examiner would: is what they say \
@@ -137,10 +140,7 @@ def load_prompt(path: str | None) -> JudgePrompt:
     """
     if path is None:
         return JudgePrompt()
-    try:
-        template = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"judge.prompt={path}: cannot be read ({error}); give a UTF-8 text file") from error
+    template = read_text(Path(path), LONGEST_PROMPT, f"judge.prompt={path}")
     for name in FIELDS:
         if template.count(f"{{{name}}}") != 1:
             raise InputError(

@@ -22,6 +22,7 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import TOP, Judgement
 from diverseevol.evaluation.replied import TWO_SCORES, agrees_with_its_reply
 from diverseevol.files import read_json
+from diverseevol.reading import LARGEST_JSONL, parse_json, read_bytes, refuse_special
 
 OWN = re.compile(r"(?P<run>.*/)?rounds/(?P<round>\d+)/judgements/(?P<benchmark>[^/]+)\.jsonl")
 AUTHORS = re.compile(r"(?:.*/)?(?P<benchmark>[^/]+)_test/(?P<schedule>[^/]+)/rd_(?P<round>\d+)_vs_chat\.jsonl")
@@ -97,11 +98,12 @@ def _files(place: Path) -> Iterator[tuple[str, str, bytes]]:
     place = place.resolve()
     if not place.exists():
         raise InputError(f"{place}: no such file or folder; give the folder or archive that holds the judgements")
+    refuse_special(place)
     for path in [place] if place.is_file() else sorted(place.rglob("*")):
         if path.name.endswith(ARCHIVES) and path.is_file():
             yield from _members(path)
         elif OWN.fullmatch(path.as_posix()) or AUTHORS.fullmatch(path.as_posix()):
-            yield str(path), path.as_posix(), path.read_bytes()
+            yield str(path), path.as_posix(), read_bytes(path, LARGEST_JSONL)
 
 
 def _members(archive: Path) -> Iterator[tuple[str, str, bytes]]:
@@ -127,7 +129,7 @@ def _records(name: str, content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
         empty = False
         place = f"{name}, line {number}"
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError as error:
             raise InputError(f"{place}: not valid JSON ({error}): cut off or edited; get the file again") from error
         if not isinstance(record, dict):

@@ -14,11 +14,13 @@ from diverseevol.evaluation.judges import GoldJudge, Judgement, OverlapJudge
 from diverseevol.evaluation.released import JudgementFile, find_judgements, named
 from diverseevol.evaluation.scoreboard import Scoreboard, ScoredRound, score_files
 from diverseevol.files import read_json
+from diverseevol.reading import read_text, refuse_special
 from diverseevol.report.lines import FULL, RELEASED_ROWS, Line, line_of
 from diverseevol.rounds import Round
 from diverseevol.runs import RunFolder
 
 NEEDS_NO_CALLS = {GoldJudge.name, OverlapJudge.name}
+LARGEST_CONFIGURATION = 1 << 20  # bytes of config.yaml, which takes a thousand times as many to be parsed
 JUDGE_CALLS = "judge calls"  # the name of that metric
 ALL_PHASES = "all phases"
 
@@ -151,6 +153,7 @@ def _outermost(places: Sequence[Path]) -> list[Path]:
     for place in places:
         if not place.exists():
             raise InputError(f"{place}: no such folder; give one that holds run folders or judgements")
+        refuse_special(place)
     resolved = sorted({place.resolve() for place in places})
     return [place for place in resolved if not any(other in place.parents for other in resolved)]
 
@@ -189,8 +192,10 @@ def read_run(folder: Path) -> Run:
 
 def _config(file: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        config = yaml.safe_load(read_text(file, LARGEST_CONFIGURATION))
+    except (RecursionError, ValueError, yaml.YAMLError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{file}: cannot be read ({' '.join(str(error).split())}); restore it") from error
     if not isinstance(config, dict):
         raise InputError(f"{file}: holds no configuration; restore it, or leave this folder out")

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from diverseevol.errors import InputError
 from diverseevol.projections import PCA, map_name
+from diverseevol.reading import load_array
 from diverseevol.report.collection import Run
 from diverseevol.report.drawing import GRID, MUTED, STYLE, write_note
 from diverseevol.report.lines import Line
@@ -69,10 +70,7 @@ def read_maps(runs: Sequence[Run], projection: str = PCA) -> dict[Run, Map]:
 
 
 def _read(file: Path, run: Run) -> Map:
-    try:
-        xy = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{file}: cannot be read ({error}); restore it, or remove it to report without it") from error
+    xy = load_array(file, remedy="restore it, or remove it to report without it")
     last = max((max(done.trained_on, default=0) for done in run.rounds), default=0)
     if xy.ndim != 2 or xy.shape[1] != 2 or xy.dtype.kind != "f" or not np.isfinite(xy).all() or len(xy) <= last:
         raise InputError(
