@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from diverseevol.files import TEMPORARY, cached_folder, writing
+from diverseevol.files import cached_folder, temporary, writing
 from diverseevol.processes import Processes
 from diverseevol.reading import load_array
 
@@ -29,20 +29,22 @@ def filled(
     Raises:
         InputError: there is no room.
     """
+    partial: dict[str, Path] = {}
     if place.first:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         for name, (shape, dtype) in shapes.items():
-            _allocate(_partial(folder, name), shape, dtype)
-    place.barrier()
-    arrays = {name: np.load(_partial(folder, name), mmap_mode="r+") for name in shapes}
+            partial[name] = temporary(folder / f"{name}.npy")
+            _allocate(partial[name], shape, dtype)
+    partial = place.share(partial)
+    arrays = {name: np.load(partial[name], mmap_mode="r+") for name in shapes}
     yield arrays
     for array in arrays.values():
         array.flush()
     place.barrier()
     if place.first:
         for name in arrays:
-            _partial(folder, name).replace(folder / f"{name}.npy")
+            partial[name].replace(folder / f"{name}.npy")
     place.barrier()
 
 
@@ -83,11 +85,8 @@ def cached_by_all(cache: Path, build: Callable[[Path], None], place: Processes) 
 def _allocate(path: Path, shape: tuple[int, ...], dtype: str) -> None:
     """Make an array on disk whose blocks exist: a full disk is an error now, not a crash when a page is written."""
     with writing(path, path):
+        path.touch(exist_ok=False)
         array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
         with path.open("r+b") as file:
             if array.nbytes:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-
-
-def _partial(folder: Path, name: str) -> Path:
-    return folder / f"{name}.npy{TEMPORARY}"

@@ -1,11 +1,19 @@
-"""Whole files or no files: everything is written to a temporary name, flushed to disk and renamed."""
+"""Complete files or no files: everything is written to a temporary name, flushed to disk and renamed.
 
+A temporary name is new and cannot be foreseen, and no write goes through a link: where a link has the name of a file
+that is written, the file takes the link's place, and what the link leads to stays as it is.
+"""
+
+import glob
 import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +24,10 @@ from platformdirs import user_cache_dir
 from diverseevol.errors import InputError
 from diverseevol.reading import LARGEST_JSONL, lines, opened, parse_json, read_bytes, too_large
 
-TEMPORARY = ".partial"  # the suffix of whatever is not yet whole; `sweep_temporary` removes what a crash left
+TEMPORARY = ".partial"  # the suffix of whatever is not yet complete; `sweep_temporary` removes what a crash left
+_TEMPORARY_NAME = re.compile(rf".*\.[0-9a-f]{{16}}{re.escape(TEMPORARY)}", re.DOTALL)
+_STEM_BYTES = 200  # of a name that a temporary one repeats: file systems take 255 for a name
+_STALE_SECONDS = 3600  # what is older is no file that somebody is writing
 
 
 def cache_folder(configured: str | None) -> Path:
@@ -24,23 +35,52 @@ def cache_folder(configured: str | None) -> Path:
     return Path(configured or os.environ.get("DIVERSEEVOL_CACHE") or user_cache_dir("diverseevol")).expanduser()
 
 
+def temporary(path: Path) -> Path:
+    """A new name beside a file or folder, for what is not yet complete: nothing has it, and nobody can foresee it."""
+    return path.with_name(f"{_stem(path)}.{secrets.token_hex(8)}{TEMPORARY}")
+
+
+def _stem(path: Path) -> str:
+    return os.fsencode(path.name)[:_STEM_BYTES].decode("utf-8", "ignore")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of this name is one that `temporary` named."""
+    return _TEMPORARY_NAME.fullmatch(name) is not None
+
+
 @contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a file that appears under its name only once it is whole and on disk.
+    """Open a file that appears under its name only once it is complete and on disk.
 
     Raises:
-        InputError: the folder cannot be written to, or the disk is full; what was there before stays.
+        InputError: the folder cannot be written to, the disk is full, or the name is a device's; what was there before
+            stays.
     """
-    partial = path.with_name(path.name + TEMPORARY)
+    _refuse_device(path)
+    partial = temporary(path)
     with writing(path, partial):
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep_siblings(path, _STALE_SECONDS)
         text = None if "b" in mode else "utf-8"
-        with partial.open(mode, encoding=text, newline=None if text is None else "\n") as file:
+        with partial.open(mode.replace("w", "x"), encoding=text, newline=None if text is None else "\n") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
         sync_folder(path.parent)
+
+
+def _refuse_device(path: Path) -> None:
+    """A rename would put a file in the place of a device, a pipe, or a name such as /dev/stdout."""
+    if not path.name:
+        raise InputError(f"{path}: is a folder; name a file in it")
+    mode = stat.S_IFREG
+    with suppress(OSError):
+        mode = path.stat().st_mode
+    place = os.path.realpath(path.parent)
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or place == "/dev" or f"{place}/".startswith("/proc/"):
+        raise InputError(f"{path}: is a device or a pipe, expected a file or a free name; name a file")
 
 
 @contextmanager
@@ -77,7 +117,7 @@ def _of_the_disk(error: BaseException) -> bool:
 
 def _remove(path: Path) -> None:
     with suppress(OSError):  # what cannot be removed is on a disk that takes nothing
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
 
 def sync_file(path: Path) -> None:
@@ -207,14 +247,15 @@ def cached_folder(folder: Path, build: Callable[[Path], object]) -> Path:
         return folder
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(folder.name + ".lock")):
+        with locked(folder.with_name(folder.name + ".lock")):
             if not folder.exists():
+                sweep_siblings(folder)
                 build_whole(folder, build)
     return folder
 
 
 def build_whole(folder: Path, build: Callable[[Path], object]) -> None:
-    """Build a folder that appears under its name only once it is whole and on disk.
+    """Build a folder that appears under its name only once it is complete and on disk; it replaces what has the name.
 
     Args:
         folder: the folder; nobody else is building it.
@@ -223,18 +264,111 @@ def build_whole(folder: Path, build: Callable[[Path], object]) -> None:
     Raises:
         InputError: the disk will not take it.
     """
-    partial = folder.with_name(folder.name + TEMPORARY)
+    partial = temporary(folder)
     with writing(folder, partial):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
         build(partial)
         for file in filter(Path.is_file, partial.rglob("*")):
             sync_file(file)
-        partial.replace(folder)
+        before = temporary(folder)
+        if os.path.lexists(folder):
+            folder.rename(before)
+        partial.rename(folder)
         sync_folder(folder.parent)
+        _remove(before)
+
+
+def make_folder(folder: Path) -> list[Path]:
+    """Make a folder with those above it that are missing.
+
+    Returns:
+        The folders that this call made, the outermost first: what the caller may remove again.
+
+    Raises:
+        InputError: something else has the name, or the place cannot be written to.
+    """
+    folder = folder.absolute()
+    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    made: list[Path] = []
+    try:
+        with writing(folder):
+            for path in reversed(missing):
+                with suppress(FileExistsError):  # another process was faster, so it is not ours to remove
+                    path.mkdir()
+                    made.append(path)
+    except BaseException:
+        remove_empty(made)
+        raise
+    if not folder.is_dir():
+        found = "a link that leads nowhere" if folder.is_symlink() else "a file"
+        raise InputError(f"{folder}: is {found}, expected a folder or a free name; give another path")
+    return made
+
+
+def remove_empty(made: Sequence[Path]) -> None:
+    """Remove the folders that `make_folder` made, as far as nothing is in them."""
+    for folder in reversed(made):
+        with suppress(OSError):
+            folder.rmdir()
+
+
+@contextmanager
+def locked(file: Path, timeout: float = -1) -> Iterator[None]:
+    """Hold a lock file; the lock of a process that died is free.
+
+    Args:
+        file: the lock file; it stays when the lock is released.
+        timeout: for how many seconds to wait for another process; -1 for as long as it takes.
+
+    Raises:
+        InputError: it is a link, and opening it could empty what it leads to.
+        filelock.Timeout: another process held it all the time.
+    """
+    if file.is_symlink():  # opening it could empty what it leads to
+        raise InputError(f"{file}: is a link, expected a lock file or nothing; remove the link")
+    with FileLock(file, timeout=timeout):
+        yield
+
+
+def refuse_links(folder: Path) -> None:
+    """Check that what is written below a folder stays below it.
+
+    Raises:
+        InputError: a link somewhere below leads to a folder outside.
+    """
+    inside = os.path.realpath(folder)
+    for place, folders, _ in os.walk(folder):
+        for name in folders:
+            path = Path(place, name)
+            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(inside):
+                raise InputError(
+                    f"{path}: is a link to a folder outside {folder}, expected a folder, for what is written below it "
+                    f"would change files elsewhere; put a folder in its place"
+                )
 
 
 def sweep_temporary(folder: Path) -> None:
-    """Remove what a killed process left half-written below a folder that this process holds the lock of."""
-    for partial in folder.rglob("*" + TEMPORARY):
-        _remove(partial)
+    """Remove what a killed process left half-written below a folder that this process holds the lock of.
+
+    Only what has a name of `temporary` goes; links stay, and nothing behind them is touched.
+    """
+    for place, folders, files in os.walk(folder):
+        for name in filter(is_temporary, (*folders, *files)):
+            path = Path(place, name)
+            if not path.is_symlink():
+                _remove(path)
+
+
+def sweep_siblings(path: Path, older: float = 0) -> None:
+    """Remove what killed processes left half-written of one file or folder.
+
+    Args:
+        path: the file or folder.
+        older: for how many seconds it must not have changed, where no lock says that nobody is writing it.
+    """
+    for left in path.parent.glob(f"{glob.escape(_stem(path))}.*{TEMPORARY}"):
+        if len(left.name) == len(_stem(path)) + 17 + len(TEMPORARY) and is_temporary(left.name):
+            with suppress(OSError):  # another process has removed or finished it
+                if not left.is_symlink() and time.time() - left.stat().st_mtime >= older:
+                    _remove(left)

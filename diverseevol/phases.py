@@ -13,7 +13,7 @@ from diverseevol.arrays import read_probe
 from diverseevol.committee import seats
 from diverseevol.experiment import Evolution
 from diverseevol.features import Features, columns_of
-from diverseevol.files import read_json, read_jsonl, write_json, write_jsonl
+from diverseevol.files import read_json, read_jsonl, temporary, write_json, write_jsonl
 from diverseevol.learner import final_loss
 from diverseevol.measures import coverage_radius, vendi_score, vendi_score_centred
 from diverseevol.modules.committee import DISAGREEMENTS
@@ -166,7 +166,7 @@ class Phases:
             probed, _ = read_probe(self.folder.probe, embedding=True)
             assert probed is not None
             return np.asarray(probed[self.rows])
-        folder = self.folder.path / "pool.partial"
+        folder = self.place.share(temporary(self.folder.path / "pool"))
         ascending = np.sort(self.rows)
         embedding, _ = self.learner.probe(self.model(), ascending, folder, what="embed the pool")
         assert embedding is not None

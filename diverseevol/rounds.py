@@ -10,7 +10,7 @@ from typing import Any
 
 from diverseevol import __version__
 from diverseevol.errors import InputError
-from diverseevol.files import TEMPORARY, build_whole, read_json, read_jsonl, write_json, writing
+from diverseevol.files import build_whole, read_json, read_jsonl, temporary, write_json, writing
 
 ROUND_KEYS = ("index", "trained_on", "chosen", "metrics", "seconds", "fingerprint", "version")
 METRICS = (  # of every round; further ones depend on the data
@@ -122,11 +122,11 @@ class RoundFolder:
     def drop(self, *folders: Path) -> None:
         """Remove folders of this round that are not to be kept."""
         for folder in folders:
-            if folder.exists():  # renamed first, so that a kill leaves no folder that looks whole
-                partial = folder.with_name(folder.name.removesuffix(TEMPORARY) + TEMPORARY)
+            if folder.exists():  # renamed first, so that a kill leaves no folder that looks complete
+                partial = temporary(folder)
                 with writing(folder):
                     folder.replace(partial)
-                    shutil.rmtree(partial)
+                    partial.unlink() if partial.is_symlink() else shutil.rmtree(partial)
 
     def forget(self, *names: str) -> None:
         """Remove the notes of phases, which `round.json` now holds."""

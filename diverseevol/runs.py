@@ -8,22 +8,27 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from diverseevol import __version__
 from diverseevol.errors import InputError
 from diverseevol.files import (
     TEMPORARY,
     atomic_write,
+    locked,
+    make_folder,
     read_json,
+    refuse_links,
+    remove_empty,
     sweep_temporary,
     write_json,
     write_jsonl,
@@ -47,30 +52,34 @@ class RunFolder:
         Raises:
             InputError: another process holds the folder.
         """
+        path, made = self.path.absolute(), make_folder(self.path)
+        self._refuse_foreign()  # before there is a lock in it
+        lock, held = path / ".lock", ExitStack()
+        fresh = not os.path.lexists(lock)
         with writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock", timeout=0)
             try:
-                lock.acquire()
+                held.enter_context(locked(lock, timeout=0))
             except Timeout as error:
                 raise InputError(
                     f"{self.path}: another process is at work in this folder; wait for it, or give folder=… for a "
                     f"run of its own"
                 ) from error
-        try:
-            self._refuse_foreign()
-            sweep_temporary(self.path)
-            yield
-        finally:
-            lock.release()
-            if {path.name for path in self.path.iterdir()} <= {".lock"}:  # a run that was refused leaves nothing
-                (self.path / ".lock").unlink(missing_ok=True)
-                os.removedirs(self.path)
+        with held:
+            try:
+                self._refuse_foreign()
+                refuse_links(self.path)
+                sweep_temporary(self.path)
+                yield
+            finally:  # a run that was refused leaves what was there before it, and nothing else
+                with suppress(OSError):
+                    if fresh and {file.name for file in path.iterdir()} == {lock.name}:
+                        lock.unlink()  # while it is held, so that nobody else can hold it
+                remove_empty(made)
 
     def _refuse_foreign(self) -> None:
         """A folder with other things in it is left alone: nothing of the user's is swept or overwritten."""
-        ours = {".lock", "fingerprint.json" + TEMPORARY, "config.yaml", "config.yaml" + TEMPORARY}
-        others = sorted(path.name for path in self.path.iterdir() if path.name not in ours)
+        ours = re.compile(r"\.lock|config\.yaml|(fingerprint\.json|config\.yaml)\.[^.]*" + re.escape(TEMPORARY))
+        others = sorted(path.name for path in self.path.iterdir() if not ours.fullmatch(path.name))
         if others and not (self.path / "fingerprint.json").exists() and not (self.path / "rounds").exists():
             raise InputError(
                 f"{self.path}: holds {others[0]!r} but no evolution; give folder=… an empty folder, or an "

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diverseevol.files import TEMPORARY, atomic_write, read_json, write_json
+from diverseevol.files import TEMPORARY, atomic_write, is_temporary, read_json, write_json
 
 STALE_SECONDS = 60  # a note is written in milliseconds
 
@@ -47,9 +47,9 @@ class Ledger:
 
     def plan(self, jobs: Sequence[Sequence[str]]) -> None:
         """Note the jobs that are to run, each by its overrides; half-written notes of killed sweeps go."""
-        for partial in self.folder.parent.glob(f"*/jobs/*.json{TEMPORARY}"):
+        for partial in self.folder.parent.glob(f"*/jobs/*.json.*{TEMPORARY}"):
             with suppress(FileNotFoundError):  # a sweep beside this one has taken it away, or has just finished it
-                if time.time() - partial.stat().st_mtime > STALE_SECONDS:
+                if is_temporary(partial.name) and time.time() - partial.lstat().st_mtime > STALE_SECONDS:
                     partial.unlink()
         write_json(self.folder / "jobs.json", [list(overrides) for overrides in jobs])
 

@@ -4,6 +4,7 @@ import functools
 import os
 import re
 import resource
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -97,7 +98,7 @@ def test_other_mistakes_stay_what_they_are_and_leave_nothing(tmp_path: Path) -> 
     assert not list(tmp_path.iterdir())
 
 
-def test_arrays_answers_and_what_is_dropped(exam: Any, tmp_path: Path) -> None:
+def test_arrays_answers_and_what_is_dropped(exam: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a file"
     file.touch()
     with pytest.raises(InputError, match="cannot be written"), filled(file / "probe", {}, Processes()):
@@ -117,9 +118,15 @@ def test_arrays_answers_and_what_is_dropped(exam: Any, tmp_path: Path) -> None:
 
     here = RoundFolder(tmp_path, 0, "")
     here.model.mkdir()
-    (tmp_path / "model.partial").touch()
-    with pytest.raises(InputError, match="model: cannot be written"):
-        here.drop(here.model)
+
+    def read_only(path: Path) -> None:
+        raise OSError(30, os.strerror(30))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", read_only)
+        with pytest.raises(InputError, match="model: cannot be written"):
+            here.drop(here.model)
+    here.model.mkdir()
     with pytest.raises(InputError, match="model: cannot be written"):
         here.forget("model")
 
@@ -127,16 +134,18 @@ def test_arrays_answers_and_what_is_dropped(exam: Any, tmp_path: Path) -> None:
 def test_an_answer_that_was_cut_off_stays_where_it_cannot_be_dropped(
     exam: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_only(path: Path, length: int) -> None:
+    def read_only(descriptor: int) -> None:
         raise OSError(30, os.strerror(30))
 
     answers = AnswerFile(tmp_path, exam.benchmarks[0], exam.generation)
     answers.append(0, ["one"])
     with answers.unfinished.open("a") as file:
         file.write("half")
-    monkeypatch.setattr(os, "truncate", read_only)
-    with pytest.raises(InputError, match=r"cannot be written \(Read-only file system\)"):
-        answers.begun()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", read_only)
+        with pytest.raises(InputError, match=r"cannot be written \(Read-only file system\)"):
+            answers.begun()
+    assert answers.begun() == ["one"]
 
 
 def test_the_cache_of_several_processes_is_swept_of_what_a_kill_left(tmp_path: Path) -> None:

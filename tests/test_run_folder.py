@@ -11,7 +11,7 @@ import pytest
 from diverseevol import __version__
 from diverseevol.errors import InputError
 from diverseevol.evolution import evolve
-from diverseevol.files import read_json, write_json
+from diverseevol.files import read_json, temporary, write_json
 from diverseevol.rounds import METRICS, release
 from diverseevol.runs import RunFolder
 
@@ -119,12 +119,18 @@ def test_a_round_that_another_release_began_is_refused_like_a_whole_one(tmp_path
 
 
 def test_taking_the_folder_sweeps_what_a_crash_left_half_written(tmp_path):
-    (tmp_path / "rounds/00/model.partial").mkdir(parents=True)
-    (tmp_path / "rounds/00/model.partial/config.json").touch()
-    (tmp_path / "rounds/00/chosen.jsonl.partial").touch()
-    (tmp_path / "rounds/00/training.jsonl").touch()
+    here = tmp_path / "rounds/00"
+    model = temporary(here / "model")
+    model.mkdir(parents=True)
+    (model / "config.json").touch()
+    temporary(here / "chosen.jsonl").touch()
+    for name in ("training.jsonl", "notes.partial", "notes.0123456789abcdef.partial.txt"):
+        (here / name).touch()
+    linked = temporary(here / "mine")
+    linked.symlink_to(here / "training.jsonl")
     with RunFolder(tmp_path, {}).locked():
-        assert sorted(file.name for file in (tmp_path / "rounds/00").iterdir()) == ["training.jsonl"]
+        kept = {linked.name, "notes.0123456789abcdef.partial.txt", "notes.partial", "training.jsonl"}
+        assert {file.name for file in here.iterdir()} == kept
 
 
 def test_a_round_is_named_alike_on_every_resume_and_otherwise_never(tmp_path):

@@ -14,6 +14,7 @@ import small_evolution
 import yaml
 from hydra import compose, initialize_config_dir
 
+from diverseevol.files import temporary
 from diverseevol.sweep import Ledger
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +46,8 @@ def test_a_ledger_lists_what_failed_and_what_never_ended_as_commands(tmp_path):
 
 
 def test_a_sweep_begins_without_the_half_written_notes_of_one_that_was_killed(tmp_path):
-    left, fresh, mine = (tmp_path / name for name in ("a/jobs/3.json.partial", "b/jobs/0.json.partial", "a/my.partial"))
+    left, fresh = temporary(tmp_path / "a/jobs/3.json"), temporary(tmp_path / "b/jobs/0.json")
+    mine = tmp_path / "a/jobs/my.json.partial"
     for file in (left, fresh, mine):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()

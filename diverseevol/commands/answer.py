@@ -12,7 +12,7 @@ from diverseevol.commands.evolve import quieten
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.evaluation.answers import AnswerFile, answer
-from diverseevol.files import cache_folder, read_json, write_json
+from diverseevol.files import cache_folder, read_json, refuse_links, write_json
 from diverseevol.foundation import Pretrained
 from diverseevol.generation import Generation
 from diverseevol.learner import Learner
@@ -87,6 +87,7 @@ def claim(folder: Path, identity: Mapping[str, Any]) -> None:
     Raises:
         InputError: the folder holds answers of another model, prompt, seed or generation, or nobody knows of which.
     """
+    refuse_links(folder)
     file = folder / "fingerprint.json"
     if not file.exists():
         if any((folder / "answers").glob("*.*")):

@@ -6,6 +6,7 @@ from typing import Any
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.evaluation.tables import out_console
+from diverseevol.files import refuse_links
 from diverseevol.projections import PCA
 from diverseevol.report.collection import collect
 from diverseevol.report.publishing import publish
@@ -22,6 +23,9 @@ def run(settings: Settings) -> None:
         raise InputError(f"projection={projection!r}: give {PCA}, or the NAME of files map-NAME.npy in the run folders")
     given = settings.value("out")
     out = Path(given) if given is not None else _beside((folders or judgements)[0])
+    if given is None and out.is_symlink():
+        raise InputError(f"{out}: is a link, and the report would be written behind it; give out=… a folder")
+    refuse_links(out)
     collection = collect(folders, judgements)
     console = out_console()
     for note in publish(collection, out, projection):

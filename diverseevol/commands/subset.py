@@ -14,7 +14,7 @@ from diverseevol.commands.settings import Settings
 from diverseevol.commands.taken import taken_rows
 from diverseevol.errors import InputError
 from diverseevol.features import Features, columns_of
-from diverseevol.files import TEMPORARY, cache_folder, write_json, write_jsonl
+from diverseevol.files import cache_folder, temporary, write_json, write_jsonl
 from diverseevol.learner import Learner
 from diverseevol.modules.probe import Embedding
 from diverseevol.modules.sft import Tuning
@@ -83,7 +83,7 @@ def _looked_at(
         X = learner.foundation_embedding(cache / "foundation" / key)
     scores = {}
     if needs.statistics:
-        model, folder = foundation.load().eval(), out.with_suffix(f".probe{TEMPORARY}")
+        model, folder = foundation.load().eval(), processes.share(temporary(out.with_suffix(".probe")))
         everything, names = np.arange(len(source)), sorted(needs.statistics)
         _, probed = learner.probe(model, everything, folder, embedding=False, statistics=names, what="ask the model")
         scores = {name: np.array(values) for name, values in probed.items()}

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import Benchmark
-from diverseevol.files import read_jsonl, sync_folder, writing
+from diverseevol.files import atomic_write, read_jsonl, sync_folder, writing
 from diverseevol.generation import Generation
 from diverseevol.learner import Learner
 from diverseevol.workers import batches_at_once
@@ -52,10 +52,8 @@ class AnswerFile:
         if not self.unfinished.exists():
             return []
         content = self.unfinished.read_bytes()
-        kept = content[: content.rfind(b"\n") + 1]
-        if kept != content:
-            with writing(self.unfinished):
-                os.truncate(self.unfinished, len(kept))
+        with atomic_write(self.unfinished, "wb") as file:  # a file of its own, whatever other name or link this one had
+            file.write(content[: content.rfind(b"\n") + 1])
         lines = read_jsonl(self.unfinished)
         self._check(self.unfinished, lines)
         return [line["answer"] for line in lines]
@@ -68,7 +66,8 @@ class AnswerFile:
         ]
         with writing(self.unfinished):
             self.unfinished.parent.mkdir(parents=True, exist_ok=True)
-            with self.unfinished.open("a", encoding="utf-8", newline="\n") as file:
+            descriptor = os.open(self.unfinished, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            with os.fdopen(descriptor, "a", encoding="utf-8", newline="\n") as file:
                 file.write("".join(lines))
                 file.flush()
                 os.fsync(file.fileno())

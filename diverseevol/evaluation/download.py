@@ -6,10 +6,8 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from filelock import FileLock
-
 from diverseevol.errors import InputError
-from diverseevol.files import atomic_write
+from diverseevol.files import atomic_write, locked
 
 TIMEOUT_SECONDS = 30
 
@@ -29,7 +27,7 @@ def fetch(url: str | None, sha256: str | None, target: Path, option: str) -> Pat
     if url is None or sha256 is None:
         raise InputError(f"{option} is not set: give {option}=FILE, or both a url and the sha256 of the file there")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):  # the jobs of a sweep ask for the same file at the same time
+    with locked(target.with_name(f"{target.name}.lock")):  # the jobs of a sweep ask for the same file at the same time
         if target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == sha256:
             return target
         try:
