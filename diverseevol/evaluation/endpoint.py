@@ -15,6 +15,7 @@ import openai
 from openai.types.chat import ChatCompletion, ChatCompletionMessage
 
 from diverseevol.errors import InputError
+from diverseevol.evaluation.bounded import BodyError, BoundedClient
 from diverseevol.evaluation.replies import Reply
 
 log = logging.getLogger(__name__)
@@ -123,6 +124,8 @@ class Endpoint:
                 )
         except (TimeoutError, openai.APITimeoutError):
             raise _AgainError(f"no reply within judge.timeout={self.timeout:g} seconds") from None
+        except BodyError as error:
+            raise _AgainError(str(error)) from None
         except openai.APIConnectionError as error:
             raise _AgainError(self._clean(f"no connection ({error.__cause__ or error})")) from None
         except openai.APIStatusError as error:
@@ -202,7 +205,10 @@ def connect(
     backoff: float,
 ) -> Endpoint:
     """An endpoint, with an open client that the caller closes; arguments as `Endpoint` has them."""
-    client = openai.AsyncOpenAI(api_key=key or "none", base_url=base_url, max_retries=0, timeout=timeout)
+    client = openai.AsyncOpenAI(
+        api_key=key or "none", base_url=base_url, max_retries=0, timeout=timeout,
+        http_client=BoundedClient(timeout=timeout),
+    )  # fmt: skip
     return Endpoint(client, model, key, key_variable, limits, timeout, retries, backoff)
 
 

@@ -1,0 +1,65 @@
+"""An HTTP client whose replies have an end: a body, as it comes and as it unpacks, holds so many bytes and no more."""
+
+import zlib
+from typing import Any
+
+import openai
+
+from diverseevol.reading import size
+
+LARGEST_BODY = 1 << 24  # bytes; the longest reply of a judge has a thousandth of them
+
+
+class BodyError(Exception):
+    """A reply's body is too large, or packed in a way that was not asked for."""
+
+
+class BoundedClient(openai.DefaultAsyncHttpxClient):
+    """The client's own transport, except that it reads each body itself, up to `LARGEST_BODY`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(headers={"accept-encoding": "gzip"}, **options)
+
+    async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
+        """Send a request.
+
+        Raises:
+            BodyError: the reply's body is too large or cannot be unpacked.
+        """
+        response = await super().send(request, stream=True, **options)
+        try:
+            body = await _body(response)
+        finally:
+            await response.aclose()
+        kept = [
+            (name, value)
+            for name, value in response.headers.multi_items()
+            if name not in ("content-encoding", "content-length", "transfer-encoding")
+        ]
+        return type(response)(
+            response.status_code,
+            headers=kept,
+            content=body,
+            request=response.request,
+            extensions=response.extensions,
+            history=response.history,
+        )
+
+
+async def _body(response: Any) -> bytes:
+    packing = response.headers.get("content-encoding", "identity").strip().lower()
+    if packing not in ("identity", "gzip", "x-gzip", "deflate"):
+        raise BodyError(f"the reply is packed as {packing[:40]}, which was not asked for")
+    unpacker = None if packing == "identity" else zlib.decompressobj(zlib.MAX_WBITS | 32)
+    body = bytearray()
+    async for part in response.aiter_raw():
+        try:
+            # One byte more than fits tells a body that is too large from one that just fits.
+            body += unpacker.decompress(part, LARGEST_BODY + 1 - len(body)) if unpacker else part
+        except zlib.error as error:
+            raise BodyError(f"the reply cannot be unpacked ({error})") from None
+        if len(body) > LARGEST_BODY:
+            raise BodyError(f"the reply is longer than {size(LARGEST_BODY)}, the longest that is read")
+    if unpacker and not unpacker.eof:
+        raise BodyError("the reply is cut off before its packing ends")
+    return bytes(body)
