@@ -15,7 +15,7 @@ from typing import Any
 from diverseevol.errors import InputError
 from diverseevol.reading import opened, size
 
-MOST_MEMBERS = 200_000
+MOST_MEMBERS = 100_000
 LARGEST_MEMBER = 1 << 28  # bytes of a file that is read
 LARGEST_HEADER = (
     1 << 20
@@ -88,7 +88,6 @@ def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
             for number, member in enumerate(tar, start=1):
                 if number > MOST_MEMBERS:
                     raise _LimitError(f"it has more than {MOST_MEMBERS:,} members")
-                tar.members.clear()  # the library keeps them all
                 name = member.name.lstrip("/")
                 if not wanted(name):
                     continue

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import time
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -73,4 +73,7 @@ def _content(reply: HTTPResponse, url: str, option: str) -> bytes:
             raise InputError(
                 f"{url}: has not come within {LONGEST_SECONDS} seconds; download it elsewhere and give {option}=FILE"
             )
+    promised = reply.headers.get("content-length", "")
+    if promised.isdigit() and int(promised) != len(content):
+        raise IncompleteRead(bytes(content), int(promised) - len(content))
     return bytes(content)
