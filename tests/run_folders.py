@@ -70,9 +70,7 @@ def lay_run(
         extra: further metrics, the same in every round.
     """
     path = outputs / world.name / f"{sampler}-{schedule}" / f"seed{seed}"
-    run = RunFolder(
-        path, {"data": world.name, "seed": seed, "sampler.target": f"x.{sampler}.S", "schedule.seed_size": 9}
-    )
+    run = RunFolder(path, {"data": world.name, "seed": seed, "sampler": sampler, "schedule.seed_size": 9})
     path.mkdir(parents=True)
     config = {"seed": seed, "schedule": {"rounds": rounds, "seed_size": size, "step_size": size}, "data": {}}
     (path / "config.yaml").write_text(json.dumps(config))

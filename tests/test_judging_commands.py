@@ -16,6 +16,8 @@ from chat_server import KEY, Answer, ChatServer, by_length, fails
 from judgement_files import lay
 
 from diverseevol.cli import main
+from diverseevol.evaluation.benchmarks import load_benchmark
+from diverseevol.evaluation.exam import keep_questions
 from diverseevol.files import read_jsonl
 from diverseevol.runs import RunFolder
 
@@ -75,10 +77,8 @@ def lay_run(
     path = outputs / "lab" / "tiny" / schedule / f"seed{seed}"
     asked = lay(outputs.parent / "asked.jsonl", [{"id": str(i), "instruction": q} for i, q in enumerate(QUESTIONS)])
     theirs = lay(outputs.parent / "theirs.jsonl", [{"id": str(i), "answer": "y" * 6} for i in range(len(QUESTIONS))])
-    benchmark = {
-        "_target_": "diverseevol.evaluation.benchmarks.load_benchmark", "name": "mine", "path": str(asked),
-        "competitor": str(theirs),
-    }  # fmt: skip
+    benchmark = {"choice": "questions", "name": "mine", "path": str(asked), "competitor": str(theirs)}
+    keep_questions(path, load_benchmark("mine", asked, theirs, cache=outputs))
     for t in (0, 1):
         answers = ["x" * (1 + t + lead), "x" * (2 + t + lead + seed), "x" * (3 + t + lead)]
         lay(path / "rounds" / f"{t:02d}" / "answers" / "mine.jsonl", lines(answers))
@@ -180,14 +180,19 @@ def test_released_answers_are_judged_into_a_folder_of_their_own(judge, command, 
     assert rows == [("kc_dolly_x", "0", pytest.approx(100 * 6 / 18, abs=1e-4)), ("kc_dolly_x", "1", 50)]
 
 
+def forget_what_was_asked(run: Path) -> None:
+    (run / "config.yaml").unlink()
+    (run / "questions" / "mine.jsonl").unlink()
+
+
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
-        (lambda run: (run / "config.yaml").unlink(), "no config.yaml says what was asked; give benchmark=…"),
+        (forget_what_was_asked, "says what was asked; give benchmark=…"),
         (lambda run: (run / "config.yaml").write_text("a: [1"), "config.yaml: cannot be read"),
         (
             lambda run: (run / "config.yaml").write_text("benchmark: {_target_: os.system, command: id}"),
-            "'os.system' is not the project's own",
+            "config.yaml, benchmark: expected a choice that diverseevol ships, got 'os.system'; give benchmark=…",
         ),
         (
             lambda run: lay(run / "rounds" / "01" / "answers" / "mine.jsonl", lines(["a", "b", "c"])[:2]),

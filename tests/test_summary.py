@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from diverseevol.files import read_json, write_json, write_jsonl
-from diverseevol.output.console import Console
 from diverseevol.report.figures import Point, _relative_score, _vendi
 from diverseevol.report.summary import _all_rows, show
 from diverseevol.rounds import Round
@@ -136,7 +136,7 @@ FINGERPRINT = {
     "data": "d",
     "model": "m",
     "tuning.epochs": 4,
-    "sampler.target": "k",
+    "sampler": "k",
     "schedule.seed_size": 40,
     "seed": 0,
 }
@@ -144,7 +144,7 @@ FINGERPRINT = {
 
 @pytest.mark.parametrize(
     ("change", "shown"),
-    [({}, True), ({"sampler.target": "r", "seed": 1}, True), ({"tuning.epochs": 3}, False), ({"data": "e"}, False)],
+    [({}, True), ({"sampler": "r", "seed": 1}, True), ({"tuning.epochs": 3}, False), ({"data": "e"}, False)],
 )
 def test_what_all_rows_reach_is_shown_where_a_run_next_door_says_it(tmp_path, change, shown):
     one, full = tmp_path / "kcenter-iterative/seed0", tmp_path / f"random-full/seed{change.get('seed', 0)}"

@@ -2,17 +2,17 @@
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
+import yaml  # type: ignore[import-untyped]
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
 
 from diverseevol.binding import bind, check
-from diverseevol.errors import InputError
+from diverseevol.cli.shipped import configuration_folder, recorded_node, shipped_choices, without_names
+from diverseevol.errors import InputError, input_error
+from diverseevol.saved import DECIDED_BY_FOLDERS, SavedChoice, shown
 
 T = TypeVar("T")
 
@@ -32,13 +32,6 @@ def configure(verb: str, overrides: Sequence[str] = ()) -> "Configuration":
     chosen = composed.hydra.runtime.choices
     own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     return Configuration(verb, own, {str(group): str(chosen[group]) for group in chosen if "/" not in str(group)})
-
-
-def configuration_folder() -> Path:
-    """Where the YAML files lie: inside the package in a wheel, beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def missing(name: str, verb: str) -> str:
@@ -100,24 +93,65 @@ class Configuration:
         )
         return hydra.utils.instantiate(OmegaConf.select(self._composed, key), _convert_="all", **further)
 
-    def saved(self, file: Path, keys: Sequence[str]) -> "Configuration":
-        """These keys of a configuration that a run keeps on disk.
+    def recorded(self, key: str) -> Any:
+        """A node as run folders hold it: the name of its choice and plain options, no module paths."""
+        value = self.value(key)
+        return recorded_node(key, self.choices.get(key), value) if isinstance(value, dict) else value
+
+    def shipped(self, group: str, saved: SavedChoice, **further: Any) -> Any:
+        """What a run folder names, made from the choice of that name that ships with the package.
+
+        What is called and where anything is fetched from are the package's own; of the folder come only options that
+        `DECIDED_BY_FOLDERS` lists.
+
+        Args:
+            group: such as "benchmark".
+            saved: what the folder says of it.
+            further: what is only known now.
 
         Raises:
-            InputError: the file cannot be read, or names code that is not the project's: it may come from anywhere.
+            InputError: there is no such choice or option, or the folder wants to decide more than it may.
         """
+        asking = f"give {group}=… on the command line, as the run had it, if you trust it"
+        known = shipped_choices(group)
+        if known.get(saved.choice) is None:
+            raise InputError(
+                f"{saved.where}: expected a choice that diverseevol ships ({', '.join(known)}), got {saved.choice!r}; "
+                f"{asking}"
+            )
+        composed = compose(self.verb, [f"{group}={saved.choice}"])
+        node: dict[str, Any] = OmegaConf.to_container(composed[group], resolve=True)  # type: ignore[assignment]
+        target = hydra.utils.get_object(node["_target_"])
+        defaults = {**_defaults(target), **node}
+        decided = {}
+        for name, value in saved.options.items():
+            if name not in defaults or name in further:
+                raise InputError(f"{saved.where}.{name}: is not an option of {group}={saved.choice}; {asking}")
+            shipped, folders = without_names(defaults[name], name), without_names(value, name)
+            if type(folders) is type(shipped) and folders == shipped:
+                continue
+            if name not in DECIDED_BY_FOLDERS.get(group, ()):
+                raise InputError(
+                    f"{saved.where}.{name}: is {shown(value)}, and a run folder does not decide what is called or "
+                    f"where it lies; give {group}={saved.choice} {group}.{name}=… on the command line, if you trust it"
+                )
+            decided[name] = value
+        if open_ones := [name for name, value in node.items() if value == "???" and name not in decided]:
+            raise InputError(
+                f"{saved.where}: does not say {open_ones[0]}; give {group}={saved.choice} "
+                f"{group}.{open_ones[0]}=… on the command line"
+            )
         try:
-            kept = OmegaConf.masked_copy(OmegaConf.load(file), list(keys))  # type: ignore[arg-type]
-        except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-            raise InputError(f"{file}: cannot be read ({' '.join(str(error).split())}); restore it") from error
-        for path, value in _leaves(OmegaConf.to_container(kept), keys).items():
-            if path.endswith("._target_") and not str(value).startswith("diverseevol."):
-                raise InputError(f"{file}, {path}: {value!r} is not the project's own; choose it on the command line")
-        return Configuration(self.verb, kept, {})
+            return hydra.utils.instantiate({**node, **check(target, decided, group)}, _convert_="all", **further)
+        except Exception as error:
+            if (cause := input_error(error)) is None:
+                raise
+            raise InputError(f"{saved.where}: {cause}") from error
 
     def text(self) -> str:
-        """All of it, resolved, as YAML."""
-        return OmegaConf.to_yaml(self._composed, resolve=True)
+        """All of it, resolved, as YAML; nodes as `recorded` has them."""
+        nodes = {str(key): self.recorded(str(key)) for key in self._composed}
+        return str(yaml.safe_dump(nodes, sort_keys=False, allow_unicode=True))
 
     def differs_from_default(self, keys: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
         """Which of these nodes differ from what the named groups' choices alone would give.
@@ -128,6 +162,12 @@ class Configuration:
         base = compose(self.verb, [f"{group}={self.choices[group]}" for group in groups])
         ours, theirs = (_leaves(_resolved(config, keys), keys) for config in (self._composed, base))
         return {key: ours.get(key) for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)}
+
+
+def _defaults(target: Any) -> dict[str, Any]:
+    """What a target's options are where nothing is given."""
+    parameters = inspect.signature(target).parameters.values()
+    return {each.name: each.default for each in parameters if each.default is not each.empty}
 
 
 def _resolved(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:

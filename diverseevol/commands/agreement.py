@@ -5,9 +5,8 @@ from pathlib import Path
 
 from diverseevol.commands.settings import Settings
 from diverseevol.evaluation.agreement import agree
-from diverseevol.evaluation.tables import agreement_table
+from diverseevol.evaluation.tables import agreement_table, out_console
 from diverseevol.files import write_json
-from diverseevol.output.console import results_console
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,6 @@ def run(settings: Settings) -> None:
     options = settings.options("", Options)
     agreements = agree(Path(options.judgements), Path(options.recorded))
     write_json(Path(options.out), {each.benchmark: each.record() for each in agreements})
-    console = results_console()
+    console = out_console()
     console.print(agreement_table(agreements))
-    console.print(f"all of it is in {options.out}")
+    console.print(f"all of it is in {options.out}", highlight=False)

@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from diverseevol.commands.evolve import quieten
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.evaluation.answers import AnswerFile, answer
+from diverseevol.evaluation.exam import keep_questions
 from diverseevol.files import cache_folder, read_json, refuse_links, write_json
 from diverseevol.foundation import Pretrained
 from diverseevol.generation import Generation
 from diverseevol.learner import Learner
 from diverseevol.modules.sft import Tuning
-from diverseevol.output.console import Console
 from diverseevol.processes import Processes, join, leave
 from diverseevol.progress import Progress, Shown, Silent
 from diverseevol.prompt import Encoded, Prompt, PromptOptions
@@ -56,13 +57,14 @@ def _run(settings: Settings, processes: Processes, console: Console) -> None:
     learner = Learner(model, prompt, rows, Tuning(), trainer=trainer, processes=processes, progress=progress)
     if processes.first:
         claim(Path(options.out), _identity(settings, model, prompt, generation, options.seed))
+        keep_questions(Path(options.out), benchmarks)
     weights = None
     for benchmark in benchmarks:
         file = AnswerFile(Path(options.out), benchmark, generation)
         if not processes.share(file.whole()):
             weights = weights or model.load().eval()
             answer(file, learner, weights, (options.seed,))
-        console.print(f"{benchmark.name}: {len(benchmark.questions):,} answers in {file.path}")
+        console.print(f"{benchmark.name}: {len(benchmark.questions):,} answers in {file.path}", highlight=False)
 
 
 def _identity(

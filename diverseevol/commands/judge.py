@@ -1,6 +1,7 @@
 """`diverseevol judge`: judge answers that are on disk, in one run folder or in all below a folder."""
 
 import functools
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+
+from diverseevol.commands.asked import AskedOf, unfit_for
 from diverseevol.commands.logged import kept
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
@@ -17,9 +23,8 @@ from diverseevol.evaluation.benchmarks import Benchmark, read_answers
 from diverseevol.evaluation.judges import Judge, NoJudge, Versioned, watch
 from diverseevol.evaluation.judging import judge_answers
 from diverseevol.evaluation.spending import Account, Estimate, LimitReachedError
-from diverseevol.evaluation.tables import judged_table
+from diverseevol.evaluation.tables import judged_table, out_console
 from diverseevol.files import atomic_write, cache_folder, read_json, read_jsonl
-from diverseevol.output.console import Console, log_to, results_console, styled
 from diverseevol.overview import log_judged, log_overview
 from diverseevol.progress import Shown
 from diverseevol.runs import RunFolder
@@ -33,7 +38,7 @@ class Options:
     """What to judge, and where to.
 
     Attributes:
-        folder: a run folder, or one above several, or the authors' released answers.
+        folder: a run folder, what `diverseevol answer` wrote, or a folder above; or the authors' released answers.
         out: gets judgements and scores in the layout of run folders; None puts them into the run folders.
         replace: whether judgements by another judge, or by another prompt, may be overwritten.
     """
@@ -74,10 +79,23 @@ def run(settings: Settings) -> None:
     if isinstance(judge, NoJudge):
         raise InputError("judge=none judges nothing; choose openai, local, replay, gold or overlap")
     watch(judge, Shown(console))
-    tasks = _tasks(settings, options, judge)
-    if _announce(console, judge, tasks) and settings.value("judge").get("max_calls") == 0:
-        console.print("judge.max_calls=0: nothing was asked")
+    tasks = _tasks(settings, options)
+    unfit = {task.benchmark.name: unfit_for(judge, task.benchmark) for task in tasks}
+    tasks = [task for task in tasks if unfit[task.benchmark.name] is None]
+    aside = [sentence for sentence in unfit.values() if sentence is not None]
+    priced_only = settings.value("judge").get("max_calls") == 0  # what it would take
+    if aside and not tasks and not priced_only:
+        raise InputError("; ".join(aside))
+    in_the_way = [sentence for task in tasks if (sentence := _check(task, judge, options)) is not None]
+    for sentence in aside:
+        console.print(f"left aside: {sentence}", markup=False, highlight=False)
+    if (_announce(console, judge, tasks) or not tasks) and priced_only:
+        for sentence in in_the_way[:1]:
+            console.print(f"before judging: {sentence}", markup=False, highlight=False)
+        console.print("judge.max_calls=0: nothing was asked", highlight=False)
         return
+    if in_the_way:
+        raise InputError(in_the_way[0])
     scores: list[Scored] = []
     try:
         for _, grouped in groupby(tasks, lambda task: task.target):
@@ -92,89 +110,80 @@ def run(settings: Settings) -> None:
             judged = {target for target, _, _ in scores}
             _log_evolutions([task for task in tasks if task.target in judged], tracker)
         if scores:
-            results_console().print(judged_table(scores, judge.label))
+            out_console().print(judged_table(scores, judge.label))
         if isinstance(judge, Priced):
-            console.print(f"{judge.name}: {judge.account}")
+            console.print(f"{judge.name}: {judge.account}", highlight=False)
 
 
 def _quieten(console: Console) -> None:
-    log_to(console)
+    handler = RichHandler(console=console, show_path=False, show_time=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
     for name, value in (("TRANSFORMERS_VERBOSITY", "error"), ("TOKENIZERS_PARALLELISM", "false")):
         os.environ.setdefault(name, value)
 
 
-def _tasks(settings: Settings, options: Options, judge: Judge) -> list[Task]:
-    """Everything to judge; whatever could stop it halfway is found before the first call."""
+def _tasks(settings: Settings, options: Options) -> list[Task]:
+    """Everything that could be judged."""
     cache = cache_folder(settings.value("cache"))
     given = settings.value("benchmark") is not None
     chosen: Sequence[Benchmark] = settings.part("benchmark", cache=cache) if given else ()
+    named = {benchmark.name: benchmark for benchmark in chosen}
+    asked = AskedOf(settings, cache)
     found = answered_below(Path(options.folder))
-    runs: dict[Path | None, tuple[Path, Mapping[str, Benchmark]]] = {}
     tasks: dict[tuple[Path, str], Task] = {}
-    for one in found:
-        if one.run is None and options.out is None:
-            raise InputError(f"{one.file}: is a released file, beside which nothing is written; give out=FOLDER")
-        if one.run not in runs:
-            name, own = _own(settings, one, cache, given)
-            runs[one.run] = name, {benchmark.name: benchmark for benchmark in (chosen if given else own)}
-        name, benchmarks = runs[one.run]
-        if one.benchmark in benchmarks:
-            target = one.file.parents[1] if options.out is None else Path(options.out) / one.place
-            task = tasks.setdefault((target, one.benchmark), Task(one, benchmarks[one.benchmark], target, name))
-            if task.answered is not one:
-                raise InputError(f"{one.file} and {task.answered.file}: would both be judged into {target}; judge one")
+    for answered in found:
+        target = answered.beside if options.out is None else Path(options.out) / answered.place
+        if target is None:
+            raise InputError(f"{answered.file}: is a released file, beside which nothing is written; give out=FOLDER")
+        benchmark = named.get(answered.benchmark) if given else asked.benchmark(answered)
+        if benchmark is not None:
+            key = (target, answered.benchmark)
+            task = tasks.setdefault(key, Task(answered, benchmark, target, asked.name(answered)))
+            if task.answered is not answered:
+                raise InputError(
+                    f"{answered.file} and {task.answered.file}: would both be judged into {target}; judge one"
+                )
     if not tasks:
-        names = ", ".join(sorted({one.benchmark for one in found}))
+        names = ", ".join(sorted({answered.benchmark for answered in found}))
         raise InputError(f"{options.folder}: has answers to {names} and to no other benchmark; choose one of these")
-    for task in tasks.values():
-        _check(task, judge, options)
     return list(tasks.values())
 
 
-def _own(settings: Settings, one: Answered, cache: Path, given: bool) -> tuple[Path, Sequence[Benchmark]]:
-    """What a run is called, and, unless benchmarks are given, what it was asked: by its own configuration."""
-    file = one.run / "config.yaml" if one.run is not None else None
-    if one.run is None or file is None or not file.is_file():
-        if not given:
-            raise InputError(f"{one.file}: no config.yaml says what was asked; give benchmark=…")
-        return (one.run or one.file).resolve(), ()
-    saved = settings.saved(file, ["benchmark", "folder"])
-    name = Path(saved.value("folder")) if saved.value("folder") is not None else one.run.resolve()
-    return name, () if given else saved.part("benchmark", cache=cache)
+def _check(task: Task, judge: Judge, options: Options) -> str | None:
+    """Whatever could stop the judging halfway is found before the first call.
 
+    Returns:
+        A sentence where work by another judge or prompt would be lost.
 
-def _check(task: Task, judge: Judge, options: Options) -> None:
-    """The answers are there and belong to the questions, and no work by another judge or prompt is lost."""
+    Raises:
+        InputError: the answers are not those to the questions.
+    """
     read_answers(task.answered.file, task.benchmark)
-    field = judge.compares_with
-    if field != "nothing" and any(getattr(question, field) is None for question in task.benchmark.questions):
-        raise InputError(
-            f"benchmark {task.benchmark.name}: has questions without a {field}, which this judge compares with; give "
-            f"benchmark.{field}=FILE, or choose another judge"
-        )
     there = task.target / "judgements" / f"{task.benchmark.name}.jsonl"
-    if there.is_file() and not options.replace:
-        lines = read_jsonl(there)
-        judges = {str(line.get("judge")) for line in lines}
-        called = judge.name
-        if judges == {judge.name} and isinstance(judge, Versioned):
-            judges = {f"{judge.name} ({line.get('prompt_version')})" for line in lines}
-            called = f"{judge.name} ({judge.prompt_version})"
-        if judges - {called}:
-            raise InputError(
-                f"{there}: holds judgements by {', '.join(sorted(judges))}; give out=FOLDER to keep them, "
-                f"or replace=true to have those of {called} in their place"
-            )
+    if not there.is_file() or options.replace:
+        return None
+    lines = read_jsonl(there)
+    judges = {str(line.get("judge")) for line in lines}
+    called = judge.name
+    if judges == {judge.name} and isinstance(judge, Versioned):
+        judges = {f"{judge.name} ({line.get('prompt_version')})" for line in lines}
+        called = f"{judge.name} ({judge.prompt_version})"
+    if not judges - {called}:
+        return None
+    return (
+        f"{there}: holds judgements by {', '.join(sorted(judges))}; give out=FOLDER to keep them, "
+        f"or replace=true to have those of {called} in their place"
+    )
 
 
 def _announce(console: Console, judge: Judge, tasks: Sequence[Task]) -> int:
     """Say what is to be done; how many judgements have to be paid for."""
     models = len({task.target for task in tasks})
-    console.print(styled((judge.name, "bold"), f" judges the answers of {models:,} models"))
+    console.print(f"[bold]{escape(judge.name)}[/bold] judges the answers of {models:,} models", highlight=False)
     if not isinstance(judge, Priced):
         return 0
     left = _estimate(judge, tasks)
-    console.print(_remains(left))
+    console.print(_remains(left), highlight=False)
     return left.missing
 
 
@@ -206,11 +215,11 @@ def _log_after(tasks: Sequence[Task], tracker: Careful, options: Options) -> Ite
     """The run folder, locked, and the round logged when it is judged; neither where the judgements go elsewhere."""
     task = tasks[0]
     run = task.answered.run
-    if options.out is not None or run is None:
-        target = task.target.parents[1]
-        with RunFolder(target, {}).locked():
-            if run is not None:
-                _copy_identity(run, target, task.target.name)
+    if options.out is not None or run is None or not task.answered.evolved:
+        within = task.target if task.target == task.answered.beside else task.target.parents[1]
+        with RunFolder(within, {}).locked():
+            if run is not None and options.out is not None:
+                _copy_identity(run, within, task.target.name)
             yield
         return
     with RunFolder(run, {}).locked():
@@ -221,7 +230,7 @@ def _log_after(tasks: Sequence[Task], tracker: Careful, options: Options) -> Ite
 
 def _log_evolutions(judged: Sequence[Task], tracker: Careful) -> None:
     """Every evolution of which something was judged, whole."""
-    for run, task in {task.answered.run: task for task in judged}.items():
+    for run, task in {task.answered.run: task for task in judged if task.answered.evolved}.items():
         if run is not None:
             called = _called(task, run)
             tracker.attempt(functools.partial(_log_evolution, run, called, tracker))

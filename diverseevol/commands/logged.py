@@ -15,8 +15,8 @@ FILE = "provenance.json"
 
 
 def logged_config(settings: Settings, origin: Mapping[str, Any]) -> dict[str, Any]:
-    """The resolved configuration, the choices that led to it, and what computed the run."""
-    return {**{key: settings.value(key) for key in KEYS}, **origin}
+    """The configuration as run folders hold it, the choices that led to it, and what computed the run."""
+    return {**{key: settings.recorded(key) for key in KEYS}, **origin}
 
 
 def keep(run: Path, config: Mapping[str, Any]) -> None:

@@ -12,13 +12,15 @@ from diverseevol import __version__
 from diverseevol.commands.settings import Settings
 from diverseevol.learner import Learner
 from diverseevol.rounds import release
+from diverseevol.saved import CHOICE
 from diverseevol.source import Source
 
-# What decides the picks, and so names the folder; `rounds` may grow, and paths only say where the content lies.
+# What decides the picks, and so names the folder; `rounds` may grow, paths only say where the content lies, and of a
+# schedule the sizes count.
 PICKS = ("data", "model", "prompt", "tuning", "embedding", "sampler", "schedule", "trainer")
 GROUPS = ("data", "model", "sampler", "schedule")
 NOT_PICKS = (
-    "data.path", "data.name", "model.path", "schedule.rounds", "trainer.accelerator", "sampler.device",
+    "data.path", "data.name", "model.path", "schedule", "schedule.rounds", "trainer.accelerator", "sampler.device",
 )  # fmt: skip
 MEMORY_ONLY = ("tuning.micro_batch_tokens", "tuning.gradient_checkpointing", "embedding.batch_tokens")
 
@@ -84,7 +86,9 @@ def space_key(found: dict[str, Any]) -> str:
 
 
 def _picks(settings: Settings, key: str) -> dict[str, Any]:
-    """The options of a node that change picks, by their path."""
+    """The choice of a node and its options that change picks, by their path."""
     ignored = (*NOT_PICKS, *MEMORY_ONLY)
-    options = settings.value(key).items()
-    return {f"{key}.{name.strip('_')}": value for name, value in options if f"{key}.{name}" not in ignored}
+    options = settings.recorded(key)
+    choice = {key: options.pop(CHOICE)} if CHOICE in options else {}
+    picks = {**choice, **{f"{key}.{name}": value for name, value in options.items()}}
+    return {name: value for name, value in picks.items() if name not in ignored}

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from diverseevol.commands.settings import Settings
 from diverseevol.evaluation.scoreboard import score_folder
-from diverseevol.evaluation.tables import scores_table, write_scores_csv
-from diverseevol.output.console import results_console
+from diverseevol.evaluation.tables import out_console, scores_table, write_scores_csv
 
 
 @dataclass(frozen=True)
@@ -22,6 +21,6 @@ def run(settings: Settings) -> None:
     options = settings.options("", Options)
     board = score_folder(Path(options.judgements))
     write_scores_csv(Path(options.out), board.rounds)
-    console = results_console()
+    console = out_console()
     console.print(scores_table(board))
-    console.print(f"{len(board.rounds):,} models and benchmarks are in {options.out}")
+    console.print(f"{len(board.rounds):,} models and benchmarks are in {options.out}", highlight=False)

@@ -1,7 +1,8 @@
-"""Where answers lie that can be judged: run folders, and the authors' released files.
+"""Where answers lie that can be judged: run folders, what `diverseevol answer` wrote, and the authors' released files.
 
-Own:      …/rounds/<t>/answers/<benchmark>.jsonl
-Authors': …/<benchmark>_test/<schedule>/rd_<t>.jsonl
+Run folder:  …/rounds/<t>/answers/<benchmark>.jsonl
+`answer`:    …/answers/<benchmark>.jsonl, beside fingerprint.json
+Authors':    …/<benchmark>_test/<schedule>/rd_<t>.jsonl
 """
 
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 from diverseevol.errors import InputError
 
 OWN = re.compile(r"(?P<run>.*)/rounds/(?P<round>\d+)/answers/(?P<benchmark>[^/]+)\.jsonl")
+ANSWERED = re.compile(r"(?P<folder>.*)/answers/(?P<benchmark>[^/]+)\.jsonl")
 AUTHORS = re.compile(r".*/(?P<benchmark>[^/]+)_test/(?P<schedule>[^/]+)/rd_(?P<round>\d+)\.jsonl")
 NAMING_PARTS = 4  # <data>/<model>/<sampler>-<schedule>/seed<k>: what tells one run folder from another
 
@@ -23,9 +25,10 @@ class Answered:
     Attributes:
         file: the answers.
         benchmark: its name.
-        round: whose model gave them.
-        run: the run folder; None for a released file.
+        round: whose model gave them; 0 for those of `diverseevol answer`.
+        run: the run folder, or the folder of `diverseevol answer`; None for a released file.
         place: the round's folder below any folder of judgements.
+        evolved: whether a round of an evolution gave them.
     """
 
     file: Path
@@ -33,6 +36,12 @@ class Answered:
     round: int
     run: Path | None
     place: Path
+    evolved: bool = True
+
+    @property
+    def beside(self) -> Path | None:
+        """The folder that holds `answers/`, and gets `judgements/` and `scores.json`; None for a released file."""
+        return None if self.run is None else self.file.parents[1]
 
 
 def answered_below(folder: Path) -> list[Answered]:
@@ -44,8 +53,9 @@ def answered_below(folder: Path) -> list[Answered]:
     found = sorted(_answered(folder), key=lambda one: (str(one.place.parent), one.round, one.benchmark))
     if not found:
         raise InputError(
-            f"{folder}: holds no answers to judge; give a run folder, or a folder above, with "
-            f"rounds/NN/answers/BENCHMARK.jsonl or BENCHMARK_test/SCHEDULE/rd_N.jsonl somewhere below"
+            f"{folder}: holds no answers to judge; give a run folder, a folder that diverseevol answer wrote, or a "
+            f"folder above, with rounds/NN/answers/BENCHMARK.jsonl, answers/BENCHMARK.jsonl beside fingerprint.json, "
+            f"or BENCHMARK_test/SCHEDULE/rd_N.jsonl somewhere below"
         )
     return found
 
@@ -60,7 +70,10 @@ def _answered(folder: Path) -> Iterator[Answered]:
             here = file.parents[3]
             place = Path(*run.parts[1:][-NAMING_PARTS:], "rounds", f"{t:02d}")
             yield Answered(file, own["benchmark"], t, here, place)
+        elif (by := ANSWERED.fullmatch(path)) and (file.parents[1] / "fingerprint.json").is_file():
+            place = Path(*Path(by["folder"]).parts[1:][-NAMING_PARTS:], "rounds", "00")
+            yield Answered(file, by["benchmark"], 0, file.parents[1], place, evolved=False)
         elif authors := AUTHORS.fullmatch(path):
             t = int(authors["round"])
             place = Path("released", "answers", authors["schedule"], "rounds", f"{t:02d}")
-            yield Answered(file, authors["benchmark"], t, None, place)
+            yield Answered(file, authors["benchmark"], t, None, place, evolved=False)

@@ -122,6 +122,24 @@ def load_benchmark(
     return (benchmark,)
 
 
+def read_questions(file: Path) -> Benchmark:
+    """Read what a run or `diverseevol answer` keeps in `questions/`: references and competitor's answers included.
+
+    Args:
+        file: named after the benchmark.
+
+    Raises:
+        InputError: the file cannot be read, or holds no questions.
+    """
+    lines = _read_lines(file)
+    kept = [replace(_question(line), competitor=_kept_competitor(line)) for line in lines]
+    return Benchmark(file.stem, tuple(kept))
+
+
+def _kept_competitor(line: _Line) -> str | None:
+    return None if line.record.get("competitor") is None else _text(line, "competitor", blank=True)
+
+
 def read_answers(path: Path, benchmark: Benchmark) -> dict[str, str]:
     """Read a model's answers to these questions, by question id.
 

@@ -1,9 +1,10 @@
 """A round's exam: the model answers the benchmarks, a judge scores the answers, and both stay on disk."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -12,7 +13,7 @@ from diverseevol.evaluation.answers import AnswerFile, answer
 from diverseevol.evaluation.benchmarks import Benchmark
 from diverseevol.evaluation.judges import Judge, NoJudge
 from diverseevol.evaluation.judging import judge_round, logged, read_scores
-from diverseevol.files import write_jsonl
+from diverseevol.files import read_jsonl, write_jsonl
 from diverseevol.generation import Generation
 from diverseevol.learner import Learner
 
@@ -44,19 +45,22 @@ class Exam:
 
 
 def keep_questions(folder: Path, benchmarks: Sequence[Benchmark]) -> None:
-    """Write what answers are held against, a file a benchmark in `questions/`: references and a competitor's answers.
+    """Write what is asked and what answers are held against, a file a benchmark in `questions/`.
 
     Args:
-        folder: the run folder; a file that is there stays, for the answers there were held against that.
-        benchmarks: those asked; one that has neither is left out.
+        folder: the run folder; a file that is there stays, for the answers there were held against that, unless it
+            has nothing that an answer can be held against.
+        benchmarks: those asked, with references and a competitor's answers where they have them.
     """
     for benchmark in benchmarks:
         file = folder / "questions" / f"{benchmark.name}.jsonl"
-        known = any(
-            question.reference is not None or question.competitor is not None for question in benchmark.questions
-        )
-        if known and not file.exists():
-            write_jsonl(file, map(asdict, benchmark.questions))
+        lines = [asdict(question) for question in benchmark.questions]
+        if not file.exists() or (_can_be_held_against(lines) and not _can_be_held_against(read_jsonl(file))):
+            write_jsonl(file, lines)
+
+
+def _can_be_held_against(questions: Sequence[Mapping[str, Any]]) -> bool:
+    return any(line.get(key) is not None for line in questions for key in ("reference", "competitor"))
 
 
 def unexamined(exam: Exam, folder: Path) -> tuple[list[str], list[str], list[str]]:

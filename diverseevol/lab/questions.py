@@ -12,8 +12,7 @@ import numpy as np
 from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import Benchmark, Question
 from diverseevol.lab.rows import Mix, apportion, filled_up, frequencies
-from diverseevol.lab.skill import Arguments, Skill, World, find_world
-from diverseevol.lab.source import WORLD
+from diverseevol.lab.skill import WORLD, Arguments, Skill, World, find_world
 from diverseevol.lab.split import QUESTIONS, Part, share_out
 
 

@@ -130,15 +130,19 @@ def _braced(names: list[str]) -> str:
 
 
 World = tuple[Skill, ...]
+WORLD = "lab"  # the name of the world that ships
+PLACE_OF_WORLD = "diverseevol.lab.world.WORLD"
 
 
 def find_world(name: str) -> World:
-    """The world of a dotted name, such as `diverseevol.lab.world.WORLD`; the module may lie in the current folder.
+    """The world that ships, called "lab", or that of a dotted name; the module may lie in the current folder.
+
+    So a dotted name comes from the user's command line alone, and never from a file.
 
     Raises:
         InputError: there is no such object, or it is not a world.
     """
-    module, _, attribute = name.rpartition(".")
+    module, _, attribute = (PLACE_OF_WORLD if name == WORLD else name).rpartition(".")
     here = str(Path.cwd())
     if module.partition(".")[0] not in sys.modules and here not in sys.path:  # as `python -m` has it
         sys.path.insert(0, here)

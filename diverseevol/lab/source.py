@@ -12,10 +12,9 @@ from diverseevol.errors import InputError
 from diverseevol.files import cached_folder, write_jsonl
 from diverseevol.formats import Example
 from diverseevol.lab.rows import Mix, make_rows
-from diverseevol.lab.skill import find_world
+from diverseevol.lab.skill import WORLD, find_world
 from diverseevol.source import Source, load
 
-WORLD = "diverseevol.lab.world.WORLD"
 KEYS = {"skill", "noisy", "duplicate"}
 
 
@@ -40,7 +39,7 @@ def source(
         noise: share of the rows that are spoiled.
         duplicates: share of the rows that are near-duplicates.
         seed: of the rows, and of which skill is frequent.
-        world: the dotted name of a tuple of skills (see `diverseevol.lab.skill`).
+        world: "lab", or the dotted name of a tuple of skills (see `diverseevol.lab.skill`).
         cache: the project's cache folder.
         reading: passed on to `diverseevol.source.load`.
     """

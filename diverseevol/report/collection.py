@@ -7,20 +7,18 @@ from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import GoldJudge, Judgement, OverlapJudge
 from diverseevol.evaluation.released import JudgementFile, find_judgements, named
 from diverseevol.evaluation.scoreboard import Scoreboard, ScoredRound, score_files
 from diverseevol.files import read_json
-from diverseevol.reading import read_text, refuse_special
+from diverseevol.reading import refuse_special
 from diverseevol.report.lines import FULL, RELEASED_ROWS, Line, line_of
 from diverseevol.rounds import Round
 from diverseevol.runs import RunFolder
+from diverseevol.saved import read_saved
 
 NEEDS_NO_CALLS = {GoldJudge.name, OverlapJudge.name}
-LARGEST_CONFIGURATION = 1 << 20  # bytes of config.yaml, which takes a thousand times as many to be parsed
 JUDGE_CALLS = "judge calls"  # the name of that metric
 ALL_PHASES = "all phases"
 
@@ -175,7 +173,7 @@ def read_run(folder: Path) -> Run:
     fingerprint = read_json(folder / "fingerprint.json")
     if not isinstance(fingerprint, dict):
         raise InputError(f"{folder / 'fingerprint.json'}: holds no object; restore it, or leave this folder out")
-    config = _config(folder / "config.yaml")
+    config = read_saved(folder / "config.yaml", "restore it, or leave this folder out")
     source, schedule, seed = named(PurePosixPath(folder.as_posix()))
     recorded = fingerprint.get("seed")
     planned = config.get("schedule", {}).get("rounds") if isinstance(config.get("schedule"), dict) else None
@@ -188,18 +186,6 @@ def read_run(folder: Path) -> Run:
         rounds=tuple(_rounds(RunFolder(folder, fingerprint))),
         config=config,
     )
-
-
-def _config(file: Path) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(read_text(file, LARGEST_CONFIGURATION))
-    except (RecursionError, ValueError, yaml.YAMLError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{file}: cannot be read ({' '.join(str(error).split())}); restore it") from error
-    if not isinstance(config, dict):
-        raise InputError(f"{file}: holds no configuration; restore it, or leave this folder out")
-    return config
 
 
 def _rounds(run: RunFolder) -> Iterator[Round]:

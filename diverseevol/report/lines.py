@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from zlib import crc32
 
+from diverseevol.choices import choice_of_0_1
+
 # Okabe & Ito's palette and, from `vendi` on, Tol's muted one: told apart with any colour vision. The second colour is
 # for dark pages. A sampler keeps its look in every figure and every report, whatever stands beside it.
 LOOKS: Mapping[str, tuple[str, str, str, str]] = {
@@ -69,11 +71,12 @@ def line_of(source: str, schedule: str, fingerprint: Mapping[str, object] | None
 
 
 def _sampler(facts: Mapping[str, object]) -> str:
-    module = str(facts.get("sampler.target", "")).split(".")[-2:-1]
-    measure = str(facts.get("sampler.measure"))
-    if module == ["uncertainty"]:
-        return "least_confidence" if measure == "confidence" else measure
-    return module[0] if module else ""
+    """The sampler of a fingerprint, as `sampler=` calls it; of code of the user's own, the module's name."""
+    target = facts.get("sampler.target")  # of 0.1
+    named = choice_of_0_1("sampler", target, {"measure": facts.get("sampler.measure")}) or facts.get("sampler", target)
+    if not isinstance(named, str):
+        return ""
+    return named.split(".")[-2] if "." in named else named
 
 
 def labels(lines: Iterable[Line]) -> dict[Line, str]:

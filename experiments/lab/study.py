@@ -1,6 +1,7 @@
 """The command line of a study: its options, its jobs, what a user is told."""
 
 import argparse
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -9,8 +10,6 @@ from pathlib import Path
 from jobs import STOPPED, Job, Work
 
 from diverseevol.errors import InputError
-from diverseevol.output.shell import command
-from diverseevol.output.terminal import LONGEST, say
 
 
 def arguments(what: str | None, out: str, name: str) -> argparse.ArgumentParser:
@@ -37,7 +36,7 @@ def carried_out(jobs: Sequence[Job], options: argparse.Namespace, work: Work) ->
     if options.dry:
         work.refuse_others(jobs)
         for job in jobs:
-            say(f"{job.seconds:6.0f} s  {'done' if work.done(job) else 'left'}  {command('python', *job.command)}")
+            print(f"{job.seconds:6.0f} s  {'done' if work.done(job) else 'left'}  python {shlex.join(job.command)}")
         return False
     work.run(jobs)
     return any(work.done(job) for job in jobs)
@@ -48,5 +47,5 @@ def conducted(study: Callable[[], None]) -> None:
     try:
         study()
     except InputError as error:
-        say(f"{Path(sys.argv[0]).stem}: {error}", error=True, longest=LONGEST)
+        print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
         sys.exit(2)

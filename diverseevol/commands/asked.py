@@ -1,0 +1,102 @@
+"""What a run on disk was asked (its own `questions/`, or the shipped choice that it names), and who can judge that."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diverseevol.commands.settings import Settings
+from diverseevol.errors import InputError
+from diverseevol.evaluation.answered import Answered
+from diverseevol.evaluation.benchmarks import Benchmark, read_questions
+from diverseevol.evaluation.judges import Judge
+from diverseevol.saved import SavedChoice, read_saved, saved_choice
+
+GROUP = "benchmark"
+
+
+class AskedOf:
+    """The questions of runs, each read once. A run folder may come from anywhere: it names, and never calls.
+
+    Args:
+        settings: of the command that reads the run folders.
+        cache: the project's cache folder.
+    """
+
+    def __init__(self, settings: Settings, cache: Path) -> None:
+        self._settings = settings
+        self._cache = cache
+        self._configs: dict[Path, dict[str, Any]] = {}
+        self._choices: dict[Path, SavedChoice | None] = {}
+        self._shipped: dict[Path, Mapping[str, Benchmark]] = {}
+        self._kept: dict[Path, Benchmark] = {}
+
+    def name(self, answered: Answered) -> Path:
+        """What the run is called in dashboards: by the folder that it was made in."""
+        if answered.run is None:
+            return answered.file.resolve()
+        folder = self._config(answered.run).get("folder")
+        return Path(folder) if isinstance(folder, str) and folder else answered.run.resolve()
+
+    def benchmark(self, answered: Answered) -> Benchmark | None:
+        """The questions that the answers are to; None where the run's configuration is of other questions.
+
+        Raises:
+            InputError: nothing says what was asked, or what says it is damaged or names what a run folder may not.
+        """
+        run, name = answered.run, answered.benchmark
+        if run is None:
+            raise InputError(f"{answered.file}: nothing beside it says what was asked; give benchmark=…")
+        if run not in self._choices:  # first, so that nothing is made of a folder that names code
+            self._choices[run] = saved_choice(self._config(run), GROUP, run / "config.yaml")
+        kept = run / "questions" / f"{name}.jsonl"
+        if kept.is_file():
+            return self._read(kept, run)
+        if (choice := self._choices[run]) is None:
+            raise InputError(
+                f"{answered.file}: neither questions/{name}.jsonl nor config.yaml in {run} says what was asked; give "
+                f"benchmark=…"
+            )
+        if run not in self._shipped:
+            made: tuple[Benchmark, ...] = self._settings.shipped(GROUP, choice, cache=self._cache)
+            self._shipped[run] = {benchmark.name: benchmark for benchmark in made}
+        return self._shipped[run].get(name)
+
+    def _config(self, run: Path) -> dict[str, Any]:
+        if run not in self._configs:
+            file = run / "config.yaml"
+            self._configs[run] = read_saved(file) if file.exists() else {}
+        return self._configs[run]
+
+    def _read(self, kept: Path, run: Path) -> Benchmark:
+        if kept not in self._kept:
+            if not kept.resolve().is_relative_to(run.resolve()):  # it may point at any file of the user's
+                raise InputError(
+                    f"{kept}: is a link to a file outside of its run folder, whose content would be sent to a judge; "
+                    f"put the file itself there, or give benchmark=…"
+                )
+            self._kept[kept] = read_questions(kept)
+        return self._kept[kept]
+
+
+def unfit_for(judge: Judge, benchmark: Benchmark) -> str | None:
+    """Why a judge cannot judge answers to a benchmark, and what to do; None where it can."""
+    needed = judge.compares_with
+
+    def has(field: str) -> bool:
+        return all(getattr(question, field) is not None for question in benchmark.questions)
+
+    if needed == "nothing" or has(needed):
+        return None
+    ways = {
+        "competitor": "give benchmark=… with benchmark.competitor=FILE (diverseevol answer makes one)",
+        "reference": "give benchmark=questions benchmark.path=FILE with a reference in each line",
+    }
+    others = {
+        "competitor": "judge=openai, local or overlap: there are answers of a competitor",
+        "reference": "judge=gold: there are references",
+    }
+    other = next((f" ({others[field]})" for field in others if field != needed and has(field)), "")
+    return (
+        f"benchmark {benchmark.name}: has questions without a {needed}, which the judge {judge.name} compares with; "
+        f"{ways[needed]}, or choose another judge{other}"
+    )

@@ -1,0 +1,251 @@
+"""A run folder from anywhere is judged, reported and compared without running, fetching or deleting what it names."""
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from diverseevol import cli
+from diverseevol.errors import InputError
+from diverseevol.report.collection import collect
+from diverseevol.saved import MOST_BYTES, read_saved, saved_choice
+
+RUN = Path(__file__).parent / "fixtures" / "run_folders_0_1" / "rows" / "tiny" / "kcenter-iterative-61348c43" / "seed0"
+SECRET = "sk-of-the-reader"
+CODE = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\nWORLD = (1,)\n"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A downloaded run folder that brings code, the reader at work in it, and the reader's own things beside it."""
+    folder = tmp_path / "downloaded"
+    shutil.copytree(RUN, folder)
+    for file in folder.rglob("judgements"):
+        shutil.rmtree(file)
+    for name in ("evil.py", "modeling_evil.py"):
+        (folder / name).write_text(CODE)
+    code = {"AutoConfig": "modeling_evil.Config", "AutoModelForCausalLM": "modeling_evil.Model"}
+    (folder / "config.json").write_text(json.dumps({"model_type": "evil", "auto_map": code}))
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "work.txt").write_text("years")
+    (tmp_path / "private.jsonl").write_text(json.dumps({"id": "1", "instruction": SECRET}) + "\n")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch, capfd) -> Callable[..., tuple[int, str]]:
+    """`run(verb, *arguments)`: exit code and all that was printed, in this process."""
+
+    def command(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["diverseevol", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "400")
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capfd.readouterr()
+        return int(str(ended.value.code)), printed.out + printed.err
+
+    return command
+
+
+def asked(folder: Path, node: Any) -> None:
+    """Let the folder's configuration say that this was asked."""
+    config = yaml.safe_load((RUN / "config.yaml").read_text())
+    (folder / "config.yaml").write_text(yaml.safe_dump({**config, "benchmark": node}))
+
+
+def assert_unharmed(folder: Path, printed: str, path: list[str]) -> None:
+    """Nothing of the folder ran, the reader's things are there, and the key was not shown."""
+    assert not list(folder.rglob("ran"))
+    assert (folder.parent / "precious" / "work.txt").read_text() == "years"
+    assert {file.name for file in folder.parent.iterdir()} <= {"downloaded", "precious", "private.jsonl", "cache"}
+    assert SECRET not in printed
+    assert sys.path == path
+
+
+PAPER = "diverseevol.evaluation.benchmarks.load_paper"
+LOAD = "diverseevol.evaluation.benchmarks.load_benchmark"
+ATTACKS: dict[str, Any] = {
+    "the hub's code": {
+        "_target_": "diverseevol.foundation.AutoConfig.from_pretrained", "pretrained_model_name_or_path": ".",
+        "trust_remote_code": True,
+    },
+    "delete a folder": {"_target_": "diverseevol.files._remove", "path": "../precious"},
+    "write a file": {"_target_": "diverseevol.files.write_json", "path": "../written.json", "value": 1},
+    "a shell": {"_target_": "os.system", "command": "touch ../written"},
+    "an import": {"_target_": "evil.WORLD"},
+    "a choice beside a target": {"choice": "none", "_target_": "diverseevol.files._remove", "path": "../precious"},
+    "a choice that is code": {"choice": "diverseevol.files._remove", "path": "../precious"},
+    "a choice above the choices": {"choice": "../judge/gold"},
+    "a choice in a folder": {"choice": "benchmark/none"},
+    "a choice that is an override": {"choice": "none,lab", "name": "x"},
+    "a choice that is a list": {"choice": ["none"]},
+    "a choice without a name": {"choice": ""},
+    "a choice that does not ship": {"choice": "mine"},
+    "another world": {"choice": "lab", "name": "questions", "world": "evil.WORLD"},
+    "another world, of 0.1": {"_target_": "diverseevol.lab.benchmark", "name": "questions", "world": "evil.WORLD"},
+    "a node for a world": {"choice": "lab", "name": "questions", "world": {"_target_": "evil.WORLD"}},
+    "another address": {"choice": "vicuna", "name": "questions", "url": "http://127.0.0.1:9/x", "sha256": "0" * 64},
+    "an address where none ships": {"choice": "questions", "name": "questions", "url": "http://127.0.0.1:9/x"},
+    "the key in an address": {"choice": "vicuna", "url": "http://127.0.0.1:9/?${oc.env:OPENAI_API_KEY}"},
+    "the key in an address, of 0.1": {"_target_": LOAD, "name": "x", "url": "http://127.0.0.1:9/?${oc.env:OPENAI_API_KEY}"},
+    "the key in a name": {"choice": "lab", "name": "${oc.env:OPENAI_API_KEY}"},
+    "the key in a key": {"choice": "lab", "${oc.env:OPENAI_API_KEY}": 1},
+    "the key in a list": {"choice": "lab", "name": ["${oc.env:OPENAI_API_KEY}"]},
+    "a file of the reader's": {"choice": "questions", "name": "questions", "path": "../private.jsonl"},
+    "a file of the reader's, of 0.1": {"_target_": LOAD, "name": "questions", "path": "../private.jsonl"},
+    "a file to compare with": {"choice": "lab", "name": "questions", "competitor": "../private.jsonl"},
+    "a folder of benchmarks": {"choice": "paper", "folder": ".."},
+    "a target within": {"choice": "paper", "vicuna": {"_target_": "os.system", "command": "touch ../written"}},
+    "a target within, of 0.1": {"_target_": PAPER, "vicuna": {"_target_": "os.getcwd", "_partial_": True}},
+    "a choice within": {"choice": "paper", "vicuna": {"choice": "evil.WORLD"}},
+    "targets in a list": {"choice": "lab", "name": [{"_target_": "evil.WORLD"}]},
+    "further arguments": {"choice": "lab", "_args_": ["evil.WORLD"]},
+    "a partial": {"choice": "lab", "name": {"_partial_": True}},
+    "another cache": {"choice": "lab", "name": "questions", "cache": "../written"},
+    "an unknown option": {"choice": "lab", "trust_remote_code": True},
+    "an endless number": {"choice": "lab_natural", "name": "questions", "size": 1 << 70},
+    "a large number": {"choice": "lab_natural", "name": "questions", "size": 1 << 60},
+    "no number": {"choice": "lab_natural", "name": "questions", "skew": float("nan")},
+    "a text for a number": {"choice": "lab_natural", "name": "questions", "questions": "12"},
+    "a list": [{"_target_": "evil.WORLD"}],
+    "a text": "evil.WORLD",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_what_a_folder_names_is_neither_called_nor_fetched_nor_read(folder, run, attack):
+    shutil.rmtree(folder / "questions")
+    asked(folder, ATTACKS[attack])
+    path = list(sys.path)
+    code, printed = run("judge", "folder=.", "judge=gold", "logger=none", f"cache={folder.parent / 'cache'}")
+    assert code == 2, printed
+    assert_unharmed(folder, printed, path)
+    (sentence,) = printed.strip().splitlines()
+    assert "config.yaml, benchmark" in sentence
+    assert "give benchmark" in sentence or "must be" in sentence or "lower it" in sentence or "not a" in sentence
+    assert not list(folder.rglob("judgements"))
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "the hub's code", "delete a folder", "another world", "a node for a world", "the key in an address",
+        "a file of the reader's", "a target within", "a choice that does not ship",
+    ],
+)  # fmt: skip
+def test_what_a_folder_names_does_not_matter_beside_its_questions(folder, run, attack):
+    asked(folder, ATTACKS[attack])
+    path = list(sys.path)
+    code, printed = run("judge", "folder=.", "judge=gold", "logger=none", f"cache={folder.parent / 'cache'}")
+    assert code in (0, 2), printed
+    assert (code == 0) == bool(list(folder.rglob("judgements")))
+    assert_unharmed(folder, printed, path)
+
+
+def test_a_refused_folder_is_judged_by_what_the_command_line_says(folder, run):
+    questions = folder / "questions" / "questions.jsonl"
+    for attack in ("a shell", "another world", "the key in an address"):
+        asked(folder, ATTACKS[attack])
+        path = list(sys.path)
+        given = ("benchmark=questions", f"benchmark.path={questions}", "replace=true")
+        code, printed = run("judge", "folder=.", "judge=gold", "logger=none", *given)
+        assert code == 0, printed
+        assert_unharmed(folder, printed, path)
+
+
+def test_questions_are_not_read_through_a_link_out_of_the_folder(folder, run):
+    (folder / "questions" / "questions.jsonl").unlink()
+    (folder / "questions" / "questions.jsonl").symlink_to(folder.parent / "private.jsonl")
+    code, printed = run("judge", "folder=.", "judge=gold", "logger=none")
+    assert code == 2
+    assert "questions.jsonl: is a link to a file outside of its run folder" in printed
+    assert SECRET not in printed
+
+
+def test_a_folder_that_was_moved_is_judged_by_its_own_questions(folder, run):
+    code, printed = run("judge", "folder=.", "judge=gold", "logger=none")
+    assert code == 0, printed
+    for t in ("00", "01", "02"):
+        scores = {"now": folder, "then": RUN}
+        again, before = (json.loads((run / "rounds" / t / "scores.json").read_text()) for run in scores.values())
+        assert again == before
+
+
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]\n" for i in range(30))
+DAMAGED: dict[str, tuple[str | bytes, str]] = {
+    "a Python object": ("benchmark: !!python/object/apply:os.system [touch ran]", "could not determine a constructor"),
+    "a tag of its own": ("benchmark: !evil x", "could not determine a constructor"),
+    "a billion laughs": (LAUGHS, "alias"),
+    "an alias": ("a: &a 1\nb: *a", "line 2: it has an alias"),
+    "a merged alias": ("a: &a {b: 1}\nc: {<<: *a}", "alias"),
+    "depth": ("a: " + "[" * 100_000, "more than 32 levels"),
+    "depth in a block": ("\n".join(" " * i + "a:" for i in range(500)), "more than 32 levels"),
+    "length": ("a: 1\n" * (MOST_BYTES // 4), "is longer than 256 KiB"),
+    "an unclosed list": ("a: [", "cannot be read (line 1"),
+    "two documents": ("a: 1\n---\nb: 1", "cannot be read"),
+    "a list": ("- a", "holds no configuration"),
+    "a text": ("evil", "holds no configuration"),
+    "nothing": ("", "holds no configuration"),
+    "zeros": (b"\0" * 64, "cannot be read"),
+    "another encoding": (b"\xff\xfea\x00", "not UTF-8 text"),
+    "half a character": (b'a: "\xed\xa0\x80"', "not UTF-8 text"),
+    "a date": ("a: {b: 2026-01-01}", "a.b: expected a text"),
+    "bytes": ("a: !!binary aGk=", "a: expected a text"),
+    "a set": ("a: !!set {x, y}", "a: expected a text"),
+    "a number for a name": ("1: a", "top level: expected names as keys"),
+    "a list for a name": ("? [a]\n: b", "cannot be read"),
+    "endless digits": (f"a: {'9' * 5000}", "cannot be read"),
+    "endless digits for a name": (f"? 0x{'f' * 9000}\n: b", "got a number of thousands of digits"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_configuration_is_plain_values_or_refused_at_once(tmp_path, damage):
+    content, complaint = DAMAGED[damage]
+    file = tmp_path / "config.yaml"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    began = time.perf_counter()
+    with pytest.raises(InputError) as refused:
+        read_saved(file)
+    assert time.perf_counter() - began < 5
+    assert complaint in str(refused.value)
+    assert str(refused.value).startswith(str(file))
+    assert str(refused.value).endswith(("; restore it", "; save it as UTF-8", "; give a smaller one"))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("special", ["/dev/zero", "fifo", "folder", "nothing", "itself"])
+def test_a_configuration_is_a_regular_file(tmp_path, special):
+    file = tmp_path / "config.yaml"
+    if special == "fifo":
+        os.mkfifo(file)
+    elif special == "folder":
+        file.mkdir()
+    else:
+        file.symlink_to({"itself": file, "nothing": tmp_path / "none"}.get(special, Path(special)))
+    with pytest.raises(InputError, match=r"config\.yaml: "):
+        read_saved(file)
+
+
+@pytest.mark.parametrize("damage", ["a Python object", "a billion laughs", "depth", "length", "a date"])
+def test_a_report_reads_configurations_as_plain_values_too(folder, damage):
+    content, complaint = DAMAGED[damage]
+    (folder / "config.yaml").write_text(str(content))
+    with pytest.raises(InputError, match=r"restore it, or leave this folder out|give a smaller one") as refused:
+        collect([folder])
+    assert complaint in str(refused.value)
+
+
+@pytest.mark.parametrize("value", [1 << 63, -(1 << 63), float("inf"), float("nan"), int("9" * 4000)])
+def test_a_number_has_a_range(value):
+    with pytest.raises(InputError, match=r"expected a finite number below 2\*\*63"):
+        saved_choice({"benchmark": {"choice": "lab", "size": value}}, "benchmark", Path("config.yaml"))
