@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, runtime_checkable
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+
+from diverseevol.output.console import Console
 
 
 @runtime_checkable
@@ -51,11 +52,11 @@ class Shown:
         began = time.monotonic()
         label = f"{self.heading}{what}"
         bars = Bars(
-            TextColumn("  {task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("ETA"), TimeRemainingColumn(), console=self.console, transient=True,
+            TextColumn("  {task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(),
+            TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(), console=self.console, transient=True,
             disable=not self.console.is_terminal,
         )  # fmt: skip
         with bars:
             task = bars.add_task(label, total=total)
             yield lambda done: bars.update(task, advance=done)
-        self.console.print(f"  {label}: {total:,} in {time.monotonic() - began:.1f} s", style="dim", highlight=False)
+        self.console.print(f"  {label}: {total:,} in {time.monotonic() - began:.1f} s", style="dim")

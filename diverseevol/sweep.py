@@ -3,7 +3,6 @@
 A file a job, written by the process that ran it: it needs no more than the file system that run folders need anyway.
 """
 
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from diverseevol.files import TEMPORARY, atomic_write, is_temporary, read_json, write_json
+from diverseevol.output.shell import command
 
 STALE_SECONDS = 60  # a note is written in milliseconds
 
@@ -74,7 +74,7 @@ class Ledger:
             how = ended.get(number, {"code": 1, "said": None})
             if how["code"]:
                 words = ["diverseevol", self.verb, *self.launcher, *overrides]
-                jobs.append(Job(shlex.join(words), how["said"], int(how["code"])))
+                jobs.append(Job(command(*words), how["said"], int(how["code"])))
         if jobs:
             with atomic_write(self.folder / "rerun.sh") as file:
                 file.writelines(f"{job.command}\n" for job in jobs)

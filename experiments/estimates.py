@@ -1,6 +1,5 @@
 """From rounds to tidy rows: a mean with its interval for every metric, line and number of training rows."""
 
-import csv
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 
 from diverseevol.evaluation.scoreboard import PAPER_QUESTIONS, Scoreboard
 from diverseevol.evaluation.significance import t_test
-from diverseevol.files import atomic_write
+from diverseevol.output.sheets import write_csv
 from diverseevol.report.collection import Collection
 from diverseevol.report.curves import Curve
 from diverseevol.report.drawing import Drawn, Panel, draw_panels
@@ -108,11 +107,8 @@ def record(each: Estimate) -> Record:
 
 def write_records(path: Path, records: Sequence[Record]) -> None:
     """Write a CSV; what is not known is left empty."""
-    with atomic_write(path) as file:
-        writer = csv.DictWriter(file, list(records[0]), lineterminator="\n")
-        writer.writeheader()
-        for each in records:
-            writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in each.items()})
+    lines = ([f"{v:.6g}" if isinstance(v, float) else v for v in record.values()] for record in records)
+    write_csv(path, list(records[0]), lines)
 
 
 def curves_figure(found: Sequence[Estimate]) -> Figure | None:

@@ -19,12 +19,13 @@ from cost import cost
 from estimates import restrict, write_records
 from reproduction import FULL_SCALE, LAB, ORIGINS, RELEASED, Arm, Found, find, launch, paper, wanted
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.tables import out_console
 from diverseevol.files import atomic_write
+from diverseevol.output.console import Console, results_console, styled
+from diverseevol.output.shell import command
+from diverseevol.output.terminal import LONGEST, say
 from diverseevol.report.collection import Collection, collect
 from diverseevol.report.drawing import STYLE, save
 
@@ -36,7 +37,7 @@ LAUNCHED = {"": None, "0": None, "1": LAB, "lab": LAB, "full": FULL_SCALE}
 def main(arguments: Sequence[str]) -> int:
     """Exit code 0, 1 where a run that was launched failed, 2 for what the user must mend."""
     given = parsed(arguments)
-    console = out_console()
+    console = results_console()
     targets = TARGETS if "paper" in given.targets else tuple(dict.fromkeys(given.targets))
     modules = {name: importlib.import_module(name.replace("-", "_")) for name in targets}
     arms = list(dict.fromkeys(arm for module in modules.values() for arm in module.RUNS))
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         found = {arm: find(arm, given.outputs) for arm in arms}
         failed = []
         if origin := LAUNCHED[given.launch]:
-            commands = [command for arm, command in wanted(found.values(), given.outputs) if arm.origin == origin]
+            commands = [words for arm, words in wanted(found.values(), given.outputs) if arm.origin == origin]
             # One at full scale takes all GPUs, and torchrun's port.
             failed = launch(commands, given.jobs if origin == LAB else 1)
             found = {arm: find(arm, given.outputs) for arm in arms}
@@ -52,11 +53,11 @@ def main(arguments: Sequence[str]) -> int:
         for name, module in modules.items():
             build(name, module, {arm: found[arm] for arm in module.RUNS}, collections, given.out, console)
     except InputError as error:
-        print(f"paper: {error}", file=sys.stderr)
+        say(f"paper: {error}", error=True, longest=LONGEST)
         return 2
     tell_missing(found.values(), RELEASED in collections, given, console)
-    for command in failed:
-        print(f"paper: failed: {command}", file=sys.stderr)
+    for words in failed:
+        say(f"paper: failed: {command(*words)}", error=True)
     return 1 if failed else 0
 
 
@@ -97,7 +98,8 @@ def build(
 ) -> None:
     """Write and print one target."""
     about = paper()["targets"][name]
-    console.print(f"\n[bold]{name}[/bold]: {about['shows']}")
+    console.print()
+    console.print(styled((name, "bold"), f": {about['shows']}"))
     held: dict[str, list[Held]] = {}
     for origin, everything in collections.items():
         keys = {each.key for arm, each in found.items() if arm.origin == origin}
@@ -111,7 +113,7 @@ def build(
         if figure is not None:
             save(figure, out, f"{name}-{origin}")
         held[origin] = list(module.compared(here))
-        console.print(f"  {ORIGINS[origin]}: {out / f'{name}-{origin}.csv'}, .png", highlight=False)
+        console.print(f"  {ORIGINS[origin]}: {out / f'{name}-{origin}.csv'}, .png")
     rows = claims_table(about, held)
     if rows:
         write_records(out / f"{name}-claims.csv", rows)
@@ -145,17 +147,21 @@ def shown(rows: Sequence[Mapping[str, str]]) -> Table:
 def tell_missing(found: Sequence[Found], released: bool, given: argparse.Namespace, console: Console) -> None:
     """The commands that make what is not there, on the terminal where they are few, and in files that can be run."""
     if not released:
-        console.print("\nmissing: the released judgements; JUDGEMENTS= the authors' evol_gpt4_judge_reference")
+        console.print()
+        console.print("missing: the released judgements; JUDGEMENTS= the authors' evol_gpt4_judge_reference")
     for origin, hint in ((LAB, "LAUNCH=1 runs it"), (FULL_SCALE, "LAUNCH=full runs it, on GPUs that hold the model")):
-        commands = [command for arm, command in wanted(found, given.outputs) if arm.origin == origin]
+        commands = [command(*words) for arm, words in wanted(found, given.outputs) if arm.origin == origin]
         file = given.out / f"missing-{origin}.sh"
         with atomic_write(file) as script:
-            script.writelines(f"{command}\n" for command in commands)
+            script.writelines(f"{line}\n" for line in commands)
         if commands:
             cost_of_it = price(found) if origin == FULL_SCALE else ""
-            what = f"\nmissing, {ORIGINS[origin]}: {len(commands)} commands, {file} ({hint}){cost_of_it}"
-            more = f"\n  … and {len(commands) - SHOWN} more" if len(commands) > SHOWN else ""
-            console.print("\n  ".join([what, *commands[:SHOWN]]) + more, highlight=False, markup=False, soft_wrap=True)
+            console.print()
+            console.print(f"missing, {ORIGINS[origin]}: {len(commands)} commands, {file} ({hint}){cost_of_it}")
+            for line in commands[:SHOWN]:
+                console.print(f"  {line}")
+            if len(commands) > SHOWN:
+                console.print(f"  … and {len(commands) - SHOWN} more")
 
 
 def price(found: Sequence[Found]) -> str:

@@ -4,7 +4,6 @@ Numbers come from three places that are never mixed: the authors' released judge
 runs in the lab, a small closed world that takes minutes (README).
 """
 
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,8 @@ from typing import Any
 import yaml
 from lab.jobs import CONDUCT, FULL, ITERATIVE, ONE_TIME
 from lab.jobs import LAB as WORLD
+
+from diverseevol.output.shell import override
 
 RELEASED, FULL_SCALE, LAB = "released", "full_scale", "lab"
 ORIGINS = {
@@ -61,16 +62,14 @@ class Arm:
     rounds: int
     seeds: int = 1
 
-    def command(self, seed: int, outputs: Path) -> str:
-        """What runs one of its seeds."""
+    def command(self, seed: int, outputs: Path) -> tuple[str, ...]:
+        """The words of the command that runs one of its seeds."""
         if self.origin == LAB:
             folder = outputs / self.place / f"seed{seed}"
-            where = (f"seed={seed}", f"data.seed={seed}", f"folder={folder}")
-            return shlex.join(["diverseevol", "evolve", *self.overrides, *where])
-        where = (f"seed={seed}", *([] if outputs == Path("outputs") else [f"outputs={outputs}"]))
-        return shlex.join([
-            "torchrun", "--nproc-per-node", "4", "-m", "diverseevol", "evolve", *self.overrides, *where
-        ])  # fmt: skip
+            where = (f"seed={seed}", f"data.seed={seed}", override("folder", folder))
+            return ("diverseevol", "evolve", *self.overrides, *where)
+        where = (f"seed={seed}", *([] if outputs == Path("outputs") else [override("outputs", outputs)]))
+        return ("torchrun", "--nproc-per-node", "4", "-m", "diverseevol", "evolve", *self.overrides, *where)
 
 
 def lab(sampler: str, schedule: str = "iterative", *further: str, name: str = "", seeds: int = LAB_SEEDS) -> Arm:
@@ -142,21 +141,22 @@ def _named(arm: Arm) -> Path:
     return run_path(configure("evolve", [*arm.overrides, "outputs=.", "seed=0"])).parent
 
 
-def wanted(found: Iterable[Found], outputs: Path) -> list[tuple[Arm, str]]:
+def wanted(found: Iterable[Found], outputs: Path) -> list[tuple[Arm, tuple[str, ...]]]:
     """The commands for what is missing, each once, with its arm."""
-    commands: dict[str, Arm] = {}
+    commands: dict[tuple[str, ...], Arm] = {}
     for each in found:
         commands |= {each.arm.command(seed, outputs): each.arm for seed in each.missing}
         for folder in each.unjudged:
-            commands[shlex.join(["diverseevol", "judge", f"folder={folder}", "judge.budget_usd=500"])] = each.arm
+            judge = ("diverseevol", "judge", override("folder", folder), "judge.budget_usd=500")
+            commands[judge] = each.arm
     return [(arm, command) for command, arm in commands.items()]
 
 
-def launch(commands: Sequence[str], jobs: int) -> list[str]:
+def launch(commands: Sequence[tuple[str, ...]], jobs: int) -> list[tuple[str, ...]]:
     """Run these commands, some at a time; those that failed."""
 
-    def run(command: str) -> int:
-        program, *words = shlex.split(command)
+    def run(command: tuple[str, ...]) -> int:
+        program, *words = command
         return subprocess.run([sys.executable, *PROGRAMS[program], *words], check=False).returncode
 
     with ThreadPoolExecutor(jobs) as pool:

@@ -18,7 +18,9 @@ from rich.table import Table
 from diverseevol.errors import InputError
 from diverseevol.evaluation.scoreboard import PAPER_QUESTIONS, ScoredRound, score_folder
 from diverseevol.evaluation.scores import INTERVAL
-from diverseevol.evaluation.tables import out_console, write_scores_csv
+from diverseevol.evaluation.tables import write_scores_csv
+from diverseevol.output.console import results_console
+from diverseevol.output.terminal import LONGEST, say
 from diverseevol.report.schedules import Line, draw_schedules
 
 SAMPLERS = {"kc": "K-Center", "rand": "random", "lc": "least confidence", "ms": "margin", "baseline": "all rows"}
@@ -29,12 +31,12 @@ INITIAL, STEP = 100, 100
 def main(arguments: Sequence[str]) -> int:
     """Print the tables, and write the CSV and the figure."""
     if not 1 <= len(arguments) <= 2 or not arguments[0] or not Path(arguments[0]).exists():
-        print(
+        say(
             f"table_vicuna: {' '.join(arguments) or 'no folder'}: holds no released judgements; they are the folder "
             f"evol_gpt4_judge_reference of the authors' repository (github.com/OFA-Sys/DiverseEvol): give it, one "
             f"below it or an archive (make table-vicuna JUDGEMENTS=FOLDER)",
-            file=sys.stderr,
-        )
+            error=True, longest=LONGEST,
+        )  # fmt: skip
         return 2
     out = Path(arguments[1] if len(arguments) == 2 else "outputs/table-vicuna")
     try:
@@ -43,23 +45,25 @@ def main(arguments: Sequence[str]) -> int:
         if not rounds:
             raise InputError(f"{arguments[0]}: holds none of the released schedules, which are named like kc_dolly_…")
     except InputError as error:
-        print(f"table_vicuna: {error}", file=sys.stderr)
+        say(f"table_vicuna: {error}", error=True, longest=LONGEST)
         return 2
     found = {(e.source, e.benchmark) for e in rounds}
     keys = sorted(found, key=lambda key: (list(DATA).index(key[0]), list(PAPER_QUESTIONS).index(key[1])))
     panels = {key: [e for e in rounds if (e.source, e.benchmark) == key] for key in keys}
-    console = out_console()
+    console = results_console()
     for (source, benchmark), models in panels.items():
         console.print(table(f"{DATA[source]}, {benchmark}, judge {models[0].judge}", models))
         for full in (e for e in models if sampler_of(e) == "all rows"):
-            console.print(f" trained on all rows of the data set: {cell(full)}\n", highlight=False)
+            console.print(f" trained on all rows of the data set: {cell(full)}")
+            console.print()
     for note in (f"[…]: {INTERVAL}", *(f"warning: {warning}" for warning in board.warnings)):
-        console.print(note, markup=False, highlight=False)
+        console.print(note)
     write_scores_csv(out / "scores.csv", rounds)
     title = "Relative score (ChatGPT = 100) by GPT-4's released judgements\nbands: 95 % over questions; one seed each"
     lines = {(DATA[source], name): lines_of(models) for (source, name), models in panels.items()}
     figure = draw_schedules(lines, title, out / "relative_score.png")
-    console.print(f"{out / 'scores.csv'}\n{figure}", highlight=False)
+    console.print(f"{out / 'scores.csv'}")
+    console.print(f"{figure}")
     return 0
 
 
@@ -98,7 +102,7 @@ def table(title: str, models: Sequence[ScoredRound]) -> Table:
 def cell(each: ScoredRound) -> str:
     """A relative score and its interval."""
     s = each.scores
-    return f"{s.relative_score:.2f} \\[{s.ci_low:.1f}, {s.ci_high:.1f}]"
+    return f"{s.relative_score:.2f} [{s.ci_low:.1f}, {s.ci_high:.1f}]"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from diverseevol.errors import InputError
+from diverseevol.evaluation import download
 from diverseevol.evaluation.benchmarks import Benchmark, Question, load_benchmark
 
 CONF = Path(__file__).parents[1] / "conf" / "benchmark"
@@ -223,6 +224,26 @@ def test_a_file_that_cannot_be_had_says_which_option_takes_a_local_one(tmp_path,
     assert "cannot be fetched" in str(caught.value)
     assert "benchmark.koala.path=FILE" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("limit", "complaint"),
+    [("LARGEST_DOWNLOAD", "is longer than 0 bytes"), ("LONGEST_SECONDS", "has not come within 0 s")],
+)
+def test_a_file_without_an_end_is_given_up(tmp_path, monkeypatch, limit, complaint):
+    monkeypatch.setattr(download, limit, 0)
+    with (
+        served({"/q": CONTENT}) as (url, _),
+        pytest.raises(InputError, match=rf"/q: {complaint}.*benchmark\.path=FILE"),
+    ):
+        load_benchmark("net", url=f"{url}/q", sha256=sha256(CONTENT), cache=tmp_path)
+    assert not list(tmp_path.rglob("*.jsonl"))
+
+
+@pytest.mark.parametrize("url", ["file:///dev/zero", "data:,x", "FILE:/etc/passwd"])
+def test_only_the_web_is_fetched_from(tmp_path, url):
+    with pytest.raises(InputError, match=r"no http or https URL.*benchmark\.path=FILE"):
+        load_benchmark("net", url=url, sha256=sha256(CONTENT), cache=tmp_path)
 
 
 def test_a_url_without_its_sha256_is_refused(tmp_path):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 from scipy.stats import ttest_rel
 
 from diverseevol.errors import InputError
@@ -19,6 +18,7 @@ from diverseevol.evaluation.scoreboard import ScoredRound, score_folder
 from diverseevol.evaluation.scores import score
 from diverseevol.evaluation.significance import holm
 from diverseevol.evaluation.tables import comparison_tables
+from diverseevol.output.console import Console
 
 VICUNA = Path(os.environ.get("DIVERSEEVOL_TEST_DATA", "/nonexistent")) / "gpt4_judgments" / "vicuna_test.tar.xz"
 QUESTIONS = 20

@@ -1,5 +1,6 @@
 """Terminal text, shell words and cells: data is shown, passed on and stored, and never obeyed."""
 
+import ast
 import io
 import logging
 import random
@@ -176,3 +177,38 @@ def test_text_never_becomes_a_formula_and_numbers_stay_numbers(tmp_path):
 def test_halves_of_surrogate_pairs_do_not_stop_a_table(tmp_path):
     write_csv(tmp_path / "x.csv", ["a"], [["\ud800=x"], [Path("=p")]])
     assert (tmp_path / "x.csv").read_text() == "a\n\\ud800=x\n'=p\n"
+
+
+# What may import or call what: each of these has one place, and everything else goes through it.
+PLACES = {
+    "rich.console.Console": "console.py", "rich.logging": "console.py", "rich.print": "console.py",
+    "rich.markup": "", "csv": "sheets.py", "shlex": "shell.py", "pipes": "shell.py", "print": "terminal.py",
+    "sys.stdout": "terminal.py", "sys.stderr": "terminal.py", "traceback.print_exception": "",
+    "traceback.print_exc": "", "warnings.warn": "",
+}  # fmt: skip
+
+
+def named(tree: ast.AST) -> set[str]:
+    """What a module imports, calls or takes from a module, by dotted name."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            names.add(f"{node.value.id}.{node.attr}")
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            names.add(node.func.id)
+    return names
+
+
+def test_nothing_prints_quotes_or_writes_csv_but_in_its_place():
+    files = [file for folder in ("diverseevol", "experiments") for file in sorted((ROOT / folder).rglob("*.py"))]
+    assert len(files) > 150
+    for file in files:
+        own = file.name if file.parent == ROOT / "diverseevol" / "output" else None
+        used = named(ast.parse(file.read_text(encoding="utf-8")))
+        elsewhere = sorted(name for name, place in PLACES.items() if name in used and place != own)
+        assert not elsewhere, f"{file}: goes around diverseevol/output: {elsewhere}"
+        assert not re.search(r"markup=True|from_markup|\[/?(bold|dim|red|yellow|green)\]", file.read_text()), file

@@ -3,7 +3,6 @@
 import csv
 import importlib
 import os
-import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -249,8 +248,8 @@ def test_a_run_that_was_cut_is_missing_and_one_without_scores_is_to_be_judged(pa
     assert found.missing == (1, 2)
     assert found.unjudged == (folder / "seed0",)
     *evolve, judge = (command for _, command in wanted([found], outputs))
-    assert [command.endswith(f"folder={folder}/seed{seed}") for seed, command in enumerate(evolve, 1)] == [True, True]
-    assert judge.startswith(f"diverseevol judge folder={folder}/seed0 ")
+    assert [words[-1] for words in evolve] == [f"folder={folder}/seed{seed}" for seed in (1, 2)]
+    assert judge[:3] == ("diverseevol", "judge", f"folder={folder}/seed0")
 
 
 def test_every_run_composes_to_what_it_is_called(paper):
@@ -264,7 +263,7 @@ def test_every_run_composes_to_what_it_is_called(paper):
     sizes = {"lab": {"iterative": (40, 40), "one_time": (40, 280)},
              FULL_SCALE: {"iterative": (100, 100), "one_time": (100, 1000)}}  # fmt: skip
     for arm in tested:
-        program, *words = shlex.split(arm.command(3, Path("outputs")))
+        program, *words = arm.command(3, Path("outputs"))
         settings = configure("evolve", words[words.index("evolve") + 1 :])
         settings.complete()
         schedule, choice = settings.options("schedule", Schedule), settings.choices["schedule"]
@@ -290,7 +289,7 @@ def test_the_labs_runs_are_those_of_the_sweep(paper, monkeypatch):
         name = Path(arm.place).name
         study = Path("outputs") / Path(arm.place).parts[0]
         job = jobs.evolution(study, f"{sweep.GROUP}/{name}", 4, sweep.ARMS[name][0], (), 0)
-        assert sorted(job.command[2:]) == sorted(shlex.split(arm.command(4, Path("outputs")))[1:])
+        assert sorted(job.command[2:]) == sorted(arm.command(4, Path("outputs"))[1:])
 
 
 def test_what_a_run_costs_is_reckoned_as_it_says(paper):

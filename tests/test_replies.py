@@ -64,7 +64,7 @@ def test_several_writers_use_one_file(tmp_path):
 
 def test_a_file_that_is_something_else_is_said_so(tmp_path):
     (tmp_path / "a.sqlite").write_text("not a data base, but some text that is long enough to be looked at" * 20)
-    with pytest.raises(InputError, match=r"a\.sqlite: the file of judges' replies cannot be used"):
+    with pytest.raises(InputError, match=r"a\.sqlite: the file of judges' replies is damaged, or is something else"):
         ReplyCache(tmp_path / "a.sqlite")
 
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from diverseevol.files import read_json, write_json, write_jsonl
+from diverseevol.output.console import Console
 from diverseevol.report.figures import Point, _relative_score, _vendi
 from diverseevol.report.summary import _all_rows, show
 from diverseevol.rounds import Round

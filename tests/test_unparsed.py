@@ -4,7 +4,6 @@ import json
 
 import pytest
 from judgement_files import own_file, own_record
-from rich.console import Console
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.comparison import compare
@@ -13,6 +12,7 @@ from diverseevol.evaluation.released import read_judgements
 from diverseevol.evaluation.scoreboard import score_folder
 from diverseevol.evaluation.scores import score
 from diverseevol.evaluation.tables import scores_table
+from diverseevol.output.console import Console
 
 LOST = {"model_score": None, "competitor_score": None}
 

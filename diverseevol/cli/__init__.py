@@ -30,6 +30,7 @@ from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.mistakes import check_flags, verdict
 from diverseevol.cli.shipped import configuration_folder
 from diverseevol.errors import InputError, meant
+from diverseevol.output.terminal import LONGEST, say
 from diverseevol.sweep import Ledger
 
 T = TypeVar("T")
@@ -57,10 +58,11 @@ def main() -> None:
     """Run one command and exit with its code."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_usage())
+        for line in _usage().split("\n"):
+            say(line)
         sys.exit(0)
     if arguments[0] in ("-V", "--version"):
-        print(f"diverseevol {__version__}")
+        say(f"diverseevol {__version__}")
         sys.exit(0)
     if arguments[0] in ("-sc", "--shell-completion"):
         arguments = _of_verb(arguments)
@@ -74,7 +76,7 @@ def _of_verb(completion: list[str]) -> list[str]:
     if "query" not in "".join(completion):
         return ["evolve", *completion]
     if len(words) < 2 or words[1] not in VERBS or line.endswith(words[1]):
-        print(" ".join(VERBS))
+        say(" ".join(VERBS))
         sys.exit(0)
     os.environ["COMP_LINE"] = f"{words[0]} {words[2] if len(words) > 2 else ''}"
     os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
@@ -115,18 +117,19 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _explain(error: BaseException, verb: str) -> int:
     """Say what went wrong in a sentence; the exit code."""
     if os.environ.get("DIVERSEEVOL_TRACEBACK") == "1":
-        traceback.print_exception(error)
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            say(line, error=True)
     code, sentence = verdict(error, verb)
     if code == 2:
-        _say(sentence)
+        _say(sentence, LONGEST)
     else:  # every process speaks for itself
-        print(f"diverseevol: {sentence} (DIVERSEEVOL_TRACEBACK=1 shows where)", file=sys.stderr, flush=True)
+        say(f"diverseevol: {sentence} (DIVERSEEVOL_TRACEBACK=1 shows where)", error=True, longest=LONGEST)
     return code
 
 
-def _say(text: str) -> None:
+def _say(text: str, longest: int | None = None) -> None:
     if os.environ.get("RANK", "0") == "0":  # of several processes, the first one speaks
-        print(f"diverseevol: {text}", file=sys.stderr, flush=True)
+        say(f"diverseevol: {text}", error=True, longest=longest)
 
 
 def _compose_and_run(verb: str, arguments: list[str]) -> int:
@@ -161,7 +164,8 @@ def _close(ledger: Ledger) -> int:
         f"({ledger.folder / 'rerun.sh'} has the commands, too):"
     )
     for job in jobs:
-        _say(f"  {job.command}\n      # {job.said or 'it was cut off'}")
+        _say(f"  {job.command}")
+        say(f"      # {job.said or 'it was cut off'}", error=True, longest=LONGEST)
     return 2 if all(job.code == 2 for job in jobs) else 1
 
 

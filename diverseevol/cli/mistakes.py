@@ -3,7 +3,6 @@
 import argparse
 import os
 import re
-import shlex
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -15,6 +14,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from diverseevol.cli.configuration import compose, missing
 from diverseevol.errors import InputError, input_error, meant
+from diverseevol.output.shell import command, quoted
 
 # Hydra's words for what the user did, where it raises a bare ValueError, and ours.
 BARE = {
@@ -66,13 +66,11 @@ def _quoted(override: str) -> str | None:
     key, _, value = override.partition("=")
     if not value:
         return None
-    value = re.sub(r'(\\*)(?="|$)', r"\1\1", value).replace('"', r"\"")
-    quoted = f'{key}="{value}"'
     try:
-        OverridesParser.create().parse_override(quoted)
+        OverridesParser.create().parse_override(f"{key}={quoted(value)}")
     except HydraException:
         return None
-    return shlex.quote(quoted)
+    return command(f"{key}={quoted(value)}")
 
 
 def _configuration_error(error: BaseException, verb: str) -> str:

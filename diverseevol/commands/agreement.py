@@ -5,8 +5,9 @@ from pathlib import Path
 
 from diverseevol.commands.settings import Settings
 from diverseevol.evaluation.agreement import agree
-from diverseevol.evaluation.tables import agreement_table, out_console
+from diverseevol.evaluation.tables import agreement_table
 from diverseevol.files import write_json
+from diverseevol.output.console import results_console
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,6 @@ def run(settings: Settings) -> None:
     options = settings.options("", Options)
     agreements = agree(Path(options.judgements), Path(options.recorded))
     write_json(Path(options.out), {each.benchmark: each.record() for each in agreements})
-    console = out_console()
+    console = results_console()
     console.print(agreement_table(agreements))
-    console.print(f"all of it is in {options.out}", highlight=False)
+    console.print(f"all of it is in {options.out}")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from diverseevol.commands.evolve import quieten
 from diverseevol.commands.settings import Settings
@@ -18,6 +17,7 @@ from diverseevol.foundation import Pretrained
 from diverseevol.generation import Generation
 from diverseevol.learner import Learner
 from diverseevol.modules.sft import Tuning
+from diverseevol.output.console import Console
 from diverseevol.processes import Processes, join, leave
 from diverseevol.progress import Progress, Shown, Silent
 from diverseevol.prompt import Encoded, Prompt, PromptOptions
@@ -64,7 +64,7 @@ def _run(settings: Settings, processes: Processes, console: Console) -> None:
         if not processes.share(file.whole()):
             weights = weights or model.load().eval()
             answer(file, learner, weights, (options.seed,))
-        console.print(f"{benchmark.name}: {len(benchmark.questions):,} answers in {file.path}", highlight=False)
+        console.print(f"{benchmark.name}: {len(benchmark.questions):,} answers in {file.path}")
 
 
 def _identity(

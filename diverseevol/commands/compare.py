@@ -8,8 +8,9 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.comparison import compare
 from diverseevol.evaluation.measured import measured_rounds
 from diverseevol.evaluation.scoreboard import Scoreboard, score_folder
-from diverseevol.evaluation.tables import comparison_tables, out_console
+from diverseevol.evaluation.tables import comparison_tables
 from diverseevol.files import write_json
+from diverseevol.output.console import results_console
 
 SCORE = "relative_score"  # the metric that is made of judgements
 
@@ -40,12 +41,12 @@ def run(settings: Settings) -> None:
     board = score_folder(place) if SCORE in metrics else Scoreboard((), ())
     comparison = compare(board.rounds, options.baseline, options.round, measured)
     write_json(Path(options.out), {**comparison.record(), "warnings": list(board.warnings)})
-    console = out_console()
+    console = results_console()
     for table in comparison_tables(comparison):
         console.print(table)
     for warning in board.warnings:
-        console.print(f"warning: {warning}", markup=False, highlight=False)
-    console.print(f"all of it is in {options.out}", highlight=False)
+        console.print(f"warning: {warning}")
+    console.print(f"all of it is in {options.out}")
 
 
 def _metrics(value: object) -> list[str]:

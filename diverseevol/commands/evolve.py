@@ -16,9 +16,6 @@ from typing import Literal
 import numpy as np
 import torch
 import transformers
-from rich.console import Console
-from rich.logging import RichHandler
-from rich.markup import escape
 
 from diverseevol.commands.logged import keep, logged_config
 from diverseevol.commands.naming import arm, fingerprint, run_path, space_key
@@ -34,6 +31,8 @@ from diverseevol.lab.source import measures_of
 from diverseevol.learner import Learner
 from diverseevol.modules.probe import Embedding
 from diverseevol.modules.sft import Tuning
+from diverseevol.output.console import Console, log_to, styled
+from diverseevol.output.shell import command, override
 from diverseevol.processes import Processes, join, leave
 from diverseevol.progress import Progress, Shown, Silent
 from diverseevol.projections import PCA, PROJECTIONS, map_name
@@ -145,38 +144,39 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
 def _tell_longer(console: Console, path: Path, asked: int, reached: int, last: int, untouched: bool) -> None:
     """Say that the folder has more rounds than were asked for, and that they stay."""
     files = "no file was changed" if untouched else "they stay as they are"
-    console.print(
-        f"[yellow]schedule.rounds={asked} asks for fewer rounds than the {last} that {escape(str(path))} "
-        f"holds[/yellow]: {files}, and what follows is of all rounds up to {reached}; for an evolution that ends at "
-        f"round {asked}, give folder=… (in a sweep outputs=…) a new folder"
-    )
+    console.print(styled(
+        (f"schedule.rounds={asked} asks for fewer rounds than the {last} that {path} holds", "yellow"),
+        f": {files}, and what follows is of all rounds up to {reached}; for an evolution that ends at round {asked}, "
+        f"give folder=… (in a sweep outputs=…) a new folder",
+    ))  # fmt: skip
     if reached < last:
-        console.print(
-            f"[yellow]round {reached + 1} is missing, though later ones are there up to {last}[/yellow]: "
-            f"schedule.rounds={last} makes it again"
-        )
+        console.print(styled(
+            (f"round {reached + 1} is missing, though later ones are there up to {last}", "yellow"),
+            f": schedule.rounds={last} makes it again",
+        ))  # fmt: skip
 
 
 def _tell_unexamined(console: Console, path: Path, exam: Exam, before: set[str]) -> None:
     """Say what rounds that were there already were never asked: they are not done again for a new exam."""
     found = [unexamined(exam, path / "rounds" / name) for name in sorted(before)]
     unanswered, unjudged, others = (sorted({name for one in found for name in one[part]}) for part in range(3))
+    judging = command("diverseevol", "judge", override("folder", path))
     if unanswered:
-        console.print(
-            f"[yellow]rounds that were whole before have no answers to {', '.join(unanswered)}[/yellow]: what a round "
-            f"is asked is settled when it is made; give folder=… for an evolution that is asked all"
-        )
+        console.print(styled(
+            (f"rounds that were whole before have no answers to {', '.join(unanswered)}", "yellow"),
+            ": what a round is asked is settled when it is made; give folder=… for an evolution that is asked all",
+        ))  # fmt: skip
     if unjudged:
-        console.print(
-            f"[yellow]answers to {', '.join(unjudged)} are not judged yet[/yellow]: diverseevol judge "
-            f"folder={escape(str(path))} judge=… does it, without a model"
-        )
+        console.print(styled(
+            (f"answers to {', '.join(unjudged)} are not judged yet", "yellow"),
+            f": {judging} judge=… does it, without a model",
+        ))  # fmt: skip
     if others:
-        console.print(
-            f"[yellow]scores on {', '.join(others)} of rounds that were whole before are another judge's than "
-            f"{escape(exam.judge.name)}'s[/yellow], and stay so: diverseevol judge folder={escape(str(path))} "
-            f"judge=… out=FOLDER puts this one's beside them, replace=true in their place"
-        )
+        console.print(styled(
+            (f"scores on {', '.join(others)} of rounds that were whole before are another judge's than "
+             f"{exam.judge.name}'s", "yellow"),
+            f", and stay so: {judging} judge=… out=FOLDER puts this one's beside them, replace=true in their place",
+        ))  # fmt: skip
 
 
 def load_source(settings: Settings, cache: Path, bad_rows: Path, progress: Progress) -> Source:
@@ -202,8 +202,7 @@ def tokenise(source: Source, prompt: Prompt, cache: Path, progress: Progress) ->
 
 def quieten(console: Console) -> None:
     """Leave the console to the project: libraries speak only when something is wrong."""
-    handler = RichHandler(console=console, show_path=False, show_time=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+    log_to(console)
     for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
         logging.getLogger(name).propagate = False
@@ -245,12 +244,12 @@ def _greet(
     if source.bad_rows:
         left_out += f", {source.bad_rows:,} bad ones left out (bad_rows.jsonl)"
     start = schedule.seed_size if schedule.seed_size is not None else eligible
-    console.print(
-        f"[bold]{escape(source.name)}[/bold]: {len(source):,} rows{left_out} · {settings.choices['sampler']}, "
-        f"{start:,} + {schedule.rounds} × {schedule.step_size:,} rows · seed {settings.value('seed')}\n"
-        f"{escape(doing)}",
-        highlight=False,
-    )
+    console.print(styled(
+        (source.name, "bold"),
+        f": {len(source):,} rows{left_out} · {settings.choices['sampler']}, {start:,} + {schedule.rounds} × "
+        f"{schedule.step_size:,} rows · seed {settings.value('seed')}",
+    ))  # fmt: skip
+    console.print(doing)
 
 
 def _announce(console: Console, last: int, done: Round, fresh: bool) -> None:
@@ -258,6 +257,5 @@ def _announce(console: Console, last: int, done: Round, fresh: bool) -> None:
     took = f"{sum(done.seconds.values()):.1f} s" if fresh else "there already"
     console.print(
         f"round {done.index}/{last}: {metrics['pool_size']:,.0f} rows, loss {metrics['train_loss']:.3f}, "
-        f"Vendi {metrics['vendi_score']:.2f}, radius {metrics['coverage_radius']:.2f} ({took})",
-        highlight=False,
+        f"Vendi {metrics['vendi_score']:.2f}, radius {metrics['coverage_radius']:.2f} ({took})"
     )

@@ -1,7 +1,6 @@
 """`diverseevol judge`: judge answers that are on disk, in one run folder or in all below a folder."""
 
 import functools
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,10 +8,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
-
-from rich.console import Console
-from rich.logging import RichHandler
-from rich.markup import escape
 
 from diverseevol.commands.asked import AskedOf, unfit_for
 from diverseevol.commands.logged import kept
@@ -23,8 +18,9 @@ from diverseevol.evaluation.benchmarks import Benchmark, read_answers
 from diverseevol.evaluation.judges import Judge, NoJudge, Versioned, watch
 from diverseevol.evaluation.judging import judge_answers
 from diverseevol.evaluation.spending import Account, Estimate, LimitReachedError
-from diverseevol.evaluation.tables import judged_table, out_console
+from diverseevol.evaluation.tables import judged_table
 from diverseevol.files import atomic_write, cache_folder, read_json, read_jsonl
+from diverseevol.output.console import Console, log_to, results_console, styled
 from diverseevol.overview import log_judged, log_overview
 from diverseevol.progress import Shown
 from diverseevol.runs import RunFolder
@@ -88,11 +84,11 @@ def run(settings: Settings) -> None:
         raise InputError("; ".join(aside))
     in_the_way = [sentence for task in tasks if (sentence := _check(task, judge, options)) is not None]
     for sentence in aside:
-        console.print(f"left aside: {sentence}", markup=False, highlight=False)
+        console.print(f"left aside: {sentence}")
     if (_announce(console, judge, tasks) or not tasks) and priced_only:
         for sentence in in_the_way[:1]:
-            console.print(f"before judging: {sentence}", markup=False, highlight=False)
-        console.print("judge.max_calls=0: nothing was asked", highlight=False)
+            console.print(f"before judging: {sentence}")
+        console.print("judge.max_calls=0: nothing was asked")
         return
     if in_the_way:
         raise InputError(in_the_way[0])
@@ -110,14 +106,13 @@ def run(settings: Settings) -> None:
             judged = {target for target, _, _ in scores}
             _log_evolutions([task for task in tasks if task.target in judged], tracker)
         if scores:
-            out_console().print(judged_table(scores, judge.label))
+            results_console().print(judged_table(scores, judge.label))
         if isinstance(judge, Priced):
-            console.print(f"{judge.name}: {judge.account}", highlight=False)
+            console.print(f"{judge.name}: {judge.account}")
 
 
 def _quieten(console: Console) -> None:
-    handler = RichHandler(console=console, show_path=False, show_time=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+    log_to(console)
     for name, value in (("TRANSFORMERS_VERBOSITY", "error"), ("TOKENIZERS_PARALLELISM", "false")):
         os.environ.setdefault(name, value)
 
@@ -179,11 +174,11 @@ def _check(task: Task, judge: Judge, options: Options) -> str | None:
 def _announce(console: Console, judge: Judge, tasks: Sequence[Task]) -> int:
     """Say what is to be done; how many judgements have to be paid for."""
     models = len({task.target for task in tasks})
-    console.print(f"[bold]{escape(judge.name)}[/bold] judges the answers of {models:,} models", highlight=False)
+    console.print(styled((judge.name, "bold"), f" judges the answers of {models:,} models"))
     if not isinstance(judge, Priced):
         return 0
     left = _estimate(judge, tasks)
-    console.print(_remains(left), highlight=False)
+    console.print(_remains(left))
     return left.missing
 
 

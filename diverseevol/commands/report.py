@@ -5,8 +5,8 @@ from typing import Any
 
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
-from diverseevol.evaluation.tables import out_console
 from diverseevol.files import refuse_links
+from diverseevol.output.console import results_console
 from diverseevol.projections import PCA
 from diverseevol.report.collection import collect
 from diverseevol.report.publishing import publish
@@ -27,13 +27,12 @@ def run(settings: Settings) -> None:
         raise InputError(f"{out}: is a link, and the report would be written behind it; give out=… a folder")
     refuse_links(out)
     collection = collect(folders, judgements)
-    console = out_console()
+    console = results_console()
     for note in publish(collection, out, projection):
-        console.print(f"note: {note}", markup=False, highlight=False)
+        console.print(f"note: {note}")
     page = out / "report.html"
     console.print(
         f"{page}  {page.stat().st_size / 1e6:.1f} MB: open it in a browser; figures/ and tables/ are beside it",
-        highlight=False, soft_wrap=True,
     )  # fmt: skip
 
 

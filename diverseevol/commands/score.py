@@ -5,7 +5,8 @@ from pathlib import Path
 
 from diverseevol.commands.settings import Settings
 from diverseevol.evaluation.scoreboard import score_folder
-from diverseevol.evaluation.tables import out_console, scores_table, write_scores_csv
+from diverseevol.evaluation.tables import scores_table, write_scores_csv
+from diverseevol.output.console import results_console
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,6 @@ def run(settings: Settings) -> None:
     options = settings.options("", Options)
     board = score_folder(Path(options.judgements))
     write_scores_csv(Path(options.out), board.rounds)
-    console = out_console()
+    console = results_console()
     console.print(scores_table(board))
-    console.print(f"{len(board.rounds):,} models and benchmarks are in {options.out}", highlight=False)
+    console.print(f"{len(board.rounds):,} models and benchmarks are in {options.out}")

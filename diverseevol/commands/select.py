@@ -1,7 +1,6 @@
 """`diverseevol select`: one selection without any training, by embeddings of the user's or of the foundation model."""
 
 import os
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from diverseevol.errors import InputError
 from diverseevol.features import Features
 from diverseevol.files import write_json
 from diverseevol.measures import check_finite
+from diverseevol.output.terminal import say
 from diverseevol.reading import load_array
 from diverseevol.receipts import distances
 from diverseevol.samplers.base import Needs, Sampler, Selection, choose, pool_of
@@ -78,7 +78,8 @@ def run(settings: Settings) -> None:
     report = described(settings, choice, features)
     write_json(out, report)
     took = f"{options.n:,} of {features.rows:,} rows by {name} in {choice.seconds:.1f} s"
-    print(f"{took}{fall(report['distance'])}\nwrites {out}", file=sys.stderr)
+    for line in (took, *fall(report["distance"]), f"writes {out}"):
+        say(line, error=True)
 
 
 def chosen(sampler: Sampler, features: Features, taken: Bool[np.ndarray, " rows"], options: Options) -> Choice:
@@ -105,22 +106,24 @@ def described(settings: Settings, choice: Choice, features: Features) -> dict[st
     }
 
 
-def fall(distance: list[float | None]) -> str:
-    """How far the picks were from what was in before each, and how many of them equal a row of that."""
+def fall(distance: list[float | None]) -> list[str]:
+    """Lines that say how far the picks were from what was in before each, and how many of them equal a row of that."""
     known = [each for each in distance if each is not None]
     if not known:
-        return ""
+        return []
     alone = distance[0] is None  # nothing was in before the first pick
     before = "picked before" if alone else "taken or picked before"
-    told = f"\ndistance to the nearest row {before}: {known[0]:.4g}"
+    told = f"distance to the nearest row {before}: {known[0]:.4g}"
     if alone or len(known) > 1:
         told += " at the second" if alone else " at first"
     if len(known) > 1:
         told += f", {known[-1]:.4g} at the end"
+    lines = [told]
     if alone:
-        told += "\n(nothing was in before the first pick)"
-    copies = sum(each == 0 for each in known)
-    return told + (f"\n{copies:,} of them equal a row {before}" if copies else "")
+        lines.append("(nothing was in before the first pick)")
+    if copies := sum(each == 0 for each in known):
+        lines.append(f"{copies:,} of them equal a row {before}")
+    return lines
 
 
 def _writable(out: str) -> Path:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
-from rich.console import Console
 
 from diverseevol.commands.evolve import load_source, quieten, tokenise
 from diverseevol.commands.naming import space_identity, space_key
@@ -18,6 +17,7 @@ from diverseevol.files import cache_folder, temporary, write_json, write_jsonl
 from diverseevol.learner import Learner
 from diverseevol.modules.probe import Embedding
 from diverseevol.modules.sft import Tuning
+from diverseevol.output.console import Console
 from diverseevol.processes import Processes, join, leave
 from diverseevol.progress import Progress, Shown, Silent
 from diverseevol.prompt import Prompt, PromptOptions
@@ -50,12 +50,14 @@ def select_subset(settings: Settings, options: Options, sampler: Sampler, out: P
             write_json(out, {**report, "receipt": lines})
             if source.bad_rows:
                 left_out = out.with_suffix(".bad_rows.jsonl")
-                console.out(f"{source.bad_rows:,} bad records were left out ({left_out})", highlight=False)
-            console.out(
+                console.print(f"{source.bad_rows:,} bad records were left out ({left_out})")
+            console.print(
                 f"{source.name}: {options.n:,} of {len(source):,} rows by {settings.choices['sampler']} in "
-                f"{choice.seconds:.1f} s{fall(report['distance'])}\nwrites {out} and {rows}",
-                highlight=False,
+                f"{choice.seconds:.1f} s"
             )
+            for line in fall(report["distance"]):
+                console.print(line)
+            console.print(f"writes {out} and {rows}")
         processes.barrier()
     finally:
         leave(processes)

@@ -1,6 +1,8 @@
 """Many questions to one endpoint at once: known replies first, limits before each request, every reply kept."""
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -8,7 +10,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
-from diverseevol.evaluation.endpoint import Call, Endpoint, UnansweredError
+from diverseevol.evaluation.endpoint import Call, DoubtfulError, Endpoint, UnansweredError
 from diverseevol.evaluation.pairwise import JudgePrompt, Showing, parse
 from diverseevol.evaluation.replies import Ask, ReplyCache
 from diverseevol.evaluation.spending import Account, LimitReachedError
@@ -35,6 +37,8 @@ class Asking:
         concurrency: requests under way at a time.
         on_reply: called with the number of questions done since the last call.
         on_model: called with the name of the model that answered.
+        on_unanswered: called with what was refused, and the endpoint's words.
+        retry_unanswered: whether what the endpoint refused before is asked again.
     """
 
     open_endpoint: Callable[[], Endpoint]
@@ -45,6 +49,8 @@ class Asking:
     concurrency: int
     on_reply: Callable[[int], None] = lambda done: None
     on_model: Callable[[str | None], None] = lambda model: None
+    on_unanswered: Callable[[Showing, str], None] = lambda showing, words: None
+    retry_unanswered: bool = False
 
     def replies(self, showings: Sequence[Showing]) -> list[list[str]]:
         """The replies to each showing: one, or two where the first could not be read.
@@ -64,10 +70,15 @@ class _Session:
     cache: ReplyCache = field(init=False)
     endpoint: Endpoint | None = None
     failure: Exception | None = None
+    requests: dict[str, "asyncio.Task[str]"] = field(default_factory=dict)  # by the ask's key
+    doubts: int = 0  # prompts that are refused and wait to learn whether it is their own fault
+    trial: str | None = None  # the key of the one ask that goes on meanwhile
+    answered: dict[str, float] = field(default_factory=dict)  # question -> when its last answered request was sent
 
     async def run(self, showings: Sequence[Showing]) -> list[list[str]]:
+        self.showings = showings
         self.turn, self.failed = asyncio.Condition(), asyncio.Event()
-        self.gate = asyncio.Semaphore(self.asking.concurrency)
+        self.gate, self.settling = asyncio.Semaphore(self.asking.concurrency), asyncio.Lock()
         with ReplyCache(self.asking.file) as self.cache:
             try:
                 # All come to an end, even after a failure: replies that are on their way may have been paid for.
@@ -84,11 +95,11 @@ class _Session:
             replies = await self._replies(showing)
         except UnansweredError as error:
             replies = [str(error)]
+            self.asking.on_unanswered(showing, str(error))
         except _StoppedError:
             raise
         except Exception as error:  # whatever it is, it ends all others before it leaves
-            self.failure = self.failure or error
-            self.failed.set()
+            self._fail(error)
             async with self.turn:
                 self.turn.notify_all()
             raise
@@ -100,36 +111,71 @@ class _Session:
         first = await self._reply(showing, prompt.ask(showing))
         if parse(first) is not None:
             return [first]
-        return [first, await self._reply(showing, prompt.ask_again(showing, first))]
+        try:
+            return [first, await self._reply(showing, prompt.ask_again(showing, first))]
+        except UnansweredError as error:
+            self.asking.on_unanswered(showing, str(error))
+            return [first, str(error)]
+
+    def _fail(self, error: Exception) -> None:
+        self.failure = self.failure or error
+        self.failed.set()
+
+    def _ask_of(self, showing: Showing, text: str | None = None) -> Ask:
+        prompt = self.asking.prompt
+        text = prompt.ask(showing) if text is None else text
+        return Ask(self.asking.identity, prompt.version, showing.question_id, showing.order, text)
 
     async def _reply(self, showing: Showing, text: str) -> str:
-        asking = self.asking
-        ask = Ask(asking.identity, asking.prompt.version, showing.question_id, showing.order, text)
+        ask = self._ask_of(showing, text)
         while True:
             async with self.gate:
-                known = self.cache.get(ask)
-                if known is not None:
-                    asking.account.known += 1
-                    return known.text
-                if (reason := self.cache.unanswered(ask)) is not None:
-                    asking.account.known += 1
-                    raise UnansweredError(reason)
-                if self.endpoint is None:
-                    self.endpoint = asking.open_endpoint()
-                if self.cache.claim(ask, self.endpoint.timeout + CLAIM_SECONDS):
-                    return await self._asked(self.endpoint, ask)
+                if (known := self._known(ask)) is not None:
+                    return known
+                if self._claim(ask):
+                    try:
+                        return await self._request(ask)
+                    except DoubtfulError as error:
+                        doubt, refused_at = error, time.monotonic()
+                        break
             # Another process is asking this: its reply is waited for, while others have the place at the gate.
             await self._pause(POLL_SECONDS)
             if self.failure is not None:
                 raise _StoppedError
+        await self._settle(ask, doubt, refused_at)
+        self.cache.put_unanswered(ask, str(doubt))
+        raise UnansweredError(str(doubt))
 
-    async def _asked(self, endpoint: Endpoint, ask: Ask) -> str:
+    def _known(self, ask: Ask) -> str | None:
+        """The reply from before, or the refusal from before as an error."""
+        if (known := self.cache.get(ask)) is not None:
+            self.asking.account.known += 1
+            return known.text
+        reason = None if self.asking.retry_unanswered else self.cache.unanswered(ask)
+        if reason is not None:
+            self.asking.account.known += 1
+            raise UnansweredError(reason)
+        return None
+
+    def _claim(self, ask: Ask) -> bool:
+        if self.endpoint is None:
+            self.endpoint = self.asking.open_endpoint()
+        return self.cache.claim(ask, self.endpoint.timeout + CLAIM_SECONDS)
+
+    async def _request(self, ask: Ask) -> str:
+        """What the endpoint says now; whoever wants the same meanwhile waits for the same request."""
+        if ask.key not in self.requests:
+            self.requests[ask.key] = asyncio.ensure_future(self._asked(ask))
+        return await self.requests[ask.key]
+
+    async def _asked(self, ask: Ask) -> str:
         """What the endpoint says now, which this process alone asks."""
+        assert self.endpoint is not None
         try:
             if (known := self.cache.get(ask)) is not None:  # it came between the look and the claim
                 self.asking.account.known += 1
                 return known.text
-            reply = await endpoint.ask(ask.text, lambda: self._admit(ask), self._pause)
+            reply = await self.endpoint.ask(ask.text, lambda: self._admit(ask), self._pause)
         except UnansweredError as error:
             self.cache.put_unanswered(ask, str(error))
             raise
@@ -137,6 +183,52 @@ class _Session:
             self.cache.give_up(ask)
         self.asking.on_model(reply.model)
         return reply.text
+
+    async def _settle(self, ask: Ask, doubt: DoubtfulError, refused_at: float) -> None:
+        """Find out whether a refusal that may concern every prompt does: another question is asked.
+
+        Nothing else is sent until that is known. Returns where the prompt alone is at fault.
+
+        Raises:
+            InputError, ConnectionError: the other question is refused as well, or there is none to ask.
+        """
+        self.doubts += 1
+        try:
+            async with self.settling:
+                if self.failure is not None:
+                    raise _StoppedError
+                if not self._answered_since(refused_at, ask) and not await self._another_is_answered(ask):
+                    self._fail(doubt.verdict)
+                    raise doubt.verdict
+        finally:
+            self.doubts -= 1
+            async with self.turn:
+                self.turn.notify_all()
+
+    def _answered_since(self, moment: float, ask: Ask) -> bool:
+        return any(at >= moment for question, at in self.answered.items() if question != ask.question_id)
+
+    async def _another_is_answered(self, ask: Ask) -> bool:
+        """Whether the endpoint answers another question, of those that are still to be asked."""
+        others = [self._ask_of(showing) for showing in self.showings if showing.question_id != ask.question_id]
+        # What was sent before the refusal says less, and is waited for only where nothing else is left.
+        for other in sorted(others, key=lambda other: other.key in self.requests):
+            sent = self.requests.get(other.key)
+            if (sent is not None and sent.done()) or self.cache.knows(other) or not self._claim(other):
+                continue
+            self.trial = other.key
+            async with self.turn:
+                self.turn.notify_all()
+            try:
+                await self._request(other)
+            except UnansweredError:  # that prompt is at fault, which says nothing of others
+                continue
+            except DoubtfulError:
+                return False
+            finally:
+                self.trial = None
+            return True
+        return self._answered_since(-math.inf, ask)
 
     @asynccontextmanager
     async def _admit(self, ask: Ask) -> AsyncIterator[Call]:
@@ -146,7 +238,10 @@ class _Session:
         async with self.turn:
             # Requests under way hold back the most that they can cost: once they are over, there may be room.
             await self.turn.wait_for(
-                lambda: self.failure is not None or account.reached(most) is None or account.in_flight == 0
+                lambda: (
+                    self.failure is not None
+                    or (self._may_go(ask) and (account.reached(most) is None or account.in_flight == 0))
+                )
             )
             if self.failure is not None:
                 raise _StoppedError
@@ -154,15 +249,19 @@ class _Session:
             if limit is not None:
                 raise LimitReachedError(limit)
             account.begin(most)
-        call = Call()
+        call, sent_at = Call(), time.monotonic()
         try:
             yield call
         finally:
             if call.reply is not None:
                 self.cache.put(ask, call.reply)
+                self.answered[ask.question_id] = sent_at
             account.end(most, call.reply, billed=call.billed)
             async with self.turn:
                 self.turn.notify_all()
+
+    def _may_go(self, ask: Ask) -> bool:
+        return not self.doubts or ask.key == self.trial
 
     async def _pause(self, seconds: float) -> None:
         """Wait, unless everything has come to an end meanwhile."""

@@ -1,15 +1,21 @@
 """Public files that are fetched at first use, checked, and kept."""
 
 import hashlib
-from http.client import HTTPException
+import re
+import time
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from diverseevol.errors import InputError
-from diverseevol.files import atomic_write, locked
+from diverseevol.files import atomic_write, content_digest, locked
+from diverseevol.reading import size
 
-TIMEOUT_SECONDS = 30
+TIMEOUT_SECONDS = 30  # without a byte
+LONGEST_SECONDS = 600  # for all of it
+LARGEST_DOWNLOAD = 1 << 28  # bytes
+CHUNK = 1 << 16
 
 
 def fetch(url: str | None, sha256: str | None, target: Path, option: str) -> Path:
@@ -22,17 +28,21 @@ def fetch(url: str | None, sha256: str | None, target: Path, option: str) -> Pat
         option: what the user sets to give a local file instead; named in every error.
 
     Raises:
-        InputError: the file cannot be had, or is another one than expected.
+        InputError: the file cannot be had, is another one than expected, or does not come to an end.
     """
     if url is None or sha256 is None:
         raise InputError(f"{option} is not set: give {option}=FILE, or both a url and the sha256 of the file there")
+    if not re.match("https?://", url, re.IGNORECASE):
+        raise InputError(f"{url}: cannot be fetched (it is no http or https URL); give {option}=FILE for a local file")
     target.parent.mkdir(parents=True, exist_ok=True)
     with locked(target.with_name(f"{target.name}.lock")):  # the jobs of a sweep ask for the same file at the same time
-        if target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == sha256:
+        if target.is_file() and content_digest(target) == sha256:
             return target
         try:
             with urlopen(url, timeout=TIMEOUT_SECONDS) as reply:
-                content = reply.read()
+                content = _content(reply, url, option)
+        except InputError:
+            raise
         except (OSError, HTTPException, ValueError) as error:
             if isinstance(error, HTTPError):
                 error.close()  # it is also the reply, and holds the connection
@@ -48,3 +58,22 @@ def fetch(url: str | None, sha256: str | None, target: Path, option: str) -> Pat
         with atomic_write(target, "wb") as file:
             file.write(content)
     return target
+
+
+def _content(reply: HTTPResponse, url: str, option: str) -> bytes:
+    """All of a reply, which must come to an end."""
+    content, began = bytearray(), time.monotonic()
+    while part := reply.read1(CHUNK):
+        content += part
+        if len(content) > LARGEST_DOWNLOAD:
+            raise InputError(
+                f"{url}: is longer than {size(LARGEST_DOWNLOAD)}, the most that is fetched; give {option}=FILE"
+            )
+        if time.monotonic() - began > LONGEST_SECONDS:
+            raise InputError(
+                f"{url}: has not come within {LONGEST_SECONDS} seconds; download it elsewhere and give {option}=FILE"
+            )
+    promised = reply.headers.get("content-length", "")
+    if promised.isdigit() and int(promised) != len(content):
+        raise IncompleteRead(bytes(content), int(promised) - len(content))
+    return bytes(content)

@@ -4,7 +4,8 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping
+import ssl
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -12,21 +13,39 @@ from time import time
 from typing import Any
 
 import openai
-from openai.types.chat import ChatCompletion, ChatCompletionMessage
 
 from diverseevol.errors import InputError
+from diverseevol.evaluation.access import PART, hidden
+from diverseevol.evaluation.bodies import read_json
 from diverseevol.evaluation.bounded import BodyError, BoundedClient
-from diverseevol.evaluation.replies import Reply
+from diverseevol.evaluation.refusals import Concern, read_refusal
+from diverseevol.evaluation.replies import Reply, encodable
+from diverseevol.evaluation.spending import FRAME_TOKENS
 
 log = logging.getLogger(__name__)
 
 LONGEST_WAIT_SECONDS = 300.0
-# What the endpoint says of one prompt and not of all: recorded as unparsed, not asked again.
-PROMPT_AT_FAULT = ("content_filter", "context_length_exceeded", "content_policy_violation")
+UNREACHED_RETRIES = 2  # while an endpoint has never been heard of
+LONGEST_WORDS = 300  # characters of what somebody else said
+# Tokens by which a usage may pass what was asked for: a server's own instructions, thoughts beyond the limit. A usage
+# above that cannot be right.
+SLACK_TOKENS = 200_000
 
 
 class UnansweredError(Exception):
     """The endpoint will not answer this prompt, whoever asks how often."""
+
+
+class DoubtfulError(Exception):
+    """The endpoint does not answer this prompt, and does not tell whether it would answer another.
+
+    Attributes:
+        verdict: what it is if the endpoint answers no other prompt, either.
+    """
+
+    def __init__(self, words: str, verdict: Exception) -> None:
+        super().__init__(words)
+        self.verdict = verdict
 
 
 class _AgainError(Exception):
@@ -35,12 +54,24 @@ class _AgainError(Exception):
     Attributes:
         wait: seconds that the endpoint asks to wait, where it does.
         billed: whether it may cost something: the endpoint may have done its work.
+        answered: whether it has: there is a reply, though none that can be used.
+        reached: whether the endpoint was heard of at all.
     """
 
-    def __init__(self, what: str, wait: float | None = None, *, billed: bool = True) -> None:
+    def __init__(
+        self,
+        what: str,
+        wait: float | None = None,
+        *,
+        billed: bool = True,
+        answered: bool = False,
+        reached: bool = True,
+    ) -> None:
         super().__init__(what)
         self.wait = wait
         self.billed = billed
+        self.answered = answered
+        self.reached = reached
 
 
 @dataclass
@@ -54,7 +85,7 @@ class Call:
 Admission = Callable[[], AbstractAsyncContextManager[Call]]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Endpoint:
     """Where a model answers, and how patiently it is asked.
 
@@ -66,6 +97,7 @@ class Endpoint:
         timeout: seconds for a request, from the first byte to the last.
         retries: further requests after a failed one.
         backoff: seconds before the first of them; each further wait is twice as long, and a part of it random.
+        reached: whether it was heard of before.
     """
 
     client: openai.AsyncOpenAI
@@ -76,6 +108,7 @@ class Endpoint:
     timeout: float
     retries: int
     backoff: float
+    reached: bool = field(init=False, default=False)
 
     async def ask(self, text: str, admission: Admission, pause: Callable[[float], Awaitable[None]]) -> Reply:
         """Ask once, and again where it may help.
@@ -87,6 +120,7 @@ class Endpoint:
 
         Raises:
             UnansweredError: this prompt cannot be answered.
+            DoubtfulError: this prompt is not answered, and perhaps no other.
             InputError: the key, the model or the request is not accepted.
             ConnectionError: every request failed.
         """
@@ -98,100 +132,165 @@ class Endpoint:
                 except _AgainError as error:
                     call.billed = error.billed
                     failure = error
-                except (UnansweredError, InputError):
+                except (UnansweredError, DoubtfulError, InputError):
                     call.billed = False
                     raise
+            self.reached = self.reached or failure.reached
             # An endpoint may ask for a longer wait; one that asks for none is not asked again at once.
             wait = max(failure.wait or 0.0, self._wait(attempt))
-            if attempt == self.retries or wait > LONGEST_WAIT_SECONDS:
+            most = self.retries if self.reached else min(self.retries, UNREACHED_RETRIES)
+            if attempt >= most or wait > LONGEST_WAIT_SECONDS:
                 break
             log.info("%s: %s; asking again in %.1f s", self.client.base_url, failure, wait)
             await pause(wait)
         asked = f", and asks to wait {wait:.0f} s" if wait > LONGEST_WAIT_SECONDS else ""
-        raise ConnectionError(
-            f"{self.client.base_url}: {failure}{asked} (requests sent: {attempt + 1}); every reply so far is kept: run "
-            f"the same command again later, or with a lower judge.concurrency"
+        kept = (
+            "every reply so far is kept: run the same command again later, or with a lower judge.concurrency"
+            if self.reached
+            else "check judge.base_url and that the server runs; every reply from before is kept"
         )
+        verdict = ConnectionError(f"{self.client.base_url}: {failure}{asked} (requests sent: {attempt + 1}); {kept}")
+        if failure.answered:
+            raise DoubtfulError(str(failure), verdict)
+        raise verdict
 
     def _wait(self, attempt: int) -> float:
-        return float(min(60.0, self.backoff * 2**attempt) * random.uniform(0.5, 1))
+        return float(min(60.0, self.backoff * 2 ** min(attempt, 30)) * random.uniform(0.5, 1))
 
     async def _request(self, text: str) -> Reply:
         try:
             async with asyncio.timeout(self.timeout):
-                completion = await self.client.chat.completions.create(
-                    model=self.model, messages=[{"role": "user", "content": text}], extra_body=dict(self.limits)
-                )
+                response = await self.client.chat.completions.with_raw_response.create(
+                    model=self.model, messages=[{"role": "user", "content": encodable(text)}],
+                    extra_body=dict(self.limits),
+                )  # fmt: skip
         except (TimeoutError, openai.APITimeoutError):
             raise _AgainError(f"no reply within judge.timeout={self.timeout:g} seconds") from None
         except BodyError as error:
-            raise _AgainError(str(error)) from None
+            raise _AgainError(self._clean(str(error)), answered=True) from None
         except openai.APIConnectionError as error:
-            raise _AgainError(self._clean(f"no connection ({error.__cause__ or error})")) from None
+            raise self._unconnected(error) from None
         except openai.APIStatusError as error:
             # `from None`: the client's own error quotes the server, which may quote the key.
-            raise self._refused(error) from None
-        except (openai.APIResponseValidationError, json.JSONDecodeError) as error:
-            raise _AgainError(f"the reply is not valid JSON ({type(error).__name__})") from None
-        return self._reply(completion)
+            raise self._refused(error.status_code, error.response.text, _retry_after(error)) from None
+        self.reached = True
+        return self._reply(response.content, len(text.encode("utf-8", "replace")) + FRAME_TOKENS)
 
-    def _reply(self, completion: Any) -> Reply:
+    def _unconnected(self, error: openai.APIConnectionError) -> Exception:
+        """What a connection that failed means."""
+        causes = list(_causes(error))
+        certificate = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
+        if certificate is not None:
+            return InputError(
+                f"{self.client.base_url}: its certificate is not trusted ({self._clean(certificate.verify_message)}); "
+                f"if it is one of your own, set the environment variable SSL_CERT_FILE to a file with the certificate "
+                f"that signed it, otherwise somebody may be listening: check judge.base_url"
+            )
+        if any(isinstance(cause, ssl.SSLError) for cause in causes):
+            return InputError(
+                f"{self.client.base_url}: there is no secure connection ({self._clean(str(causes[1]))}); check "
+                f"judge.base_url: a server without TLS is asked by http://"
+            )
+        # Where nothing was sent, there is nothing to bill.
+        unsent = any(type(cause).__name__ in ("ConnectError", "ConnectTimeout") for cause in causes)
+        what = f"no connection ({self._clean(str(error.__cause__ or error)) or type(error.__cause__).__name__})"
+        return _AgainError(what, billed=not unsent, reached=not unsent)
+
+    def _reply(self, body: bytes, most_prompt_tokens: int) -> Reply:
         """The reply's text: empty where there is no choice or no content, a refusal where there is one.
 
         Only these are replies, to be kept. Whatever else comes with HTTP 200 is a failure that may pass.
-        """
-        if not isinstance(completion, ChatCompletion):
-            raise _AgainError("the reply is no chat completion")
-        choices: Any = completion.choices  # the client checks no types
-        error = (completion.model_extra or {}).get("error")
-        if error:
-            said = error if not isinstance(error, dict) else error.get("message") or error
-            if isinstance(error, dict) and str(error.get("code")) in PROMPT_AT_FAULT:
-                raise UnansweredError(self._clean(f"HTTP 200: {said}"))
-            raise _AgainError(self._clean(f"HTTP 200 with an error: {said}"))
-        if not isinstance(choices, list):
-            raise _AgainError("the reply holds no choices")
-        message = getattr(choices[0], "message", None) if choices else None
-        if choices and not isinstance(message, ChatCompletionMessage):
-            raise _AgainError("the reply's choice holds no message")
-        text: Any = (getattr(message, "content", None) or getattr(message, "refusal", None) or "") if message else ""
-        if not isinstance(text, str):
-            raise _AgainError(f"the reply's text is a {type(text).__name__}")
-        model: Any = completion.model
-        counts = [getattr(completion.usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
-        prompt_tokens, completion_tokens = (count if isinstance(count, int) else None for count in counts)
-        return Reply(text, model if isinstance(model, str) else None, prompt_tokens, completion_tokens)
 
-    def _refused(self, error: openai.APIStatusError) -> Exception:
-        """What an HTTP status means for this prompt, and for all others."""
-        status, code = error.status_code, str(error.code or "")
-        inner = error.body.get("message") if isinstance(error.body, dict) else None
-        url, said = self.client.base_url, self._clean(str(inner or error.message))
-        if status in (401, 403):
-            place = f"the key in ${self.key_variable}" if self.key_variable else "being asked without a key"
-            return InputError(
-                f"{url} does not accept {place} (HTTP {status}); set the environment variable that "
-                f"judge.key_variable names to a valid key for this endpoint"
-            )
-        if status == 404:
-            return InputError(
-                f"{url} has no model {self.model!r} (HTTP 404: {said}); give judge.model a name that it "
-                f"serves, or mend judge.base_url, which usually ends in /v1"
-            )
-        if code == "insufficient_quota":
-            return InputError(
-                f"{url}: the account has no credit left (HTTP {status}: {said}); add some, or use another"
-            )
-        if status in (408, 409, 429) or status >= 500:
-            return _AgainError(f"HTTP {status}: {said}", _retry_after(error), billed=False)
-        if code in PROMPT_AT_FAULT:
-            return UnansweredError(f"HTTP {status}: {said}")
-        return InputError(f"{url} does not accept the request (HTTP {status}: {said}); mend the judge's options")
+        Args:
+            body: what came.
+            most_prompt_tokens: the most that the prompt can be by itself.
+        """
+        try:
+            completion = read_json(body.decode(json.detect_encoding(body), "replace"))
+        except ValueError:
+            raise self._unusable("the reply is not valid JSON", body) from None
+        if not isinstance(completion, dict):
+            raise self._unusable("the reply is no chat completion", body)
+        error = completion.get("error")
+        if error:
+            code = error.get("code") if isinstance(error, dict) else None
+            status = code if isinstance(code, int) and 400 <= code < 600 else 200
+            raise self._refused(status, json.dumps(completion["error"]), None, "HTTP 200 with an error")
+        if "choices" not in completion:
+            raise self._unusable("the reply is no chat completion", body)
+        choices = completion["choices"]
+        if not isinstance(choices, list):
+            raise self._unusable("the reply holds no choices", body)
+        choice = choices[0] if choices else {"message": {}}
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if not isinstance(message, dict):
+            raise self._unusable("the reply's choice holds no message", body)
+        text = message.get("content") or message.get("refusal") or ""
+        if not isinstance(text, str):
+            raise self._unusable(f"the reply's text is a {type(text).__name__}", body)
+        model = completion.get("model")
+        usage = completion.get("usage")
+        counts = usage if isinstance(usage, dict) else {}
+        longest = self.limits.get("max_tokens") or self.limits.get("max_completion_tokens") or 0
+        return Reply(
+            self._without_key(encodable(text)),
+            self._clean(model) if isinstance(model, str) else None,
+            _count(counts.get("prompt_tokens"), most_prompt_tokens + SLACK_TOKENS),
+            _count(counts.get("completion_tokens"), longest + SLACK_TOKENS),
+        )
+
+    def _unusable(self, what: str, body: bytes) -> _AgainError:
+        start = self._clean(body[: 4 * LONGEST_WORDS].decode("utf-8", "replace"))
+        return _AgainError(f"{what}: {start[:100]!r}" if start else f"{what}: it is empty", answered=True)
+
+    def _refused(self, status: int, body: str, wait: float | None, what: str | None = None) -> Exception:
+        """What an HTTP status and its body mean for this prompt, and for all others.
+
+        Args:
+            status: the HTTP status, or the one that a body speaks of.
+            body: the words.
+            wait: seconds that the endpoint asks to wait.
+            what: what to call it; None is the status.
+        """
+        self.reached = True
+        refusal = read_refusal(status, body)
+        said = f"{what or f'HTTP {status}'}: {self._clean(refusal.words) or 'the server gives no reason'}"
+        url = self.client.base_url
+        match refusal.concern:
+            case Concern.PROMPT:
+                return UnansweredError(said)
+            case Concern.KEY:
+                place = f"the key in ${self.key_variable}" if self.key_variable else "being asked without a key"
+                return InputError(
+                    f"{url} does not accept {place} ({said}); set the environment variable that judge.key_variable "
+                    f"names to a valid key for this endpoint"
+                )
+            case Concern.ACCOUNT:
+                return InputError(
+                    f"{url}: the account has no credit left or may not be used ({said}); settle that there, or use "
+                    f"another"
+                )
+            case Concern.MODEL:
+                return InputError(
+                    f"{url} has no model {self.model!r} ({said}); give judge.model a name that it serves, or correct "
+                    f"judge.base_url, which usually ends in /v1"
+                )
+            case Concern.PASSING:
+                return _AgainError(said, wait, billed=what is not None)
+        if status < 400 and what is not None:  # an error in place of a reply, and no word of what it is
+            return _AgainError(said, wait, answered=True)
+        verdict = InputError(f"{url} does not accept the request ({said}); correct the judge's options")
+        return verdict if refusal.concern is Concern.REQUEST else DoubtfulError(said, verdict)
+
+    def _without_key(self, text: str) -> str:
+        """A reply as it came, but for the key."""
+        return text.replace(self.key, "[key]") if self.key and len(self.key) >= PART else text
 
     def _clean(self, text: str) -> str:
-        """One line of what somebody else said, without the key."""
-        hidden = text.replace(self.key, "[key]") if self.key else text
-        return " ".join(hidden.split())[:200]
+        """The start of what somebody else said, on one line, without the key."""
+        shown = hidden(text[: 10 * LONGEST_WORDS], self.key)
+        line = " ".join("".join(c if c.isprintable() else " " for c in shown).split())
+        return line if len(line) <= LONGEST_WORDS else f"{line[:LONGEST_WORDS]} …"
 
 
 def connect(
@@ -205,11 +304,49 @@ def connect(
     backoff: float,
 ) -> Endpoint:
     """An endpoint, with an open client that the caller closes; arguments as `Endpoint` has them."""
+    # The client follows redirects, which a key must not: the hook looks at each response before that.
+    transport = BoundedClient(timeout=timeout, max_redirects=3, event_hooks={"response": [_stay]})
     client = openai.AsyncOpenAI(
-        api_key=key or "none", base_url=base_url, max_retries=0, timeout=timeout,
-        http_client=BoundedClient(timeout=timeout),
-    )  # fmt: skip
+        api_key=key or "none", base_url=base_url, max_retries=0, timeout=timeout, http_client=transport
+    )
     return Endpoint(client, model, key, key_variable, limits, timeout, retries, backoff)
+
+
+async def _stay(response: Any) -> None:
+    """Refuse a redirect that would take the key to another server, or the prompt out of the request."""
+    if not response.has_redirect_location:
+        return
+    asked = response.request.url
+    try:
+        target = asked.join(response.headers["location"])
+        there = f"{target.scheme}://{target.netloc.decode('ascii', 'replace').rpartition('@')[2]}{target.path}"
+    except Exception:  # whatever it is, it is no address
+        raise InputError(f"{asked}: sends on to what is no address (HTTP {response.status_code})") from None
+    if (asked.scheme, asked.host, asked.port) == (target.scheme, target.host, target.port):
+        if response.status_code in (307, 308):
+            return
+        raise InputError(
+            f"{asked}: sends on to {there} (HTTP {response.status_code}), which drops the prompt; correct "
+            f"judge.base_url"
+        )
+    raise InputError(
+        f"{asked}: sends on to another server, {there} (HTTP {response.status_code}), which is not given the key; if "
+        f"it is the right one, give it as judge.base_url"
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _count(tokens: Any, most: float) -> int | None:
+    """A number of tokens; None where it cannot be right."""
+    if isinstance(tokens, bool) or not isinstance(tokens, int | float) or not 0 <= tokens <= most:
+        return None
+    return int(tokens) if tokens == int(tokens) else None
 
 
 def _retry_after(error: openai.APIStatusError) -> float | None:

@@ -2,22 +2,24 @@
 
 import importlib.util
 import logging
-import math
-import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from diverseevol.errors import InputError
+from diverseevol.evaluation.access import check_address, read_key
 from diverseevol.evaluation.benchmarks import Benchmark
 from diverseevol.evaluation.judges import Judgement
-from diverseevol.evaluation.pairwise import JudgePrompt, both_orders, check_parsed, conclude, load_prompt
+from diverseevol.evaluation.pairwise import JudgePrompt, Showing, both_orders, check_parsed, conclude, load_prompt
 from diverseevol.evaluation.replies import Ask, ReplyCache
 from diverseevol.evaluation.spending import OPENAI, Account, Estimate, LimitReachedError, price_of
 from diverseevol.files import cache_folder
 from diverseevol.progress import Progress, Silent
+
+LONGEST_TIMEOUT = 86_400.0  # seconds
+MOST_OTHER_MODELS = 3  # that are warned about
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ class OpenAIJudge:
         max_calls: requests of one command; None is no limit.
         budget_usd: US dollars of one command; None is no limit.
         price: [prompt, completion] in US dollars per million tokens; None takes the project's table.
+        retry_unanswered: whether prompts that the endpoint refused before are asked again.
         cache: the folder with the replies; None is the project's cache folder.
     """
 
@@ -60,6 +63,7 @@ class OpenAIJudge:
     max_calls: int | None = None
     budget_usd: float | None = None
     price: Any = None
+    retry_unanswered: bool = False
     cache: str | None = None
 
     account: Account = field(init=False)
@@ -70,26 +74,30 @@ class OpenAIJudge:
     def __post_init__(self) -> None:
         if importlib.util.find_spec("openai") is None:
             raise InputError("judge=openai needs the official client: pip install 'diverseevol[judge]'")
-        for name, least in (
-            ("max_tokens", 16),
-            ("concurrency", 1),
-            ("retries", 0),
-            ("backoff", 0),
-            ("max_unparsed", 0),
-            ("temperature", 0),
+        for name, least, most in (
+            ("max_tokens", 16, 10_000_000),
+            ("concurrency", 1, 10_000),
+            ("retries", 0, 1_000),
+            ("backoff", 0, 3_600),
+            ("max_unparsed", 0, 1),
+            ("temperature", 0, 100),
         ):
             value = getattr(self, name)
-            if value is not None and not least <= value < math.inf:
-                raise InputError(f"judge.{name} is {value}; it must be a number of at least {least}")
-        if not 0 < self.timeout < math.inf:
-            raise InputError(f"judge.timeout is {self.timeout}; it must be above 0 seconds")
+            if value is not None and not least <= value <= most:
+                raise InputError(f"judge.{name} is {value}; it must be a number from {least} to {most:,}")
+        if not 0 < self.timeout <= LONGEST_TIMEOUT:
+            raise InputError(
+                f"judge.timeout is {self.timeout}; it must be above 0 and at most {LONGEST_TIMEOUT:,} seconds"
+            )
+        if not self.model.strip() or not self.model.isprintable():
+            raise InputError(f"judge.model is {self.model!r}; it must be the name of a model at the endpoint")
         if self.key_variable is not None and not re.fullmatch(r"[A-Z][A-Z0-9_]*", self.key_variable):
             # Whatever stands there may be a key: it is not repeated.
             raise InputError(
                 "judge.key_variable is no name of an environment variable (capitals, digits and '_'); put the key into "
                 "such a variable, and give its name"
             )
-        self.base_url = self.base_url.rstrip("/")
+        self.base_url = check_address(self.base_url)
         self.wording: JudgePrompt = load_prompt(self.prompt)
         price = price_of(self.model, self.base_url, self.price)
         self.account = Account(price, self.max_tokens, self.max_calls, self.budget_usd)
@@ -119,6 +127,7 @@ class OpenAIJudge:
         from diverseevol.evaluation.endpoint import connect
 
         showings = both_orders(benchmark, answers)
+        refused: list[tuple[Showing, str]] = []
         with self.progress.track(f"judge {benchmark.name}", len(showings)) as advance:
             asking = Asking(
                 lambda: connect(
@@ -126,12 +135,14 @@ class OpenAIJudge:
                     self.retries, self.backoff,
                 ),
                 self._file, self.account, self.wording, self._identity, self.concurrency,
-                on_reply=advance, on_model=self._answered_by,
+                on_reply=advance, on_model=self._answered_by, retry_unanswered=self.retry_unanswered,
+                on_unanswered=lambda showing, words: refused.append((showing, words)),
             )  # fmt: skip
             try:
                 replies = asking.replies(showings)
             except LimitReachedError as limit:
                 raise self._stopped(str(limit), benchmark, answers) from limit
+        self._tell_refused(refused, showings, benchmark)
         judgements = [
             conclude(showing, said, self.name, self.wording.version)
             for showing, said in zip(showings, replies, strict=True)
@@ -145,7 +156,8 @@ class OpenAIJudge:
         version = self.wording.version
         asks = [Ask(self._identity, version, s.question_id, s.order, self.wording.ask(s)) for s in showings]
         with ReplyCache(self._file) as cache:
-            missing = [ask for ask in asks if not cache.knows(ask)]
+            known = (lambda ask: cache.get(ask) is not None) if self.retry_unanswered else cache.knows
+            missing = [ask for ask in asks if not known(ask)]
         priced = self.account.price is not None
         return Estimate(len(asks), len(missing), sum(self.account.likely(a.text) for a in missing) if priced else None)
 
@@ -171,9 +183,23 @@ class OpenAIJudge:
             f"replies are kept"
         )
 
+    def _tell_refused(
+        self, refused: Sequence[tuple[Showing, str]], asked: Sequence[Showing], benchmark: Benchmark
+    ) -> None:
+        if not refused:
+            return
+        showing, words = min(refused, key=lambda refusal: asked.index(refusal[0]))
+        log.warning(
+            "benchmark %s: %s does not answer %d of %d prompts, which are recorded without scores (the first: question "
+            "%r, order %d: %s); they are not asked again unless you give judge.retry_unanswered=true",
+            benchmark.name, self.base_url, len(refused), len(asked), showing.question_id, showing.order, words,
+        )  # fmt: skip
+
     def _answered_by(self, model: str | None) -> None:
         """Warn, once a name, where another model answers than the one that was asked for."""
         if model is None or model == self.model or model.startswith(f"{self.model}-") or model in self._other_models:
+            return
+        if len(self._other_models) == MOST_OTHER_MODELS:
             return
         self._other_models.add(model)
         log.warning(
@@ -182,12 +208,4 @@ class OpenAIJudge:
         )  # fmt: skip
 
     def _key(self) -> str | None:
-        if self.key_variable is None:
-            return None
-        key = os.environ.get(self.key_variable, "").strip()
-        if not key:
-            raise InputError(
-                f"the environment variable {self.key_variable} is not set: put the key for {self.base_url} there, or "
-                f"give judge.key_variable=null for an endpoint that needs none"
-            )
-        return key
+        return read_key(self.key_variable, self.base_url)

@@ -9,16 +9,14 @@ Both are found anywhere below a folder, in `.tar`, `.tar.gz` and `.tar.xz` archi
 import hashlib
 import json
 import re
-import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import Any
-from zlib import error as ZlibError  # noqa: N812
 
 from diverseevol.errors import InputError
+from diverseevol.evaluation.archives import read_members
 from diverseevol.evaluation.judges import TOP, Judgement
 from diverseevol.evaluation.replied import TWO_SCORES, agrees_with_its_reply
 from diverseevol.files import read_json
@@ -107,17 +105,8 @@ def _files(place: Path) -> Iterator[tuple[str, str, bytes]]:
 
 
 def _members(archive: Path) -> Iterator[tuple[str, str, bytes]]:
-    try:
-        with tarfile.open(archive, "r|*") as tar:
-            for member in tar:
-                path = member.name.lstrip("/")
-                if not (OWN.fullmatch(path) or AUTHORS.fullmatch(path)):
-                    continue
-                stream = tar.extractfile(member)
-                if stream is not None:
-                    yield f"{archive}:{path}", path, stream.read()
-    except (tarfile.TarError, LZMAError, ZlibError, EOFError, OSError) as error:
-        raise InputError(f"{archive}: cannot be read to its end ({error}); get the archive again") from error
+    for name, content in read_members(archive, lambda path: bool(OWN.fullmatch(path) or AUTHORS.fullmatch(path))):
+        yield f"{archive}:{name}", name, content
 
 
 def _records(name: str, content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:

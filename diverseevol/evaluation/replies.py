@@ -34,6 +34,25 @@ MORE_TABLES = (
 )
 
 
+ELSEWHERE = "or give judge.cache=FOLDER for another one"
+# By SQLite's result code: what is said of the file, and what to do.
+_UNWRITABLE = ("cannot be opened or written", "make it and its folder writable")
+_LOCKED = (f"has been locked by another process for {WAIT_SECONDS} s", "end that process or wait for it")
+_DAMAGED = ("is damaged, or is something else", "move it away or restore it from a copy")
+SENTENCES = {
+    sqlite3.SQLITE_BUSY: _LOCKED,
+    sqlite3.SQLITE_LOCKED: _LOCKED,
+    sqlite3.SQLITE_READONLY: _UNWRITABLE,
+    sqlite3.SQLITE_PERM: _UNWRITABLE,
+    sqlite3.SQLITE_CANTOPEN: _UNWRITABLE,
+    sqlite3.SQLITE_FULL: ("does not fit on its disk", "make room"),
+    sqlite3.SQLITE_IOERR: ("could not be read or written", "check its disk, and that there is room"),
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_NOTADB: _DAMAGED,
+    sqlite3.SQLITE_ERROR: ("holds other tables than expected", "move it away"),
+}
+
+
 @dataclass(frozen=True)
 class Ask:
     """One thing to ask a judge.
@@ -69,6 +88,11 @@ class Reply:
     completion_tokens: int | None = None
 
 
+def encodable(text: str) -> str:
+    """A text as any file and any request can hold it: halves of surrogate pairs are joined, or replaced where alone."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 class ReplyCache:
     """The file, open; use it as a context manager, in one thread."""
 
@@ -84,7 +108,11 @@ class ReplyCache:
         try:
             (found,) = self._file.execute("PRAGMA user_version").fetchone()
             if found not in (0, VERSION):
-                raise sqlite3.DatabaseError(f"version {found} where {VERSION} is known")
+                self._file.close()
+                raise InputError(
+                    f"{path}: the file of judges' replies is of version {found}, and this release knows version "
+                    f"{VERSION}; use the release that wrote it, or give judge.cache=FOLDER for another one"
+                )
             self._file.execute("PRAGMA synchronous=FULL")
             for table in (TABLE, *MORE_TABLES):
                 self._file.execute(table)
@@ -95,25 +123,37 @@ class ReplyCache:
 
     def get(self, ask: Ask) -> Reply | None:
         """The reply, if this was asked before."""
-        found = self._run("SELECT text, model, prompt_tokens, completion_tokens FROM replies WHERE key = ?", (ask.key,))
-        return Reply(*found[0]) if found else None
+        columns = "text, model, prompt_tokens, completion_tokens"
+        found = self._run(f"SELECT {columns} FROM replies WHERE key = ?", (ask.key,))
+        if not found:
+            return None
+        text, model, *tokens = found[0]
+        if not isinstance(text, str):
+            raise self._damaged("replies", ask, f"text is {_kind(text)}")
+        if not isinstance(model, str | None) or not all(isinstance(count, int | None) for count in tokens):
+            raise self._damaged("replies", ask, f"model and tokens are {', '.join(map(_kind, found[0][1:]))}")
+        return Reply(text, model, *tokens)
 
     def put(self, ask: Ask, reply: Reply) -> None:
         """Keep a reply; it is on disk when this returns. Whoever comes second with one keeps the first."""
+        texts = (ask.key, ask.judge, ask.prompt_version, ask.question_id)
         values = (
-            ask.key, ask.judge, ask.prompt_version, ask.question_id, ask.order, reply.text, reply.model,
-            reply.prompt_tokens, reply.completion_tokens, time.time(),
+            *map(encodable, texts), ask.order, encodable(reply.text),
+            None if reply.model is None else encodable(reply.model),
+            _storable(reply.prompt_tokens), _storable(reply.completion_tokens), time.time(),
         )  # fmt: skip
         self._run(f"INSERT OR IGNORE INTO replies VALUES ({', '.join('?' * len(values))})", values)
 
     def unanswered(self, ask: Ask) -> str | None:
         """Why this will never be answered, if the endpoint has said so before."""
         found = self._run("SELECT reason FROM unanswered WHERE key = ?", (ask.key,))
+        if found and not isinstance(found[0][0], str):
+            raise self._damaged("unanswered", ask, f"reason is {_kind(found[0][0])}")
         return str(found[0][0]) if found else None
 
     def put_unanswered(self, ask: Ask, reason: str) -> None:
-        """Keep it for good that this is not answered."""
-        self._run("INSERT OR IGNORE INTO unanswered VALUES (?, ?, ?)", (ask.key, reason, time.time()))
+        """Keep it for good that this is not answered, by the latest word on it."""
+        self._run("INSERT OR REPLACE INTO unanswered VALUES (?, ?, ?)", (ask.key, encodable(reason), time.time()))
 
     def knows(self, ask: Ask) -> bool:
         """Whether this was asked before, with a reply or without."""
@@ -147,9 +187,15 @@ class ReplyCache:
             raise self._broken(error) from error
 
     def _broken(self, error: sqlite3.Error) -> InputError:
+        """What an error of the database means, and what to do."""
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF  # the rest of it are details
+        what, remedy = SENTENCES.get(code, ("cannot be used", "move it away"))
+        return InputError(f"{self.path}: the file of judges' replies {what} ({error}); {remedy}, {ELSEWHERE}")
+
+    def _damaged(self, table: str, ask: Ask, what: str) -> InputError:
         return InputError(
-            f"{self.path}: the file of judges' replies cannot be used ({error}); make room or free the file, or give "
-            f"judge.cache=FOLDER for another one"
+            f"{self.path}: the file of judges' replies is damaged: table {table}, key {ask.key}: {what}; delete that "
+            f"row, or give judge.cache=FOLDER for another file"
         )
 
     def __enter__(self) -> "ReplyCache":
@@ -159,6 +205,15 @@ class ReplyCache:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+
+def _kind(value: object) -> str:
+    return {bytes: "binary", float: "a number with a fraction", int: "a number", str: "a text"}.get(type(value), "null")
+
+
+def _storable(count: int | None) -> int | None:
+    """A count that the database can hold."""
+    return count if count is not None and 0 <= count < 2**63 else None
 
 
 def _lives(host: str, pid: int) -> bool:

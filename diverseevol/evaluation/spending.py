@@ -1,5 +1,6 @@
 """What judging costs: prices, and an account that is asked before each call, so that no limit is passed."""
 
+import logging
 import math
 import re
 from collections.abc import Sequence
@@ -8,6 +9,8 @@ from typing import Any
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.replies import Reply
+
+log = logging.getLogger(__name__)
 
 OPENAI = "https://api.openai.com/v1"
 # US dollars per million tokens, prompt and completion, as listed for api.openai.com in 2025; judge.price overrides.
@@ -22,6 +25,7 @@ PRICES = {
     "gpt-3.5-turbo": (0.5, 1.5),
 }
 SNAPSHOT = re.compile(r"-\d{4}(-\d{2}-\d{2})?")  # gpt-4-0613 and gpt-4o-2024-08-06 cost what their family does
+MOST_DOLLARS = 1e6  # per million tokens: a dollar a token
 FRAME_TOKENS = 16  # of a chat message around its text
 TYPICAL_REPLY_TOKENS = 150
 BYTES_PER_TOKEN = 4  # of English, for estimates; the limit itself reckons with the worst, a token a byte
@@ -66,7 +70,8 @@ def price_of(model: str, base_url: str, given: Any) -> Price | None:
     if given is not None:
         two = isinstance(given, Sequence) and not isinstance(given, str) and len(given) == 2
         if not two or not all(
-            isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf for value in given
+            isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_DOLLARS
+            for value in given
         ):
             raise InputError(f"judge.price is {given!r}; give [prompt, completion] in US dollars per million tokens")
         return Price(float(given[0]), float(given[1]))
@@ -99,18 +104,19 @@ class Account:
         self.calls = self.known = self.prompt_tokens = self.completion_tokens = 0
         self.spent = self.held = 0.0
         self.in_flight = 0
+        self._warned = False
 
     def most(self, text: str) -> float:
         """The most that a prompt and its reply can cost, in US dollars; 0 where the price is not known."""
         if self.price is None:
             return 0.0
-        return self.price.of(len(text.encode()) + FRAME_TOKENS, self.max_tokens)
+        return self.price.of(len(text.encode("utf-8", "replace")) + FRAME_TOKENS, self.max_tokens)
 
     def likely(self, text: str) -> float:
         """What a prompt and its reply may cost, in US dollars; 0 where the price is not known."""
         if self.price is None:
             return 0.0
-        tokens = len(text.encode()) // BYTES_PER_TOKEN + FRAME_TOKENS
+        tokens = len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN + FRAME_TOKENS
         return self.price.of(tokens, min(TYPICAL_REPLY_TOKENS, self.max_tokens))
 
     def reached(self, most: float) -> str | None:
@@ -133,6 +139,13 @@ class Account:
         self.held -= most
         if reply is None or reply.prompt_tokens is None or reply.completion_tokens is None:
             self.spent += most if billed else 0.0
+            if reply is not None and self.price is not None and not self._warned:
+                self._warned = True
+                log.warning(
+                    "a reply came without token counts that can be right: such calls are charged at the most that they "
+                    "can cost, here $%.4f",
+                    most,
+                )
             return
         self.prompt_tokens += reply.prompt_tokens
         self.completion_tokens += reply.completion_tokens

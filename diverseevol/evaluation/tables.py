@@ -1,12 +1,11 @@
 """Scores and comparisons for people (terminal tables) and for programs (CSV)."""
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +14,8 @@ from diverseevol.evaluation.comparison import AFTER_THE_FACT, MODELS, Comparison
 from diverseevol.evaluation.over_seeds import SAMPLERS
 from diverseevol.evaluation.scoreboard import Scoreboard, ScoredRound
 from diverseevol.evaluation.scores import INTERVAL
-from diverseevol.files import atomic_write
+from diverseevol.output.sheets import write_csv
+from diverseevol.output.terminal import one_line
 
 COLUMNS = (
     "source", "judge", "benchmark", "schedule", "seed", "round", "questions", "relative_score", "ci_low", "ci_high",
@@ -23,25 +23,16 @@ COLUMNS = (
 )  # fmt: skip
 
 
-WIDTH = 120  # of tables that go to a file or a pipe, which wrap nowhere
-
-
-def out_console() -> Console:
-    """Where results go: as wide as the terminal, and never cut where there is none."""
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDTH)
-
-
 def write_scores_csv(path: Path, rounds: Iterable[ScoredRound]) -> None:
     """Write a line a model and benchmark; what is not known is left empty."""
-    with atomic_write(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for each in rounds:
-            values = [getattr(each, c) if hasattr(each, c) else getattr(each.scores, c) for c in COLUMNS]
-            if each.scores.questions == 1:  # from which no other can be drawn
-                values = ["" if c in ("ci_low", "ci_high") else v for c, v in zip(COLUMNS, values, strict=True)]
-            writer.writerow([f"{value:.4f}" if isinstance(value, float) else value for value in values])
+    write_csv(path, COLUMNS, map(_scores_line, rounds))
+
+
+def _scores_line(scored: ScoredRound) -> list[object]:
+    values = [getattr(scored, c) if hasattr(scored, c) else getattr(scored.scores, c) for c in COLUMNS]
+    if scored.scores.questions == 1:  # from which no other can be drawn
+        values = ["" if c in ("ci_low", "ci_high") else v for c, v in zip(COLUMNS, values, strict=True)]
+    return [f"{value:.4f}" if isinstance(value, float) else value for value in values]
 
 
 def scores_table(board: Scoreboard) -> Group:
@@ -93,13 +84,13 @@ def _table(title: str, notes: Sequence[str], head: Sequence[str], rows: Sequence
         if not constant[i]:
             numeric = all(row[i][:1] in "+-0123456789" for row in rows)  # "" is in every string, and fits either way
             table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:  # Text, since cells may hold the brackets that rich reads as markup
-        table.add_row(*(Text(cell) for i, cell in enumerate(row) if not constant[i]))
+    for row in rows:
+        table.add_row(*(cell for i, cell in enumerate(row) if not constant[i]))
     lines = [
-        Text(title, style="bold"),
-        Text(" · ".join(said)) if said else None,
+        Text(one_line(title), style="bold"),
+        one_line(" · ".join(said)) if said else None,
         table,
-        *map(Text, filter(None, notes)),
+        *map(one_line, filter(None, notes)),
     ]
     return Group(*(line for line in lines if line is not None), "")
 

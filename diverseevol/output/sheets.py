@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from numbers import Number
 from pathlib import Path
 
+from diverseevol.errors import InputError
 from diverseevol.files import atomic_write
 
 # What spreadsheets take for the beginning of a formula, also after blanks and marks that they skip, and in full width.
 _FORMULA = re.compile("'*[\\s\x00-\x1f\ufeff\u200b-\u200f\u2060]*[=+@\uff1d\uff0b\uff0d\uff20-]|'*[\t\r\n]")
-_NUMBER = re.compile(r"[+-]?(\d[\d,]*\.?\d*|\.\d+)(e[+-]?\d+)?( ?%)?|[+-]?(inf|nan)", re.IGNORECASE)
+_ONE = r"[+-]?(?:(?:\d[\d,]*\.?\d*|\.\d+)(?:e[+-]?\d+)?(?: ?%)?|inf|nan)"
+_NUMBER = re.compile(f"{_ONE}(?: {_ONE})*", re.IGNORECASE)  # or several
 
 
 def cell(value: object) -> object:
@@ -34,10 +36,17 @@ def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]])
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a file that `write_csv` wrote, by column, without the apostrophes that it put in front."""
+    """The rows of a file that `write_csv` wrote, by column, without the apostrophes that it put in front.
+
+    Raises:
+        InputError: a line has more or fewer cells than the first.
+    """
     with path.open(encoding="utf-8", newline="") as file:
-        head, *rows = csv.reader(file)
-    return [dict(zip(map(_plain, head), map(_plain, row), strict=True)) for row in rows]
+        head, *rows = [list(map(_plain, row)) for row in csv.reader(file)] or [[]]
+    for row in rows:
+        if len(row) != len(head):
+            raise InputError(f"{path}: a line has {len(row)} cells, expected {len(head)} as in its first; restore it")
+    return [dict(zip(head, row, strict=True)) for row in rows]
 
 
 def _plain(text: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from diverseevol.errors import InputError
+from diverseevol.output.terminal import LONGEST, say
 
 MEASURES = {
     "vendi_score": "Vendi-Score (foundation embedding)",
@@ -103,18 +104,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         dashboard = workspace(given.entity, given.project, given.benchmarks.split(","), given.name)
     except InputError as error:
-        print(f"diverseevol: {error}", file=sys.stderr)
+        say(f"diverseevol: {error}", error=True, longest=LONGEST)
         return 2
     if given.check:
         panels = sum(len(section.panels) for section in dashboard.sections)
-        print(f"the dashboard has {panels} panels; nothing was saved")
+        say(f"the dashboard has {panels} panels; nothing was saved")
         return 0
     try:
-        print(dashboard.save().url)
+        say(dashboard.save().url)
     except Exception as error:  # whatever the network or the account makes of it
         reason = " ".join(str(error).split()) or type(error).__name__
-        print(f"diverseevol: W&B did not save the dashboard ({reason}); `wandb login` first, and check the entity and "
-              f"project", file=sys.stderr)  # fmt: skip
+        say(f"diverseevol: W&B did not save the dashboard ({reason}); `wandb login` first, and check the entity and "
+            f"project", error=True, longest=LONGEST)  # fmt: skip
         return 1
     return 0
 

@@ -198,7 +198,7 @@ def _markup(table: Table, content: Content) -> str:
 def _class(values: Sequence[str]) -> str:
     """How a column is set: numbers to the right, short texts on one line, long ones with room."""
     longest = max(map(len, values))
-    if longest < SHORT and all(value[:1] in "+-0123456789" for value in values):  # "" is in every string
+    if longest < SHORT and all(value[:1] in "+-0123456789[" for value in values):  # "" is in every string
         return "number"
     return "nowrap" if longest < SHORT else "long" if longest > 2 * SHORT else ""
 

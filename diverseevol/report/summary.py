@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from diverseevol.files import read_json, read_jsonl
+from diverseevol.output.console import Console, styled
 from diverseevol.receipts import excerpt
 from diverseevol.report.figures import Point, draw_curves, read_points
 from diverseevol.rounds import Round
@@ -43,7 +42,7 @@ def show(folder: Path, rounds: Sequence[Round], console: Console, *, draw: bool 
     points = [Point(len(done.trained_on), done.metrics, read_scores(folder, done.index)) for done in rounds]
     level = _all_rows(folder, points[-1])
     names = [str(done.index) for done in rounds]
-    console.print("[bold]what each round's model learned from its pool[/bold]")
+    console.print("what each round's model learned from its pool", style="bold")
     console.print(_table([*names, "all"], [*points, level], console) if level else _table(names, points, console))
     console.print()
     judged = [score for point in points for score in point.scores.values()]
@@ -53,20 +52,21 @@ def show(folder: Path, rounds: Sequence[Round], console: Console, *, draw: bool 
         console.print(
             "RS: relative score; its 95 % interval over questions (in scores.json, too) says nothing about other seeds",
             style="dim",
+            soft_wrap=False,
         )
     for label in sorted({score["label"] for score in judged if score.get("label")}):  # of the scores' own judge
-        console.print(f"[bold]{label}[/bold]")
+        console.print(label, style="bold")
     for name in _benchmarks(points)[:1]:
         _side_by_side(folder, name, (rounds[0].index, rounds[-1].index), console)
     drawn = draw_curves(folder, level) if draw else [file for file in sorted(folder.glob("*.png")) if file.is_file()]
-    console.print(f"[bold]where everything is[/bold]: {escape(str(folder))}/", highlight=False, soft_wrap=True)
+    console.print(styled(("where everything is", "bold"), f": {folder}/"))
     for name, what in (
         *((figure.name, "figure") for figure in drawn),
         ("selected.jsonl", "the rows, in the order in which they joined"),
         ("rounds/", "each round's receipt" + (", answers and what they were judged" if judged else "")),
         ("config.yaml", "the configuration, resolved"),
     ):
-        console.print(f"  {name:<18}  [dim]{what}[/dim]", highlight=False)
+        console.print(styled(f"  {name:<18}  ", (what, "dim")))
 
 
 def _table(names: Sequence[str], points: Sequence[Point], console: Console) -> Table:
@@ -128,7 +128,7 @@ def _side_by_side(folder: Path, benchmark: str, ends: tuple[int, int], console: 
     for place in sorted({i * (len(questions) - 1) // (ASIDE - 1) for i in range(ASIDE)}):
         question = questions[place]
         (asked, before), (_, after) = first[question], last[question]
-        table.add_row(*map(escape, (asked, before, after)))
+        table.add_row(asked, before, after)
     console.print(table)
 
 

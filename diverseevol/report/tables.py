@@ -1,6 +1,5 @@
 """The report's tables: plain cells, which become HTML in the page and CSV beside it."""
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,8 @@ import numpy as np
 from diverseevol.evaluation.comparison import best_rounds
 from diverseevol.evaluation.scoreboard import ScoredRound
 from diverseevol.evaluation.significance import t_test
-from diverseevol.files import atomic_write, read_jsonl
+from diverseevol.files import read_jsonl
+from diverseevol.output.sheets import write_csv
 from diverseevol.report.collection import Collection, Point, Run
 from diverseevol.report.curves import StopOfCurve
 from diverseevol.report.lines import FULL, Line, sources
@@ -52,7 +52,7 @@ def _pair(rounds: tuple[int, int]) -> str:
 
 
 def _interval(low: float | None, high: float | None, sign: str = "") -> str:
-    return "" if low is None or high is None else f"{low:{sign}.2f} … {high:{sign}.2f}"
+    return "" if low is None or high is None else f"[{low:{sign}.2f}, {high:{sign}.2f}]"
 
 
 def final_table(collection: Collection) -> Table:
@@ -165,7 +165,7 @@ def status(run: Run) -> str:
 def write_table(table: Table, names: dict[Line, str], folder: Path) -> None:
     """Write NAME.csv."""
     rows = ([names[cell] if isinstance(cell, Line) else cell for cell in row] for row in table.rows)
-    _write(folder / f"{table.name}.csv", table.head, rows)
+    write_csv(folder / f"{table.name}.csv", table.head, rows)
 
 
 def write_points(points: Iterable[Point], folder: Path) -> None:
@@ -176,7 +176,7 @@ def write_points(points: Iterable[Point], folder: Path) -> None:
          f"{p.value:.10g}")
         for p in points
     )  # fmt: skip
-    _write(folder / "points.csv", head, rows)
+    write_csv(folder / "points.csv", head, rows)
 
 
 def write_picks(runs: Sequence[Run], folder: Path) -> None:
@@ -189,11 +189,4 @@ def write_picks(runs: Sequence[Run], folder: Path) -> None:
         if done.chosen
         for line in read_jsonl(run.folder / "rounds" / f"{done.index:02d}" / "chosen.jsonl")
     )
-    _write(folder / "picks.csv", ("source", "schedule", "seed", "round", *keys), rows)
-
-
-def _write(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with atomic_write(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(head)
-        writer.writerows(rows)
+    write_csv(folder / "picks.csv", ("source", "schedule", "seed", "round", *keys), rows)

@@ -1,13 +1,13 @@
 """Plain files: a folder per run with a CSV file for its curves, its metrics and each table. Nothing to install."""
 
-import csv
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diverseevol.files import atomic_write, write_json
+from diverseevol.files import write_json
+from diverseevol.output.sheets import write_csv
 from diverseevol.tracking import RoundLog, RunName
 
 SECONDS = 10.0  # between two writings of a curve that grows
@@ -56,5 +56,4 @@ class _CsvLog:
         self.written = time.monotonic()
 
     def _write(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        with atomic_write(self.folder / f"{name}.csv") as file:
-            csv.writer(file, lineterminator="\n").writerows([columns, *rows])
+        write_csv(self.folder / f"{name}.csv", columns, rows)

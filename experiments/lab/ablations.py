@@ -20,6 +20,7 @@ from study import arguments, carried_out, conducted
 from tidy import rounds_of, write_table
 
 from diverseevol.errors import InputError
+from diverseevol.output.terminal import say
 from diverseevol.report.collection import collect
 
 TOKENS = (1_000_000, 2_000_000)  # of shorter pretraining; the model that ships has read 5,000,000
@@ -158,7 +159,7 @@ def conclude(options: Any) -> None:
     options.results.mkdir(parents=True, exist_ok=True)
     write_table(lines, options.results / "ablations.csv")
     figure.draw_all(lines, options.results, swept())
-    print(f"{len(lines)} rounds and the figures are in {options.results}/")
+    say(f"{len(lines)} rounds and the figures are in {options.results}/")
 
 
 def tidy(options: Any) -> Iterator[dict[str, Any]]:
@@ -183,7 +184,7 @@ def rounds(folder: Path) -> list[dict[str, Any]]:
     try:
         return rounds_of(collect([folder]))
     except InputError as error:
-        print(f"left out: {error}")
+        say(f"left out: {error}")
         return []
 
 

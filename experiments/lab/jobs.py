@@ -6,7 +6,6 @@ workers takes in turn. A job is a process of its own, single-threaded, and goes 
 
 import hashlib
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -22,6 +21,8 @@ from typing import Any
 import diverseevol
 from diverseevol.errors import InputError
 from diverseevol.files import content_digest, read_json, write_json
+from diverseevol.output.shell import command
+from diverseevol.output.terminal import LONGEST, say
 
 # What every evolution of a study is made of. Sizes are said in full: 40 rows and seven times 40 more, 8 % of 4,000.
 LAB = ("data=lab", "model=lab", "benchmark=lab_both")
@@ -117,9 +118,11 @@ class Progress:
         place = f"[{self.ended}/{self.jobs}] {job.name}"
         if code:
             said = (log.read_text(errors="replace").strip().splitlines() or ["said nothing"])[-1]
-            print(f"{place} FAILED ({code}): {said}\n    python {shlex.join(job.command)}\n    {log}", flush=True)
+            say(f"{place} FAILED ({code}): {said}", longest=LONGEST)
+            say(f"    {command('python', *job.command)}")
+            say(f"    {log}")
         else:
-            print(f"{place}: {took:.0f} s; about {left:.0f} minutes to go", flush=True)
+            say(f"{place}: {took:.0f} s; about {left:.0f} minutes to go")
 
 
 @dataclass
@@ -150,10 +153,9 @@ class Work:
         missing = packed([job for job in jobs if not self.done(job)], self.workers)
         seconds = sum(job.seconds for job in missing)
         if missing:
-            print(
+            say(
                 f"{len(jobs)} jobs, {len(jobs) - len(missing)} of them done; the others take about {seconds / 60:.0f} "
-                f"minutes of quiet cores, {seconds / 60 / self.workers:.0f} minutes with {self.workers} at a time",
-                flush=True,
+                f"minutes of quiet cores, {seconds / 60 / self.workers:.0f} minutes with {self.workers} at a time"
             )
         progress = Progress(len(missing), seconds, self.workers)
         rest = None if self.minutes is None else max(0.0, 60 * self.minutes - (time.monotonic() - self._began))
@@ -170,7 +172,7 @@ class Work:
                 timer.cancel()
         left = [job for job in jobs if not self.done(job)]
         if left and self._stop.is_set():
-            print(f"time is up: {len(left)} jobs are left; the same command goes on with them", flush=True)
+            say(f"time is up: {len(left)} jobs are left; the same command goes on with them")
         return left
 
     def stop(self) -> None:
@@ -200,7 +202,7 @@ class Work:
                 f"are not to be mixed with new ones; give --out another folder, or go on with what made them"
             )
         if unknown := sum("version" not in note for _, note in notes):
-            print(f"warning: {unknown} jobs count as done, though {self.out}/done does not say by which version")
+            say(f"warning: {unknown} jobs count as done, though {self.out}/done does not say by which version")
 
     def _noted(self, job: Job) -> dict[str, Any] | None:
         note = self._note(job)

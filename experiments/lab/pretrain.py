@@ -28,6 +28,7 @@ from diverseevol.errors import InputError
 from diverseevol.lab.gate import LEAST, MEAN, PROBES, known_share, untuned_score
 from diverseevol.lab.skill import WORLD, World, find_world
 from diverseevol.lab.split import share_out
+from diverseevol.output.terminal import LONGEST, say
 
 
 @dataclass(frozen=True)
@@ -68,18 +69,17 @@ def main(given: list[str] | None = None) -> int:
         recipe, world = Recipe.of(options.tokens, options.seed), find_world(options.world)
         share_out(world)  # what cannot be asked about need not be learned
     except InputError as error:
-        print(f"pretrain: {error}", file=sys.stderr)
+        say(f"pretrain: {error}", error=True, longest=LONGEST)
         return 2
     torch.set_num_threads(options.threads)
     transformers.utils.logging.disable_progress_bar()
     known = make(world, recipe, options)
     if (failure := below_the_gate(known)) is None:
         return 0
-    print(
+    say(
         f"pretrain: {options.out} is below the gate: {failure}; give it more --tokens, take out what it does not know, "
-        f"or accept it with --ungated",
-        file=sys.stderr,
-    )
+        f"or accept it with --ungated", error=True,
+    )  # fmt: skip
     return 0 if options.ungated else 1
 
 
@@ -104,8 +104,8 @@ def make(world: World, recipe: Recipe, options: argparse.Namespace) -> dict[str,
     curve = pretrain(model, text, recipe)
     known = known_share(world, model, tokenizer, PROBES)
     for name, share in sorted(known.items(), key=lambda item: item[1]):
-        print(f"{share:5.2f} {name}{'' if share >= LEAST else '   below the gate'}")
-    print(f"mean {np.mean(list(known.values())):.3f} (gate {MEAN}), {(time.time() - start) / 60:.1f} minutes")
+        say(f"{share:5.2f} {name}{'' if share >= LEAST else '   below the gate'}")
+    say(f"mean {np.mean(list(known.values())):.3f} (gate {MEAN}), {(time.time() - start) / 60:.1f} minutes")
     untuned = untuned_scores(options.world, model, tokenizer)
     model.half().save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
@@ -151,7 +151,7 @@ def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCau
         pad_token_id=tokenizer.pad_token_id,
     )
     model = LlamaForCausalLM(config)
-    print(f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens in the vocabulary", flush=True)
+    say(f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens in the vocabulary")
     return model
 
 
@@ -183,7 +183,7 @@ def pretrain(model: LlamaForCausalLM, text: np.ndarray, recipe: Recipe) -> list[
             curve.append((done, round(float(np.mean(losses[-every:])), 4)))
             speed = done / (time.time() - start)
             left = (steps - step - 1) * recipe.batch * recipe.block / speed / 60
-            print(f"{done:,} tokens, loss {curve[-1][1]:.3f}, {speed:,.0f} tokens/s, {left:.1f} min left", flush=True)
+            say(f"{done:,} tokens, loss {curve[-1][1]:.3f}, {speed:,.0f} tokens/s, {left:.1f} min left")
     return curve
 
 

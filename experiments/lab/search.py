@@ -9,10 +9,8 @@ wants another `--out`.
 """
 
 import argparse
-import csv
 import functools
 import itertools
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -22,7 +20,6 @@ from pathlib import Path
 import lightning
 import numpy as np
 import torch
-from rich.console import Console
 
 from diverseevol import lab
 from diverseevol.commands.evolve import quieten
@@ -33,6 +30,9 @@ from diverseevol.generation import Generation
 from diverseevol.lab.skill import WORLD
 from diverseevol.learner import Learner, final_loss
 from diverseevol.modules.sft import Tuning
+from diverseevol.output.console import Console
+from diverseevol.output.sheets import read_csv, write_csv
+from diverseevol.output.terminal import LONGEST, say
 from diverseevol.prompt import Prompt, PromptOptions, encode
 
 COLUMNS = ("rate", "epochs", "steps", "rows", "seed", "relative_score", "exact", "loss", "optimizer_steps", "seconds")
@@ -61,7 +61,7 @@ def main(given: list[str] | None = None) -> int:
     try:
         search(arguments(given))
     except InputError as error:
-        print(f"search: {error}", file=sys.stderr)
+        say(f"search: {error}", error=True, longest=LONGEST)
         return 2
     return 0
 
@@ -79,10 +79,10 @@ def search(options: argparse.Namespace) -> None:
     prompt = Prompt(foundation.tokenizer(), PromptOptions())
     encoded = encode(source, prompt, cache)
     done = read(options.out)
-    print(*COLUMNS, sep="\t")
+    say("\t".join(COLUMNS))
     for trial in trials(options, len(source)):
         if trial.key in done:
-            print(*done[trial.key].values(), sep="\t", flush=True)
+            say("\t".join(done[trial.key].values()))
             continue
         start = time.time()
         trainer = functools.partial(lightning.Trainer, accelerator="cpu")
@@ -99,7 +99,7 @@ def search(options: argparse.Namespace) -> None:
             len(fit.curve), round(time.time() - start, 1),
         )  # fmt: skip
         write(options.out, (*trial.key, *map(str, found)))
-        print(*trial.key, *found, sep="\t", flush=True)
+        say("\t".join(map(str, (*trial.key, *found))))
 
 
 def arguments(given: list[str] | None) -> argparse.Namespace:
@@ -133,21 +133,12 @@ def read(path: Path) -> dict[tuple[str, ...], dict[str, str]]:
     """The lines that are there."""
     if not path.exists():
         return {}
-    with path.open(newline="") as file:
-        return {tuple(line[name] for name in COLUMNS[:5]): line for line in csv.DictReader(file)}
+    return {tuple(line[name] for name in COLUMNS[:5]): line for line in read_csv(path)}
 
 
 def write(path: Path, line: tuple[str, ...]) -> None:
     """Add a line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(COLUMNS)
-        writer.writerow(line)
-        file.flush()
-        os.fsync(file.fileno())
+    write_csv(path, COLUMNS, [*(list(done.values()) for done in read(path).values()), line])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The command line of a study: its options, its jobs, what a user is told."""
 
 import argparse
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +9,8 @@ from pathlib import Path
 from jobs import STOPPED, Job, Work
 
 from diverseevol.errors import InputError
+from diverseevol.output.shell import command
+from diverseevol.output.terminal import LONGEST, say
 
 
 def arguments(what: str | None, out: str, name: str) -> argparse.ArgumentParser:
@@ -36,7 +37,7 @@ def carried_out(jobs: Sequence[Job], options: argparse.Namespace, work: Work) ->
     if options.dry:
         work.refuse_others(jobs)
         for job in jobs:
-            print(f"{job.seconds:6.0f} s  {'done' if work.done(job) else 'left'}  python {shlex.join(job.command)}")
+            say(f"{job.seconds:6.0f} s  {'done' if work.done(job) else 'left'}  {command('python', *job.command)}")
         return False
     work.run(jobs)
     return any(work.done(job) for job in jobs)
@@ -47,5 +48,5 @@ def conducted(study: Callable[[], None]) -> None:
     try:
         study()
     except InputError as error:
-        print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
+        say(f"{Path(sys.argv[0]).stem}: {error}", error=True, longest=LONGEST)
         sys.exit(2)

@@ -6,7 +6,6 @@ A second call does what is missing. It ends with verdicts and figures over what 
 kcenter and random have ten seeds and all others five. A seed is that of P_0 and of the rows (see `jobs.evolution`).
 """
 
-import csv
 import shutil
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -22,8 +21,11 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.comparison import Comparison, compare
 from diverseevol.evaluation.measured import measured_rounds
 from diverseevol.evaluation.scoreboard import score_folder
-from diverseevol.evaluation.tables import comparison_tables, out_console
-from diverseevol.files import atomic_write, write_json
+from diverseevol.evaluation.tables import comparison_tables
+from diverseevol.files import write_json
+from diverseevol.output.console import results_console
+from diverseevol.output.sheets import write_csv
+from diverseevol.output.terminal import say
 from diverseevol.report.collection import collect
 from diverseevol.report.publishing import publish
 
@@ -86,13 +88,13 @@ def conclude(folder: Path, arms: Collection[str], results: Path) -> bool:
         comparison = compared(folder, runs)
         write_json(results / "comparison.json", comparison.record())
         write_verdicts(comparison, results / "verdicts.csv")
-        console = out_console()
+        console = results_console()
         for table in comparison_tables(comparison):
             console.print(table)
         collection = collect(runs)
         publish(collection, report)
     except InputError as error:  # such as of a study that was cut before there are two arms
-        print(f"no verdicts or no report: {error}")
+        say(f"no verdicts or no report: {error}")
         return False
     lines = rounds_of(collection)
     write_table(lines, results / "rounds.csv")
@@ -100,7 +102,7 @@ def conclude(folder: Path, arms: Collection[str], results: Path) -> bool:
     for name in ("relative_score", "vendi_score", "other_metrics", "score_against_vendi", "coverage_and_loss"):
         for picture in (report / "figures").glob(f"{name}.png"):
             shutil.copyfile(picture, results / picture.name)
-    print(f"verdicts, rounds and figures are in {results}/, all of it in {report / 'report.html'}")
+    say(f"verdicts, rounds and figures are in {results}/, all of it in {report / 'report.html'}")
     return True
 
 
@@ -109,7 +111,7 @@ def own_runs(folder: Path, arms: Collection[str]) -> list[Path]:
     runs = sorted(config.parent for config in folder.glob("*/seed*/config.yaml"))
     own = {*arms, BASELINE}
     if others := sorted({run.parent.name for run in runs} - own):
-        print(f"left out, being none of --arms: {', '.join(others)}")
+        say(f"left out, being none of --arms: {', '.join(others)}")
     return whole([run for run in runs if run.parent.name in own])
 
 
@@ -122,7 +124,7 @@ def compared(folder: Path, runs: Sequence[Path]) -> Comparison:
     board, measured = score_folder(folder), measured_rounds(folder, MEASURED)
     own = {(run.parent.name, run.name) for run in runs}
     for warning in board.warnings:
-        print(f"warning: {warning}")
+        say(f"warning: {warning}")
     return compare(
         [each for each in board.rounds if (each.schedule, f"seed{each.seed}") in own],
         BASELINE,
@@ -136,11 +138,7 @@ def write_verdicts(comparison: Comparison, file: Path) -> None:
         "benchmark", "schedule", "baseline", "mean_difference", "ci_low", "ci_high", "p", "p_holm", "verdict", "seeds",
         "differences",
     )  # fmt: skip
-    with atomic_write(file) as out:
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(columns)
-        for verdict in comparison.samplers:
-            writer.writerow([_cell(getattr(verdict, name)) for name in columns])
+    write_csv(file, columns, ([_cell(getattr(verdict, name)) for name in columns] for verdict in comparison.samplers))
 
 
 def _cell(value: Any) -> Any:

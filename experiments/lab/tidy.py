@@ -1,13 +1,13 @@
 """The numbers of run folders as one table: a line a round, a column a metric."""
 
-import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jobs import WHOLE
 
-from diverseevol.files import atomic_write
+from diverseevol.output.sheets import write_csv
+from diverseevol.output.terminal import say
 from diverseevol.report.collection import Collection
 
 LEAVE_OUT = ("seconds/", "judge calls", "win/", "tie/", "lose/")
@@ -17,7 +17,7 @@ def whole(runs: Sequence[Path]) -> list[Path]:
     """Those of these run folders whose evolution came to its end; one line says which did not."""
     cut = [run for run in runs if not (run / WHOLE).exists()]
     if cut:
-        print(f"left out, being unfinished: {', '.join(f'{run.parent.name}/{run.name}' for run in cut)}")
+        say(f"left out, being unfinished: {', '.join(f'{run.parent.name}/{run.name}' for run in cut)}")
     return [run for run in runs if run not in cut]
 
 
@@ -38,11 +38,8 @@ def rounds_of(collection: Collection) -> list[dict[str, Any]]:
 def write_table(lines: list[dict[str, Any]], file: Path) -> None:
     """Write lines that may lack some of the columns."""
     columns = list(dict.fromkeys(name for line in lines for name in line))
-    with atomic_write(file) as out:
-        writer = csv.DictWriter(out, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(map(_shortened, lines))
+    write_csv(file, columns, ([_shortened(line.get(name)) for name in columns] for line in lines))
 
 
-def _shortened(line: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in line.items()}
+def _shortened(value: object) -> object:
+    return f"{value:.6g}" if isinstance(value, float) else value

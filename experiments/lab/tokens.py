@@ -11,6 +11,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast
 
 from diverseevol.lab.skill import World
+from diverseevol.output.terminal import say
 from diverseevol.prompt import ALPACA, ALPACA_WITH_INPUT
 
 VOCABULARY = 1792
@@ -55,5 +56,5 @@ def write_tokens(
             ids = encoding.ids[: tokens - filled]
             out[filled : filled + len(ids)] = ids
             filled += len(ids)
-        print(f"text: {filled:,} of {tokens:,} tokens, {time.time() - start:.0f} s", flush=True)
+        say(f"text: {filled:,} of {tokens:,} tokens, {time.time() - start:.0f} s")
     return out

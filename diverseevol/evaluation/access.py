@@ -1,0 +1,152 @@
+"""How an endpoint is reached: its address and the key, checked before anything is sent and kept out of what is shown.
+
+The key comes from an environment variable and from nowhere else; the address is written down with the results, so it
+must not hold a secret.
+"""
+
+import base64
+import html
+import os
+import re
+from urllib.parse import quote, unquote, urlsplit
+
+from diverseevol.errors import InputError
+
+LONGEST_KEY = 16_384  # characters; what is longer is a file and no key
+SHORTEST_HIDDEN = 4  # characters; dummy keys such as "x" are no secret, and hiding them would garble every message
+PART = 8  # so many characters of a key in a row are hidden wherever they turn up
+UNSHOWN = "(the server's words are not shown, because they quote the key)"
+
+
+def check_address(address: str) -> str:
+    """An endpoint's address without a slash at its end.
+
+    Args:
+        address: as the user wrote it.
+
+    Raises:
+        InputError: it is no http or https URL, or holds what may be a secret, which the message does not repeat.
+    """
+    try:
+        parts = urlsplit(address.strip())
+        host, _ = parts.hostname, parts.port
+        (host or "").encode("idna")
+    except ValueError as error:  # UnicodeError is one
+        raise InputError(f"judge.base_url is not a URL ({_reason(error)}); give https://HOST/v1") from None
+    if "@" in parts.netloc:
+        raise InputError(
+            "judge.base_url holds a user name or a password, which would be written down with the results; leave it "
+            "out, and put the key into the environment variable that judge.key_variable names"
+        )
+    if parts.query or parts.fragment or "?" in address or "#" in address:
+        raise InputError(
+            "judge.base_url has a part after '?' or '#', where keys are often put and which no request would send; "
+            "leave it out, and put the key into the environment variable that judge.key_variable names"
+        )
+    if parts.scheme not in ("http", "https") or not host or not address.strip().isprintable() or " " in address.strip():
+        raise InputError(
+            f"judge.base_url is {address[:100]!r}, which is not an http or https URL; give https://HOST/v1"
+        )
+    return address.strip().rstrip("/")
+
+
+def _reason(error: ValueError) -> str:
+    """What is wrong with a URL; only sentences that do not quote it."""
+    return "its port is not a number from 0 to 65535" if "ort" in str(error) else "its host name is not valid"
+
+
+def read_key(variable: str | None, address: str) -> str | None:
+    """The key for an endpoint.
+
+    Args:
+        variable: the environment variable that holds it; None for an endpoint that needs none.
+        address: the endpoint, for the message.
+
+    Raises:
+        InputError: the variable is not set, or what it holds cannot be a key; the key is never shown.
+    """
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise InputError(
+            f"the environment variable {variable} is not set: put the key for {address} there, or give "
+            f"judge.key_variable=null for an endpoint that needs none"
+        )
+    if len(key) > LONGEST_KEY:
+        raise InputError(
+            f"the environment variable {variable} holds {len(key):,} characters, more than any key ({LONGEST_KEY:,}); "
+            f"set it to the key alone"
+        )
+    for place, character in enumerate(key, 1):
+        if not "!" <= character <= "~":
+            raise InputError(
+                f"the environment variable {variable} cannot be a key: character {place} of {len(key)} is "
+                f"{_kind(character)}, and a key holds printable ASCII characters alone; set the variable anew, "
+                f"without what came along when it was copied"
+            )
+    return key
+
+
+def _kind(character: str) -> str:
+    if character in "\r\n":
+        return "a line break"
+    if character.isspace():
+        return "white space"
+    return "a control character" if character.isascii() else "no ASCII character"
+
+
+def hidden(text: str, key: str | None) -> str:
+    """What somebody else said, with [key] where it quotes the key or a longer part of it, in whatever case.
+
+    The key is known again in base64, hexadecimal, backwards and percent-encoded; a text that quotes it in other
+    escapes, or with characters between, is not shown at all.
+    """
+    if not key or len(key) < SHORTEST_HIDDEN:
+        return text
+    parts = _parts(key)
+    size = len(next(iter(parts)))
+    lower = _lower(text)
+    covered = [False] * len(text)
+    for start in range(len(text) - size + 1):
+        if lower[start : start + size] in parts:
+            covered[start : start + size] = [True] * size
+    shown = re.sub(
+        "\0+", "[key]", "".join("\0" if hide else c for c, hide in zip(text.replace("\0", " "), covered, strict=True))
+    )
+    return UNSHOWN if _holds_escaped(shown, key, parts, size) else shown
+
+
+def _parts(key: str) -> set[str]:
+    """All stretches of the key, as written and encoded, by which it is known again."""
+    raw = key.encode()
+    forms = [key, quote(key, safe=""), html.escape(key), key[::-1], raw.hex(), raw.hex(" "), raw.hex(":")]
+    for shift in range(3):  # base64 has three faces, by what stands before the key
+        coded = base64.b64encode(bytes(shift) + raw).decode().rstrip("=")[2 * (shift > 0) :][:-1]
+        forms += [coded, coded.replace("+", "-").replace("/", "_")]
+    size = min(len(key), PART)
+    return {_lower(form[i : i + size]) for form in forms for i in range(len(form) - size + 1)}
+
+
+def _holds_escaped(text: str, key: str, parts: set[str], size: int) -> bool:
+    """Whether a text holds the key once its escapes are resolved, or once all but letters and digits are gone."""
+    bare = re.sub(r"[^a-z0-9]", "", _lower(key))
+    if len(bare) >= PART and bare in re.sub(r"[^a-z0-9]", "", _lower(text)):
+        return True
+    for _ in range(3):
+        before, text = text, _unescaped(text)
+        lower = _lower(text)
+        if text != before and any(lower[i : i + size] in parts for i in range(len(lower) - size + 1)):
+            return True
+    return False
+
+
+def _unescaped(text: str) -> str:
+    text = html.unescape(unquote(text, errors="replace"))
+    code = re.compile(r"\\+u\{?([0-9a-fA-F]{4})\}?|\\+x([0-9a-fA-F]{2})")
+    return code.sub(lambda match: chr(int(match[1] or match[2], 16)), text)
+
+
+def _lower(text: str) -> str:
+    """Lower case without a change of length, which some letters beyond ASCII would bring."""
+    return "".join(c.lower() if c.isascii() else c for c in text)

@@ -1,0 +1,200 @@
+"""What an endpoint's refusal means, in the many shapes in which servers word one.
+
+A refusal concerns the prompt (too long, against a content policy), or all prompts (the account, the key, the model, a
+parameter), or it may pass. Where its words do not tell, it is in doubt, and another prompt shows which it is.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from diverseevol.evaluation.bodies import plain_text, read_json
+
+LONGEST_BODY = 100_000  # characters that are looked at
+MOST_NODES = 1_000  # parts of a body that are looked at
+
+
+class Concern(Enum):
+    """Whom a refusal concerns."""
+
+    PROMPT = "this prompt alone"
+    KEY = "the key"
+    ACCOUNT = "the account"
+    MODEL = "the model"
+    REQUEST = "every request"
+    PASSING = "this moment"
+    DOUBT = "this prompt or all"
+
+
+# Of OpenAI, Azure, vLLM, llama.cpp, LiteLLM, OpenRouter, Groq, Gemini, Alibaba: compared in small letters.
+PROMPT_CODES = {
+    "content_filter", "content_policy_violation", "context_length_exceeded", "responsibleaipolicyviolation",
+    "exceed_context_size_error", "string_above_max_length", "invalid_prompt", "data_inspection_failed",
+    "datainspectionfailed", "prohibited_content", "safety", "moderation_blocked", "content_blocked", "prompt_too_long",
+    "request_too_large", "contextwindowexceedederror", "contentpolicyviolationerror", "cyber_policy",
+}  # fmt: skip
+KEY_CODES = {
+    "invalid_api_key", "api_key_invalid", "invalid_authentication", "authentication_error", "unauthorized",
+    "unauthenticated", "incorrect_api_key", "auth_error", "authenticationerror",
+}  # fmt: skip
+ACCOUNT_CODES = {
+    "insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated", "budget_exceeded",
+    "credit_balance_too_low", "access_terminated", "unsupported_country_region_territory", "insufficient_balance",
+    "insufficient_funds", "payment_required", "billing_error", "arrearage", "account_suspended",
+}  # fmt: skip
+MODEL_CODES = {"model_not_found", "deploymentnotfound", "invalid_model", "model_not_available", "unknown_model"}
+REQUEST_CODES = {
+    "unsupported_parameter", "unknown_parameter", "unsupported_value", "extra_forbidden", "integer_above_max_value",
+    "integer_below_min_value", "decimal_above_max_value", "decimal_below_min_value", "unsupportedparamserror",
+}  # fmt: skip
+UNFIT = (405, 406, 410, 415, 426)  # no request of this kind is taken there
+OURS = r"max_tokens|max_completion_tokens|temperature"  # the parameters that are sent
+PROMPT_PARAMETER = re.compile(r"(body\.)?(messages?|prompt|inputs?|input_tokens|content)\b")
+
+LENGTH_WORDS = re.compile(
+    r"context[ _-]?(length|window|size|limit)"
+    r"|(maximum|max) (prompt|input|sequence)[ _-]?length"
+    r"|\b(prompt|input|inputs|request|message|messages|payload|entity|body)\b[^.]{0,60}\btoo (long|large|big)\b"
+    r"|\btoo (long|large) for (the|this|requested) model"
+    r"|\binput (token count|length)\b|\btokens in (the|your) prompt\b"
+    r"|`?inputs`? (tokens\b|must have less than)"
+    r"|max_tokens must be at least 1, got -"  # vLLM's, where the prompt leaves no room
+)
+POLICY_WORDS = re.compile(
+    r"content[ _-]?(filter|policy|policies|management|moderation|safety)"
+    r"|usage polic|moderation|\bprompt was (flagged|blocked|rejected)|\b(input|content|text) was flagged"
+    r"|responsible ?ai|safety (system|filter|reasons|settings|guidelines)|(prohibited|inappropriate|sensitive) content"
+    r"|content exists risk|considered high risk|data[ _]?inspection[ _]?failed|sensitive (words|information)"
+)
+KEY_WORDS = re.compile(r"api[ _-]?key|authenticat|unauthori[sz]ed|credential|access token|bearer")
+ACCOUNT_WORDS = re.compile(
+    r"insufficient[ _](quota|balance|funds|credits?)|credit balance|payment required|overdue|arrears|out of credits"
+    r"|current quota|more credits|billing (hard limit|not active)"
+    r"|\b(account|organi[sz]ation|project|subscription)\b[^.]{0,60}"
+    r"(deactivated|suspended|disabled|blocked|flagged|not active|terminated|expired|banned|restricted)"
+    r"|location is not supported|(country|region)\b[^.]{0,40}not supported"
+)
+LASTING = re.compile(r"insufficient[ _](quota|balance|funds|credits?)|credit balance")  # also where others may pass
+MODEL_WORDS = re.compile(
+    r"\bmodel\b[^.]{0,100}\b(not found|not exist|not supported|not available|unknown|no access|not loaded)"
+    r"|(invalid|unknown|unsupported|no such) model\b|no model\b"
+)
+REQUEST_WORDS = re.compile(
+    rf"\b({OURS})\b"
+    r"|(unsupported|unknown|unrecogni[sz]ed|unexpected|extra) (request )?(parameter|argument|field|input|key)"
+)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What a refusal concerns, and the server's words; empty where it has none."""
+
+    concern: Concern
+    words: str
+
+
+def read_refusal(status: int, body: str) -> Refusal:
+    """What a refusal concerns.
+
+    Args:
+        status: the HTTP status.
+        body: what the server sent: JSON of any shape, HTML, text, or nothing.
+    """
+    marks, messages = _marks_and_messages(body[:LONGEST_BODY])
+    words = "; ".join(messages)
+    return Refusal(_concern(status, marks, words.lower()), words)
+
+
+def _concern(status: int, marks: "_Marks", words: str) -> Concern:
+    passing = status in (408, 409, 425, 429) or status >= 500
+    if status == 402 or marks.codes & ACCOUNT_CODES:
+        return Concern.ACCOUNT
+    if status in (401, 407) or (marks.codes & KEY_CODES and not passing):
+        return Concern.KEY
+    if marks.codes & PROMPT_CODES or (status != 404 and LENGTH_WORDS.search(words)):
+        return Concern.PROMPT
+    if (status == 500 or not passing) and POLICY_WORDS.search(words):
+        return Concern.PROMPT
+    if LASTING.search(words):
+        return Concern.ACCOUNT
+    if passing:
+        return Concern.PASSING
+    for concern, pattern in ((Concern.KEY, KEY_WORDS), (Concern.ACCOUNT, ACCOUNT_WORDS)):
+        if pattern.search(words):
+            return concern
+    if status == 404 or marks.codes & MODEL_CODES:
+        return Concern.MODEL
+    if status == 413:
+        return Concern.PROMPT
+    if marks.codes & REQUEST_CODES or not all(map(PROMPT_PARAMETER.match, marks.parameters)):
+        return Concern.REQUEST
+    if MODEL_WORDS.search(words):
+        return Concern.MODEL
+    return Concern.REQUEST if REQUEST_WORDS.search(words) or status in UNFIT else Concern.DOUBT
+
+
+@dataclass
+class _Marks:
+    """What a body says for programs: its codes, and the parameters that it finds fault with."""
+
+    codes: set[str]
+    parameters: list[str]
+
+
+CODES = ("code", "type", "status", "reason", "error_type", "error_code", "error_class", "kind")
+WORDS = (
+    "message", "msg", "detail", "error", "error_message", "error_description", "description", "title", "raw", "reasons"
+)  # fmt: skip
+ECHOES = (
+    "input",
+    "ctx",
+    "messages",
+    "prompt",
+    "request",
+    "flagged_input",
+    "body",
+)  # the prompt, not the server's words
+
+
+def _marks_and_messages(body: str) -> tuple[_Marks, list[str]]:
+    marks, messages = _Marks(set(), []), []
+    try:
+        data = read_json(body)
+    except ValueError:
+        data = plain_text(body)
+    for key, value in _walk(data):
+        if key in CODES and isinstance(value, str):
+            marks.codes.add(value.lower())
+        elif key == "param" and isinstance(value, str):
+            marks.parameters.append(value.lower())
+        elif key == "loc" and isinstance(value, list):
+            marks.parameters.append(".".join(str(part) for part in value if part != "body").lower())
+        elif key in WORDS and isinstance(value, str):
+            messages.append(" ".join(value.split()))
+    # LiteLLM names the kind of an error in its message; and a message often repeats another one.
+    marks.codes |= {word.lower() for text in messages for word in re.findall(r"\b[A-Za-z]+Error\b", text)}
+    unique = [text for text in dict.fromkeys(messages) if text]
+    return marks, [a for a in unique if not any(a != b and a in b for b in unique)]
+
+
+def _walk(data: Any) -> Iterator[tuple[str, Any]]:
+    """The parts of a body under their keys, the outer ones first; JSON within a text is taken apart, too."""
+    waiting, seen = [("message", data)], 0
+    while waiting and seen < MOST_NODES:
+        key, value = waiting.pop(0)
+        seen += 1
+        if isinstance(value, dict):
+            yield key, None
+            waiting.extend((str(k).lower(), v) for k, v in value.items() if str(k).lower() not in ECHOES)
+        elif isinstance(value, list):
+            yield key, value
+            waiting.extend((key, v) for v in value if key != "loc")
+        elif isinstance(value, str) and key in WORDS and value.lstrip()[:1] in ("{", "["):
+            try:
+                waiting.append((key, read_json(value)))
+            except ValueError:
+                yield key, value
+        else:
+            yield key, value
