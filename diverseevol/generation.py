@@ -140,6 +140,12 @@ def generate(
     return answers
 
 
+def own_ends(model: PreTrainedModel) -> list[int]:
+    """The ids at which a checkpoint itself ends its answers: there may be several, for turns, calls and texts."""
+    ends = model.generation_config.eos_token_id
+    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+
+
 def _ends(stop_tokens: list[int]) -> dict[str, Any]:
     """What every configuration of ours says: a checkpoint's may ask for sampling, penalties or another end."""
     return {"do_sample": False, "num_beams": 1, "pad_token_id": stop_tokens[0], "eos_token_id": stop_tokens}

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from diverseevol.arrays import cached_by_all, filled, read_probe
 from diverseevol.foundation import Pretrained
-from diverseevol.generation import Generation, fitting, generate
+from diverseevol.generation import Generation, fitting, generate, own_ends
 from diverseevol.memory import named_when_full
 from diverseevol.modules.committee import Committee
 from diverseevol.modules.data import plan_steps, probe_loader, step_loader
@@ -244,9 +244,9 @@ class Learner:
         with named_when_full("generation.batch_size", options.batch_size), trainer.precision_plugin.forward_context():
             ids = generate(
                 model.to(device), [prompts[i] for i in mine], [seeds[i] for i in mine], options,
-                self.prompt.stop_tokens, lambda done: advance(done * place.world),
+                sorted({*self.prompt.stop_tokens, *own_ends(model)}), lambda done: advance(done * place.world),
             )  # fmt: skip
-        texts = [self.prompt.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in ids]
+        texts = [self.prompt.text(tokens) for tokens in ids]
         answers = [""] * len(prompts)
         for rank, share in enumerate(place.gather(texts)):
             answers[rank :: place.world] = share

@@ -1,28 +1,36 @@
 """The only place where text becomes token ids: the template, the tokeniser, the border between prompt and response.
 
-The response is tokenised apart from its prompt, so the border is exact and a prompt has the same ids in training,
-probing and answering. A row's ids are `prompt + response + end`, cut at `max_length`; the loss is taken from
-`response_start` on, so the end token is learned and the prompt is not.
+In the Alpaca template a row's ids are `prompt + response + end`, the response tokenised apart from its prompt. In a
+chat template they are those of the rendered conversation, as `apply_chat_template` gives them. Either is cut at
+`max_length`; the loss is taken from `response_start` on, so that the end of the response is learned and the prompt is
+not.
+
+The text of a control token ("</s>", "<|im_start|>") in data, questions or answers is text like any other: only the
+template and this module write control tokens.
 """
 
+import datetime
 import hashlib
 import json
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
 from transformers import PreTrainedTokenizerBase
 
+from diverseevol.chat_template import ChatTemplate, control_pattern, shared_start
 from diverseevol.errors import InputError
-from diverseevol.files import cached_folder
+from diverseevol.files import cached_folder, read_json, write_json
 from diverseevol.formats import Example
 from diverseevol.source import Source
 
+RULE = "control tokens are the template's alone"  # part of the identity, so that no older tokens are used
 # The Alpaca template is an exchange format: other wordings would be another experiment.
 ALPACA_WITH_INPUT = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "
@@ -42,6 +50,22 @@ def alpaca(example: Example) -> str:
     return template.format(instruction=example.instruction, input=example.input)
 
 
+class Row(NamedTuple):
+    """A row as token ids.
+
+    Attributes:
+        ids: prompt and response, cut at `max_length`.
+        start: index of the first response token; `len(ids)` where the cut left none.
+        lost: tokens that the cut removed.
+        complete: whether the template wrote all of the response.
+    """
+
+    ids: list[int]
+    start: int
+    lost: int
+    complete: bool
+
+
 @dataclass(frozen=True)
 class PromptOptions:
     """How rows become prompts.
@@ -50,21 +74,37 @@ class PromptOptions:
         template: "alpaca" (the paper's), or "chat": the tokeniser's own chat template.
         max_length: tokens of a row, prompt and response together; what is beyond is cut (the paper: 512).
         system: a system message for the chat template; the Alpaca template has none.
+        chat_template: the name of the chat template, for tokenisers that have several.
+        date: the day, YYYY-MM-DD, that chat templates which write the current date are told.
+        control_tokens: what the text of a control token, such as "</s>", is where the data hold it: "as_text", text
+            like any other, or "as_tokens", the token itself, for data that are meant to hold control tokens.
+        changed_response: what to do with a row of which the chat template leaves part of the response out: "refuse",
+            or "keep" what is left.
     """
 
     template: Literal["alpaca", "chat"] = "alpaca"
     max_length: int = 512
     system: str | None = None
+    chat_template: str | None = None
+    date: str = "2026-01-01"
+    control_tokens: Literal["as_text", "as_tokens"] = "as_text"
+    changed_response: Literal["refuse", "keep"] = "refuse"
 
     def __post_init__(self) -> None:
         if self.template not in ("alpaca", "chat"):
             raise InputError(f"prompt.template is {self.template!r}; choose alpaca or chat")
         if self.max_length < 2:
             raise InputError(f"prompt.max_length is {self.max_length}; it must be at least 2 tokens")
-        if self.system is not None and self.template == "alpaca":
-            raise InputError(
-                "prompt.system is set but the Alpaca template has no system message; use prompt.template=chat"
-            )
+        if self.template == "alpaca":
+            for name, what in (("system", "no system message"), ("chat_template", "no other versions")):
+                if getattr(self, name) is not None:
+                    raise InputError(
+                        f"prompt.{name} is set but the Alpaca template has {what}; use prompt.template=chat"
+                    )
+        try:
+            datetime.date.fromisoformat(self.date)
+        except ValueError as error:
+            raise InputError(f"prompt.date is {self.date!r}; give a day as YYYY-MM-DD") from error
 
 
 class Prompt:
@@ -75,37 +115,53 @@ class Prompt:
             raise InputError(
                 "the model's tokeniser has no end token (eos_token), so no response could ever end; set one"
             )
-        if options.template == "chat" and not tokenizer.chat_template:
-            raise InputError(
-                "prompt.template is chat but the model's tokeniser has no chat template; use prompt.template=alpaca"
-            )
         self.tokenizer = tokenizer
         self.options = options
         self.end = int(tokenizer.eos_token_id)
+        self.chat: ChatTemplate | None = None
+        if options.template == "chat":
+            date = datetime.date.fromisoformat(options.date)
+            self.chat = ChatTemplate(tokenizer, options.chat_template, options.system, date)
+        self.control = control_pattern(tokenizer)
 
     def ids(self, instructions: Sequence[str], inputs: Sequence[str]) -> list[list[int]]:
         """Token ids of prompts without their responses, as the model sees them when it answers."""
+        examples = [Example(i, x, "") for i, x in zip(instructions, inputs, strict=True)]
+        if self.chat is None:
+            return self._alpaca_prompts(examples)
+        chat, questions = self.chat, list(map(_question, examples))
+        prompts = self._tokenise(list(map(chat.prompt, questions)), special=False)
+        return [chat.ids(q) if self._hostile(q) else ids for q, ids in zip(questions, prompts, strict=True)]
+
+    def rows(self, examples: Sequence[Example], first: int = 0) -> list[Row]:
+        """Whole rows as token ids.
+
+        Args:
+            examples: the rows.
+            first: the number of the first of them, for messages.
+
+        Raises:
+            InputError: a row that the template cannot hold, by its number.
+        """
+        sides = self._alpaca_rows(examples) if self.chat is None else self._chat_rows(self.chat, examples, first)
+        limit = self.options.max_length
         return [
-            prompt for prompt, _ in self._encode([Example(i, x, "") for i, x in zip(instructions, inputs, strict=True)])
+            Row((prompt + response)[:limit], min(len(prompt), limit), max(0, len(prompt) + len(response) - limit), kept)
+            for prompt, response, kept in sides
         ]
 
-    def rows(self, examples: Sequence[Example]) -> list[tuple[list[int], int]]:
-        """Token ids of whole rows, cut at `max_length`, each with the index where its response starts.
-
-        A row whose response is gone after the cut has `response_start == len(ids)`.
-        """
-        limit = self.options.max_length
-        return [((prompt + response)[:limit], min(len(prompt), limit)) for prompt, response in self._encode(examples)]
+    def text(self, ids: Sequence[int]) -> str:
+        """What an answer says: without control tokens, and without what the template writes before a response."""
+        opening = [] if self.chat is None else self.chat.opening_ids
+        starts = [i for i in range(len(ids)) if opening and list(ids[i : i + len(opening)]) == opening]
+        said = ids[starts[-1] + len(opening) :] if starts else ids
+        return str(self.tokenizer.decode(said, skip_special_tokens=True)).strip()
 
     @property
     def stop_tokens(self) -> list[int]:
-        """The ids at which an answer ends: the end token, and the chat template's end of turn."""
-        stops = {self.end}
-        if self.options.template == "chat":
-            (_, response), *_ = self._encode([Example("?", "", "!")])
-            special = set(self.tokenizer.all_special_ids)
-            stops.update([token for token in response if token in special][:1])
-        return sorted(stops)
+        """The ids at which an answer ends: the end token, and what ends a response in the chat template."""
+        turn_end = None if self.chat is None else self.chat.turn_end
+        return sorted({self.end} if turn_end is None else {self.end, turn_end})
 
     @property
     def identity(self) -> str:
@@ -118,48 +174,89 @@ class Prompt:
             described = json.loads(vocabulary)
             described["truncation"] = described["padding"] = None
             vocabulary = json.dumps(described, sort_keys=True)
-        options = self.options
-        templates = (ALPACA_WITH_INPUT, ALPACA) if options.template == "alpaca" else (str(tokenizer.chat_template),)
-        parts = [vocabulary, *templates, str(options.max_length), str(options.system), str(self.end)]
+        options, templates = self.options, (ALPACA_WITH_INPUT, ALPACA)
+        if self.chat is not None:
+            templates = (self.chat.text, options.date if self.chat.reads_the_date else "")
+        parts = [RULE, vocabulary, *templates, str(options.max_length), str(options.system), str(self.end)]
+        parts += [self.control.pattern, options.control_tokens, options.changed_response]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
-    def _encode(self, examples: Sequence[Example]) -> list[tuple[list[int], list[int]]]:
-        encode = self._encode_alpaca if self.options.template == "alpaca" else self._encode_chat
-        return encode(examples)
+    def _hostile(self, text: str) -> bool:
+        """Whether a text holds a control token that must not become one."""
+        return self.options.control_tokens == "as_text" and self.control.search(text) is not None
 
-    def _encode_alpaca(self, examples: Sequence[Example]) -> list[tuple[list[int], list[int]]]:
-        prompts = self._tokenise([alpaca(e) for e in examples], special=True)
-        for ids in prompts:
-            if ids and ids[-1] == self.end:  # tokenisers that close every text: the prompt is not the end
-                ids.pop()
+    def _alpaca_prompts(self, examples: Sequence[Example]) -> list[list[int]]:
+        texts = [alpaca(example) for example in examples]
+        prompts = self._tokenise(texts, special=True)
+        for i, text in enumerate(texts):
+            if self._hostile(text):
+                prompts[i] = [*self._opening_of_a_text, *self._as_text(text)]
+            elif (
+                prompts[i] and prompts[i][-1] == self.end
+            ):  # tokenisers that close every text: the prompt is not the end
+                prompts[i].pop()
+        return prompts
+
+    def _alpaca_rows(self, examples: Sequence[Example]) -> Iterator[tuple[list[int], list[int], bool]]:
         responses = self._tokenise([e.response for e in examples], special=False)
-        return [(prompt, [*response, self.end]) for prompt, response in zip(prompts, responses, strict=True)]
+        for example, prompt, ids in zip(examples, self._alpaca_prompts(examples), responses, strict=True):
+            response = self._as_text(example.response) if self._hostile(example.response) else ids
+            yield prompt, [*response, self.end], True
 
-    def _encode_chat(self, examples: Sequence[Example]) -> list[tuple[list[int], list[int]]]:
-        prompts, responses = [], []
-        for example in examples:
-            question = f"{example.instruction}\n\n{example.input}" if example.input else example.instruction
-            messages = [{"role": "user", "content": question}]
-            if self.options.system is not None:
-                messages.insert(0, {"role": "system", "content": self.options.system})
-            prompt = self._render(messages, add_generation_prompt=True)
-            whole = self._render([*messages, {"role": "assistant", "content": example.response}])
-            if not whole.startswith(prompt):
+    def _chat_rows(
+        self, chat: ChatTemplate, examples: Sequence[Example], first: int
+    ) -> Iterator[tuple[list[int], list[int], bool]]:
+        """The conversation is tokenised as one text, as `apply_chat_template` does; the border is where prompts end."""
+        questions, prompts, conversations, kept = list(map(_question, examples)), [], [], []
+        for number, (example, question) in enumerate(zip(examples, questions, strict=True), start=first):
+            try:
+                prompts.append(chat.prompt(question))
+                conversation, complete = chat.conversation(question, example.response, prompts[-1])
+            except InputError as error:
+                raise InputError(f"row {number}: {error}") from error
+            if not complete and self.options.changed_response == "refuse":
                 raise InputError(
-                    "the tokeniser's chat template renders a conversation that does not start with its own prompt, so "
-                    "the response cannot be told from the prompt; use prompt.template=alpaca"
+                    f"row {number}: the chat template leaves part of the response out (it may cut what stands between "
+                    f"<think> and </think>); give prompt.changed_response=keep to learn what is left, or use "
+                    f"prompt.template=alpaca"
                 )
-            prompts.append(prompt)
-            responses.append(whole[len(prompt) :])
+            conversations.append(conversation)
+            kept.append(complete)
         prompt_ids = self._tokenise(prompts, special=False)  # the template writes the special tokens itself
-        response_ids = self._tokenise(responses, special=False)
-        for ids in response_ids:
-            if self.end not in ids and not set(ids) & set(self.tokenizer.all_special_ids):
-                ids.append(self.end)
-        return list(zip(prompt_ids, response_ids, strict=True))
+        ids = self._tokenise(conversations, special=False)
+        for i, (example, question) in enumerate(zip(examples, questions, strict=True)):
+            if self._hostile(question) or self._hostile(example.response):
+                try:
+                    prompt_ids[i], ids[i] = chat.ids(question), chat.ids(question, example.response)
+                except InputError as error:
+                    raise InputError(f"row {first + i}: {error}") from error
+            # A token may hold the last of the prompt and the first of the response: it belongs to the response.
+            border = shared_start(prompt_ids[i], ids[i])
+            end = [] if chat.turn_end is not None else [self.end]
+            yield ids[i][:border], [*ids[i][border:], *end], kept[i]
 
-    def _render(self, messages: list[dict[str, str]], **options: Any) -> str:
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options))
+    def _as_text(self, text: str) -> list[int]:
+        """The ids of a text in which no control token is one."""
+        try:
+            ids = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": text}],
+                chat_template="{{ messages[0]['content'] }}",
+                sanitize_control_tokens=True,
+                return_dict=False,
+            )
+        except ValueError as error:
+            raise InputError(
+                f"a control token that a text holds cannot be kept apart ({error}); remove it from the data, or give "
+                f"prompt.control_tokens=as_tokens where your data are meant to hold control tokens"
+            ) from error
+        return list(ids)
+
+    @cached_property
+    def _opening_of_a_text(self) -> list[int]:
+        """What the tokeniser puts before every text, such as a token that begins it."""
+        (plain,), (framed,) = self._tokenise(["x"], special=False), self._tokenise(["x"], special=True)
+        start = next(i for i in range(len(framed)) if framed[i : i + len(plain)] == plain)
+        return framed[:start]
 
     def _tokenise(self, texts: list[str], *, special: bool) -> list[list[int]]:
         if not texts:
@@ -167,6 +264,10 @@ class Prompt:
         # Ids alone: whatever else is asked for is made for every token.
         only_ids = {"return_attention_mask": False, "return_token_type_ids": False}
         return list(self.tokenizer(texts, add_special_tokens=special, verbose=False, **only_ids)["input_ids"])
+
+
+def _question(example: Example) -> str:
+    return f"{example.instruction}\n\n{example.input}" if example.input else example.instruction
 
 
 @dataclass(frozen=True)
@@ -177,11 +278,15 @@ class Encoded:
         ids: [tokens] the rows' ids, one row after the other.
         offsets: [rows + 1] where each row starts in `ids`.
         response_start: [rows] index within the row of the first response token.
+        lost: [rows] tokens that the cut at `max_length` removed from each row; None where nothing was cut.
+        changed: how many rows the chat template left part of the response out of.
     """
 
     ids: Int[np.ndarray, " tokens"]
     offsets: Int[np.ndarray, " rows_and_one"]
     response_start: Int[np.ndarray, " rows"]
+    lost: Int[np.ndarray, " rows"] | None = None
+    changed: int = 0
 
     def __len__(self) -> int:
         return len(self.response_start)
@@ -218,21 +323,27 @@ def encode(source: Source, prompt: Prompt, cache: Path, progress: Callable[[int]
     key = hashlib.sha256(f"{source.fingerprint} {prompt.identity}".encode()).hexdigest()[:32]
 
     def build(folder: Path) -> None:
-        offsets, starts = array("q", [0]), array("i")
+        offsets, starts, lost, changed = array("q", [0]), array("i"), array("q"), 0
         with (folder / "ids.bin").open("wb") as file:
             for examples in source.iterate(1000):
-                rows = prompt.rows(examples)
-                np.fromiter(chain.from_iterable(ids for ids, _ in rows), dtype=np.int32).tofile(file)
-                for ids, start in rows:
-                    offsets.append(offsets[-1] + len(ids))
-                    starts.append(start)
+                rows = prompt.rows(examples, first=len(starts))
+                np.fromiter(chain.from_iterable(row.ids for row in rows), dtype=np.int32).tofile(file)
+                for row in rows:
+                    offsets.append(offsets[-1] + len(row.ids))
+                    starts.append(row.start)
+                    lost.append(row.lost)
+                    changed += not row.complete
                 progress(len(examples))
         np.save(folder / "offsets.npy", np.asarray(offsets, dtype=np.int64))
         np.save(folder / "response_start.npy", np.asarray(starts, dtype=np.int64))
+        np.save(folder / "lost.npy", np.asarray(lost, dtype=np.int64))
+        write_json(folder / "changed.json", changed)
 
     folder = cached_folder(cache / "tokens" / key, build)
     return Encoded(
         ids=np.memmap(folder / "ids.bin", dtype=np.int32, mode="r"),
         offsets=np.load(folder / "offsets.npy", mmap_mode="r"),
         response_start=np.load(folder / "response_start.npy", mmap_mode="r"),
+        lost=np.load(folder / "lost.npy", mmap_mode="r"),
+        changed=int(read_json(folder / "changed.json")),
     )

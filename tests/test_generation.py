@@ -227,3 +227,18 @@ def test_answers_are_computed_in_the_trainers_precision(learner, model, precisio
         watch.remove()
     assert len(answers) == len(QUESTIONS)
     assert kinds == {kind}
+
+
+def test_answers_end_at_each_end_that_the_checkpoint_names(learner, model):
+    options = Generation(max_new_tokens=8, temperature=0.0, batch_size=4)
+    answers = learner.answer(model, QUESTIONS, seeds(4), options)
+    ids = generate(model, learner.prompt.ids(*map(list, zip(*QUESTIONS, strict=True))), seeds(4), options, [1])
+    third = ids[0][2]  # ends the first answer after its second token
+    theirs = model.generation_config
+    model.generation_config = GenerationConfig(eos_token_id=[1, third])
+    try:
+        shorter = learner.answer(model, QUESTIONS, seeds(4), options)
+    finally:
+        model.generation_config = theirs
+    expected = [learner.prompt.text(tokens[: tokens.index(third)] if third in tokens else tokens) for tokens in ids]
+    assert shorter == expected != answers

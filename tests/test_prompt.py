@@ -99,31 +99,32 @@ def test_labels_cover_the_response_with_its_end_and_nothing_else(prompt, encoded
 
 def test_a_row_is_cut_at_its_end_and_one_without_a_response_is_ineligible(prompt, source, cache):
     example = Example(QUESTION, "", "A cod. " * 9)
-    ((whole, start),) = prompt.rows([example])
+    ((whole, start, _, _),) = prompt.rows([example])
     for limit in (start - 1, start, start + 1, len(whole) - 1, len(whole), len(whole) + 1):
         cut = Prompt(prompt.tokenizer, PromptOptions(max_length=limit))
-        ((ids, border),) = cut.rows([example])
+        ((ids, border, lost, _),) = cut.rows([example])
         assert ids == whole[:limit]
         assert len(ids) - border == max(0, min(limit, len(whole)) - start)
+        assert lost == len(whole) - len(ids)
     short = Prompt(prompt.tokenizer, PromptOptions(max_length=150))
     encoded = encode(source, short, cache)
-    expected = [len(ids) > border for ids, border in short.rows(source.take(range(len(source))))]
+    expected = [len(row.ids) > row.start for row in short.rows(source.take(range(len(source))))]
     assert encoded.eligible.tolist() == expected
     assert 0 < sum(expected) < len(source)
 
 
 def test_a_tokeniser_that_adds_special_tokens_adds_them_to_the_prompt_alone(prompt):
     example = Example(QUESTION, "", "A cod.")
-    ((plain, border),) = prompt.rows([example])
-    ((first, after_first),) = Prompt(decorated(prompt, "<unk> $A"), PromptOptions()).rows([example])
+    ((plain, border, *_),) = prompt.rows([example])
+    ((first, after_first, *_),) = Prompt(decorated(prompt, "<unk> $A"), PromptOptions()).rows([example])
     assert (first, after_first) == ([0, *plain], border + 1)
-    ((both, after_both),) = Prompt(decorated(prompt, "<unk> $A <end>"), PromptOptions()).rows([example])
+    ((both, after_both, *_),) = Prompt(decorated(prompt, "<unk> $A <end>"), PromptOptions()).rows([example])
     assert (both, after_both) == (first, after_first)
 
 
 def test_the_chat_template_frames_both_sides_and_ends_the_turn(chatty):
     prompt = Prompt(chatty, PromptOptions(template="chat", system="Be brief."))
-    ((ids, start),) = prompt.rows([Example(QUESTION, "cod, cow", "Cod.")])
+    ((ids, start, *_),) = prompt.rows([Example(QUESTION, "cod, cow", "Cod.")])
     asked = "<|turn|>system\nBe brief.<|done|>\n<|turn|>user\nName a fish.\n\ncod, cow<|done|>\n<|turn|>assistant\n"
     assert chatty.decode(ids[:start]) == asked
     assert chatty.decode(ids[start:]) == "Cod.<|done|>\n"
@@ -142,7 +143,7 @@ def test_a_chat_template_without_an_end_of_turn_gets_the_end_token(chatty):
         "{% if add_generation_prompt %}assistant: {% endif %}"
     )
     prompt = Prompt(chatty, CHAT)
-    ((ids, start),) = prompt.rows([Example(QUESTION, "", "Cod.")])
+    ((ids, start, *_),) = prompt.rows([Example(QUESTION, "", "Cod.")])
     assert chatty.decode(ids[start:]) == "Cod.\n<end>"
     assert prompt.stop_tokens == [prompt.end]
 
@@ -214,4 +215,6 @@ def test_the_source_is_tokenised_once(prompt, source, tmp_path):
     for field in dataclasses.fields(first):
         np.testing.assert_array_equal(getattr(first, field.name), getattr(again, field.name))
     expected = prompt.rows(source.take(range(len(source))))
-    assert [(first.row(i).tolist(), int(first.response_start[i])) for i in range(len(source))] == expected
+    assert first.lost is not None
+    rows = [(first.row(i).tolist(), int(first.response_start[i]), int(first.lost[i]), True) for i in range(len(source))]
+    assert rows == expected

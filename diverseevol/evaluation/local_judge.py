@@ -19,7 +19,7 @@ from diverseevol.evaluation.pairwise import JudgePrompt, both_orders, check_pars
 from diverseevol.evaluation.replies import Ask, Reply, ReplyCache
 from diverseevol.files import cache_folder
 from diverseevol.foundation import Pretrained
-from diverseevol.generation import Generation, generate
+from diverseevol.generation import Generation, generate, own_ends
 from diverseevol.progress import Progress, Silent
 from diverseevol.prompt import Prompt, PromptOptions
 
@@ -137,8 +137,9 @@ class LocalJudge:
         longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
         # A prompt that does not fit is not cut, which would hide an answer: it has no verdict.
         fitting = [i for i, tokens in ids.items() if len(tokens) + self.max_tokens <= longest]
-        said = generate(model, [ids[i] for i in fitting], [(0,)] * len(fitting), self.options, prompt.stop_tokens)
-        decoded = [prompt.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in said]
+        stops = sorted({*prompt.stop_tokens, *own_ends(model)})
+        said = generate(model, [ids[i] for i in fitting], [(0,)] * len(fitting), self.options, stops)
+        decoded = [prompt.text(tokens) for tokens in said]
         return dict(zip(fitting, decoded, strict=True)), {
             i: f"(the prompt of {len(tokens)} tokens leaves no room for {self.max_tokens} in {longest})"
             for i, tokens in ids.items()

@@ -1,0 +1,233 @@
+"""A model's chat template: a conversation as text, what marks the turns in it, and where it cannot be trusted.
+
+A template is a program that comes with a tokeniser. It may leave out part of what was said, read the clock, or refuse
+a conversation, so what it makes of one is looked at and not believed.
+"""
+
+import datetime
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import jinja2
+from transformers import PreTrainedTokenizerBase
+
+from diverseevol.errors import InputError
+
+Message = dict[str, str]
+
+QUESTION, ANSWER = "Is this the question?", "This is the answer."  # texts that no template writes by itself
+DATES = (
+    "{% macro strftime_now(form) %}{{ settled_dates[form] if form in settled_dates else settled_dates[''] }}"
+    "{% endmacro %}{{ '' }}"
+)
+PAIR = re.compile(r"<(/?)([^<>|/]+)>")
+
+
+class ChatTemplate:
+    """The chat template of a tokeniser.
+
+    Attributes:
+        tokenizer: whose template it is; it is told which of its tokens mark turns.
+        text: the template's own program text.
+        system: the system message that every conversation begins with, or None.
+        opening: what the template writes between a prompt and a response: reasoning that is empty, a channel's name.
+        turn_end: the id of the control token that ends a response, or None where the template writes none.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, name: str | None, system: str | None, date: datetime.date
+    ) -> None:
+        """Look at what the template makes of one question and its answer.
+
+        Args:
+            tokenizer: whose template it is.
+            name: which of several templates; None takes the default.
+            system: the system message, or None.
+            date: what the template is told the date is.
+
+        Raises:
+            InputError: there is no such template, or it cannot be used.
+        """
+        self.tokenizer = tokenizer
+        self.text = _program(tokenizer, name)
+        self.system = system
+        # The library gives templates plain data and no functions: what the clock says is a macro of these texts.
+        formats = re.findall(r"strftime_now\(\s*['\"]([^'\"]*)", self.text)
+        self._dates = {"": date.isoformat(), **{form: date.strftime(form) for form in formats}}
+        self._settled = (DATES if self.reads_the_date else "") + self.text
+        asked = self._render(self.messages(QUESTION), add_generation_prompt=True)
+        conversation = self._render(self.messages(QUESTION, ANSWER))
+        common = conversation[: shared_start(asked, conversation)]
+        if QUESTION not in common:
+            raise InputError(
+                "the tokeniser's chat template renders a conversation that does not start with its own prompt, so the "
+                "response cannot be told from the prompt; use prompt.template=alpaca"
+            )
+        start = conversation.find(ANSWER, len(common))
+        if start < 0:
+            raise InputError(
+                f"the tokeniser's chat template leaves a plain response out of the conversation ({ANSWER!r} is not in "
+                f"it); use prompt.template=alpaca"
+            )
+        # A prompt may go on where no conversation does: R1's opens the reasoning that it leaves out of responses.
+        self._beyond = asked[len(common) :]
+        self.opening = conversation[len(common) : start]
+        own = conversation.replace(QUESTION, "\0").replace(ANSWER, "\0")
+        if tokenizer.chat_control_tokens is None:
+            tokenizer.chat_control_tokens = turn_markers(tokenizer, own)
+        marker = re.search(control_pattern(tokenizer), conversation[start + len(ANSWER) :])
+        self.turn_end = None if marker is None else int(tokenizer.convert_tokens_to_ids(marker[0]))
+
+    @property
+    def reads_the_date(self) -> bool:
+        """Whether what it writes depends on the date."""
+        return "strftime_now" in self.text
+
+    def messages(self, question: str, response: str | None = None) -> list[Message]:
+        """A conversation of one exchange; without a response, what is asked."""
+        messages = [{"role": "user", "content": question}]
+        if self.system is not None:
+            messages.insert(0, {"role": "system", "content": self.system})
+        if response is not None:
+            messages.append({"role": "assistant", "content": response})
+        return messages
+
+    def prompt(self, question: str) -> str:
+        """What comes before a response.
+
+        Raises:
+            InputError: the template leaves part of the question out, or refuses it.
+        """
+        prompt = self._render(self.messages(question), add_generation_prompt=True).removesuffix(self._beyond)
+        if question.strip() not in prompt:
+            raise InputError(
+                "the chat template leaves part of the instruction out; remove the row, or use prompt.template=alpaca"
+            )
+        return prompt
+
+    def conversation(self, question: str, response: str, prompt: str) -> tuple[str, bool]:
+        """The prompt with its response, and whether all of the response is in it.
+
+        Raises:
+            InputError: it does not start with the prompt, or the template refuses it.
+        """
+        conversation = self._render(self.messages(question, response))
+        if not conversation.startswith(prompt):
+            raise InputError(
+                "the chat template renders the row's conversation so that it does not start with its own prompt; "
+                "remove the row, or use prompt.template=alpaca"
+            )
+        return conversation, response.strip() in conversation[len(prompt) :]
+
+    def ids(self, question: str, response: str | None = None) -> list[int]:
+        """The ids of a conversation, or of a prompt, in which control tokens of the texts are ordinary text.
+
+        Raises:
+            InputError: the tokeniser makes a control token of plain text.
+        """
+        options: dict[str, Any] = {"add_generation_prompt": True} if response is None else {}
+        ids = self._applied(
+            self.messages(question, response), sanitize_control_tokens=True, return_dict=False, **options
+        )
+        if response is None and self._beyond:
+            beyond = self.tokenizer(self._beyond, add_special_tokens=False)["input_ids"]
+            ids = ids[: len(ids) - len(beyond)]
+        return list(ids)
+
+    @cached_property
+    def opening_ids(self) -> list[int]:
+        """The ids of `opening` up to its last added token; empty where it is plain text, or nothing.
+
+        What comes after an added token is left out: it may share a token with the response.
+        """
+        added = self.tokenizer.added_tokens_decoder
+        ids = list(self.tokenizer(self.opening, add_special_tokens=False)["input_ids"]) if self.opening else []
+        return ids[: 1 + max((i for i, token in enumerate(ids) if token in added), default=-1)]
+
+    def _render(self, messages: list[Message], **options: Any) -> str:
+        return str(self._applied(messages, tokenize=False, **options))
+
+    def _applied(self, messages: list[Message], **options: Any) -> Any:
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages, chat_template=self._settled, settled_dates=self._dates, **options
+            )
+        except (jinja2.TemplateError, ValueError, TypeError, KeyError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            if "plain text" in reason:
+                raise InputError(
+                    f"a control token that a text holds cannot be kept apart ({reason}); remove it from the row, or "
+                    f"give prompt.control_tokens=as_tokens where your data are meant to hold control tokens"
+                ) from error
+            if self.system is not None and "system" in reason.lower():
+                raise InputError(
+                    f"the tokeniser's chat template refuses the system message ({reason}); leave prompt.system out, or "
+                    f"put it into the instructions"
+                ) from error
+            raise InputError(
+                f"the tokeniser's chat template fails ({reason}); choose another with prompt.chat_template=NAME where "
+                f"there are several, or use prompt.template=alpaca"
+            ) from error
+
+
+def shared_start(left: Sequence[Any], right: Sequence[Any]) -> int:
+    """How many items two sequences have in common from their start on."""
+    if right[: len(left)] == left:
+        return len(left)
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(left), len(right)))
+
+
+def control_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
+    """What matches a control token in a text: one flagged special, or one that the chat template marks turns with."""
+    markers = set(tokenizer.chat_control_tokens or ())
+    tokens = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special or t.content in markers]
+    longest_first = sorted(tokens, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+
+
+def turn_markers(tokenizer: PreTrainedTokenizerBase, written: str) -> list[str]:
+    """The added tokens, not flagged special, that a template marks turns with.
+
+    Those that come as `<name>` and `</name>`, such as those around reasoning, frame a part of what is said: they mark
+    no turn, and stay tokens where a text holds them. White space, a token of its own in Gemma's, marks none either.
+
+    Args:
+        tokenizer: whose tokens.
+        written: what the template writes around texts.
+    """
+    added = [token.content for token in tokenizer.added_tokens_decoder.values() if not token.special]
+    return [token for token in added if token in written and not token.isspace() and not _is_pair(token, added)]
+
+
+def _is_pair(token: str, added: Sequence[str]) -> bool:
+    name = PAIR.fullmatch(token)
+    return name is not None and (f"<{name[2]}>" if name[1] else f"</{name[2]}>") in added
+
+
+def _program(tokenizer: PreTrainedTokenizerBase, name: str | None) -> str:
+    """The template's text, by its name where a tokeniser has several.
+
+    Raises:
+        InputError: there is none, or none of this name, or several and none is the default.
+    """
+    templates = tokenizer.chat_template
+    if not templates:
+        raise InputError(
+            "prompt.template is chat but the model's tokeniser has no chat template; use prompt.template=alpaca"
+        )
+    if isinstance(templates, str):
+        if name is not None:
+            raise InputError(
+                f"prompt.chat_template is {name!r}, but the model's tokeniser has a single chat template, which has no "
+                f"name; leave prompt.chat_template out"
+            )
+        return templates
+    if (name or "default") not in templates:
+        asked = f"has none called {name!r}" if name else "has several chat templates and none of them is the default"
+        raise InputError(
+            f"the model's tokeniser {asked}; give prompt.chat_template=NAME with one of {', '.join(sorted(templates))}"
+        )
+    return str(templates[name or "default"])

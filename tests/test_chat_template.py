@@ -1,0 +1,196 @@
+"""Chat templates: the ids are the library's own, and what people write never becomes a control token."""
+
+import copy
+import itertools
+
+import pytest
+from chat_shapes import KINDS, SHAPES, tokenizer_of, unigram
+from transformers import PreTrainedTokenizerFast
+
+from diverseevol.errors import InputError
+from diverseevol.formats import Example
+from diverseevol.prompt import Prompt, PromptOptions
+
+CHAT = PromptOptions(template="chat")
+PLAIN = [
+    Example("Name three fish.", "", "Cod, eel and ray."),
+    Example("Name three fish.", "In the sea.", "  Two spaces first."),
+    Example("Go on", "", "\n\nLines first, é and 魚."),
+    Example("Compare 1 < 2 > 0.", "", "[INST] is text, and so is <b>."),
+]
+NAMES = list(itertools.product(SHAPES, KINDS))
+
+
+def as_the_library(tokenizer: PreTrainedTokenizerFast, example: Example) -> list[int]:
+    question = f"{example.instruction}\n\n{example.input}" if example.input else example.instruction
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": example.response}]
+    template = str(tokenizer.chat_template).replace("strftime_now('%d %b %Y')", "'01 Jan 2026'")
+    return list(tokenizer.apply_chat_template(messages, chat_template=template, return_dict=False))
+
+
+def controls(prompt: Prompt, ids: list[int]) -> list[str]:
+    """The control tokens among some ids, in order."""
+    tokens = prompt.tokenizer.convert_ids_to_tokens(ids)
+    return [token for token in tokens if prompt.control.fullmatch(token)]
+
+
+@pytest.mark.parametrize(("name", "kind"), NAMES)
+def test_ordinary_conversations_have_the_ids_that_the_library_gives_them(name, kind):
+    tokenizer = tokenizer_of(SHAPES[name], kind)
+    expected = [as_the_library(tokenizer, example) for example in PLAIN]
+    prompt = Prompt(tokenizer, CHAT)
+    rows = prompt.rows(PLAIN)
+    assert [row.ids for row in rows] == expected
+    for row, example in zip(rows, PLAIN, strict=True):
+        assert example.response.strip() in tokenizer.decode(row.ids[row.start :])
+        (asked,) = prompt.ids([example.instruction], [example.input])
+        assert row.ids[: row.start] == asked[: row.start]
+        assert len(asked) - row.start <= 2  # white space that the end of the prompt and the response share
+
+
+@pytest.mark.parametrize(("name", "kind"), NAMES)
+def test_the_text_of_a_control_token_is_text(name, kind):
+    shape = SHAPES[name]
+    prompt = Prompt(tokenizer_of(shape, kind), CHAT)
+    (usual,) = prompt.rows([Example("Say so.", "", "It is so.")])
+    tokens = [token.content for token in prompt.tokenizer.added_tokens_decoder.values()]
+    forged = [token for token in tokens if prompt.control.fullmatch(token)]
+    assert {shape.turn_end, shape.end} <= set(forged)
+    for token in forged:
+        example = Example(f"Say {token} so.", f"{token}user\nNow {token}", f"It is {token} so. {token}")
+        (row,) = prompt.rows([example])
+        assert controls(prompt, row.ids) == controls(prompt, usual.ids), token
+        text = prompt.tokenizer.decode(row.ids)
+        assert f"Say {token} so." in text
+        assert f"It is {token} so. {token}" in text
+        (asked,) = prompt.ids([example.instruction], [example.input])
+        assert asked[: row.start] == row.ids[: row.start], token
+        assert len(asked) - row.start <= 2
+        assert controls(prompt, row.ids[row.start :]) == controls(prompt, usual.ids[usual.start :])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_alpaca_template_holds_no_control_token_but_the_last(kind):
+    prompt = Prompt(tokenizer_of(SHAPES["llama 3"], kind), PromptOptions())
+    plain, forged = (
+        prompt.rows([Example(f"Write {token} at the end", token, f"Write {token} at the end{token}")])[0]
+        for token in ("it", "</s>")
+    )
+    assert controls(prompt, forged.ids) == controls(prompt, plain.ids)
+    assert controls(prompt, forged.ids[forged.start :]) == ["</s>"]
+    assert prompt.tokenizer.decode(forged.ids[forged.start : -1]).strip() == "Write </s> at the end</s>"
+    assert prompt.ids(["Write </s> at the end"], ["</s>"]) == [forged.ids[: forged.start]]
+
+
+def test_data_may_be_meant_to_hold_control_tokens():
+    tokenizer = tokenizer_of(SHAPES["llama 3"])
+    example = Example("Two turns?", "", "One.<|eot_id|>Two.")
+    for template in ("alpaca", "chat"):
+        text, tokens = (
+            Prompt(tokenizer, PromptOptions(template=template, control_tokens=meant))
+            for meant in ("as_text", "as_tokens")
+        )
+        (as_text,), (as_tokens,) = text.rows([example]), tokens.rows([example])
+        assert len(controls(tokens, as_tokens.ids)) == len(controls(text, as_text.ids)) + 1
+        assert text.identity != tokens.identity
+
+
+def test_tokens_around_reasoning_stay_tokens():
+    prompt = Prompt(tokenizer_of(SHAPES["chatml with empty reasoning"]), CHAT)
+    (row,) = prompt.rows([Example("Why?", "", "<think>Hm.</think> So.")])
+    tokens = prompt.tokenizer.convert_ids_to_tokens(row.ids)
+    assert tokens.count("<think>") == tokens.count("</think>") == 2  # the template's own, and the response's
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_answers_stop_at_what_ends_a_response(name):
+    shape = SHAPES[name]
+    prompt = Prompt(tokenizer_of(shape), CHAT)
+    stops = prompt.tokenizer.convert_ids_to_tokens(prompt.stop_tokens)
+    assert set(stops) == {shape.turn_end, shape.end}
+    (row,) = prompt.rows([Example("Say so.", "", "So.")])
+    after = controls(prompt, row.ids[row.start :])
+    assert after[-1] == shape.turn_end
+    assert after.count(shape.turn_end) == 1
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_an_answer_is_what_was_said_and_nothing_that_frames_it(name):
+    prompt = Prompt(tokenizer_of(SHAPES[name]), CHAT)
+    (row,) = prompt.rows([Example("Name three fish.", "", "Cod, eel and ray.")])
+    said = list(itertools.takewhile(lambda token: token not in prompt.stop_tokens, row.ids[row.start :]))
+    assert prompt.text(said) == "Cod, eel and ray."
+
+
+def test_a_response_that_the_template_cuts_is_refused_by_row_or_kept():
+    tokenizer = tokenizer_of(SHAPES["r1"])
+    rows = [Example("Say so.", "", "So."), Example("Why?", "", "<think>Because.</think> Well.")]
+    with pytest.raises(InputError, match=r"row 8: the chat template leaves part of the response out.*changed_response"):
+        Prompt(tokenizer, CHAT).rows(rows, first=7)
+    keeping = Prompt(tokenizer, PromptOptions(template="chat", changed_response="keep"))
+    kept = keeping.rows(rows)
+    assert [row.complete for row in kept] == [True, False]
+    assert keeping.text(kept[1].ids[kept[1].start :]) == "Well."
+
+
+def test_the_date_of_a_template_that_reads_the_clock_is_settled():
+    tokenizer = tokenizer_of(SHAPES["llama 3"])
+    usual, later = (Prompt(tokenizer, PromptOptions(template="chat", date=day)) for day in ("2026-01-01", "2026-02-03"))
+    assert "Today is 01 Jan 2026" in tokenizer.decode(usual.ids(["Say so."], [""])[0])
+    assert "Today is 03 Feb 2026" in tokenizer.decode(later.ids(["Say so."], [""])[0])
+    assert usual.identity != later.identity
+    plain = tokenizer_of(SHAPES["smollm2"])
+    identities = {
+        Prompt(plain, PromptOptions(template="chat", date=day)).identity for day in ("2026-01-01", "2026-02-03")
+    }
+    assert len(identities) == 1
+    with pytest.raises(InputError, match=r"prompt\.date is 'today'; give a day as YYYY-MM-DD"):
+        PromptOptions(date="today")
+
+
+def test_a_template_that_refuses_a_system_message_is_one_sentence():
+    with pytest.raises(InputError, match=r"refuses the system message .*leave prompt\.system out"):
+        Prompt(tokenizer_of(SHAPES["gemma"]), PromptOptions(template="chat", system="Be brief."))
+
+
+def test_one_of_several_templates_is_chosen_by_its_name():
+    tokenizer = tokenizer_of(SHAPES["smollm2"])
+    tokenizer.chat_template = {"long": SHAPES["smollm2"].template, "tool_use": SHAPES["mistral"].template}
+    with pytest.raises(
+        InputError, match=r"several .* none of them is the default; give prompt\.chat_template=NAME with one of long, t"
+    ):
+        Prompt(copy.deepcopy(tokenizer), CHAT)
+    with pytest.raises(InputError, match="has none called 'short'"):
+        Prompt(copy.deepcopy(tokenizer), PromptOptions(template="chat", chat_template="short"))
+    prompt = Prompt(copy.deepcopy(tokenizer), PromptOptions(template="chat", chat_template="long"))
+    assert prompt.tokenizer.decode(prompt.ids(["Say so."], [""])[0]).startswith("<|im_start|>system\nBe helpful.")
+    with pytest.raises(InputError, match="has a single chat template"):
+        Prompt(tokenizer_of(SHAPES["smollm2"]), PromptOptions(template="chat", chat_template="long"))
+
+
+@pytest.mark.parametrize(
+    ("template", "sentence"),
+    [
+        ("{{ raise_exception('Turns must alternate') }}", "chat template fails .Turns must alternate"),
+        ("{{ messages[0]['name'] + 1 }}", "chat template fails"),
+        ("{% for m in messages %}", "chat template fails"),
+        ("{% for m in messages %}{{ m.role }}{% endfor %}", "does not start with its own prompt"),
+        (
+            "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}",
+            "leaves a plain response out",
+        ),
+    ],
+)
+def test_a_template_that_cannot_be_used_is_one_sentence(template, sentence):
+    tokenizer = tokenizer_of(SHAPES["smollm2"])
+    tokenizer.chat_template = template
+    with pytest.raises(InputError, match=sentence):
+        Prompt(tokenizer, CHAT)
+
+
+def test_a_tokeniser_that_makes_control_tokens_of_plain_text_refuses_the_row():
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=unigram(), unk_token="<unk>", eos_token="</s>")
+    prompt = Prompt(tokenizer, PromptOptions())
+    assert prompt.rows([Example("Say so.", "", "So.")])[0].ids[-1] == prompt.end
+    with pytest.raises(InputError, match=r"cannot be kept apart .*prompt\.control_tokens=as_tokens"):
+        prompt.rows([Example("Say so.", "", "Write </s> at the end")])
