@@ -238,6 +238,15 @@ def test_mixed_precision_on_a_processor_trains_and_clips(learner, limit):
     np.testing.assert_allclose(losses, expected, rtol=0.02)
 
 
+def test_the_first_step_under_mixed_precision_trains_every_weight(learner):
+    # Autocast remembers the weights that it has cast: those cast while the model is asked of its head must learn, too.
+    mixed = dataclasses.replace(learner, trainer=functools.partial(learner.trainer, precision="bf16-mixed"))
+    before = dict(learner.foundation.load().named_parameters())
+    after = tuned(mixed, steps=1, warmup_ratio=0.0, learning_rate=1e-2).fit(POOL, SEED).model
+    unchanged = [name for name, weight in after.named_parameters() if torch.equal(weight, before[name])]
+    assert not unchanged
+
+
 def test_warm_up_steps_are_rounded_up(learner):
     # 3 % of three steps: one step from 0, as transformers' own trainer takes it, not none.
     fit = tuned(learner, steps=3, schedule="linear", warmup_ratio=0.03, learning_rate=1e-3).fit(POOL, SEED)
