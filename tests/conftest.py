@@ -16,7 +16,9 @@ import functools
 import json
 import logging
 import shutil
-from collections.abc import Callable
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from hydra.core.global_hydra import GlobalHydra
 
 # Annotations are checked in tests, with the meaning that mypy gives them: an int will do for a float (PEP 484).
 beartype.beartype = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
@@ -153,3 +156,26 @@ def idle(learner: Learner) -> Learner:
         pytest.fail("a trainer was started where nothing was left to do")
 
     return dataclasses.replace(learner, trainer=no_trainer)
+
+
+@pytest.fixture
+def command_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., tuple[int, str, str]]]:
+    """`command_line(verb, *overrides)`: exit code, stdout and stderr of a command, in this process."""
+    from diverseevol.cli import main
+
+    monkeypatch.setenv("COLUMNS", "400")
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["diverseevol", *map(str, words)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), *capfd.readouterr()
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    GlobalHydra.instance().clear()

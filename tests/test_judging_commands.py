@@ -155,7 +155,7 @@ def test_another_judges_judgements_are_kept_unless_told_otherwise(judge, command
     assert there == tmp_path / "cheap" / "lab" / "tiny" / "kcenter-iterative" / "seed0" / "rounds" / "01"
     code, out, err = command("agreement", f"judgements={tmp_path / 'cheap'}", f"recorded={tmp_path / 'outputs'}")
     assert (code, err) == (0, "")
-    found = json.loads((tmp_path / "agreement.json").read_text())["mine"]
+    found = json.loads((tmp_path / "cheap" / "agreement.json").read_text())["mine"]
     assert (found["judge"], found["recorded_judge"], found["models"]) == ("cheap", "gpt-4", 2)
     assert found["question_scores"] == pytest.approx(1)
     assert "+1.00" in out

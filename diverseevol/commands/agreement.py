@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from diverseevol.commands.results import results_file
 from diverseevol.commands.settings import Settings
 from diverseevol.evaluation.agreement import agree
 from diverseevol.evaluation.tables import agreement_table
@@ -17,19 +18,20 @@ class Options:
     Attributes:
         judgements: a folder or archive with one judge's judgements.
         recorded: a folder or archive with another's, on the same answers.
-        out: gets everything as JSON.
+        out: gets everything as JSON; None is agreement.json beside `judgements`.
     """
 
     judgements: str
     recorded: str
-    out: str
+    out: str | None
 
 
 def run(settings: Settings) -> None:
     """Compare the judges, print and write."""
     options = settings.options("", Options)
+    out = results_file(options.out, Path(options.judgements), "agreement.json")
     agreements = agree(Path(options.judgements), Path(options.recorded))
-    write_json(Path(options.out), {each.benchmark: each.record() for each in agreements})
+    write_json(out, {each.benchmark: each.record() for each in agreements})
     console = results_console()
     console.print(agreement_table(agreements))
-    console.print(f"all of it is in {options.out}")
+    console.print(f"all of it is in {out}")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from diverseevol.commands.results import results_file
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.evaluation.comparison import compare
@@ -23,30 +24,31 @@ class Options:
         judgements: a folder or archive.
         baseline: a schedule's name, or a pattern that fits one schedule of each source.
         round: the endpoint; None is each schedule's final round.
-        out: gets everything as JSON.
+        out: gets everything as JSON; None is comparison.json beside the judgements.
     """
 
     judgements: str
     baseline: str
     round: int | None
-    out: str
+    out: str | None
 
 
 def run(settings: Settings) -> None:
     """Compare, print and write."""
     options, metrics = settings.options("", Options), _metrics(settings.value("metric"))
     place = Path(options.judgements)
+    out = results_file(options.out, place, "comparison.json")
     others = [metric for metric in metrics if metric != SCORE]
     measured = measured_rounds(place, others) if others else ()  # first, for it takes less time to refuse
     board = score_folder(place) if SCORE in metrics else Scoreboard((), ())
     comparison = compare(board.rounds, options.baseline, options.round, measured)
-    write_json(Path(options.out), {**comparison.record(), "warnings": list(board.warnings)})
+    write_json(out, {**comparison.record(), "warnings": list(board.warnings)})
     console = results_console()
     for table in comparison_tables(comparison):
         console.print(table)
     for warning in board.warnings:
         console.print(f"warning: {warning}")
-    console.print(f"all of it is in {options.out}")
+    console.print(f"all of it is in {out}")
 
 
 def _metrics(value: object) -> list[str]:

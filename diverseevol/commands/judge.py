@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from diverseevol.commands.asked import AskedOf, unfit_for
 from diverseevol.commands.logged import kept
+from diverseevol.commands.results import check_place
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.evaluation.answered import Answered, answered_below
@@ -141,6 +142,8 @@ def _tasks(settings: Settings, options: Options) -> list[Task]:
     if not tasks:
         names = ", ".join(sorted({answered.benchmark for answered in found}))
         raise InputError(f"{options.folder}: has answers to {names} and to no other benchmark; choose one of these")
+    for target in dict.fromkeys(task.target for task in tasks.values()):
+        check_place(target, f"{target}: judgements cannot be written there", "another folder")
     return list(tasks.values())
 
 

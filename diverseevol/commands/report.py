@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from diverseevol.commands.results import check_place
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.files import refuse_links
@@ -26,6 +27,8 @@ def run(settings: Settings) -> None:
     if given is None and out.is_symlink():
         raise InputError(f"{out}: is a link, and the report would be written behind it; give out=… a folder")
     refuse_links(out)
+    if (folders or judgements)[0].exists():
+        check_place(out, f"{out}: the report cannot be written there", "another folder")
     collection = collect(folders, judgements)
     console = results_console()
     for note in publish(collection, out, projection):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from diverseevol.commands.results import results_file
 from diverseevol.commands.settings import Settings
 from diverseevol.evaluation.scoreboard import score_folder
 from diverseevol.evaluation.tables import scores_table, write_scores_csv
@@ -11,17 +12,19 @@ from diverseevol.output.console import results_console
 
 @dataclass(frozen=True)
 class Options:
-    """Where the judgements lie, and where the table goes."""
+    """Where the judgements lie, and where the table goes; None is scores.csv beside them."""
 
     judgements: str
-    out: str
+    out: str | None
 
 
 def run(settings: Settings) -> None:
     """Score, print and write."""
     options = settings.options("", Options)
-    board = score_folder(Path(options.judgements))
-    write_scores_csv(Path(options.out), board.rounds)
+    place = Path(options.judgements)
+    out = results_file(options.out, place, "scores.csv")
+    board = score_folder(place)
+    write_scores_csv(out, board.rounds)
     console = results_console()
     console.print(scores_table(board))
-    console.print(f"{len(board.rounds):,} models and benchmarks are in {options.out}")
+    console.print(f"{len(board.rounds):,} models and benchmarks are in {out}")

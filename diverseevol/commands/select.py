@@ -1,6 +1,5 @@
 """`diverseevol select`: one selection without any training, by embeddings of the user's or of the foundation model."""
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
+from diverseevol.commands.results import check_place
 from diverseevol.commands.settings import Settings
 from diverseevol.commands.taken import taken_rows
 from diverseevol.errors import InputError
@@ -129,13 +129,11 @@ def fall(distance: list[float | None]) -> list[str]:
 def _writable(out: str) -> Path:
     """The path to write to, refused now rather than after the work."""
     path = Path(out)
+    check_place(path, f"out={out}: cannot be written", "another file")
     if path.suffix != ".json":
         raise InputError(f"out={out}: the name must end in .json; the rows of data go beside it, in .jsonl")
     if path.is_dir():
         raise InputError(f"out={out}: is a folder; name a file in it")
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise InputError(f"out={out}: cannot be written, for {above} is no folder that you may write to")
     return path
 
 

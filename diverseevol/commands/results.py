@@ -1,0 +1,65 @@
+"""Where a command's results go: beside what they are of, or where `out=` says."""
+
+import errno
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from diverseevol.errors import InputError
+
+TEMPORARY_BYTES = 24  # that a name may grow by while a file is being written
+
+
+def results_file(out: str | None, of: Path, name: str) -> Path:
+    """The file that gets a command's results, refused now rather than after the work.
+
+    Args:
+        out: the user's path; None is beside `of`: in a folder under this name, beside an archive with the archive's own
+            name in front.
+        of: the folder or archive that the results are of.
+        name: what the file is called; a path of the user's has the same ending.
+
+    Raises:
+        InputError: the file cannot be written, has another ending, or is the one that is read.
+    """
+    if out is None:
+        stem = of.name.partition(".tar")[0].removesuffix(".tgz")
+        path = of / name if of.is_dir() else of.with_name(f"{stem}-{name}")
+        if of.exists():  # else whoever reads it says so
+            check_place(path, f"{path}: the results cannot be written beside what they are of", "a file")
+        return path
+    path, ending = Path(out), Path(name).suffix
+    check_place(path, f"out={out}: cannot be written", "another file")
+    if path.is_dir():
+        raise InputError(f"out={out}: is a folder; name a file in it, such as out={path / name}")
+    if path.suffix != ending:
+        raise InputError(f"out={out}: the name must end in {ending}; give for instance out={path}{ending}")
+    return path
+
+
+def check_place(path: Path, problem: str, what: str) -> None:
+    """See whether something can be written under a path, by writing nothing beside it.
+
+    Args:
+        path: a file or folder, which need not be there.
+        problem: the beginning of the sentence, should it not be possible.
+        what: what `out=` should say instead.
+
+    Raises:
+        InputError: the path, or the folder that is to hold it, cannot be written to.
+    """
+    absolute = path.absolute()
+    above = absolute
+    try:
+        with suppress(FileNotFoundError):
+            absolute.lstat()  # whether the system takes it for a path
+        above = absolute if absolute.is_dir() else next(folder for folder in absolute.parents if folder.exists())
+        with tempfile.TemporaryFile(dir=above):
+            pass
+        longest = max(len(os.fsencode(part)) for part in absolute.parts)
+        if longest > os.pathconf(above, "PC_NAME_MAX") - TEMPORARY_BYTES:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{problem} ({above}: {reason}); say out=… with {what} where you may write") from error
