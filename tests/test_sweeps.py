@@ -162,3 +162,23 @@ def test_all_samplers_over_three_seeds_are_one_sweep_and_one_comparison(tmp_path
     assert "Traceback" not in compared.stderr
     text = (tmp_path / "verdicts.json").read_text()
     assert all(f"{name}-iterative" in text for name in names)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_before_any_job_ended_leaves_a_list_of_all(tmp_path, monkeypatch):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="hydra/launcher=joblib needs the extra `sweep`")
+    (tmp_path / "deadly.py").write_text(
+        "import os, signal\n\n\ndef sampler(**options):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = {**os.environ, "DIVERSEEVOL_CACHE": str(tmp_path / "cache"), "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    sweep = [sys.executable, "-m", "diverseevol", "evolve", "-m", *SMALL, "seed=0,1", "hydra/launcher=joblib"]
+    done = subprocess.run(
+        [*sweep, "sampler._target_=deadly.sampler"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "2 of 2 jobs of the sweep did not succeed" in done.stderr
+    commands = [shlex.split(command) for command in listed(done.stderr)]
+    assert [{f"seed={seed}"} & {*words} for seed, words in enumerate(commands)] == [{"seed=0"}, {"seed=1"}]
+    (kept,) = (tmp_path / "outputs/sweeps").glob("*/rerun.sh")
+    assert len(kept.read_text().splitlines()) == 2

@@ -29,6 +29,7 @@ from diverseevol import __version__
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.mistakes import check_flags, verdict
 from diverseevol.cli.shipped import configuration_folder
+from diverseevol.cli.streams import steady_streams
 from diverseevol.errors import InputError, meant
 from diverseevol.output.terminal import LONGEST, say
 from diverseevol.sweep import Ledger
@@ -56,6 +57,7 @@ class Interrupted(BaseException):
 
 def main() -> None:
     """Run one command and exit with its code."""
+    steady_streams()
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         for line in _usage().split("\n"):
@@ -142,8 +144,8 @@ def _compose_and_run(verb: str, arguments: list[str]) -> int:
     try:
         task()
     except Exception as error:
-        if job.ledger is None or not job.ledger.ended():  # all of it is to be run again
-            raise
+        if job.ledger is None or (not job.ledger.ended() and verdict(error, verb)[0] == 2):
+            raise  # nothing began: the sweep itself is the user's mistake
         _explain(error, verb)  # a launcher that broke: what it was running is cut off
     for run in job.single:
         run()
@@ -171,6 +173,7 @@ def _close(ledger: Ledger) -> int:
 
 def _run(configuration: Configuration) -> None:
     """Run a command; its module is imported only now, for seconds, and what is plainly missing is said before."""
+    steady_streams()  # here too, for launchers run jobs in processes of their own
     if configuration.verb == "evolve":
         configuration.complete()
     importlib.import_module(VERBS[configuration.verb][0]).run(configuration)
