@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class InputError(ValueError):
@@ -10,6 +11,12 @@ class InputError(ValueError):
     The message is one clear sentence: what was found and where, which constraint it breaks, what to do.
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+def shown(value: Any) -> str:
+    """A value for a sentence, cut to what one can hold."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
 
 
 def meant(name: str, names: Iterable[str], within: str = "") -> str:

@@ -24,6 +24,7 @@ from diverseevol.files import cached_folder, content_digest
 from diverseevol.prompt import alpaca
 from diverseevol.source import Source
 
+MOST_WEIGHTS = 1_000_000_000  # of model=tiny: 4 GB
 TOKENISER_ROWS = 50_000  # of the rows, how many at most a tokeniser is trained on: more of them say nothing new
 
 
@@ -62,7 +63,7 @@ class Pretrained:
         """The model's tokeniser."""
         try:
             return AutoTokenizer.from_pretrained(self.path, **self._where())
-        except (OSError, ValueError) as error:
+        except Exception as error:  # libraries have errors of every kind for files that are damaged, a bare one too
             raise self._cannot("tokeniser", error) from error
 
     def load(self, folder: Path | None = None) -> PreTrainedModel:
@@ -73,15 +74,21 @@ class Pretrained:
             raise InputError(f"model.dtype is {self.dtype!r}; choose float32, bfloat16 or float16")
         try:
             # Without `dtype` transformers 5 takes the checkpoint's own. Only safetensors: no pickle from outside.
-            model = AutoModelForCausalLM.from_pretrained(
+            model, report = AutoModelForCausalLM.from_pretrained(
                 folder or self.path,
+                output_loading_info=True,
                 dtype=dtype if folder is None else "auto",
                 attn_implementation=self.attention,
                 use_safetensors=True,
                 **where,
             )
-        except (OSError, ValueError, ImportError) as error:
-            raise self._cannot("weights", error) from error
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # as above
+            raise self._cannot("weights", error, folder) from error
+        if absent := sorted(report["missing_keys"]):  # transformers would draw them at random
+            more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+            raise self._cannot("weights", ValueError(f"{absent[0]}{more} of config.json is not among them"), folder)
         return model
 
     def identity(self, cache: Path | None = None) -> str:
@@ -100,7 +107,7 @@ class Pretrained:
         else:
             try:
                 config = AutoConfig.from_pretrained(self.path, **self._where())
-            except (OSError, ValueError) as error:
+            except Exception as error:  # as above
                 raise self._cannot("configuration", error) from error
             commit = getattr(config, "_commit_hash", None) or self.revision
             digest.update(json.dumps([self.path, commit]).encode())
@@ -109,8 +116,10 @@ class Pretrained:
     def _where(self) -> dict[str, Any]:
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
 
-    def _cannot(self, what: str, error: Exception) -> InputError:
-        reason = " ".join(str(error).split())[:300]
+    def _cannot(self, what: str, error: Exception, folder: Path | None = None) -> InputError:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        if folder is not None:
+            return InputError(f"{folder}: its {what} cannot be loaded ({reason}); delete the folder to redo its step")
         return InputError(
             f"model.path={self.path}: its {what} cannot be loaded ({reason}); give a hub name or a folder with "
             f"config.json, a tokeniser and safetensors weights"
@@ -143,6 +152,18 @@ class TinyLlama:
                 f"model.hidden={self.hidden} must be a positive multiple of twice model.heads={self.heads}; "
                 f"change either"
             )
+        for name, most in (("hidden", 16_384), ("layers", 512), ("vocabulary", 1_000_000), ("positions", 1 << 24)):
+            if getattr(self, name) > most:
+                raise InputError(f"model.{name} is {getattr(self, name)}; of model=tiny it must be at most {most:,}")
+        weights = self.hidden * (self.vocabulary + 12 * self.layers * self.hidden)
+        if weights > MOST_WEIGHTS:
+            raise InputError(
+                f"model=tiny would have some {weights:,} weights, at most {MOST_WEIGHTS:,} are for trials; lower "
+                f"model.hidden, model.layers or model.vocabulary"
+            )
+        for name, least in (("positions", 2), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"model.{name} is {getattr(self, name)}; it must be at least {least}")
         if self.vocabulary < 258:
             raise InputError(
                 f"model.vocabulary={self.vocabulary} must be at least 258: all bytes and two special tokens"

@@ -6,10 +6,11 @@ from typing import Any, TypeVar
 
 import hydra
 import yaml  # type: ignore[import-untyped]
+from hydra._internal.utils import _locate
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from diverseevol.binding import bind, check
+from diverseevol.binding import bind, check, fitting, node_of, target_of
 from diverseevol.cli.shipped import configuration_folder, recorded_node, shipped_choices, without_names
 from diverseevol.errors import InputError, input_error
 from diverseevol.saved import DECIDED_BY_FOLDERS, SavedChoice, shown
@@ -44,20 +45,34 @@ def missing(name: str, verb: str) -> str:
     return f"{name} is missing: give {', or '.join(ways)}"
 
 
+class _Choices(dict[str, str]):
+    """Group -> the choice made; one that the user took away is named."""
+
+    def __missing__(self, group: str) -> str:
+        raise InputError(f"{group} was taken away, but a choice of it is needed; leave out ~{group}, or give {group}=…")
+
+
 class Configuration:
     """A composed configuration, as commands see it: plain values and typed objects, no Hydra."""
 
     def __init__(self, verb: str, composed: DictConfig, choices: Mapping[str, str]) -> None:
         self.verb = verb
-        self.choices = choices
+        self.choices: Mapping[str, str] = _Choices(choices)
         self._composed = composed
 
-    def value(self, key: str) -> Any:
+    def value(self, key: str, kind: Any = Any) -> Any:
         """A plain value: a number, a text, null, or a dictionary or list of them.
 
+        Args:
+            key: its dotted path.
+            kind: the annotation that it has to fit.
+
         Raises:
-            InputError: the value is mandatory and was not given.
+            InputError: the value is mandatory and was not given, or does not fit.
         """
+        return fitting(kind, self._value(key), key)
+
+    def _value(self, key: str) -> Any:
         node = OmegaConf.select(self._composed, key, throw_on_missing=True)
         if not OmegaConf.is_config(node):
             return node
@@ -79,19 +94,19 @@ class Configuration:
     def options(self, key: str, kind: type[T]) -> T:
         """A node as a dataclass, names and types checked; "" takes the dataclass's fields from the root."""
         if key:
-            return bind(kind, self.value(key), key)
+            return bind(kind, self._node(key), key)
         return bind(kind, {name: self.value(name) for name in inspect.signature(kind).parameters}, "")
 
     def part(self, key: str, **further: Any) -> Any:
         """A node's `_target_`, called with its options and what is only known now."""
-        given = self.value(key)
-        target = hydra.utils.get_object(given["_target_"])
-        check(
-            target,
-            {name: v for name, v in given.items() if not (name.startswith("_") or isinstance(v, dict))},
-            key,
-        )
+        node = self._node(key)
+        if "_target_" not in node:
+            raise InputError(f"{key} has no choice made for it: give {key}=… (diverseevol {self.verb} --help)")
+        target_of(node, key, partial=key == "trainer", locate=_locate)
         return hydra.utils.instantiate(OmegaConf.select(self._composed, key), _convert_="all", **further)
+
+    def _node(self, key: str) -> dict[str, Any]:
+        return node_of(self.value(key), key, f"diverseevol {self.verb} --help")
 
     def recorded(self, key: str) -> Any:
         """A node as run folders hold it: the name of its choice and plain options, no module paths."""

@@ -1,6 +1,7 @@
 """What went wrong, in one sentence that says what to do, and the exit code that it means."""
 
 import argparse
+import errno
 import os
 import re
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -22,6 +23,17 @@ BARE = {
     "Config group override must be": "a group was given null or a number, but its choices are names; --help lists them",
 }
 
+# What the system says of a path that a user gave, or of what lies there; never of what the program did.
+REFUSED = {
+    errno.ENAMETOOLONG: "the name is too long for the file system; give a shorter one",
+    errno.ELOOP: "its links lead in a circle; correct them, or give another path",
+    errno.EACCES: "may not be read or written by you; change who may, or give another path",
+    errno.EPERM: "may not be read or written by you; change who may, or give another path",
+    errno.EROFS: "is on a file system that takes no changes; give another path",
+    errno.EISDIR: "is a folder, expected a file; restore the file, or give another path",
+    errno.ENOTDIR: "lies below a file, expected a folder; remove the file, or give another path",
+}
+
 
 def verdict(error: BaseException, verb: str) -> tuple[int, str]:
     """The exit code, and what went wrong."""
@@ -29,6 +41,10 @@ def verdict(error: BaseException, verb: str) -> tuple[int, str]:
         return 2, str(cause)
     if isinstance(error, OverrideParseException):
         return 2, _unreadable(str(error.override), verb)
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__  # Hydra's wrapping of whatever the target raised
+    if isinstance(error, OSError) and error.filename is not None and error.errno in REFUSED:
+        return 2, f"{error.filename}: {REFUSED[error.errno]}"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return 2, _configuration_error(error, verb)
     for theirs, ours in BARE.items():
@@ -87,12 +103,15 @@ def _configuration_error(error: BaseException, verb: str) -> str:
     ):
         choices = match[3].split()
         return f"there is no {match[1]}={match[2]}{meant(match[2], choices)}; choose from {', '.join(choices)}"
+    if match := re.search(r"Could not load '([\w@/]+)/([^']*)'", text):
+        return f"there is no {match[1]}={match[2]}, and {match[1]} takes one choice; {verb} --help lists them"
     if match := re.match(r"Ambiguous value for argument '(.*?)' 1\.", text):
         return f"{match[1]} has a comma: add -m to sweep over the values, or quote what is one: {_quoted(match[1])}"
     if isinstance(error, MissingMandatoryValue):
         return missing(str(error.full_key), verb)
-    text = text.split("Config search path")[0].split("See https://hydra.cc")[0]
-    return re.sub(r"\s+", " ", text).strip()
+    text = text.split("Config search path")[0].split("See https://hydra.cc")[0].strip(" .")
+    said = re.sub(r"\s+", " ", text)
+    return f"the configuration does not fit together ({said}); see diverseevol {verb} --help for what there is"
 
 
 def _alternatives(verb: str, key: str) -> str:
@@ -104,6 +123,8 @@ def _alternatives(verb: str, key: str) -> str:
         return f": {parent} holds no options here{meant(parent, map(str, config))}; see diverseevol {verb} --help"
     names = [name for name in map(str, node) if not name.startswith("_")]
     if last in names:  # another choice of the group has it
+        if not parent:
+            return f" in this form; see diverseevol {verb} --help"
         return f" with every {parent} that was chosen; sweep over the choices that have it by themselves"
     within = f"{parent}." if parent else ""
     return f"{meant(last, names, within)}; choose from {', '.join(within + name for name in names)}"

@@ -46,7 +46,7 @@ def run(settings: Settings) -> None:
 def _run(settings: Settings, processes: Processes, console: Console) -> None:
     options, generation = settings.options("", Options), settings.options("generation", Generation)
     trainer = proven(settings.part("trainer"), processes)
-    benchmarks = settings.part("benchmark", cache=cache_folder(settings.value("cache")))
+    benchmarks = settings.part("benchmark", cache=cache_folder(settings.value("cache", str | None)))
     model = settings.part("model")
     if not isinstance(model, Pretrained):
         raise InputError("model must be a pretrained one here: give model=hf model.path=FOLDER or a hub name")
@@ -72,7 +72,7 @@ def _identity(
 ) -> dict[str, Any]:
     """All that answers depend on but for the questions, which stand beside them."""
     return {
-        "model": model.identity(cache_folder(settings.value("cache"))),
+        "model": model.identity(cache_folder(settings.value("cache", str | None))),
         "prompt": prompt.identity,
         "seed": seed,
         "generation": {"max_new_tokens": generation.max_new_tokens, "temperature": generation.temperature},

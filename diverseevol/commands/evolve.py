@@ -19,7 +19,7 @@ import transformers
 
 from diverseevol.commands.logged import keep, logged_config
 from diverseevol.commands.naming import arm, fingerprint, run_path, space_key
-from diverseevol.commands.settings import Settings
+from diverseevol.commands.settings import Settings, check_threads
 from diverseevol.errors import InputError
 from diverseevol.evaluation.exam import Exam, keep_questions, unexamined
 from diverseevol.evaluation.judges import watch
@@ -63,8 +63,7 @@ class Conduct:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}; it must not be negative")
-        if self.threads is not None and self.threads < 1:
-            raise InputError(f"threads is {self.threads}; it must be at least 1, or null for all cores")
+        check_threads(self.threads)
 
 
 def run(settings: Settings) -> None:
@@ -84,7 +83,7 @@ def run(settings: Settings) -> None:
 
 def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes, console: Console) -> None:
     progress: Progress = Shown(console) if processes.first else Silent()
-    cache = cache_folder(settings.value("cache"))
+    cache = cache_folder(settings.value("cache", str | None))
     # What the user may have got wrong is bound first, before any work is done.
     schedule, generation = settings.options("schedule", Schedule), settings.options("generation", Generation)
     tuning, embedding = settings.options("tuning", Tuning), settings.options("embedding", Embedding)

@@ -80,7 +80,7 @@ def run(settings: Settings) -> None:
     unfit = {task.benchmark.name: unfit_for(judge, task.benchmark) for task in tasks}
     tasks = [task for task in tasks if unfit[task.benchmark.name] is None]
     aside = [sentence for sentence in unfit.values() if sentence is not None]
-    priced_only = settings.value("judge").get("max_calls") == 0  # what it would take
+    priced_only = settings.value("judge", dict).get("max_calls") == 0  # what it would take
     if aside and not tasks and not priced_only:
         raise InputError("; ".join(aside))
     in_the_way = [sentence for task in tasks if (sentence := _check(task, judge, options)) is not None]
@@ -120,7 +120,7 @@ def _quieten(console: Console) -> None:
 
 def _tasks(settings: Settings, options: Options) -> list[Task]:
     """Everything that could be judged."""
-    cache = cache_folder(settings.value("cache"))
+    cache = cache_folder(settings.value("cache", str | None))
     given = settings.value("benchmark") is not None
     chosen: Sequence[Benchmark] = settings.part("benchmark", cache=cache) if given else ()
     named = {benchmark.name: benchmark for benchmark in chosen}

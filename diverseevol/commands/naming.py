@@ -30,10 +30,10 @@ def run_path(settings: Settings) -> Path:
 
     The hash stands for all other settings that change the picks, where they differ from the choices' own.
     """
-    if settings.value("folder") is not None:
-        return Path(settings.value("folder"))
+    if (folder := settings.value("folder", str | None)) is not None:
+        return Path(folder)
     parts = [short_name(settings, group) for group in ("data", "model")]
-    return Path(settings.value("outputs"), *parts, arm(settings), f"seed{settings.value('seed')}")
+    return Path(settings.value("outputs", str), *parts, arm(settings), f"seed{settings.value('seed')}")
 
 
 def arm(settings: Settings) -> str:
@@ -48,7 +48,7 @@ def arm(settings: Settings) -> str:
 
 def short_name(settings: Settings, group: str) -> str:
     """What a data set or model is called in paths: its own name, its file's, or its choice's."""
-    node, choice = settings.value(group), settings.choices[group]
+    node, choice = settings.value(group, dict), settings.choices[group]
     if node.get("name") and node["name"] != choice:
         return str(node["name"])
     if choice in ("json", "hf") and node.get("path"):
@@ -74,7 +74,7 @@ def space_identity(settings: Settings, source: Source, learner: Learner, cache: 
         "data": source.fingerprint,
         "model": learner.foundation.identity(cache),
         "prompt": learner.prompt.identity,
-        "precision": str(settings.value("trainer").get("precision")),
+        "precision": str(settings.value("trainer", dict).get("precision")),
         **_picks(settings, "embedding"),
     }
 

@@ -22,7 +22,7 @@ def run(settings: Settings) -> None:
     projection = settings.value("projection")
     if not isinstance(projection, str) or not projection.replace("_", "").replace("-", "").isalnum():
         raise InputError(f"projection={projection!r}: give {PCA}, or the NAME of files map-NAME.npy in the run folders")
-    given = settings.value("out")
+    given = settings.value("out", str | None)
     out = Path(given) if given is not None else _beside((folders or judgements)[0])
     if given is None and out.is_symlink():
         raise InputError(f"{out}: is a link, and the report would be written behind it; give out=… a folder")

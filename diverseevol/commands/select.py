@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from diverseevol.commands.results import check_place
-from diverseevol.commands.settings import Settings
+from diverseevol.commands.settings import Settings, check_threads
 from diverseevol.commands.taken import taken_rows
 from diverseevol.errors import InputError
 from diverseevol.features import Features
@@ -37,9 +37,10 @@ class Options:
     replace: bool
 
     def __post_init__(self) -> None:
-        for name, value, least in (("n", self.n, 1), ("seed", self.seed, 0), ("threads", self.threads or 1, 1)):
+        for name, value, least in (("n", self.n, 1), ("seed", self.seed, 0)):
             if value < least:
                 raise InputError(f"{name} is {value}; it must be at least {least}")
+        check_threads(self.threads)
 
 
 @dataclass(frozen=True)

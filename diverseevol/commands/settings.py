@@ -3,9 +3,24 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from diverseevol.errors import InputError
 from diverseevol.saved import SavedChoice
 
 T = TypeVar("T")
+
+MOST_THREADS = 1024  # more than any processor has cores for; far more of them end the process
+
+
+def check_threads(threads: int | None) -> None:
+    """Check a number of torch's threads.
+
+    Raises:
+        InputError: there can be no so many.
+    """
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise InputError(
+            f"threads is {threads}; it must be at least 1 and at most {MOST_THREADS}, or null for all cores"
+        )
 
 
 @runtime_checkable
@@ -18,8 +33,8 @@ class Settings(Protocol):
 
     choices: Mapping[str, str]
 
-    def value(self, key: str) -> Any:
-        """A plain value, or a dictionary of them."""
+    def value(self, key: str, kind: Any = Any) -> Any:
+        """A plain value, or a dictionary of them, that fits an annotation."""
 
     def options(self, key: str, kind: type[T]) -> T:
         """A node as a dataclass, checked."""
