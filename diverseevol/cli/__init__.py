@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from diverseevol import __version__
 from diverseevol.cli.configuration import Configuration
-from diverseevol.cli.mistakes import check_flags, verdict
+from diverseevol.cli.mistakes import check_addresses, check_flags, verdict
 from diverseevol.cli.shipped import configuration_folder
 from diverseevol.cli.streams import steady_streams
 from diverseevol.errors import InputError, meant
@@ -104,6 +104,7 @@ def _guarded(verb: str, arguments: list[str]) -> int:
         if verb not in VERBS:
             raise InputError(f"there is no command {verb!r}{meant(verb, VERBS)}; choose from {', '.join(VERBS)}")
         check_flags(verb, arguments)
+        check_addresses(arguments)
         return _compose_and_run(verb, arguments)
     except Interrupted:
         _say("interrupted; everything so far is kept: the same command goes on from here")

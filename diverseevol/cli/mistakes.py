@@ -15,6 +15,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from diverseevol.cli.configuration import compose, missing
 from diverseevol.errors import InputError, input_error, meant
+from diverseevol.evaluation.access import check_address
 from diverseevol.output.shell import command, quoted
 
 # Hydra's words for what the user did, where it raises a bare ValueError, and ours.
@@ -68,6 +69,21 @@ def check_flags(verb: str, arguments: Sequence[str]) -> None:
             raise InputError(f"{message}; {hint}see diverseevol {verb} --help")
 
     Flags(parents=[get_args_parser()], add_help=False).parse_args(arguments)
+
+
+def check_addresses(arguments: Sequence[str]) -> None:
+    """Look at endpoints' addresses before Hydra shows them (`--cfg`), or a sweep writes them down.
+
+    Raises:
+        InputError: one of them is no address, or holds what may be a secret.
+    """
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key.lstrip("+") == "judge.base_url":
+            unquoted = re.sub(r"[\s'\"\[\]()]", "", value)
+            for address in {unquoted, *unquoted.split(",")}:  # one with a comma in it, or several to sweep over
+                if "//" in address and "${" not in address:
+                    check_address(address)
 
 
 def _unreadable(override: str, verb: str) -> str:
