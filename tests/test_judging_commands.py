@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from chat_server import KEY, Answer, ChatServer, by_length, fails
 from judgement_files import lay
 
 from diverseevol.cli import main
-from diverseevol.evaluation.benchmarks import load_benchmark
+from diverseevol.evaluation.benchmarks import load_benchmark, read_questions
 from diverseevol.evaluation.exam import keep_questions
 from diverseevol.files import read_jsonl
 from diverseevol.runs import RunFolder
@@ -310,10 +311,135 @@ def test_a_model_answers_and_becomes_the_competitor_of_another(judge, command, f
     before = (tmp_path / "theirs" / "answers" / "mine.jsonl").stat().st_mtime_ns
     assert command("answer", *options, *asked, "out=theirs")[0] == 0
     assert (tmp_path / "theirs" / "answers" / "mine.jsonl").stat().st_mtime_ns == before
+    code, _, err = judge("folder=theirs", *asked, "benchmark.competitor=theirs.jsonl")
+    assert code == 0, err
+    assert [
+        question.instruction for question in read_questions(tmp_path / "theirs/questions/mine.jsonl").questions
+    ] == QUESTIONS
     code, _, err = judge(f"folder={run}", *asked, "benchmark.competitor=theirs")
     assert code == 0, err
     assert len(read_jsonl(run / "rounds" / "01" / "judgements" / "mine.jsonl")) == NEEDED
     assert "give model=hf" in command("answer", "model=tiny", *asked, "out=theirs")[2]
+
+
+def lay_answers(folder: Path, answers: list[str]) -> Path:
+    """What `diverseevol answer` leaves."""
+    lay(folder / "answers" / "mine.jsonl", lines(answers))
+    (folder / "fingerprint.json").write_text(json.dumps({"model": "m", "prompt": "p", "seed": 0, "generation": {}}))
+    asked = lay(folder.parent / "asked.jsonl", [{"id": str(i), "instruction": q} for i, q in enumerate(QUESTIONS)])
+    theirs = lay(folder.parent / "theirs.jsonl", [{"id": str(i), "answer": "y" * 6} for i in range(len(QUESTIONS))])
+    keep_questions(folder, load_benchmark("mine", asked, theirs, cache=folder))
+    return folder
+
+
+def test_what_answer_wrote_is_judged_where_it_lies_and_elsewhere(judge, command, server, tmp_path):
+    folder = lay_answers(tmp_path / "answers of" / "some-model", ["x", "xx", "xxx"])
+    code, _, err = judge(f"folder='{folder}'")
+    assert code == 0, err
+    assert relative_score(folder) == pytest.approx(100 * 6 / 18)
+    assert len(read_jsonl(folder / "judgements" / "mine.jsonl")) == NEEDED
+    assert not (folder / "rounds").exists()
+    code, _, err = judge(f"folder='{tmp_path / 'answers of'}'", "out=elsewhere")
+    assert code == 0, err
+    (scores,) = (tmp_path / "elsewhere").rglob("scores.json")
+    assert relative_score(scores.parent) == pytest.approx(100 * 6 / 18)
+    assert len(server.requests) == NEEDED
+    for place in (folder, folder.parent, folder / "judgements" / "mine.jsonl", tmp_path / "elsewhere"):
+        code, _, err = command("score", f"judgements='{place}'", f"out={tmp_path / 'scores.csv'}")
+        assert code == 0, err
+        (row,) = csv.DictReader((tmp_path / "scores.csv").read_text().splitlines())
+        assert (row["schedule"], row["benchmark"], row["seed"]) == ("some-model", "mine", "0")
+        assert float(row["relative_score"]) == pytest.approx(100 * 6 / 18, abs=1e-3)
+
+
+def test_answers_in_a_folder_that_answer_did_not_write_are_not_judged(judge, tmp_path):
+    folder = lay_answers(tmp_path / "some-model", ["x", "xx", "xxx"])
+    (folder / "fingerprint.json").unlink()
+    code, _, err = judge(f"folder={folder}")
+    assert code == 2
+    assert "holds no answers to judge" in err
+
+
+def test_what_a_model_answered_is_asked_for_where_nothing_says_it(judge, tmp_path):
+    folder = lay_answers(tmp_path / "some-model", ["x", "xx", "xxx"])
+    (folder / "questions" / "mine.jsonl").unlink()
+    code, _, err = judge(f"folder={folder}")
+    assert code == 2
+    assert "neither questions/mine.jsonl nor config.yaml" in err
+    assert "give benchmark=…" in err
+    asked = (
+        "benchmark=questions",
+        "benchmark.name=mine",
+        "benchmark.path=asked.jsonl",
+        "benchmark.competitor=theirs.jsonl",
+    )
+    code, _, err = judge(f"folder={folder}", *asked)
+    assert code == 0, err
+
+
+def lay_lab_run(outputs: Path) -> Path:
+    """A run folder whose questions have references and no competitor, as the lab's have."""
+    run = lay_run(outputs)
+    asked = lay(
+        outputs.parent / "referenced.jsonl",
+        [{"id": str(i), "instruction": q, "reference": "x"} for i, q in enumerate(QUESTIONS)],
+    )
+    (run / "questions" / "mine.jsonl").unlink()
+    keep_questions(run, load_benchmark("mine", asked, cache=outputs))
+    return run
+
+
+def test_what_judging_a_lab_would_take_is_said(judge, command, server, tmp_path):
+    lay_lab_run(tmp_path / "outputs")
+    code, _, err = judge("folder=outputs", "judge.max_calls=0")
+    assert code == 0, err
+    assert "left aside: benchmark mine: has questions without a competitor, which the judge gpt-4 compares with" in err
+    assert "benchmark.competitor=FILE" in err
+    assert "judge=gold" in err
+    assert "0 of 0 judgements remain" in err
+    assert "nothing was asked" in err
+    assert not list((tmp_path / "outputs").rglob("judgements"))
+    code, _, err = judge("folder=outputs")
+    assert code == 2
+    assert "has questions without a competitor" in err
+    assert command("judge", "folder=outputs", "judge=gold", "logger=none")[0] == 0
+    asked = (
+        "benchmark=questions",
+        "benchmark.name=mine",
+        "benchmark.path=asked.jsonl",
+        "benchmark.competitor=theirs.jsonl",
+    )
+    code, _, err = judge("folder=outputs", "judge.max_calls=0", *asked)
+    assert code == 0, err
+    assert "12 of 12 judgements remain" in err
+    assert "before judging: " in err
+    assert "holds judgements by gold; give out=FOLDER" in err
+    assert "holds judgements by gold; give out=FOLDER" in judge("folder=outputs", *asked)[2]
+    assert server.requests == []
+
+
+def test_what_a_judge_can_judge_is_judged_and_the_rest_is_named(judge, server, tmp_path):
+    lay_lab_run(tmp_path / "outputs")
+    other = tmp_path / "outputs" / "lab" / "tiny" / "random-iterative" / "seed0"
+    lay_run(tmp_path / "elsewhere")
+    shutil.copytree(tmp_path / "elsewhere" / "lab" / "tiny" / "kcenter-iterative" / "seed0", other)
+    for file in (*other.rglob("mine.jsonl"),):
+        file.rename(file.with_name("theirs.jsonl"))
+    code, _, err = judge("folder=outputs")
+    assert code == 0, err
+    assert "left aside: benchmark mine: has questions without a competitor" in err
+    assert len(server.requests) == 2 * NEEDED
+    assert {file.name for file in (tmp_path / "outputs").rglob("judgements/*")} == {"theirs.jsonl"}
+
+
+@pytest.mark.parametrize("content", ["[1]", "null", "3", '{"seed": ', ""])
+def test_a_damaged_identity_is_found_before_the_first_call(judge, server, tmp_path, content):
+    run = lay_run(tmp_path / "outputs")
+    (run / "fingerprint.json").write_text(content)
+    code, _, err = judge(f"folder={run}")
+    assert code == 2, err
+    assert "fingerprint.json" in err
+    assert server.requests == []
 
 
 def test_answers_of_two_models_seeds_or_prompts_never_share_a_folder(command, foundation, tmp_path):

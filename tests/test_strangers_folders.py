@@ -71,6 +71,7 @@ def assert_unharmed(folder: Path, printed: str, path: list[str]) -> None:
     assert sys.path == path
 
 
+REMOVE = {"_target_": "diverseevol.files._remove", "path": "../precious"}
 PAPER = "diverseevol.evaluation.benchmarks.load_paper"
 LOAD = "diverseevol.evaluation.benchmarks.load_benchmark"
 ATTACKS: dict[str, Any] = {
@@ -78,7 +79,7 @@ ATTACKS: dict[str, Any] = {
         "_target_": "diverseevol.foundation.AutoConfig.from_pretrained", "pretrained_model_name_or_path": ".",
         "trust_remote_code": True,
     },
-    "delete a folder": {"_target_": "diverseevol.files._remove", "path": "../precious"},
+    "delete a folder": REMOVE,
     "write a file": {"_target_": "diverseevol.files.write_json", "path": "../written.json", "value": 1},
     "a shell": {"_target_": "os.system", "command": "touch ../written"},
     "an import": {"_target_": "evil.WORLD"},
@@ -107,6 +108,8 @@ ATTACKS: dict[str, Any] = {
     "a target within": {"choice": "paper", "vicuna": {"_target_": "os.system", "command": "touch ../written"}},
     "a target within, of 0.1": {"_target_": PAPER, "vicuna": {"_target_": "os.getcwd", "_partial_": True}},
     "a choice within": {"choice": "paper", "vicuna": {"choice": "evil.WORLD"}},
+    "delete a folder within": {"choice": "lab", "name": REMOVE},
+    "delete a folder within, of 0.1": {"_target_": "diverseevol.lab.benchmark", "name": REMOVE},
     "targets in a list": {"choice": "lab", "name": [{"_target_": "evil.WORLD"}]},
     "further arguments": {"choice": "lab", "_args_": ["evil.WORLD"]},
     "a partial": {"choice": "lab", "name": {"_partial_": True}},

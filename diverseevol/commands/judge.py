@@ -157,6 +157,8 @@ def _check(task: Task, judge: Judge, options: Options) -> str | None:
         InputError: the answers are not those to the questions.
     """
     read_answers(task.answered.file, task.benchmark)
+    if task.answered.run is not None:
+        _called(task, task.answered.run)  # of a damaged identity nobody should learn after all was paid
     there = task.target / "judgements" / f"{task.benchmark.name}.jsonl"
     if not there.is_file() or options.replace:
         return None
@@ -242,7 +244,10 @@ def _log_evolution(run: Path, called: RunFolder, tracker: Careful) -> None:
 def _called(task: Task, run: Path) -> RunFolder:
     """The run folder under the name by which `evolve` logged it, however it is named here."""
     file = run / "fingerprint.json"
-    return RunFolder(task.name, read_json(file) if file.is_file() else {})
+    identity = read_json(file) if file.is_file() else {}
+    if not isinstance(identity, dict):
+        raise InputError(f"{file}: expected an object, got a {type(identity).__name__}; restore the file")
+    return RunFolder(task.name, identity)
 
 
 def _copy_identity(run: Path, target: Path, t: str) -> None:

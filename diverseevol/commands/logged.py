@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from diverseevol.commands.settings import Settings
+from diverseevol.errors import InputError
 from diverseevol.files import read_json, write_json
 
 KEYS = (
@@ -26,4 +27,7 @@ def keep(run: Path, config: Mapping[str, Any]) -> None:
 
 def kept(run: Path) -> dict[str, Any]:
     """What `keep` left; empty where it left nothing."""
-    return dict(read_json(run / FILE)) if (run / FILE).is_file() else {}
+    config = read_json(run / FILE) if (run / FILE).is_file() else {}
+    if not isinstance(config, dict):
+        raise InputError(f"{run / FILE}: expected an object, got a {type(config).__name__}; restore the file")
+    return config

@@ -2,8 +2,10 @@
 
 Own:      …/<data>/<model>/<sampler>-<schedule>/seed<k>/rounds/<t>/judgements/<benchmark>.jsonl
 Authors': …/<benchmark>_test/<schedule>/rd_<t>_vs_chat.jsonl
+Answers': …/judgements/<benchmark>.jsonl, beside the answers/<benchmark>.jsonl that `diverseevol answer` wrote
 
-Both are found anywhere below a folder, in `.tar`, `.tar.gz` and `.tar.xz` archives there, or in one such archive.
+The first two are found anywhere below a folder, in `.tar`, `.tar.gz` and `.tar.xz` archives there, or in one such
+archive, the third in folders.
 """
 
 import hashlib
@@ -23,6 +25,7 @@ from diverseevol.files import read_json
 from diverseevol.reading import LARGEST_JSONL, parse_json, read_bytes, refuse_special
 
 OWN = re.compile(r"(?P<run>.*/)?rounds/(?P<round>\d+)/judgements/(?P<benchmark>[^/]+)\.jsonl")
+ANSWERED = re.compile(r"(?P<run>.*/)judgements/(?P<benchmark>[^/]+)\.jsonl")
 AUTHORS = re.compile(r"(?:.*/)?(?P<benchmark>[^/]+)_test/(?P<schedule>[^/]+)/rd_(?P<round>\d+)_vs_chat\.jsonl")
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz")
 
@@ -79,9 +82,11 @@ def find_judgements(place: Path) -> Iterator[JudgementFile]:
     """As `read_judgements`, for a place that may hold none."""
     for name, path, content in _files(place):
         if own := OWN.fullmatch(path):
-            yield _own(name, own, content)
+            yield _own(name, own, own["round"], content)
         elif authors := AUTHORS.fullmatch(path):
             yield _authors(name, authors, content)
+        elif answered := ANSWERED.fullmatch(path):
+            yield _own(name, answered, "00", content)
 
 
 def named(run: PurePosixPath) -> tuple[str, str, int | None]:
@@ -100,8 +105,14 @@ def _files(place: Path) -> Iterator[tuple[str, str, bytes]]:
     for path in [place] if place.is_file() else sorted(place.rglob("*")):
         if path.name.endswith(ARCHIVES) and path.is_file():
             yield from _members(path)
-        elif OWN.fullmatch(path.as_posix()) or AUTHORS.fullmatch(path.as_posix()):
+        elif OWN.fullmatch(path.as_posix()) or AUTHORS.fullmatch(path.as_posix()) or _of_answers(path):
             yield str(path), path.as_posix(), read_bytes(path, LARGEST_JSONL)
+
+
+def _of_answers(path: Path) -> bool:
+    folder = path.parents[1] if len(path.parts) > 2 else path
+    answers = folder / "answers" / path.name
+    return bool(ANSWERED.fullmatch(path.as_posix())) and answers.is_file() and (folder / "fingerprint.json").is_file()
 
 
 def _members(archive: Path) -> Iterator[tuple[str, str, bytes]]:
@@ -128,11 +139,11 @@ def _records(name: str, content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
         raise InputError(f"{name}: the file is empty; judge again, or remove the file")
 
 
-def _own(name: str, match: re.Match[str], content: bytes) -> JudgementFile:
+def _own(name: str, match: re.Match[str], t: str, content: bytes) -> JudgementFile:
     run = PurePosixPath(match["run"] or ".")
     folder = Path(run) if run.is_absolute() else None  # of an archived run, only the judgements are read
     source, schedule, seed = named(run)
-    pool = recorded(folder, f"rounds/{match['round']}/round.json", "trained_on", list)
+    pool = recorded(folder, f"rounds/{t}/round.json", "trained_on", list)
     judgements, unchecked = [], 0
     for place, record in _records(name, content):
         judgements.append(_judgement(place, record))
@@ -143,7 +154,7 @@ def _own(name: str, match: re.Match[str], content: bytes) -> JudgementFile:
         benchmark=match["benchmark"],
         schedule=schedule,
         seed=recorded(folder, "fingerprint.json", "seed", int) if seed is None else seed,
-        round=int(match["round"]),
+        round=int(t),
         judgements=tuple(judgements),
         initial_pool=initial_pool(folder),
         pool_size=None if pool is None else len(pool),

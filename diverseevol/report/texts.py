@@ -82,11 +82,12 @@ def _learn_initial(known: dict[int, list[str]], run: Run) -> None:
 def _excerpts(record: Any, run: Run) -> list[str]:
     data = run.config.get("data")
     given = data.get("fields") if isinstance(data, dict) else None
+    named = given if isinstance(given, dict) else {}
+    instruction, passage, response = (
+        name if isinstance(name := named.get(part), str) else None for part in ("instruction", "input", "response")
+    )
     try:
-        if isinstance(given, dict) and given.get("instruction") and given.get("response"):
-            fields = Fields(given["instruction"], given.get("input"), given["response"])
-        else:
-            fields = recognise(record)
+        fields = Fields(instruction, passage, response) if instruction and response else recognise(record)
         example = parse(record, fields)
     except BadRecord:
         return [excerpt(str(record)), ""]
