@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from chat_server import KEY, Answer, ChatServer, by_length, fails
+from chat_server import KEY, Answer, ChatServer, by_length, fails, says
 from judgement_files import lay
 
 from diverseevol.cli import main
@@ -127,6 +127,28 @@ def test_a_limit_stops_with_what_remains_and_the_same_command_goes_on(judge, ser
     assert last.endswith("(in all 4 of 12 judgements remain)")
     assert judge(f"folder={run}", "judge.max_calls=4")[0] == 0
     assert len(server.requests) == 2 * NEEDED
+
+
+def test_a_judge_that_is_given_up_leaves_what_it_said_beside_what_is_scored(judge, command, server, tmp_path):
+    run = lay_run(tmp_path / "outputs")
+    server.behaviour = lambda request: says("[red]The first\x1b[31m[/red]")
+    code, out, err = judge(f"folder={run}")
+    last = err.strip().splitlines()[-1]
+    file = run / "rounds" / "00" / "judgements" / "given_up" / "mine.jsonl"
+    assert (code, out) == (2, "")
+    assert "6 of 6 judgements by gpt-4 hold no two scores" in last
+    assert r"which said '[red]The first\x1b[31m[/red]" in last
+    assert last.endswith(f"the judgements so far are in {file}")
+    judgements = read_jsonl(file)
+    assert [(j["question_id"], j["order"]) for j in judgements] == [(str(i), k) for i in range(3) for k in (0, 1)]
+    assert {(j["model_score"], j["competitor_score"]) for j in judgements} == {(None, None)}
+    assert not (run / "rounds" / "00" / "scores.json").exists()
+    code, _, err = command("score", f"judgements={run}")
+    assert (code, "holds no judgements" in err) == (2, True)
+    server.behaviour = by_length
+    assert judge(f"folder={run}", "judge.model=another")[0] == 0
+    assert not file.exists()
+    assert len(read_jsonl(file.parents[1] / "mine.jsonl")) == NEEDED
 
 
 def test_what_it_would_take_is_said_without_a_key_or_a_call(judge, server, tmp_path, monkeypatch):

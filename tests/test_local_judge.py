@@ -10,6 +10,7 @@ from diverseevol.evaluation import local_judge
 from diverseevol.evaluation.benchmarks import Benchmark, Question
 from diverseevol.evaluation.judges import Judge
 from diverseevol.evaluation.local_judge import LocalJudge
+from diverseevol.evaluation.verdicts import GivenUpError
 
 BENCHMARK = Benchmark("mine", tuple(Question(str(i), f"What is {i}?", competitor="y" * 6) for i in range(3)))
 ANSWERS = {"0": "x", "1": "xx", "2": "xxx"}
@@ -17,7 +18,7 @@ ANSWERS = {"0": "x", "1": "xx", "2": "xxx"}
 
 @pytest.fixture
 def make(foundation, tmp_path):
-    usual = {"path": foundation.path, "dtype": "float32", "max_tokens": 4, "batch_size": 4, "cache": str(tmp_path)}
+    usual = {"path": foundation.path, "dtype": "float32", "max_tokens": 24, "batch_size": 4, "cache": str(tmp_path)}
     return lambda **changes: LocalJudge(**(usual | changes))
 
 
@@ -31,7 +32,8 @@ def speaking(monkeypatch):
             assert options.temperature == 0
             texts = [install.tokenizer.decode(ids) for ids in prompts]
             asked.extend(texts)
-            return [install.tokenizer(say(text), add_special_tokens=False)["input_ids"] for text in texts]
+            replies = [install.tokenizer(say(text), add_special_tokens=False)["input_ids"] for text in texts]
+            return [reply[: options.max_new_tokens] for reply in replies]
 
         monkeypatch.setattr(local_judge, "generate", generate)
         return asked
@@ -73,6 +75,78 @@ def test_only_what_cannot_be_read_is_asked_again(make, speaking, foundation):
     assert len(asked) == 6 + 2
     assert all("What is 1?" in text and "Well." in text for text in asked[6:])
     assert [j.model_score for j in judgements] == [1, 1, 2, 2, 3, 3]
+
+
+THOUGHT = "<think>\n" + "At first I would say 3 4. " * 12 + "\n</think>\n\n"
+
+
+def growing(reply: str):
+    """What a model says whose replies are asked for in parts: the rest of what its prompt ends with."""
+
+    def say(text: str) -> str:
+        begun = max((n for n in range(len(reply) + 1) if text.endswith(reply[:n])), default=0)
+        return reply[begun:]
+
+    return say
+
+
+def test_a_thought_goes_on_beyond_the_length_of_a_reply_and_nothing_else_does(make, speaking, foundation):
+    speaking.tokenizer = foundation.tokenizer()
+    asked = speaking(growing(THOUGHT + "9 2\nGood."))
+    one = Benchmark("one", BENCHMARK.questions[:1])
+    judgements = make().judge(one, ANSWERS)
+    assert {(j.model_score, j.reason) for j in judgements} == {(9, "9 2\nGood."), (2, "9 2\nGood.")}
+    assert 4 <= len(asked) <= 14  # each time as far again
+    asked.clear()
+    assert not any(j.parsed for j in make(max_thought_tokens=8, max_unparsed=1.0).judge(one, ANSWERS))
+    assert len(asked) == 4
+    asked.clear()
+    with pytest.raises(InputError, match=r"2 of these replies ended at .*judge\.max_thought_tokens=8 .*: raise it"):
+        make(max_thought_tokens=8).judge(one, ANSWERS)
+    assert asked == []  # that a reply was cut is kept with it
+    speaking(growing("At first I would say 3 4. " * 40))
+    asked.clear()
+    make(max_unparsed=1.0, max_tokens=20).judge(one, ANSWERS)
+    assert len(asked) == 4  # two first replies, and two that were asked for again
+
+
+def test_a_thought_that_the_chat_template_opens_belongs_to_the_reply(make, speaking, foundation, tmp_path):
+    tokenizer = foundation.tokenizer()
+    opening = r"{{ '\n<think>\n' }}"
+    tokenizer.chat_template = (
+        f"{{% for m in messages %}}{{% if m['role'] != 'user' %}}{opening}{{% endif %}}{{{{ m['content'] }}}}"
+        f"{{% endfor %}}{{% if add_generation_prompt %}}{opening}{{% endif %}}"
+    )
+    foundation.load().save_pretrained(tmp_path / "thinking")
+    tokenizer.save_pretrained(tmp_path / "thinking")
+    speaking.tokenizer = tokenizer
+    speaking(lambda text: "8 7\nsurely</think>\n" + lengths(text))
+    judgements = make(path=str(tmp_path / "thinking")).judge(BENCHMARK, ANSWERS)
+    assert [j.model_score for j in judgements] == [1, 1, 2, 2, 3, 3]
+
+
+def test_special_tokens_that_mark_thoughts_are_kept_and_others_are_not(make, speaking, foundation, tmp_path):
+    tokenizer = foundation.tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[THINK]", "[/THINK]", "<|other|>"]})
+    model = foundation.load()
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(tmp_path / "special")
+    tokenizer.save_pretrained(tmp_path / "special")
+    speaking.tokenizer = tokenizer
+    speaking(lambda text: f"[THINK]3 4[/THINK]<|other|>{lengths(text)}<|other|>")
+    judgements = make(path=str(tmp_path / "special")).judge(BENCHMARK, ANSWERS)
+    assert [j.model_score for j in judgements] == [1, 1, 2, 2, 3, 3]
+    assert judgements[0].reason == "1 6\nBecause."
+
+
+def test_a_judge_that_never_keeps_to_the_form_is_given_up_early(make, speaking, foundation):
+    speaking.tokenizer = foundation.tokenizer()
+    asked = speaking(lambda text: "The first.")
+    many = Benchmark("many", tuple(Question(str(i), f"What is {i}?", competitor="y" * 6) for i in range(40)))
+    with pytest.raises(GivenUpError, match=r"12 of 12 judgements .* 68 were not asked for") as caught:
+        make().judge(many, {str(i): "x" for i in range(40)})
+    assert len(asked) == 2 * 32
+    assert len(caught.value.judgements) == 12
 
 
 def test_a_prompt_too_long_for_the_model_is_unparsed_and_not_cut(make, speaking, foundation):
@@ -126,7 +200,11 @@ def test_what_the_model_never_said_is_not_kept(make, speaking, foundation, tmp_p
 
 @pytest.mark.parametrize(
     ("options", "complaint"),
-    [({"max_tokens": 0}, r"judge\.max_tokens is 0"), ({"max_unparsed": float("nan")}, r"judge\.max_unparsed is nan")],
+    [
+        ({"max_tokens": 0}, r"judge\.max_tokens is 0"),
+        ({"max_thought_tokens": -1}, r"max_thought_tokens is -1"),
+        ({"max_unparsed": float("nan")}, r"judge\.max_unparsed is nan"),
+    ],
 )
 def test_options_that_make_no_sense_are_refused_by_the_judges_own_names(make, options, complaint):
     with pytest.raises(InputError, match=complaint):

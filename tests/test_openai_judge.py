@@ -19,6 +19,7 @@ from diverseevol.evaluation.benchmarks import Benchmark, Question
 from diverseevol.evaluation.judges import Judge
 from diverseevol.evaluation.openai_judge import OpenAIJudge
 from diverseevol.evaluation.scores import score
+from diverseevol.evaluation.verdicts import GivenUpError
 
 QUESTIONS = 4
 ANSWERS = {str(i): "x" * (i + 1) for i in range(QUESTIONS)}  # 1 to 4 letters against the competitor's 6
@@ -126,10 +127,10 @@ def test_a_users_wording_that_cannot_work_is_refused(make, tmp_path, text, compl
         Answer(body=b'{"a": 1, "b": 2}', cut=True), Answer(delay=2.5),
         Answer(body={"error": {"message": "overloaded", "code": 502}}), says("8 7", error={"message": "no"}),
         says("", choices=None), says("", choices=[{"index": 0}]), says("", choices={"a": 1}),
-        says([{"type": "text", "text": "8 7"}]), says("", choices=[{"message": "8 7"}]),
+        says("", choices=[{"message": "8 7"}]),
     ],
     ids=["429", "429+", "500", "503", "408", "malformed", "html", "list", "cut", "hang", "error", "error beside",
-         "null choices", "no message", "choices no list", "parts", "message no object"],
+         "null choices", "no message", "choices no list", "message no object"],
 )  # fmt: skip
 def test_what_may_pass_is_tried_again(server, make, failure):
     server.behaviour = once(failure)
@@ -255,7 +256,7 @@ UNREADABLE = {
     "one score": says("8\nThe first."),
     "three scores": says("8 7 6"),
     "above ten": says("80 70"),
-    "fractions": says("8/10 7/10"),
+    "fractions": says("8/20 7/20"),
     "late": says("The first is better.\n8 7"),
 }
 
@@ -292,6 +293,89 @@ def test_a_prompt_that_the_endpoint_filters_is_unparsed_and_stops_nothing(server
     assert again.estimate(BENCHMARK, ANSWERS).missing == 0
     assert again.judge(BENCHMARK, ANSWERS) == judgements
     assert len(server.requests) == asked
+
+
+def test_thoughts_before_the_scores_are_read_past(server, make):
+    server.behaviour = lambda request: says("<think>\n3 4? No.\n</think>\n\n**8 7**\nBoth are good.")
+    assert {(j.order, j.model_score) for j in make().judge(BENCHMARK, ANSWERS)} == {(0, 8), (1, 7)}
+    assert len(server.requests) == NEEDED
+
+
+PARTS = {
+    "text": [{"type": "text", "text": "8 7"}],
+    "several": [{"type": "text", "text": "8"}, {"type": "text", "text": " 7"}],
+    "thought": [{"type": "thinking", "thinking": [{"type": "text", "text": "3 4"}]}, {"type": "text", "text": "8 7"}],
+    "output": [{"type": "output_text", "text": "8 7", "annotations": []}],
+    "plain": ["8 ", "7"],
+    "null": [None, {"type": "text", "text": "8 7"}],
+}
+
+
+@pytest.mark.parametrize("content", PARTS.values(), ids=list(PARTS))
+def test_content_in_parts_is_joined(server, make, content):
+    server.behaviour = lambda request: says(content)
+    assert {(j.order, j.model_score) for j in make().judge(BENCHMARK, ANSWERS)} == {(0, 8), (1, 7)}
+    assert len(server.requests) == NEEDED
+
+
+@pytest.mark.parametrize("part", [{"type": "image_url", "image_url": {"url": "x"}}, {"type": "text", "text": 8}, 8])
+def test_a_part_that_is_no_text_is_no_verdict_and_is_not_asked_again(server, make, part):
+    server.behaviour = lambda request: says([part]) if "What is 2?" in str(request.body) else by_length(request)
+    judge = make(max_unparsed=0.5)
+    lost = [j for j in judge.judge(BENCHMARK, ANSWERS) if not j.parsed]
+    assert [j.question_id for j in lost] == ["2", "2"]
+    assert re.fullmatch(r"HTTP 200: the reply holds a part (of type '\w+'|that is a int), not text", lost[0].reason)
+    assert len(server.requests) == NEEDED
+    make(max_unparsed=0.5).judge(BENCHMARK, ANSWERS)
+    assert len(server.requests) == NEEDED
+
+
+def thinks_too_long(content: str | None) -> Answer:
+    message = {"role": "assistant", "content": content, "reasoning_content": "8 7\nThat is 8 7."}
+    return says("", choices=[{"index": 0, "finish_reason": "length", "message": message}])
+
+
+@pytest.mark.parametrize("content", [None, "", "<think>\nAt first I would say 8 7."])
+def test_a_thought_cut_at_the_limit_says_what_to_raise_before_all_is_paid(server, make, content):
+    server.behaviour = lambda request: thinks_too_long(content)
+    with pytest.raises(GivenUpError, match=r"4 of these replies ended at judge\.max_tokens=99 .*: raise it") as caught:
+        make(concurrency=1, max_tokens=99).judge(BENCHMARK, ANSWERS)
+    assert len(server.requests) == 4  # and none of them twice
+    assert [j.parsed for j in caught.value.judgements] == [False] * 4
+    server.behaviour = by_length
+    with pytest.raises(GivenUpError, match="raise it"):  # what was paid for says the same, without a call
+        make(concurrency=1, max_tokens=99, max_calls=0).judge(BENCHMARK, ANSWERS)
+    assert all(j.parsed for j in make(max_tokens=4096).judge(BENCHMARK, ANSWERS))
+
+
+def test_one_thought_that_is_too_long_is_one_judgement_without_scores(server, make):
+    server.behaviour = lambda request: thinks_too_long("") if "What is 2?" in str(request.body) else by_length(request)
+    lost = [j for j in make(max_unparsed=0.5).judge(BENCHMARK, ANSWERS) if not j.parsed]
+    assert [(j.question_id, j.reason) for j in lost] == [("2", "(nothing within judge.max_tokens=512)")] * 2
+    with pytest.raises(GivenUpError, match=r"2 of 8 judgements .*2 of these replies ended at judge\.max_tokens=512"):
+        make().judge(BENCHMARK, ANSWERS)
+
+
+def test_a_judge_that_never_keeps_to_the_form_is_given_up_early(server, make):
+    many = Benchmark("many", tuple(Question(str(i), f"What is {i}?", competitor="y" * 6) for i in range(40)))
+    answers = {str(i): "x" for i in range(40)}
+    server.behaviour = lambda request: says("The first\x1b[31m is better: 8 against 7. " + "Really. " * 100)
+    with pytest.raises(GivenUpError) as caught:
+        make().judge(many, answers)
+    assert 24 <= len(server.requests) <= 24 + 2 * 8
+    sentence = str(caught.value)
+    assert "12 of 12 judgements by gpt-4 hold no two scores" in sentence
+    assert "; 68 were not asked for; choose a judge" in sentence
+    assert r"'The first\x1b[31m is better: 8 against 7. Really." in sentence
+    assert "…'" in sentence
+    assert 12 <= len(caught.value.judgements) <= 20
+    asked = len(server.requests)
+    with pytest.raises(GivenUpError):
+        make(max_calls=0).judge(many, answers)
+    assert len(server.requests) == asked
+    server.behaviour = lambda request: says("So.") if "What is 1" in str(request.body) else by_length(request)
+    judgements = make(model="other", max_unparsed=0.3).judge(many, answers)  # 11 questions of 40
+    assert sum(not j.parsed for j in judgements) == 22
 
 
 def test_too_many_unparsed_judgements_fail_the_run(server, make):

@@ -1,44 +1,8 @@
 import re
 from dataclasses import replace
 
-import pytest
-
 from diverseevol.evaluation.benchmarks import Benchmark, Question
-from diverseevol.evaluation.pairwise import AGAIN, FIELDS, JudgePrompt, Showing, both_orders, conclude, parse
-
-
-@pytest.mark.parametrize(
-    ("reply", "scores"),
-    [
-        ("8 7", (8, 7)),
-        ("8 7\nBoth are good.", (8, 7)),
-        ("\n  7.5\t10  \n", (7.5, 10)),
-        ("8, 7\n", (8, 7)),
-        ("8 , 7.5", (8, 7.5)),
-        ("1 10", (1, 10)),
-        ("0 10", None),
-        ("0 0", None),
-        ("0.8 0.7", None),
-        ("8,5", None),
-        ("8 ,5", None),
-        ("", None),
-        ("   \n ", None),
-        ("8", None),
-        ("8 7 6", None),
-        ("87", None),
-        ("8 11", None),
-        ("-1 5", None),
-        ("8/10 7/10", None),
-        ("Scores: 8 7", None),
-        ("eight seven", None),
-        ("nan inf", None),
-        ("Good.\n8 7", None),
-        ("**8 7**", None),
-        ("٨ ٧", None),
-    ],
-)
-def test_only_two_numbers_alone_on_the_first_line_are_scores(reply, scores):
-    assert parse(reply) == scores
+from diverseevol.evaluation.pairwise import AGAIN, FIELDS, JudgePrompt, Showing, both_orders, conclude
 
 
 def test_each_pair_is_shown_in_both_orders_with_input_and_empty_answers():
@@ -97,3 +61,15 @@ def test_the_reply_that_counts_can_be_told_from_the_one_before_whatever_they_say
     reason = conclude(showing, [first, "4 3\n\n2 1"], "j", "v").reason
     assert reason.split(AGAIN)[-1] == "4 3\n\n2 1"
     assert reason.count(AGAIN.strip()) == 1
+
+
+def test_thoughts_are_neither_repeated_to_the_judge_nor_recorded_as_its_reason():
+    showing = Showing("q", 0, "?", "a", "b")
+    reply = "<think>\nSurely 3 4.\n</think>\n\nThe first."
+    again = JudgePrompt().ask_again(showing, reply)
+    assert "Surely" not in again
+    assert re.search(r"<reply-(\w+)>\nThe first\.\n</reply-\1>", again)
+    judgement = conclude(showing, [reply, "<think>\n9 9\n</think>\n\n8 3\nSo."], "j", "v")
+    assert (judgement.model_score, judgement.competitor_score) == (8, 3)
+    assert judgement.reason == f"The first.{AGAIN}8 3\nSo."
+    assert conclude(showing, ["<think>Hm"], "j", "v").reason == "<think>Hm"

@@ -190,6 +190,8 @@ PAIR = {"prompt_version": "pair-1a2b3c4d", "judge": "gpt-4", "model_score": 9.0,
         ({"reason": "Well.\n\n2 9"}, "'2 9'"),  # as it was recorded before
         ({"reason": "9 2", "model_score": None, "competitor_score": None}, "[None, None]"),
         ({"reason": "2 9", "prompt_version": "released"}, "'2 9'"),
+        ({"reason": "Assistant 1: 2, Assistant 2: 9"}, "'2 9'"),
+        ({"reason": "Assistant 2: 2\nAssistant 1: 9", "order": 1}, "'9 2'"),
     ],
 )
 def test_an_own_judgement_that_contradicts_its_reply_is_refused_by_place(tmp_path, changes, said):
@@ -208,6 +210,10 @@ def test_an_own_judgement_that_contradicts_its_reply_is_refused_by_place(tmp_pat
         ({"reason": f"2 9 or so{AGAIN}9 2\n\n2 9"}, 0),
         ({"reason": "Well.\n\nNow 3 4.\n\n9 2\nSo."}, 0),  # as it was recorded before
         ({"reason": f"Well.{AGAIN}Well.", "model_score": None, "competitor_score": None}, 0),
+        ({"reason": f"**Hm.**{AGAIN}Assistant 2: 2, Assistant 1: 9"}, 0),
+        ({"reason": "<think>2 9</think>\n9/10 2/10"}, 0),
+        # As 0.1 recorded what it did not read.
+        ({"reason": f"9/10 2/10{AGAIN}9/10 2/10", "model_score": None, "competitor_score": None}, 0),
         ({"reason": ""}, 1),
         ({"reason": "The first."}, 1),
         ({"reason": "2 9", "prompt_version": "words-lcs-1"}, 0),

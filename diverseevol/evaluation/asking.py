@@ -11,9 +11,10 @@ from threading import Thread
 from typing import TypeVar
 
 from diverseevol.evaluation.endpoint import Call, DoubtfulError, Endpoint, UnansweredError
-from diverseevol.evaluation.pairwise import JudgePrompt, Showing, parse
-from diverseevol.evaluation.replies import Ask, ReplyCache
+from diverseevol.evaluation.pairwise import JudgePrompt, Showing
+from diverseevol.evaluation.replies import Ask, Reply, ReplyCache
 from diverseevol.evaluation.spending import Account, LimitReachedError
+from diverseevol.evaluation.verdicts import to_ask_again
 
 T = TypeVar("T")
 CLAIM_SECONDS = 60.0  # beyond a request's time-out, for which a process that is at work keeps others from asking
@@ -35,7 +36,8 @@ class Asking:
         prompt: the wording.
         identity: what the cache knows this judge by.
         concurrency: requests under way at a time.
-        on_reply: called with the number of questions done since the last call.
+        on_reply: called with each showing and its replies: one, or two where the first could not be read; an exception
+            ends all asking, as any other does.
         on_model: called with the name of the model that answered.
         on_unanswered: called with what was refused, and the endpoint's words.
         retry_unanswered: whether what the endpoint refused before is asked again.
@@ -47,19 +49,19 @@ class Asking:
     prompt: JudgePrompt
     identity: str
     concurrency: int
-    on_reply: Callable[[int], None] = lambda done: None
+    on_reply: Callable[[Showing, Sequence[Reply]], None] = lambda showing, replies: None
     on_model: Callable[[str | None], None] = lambda model: None
     on_unanswered: Callable[[Showing, str], None] = lambda showing, words: None
     retry_unanswered: bool = False
 
-    def replies(self, showings: Sequence[Showing]) -> list[list[str]]:
-        """The replies to each showing: one, or two where the first could not be read.
+    def ask(self, showings: Sequence[Showing]) -> None:
+        """Ask about each showing.
 
         Raises:
             LimitReachedError: a limit of the account stops it; what was asked before is kept.
             InputError, ConnectionError: as `Endpoint.ask`.
         """
-        return in_own_loop(_Session(self).run(showings))
+        in_own_loop(_Session(self).run(showings))
 
 
 @dataclass
@@ -70,32 +72,38 @@ class _Session:
     cache: ReplyCache = field(init=False)
     endpoint: Endpoint | None = None
     failure: Exception | None = None
-    requests: dict[str, "asyncio.Task[str]"] = field(default_factory=dict)  # by the ask's key
+    requests: dict[str, "asyncio.Task[Reply]"] = field(default_factory=dict)  # by the ask's key
     doubts: int = 0  # prompts that are refused and wait to learn whether it is their own fault
     trial: str | None = None  # the key of the one ask that goes on meanwhile
     answered: dict[str, float] = field(default_factory=dict)  # question -> when its last answered request was sent
 
-    async def run(self, showings: Sequence[Showing]) -> list[list[str]]:
+    async def run(self, showings: Sequence[Showing]) -> None:
         self.showings = showings
         self.turn, self.failed = asyncio.Condition(), asyncio.Event()
         self.gate, self.settling = asyncio.Semaphore(self.asking.concurrency), asyncio.Lock()
+        # Few questions are begun at a time: those that have to be asked again would come after all others.
+        self.begun = asyncio.Semaphore(2 * self.asking.concurrency)
         with ReplyCache(self.asking.file) as self.cache:
             try:
                 # All come to an end, even after a failure: replies that are on their way may have been paid for.
-                outcomes = await asyncio.gather(*map(self._ask, showings), return_exceptions=True)
+                await asyncio.gather(*map(self._ask, showings), return_exceptions=True)
             finally:
                 if self.endpoint is not None:
                     await self.endpoint.client.close()
         if self.failure is not None:
             raise self.failure
-        return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
 
-    async def _ask(self, showing: Showing) -> list[str]:
+    async def _ask(self, showing: Showing) -> None:
         try:
-            replies = await self._replies(showing)
-        except UnansweredError as error:
-            replies = [str(error)]
-            self.asking.on_unanswered(showing, str(error))
+            async with self.begun:
+                if self.failure is not None:
+                    raise _StoppedError
+                try:
+                    replies = await self._replies(showing)
+                except UnansweredError as error:
+                    replies = [Reply(str(error))]
+                    self.asking.on_unanswered(showing, str(error))
+            self.asking.on_reply(showing, replies)
         except _StoppedError:
             raise
         except Exception as error:  # whatever it is, it ends all others before it leaves
@@ -103,19 +111,17 @@ class _Session:
             async with self.turn:
                 self.turn.notify_all()
             raise
-        self.asking.on_reply(1)
-        return replies
 
-    async def _replies(self, showing: Showing) -> list[str]:
+    async def _replies(self, showing: Showing) -> list[Reply]:
         prompt = self.asking.prompt
         first = await self._reply(showing, prompt.ask(showing))
-        if parse(first) is not None:
+        if not to_ask_again(first):
             return [first]
         try:
-            return [first, await self._reply(showing, prompt.ask_again(showing, first))]
+            return [first, await self._reply(showing, prompt.ask_again(showing, first.text))]
         except UnansweredError as error:
             self.asking.on_unanswered(showing, str(error))
-            return [first, str(error)]
+            return [first, Reply(str(error))]
 
     def _fail(self, error: Exception) -> None:
         self.failure = self.failure or error
@@ -126,7 +132,7 @@ class _Session:
         text = prompt.ask(showing) if text is None else text
         return Ask(self.asking.identity, prompt.version, showing.question_id, showing.order, text)
 
-    async def _reply(self, showing: Showing, text: str) -> str:
+    async def _reply(self, showing: Showing, text: str) -> Reply:
         ask = self._ask_of(showing, text)
         while True:
             async with self.gate:
@@ -146,11 +152,11 @@ class _Session:
         self.cache.put_unanswered(ask, str(doubt))
         raise UnansweredError(str(doubt))
 
-    def _known(self, ask: Ask) -> str | None:
+    def _known(self, ask: Ask) -> Reply | None:
         """The reply from before, or the refusal from before as an error."""
         if (known := self.cache.get(ask)) is not None:
             self.asking.account.known += 1
-            return known.text
+            return known
         reason = None if self.asking.retry_unanswered else self.cache.unanswered(ask)
         if reason is not None:
             self.asking.account.known += 1
@@ -162,19 +168,19 @@ class _Session:
             self.endpoint = self.asking.open_endpoint()
         return self.cache.claim(ask, self.endpoint.timeout + CLAIM_SECONDS)
 
-    async def _request(self, ask: Ask) -> str:
+    async def _request(self, ask: Ask) -> Reply:
         """What the endpoint says now; whoever wants the same meanwhile waits for the same request."""
         if ask.key not in self.requests:
             self.requests[ask.key] = asyncio.ensure_future(self._asked(ask))
         return await self.requests[ask.key]
 
-    async def _asked(self, ask: Ask) -> str:
+    async def _asked(self, ask: Ask) -> Reply:
         """What the endpoint says now, which this process alone asks."""
         assert self.endpoint is not None
         try:
             if (known := self.cache.get(ask)) is not None:  # it came between the look and the claim
                 self.asking.account.known += 1
-                return known.text
+                return known
             reply = await self.endpoint.ask(ask.text, lambda: self._admit(ask), self._pause)
         except UnansweredError as error:
             self.cache.put_unanswered(ask, str(error))
@@ -182,7 +188,7 @@ class _Session:
         finally:
             self.cache.give_up(ask)
         self.asking.on_model(reply.model)
-        return reply.text
+        return reply
 
     async def _settle(self, ask: Ask, doubt: DoubtfulError, refused_at: float) -> None:
         """Find out whether a refusal that may concern every prompt does: another question is asked.

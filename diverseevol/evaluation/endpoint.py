@@ -30,10 +30,22 @@ LONGEST_WORDS = 300  # characters of what somebody else said
 # Tokens by which a usage may pass what was asked for: a server's own instructions, thoughts beyond the limit. A usage
 # above that cannot be right.
 SLACK_TOKENS = 200_000
+# The parts that content may have: those that are read, and those that only lead to them.
+TEXTS = ("text", "output_text", "refusal")
+THOUGHTS = ("thinking", "redacted_thinking", "reasoning", "reasoning_content")
+CUT = ("length", "max_tokens")  # finish reasons
 
 
 class UnansweredError(Exception):
-    """The endpoint will not answer this prompt, whoever asks how often."""
+    """The endpoint will not answer this prompt, whoever asks how often.
+
+    Attributes:
+        billed: whether it costs something all the same.
+    """
+
+    def __init__(self, reason: str, *, billed: bool = False) -> None:
+        super().__init__(reason)
+        self.billed = billed
 
 
 class DoubtfulError(Exception):
@@ -132,8 +144,8 @@ class Endpoint:
                 except _AgainError as error:
                     call.billed = error.billed
                     failure = error
-                except (UnansweredError, DoubtfulError, InputError):
-                    call.billed = False
+                except (UnansweredError, DoubtfulError, InputError) as error:
+                    call.billed = isinstance(error, UnansweredError) and error.billed
                     raise
             self.reached = self.reached or failure.reached
             # An endpoint may ask for a longer wait; one that asks for none is not asked again at once.
@@ -225,9 +237,7 @@ class Endpoint:
         message = choice.get("message") if isinstance(choice, dict) else None
         if not isinstance(message, dict):
             raise self._unusable("the reply's choice holds no message", body)
-        text = message.get("content") or message.get("refusal") or ""
-        if not isinstance(text, str):
-            raise self._unusable(f"the reply's text is a {type(text).__name__}", body)
+        text = self._text(message)
         model = completion.get("model")
         usage = completion.get("usage")
         counts = usage if isinstance(usage, dict) else {}
@@ -237,7 +247,27 @@ class Endpoint:
             self._clean(model) if isinstance(model, str) else None,
             _count(counts.get("prompt_tokens"), most_prompt_tokens + SLACK_TOKENS),
             _count(counts.get("completion_tokens"), longest + SLACK_TOKENS),
+            choice.get("finish_reason") in CUT,
         )
+
+    def _text(self, message: Mapping[str, Any]) -> str:
+        """The content, its parts joined; else a refusal. Thoughts, in fields or parts of their own, are neither.
+
+        Raises:
+            UnansweredError: the content is nothing that can be read.
+        """
+        content, refusal = message.get("content"), message.get("refusal")
+        texts = []
+        for part in content if isinstance(content, list) else [content]:
+            kind = part.get("type", "text") if isinstance(part, dict) else "text"
+            text = part.get("text", part.get("refusal")) if isinstance(part, dict) else part
+            if part is None or kind in THOUGHTS:
+                continue
+            if kind not in TEXTS or not isinstance(text, str):
+                what = f"of type {kind!r}" if isinstance(part, dict) else f"that is a {type(part).__name__}"
+                raise UnansweredError(self._clean(f"HTTP 200: the reply holds a part {what}, not text"), billed=True)
+            texts.append(text)
+        return "".join(texts) or (refusal if isinstance(refusal, str) else "")
 
     def _unusable(self, what: str, body: bytes) -> _AgainError:
         start = self._clean(body[: 4 * LONGEST_WORDS].decode("utf-8", "replace"))

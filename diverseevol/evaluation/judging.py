@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from diverseevol.errors import InputError
 from diverseevol.evaluation.agreement import rank_correlation
 from diverseevol.evaluation.benchmarks import Benchmark, read_answers
 from diverseevol.evaluation.judges import Judge, Judgement, JudgeOfRounds
 from diverseevol.evaluation.scores import score, unparsed_questions
+from diverseevol.evaluation.verdicts import GivenUpError
 from diverseevol.files import read_json, write_json, write_jsonl
 
 LOGGED = ("relative_score", "win", "tie", "lose")
@@ -38,14 +40,25 @@ def judge_answers(file: Path, t: int, benchmark: Benchmark, judge: Judge, target
         judge: who judges.
         target: the folder that gets `judgements/` and `scores.json`.
 
+    Raises:
+        InputError: the answers or the judge do not fit, or the judge was given up: what it said until then is in
+            `judgements/given_up/`.
+
     Returns:
         What `scores.json` now holds for the benchmark.
     """
     answers = read_answers(file, benchmark)
     one = judge.of_round(t) if isinstance(judge, JudgeOfRounds) else judge
-    judgements = one.judge(benchmark, answers)
+    given_up = target / "judgements" / "given_up" / f"{benchmark.name}.jsonl"
+    try:
+        judgements = one.judge(benchmark, answers)
+    except GivenUpError as error:
+        # Beside the judgements that are read, for these are too few to score a model by.
+        write_jsonl(given_up, map(asdict, error.judgements))
+        raise InputError(f"{error}; the judgements so far are in {given_up}") from error
     record = {**score(judgements, one.label).record(), "length": length_report(benchmark, answers, judgements)}
     write_jsonl(target / "judgements" / f"{benchmark.name}.jsonl", map(asdict, judgements))
+    given_up.unlink(missing_ok=True)
     write_json(target / "scores.json", {**read_scores(target), benchmark.name: record})
     return record
 

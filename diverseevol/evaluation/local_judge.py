@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,14 +14,18 @@ from transformers import PreTrainedModel
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import Benchmark
+from diverseevol.evaluation.grammar import answer_of, is_mark, opened_thought, thinks
 from diverseevol.evaluation.judges import Judgement
-from diverseevol.evaluation.pairwise import JudgePrompt, both_orders, check_parsed, conclude, load_prompt, parse
+from diverseevol.evaluation.pairwise import JudgePrompt, Showing, both_orders, load_prompt
 from diverseevol.evaluation.replies import Ask, Reply, ReplyCache
+from diverseevol.evaluation.verdicts import Verdicts, to_ask_again
 from diverseevol.files import cache_folder
 from diverseevol.foundation import Pretrained
 from diverseevol.generation import Generation, generate, own_ends
 from diverseevol.progress import Progress, Silent
 from diverseevol.prompt import Prompt, PromptOptions
+
+KNOWN_BY = 32  # prompts, of which a judge that never keeps to the form is given up
 
 
 @dataclass
@@ -39,7 +43,8 @@ class LocalJudge:
         trust_remote_code: run code that the model's repository brings.
         template: "chat" for the tokeniser's own template, "alpaca"; None takes chat where there is one.
         prompt: a text file with a wording of the user's own; None is the project's.
-        max_tokens: the longest reply.
+        max_tokens: the longest reply: two scores and the reasons.
+        max_thought_tokens: the longest thought before it, for models that think before they reply.
         batch_size: prompts answered together.
         max_unparsed: the greatest share of a benchmark's judgements that may be without two scores.
         cache: the folder with the replies; None is the project's cache folder.
@@ -53,6 +58,7 @@ class LocalJudge:
     template: Literal["chat", "alpaca"] | None = None
     prompt: str | None = None
     max_tokens: int = 256
+    max_thought_tokens: int = 4096
     batch_size: int = 16
     max_unparsed: float = 0.02
     cache: str | None = None
@@ -62,10 +68,9 @@ class LocalJudge:
     compares_with: Literal["reference", "competitor", "nothing"] = field(init=False, default="competitor")
 
     def __post_init__(self) -> None:
-        for name, least in (("max_tokens", 1), ("batch_size", 1), ("max_unparsed", 0)):
+        for name, least in (("max_tokens", 1), ("max_thought_tokens", 0), ("batch_size", 1), ("max_unparsed", 0)):
             if not least <= getattr(self, name) < math.inf:
                 raise InputError(f"judge.{name} is {getattr(self, name)}; it must be a number of at least {least}")
-        self.options = Generation(self.max_tokens, 0.0, self.batch_size)
         self.wording: JudgePrompt = load_prompt(self.prompt)
         self.weights = Pretrained(self.path, self.revision, self.dtype, self.attention, self.trust_remote_code)
 
@@ -89,61 +94,75 @@ class LocalJudge:
         prompt = self._template()
         identity, version = self._identity(prompt), self.wording.version
 
-        def asks(texts: Mapping[int, str]) -> dict[int, Ask]:
-            return {i: Ask(identity, version, showings[i].question_id, showings[i].order, t) for i, t in texts.items()}
-
+        verdicts = Verdicts(showings, self.name, version, benchmark.name, self.max_unparsed, self._limit())
         with (
             ReplyCache(cache_folder(self.cache) / "judgements.sqlite") as cache,
             self.progress.track(f"judge {benchmark.name}", len(showings)) as advance,
         ):
             model = functools.cache(lambda: _load(self.weights))
-            first = self._replies(
-                asks({i: self.wording.ask(s) for i, s in enumerate(showings)}), cache, prompt, model, advance
-            )
-            unread = {i: self.wording.ask_again(showings[i], said) for i, said in first.items() if parse(said) is None}
-            second = self._replies(asks(unread), cache, prompt, model)
-        replies = [[first[i], second[i]] if i in second else [first[i]] for i in range(len(showings))]
-        judgements = [conclude(s, said, self.name, version) for s, said in zip(showings, replies, strict=True)]
-        check_parsed(judgements, self.max_unparsed, benchmark.name)
-        return judgements
+
+            def replies(some: Sequence[Showing], texts: Sequence[str]) -> list[Reply]:
+                asks = [Ask(identity, version, s.question_id, s.order, t) for s, t in zip(some, texts, strict=True)]
+                return self._replies(asks, cache, prompt, model)
+
+            # A few batches at a time: a judge that never keeps to the form is not asked everything.
+            for start in range(0, len(showings), self._at_a_time()):
+                some = showings[start : start + self._at_a_time()]
+                first = replies(some, [self.wording.ask(showing) for showing in some])
+                again = [i for i, reply in enumerate(first) if to_ask_again(reply)]
+                texts = [self.wording.ask_again(some[i], first[i].text) for i in again]
+                second = dict(zip(again, replies([some[i] for i in again], texts), strict=True))
+                for i, showing in enumerate(some):
+                    verdicts.add(showing, [first[i], second[i]] if i in second else [first[i]])
+                advance(len(some))
+        return verdicts.all()
+
+    def _at_a_time(self) -> int:
+        """Prompts in as many full batches as a judge is known by."""
+        return self.batch_size * math.ceil(KNOWN_BY / self.batch_size)
+
+    def _limit(self) -> str:
+        return f"judge.max_tokens={self.max_tokens} and judge.max_thought_tokens={self.max_thought_tokens}"
 
     def _replies(
-        self,
-        asks: Mapping[int, Ask],
-        cache: ReplyCache,
-        prompt: Prompt,
-        model: Callable[[], PreTrainedModel],
-        advance: Callable[[int], None] = lambda done: None,
-    ) -> dict[int, str]:
-        """Replies by the asks' keys; each batch is kept as soon as it is there."""
-        found = {i: reply.text for i, ask in asks.items() if (reply := cache.get(ask)) is not None}
-        advance(len(found))
-        missing = [i for i in asks if i not in found]
+        self, asks: Sequence[Ask], cache: ReplyCache, prompt: Prompt, model: Callable[[], PreTrainedModel]
+    ) -> list[Reply]:
+        """The reply to each ask; each batch is kept as soon as it is there."""
+        found = {i: reply for i, ask in enumerate(asks) if (reply := cache.get(ask)) is not None}
+        missing = [i for i in range(len(asks)) if i not in found]
         for start in range(0, len(missing), self.batch_size):
             batch = missing[start : start + self.batch_size]
             said, unsaid = self._generate(model(), prompt, {i: asks[i].text for i in batch})
-            for i, text in said.items():
-                cache.put(asks[i], Reply(text, self.name))
+            for i, reply in said.items():
+                cache.put(asks[i], reply)
             found.update({**said, **unsaid})
-            advance(len(batch))
-        return found
+        return [found[i] for i in range(len(asks))]
 
     def _generate(
         self, model: PreTrainedModel, prompt: Prompt, texts: Mapping[int, str]
-    ) -> tuple[dict[int, str], dict[int, str]]:
+    ) -> tuple[dict[int, Reply], dict[int, Reply]]:
         """What the model says, and why it says nothing to the others, which is no reply to keep."""
         ids = dict(zip(texts, prompt.ids(list(texts.values()), [""] * len(texts)), strict=True))
         # Models that tell places by distance, such as Bloom, have no longest prompt.
         longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
         # A prompt that does not fit is not cut, which would hide an answer: it has no verdict.
-        fitting = [i for i, tokens in ids.items() if len(tokens) + self.max_tokens <= longest]
         stops = sorted({*prompt.stop_tokens, *own_ends(model)})
-        said = generate(model, [ids[i] for i in fitting], [(0,)] * len(fitting), self.options, stops)
-        decoded = [prompt.text(tokens) for tokens in said]
-        return dict(zip(fitting, decoded, strict=True)), {
-            i: f"(the prompt of {len(tokens)} tokens leaves no room for {self.max_tokens} in {longest})"
+        rooms = {i: min(longest - len(tokens), self.max_tokens + self.max_thought_tokens) for i, tokens in ids.items()}
+        said = {i: _Saying(prompt, ids[i], int(room)) for i, room in rooms.items() if room >= self.max_tokens}
+        going, step = list(said.values()), self.max_tokens
+        while going:
+            options = Generation(step, 0.0, self.batch_size)
+            prompts = [one.prompt_ids + one.tokens for one in going]
+            for one, tokens in zip(going, generate(model, prompts, [(0,)] * len(going), options, stops), strict=True):
+                one.tokens += tokens
+                one.ended = len(tokens) < step
+            # Only thoughts go on beyond the limit of a reply, each time as far again.
+            going = [one for one in going if one.thinks_on() and one.room > len(one.tokens)]
+            step = min((min(one.room, 2 * len(one.tokens)) - len(one.tokens) for one in going), default=0)
+        return {i: Reply(one.text(), self.name, cut=not one.ended) for i, one in said.items()}, {
+            i: Reply(f"(the prompt of {len(tokens)} tokens leaves no room for {self.max_tokens} in {longest})")
             for i, tokens in ids.items()
-            if i not in fitting
+            if i not in said
         }
 
     def _template(self) -> Prompt:
@@ -151,8 +170,41 @@ class LocalJudge:
         return Prompt(tokenizer, PromptOptions(self.template or ("chat" if tokenizer.chat_template else "alpaca")))
 
     def _identity(self, prompt: Prompt) -> str:
-        options = [self.weights.identity(), prompt.identity, self.attention, self.max_tokens]
+        options = [
+            self.weights.identity(), prompt.identity, self.attention, self.max_tokens, self.max_thought_tokens,
+        ]  # fmt: skip
         return f"local {hashlib.sha256(json.dumps(options).encode()).hexdigest()}"
+
+
+@dataclass
+class _Saying:
+    """A reply as it grows.
+
+    Attributes:
+        prompt_ids: what it replies to.
+        room: the most tokens that it may have.
+        tokens: what there is of it.
+        ended: whether the model has ended it.
+    """
+
+    prompt: Prompt
+    prompt_ids: list[int]
+    room: int
+    tokens: list[int] = field(default_factory=list)
+    ended: bool = False
+
+    def text(self) -> str:
+        """The reply; special tokens are left out, except those that tell thoughts from what is said."""
+        tokenizer = self.prompt.tokenizer
+        special = tokenizer.added_tokens_decoder
+        kept = [i for i in self.tokens if i not in special or not special[i].special or is_mark(special[i].content)]
+        opened = opened_thought(tokenizer.decode(self.prompt_ids[-16:], skip_special_tokens=False))
+        return f"{opened}{tokenizer.decode(kept, skip_special_tokens=False)}".strip()
+
+    def thinks_on(self) -> bool:
+        """Whether it was cut within a thought, or before the line behind it had ended."""
+        text = self.text()
+        return not self.ended and thinks(text) and "\n" not in answer_of(text)
 
 
 def _load(weights: Pretrained) -> PreTrainedModel:

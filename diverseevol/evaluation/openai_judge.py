@@ -12,9 +12,10 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.access import check_address, read_key
 from diverseevol.evaluation.benchmarks import Benchmark
 from diverseevol.evaluation.judges import Judgement
-from diverseevol.evaluation.pairwise import JudgePrompt, Showing, both_orders, check_parsed, conclude, load_prompt
-from diverseevol.evaluation.replies import Ask, ReplyCache
+from diverseevol.evaluation.pairwise import JudgePrompt, Showing, both_orders, load_prompt
+from diverseevol.evaluation.replies import Ask, Reply, ReplyCache
 from diverseevol.evaluation.spending import OPENAI, Account, Estimate, LimitReachedError, price_of
+from diverseevol.evaluation.verdicts import Verdicts
 from diverseevol.files import cache_folder
 from diverseevol.progress import Progress, Silent
 
@@ -128,27 +129,32 @@ class OpenAIJudge:
 
         showings = both_orders(benchmark, answers)
         refused: list[tuple[Showing, str]] = []
+        verdicts = Verdicts(
+            showings, self.name, self.wording.version, benchmark.name, self.max_unparsed,
+            f"judge.max_tokens={self.max_tokens}",
+        )  # fmt: skip
         with self.progress.track(f"judge {benchmark.name}", len(showings)) as advance:
+
+            def on_reply(showing: Showing, replies: Sequence[Reply]) -> None:
+                advance(1)
+                verdicts.add(showing, replies)
+
             asking = Asking(
                 lambda: connect(
                     self.base_url, self.model, self._key(), self.key_variable, self._limits(), self.timeout,
                     self.retries, self.backoff,
                 ),
                 self._file, self.account, self.wording, self._identity, self.concurrency,
-                on_reply=advance, on_model=self._answered_by, retry_unanswered=self.retry_unanswered,
+                on_reply=on_reply, on_model=self._answered_by, retry_unanswered=self.retry_unanswered,
                 on_unanswered=lambda showing, words: refused.append((showing, words)),
             )  # fmt: skip
             try:
-                replies = asking.replies(showings)
+                asking.ask(showings)
             except LimitReachedError as limit:
                 raise self._stopped(str(limit), benchmark, answers) from limit
-        self._tell_refused(refused, showings, benchmark)
-        judgements = [
-            conclude(showing, said, self.name, self.wording.version)
-            for showing, said in zip(showings, replies, strict=True)
-        ]
-        check_parsed(judgements, self.max_unparsed, benchmark.name)
-        return judgements
+            finally:
+                self._tell_refused(refused, showings, benchmark)
+        return verdicts.all()
 
     def estimate(self, benchmark: Benchmark, answers: Mapping[str, str]) -> Estimate:
         """What judging these answers would take."""

@@ -1,7 +1,8 @@
 """How a language model is asked to judge: a question and two answers in a prompt, two scores on the first line back.
 
-Every pair is shown twice, with the answers in either order. A reply that does not begin with two scores is asked for
-once more; after that the judgement is recorded without scores, which is counted and never read as a zero.
+Every pair is shown twice, with the answers in either order. What counts as two scores is the business of
+`diverseevol.evaluation.grammar`; a reply without them is asked for once more, and after that the judgement is recorded
+without scores, which is counted and never read as a zero (`diverseevol.evaluation.verdicts`).
 """
 
 import hashlib
@@ -13,7 +14,8 @@ from pathlib import Path
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import Benchmark
-from diverseevol.evaluation.judges import FLOOR, TOP, Judgement
+from diverseevol.evaluation.grammar import answer_of, parse
+from diverseevol.evaluation.judges import Judgement
 from diverseevol.reading import read_text
 
 LONGEST_PROMPT = 1 << 20  # bytes of a wording, which is sent with every question
@@ -41,6 +43,17 @@ and nothing else: the grade of answer 1, a space, the grade of answer 2. From th
 a few sentences.
 """
 ASK_AGAIN = """\
+{prompt}
+An earlier reply to this did not begin with two numbers:
+
+<reply-{mark}>
+{reply}
+</reply-{mark}>
+
+Reply with one line that holds the two grades and nothing else.
+"""
+FIELDS = ("question", "first", "second")
+AGAIN = """\
 {prompt}
 An earlier reply to this did not begin with two numbers:
 
@@ -114,7 +127,8 @@ class JudgePrompt:
     def ask_again(self, showing: Showing, reply: str) -> str:
         """The prompt after a reply that could not be read."""
         prompt = self.ask(showing)
-        return _fill(ASK_AGAIN, {"prompt": prompt, "reply": reply, "mark": _mark(prompt, reply)})
+        text = answer_of(reply)
+        return _fill(ASK_AGAIN, {"prompt": prompt, "reply": text, "mark": _mark(prompt, text)})
 
 
 def _mark(*texts: str) -> str:
@@ -150,42 +164,16 @@ def load_prompt(path: str | None) -> JudgePrompt:
     return JudgePrompt(re.sub(r"\W", "-", Path(path).stem), template)
 
 
-def parse(reply: str) -> tuple[float, float] | None:
-    """The two scores of a reply, first answer first; None unless its first line is two numbers from 1 to 10."""
-    lines = reply.strip().splitlines()
-    match = TWO_SCORES.fullmatch(lines[0].strip()) if lines else None
-    if match is None:
-        return None
-    first, second = float(match[1]), float(match[2])
-    return (first, second) if min(first, second) >= FLOOR and max(first, second) <= TOP else None
-
-
 def conclude(showing: Showing, replies: Sequence[str], judge: str, version: str) -> Judgement:
     """The judgement that follows from the replies to one showing, of which the last one counts."""
     scores = parse(replies[-1])
-    reason = AGAIN.join(reply.replace(AGAIN.strip(), "").strip() for reply in replies)
+    reason = AGAIN.join(_words(reply).replace(AGAIN.strip(), "").strip() for reply in replies)
     if scores is None:
         return Judgement(showing.question_id, showing.order, None, None, judge, version, reason)
     model, competitor = scores if showing.order == 0 else scores[::-1]
     return Judgement(showing.question_id, showing.order, model, competitor, judge, version, reason)
 
 
-def check_parsed(judgements: Sequence[Judgement], most: float, benchmark: str) -> None:
-    """Refuse judgements of which too many are without scores.
-
-    Args:
-        judgements: of one model on one benchmark.
-        most: the greatest share that may be without.
-        benchmark: its name.
-
-    Raises:
-        InputError: there are more.
-    """
-    lost = [one for one in judgements if not one.parsed]
-    if len(lost) > most * len(judgements):
-        said = " ".join(lost[0].reason.split())[:80] or "nothing"
-        raise InputError(
-            f"benchmark {benchmark}: {len(lost)} of {len(judgements)} judgements by {lost[0].judge} hold no two scores "
-            f"(the first: question {lost[0].question_id!r}, order {lost[0].order}, which said {said!r}), more than "
-            f"judge.max_unparsed={most:g} allows; choose a judge or a judge.prompt that keeps to the form"
-        )
+def _words(reply: str) -> str:
+    """What is recorded as the judge's reason: not its thoughts, unless there is nothing else."""
+    return answer_of(reply) or reply

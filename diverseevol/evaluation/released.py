@@ -19,8 +19,9 @@ from typing import Any
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.archives import read_members
+from diverseevol.evaluation.grammar import as_released
 from diverseevol.evaluation.judges import TOP, Judgement
-from diverseevol.evaluation.replied import TWO_SCORES, agrees_with_its_reply
+from diverseevol.evaluation.replied import agrees_with_its_reply
 from diverseevol.files import read_json
 from diverseevol.reading import LARGEST_JSONL, parse_json, read_bytes, refuse_special
 
@@ -254,12 +255,13 @@ def _verdict(place: str, record: dict[str, Any], order: int) -> tuple[Judgement,
         raise InputError(f"{place}, field 'eval_QUERY{order}': {scores!r} where two scores belong; get the file again")
     _check_scores(f"{place}, field 'eval_QUERY{order}'", *scores)
     reply = str(_named(place, record, f"response_QUERY{order}"))
-    said = TWO_SCORES.fullmatch(reply.split("\n", 1)[0])
+    said = as_released(reply)
     shown = scores if order == 0 else scores[::-1]
-    if said and [float(said[1]), float(said[2])] != shown:
+    if said is not None and list(said) != shown:
         raise InputError(
             f"{place}: eval_QUERY{order} records {scores} as [model, competitor] but the reply begins with "
-            f"{said[0].strip()!r} for {'model, competitor' if order == 0 else 'competitor, model'}; get the file again"
+            f"'{said[0]:g} {said[1]:g}' for {'model, competitor' if order == 0 else 'competitor, model'}; get the file "
+            f"again"
         )
     question = str(_named(place, record, "question_id"))
     return Judgement(question, order, float(scores[0]), float(scores[1]), "gpt-4", "released", reply), said is not None

@@ -3,10 +3,10 @@
 import re
 
 from diverseevol.errors import InputError
+from diverseevol.evaluation.grammar import Scores, as_released, parse, plain, read
 from diverseevol.evaluation.judges import Judgement
-from diverseevol.evaluation.pairwise import AGAIN, parse
+from diverseevol.evaluation.pairwise import AGAIN
 
-TWO_SCORES = re.compile(r"\s*(\d+(?:\.\d+)?)[\s,]+(\d+(?:\.\d+)?)\s*")
 PAIR_PROMPT = re.compile(r".*-[0-9a-f]{8}|released")  # the versions whose replies begin with two scores
 
 
@@ -19,8 +19,7 @@ def agrees_with_its_reply(place: str, one: Judgement) -> bool:
     if not PAIR_PROMPT.fullmatch(one.prompt_version):
         return True
     last = one.reason.split(AGAIN)[-1].strip()  # of several replies the last one counts
-    strict = None if one.parsed else parse(last)
-    said = _said(last) if one.parsed else [] if strict is None else [strict]
+    said = _said(last, one)
     shown = (one.model_score, one.competitor_score)[:: 1 if one.order == 0 else -1]
     if said and shown not in said:
         words = " or ".join(f"'{first:g} {second:g}'" for first, second in said)
@@ -32,8 +31,13 @@ def agrees_with_its_reply(place: str, one: Judgement) -> bool:
     return bool(said) or not one.parsed
 
 
-def _said(reply: str) -> list[tuple[float, float]]:
-    """The scores on a reply's first line; or, where two replies stand together unmarked, those that may be meant."""
-    lines = [TWO_SCORES.fullmatch(part.split("\n", 1)[0]) for part in reply.split("\n\n")]
-    found = [(float(line[1]), float(line[2])) for line in lines if line]
-    return found[:1] if lines[0] else found
+def _said(reply: str, one: Judgement) -> list[Scores]:
+    """The scores that a recorded reply holds; where it may be several replies that stand together, those of each."""
+    simplest = plain(reply)
+    if not one.parsed:
+        # What is read today may not have been read when it was recorded, except in the plainest form.
+        return [simplest] if simplest is not None and parse(reply) is not None else []
+    if simplest is not None:
+        return [simplest]
+    reading = as_released if one.prompt_version == "released" else read
+    return [scores for part in (reply, *reply.split("\n\n")) if (scores := reading(part)) is not None]

@@ -27,9 +27,11 @@ CREATE TABLE IF NOT EXISTS replies (
 ) WITHOUT ROWID
 """
 
-# What an endpoint will not answer, and which process is about to ask what; files without these tables gain them.
+# What an endpoint will not answer, which replies ended at the limit of tokens, and which process is about to ask what;
+# files without these tables gain them.
 MORE_TABLES = (
     "CREATE TABLE IF NOT EXISTS unanswered (key TEXT PRIMARY KEY, reason TEXT NOT NULL, at REAL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS cut (key TEXT PRIMARY KEY) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, host TEXT, pid INTEGER, until REAL) WITHOUT ROWID",
 )
 
@@ -80,12 +82,13 @@ class Ask:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back; token counts are None where they are not known."""
+    """What came back; token counts are None where they are not known; `cut` where it ended at the limit of tokens."""
 
     text: str
     model: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cut: bool = False
 
 
 def encodable(text: str) -> str:
@@ -123,16 +126,21 @@ class ReplyCache:
 
     def get(self, ask: Ask) -> Reply | None:
         """The reply, if this was asked before."""
-        columns = "text, model, prompt_tokens, completion_tokens"
-        found = self._run(f"SELECT {columns} FROM replies WHERE key = ?", (ask.key,))
+        found = self._run(
+            "SELECT text, model, prompt_tokens, completion_tokens, EXISTS (SELECT 1 FROM cut WHERE key = replies.key) "
+            "FROM replies WHERE key = ?",
+            (ask.key,),
+        )
         if not found:
             return None
-        text, model, *tokens = found[0]
+        text, model, prompt_tokens, completion_tokens, cut = found[0]
         if not isinstance(text, str):
             raise self._damaged("replies", ask, f"text is {_kind(text)}")
-        if not isinstance(model, str | None) or not all(isinstance(count, int | None) for count in tokens):
-            raise self._damaged("replies", ask, f"model and tokens are {', '.join(map(_kind, found[0][1:]))}")
-        return Reply(text, model, *tokens)
+        if not isinstance(model, str | None) or not all(
+            isinstance(count, int | None) for count in (prompt_tokens, completion_tokens)
+        ):
+            raise self._damaged("replies", ask, f"model and tokens are {', '.join(map(_kind, found[0][1:4]))}")
+        return Reply(text, model, prompt_tokens, completion_tokens, bool(cut))
 
     def put(self, ask: Ask, reply: Reply) -> None:
         """Keep a reply; it is on disk when this returns. Whoever comes second with one keeps the first."""
@@ -142,6 +150,8 @@ class ReplyCache:
             None if reply.model is None else encodable(reply.model),
             _storable(reply.prompt_tokens), _storable(reply.completion_tokens), time.time(),
         )  # fmt: skip
+        if reply.cut:
+            self._run("INSERT OR IGNORE INTO cut VALUES (?)", (ask.key,))
         self._run(f"INSERT OR IGNORE INTO replies VALUES ({', '.join('?' * len(values))})", values)
 
     def unanswered(self, ask: Ask) -> str | None:
