@@ -1,8 +1,11 @@
 """The formats that records come in: a record to an Example and back."""
 
+import base64
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 
@@ -32,6 +35,9 @@ class Fields:
     response: str
 
 
+INPUTS = ("input", "context")
+# What other data sets call a part of a row that is said to the model.
+KNOWN = (*INPUTS, "system", "history")
 ALPACA = Fields("instruction", "input", "output")
 DOLLY = Fields("instruction", "context", "response")
 
@@ -69,7 +75,7 @@ def recognise(record: Any) -> Fields:
         BadRecord: the record is not an object, or its names fit neither format or both.
     """
     names = _record(record).keys()
-    inputs = [name for name in ("input", "context") if name in names]
+    inputs = [name for name in INPUTS if name in names]
     responses = [name for name in ("output", "response") if name in names]
     if "instruction" not in names or len(responses) != 1 or len(inputs) > 1:
         found = ", ".join(names) or "none"
@@ -82,6 +88,12 @@ def recognise(record: Any) -> Fields:
         )
     usual = ALPACA if responses == ["output"] else DOLLY
     return Fields("instruction", inputs[0] if inputs else usual.input, responses[0])
+
+
+def with_input(fields: Fields, record: Any) -> Fields:
+    """The names of the fields, the input's as this record has it: a first record may lack what others have."""
+    names = [name for name in INPUTS if isinstance(record, Mapping) and name in record]
+    return replace(fields, input=names[0]) if len(names) == 1 else fields
 
 
 def parse(record: Any, fields: Fields) -> Example:
@@ -149,28 +161,50 @@ def to_record(example: Example, fields: Fields) -> dict[str, Any]:
 def dump_extra(extra: Mapping[str, Any]) -> str:
     """Write the other fields as canonical JSON: the same text whatever the order of the keys.
 
+    Nothing is trained on them, so what JSON has no word for refuses no row: NaN becomes null and an infinity a text, as
+    do decimals, dates, bytes (in base64) and unpaired surrogates (as their escapes).
+
     Raises:
-        BadRecord: a field holds what JSON cannot say, such as NaN, half a character or bytes.
+        BadRecord: a field holds what was not read as one value, or is nested too deeply.
     """
     parts = []
     for name in sorted(extra):
         try:
-            part = f"{CANONICAL.encode(name)}:{CANONICAL.encode(extra[name])}"
-            part.encode()  # half a character is refused now, not hours later when the chosen rows are written
+            try:
+                part = f"{CANONICAL.encode(name)}:{CANONICAL.encode(extra[name])}"
+                part.encode()
+            except ValueError:  # NaN, an infinity, or a surrogate
+                part = f"{CANONICAL.encode(_json_value(name))}:{CANONICAL.encode(_json_value(extra[name]))}"
         except (TypeError, ValueError, RecursionError) as error:
             reason = error.finding if isinstance(error, BadRecord) else str(error)
-            reason = "NaN or an infinity" if "JSON compliant" in reason else reason
             raise BadRecord(name, f"holds what JSON cannot say ({reason})") from error
         parts.append(part)
     return "{" + ",".join(parts) + "}"
 
 
+def _json_value(value: Any) -> Any:
+    """A value with all that JSON cannot say in it replaced."""
+    if isinstance(value, str):
+        return _printable(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    if isinstance(value, list | tuple):
+        return [_json_value(item) for item in value]
+    if isinstance(value, Mapping):
+        return {_json_value(name): _json_value(item) for name, item in value.items()}
+    return value
+
+
 def _beyond_json(value: Any) -> str:
-    """Dates and times, which tables have and JSON has not; all else is refused."""
+    """What tables have and JSON has not, as text; all else is refused."""
     if isinstance(value, BadRecord):
         raise value
     if hasattr(value, "isoformat"):
         return str(value.isoformat())
+    if isinstance(value, bytes | bytearray | memoryview):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Decimal):
+        return str(value)
     raise TypeError(f"a value of type {type(value).__name__}")
 
 

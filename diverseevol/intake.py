@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -11,11 +12,12 @@ import pyarrow as pa
 
 from diverseevol.errors import InputError
 from diverseevol.files import atomic_write, write_json
-from diverseevol.formats import BadRecord, Fields, dump_extra, parse, recognise
+from diverseevol.formats import KNOWN, BadRecord, Fields, dump_extra, parse, recognise, with_input
 from diverseevol.origins import BATCH, Origin
 
 COLUMNS = pa.schema([(name, pa.string()) for name in ("instruction", "input", "response", "extra")])
 BATCH_CHARACTERS = 1 << 25  # fewer rows where they are as long as books
+REASONS, NAMES = 20, 100  # how many kinds of faults and names of fields are told apart
 Progress = Callable[[int, int], None]  # done and total: bytes of a JSON file, rows of a table
 
 
@@ -24,8 +26,13 @@ class Intake:
 
     def __init__(self, origin: Origin, fields: Fields | None, skip: bool, progress: Progress) -> None:
         self.origin, self.fields, self.skip, self.progress = origin, fields, skip, progress
+        self.named = fields is not None
         self.digest = hashlib.sha256()
-        self.rows, self.bad_rows, self.first_bad = 0, 0, ""
+        self.rows, self.first_bad = 0, ""
+        self.bad: Counter[str] = Counter()
+        self.has_input = False
+        self.names: dict[str, None] = {}  # of the fields, in the order in which they came
+        self.unused: Counter[str] = Counter()
 
     def write(self, folder: Path) -> None:
         """Write rows.arrow, bad_rows.jsonl and, last of all, meta.json."""
@@ -47,9 +54,14 @@ class Intake:
             if batch:
                 table.write_batch(_columns(batch))
             self.progress(self.origin.total, self.origin.total)
-        if not self.rows + self.bad_rows:
+        if not self.rows + self.bad.total():
             raise InputError(f"{self.origin.where}: there are no records in it; give a file with instruction rows")
-        meta = {"rows": self.rows, "bad_rows": self.bad_rows, "first_bad": self.first_bad}
+        if self.named and self.rows and self.fields and self.fields.input and not self.has_input:
+            raise InputError(
+                f"{self.origin.where}: data.fields.input is {self.fields.input!r}, which no record has (there are: "
+                f"{', '.join(self.names)}); correct the name, or leave it out"
+            )
+        meta = {"rows": self.rows, "bad_rows": dict(self.bad), "first_bad": self.first_bad, "unused": dict(self.unused)}
         fields = asdict(self.fields) if self.fields else None
         write_json(folder / "meta.json", {**meta, "fields": fields, "fingerprint": self.digest.hexdigest()})
 
@@ -57,6 +69,8 @@ class Intake:
         """One row of the table, or None where the record is left out."""
         try:
             self.fields = self.fields or recognise(record)
+            if not (self.named or self.has_input):
+                self.fields = with_input(self.fields, record)
             example = parse(record, self.fields)
             row = (example.instruction, example.input, example.response, dump_extra(example.extra))
         except BadRecord as bad:
@@ -65,14 +79,23 @@ class Intake:
                 raise InputError(f"{where}: {bad}") from bad
             line = {self.origin.unit: number, "field": bad.field, "problem": bad.problem}
             bad_rows.write(json.dumps(line, ensure_ascii=False) + "\n")
-            self.bad_rows += 1
+            self.bad[bad.finding if len(self.bad) < REASONS else "other faults"] += 1
             self.first_bad = self.first_bad or f"{self.origin.unit} {number}: {bad.finding}"
             return None
         self.rows += 1
+        self._look_at(record, self.fields)
         for text in row:  # with their lengths, so that no two rows are told alike
             encoded = text.encode()
             self.digest.update(b"%d:%b" % (len(encoded), encoded))
         return row
+
+    def _look_at(self, record: Mapping[str, Any], fields: Fields) -> None:
+        """Note which fields there are, and which of them are known from other data sets and lie unused here."""
+        self.has_input = self.has_input or fields.input in record
+        if len(self.names) < NAMES:
+            self.names.update(dict.fromkeys(record))
+        used = (fields.instruction, fields.input, fields.response)
+        self.unused.update(name for name in KNOWN if name not in used and record.get(name))
 
 
 def _columns(rows: list[tuple[str, ...]]) -> pa.RecordBatch:

@@ -18,7 +18,7 @@ from diverseevol.formats import Example, Fields, to_record
 from diverseevol.intake import COLUMNS, Intake, Progress
 from diverseevol.origins import BATCH, Origin, find
 
-VERSION = 1  # of the checks and of what they leave on disk
+VERSION = 2  # of the checks and of what they leave on disk
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,18 +29,25 @@ class Source:
         name: what folders and figures call it.
         fingerprint: SHA-256 over the rows in order: what they say, however it was written down.
         fields: what the records called instruction, input and response.
-        bad_rows: how many records were left out (0 unless the user asked for that).
+        bad: how many records were left out, by what is wrong with them (none unless the user asked for that).
+        unused: how many rows have a field that other data sets say to the model, and that nothing uses here.
         table: [rows] columns instruction, input, response and extra (JSON text).
     """
 
     name: str
     fingerprint: str
     fields: Fields
-    bad_rows: int
+    bad: Mapping[str, int]
+    unused: Mapping[str, int]
     table: datasets.Dataset = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    def bad_rows(self) -> int:
+        """How many records were left out."""
+        return sum(self.bad.values())
 
     def __getitem__(self, row: int) -> Example:
         return self.take([row])[0]
@@ -135,11 +142,11 @@ def _load(
             shutil.copyfileobj(listed, copy)
     if not meta["rows"]:
         raise InputError(
-            f"{origin.where}: none of its {meta['bad_rows']} records can be used, from the first on "
+            f"{origin.where}: none of its {sum(meta['bad_rows'].values())} records can be used, from the first on "
             f"({meta['first_bad']}); mend them or name the fields with data.fields"
         )
     table = datasets.Dataset.from_file(str(folder / "rows.arrow"))
-    return Source(name, meta["fingerprint"], Fields(**meta["fields"]), meta["bad_rows"], table)
+    return Source(name, meta["fingerprint"], Fields(**meta["fields"]), meta["bad_rows"], meta["unused"], table)
 
 
 def _named(fields: Mapping[str, str | None] | None) -> Fields | None:

@@ -1,5 +1,6 @@
 import json
 import random
+from decimal import Decimal
 
 import pytest
 
@@ -121,10 +122,24 @@ def test_extra_fields_are_told_the_same_in_any_order():
     assert json.loads(dump_extra(one)) == one
 
 
-@pytest.mark.parametrize("value", [float("nan"), [float("inf")], "\ud83d", {"\ud83d": 1}, b"bytes"])
-def test_an_extra_field_that_json_cannot_say_is_named(value):
-    with pytest.raises(BadRecord, match='field "odd" holds'):
-        dump_extra({"good": 1, "odd": value})
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (float("nan"), None),
+        ([1.5, float("-inf")], [1.5, "-inf"]),
+        ("a\ud83d", "a\\ud83d"),
+        ({"\ud83d": (1, 2)}, {"\\ud83d": [1, 2]}),
+        (b"\x00\xff", "AP8="),
+        (Decimal("1.10"), "1.10"),
+    ],
+)
+def test_an_extra_field_that_json_cannot_say_refuses_no_row(value, kept):
+    assert json.loads(dump_extra({"good": 1, "odd": value})) == {"good": 1, "odd": kept}
+
+
+def test_an_extra_field_that_says_a_name_twice_is_named():
+    with pytest.raises(BadRecord, match=r'field "odd" holds .*stands twice'):
+        dump_extra({"good": 1, "odd": [reading.DECODER.decode('{"a": 1, "a": 2}')]})
 
 
 def test_a_message_can_be_printed_and_written_even_where_a_name_is_half_a_character():

@@ -170,11 +170,13 @@ def test_a_choice_that_is_there_already_is_kept_unless_it_is_to_be_replaced(monk
 @pytest.mark.parametrize(
     ("taken", "n", "sentence"),
     [
-        ("[0, 1, 3, 4]", 1, "n=1: 0 of 5 rows are left to choose from, for taken=T.json names 4 and 1 has no response; "
+        ("[0, 1, 3, 4]", 1, "n=1: 0 of 5 rows are left to choose from, for taken=T.json names 4 and 1 has no response "
+             "token; "
          "take fewer or bring more rows"),
-        ("[0, 1, 3]", 3, "n=3: 1 of 5 rows is left to choose from, for taken=T.json names 3 and 1 has no response; "
+        ("[0, 1, 3]", 3, "n=3: 1 of 5 rows is left to choose from, for taken=T.json names 3 and 1 has no response "
+             "token; "
          "lower n, take fewer or bring more rows"),
-        (None, 9, "n=9: 4 of 5 rows are left to choose from, for 1 has no response; lower n or bring more rows"),
+        (None, 9, "n=9: 4 of 5 rows are left to choose from, for 1 has no response token; lower n or bring more rows"),
     ],
 )  # fmt: skip
 def test_too_few_rows_that_are_left_are_told_in_the_options_of_select(refused, taken, n, sentence):

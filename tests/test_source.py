@@ -169,7 +169,6 @@ FAULTS = {  # name of the file: content, and what the message must say besides t
     "null.jsonl": (jsonl(ROWS[0], {**ROWS[0], "output": None}), ["line 2", 'field "output" is null']),
     "blank.jsonl": (jsonl(ROWS[0], {**ROWS[0], "instruction": " "}), ["line 2", 'field "instruction" is blank']),
     "list.jsonl": (f"{GOOD}\n[1, 2]\n", ["line 2", "a list"]),
-    "nan.jsonl": (f'{GOOD}\n{GOOD[:-1]}, "score": NaN}}\n', ["line 2", 'field "score"', "(NaN or an infinity)"]),
     "twice.jsonl": ('{"instruction": "a", "output": "b", "output": "c"}\n', ["line 1", 'field "output" stands twice']),
     "digits.jsonl": (f'{{"instruction": "a", "output": "b", "n": {"9" * 5000}}}\n', ["line 1", "cannot be read"]),
     "deep.jsonl": (GOOD + "\n" + "[" * 200_000, ["line 2"]),
@@ -227,6 +226,32 @@ def test_a_file_that_may_not_be_read_is_refused(rows_file, cache):
     )
     done = subprocess.run([sys.executable, "-c", program, rows_file, cache], capture_output=True, text=True)
     assert f"InputError: {rows_file}: cannot be read (Permission denied)" in done.stderr
+
+
+def test_a_named_field_that_no_record_has_is_refused_with_those_there_are(tmp_path, cache):
+    file = written(tmp_path / "rows.jsonl", jsonl(*[{"q": "a?", "passage": "p", "a": "b"}] * 3))
+    fields = {"instruction": "q", "input": "pasage", "response": "a"}
+    with pytest.raises(InputError, match=r"data\.fields\.input is 'pasage', which no record has .*q, passage, a"):
+        load(file, fields=fields, cache=cache)
+    rows = load(file, fields={**fields, "input": "passage"}, cache=cache)
+    assert (rows[0].input, rows.unused) == ("p", {})
+
+
+def test_a_first_record_without_an_input_does_not_decide_for_the_others(tmp_path, cache):
+    rows = [{"instruction": "a?", "output": "b"}, {"instruction": "a?", "context": "c", "output": "b"}]
+    source = load(written(tmp_path / "rows.jsonl", jsonl(*rows)), cache=cache)
+    assert [example.input for example in source.take([0, 1])] == ["", "c"]
+    assert source.unused == {}
+
+
+def test_known_fields_that_nothing_uses_are_counted(tmp_path, cache):
+    rows = [
+        {"instruction": "a?", "input": "i", "output": "b", "history": [["x", "y"]]},
+        {"instruction": "a?", "input": "", "context": "c", "output": "b", "system": "s"},
+        {"instruction": "a?", "input": "i", "output": "b", "system": ""},
+    ]
+    source = load(written(tmp_path / "rows.jsonl", jsonl(*rows)), cache=cache)
+    assert source.unused == {"context": 1, "history": 1, "system": 1}
 
 
 def test_what_to_do_with_bad_rows_is_one_of_two(rows_file, cache):

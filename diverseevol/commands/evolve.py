@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import transformers
 
+from diverseevol.commands.left_out import left_out
 from diverseevol.commands.logged import keep, logged_config
 from diverseevol.commands.naming import arm, fingerprint, run_path, space_key
 from diverseevol.commands.settings import Settings, check_threads
@@ -239,15 +240,17 @@ def _greet(
     console: Console, settings: Settings, doing: str, source: Source, encoded: Encoded, schedule: Schedule
 ) -> None:
     eligible = int(np.asarray(encoded.eligible).sum())
-    left_out = f", {len(source) - eligible:,} of them ineligible (ineligible.jsonl)" if eligible < len(source) else ""
+    listed = f", {len(source) - eligible:,} of them ineligible (ineligible.jsonl)" if eligible < len(source) else ""
     if source.bad_rows:
-        left_out += f", {source.bad_rows:,} bad ones left out (bad_rows.jsonl)"
+        listed += f", {source.bad_rows:,} bad ones left out (bad_rows.jsonl)"
     start = schedule.seed_size if schedule.seed_size is not None else eligible
     console.print(styled(
         (source.name, "bold"),
-        f": {len(source):,} rows{left_out} · {settings.choices['sampler']}, {start:,} + {schedule.rounds} × "
+        f": {len(source):,} rows{listed} · {settings.choices['sampler']}, {start:,} + {schedule.rounds} × "
         f"{schedule.step_size:,} rows · seed {settings.value('seed')}",
     ))  # fmt: skip
+    for sentence in left_out(source, encoded, settings.options("prompt", PromptOptions)):
+        console.print(f"  {sentence}")
     console.print(doing)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from diverseevol.commands.evolve import load_source, quieten, tokenise
+from diverseevol.commands.left_out import left_out
 from diverseevol.commands.naming import space_identity, space_key
 from diverseevol.commands.select import Options, chosen, described, fall
 from diverseevol.commands.settings import Settings
@@ -49,8 +50,7 @@ def select_subset(settings: Settings, options: Options, sampler: Sampler, out: P
             report = described(settings, choice, features)
             write_json(out, {**report, "receipt": lines})
             if source.bad_rows:
-                left_out = out.with_suffix(".bad_rows.jsonl")
-                console.print(f"{source.bad_rows:,} bad records were left out ({left_out})")
+                console.print(f"{source.bad_rows:,} bad records were left out ({out.with_suffix('.bad_rows.jsonl')})")
             console.print(
                 f"{source.name}: {options.n:,} of {len(source):,} rows by {settings.choices['sampler']} in "
                 f"{choice.seconds:.1f} s"
@@ -75,6 +75,8 @@ def _looked_at(
     foundation = processes.in_turn(lambda: settings.part("model").prepare(source, cache))
     prompt = Prompt(foundation.tokenizer(), prompt_options)
     encoded = processes.in_turn(lambda: tokenise(source, prompt, cache, progress))
+    for sentence in left_out(source, encoded, prompt_options):
+        console.print(sentence)
     tokens = np.array(encoded.response_tokens)
     taken = taken_rows(options.taken, tokens, options.n)  # before the model reads anything, for they may be too many
     learner = Learner(foundation, prompt, encoded, Tuning(), embedding, trainer, processes, progress)

@@ -31,7 +31,7 @@ def taken_rows(path: str | None, response_tokens: Int[np.ndarray, " rows"], n: i
     left = int((~taken).sum())
     if n > left:
         parts = [f"taken={path} names {len(named):,}"] if named else []
-        parts += [f"{empty:,} {'has' if empty == 1 else 'have'} no response"] if empty else []
+        parts += [f"{empty:,} {'has' if empty == 1 else 'have'} no response token"] if empty else []
         why = f", for {' and '.join(parts)}" if parts else ""
         remedies = [*(["lower n"] if left else []), *(["take fewer"] if named else []), "bring more rows"]
         raise InputError(

@@ -1,0 +1,24 @@
+import json
+
+from diverseevol.commands.left_out import left_out
+from diverseevol.prompt import Prompt, PromptOptions, encode
+from diverseevol.source import load
+
+
+def test_what_is_left_out_cut_or_unused_is_counted_apart_and_with_its_reason(prompt, tmp_path):
+    rows = [{"instruction": f"Name {i}.", "input": "", "output": "cod " * i} for i in range(1, 9)]
+    rows += [{"instruction": "Blank?", "input": "", "output": " "}] * 2
+    rows += [{"instruction": "Why? " * 200, "input": "", "output": "So."}, {**rows[0], "context": "c"}]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = load(file, cache=tmp_path, on_bad_rows="skip")
+    whole = Prompt(prompt.tokenizer, PromptOptions()).rows(source.take(range(len(source))))
+    limit = sorted(len(row.ids) for row in whole)[-4]  # the longest prompt, and two responses, are beyond it
+    options = PromptOptions(max_length=limit)
+    encoded = encode(source, Prompt(prompt.tokenizer, options), tmp_path)
+    assert list(left_out(source, encoded, options)) == [
+        '2 rows left out: field "output" is blank',
+        f"1 row ineligible: prompt.max_length={limit} leaves no token of the response",
+        f"2 rows shortened: prompt.max_length={limit} cuts the end of the response",
+        "1 row with a field 'context' that nothing uses (data.fields.input=context takes it as the input)",
+    ]
