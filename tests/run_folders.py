@@ -17,6 +17,11 @@ from diverseevol.rounds import Round
 from diverseevol.runs import RunFolder, write_selected
 
 HOSTILE = "</script><script>alert('row')</script><img src=x onerror=alert(1)> & \u2028 <!--"
+# A name that would steer a terminal, rich, a shell, matplotlib or a spreadsheet, and a text that may also break lines.
+STEERING_NAME = "=cmd|' [red]x [link=http:x] :smile: $a_{ \x1b]0;t\x07\x9b2J\u202e`touch touched`;touch touched;\""
+STEERING_TEXT = (
+    f"{STEERING_NAME} [/red] [/]\r\n=1+1 \x1b[2J\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\ \x08\x7f\u2028 </script>"
+)
 RISING = (4.0, 5.0, 6.0, 6.5)
 
 

@@ -7,19 +7,26 @@ import random
 import re
 import subprocess
 import sys
+import threading
+import warnings
 from pathlib import Path
+from xml.etree import ElementTree
 
+import matplotlib
 import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator
 from omegaconf import OmegaConf
 from rich.table import Table
 from rich.text import Text
 
 from diverseevol.output.console import Console, log_to, styled
+from diverseevol.output.pictures import lay_out, rendered
 from diverseevol.output.sheets import cell, read_csv, write_csv
 from diverseevol.output.shell import command, override
-from diverseevol.output.terminal import one_line, say, visible
+from diverseevol.output.terminal import keep_plain, one_line, say, visible
 from diverseevol.progress import Shown
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +76,25 @@ def test_said_lines_are_plain(capsys):
     out, err = capsys.readouterr()
     assert out.count("\n") == err.count("\n") == 1
     assert is_plain(out + err)
+
+
+def test_what_python_itself_prints_is_plain(monkeypatch, capsys):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    monkeypatch.setattr(logging, "lastResort", logging.StreamHandler())
+    keep_plain()
+    shown = warnings.formatwarning(f"careful {STEERING}\nsecond", UserWarning, "file.py", 1)
+    assert (shown.count("\n"), visible(shown)) == (1, shown)
+    assert shown.startswith("UserWarning: careful")
+    bare = logging.Logger("without a handler")
+    bare.error("failed: %s", STEERING)
+    thread = threading.Thread(target=lambda: [][len(STEERING) and 1])
+    thread.start()
+    thread.join()
+    said = capsys.readouterr().err
+    assert is_plain(said)
+    assert "failed: " in said
+    assert "IndexError" in said
 
 
 @pytest.mark.parametrize("text", [STEERING, MARKUP, f"{MARKUP}{STEERING}", "1 'a' http://x /p/q None"])
@@ -184,7 +210,7 @@ PLACES = {
     "rich.console.Console": "console.py", "rich.logging": "console.py", "rich.print": "console.py",
     "rich.markup": "", "csv": "sheets.py", "shlex": "shell.py", "pipes": "shell.py", "print": "terminal.py",
     "sys.stdout": "terminal.py", "sys.stderr": "terminal.py", "traceback.print_exception": "",
-    "traceback.print_exc": "", "warnings.warn": "",
+    "traceback.print_exc": "", "warnings.warn": "", "figure.savefig": "pictures.py",
 }  # fmt: skip
 
 
@@ -212,3 +238,24 @@ def test_nothing_prints_quotes_or_writes_csv_but_in_its_place():
         elsewhere = sorted(name for name, place in PLACES.items() if name in used and place != own)
         assert not elsewhere, f"{file}: goes around diverseevol/output: {elsewhere}"
         assert not re.search(r"markup=True|from_markup|\[/?(bold|dim|red|yellow|green)\]", file.read_text()), file
+
+
+def test_labels_of_figures_are_plain_text(tmp_path):
+    figure = Figure(layout="constrained")
+    axes = figure.subplots()
+    name = f"a $ b $_{{ $x$ {STEERING}"
+    axes.plot([0, 1], [1, 2], label=name)
+    axes.set_title(name)
+    axes.annotate(name, (0, 1))
+    axes.set_xlabel(name * 5)
+    axes.set_yticks([1, 2], [name, "plain"])
+    axes.xaxis.set_major_locator(FixedLocator([0, 1]))
+    axes.xaxis.set_major_formatter(FixedFormatter([name, name]))
+    axes.legend()
+    lay_out(figure)
+    assert rendered(figure, "png").startswith(b"\x89PNG")
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        picture = rendered(figure, "svg").decode()
+    texts = [text for text in ElementTree.fromstring(picture).itertext() if "$" in text]
+    assert len(texts) >= 7
+    assert all("a $ b $_{ $x$ \\x1b[31m" in text and visible(text) == text for text in texts)

@@ -11,7 +11,6 @@ import importlib
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -31,7 +30,7 @@ from diverseevol.cli.mistakes import check_addresses, check_flags, verdict
 from diverseevol.cli.shipped import configuration_folder
 from diverseevol.cli.streams import steady_streams
 from diverseevol.errors import InputError, meant
-from diverseevol.output.terminal import LONGEST, say
+from diverseevol.output.terminal import LONGEST, keep_plain, say, say_error
 from diverseevol.sweep import Ledger
 
 T = TypeVar("T")
@@ -58,6 +57,7 @@ class Interrupted(BaseException):
 def main() -> None:
     """Run one command and exit with its code."""
     steady_streams()
+    keep_plain()
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         for line in _usage().split("\n"):
@@ -120,8 +120,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _explain(error: BaseException, verb: str) -> int:
     """Say what went wrong in a sentence; the exit code."""
     if os.environ.get("DIVERSEEVOL_TRACEBACK") == "1":
-        for line in "".join(traceback.format_exception(error)).splitlines():
-            say(line, error=True)
+        say_error(error)
     code, sentence = verdict(error, verb)
     if code == 2:
         _say(sentence, LONGEST)

@@ -1,7 +1,12 @@
 """Terminal text: characters that would steer a terminal, or reorder what is read on it, are written out instead."""
 
+import json
+import logging
 import re
 import sys
+import threading
+import traceback
+import warnings
 
 LONGEST = 2000  # characters of a message, after which its middle is left out
 
@@ -17,6 +22,11 @@ _LINE_BREAK = re.compile("[ \t]*(?:\r?\n|\u2028|\u2029)\\s*")
 def visible(text: str) -> str:
     r"""The text with each steering character as Python would write it, `\x1b`; tabs and line breaks stay."""
     return _STEERING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def escaped(text: str) -> str:
+    r"""The text with each steering character as JSON writes it, `\u001b`, which reads back as what it was."""
+    return _STEERING.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def one_line(text: object, longest: int | None = None) -> str:
@@ -42,3 +52,28 @@ def say(text: object, *, error: bool = False, longest: int | None = None) -> Non
         longest: see `one_line`.
     """
     print(one_line(text, longest), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def say_error(error: BaseException) -> None:
+    """Print where in the code an exception came up, with its text, a line each."""
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        say(line, error=True)
+
+
+def keep_plain() -> None:
+    """Let what Python itself prints be plain, too: warnings, logs without a handler, exceptions of threads."""
+    warnings.formatwarning = _warning
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_Plain())
+    threading.excepthook = lambda caught: None if caught.exc_value is None else say_error(caught.exc_value)
+
+
+class _Plain(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return one_line(super().format(record), LONGEST)
+
+
+def _warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    return one_line(f"{category.__name__}: {message}", LONGEST) + "\n"

@@ -1,6 +1,5 @@
 """How figures look and are saved: one ink, direct labels, a sampler's own colour; PNG and SVG, and SVG for the page."""
 
-import io
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from diverseevol.files import atomic_write
+from diverseevol.output.pictures import lay_out, rendered
 from diverseevol.report.curves import Curve
 from diverseevol.report.lines import LOOKS, ONE_TIME, look
 from diverseevol.report.schedules import name_ends
@@ -214,13 +214,10 @@ def save(figure: Figure, folder: Path, name: str) -> str:
         The SVG for the page: its colours are the page's, and its ids its own.
     """
     with matplotlib.rc_context(STYLE):
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once, for both files
+        lay_out(figure)
         with atomic_write(folder / f"{name}.png", "wb") as file:
-            figure.savefig(file, format="png", facecolor="white")
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
+            file.write(rendered(figure, "png", facecolor="white"))
+        svg = rendered(figure, "svg", metadata={"Date": None, "Creator": None}).decode()
     with atomic_write(folder / f"{name}.svg") as out:
         out.write(svg)
     return _inline(svg[svg.index("<svg") :], name)

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from diverseevol.evaluation.judges import GoldJudge
 from diverseevol.files import atomic_write, read_json
+from diverseevol.output.pictures import rendered
 
 # Okabe & Ito's palette, told apart with any colour vision; a benchmark or sampler keeps its place in it.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -145,5 +146,5 @@ def _colours() -> Iterable[str]:
 
 def _save(figure: Figure, path: Path) -> Path:
     with atomic_write(path, "wb") as file:
-        figure.savefig(file, format=path.suffix.removeprefix("."))
+        file.write(rendered(figure, "png"))
     return path

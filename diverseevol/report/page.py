@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape as escape_markup
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -15,6 +15,7 @@ from diverseevol import __version__
 from diverseevol.evaluation.comparison import AFTER_THE_FACT, MODELS
 from diverseevol.evaluation.over_seeds import SAMPLERS
 from diverseevol.evaluation.significance import MINIMUM_SEEDS
+from diverseevol.output.terminal import escaped, visible
 from diverseevol.report.drawing import colour_name
 from diverseevol.report.lines import FULL, LOOKS, Line, look
 from diverseevol.report.maps import COLOURS, DARK_COLOURS
@@ -101,9 +102,12 @@ def _data(name: str, value: Mapping[str, Any] | None) -> str:
 def script_safe(value: Any) -> str:
     """JSON that can stand in a script element: no character of it can end the element or open a comment."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
+    return re.sub("[<>&]", lambda match: f"\\u{ord(match[0]):04x}", escaped(text))
+
+
+def escape(text: str) -> str:
+    """Text for the markup: nothing in it begins an element, and nothing steers what reads it."""
+    return escape_markup(visible(text))
 
 
 def _sections(content: Content) -> list[tuple[str, str, str]]:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from diverseevol.files import atomic_write
+from diverseevol.output.pictures import rendered
 from diverseevol.report.figures import COLOURS, STYLE
 
 LABEL_GAP = 0.085  # between two labels at the ends of lines, as a share of the panel's height
@@ -58,7 +59,7 @@ def draw_schedules(panels: Mapping[tuple[str, str], Sequence[Line]], title: str,
             axes.set_xlabel("training rows")
         figure.suptitle(title, x=0.01, ha="left", fontsize=9)
         with atomic_write(path, "wb") as file:
-            figure.savefig(file, format="png")
+            file.write(rendered(figure, "png"))
     return path
 
 

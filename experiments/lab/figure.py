@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 
 from diverseevol.evaluation.significance import MINIMUM_SEEDS, t_test
 from diverseevol.files import atomic_write
+from diverseevol.output.pictures import rendered
 from diverseevol.report.drawing import GRID, INK, MUTED, PAPER, STYLE, write_note
 from diverseevol.report.lines import FULL, ONE_TIME, Line, labels, line_of, look
 
@@ -38,7 +39,7 @@ def draw_all(lines: Lines, folder: Path, base: Mapping[str, str]) -> None:
         figure = draw(lines, unit, metrics, base)
         if figure is not None:
             with matplotlib.rc_context(STYLE), atomic_write(folder / f"{name}.png", "wb") as out:
-                figure.savefig(out, format="png", facecolor="white")
+                out.write(rendered(figure, "png", facecolor="white"))
 
 
 def draw(lines: Lines, unit: str, metrics: Mapping[str, str], base: Mapping[str, str]) -> Figure | None:
@@ -159,7 +160,7 @@ def draw_differences(lines: Lines, baseline: str, folder: Path) -> None:
     figure = arms_figure(lines, baseline)
     if figure is not None:
         with matplotlib.rc_context(STYLE), atomic_write(folder / "differences.png", "wb") as out:
-            figure.savefig(out, format="png", facecolor="white")
+            out.write(rendered(figure, "png", facecolor="white"))
 
 
 def arms_figure(lines: Lines, baseline: str) -> Figure | None:
