@@ -3,6 +3,7 @@
 A file a job, written by the process that ran it: it needs no more than the file system that run folders need anyway.
 """
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diverseevol.errors import InputError
 from diverseevol.files import TEMPORARY, atomic_write, is_temporary, read_json, write_json
 from diverseevol.output.shell import command
 
@@ -60,17 +62,27 @@ class Ledger:
 
     def ended(self) -> Mapping[int, Any]:
         """The jobs that came to their end, by number."""
-        return {int(file.stem): read_json(file) for file in (self.folder / "jobs").glob("*.json")}
+        notes = {file: read_json(file) for file in (self.folder / "jobs").glob("*.json")}
+        return {int(file.stem): note for file, note in notes.items() if _is_note(file.stem, note)}
 
     def planned(self) -> int:
         """How many jobs there are."""
-        return len(read_json(self.folder / "jobs.json"))
+        return len(self._jobs())
+
+    def _jobs(self) -> list[list[str]]:
+        file = self.folder / "jobs.json"
+        jobs = read_json(file)
+        if not isinstance(jobs, list) or not all(
+            isinstance(job, list) and all(isinstance(word, str) for word in job) for job in jobs
+        ):
+            raise InputError(f"{file}: expected a list of lists of overrides, so it was edited; run the sweep again")
+        return jobs
 
     def missing(self) -> list[Job]:
         """What failed or never ended, in the order of the sweep; the commands are kept in `rerun.sh`, too."""
         ended = self.ended()
         jobs = []
-        for number, overrides in enumerate(read_json(self.folder / "jobs.json")):
+        for number, overrides in enumerate(self._jobs()):
             how = ended.get(number, {"code": 1, "said": None})
             if how["code"]:
                 words = ["diverseevol", self.verb, *self.launcher, *overrides]
@@ -79,3 +91,11 @@ class Ledger:
             with atomic_write(self.folder / "rerun.sh") as file:
                 file.writelines(f"{job.command}\n" for job in jobs)
         return jobs
+
+
+def _is_note(name: str, note: object) -> bool:
+    """Whether a file is a job's note; what is none counts as a job that never came to its end."""
+    if not re.fullmatch(r"[0-9]{1,9}", name) or not isinstance(note, dict):
+        return False
+    said, code = note.get("said"), note.get("code")
+    return type(code) is int and (said is None or isinstance(said, str))

@@ -15,6 +15,7 @@ import yaml
 from diverseevol import cli
 from diverseevol.errors import InputError
 from diverseevol.report.collection import collect
+from diverseevol.report.texts import _excerpts
 from diverseevol.saved import MOST_BYTES, read_saved, saved_choice
 
 RUN = Path(__file__).parent / "fixtures" / "run_folders_0_1" / "rows" / "tiny" / "kcenter-iterative-61348c43" / "seed0"
@@ -172,6 +173,41 @@ def test_questions_are_not_read_through_a_link_out_of_the_folder(folder, run):
     assert code == 2
     assert "questions.jsonl: is a link to a file outside of its run folder" in printed
     assert SECRET not in printed
+
+
+@pytest.mark.parametrize(
+    "further", [(), ("out=elsewhere",), ("benchmark=questions", "benchmark.path=questions/questions.jsonl")]
+)
+def test_answers_are_not_read_through_a_link_out_of_the_folder(folder, run, further):
+    private = folder.parent / "rounds" / "00" / "answers" / "questions.jsonl"
+    private.parent.mkdir(parents=True)
+    private.write_text(json.dumps({"id": "1", "answer": SECRET}))
+    (folder / "rounds" / "00" / "answers" / "questions.jsonl").unlink()
+    (folder / "rounds" / "00" / "answers" / "questions.jsonl").symlink_to(private)
+    code, printed = run("judge", "folder=.", "judge=gold", "logger=none", *further)
+    assert code == 2
+    assert "is a link to a file outside of its run folder" in printed
+    assert SECRET not in printed
+
+
+@pytest.mark.parametrize(
+    "fields", [["x"], "x", {"instruction": ["x"], "response": {"a": 1}}, {"instruction": 3, "response": 3}, 3]
+)
+def test_a_report_shows_rows_whatever_a_configuration_says_of_their_fields(folder, fields):
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    (folder / "config.yaml").write_text(yaml.safe_dump({**config, "data": {"fields": fields}}))
+    (first,) = collect([folder]).runs
+    record = {"instruction": "Name a river.", "input": "", "output": "The Elbe."}
+    assert _excerpts(record, first) == ["Name a river.", "The Elbe."]
+
+
+@pytest.mark.parametrize("content", ["[1]", "3", "null", "{"])
+def test_a_damaged_provenance_ends_no_judging(folder, run, content):
+    (folder / "provenance.json").write_text(content)
+    code, printed = run("judge", "folder=.", "judge=gold", "logger=csv")
+    assert code == 0, printed
+    assert len(list(folder.rglob("judgements/*.jsonl"))) == 3
+    assert "provenance.json" in printed
 
 
 def test_a_folder_that_was_moved_is_judged_by_its_own_questions(folder, run):

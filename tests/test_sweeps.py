@@ -14,6 +14,7 @@ import small_evolution
 import yaml
 from hydra import compose, initialize_config_dir
 
+from diverseevol.errors import InputError
 from diverseevol.files import temporary
 from diverseevol.sweep import Ledger
 
@@ -43,6 +44,24 @@ def test_a_ledger_lists_what_failed_and_what_never_ended_as_commands(tmp_path):
     assert shlex.split(failed.command) == ["diverseevol", "evolve", "seed=1", "data.path=a b.jsonl"]
     assert (cut.command, cut.said, cut.code) == ("diverseevol evolve seed=2", None, 1)
     assert (tmp_path / "rerun.sh").read_text() == f"{failed.command}\n{cut.command}\n"
+
+
+@pytest.mark.parametrize("note", ["[1]", '{"code": "0"}', '{"code": 1, "said": [1]}', "null", "{}"])
+def test_a_note_that_says_nothing_of_a_job_counts_as_none(tmp_path, note):
+    ledger = Ledger(tmp_path, "evolve")
+    ledger.plan([["seed=0"], ["seed=1"]])
+    ledger.end(1, ["seed=1"])
+    for name in ("0", "x", "-1", "9" * 200, "²"):
+        (tmp_path / "jobs" / f"{name}.json").write_text(note)
+    (job,) = ledger.missing()
+    assert (job.command, job.said, job.code) == ("diverseevol evolve seed=0", None, 1)
+
+
+@pytest.mark.parametrize("plan", ["{}", "[1]", "[[1]]", '["seed=0"]', "null"])
+def test_a_plan_that_was_edited_is_refused(tmp_path, plan):
+    (tmp_path / "jobs.json").write_text(plan)
+    with pytest.raises(InputError, match=r"jobs\.json: expected a list of lists of overrides"):
+        Ledger(tmp_path, "evolve").missing()
 
 
 def test_a_sweep_begins_without_the_half_written_notes_of_one_that_was_killed(tmp_path):

@@ -69,13 +69,28 @@ class AskedOf:
 
     def _read(self, kept: Path, run: Path) -> Benchmark:
         if kept not in self._kept:
-            if not kept.resolve().is_relative_to(run.resolve()):  # it may point at any file of the user's
-                raise InputError(
-                    f"{kept}: is a link to a file outside of its run folder, whose content would be sent to a judge; "
-                    f"put the file itself there, or give benchmark=…"
-                )
+            _refuse_from_outside(kept, run)
             self._kept[kept] = read_questions(kept)
         return self._kept[kept]
+
+
+def refuse_answers_from_outside(answered: Answered) -> None:
+    """Refuse answers that a run folder has by a link out of it.
+
+    Raises:
+        InputError: it has.
+    """
+    if answered.run is not None:
+        _refuse_from_outside(answered.file, answered.run)
+
+
+def _refuse_from_outside(file: Path, run: Path) -> None:
+    """What a run folder from somewhere else links to may be any file of the reader's."""
+    if not file.resolve().is_relative_to(run.resolve()):
+        raise InputError(
+            f"{file}: is a link to a file outside of its run folder, whose content would be sent to a judge; put the "
+            f"file itself there, or leave this folder out"
+        )
 
 
 def unfit_for(judge: Judge, benchmark: Benchmark) -> str | None:

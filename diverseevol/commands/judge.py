@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from diverseevol.commands.asked import AskedOf, unfit_for
+from diverseevol.commands.asked import AskedOf, refuse_answers_from_outside, unfit_for
 from diverseevol.commands.logged import kept
 from diverseevol.commands.results import check_place
 from diverseevol.commands.settings import Settings
@@ -128,6 +128,7 @@ def _tasks(settings: Settings, options: Options) -> list[Task]:
     found = answered_below(Path(options.folder))
     tasks: dict[tuple[Path, str], Task] = {}
     for answered in found:
+        refuse_answers_from_outside(answered)
         target = answered.beside if options.out is None else Path(options.out) / answered.place
         if target is None:
             raise InputError(f"{answered.file}: is a released file, beside which nothing is written; give out=FOLDER")
