@@ -45,14 +45,15 @@ class Pretrained:
         path: a hub name or a folder with config, tokeniser and safetensors weights.
         revision: branch, tag or commit of the hub.
         dtype: how weights are held; "float32" with trainer.precision=bf16-mixed is the paper's way.
-        attention: the attention implementation ("sdpa", "eager", "flash_attention_2", …).
+        attention: the attention implementation ("sdpa", "eager", "flash_attention_2", …); "auto" is the fastest of
+            torch's own that the model's family supports.
         trust_remote_code: run code that the model's repository brings; off unless you ask.
     """
 
     path: str
     revision: str | None = None
     dtype: str = "float32"
-    attention: str = "sdpa"
+    attention: str = "auto"
     trust_remote_code: bool = False
 
     def prepare(self, source: Source, cache: Path) -> "Pretrained":
@@ -78,7 +79,7 @@ class Pretrained:
                 folder or self.path,
                 output_loading_info=True,
                 dtype=dtype if folder is None else "auto",
-                attn_implementation=self.attention,
+                attn_implementation=None if self.attention == "auto" else self.attention,
                 use_safetensors=True,
                 **where,
             )
@@ -118,6 +119,10 @@ class Pretrained:
 
     def _cannot(self, what: str, error: Exception, folder: Path | None = None) -> InputError:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
+        if self.attention != "auto" and "attention" in reason.lower():
+            return InputError(
+                f"model.attention={self.attention}: {self.path} does not take it ({reason}); give model.attention=auto"
+            )
         if folder is not None:
             return InputError(f"{folder}: its {what} cannot be loaded ({reason}); delete the folder to redo its step")
         return InputError(

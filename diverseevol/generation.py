@@ -1,5 +1,6 @@
 """Answers to questions: batched, and the same whatever the batch."""
 
+import functools
 import itertools
 import logging
 from collections.abc import Callable, Sequence
@@ -119,9 +120,6 @@ def generate(
     answers: list[list[int]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     at_once = batches_at_once(model.eval())
-    turns = -(-len(order) // (options.batch_size * at_once)) or 1
-    size = -(-len(order) // (turns * at_once)) or 1  # even batches, so that no thread waits
-    batches = [order[start : start + size] for start in range(0, len(order), size)]
 
     def of(batch: list[int]) -> list[list[int]]:
         return _generate_batch(model, [prompts[i] for i in batch], [seeds[i] for i in batch], options, stop_tokens)
@@ -129,6 +127,13 @@ def generate(
     theirs = model.generation_config
     model.generation_config = GenerationConfig(**_ends(stop_tokens))  # or it would fill in what ours leaves open
     try:
+        batch_size = options.batch_size
+        if batch_size > 1 and len(prompts) > 1 and reads_padding(model, prompts[order[0]]):
+            _warn_of_padding(type(model).__name__)
+            batch_size = 1
+        turns = -(-len(order) // (batch_size * at_once)) or 1
+        size = -(-len(order) // (turns * at_once)) or 1  # even batches, so that no thread waits
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
         for start in range(0, len(batches), at_once):
             together = batches[start : start + at_once]
             for batch, new in zip(together, side_by_side(of, together), strict=True):
@@ -138,6 +143,32 @@ def generate(
     finally:
         model.generation_config = theirs
     return answers
+
+
+@torch.no_grad()
+def reads_padding(model: PreTrainedModel, prompt: Sequence[int]) -> bool:
+    """Whether what stands on the left of a prompt changes what a model says, masked though it is (RWKV).
+
+    Args:
+        model: the model.
+        prompt: any prompt.
+    """
+    ids = list(prompt[:8])
+    padded = torch.tensor([[ids[0]] * 3 + ids], device=model.device)
+    mask = torch.tensor([[0] * 3 + [1] * len(ids)], device=model.device)
+    configuration = GenerationConfig(max_new_tokens=1, do_sample=False, pad_token_id=ids[0])
+    wanted = {"generation_config": configuration, "output_logits": True, "return_dict_in_generate": True}
+    in_company, alone = (
+        model.generate(tokens, attention_mask=seen, **wanted).logits[0].float()
+        for tokens, seen in ((padded, mask), (padded[:, 3:], mask[:, 3:]))
+    )
+    # Rounding to bfloat16 moves logits by hundredths of their spread; padding that is read moves them by more.
+    return bool((in_company - alone).abs().max() > 0.2 * alone.std())
+
+
+@functools.cache  # said once, and not in every round
+def _warn_of_padding(kind: str) -> None:
+    log.warning("%s reads padding, so that prompts are answered one at a time: it takes longer", kind)
 
 
 def own_ends(model: PreTrainedModel) -> list[int]:

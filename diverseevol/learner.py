@@ -20,6 +20,7 @@ from diverseevol.arrays import cached_by_all, filled, read_probe
 from diverseevol.foundation import Pretrained
 from diverseevol.generation import Generation, fitting, generate, own_ends
 from diverseevol.memory import named_when_full
+from diverseevol.model_limits import check_readable, positions
 from diverseevol.modules.committee import Committee
 from diverseevol.modules.data import plan_steps, probe_loader, step_loader
 from diverseevol.modules.halves import width
@@ -103,7 +104,9 @@ class Learner:
             device = device_of(trainer)
             dropout, budget = int(rng.integers(2**62)), tuning.micro_batch_tokens
             with seeded(device, dropout), named_when_full("tuning.micro_batch_tokens", budget):
-                model = self.foundation.load().to(device)
+                model = self.foundation.load()
+                check_readable(model, self.encoded)
+                model = model.to(device)
                 warn_of_company(model, self.encoded.lengths[rows])
                 model.train()
                 if tuning.gradient_checkpointing:
@@ -140,6 +143,7 @@ class Learner:
         Returns:
             The embedding (or None) and the statistics by name, memory-mapped read-only.
         """
+        check_readable(model, self.encoded)
         warn_of_company(model, self.encoded.lengths[rows])
         n = len(self.encoded) if aligned else len(rows)
         shapes: dict[str, tuple[tuple[int, ...], str]] = dict.fromkeys(sorted(statistics), ((n,), "float32"))
@@ -234,8 +238,7 @@ class Learner:
         """
         place = self.processes
         prompts = self.prompt.ids([q for q, _ in questions], [x for _, x in questions])
-        longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        if longest:
+        if longest := positions(model):
             prompts = fitting(prompts, longest, options)
         mine = range(place.rank, len(prompts), place.world)
         trainer = start(self.trainer, place)

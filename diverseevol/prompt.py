@@ -305,6 +305,16 @@ class Encoded:
         """Tokens of each row's response, the end token included; 0 where truncation left none."""
         return np.asarray(self.lengths - self.response_start)
 
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return int(self.lengths.max(initial=0))
+
+    @cached_property
+    def largest_id(self) -> int:
+        """The largest token id; -1 where there are no tokens."""
+        return int(self.ids.max(initial=-1))
+
     @property
     def eligible(self) -> Bool[np.ndarray, " rows"]:
         """Rows that can be trained on."""

@@ -1,6 +1,7 @@
 """Causal language models of many architectures, made from transformers' own configurations."""
 
 import dataclasses
+import tempfile
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from test_probe import ROWS, probe, row_oracle
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
 
-from diverseevol import rotary
+from diverseevol import generation, model_limits, rotary
 from diverseevol.errors import InputError
 from diverseevol.foundation import Pretrained
 from diverseevol.generation import Generation
@@ -17,6 +18,7 @@ from diverseevol.modules.sft import has_dropout
 
 ARCHITECTURES = (
     "llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "mistral", "phi3", "gpt2", "gpt_neox", "opt", "llama4_text",
+    "gpt_oss", "mamba", "falcon_mamba", "bloom", "mpt", "xglm", "rwkv",
 )  # fmt: skip
 SIZES = {
     "vocab_size": 320, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -32,9 +34,10 @@ FURTHER = {
 def tiny(architecture: str, **changes) -> PreTrainedModel:
     """A model of an architecture with random weights and, where it has any, dropout."""
     config = AutoConfig.for_model(architecture, **{**SIZES, **FURTHER.get(architecture, {}), **changes})
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
-        return AutoModelForCausalLM.from_config(config).eval()
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+        return Pretrained(folder).load().eval()  # as a checkpoint is opened, with the defaults
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -52,6 +55,58 @@ def test_of_every_architecture_the_probe_says_what_the_whole_model_says(learner,
         expected = row_oracle(out.logits[0].double(), encoded.row(row), start)
         for name in names:
             assert scores[name][row] == pytest.approx(expected[name], rel=1e-4), name
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_of_every_architecture_a_batch_answers_as_one_prompt_at_a_time(architecture, caplog):
+    model = tiny(architecture)
+    prompts = [[5, 9, 11, 40], list(range(7, 17)), [30, 31]]
+    generation._warn_of_padding.cache_clear()
+    alone, together = (
+        generation.generate(model, prompts, [(0,), (1,), (2,)], Generation(8, 0.7, batch_size=size), [1])
+        for size in (1, 3)
+    )
+    assert together == alone
+    assert [record.message for record in caplog.records if "reads padding" in record.message] == (
+        ["RwkvForCausalLM reads padding, so that prompts are answered one at a time: it takes longer"]
+        if architecture == "rwkv"
+        else []
+    )
+
+
+def test_rows_longer_than_the_positions_that_a_model_has_learned_are_refused(learner, encoded, tmp_path):
+    for architecture in ("gpt2", "opt"):
+        model = tiny(architecture, max_position_embeddings=encoded.longest - 1)
+        with pytest.raises(
+            InputError, match=rf"has {encoded.longest - 1} positions and no others; give prompt\.max_le"
+        ):
+            probe(learner, tmp_path / architecture, model)
+        assert model_limits.learned_positions(tiny(architecture)) == 512
+    assert model_limits.learned_positions(tiny("llama")) is None
+
+
+def test_rows_longer_than_a_model_was_made_for_are_warned_of_once(learner, encoded, tmp_path, caplog):
+    model_limits._warn_of_length.cache_clear()
+    model = tiny("llama", max_position_embeddings=64)
+    for name in ("first", "again"):
+        probe(learner, tmp_path / name, model)
+    (record,) = caplog.records
+    assert f"rows have up to {encoded.longest} tokens, but the model was made for 64 positions" in record.message
+    assert "prompt.max_length=64 avoids it" in record.message
+
+
+def test_a_tokeniser_that_does_not_belong_to_the_model_is_refused(learner, encoded, tmp_path):
+    model = tiny("llama", vocab_size=encoded.largest_id)
+    with pytest.raises(
+        InputError, match=rf"gives the id {encoded.largest_id}, but the model has {encoded.largest_id} emb"
+    ):
+        probe(learner, tmp_path, model)
+
+
+def test_an_attention_that_a_family_does_not_have_is_one_sentence(tmp_path):
+    tiny("mamba").save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"model\.attention=sdpa: .* does not take it .*give model\.attention=auto"):
+        Pretrained(str(tmp_path), attention="sdpa").load()
 
 
 def test_a_model_whose_body_cannot_be_told_is_named(learner):

@@ -267,7 +267,7 @@ def test_a_schedule_that_transformers_does_not_know_is_named(learner):
     ("options", "sentence"),
     [
         ({"learning_rate": 0.0}, "tuning.learning_rate is 0.0; it must be above 0"),
-        ({"learning_rate": float("nan")}, "tuning.learning_rate is nan; it must be above 0"),
+        ({"learning_rate": float("nan")}, "tuning.learning_rate is nan, which is not a finite number"),
         ({"epochs": 0}, "tuning.epochs is 0; it must be above 0"),
         ({"steps": 0}, "tuning.steps is 0; it must be above 0"),
         ({"batch_size": 0}, "tuning.batch_size is 0; it must be above 0"),

@@ -53,7 +53,7 @@ class LocalJudge:
     path: str
     revision: str | None = None
     dtype: str = "bfloat16"
-    attention: str = "sdpa"
+    attention: str = "auto"
     trust_remote_code: bool = False
     template: Literal["chat", "alpaca"] | None = None
     prompt: str | None = None
