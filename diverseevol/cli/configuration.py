@@ -11,6 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from diverseevol.binding import bind, check, fitting, node_of, target_of
+from diverseevol.cli.home import in_configuration
 from diverseevol.cli.shipped import configuration_folder, recorded_node, shipped_choices, without_names
 from diverseevol.errors import InputError, input_error
 from diverseevol.saved import DECIDED_BY_FOLDERS, SavedChoice, shown
@@ -58,6 +59,7 @@ class Configuration:
     def __init__(self, verb: str, composed: DictConfig, choices: Mapping[str, str]) -> None:
         self.verb = verb
         self.choices: Mapping[str, str] = _Choices(choices)
+        in_configuration(composed)
         self._composed = composed
 
     def value(self, key: str, kind: Any = Any) -> Any:

@@ -4,6 +4,7 @@ import argparse
 import errno
 import os
 import re
+import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from diverseevol.cli.configuration import compose, missing
+from diverseevol.cli.shipped import configuration_folder, shipped_choices
 from diverseevol.errors import InputError, input_error, meant
 from diverseevol.evaluation.access import check_address
 from diverseevol.output.shell import command, quoted
@@ -130,10 +132,39 @@ def _configuration_error(error: BaseException, verb: str) -> str:
     return f"the configuration does not fit together ({said}); see diverseevol {verb} --help for what there is"
 
 
+def _choices_with(group: str, option: str) -> list[str]:
+    """Which shipped choices of a group, if it is one, have an option; first those that have to be told something."""
+    folder = configuration_folder() / group
+    if not re.fullmatch(r"\w+", group) or not folder.is_dir():
+        return []
+    having: dict[str, bool] = {}
+    for file in sorted(folder.glob("*.yaml")):
+        content = OmegaConf.to_container(OmegaConf.load(file))
+        node = content.get(group, content) if isinstance(content, dict) else None
+        told = isinstance(node, dict) and "???" in node.values()
+        *parents, last = option.split(".")
+        for name in parents:
+            node = node.get(name) if isinstance(node, dict) else None
+        if isinstance(node, dict) and last in node:
+            having[file.stem] = told
+    return sorted(having, key=lambda choice: not having[choice])
+
+
+def _chosen() -> list[str]:
+    """The choices of groups on the command line, as far as there is one of each."""
+    groups = {folder.name for folder in configuration_folder().iterdir() if folder.is_dir()}
+    given = [argument.partition("=") for argument in sys.argv[1:]]
+    return [f"{group}={choice}" for group, _, choice in given if group in groups and choice in shipped_choices(group)]
+
+
 def _alternatives(verb: str, key: str) -> str:
     """What could have been meant by an unknown key: its neighbours in the configuration."""
     parent, _, last = key.rpartition(".")
-    config = compose(verb)
+    group, _, option = key.partition(".")
+    swept = any(argument.startswith(f"{group}=") and "," in argument for argument in sys.argv[1:])
+    if option and not swept and (choices := _choices_with(group, option)):
+        return f" here, but of {group}={f' and {group}='.join(choices)}: add {group}={choices[0]}"
+    config = compose(verb, _chosen())
     node = OmegaConf.select(config, parent) if parent else config
     if not isinstance(node, DictConfig):
         return f": {parent} holds no options here{meant(parent, map(str, config))}; see diverseevol {verb} --help"

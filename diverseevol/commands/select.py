@@ -64,7 +64,8 @@ def run(settings: Settings) -> None:
     given = settings.value("data") is not None
     if given == (options.embeddings is not None) and (given or options.lengths is None):
         both = "both data and embeddings are" if given else "neither data nor embeddings are"
-        raise InputError(f"{both} given; give embeddings=E.npy, or data=… and model=…")
+        rows = "data=… and model=…" if sampler.needs != Needs(columns=sampler.needs.columns) else "data=…"
+        raise InputError(f"{both} given; give embeddings=E.npy, or {rows} such as data=json data.path=rows.jsonl")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     if given:

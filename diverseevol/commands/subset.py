@@ -31,17 +31,19 @@ from diverseevol.trainers import proven
 def select_subset(settings: Settings, options: Options, sampler: Sampler, out: Path) -> None:
     """Embed the rows with the foundation model, choose, and write the choice and the rows themselves.
 
+    A sampler that asks nothing of a model chooses without one, if none is given.
+
     Raises:
-        InputError: no model's path is given, or data, model or sampler do not fit.
+        InputError: no model's path is given and the sampler needs it, or data, model or sampler do not fit.
     """
-    settings.value("model")  # if its path is missing, that is said before the rows are read
+    with_model = _has_model(settings, sampler.needs)  # if its path is missing, that is said before the rows are read
     if options.lengths is not None:
         raise InputError("lengths and data are given, but data have lengths of their own; leave lengths out")
     processes = join()
     try:
         console = Console(stderr=True, quiet=not processes.first)
         quieten(console)
-        source, features, taken = _looked_at(settings, options, sampler.needs, processes, console, out)
+        source, features, taken = _looked_at(settings, options, sampler.needs, processes, console, out, with_model)
         if processes.first:
             choice = chosen(sampler, features, taken, options)
             lines = list(receipt(choice.selection, source, features.embedding, choice.pool, "foundation"))
@@ -63,8 +65,32 @@ def select_subset(settings: Settings, options: Options, sampler: Sampler, out: P
         leave(processes)
 
 
+def _has_model(settings: Settings, needs: Needs) -> bool:
+    """Whether a model is given.
+
+    Raises:
+        InputError: it is not, and the sampler needs it.
+    """
+    try:
+        settings.value("model")
+    except InputError as error:
+        if needs.space == "none" and not needs.statistics and not needs.lengths:
+            return False
+        what = "the rows' embeddings" if needs.space != "none" else "a model's predictions"
+        if needs.space == "none" and not needs.statistics:
+            what = "the lengths of the responses in tokens, so it needs a model's tokeniser"
+        raise InputError(f"sampler={settings.choices['sampler']} chooses by {what}; {error}") from error
+    return True
+
+
 def _looked_at(
-    settings: Settings, options: Options, needs: Needs, processes: Processes, console: Console, out: Path
+    settings: Settings,
+    options: Options,
+    needs: Needs,
+    processes: Processes,
+    console: Console,
+    out: Path,
+    with_model: bool,
 ) -> tuple[Source, Features, Bool[np.ndarray, " rows"]]:
     """The rows, what the foundation model says of them as far as the sampler asks, and which may not be chosen."""
     progress: Progress = Shown(console) if processes.first else Silent()
@@ -72,6 +98,11 @@ def _looked_at(
     embedding, prompt_options = settings.options("embedding", Embedding), settings.options("prompt", PromptOptions)
     trainer, bad_rows = proven(settings.part("trainer"), processes), out.with_suffix(".bad_rows.jsonl")
     source = processes.in_turn(lambda: load_source(settings, cache, bad_rows, progress))
+    if not with_model:
+        # Every row has a response; how much of it fits into so many tokens only a tokeniser could say.
+        tokens = np.ones(len(source), dtype=np.int64)
+        taken = taken_rows(options.taken, tokens, options.n)
+        return source, Features(tokens, None, {}, columns_of(source.iterate(), needs.columns)), taken
     foundation = processes.in_turn(lambda: settings.part("model").prepare(source, cache))
     prompt = Prompt(foundation.tokenizer(), prompt_options)
     encoded = processes.in_turn(lambda: tokenise(source, prompt, cache, progress))
