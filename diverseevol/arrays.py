@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from diverseevol.files import cached_folder, temporary, writing
+from diverseevol.caches import cached_folder
+from diverseevol.files import temporary, writing
 from diverseevol.processes import Processes
 from diverseevol.reading import load_array
+from diverseevol.sealed import seal
 
 REMEDY = "remove it, and the same command makes it again"
 
@@ -45,6 +47,8 @@ def filled(
     if place.first:
         for name in arrays:
             partial[name].replace(folder / f"{name}.npy")
+        with writing(folder):
+            seal(folder, [f"{name}.npy" for name in arrays])
     place.barrier()
 
 

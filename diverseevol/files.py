@@ -5,7 +5,6 @@ that is written, the file takes the link's place, and what the link leads to sta
 """
 
 import glob
-import hashlib
 import json
 import os
 import re
@@ -13,13 +12,12 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from filelock import FileLock
-from platformdirs import user_cache_dir
 
 from diverseevol.errors import InputError
 from diverseevol.reading import LARGEST_JSONL, lines, opened, parse_json, read_bytes, too_large
@@ -28,11 +26,6 @@ TEMPORARY = ".partial"  # the suffix of whatever is not yet complete; `sweep_tem
 _TEMPORARY_NAME = re.compile(rf".*\.[0-9a-f]{{16}}{re.escape(TEMPORARY)}", re.DOTALL)
 _STEM_BYTES = 200  # of a name that a temporary one repeats: file systems take 255 for a name
 _STALE_SECONDS = 3600  # what is older is no file that somebody is writing
-
-
-def cache_folder(configured: str | None) -> Path:
-    """Where parsed data, tokens, foundation embeddings and judges' replies are kept between runs."""
-    return Path(configured or os.environ.get("DIVERSEEVOL_CACHE") or user_cache_dir("diverseevol")).expanduser()
 
 
 def temporary(path: Path) -> Path:
@@ -98,7 +91,7 @@ def writing(path: Path, partial: Path | None = None) -> Iterator[None]:
         yield
     except BaseException as error:
         if partial is not None:
-            _remove(partial)
+            remove(partial)
         if not _of_the_disk(error):
             raise
         reason = getattr(error, "strerror", None) or error
@@ -115,7 +108,8 @@ def _of_the_disk(error: BaseException) -> bool:
     return isinstance(error, OSError) or bool(rust)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder, and nothing that a link leads to; it stays where the disk takes nothing."""
     with suppress(OSError):  # what cannot be removed is on a disk that takes nothing
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
@@ -215,70 +209,6 @@ def read_numbered(path: Path) -> list[tuple[int, dict[str, Any]]]:
     return records
 
 
-def content_digest(file: Path, cache: Path | None = None, large: int = 1 << 26) -> str:
-    """The SHA-256 of a file's content.
-
-    Args:
-        file: the file.
-        cache: where the digests of large files are remembered by path, size and time of change, or None.
-        large: from how many bytes on a digest is worth remembering.
-    """
-    note: Path | None = None
-    with opened(file) as stream:
-        stat = os.fstat(stream.fileno())
-        if cache is not None and stat.st_size >= large:
-            key = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
-            note = cache / "digests" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
-            if note.exists():
-                return str(read_json(note))
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if note is not None:
-        write_json(note, digest)
-    return digest
-
-
-def cached_folder(folder: Path, build: Callable[[Path], object]) -> Path:
-    """The folder, built once: by whoever comes first, and visible under its name only when it is whole.
-
-    Processes that ask for the same folder at the same time wait for the one that builds it. What a killed
-    process left half-built is thrown away.
-    """
-    if folder.exists():
-        return folder
-    with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder.with_name(folder.name + ".lock")):
-            if not folder.exists():
-                sweep_siblings(folder)
-                build_whole(folder, build)
-    return folder
-
-
-def build_whole(folder: Path, build: Callable[[Path], object]) -> None:
-    """Build a folder that appears under its name only once it is complete and on disk; it replaces what has the name.
-
-    Args:
-        folder: the folder; nobody else is building it.
-        build: puts the files into the folder it is given, which has a temporary name.
-
-    Raises:
-        InputError: the disk will not take it.
-    """
-    partial = temporary(folder)
-    with writing(folder, partial):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
-        build(partial)
-        for file in filter(Path.is_file, partial.rglob("*")):
-            sync_file(file)
-        before = temporary(folder)
-        if os.path.lexists(folder):
-            folder.rename(before)
-        partial.rename(folder)
-        sync_folder(folder.parent)
-        _remove(before)
-
-
 def make_folder(folder: Path) -> list[Path]:
     """Make a folder with those above it that are missing.
 
@@ -357,7 +287,7 @@ def sweep_temporary(folder: Path) -> None:
         for name in filter(is_temporary, (*folders, *files)):
             path = Path(place, name)
             if not path.is_symlink():
-                _remove(path)
+                remove(path)
 
 
 def sweep_siblings(path: Path, older: float = 0) -> None:
@@ -371,4 +301,4 @@ def sweep_siblings(path: Path, older: float = 0) -> None:
         if len(left.name) == len(_stem(path)) + 17 + len(TEMPORARY) and is_temporary(left.name):
             with suppress(OSError):  # another process has removed or finished it
                 if not left.is_symlink() and time.time() - left.stat().st_mtime >= older:
-                    _remove(left)
+                    remove(left)

@@ -19,8 +19,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from diverseevol.caches import cached_folder, content_digest
 from diverseevol.errors import InputError
-from diverseevol.files import cached_folder, content_digest
 from diverseevol.prompt import alpaca
 from diverseevol.source import Source
 

@@ -4,7 +4,8 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,9 +13,12 @@ from typing import Any, Literal
 
 import datasets
 
+from diverseevol.caches import in_full, warn_of_damage
 from diverseevol.errors import InputError
+from diverseevol.files import remove
 from diverseevol.reading import opened, refuse_special, refuse_special_below
 from diverseevol.records import Located, read_records
+from diverseevol.sealed import SEAL, damage, seal, sealed_digest
 
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 BATCH = 1000  # rows in memory at a time
@@ -123,7 +127,7 @@ def _table(where: str, what: str, **options: Any) -> Origin:
     """A parquet file, a folder or a data set on the hub, through `datasets`."""
     datasets.disable_progress_bars()
     try:
-        table = datasets.load_dataset(what, **options)
+        table = _loaded(what, **options)
     except ConnectionError as error:
         raise InputError(
             f"{where}: no such file or folder here, and the hub cannot be reached ({error}); connect to the "
@@ -140,8 +144,54 @@ def _table(where: str, what: str, **options: Any) -> Origin:
                 row += 1
                 yield {key: None if value != value else value for key, value in record.items()}, row - 1, row
 
-    content = f"{options['split']} {len(table)} {_digest([Path(file['filename']) for file in table.cache_files])}"
+    files = [Path(file["filename"]) for file in table.cache_files]
+    digests = [_digest([file]) if (kept := sealed_digest(file)) is None else kept for file in files]
+    content = " ".join([options["split"], str(len(table)), *digests])
     return Origin(where, Path(where).expanduser().name.removesuffix(".parquet"), "row", content, len(table), records)
+
+
+def _loaded(what: str, **options: Any) -> datasets.Dataset:
+    """A table by way of the files that `datasets` keeps in the cache, which are checked as any entry of it is."""
+    began, kept = time.time(), Path(options["cache_dir"]).resolve()
+    before = _tables(kept)
+    try:
+        table = datasets.load_dataset(what, **options)
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
+        # Damaged files end in errors of many kinds; where none is damaged, it is the user's mistake.
+        if isinstance(error, ConnectionError) or not _discard_damaged(before):
+            raise
+        before = []  # their damage is told
+        table = datasets.load_dataset(what, **options)
+    folders = {Path(file["filename"]).parent.resolve() for file in table.cache_files}
+    folders = {folder for folder in folders if folder.is_relative_to(kept)}
+    fresh = {folder for folder in folders if _made_since(began, folder)}
+    for folder in fresh.intersection(before):  # by the library itself, which saw that a file was missing
+        warn_of_damage(folder, "a file of it was missing")
+    if _discard_damaged(folders - fresh):
+        table = datasets.load_dataset(what, **options)
+    for folder in folders:
+        if not (folder / SEAL).exists():
+            seal(folder)
+    return table
+
+
+def _tables(kept: Path) -> list[Path]:
+    """The folders in which `datasets` keeps tables."""
+    return [Path(place) for place, _, files in os.walk(kept) if {"dataset_info.json", SEAL} & {*files}]
+
+
+def _made_since(began: float, folder: Path) -> bool:
+    """Whether the library has written an unsealed folder just now."""
+    return not (folder / SEAL).exists() and all(file.stat().st_mtime >= began for file in folder.glob("*.arrow"))
+
+
+def _discard_damaged(folders: Iterable[Path]) -> bool:
+    """Remove damaged folders, with a warning, so that the library makes them again; whether there were any."""
+    flaws = [(folder, flaw) for folder in sorted(folders) if (flaw := damage(folder, full=in_full()))]
+    for folder, flaw in flaws:
+        warn_of_damage(folder, flaw)
+        remove(folder)
+    return bool(flaws)
 
 
 def _digest(paths: list[Path]) -> str:

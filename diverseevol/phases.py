@@ -1,5 +1,7 @@
 """The phases of one round, each found in its file or done now, so that a crash repeats at most the one that ran."""
 
+import logging
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +23,19 @@ from diverseevol.overview import log_round
 from diverseevol.receipts import receipt
 from diverseevol.rounds import RoundFolder
 from diverseevol.samplers.base import Selection, choose
+from diverseevol.sealed import damage, seal
 from diverseevol.tracking import RoundLog
+
+log = logging.getLogger(__name__)
+
+
+def _sound(file: Path) -> bool:
+    if not os.path.lexists(file):
+        return False
+    flaw = damage(file) if file.suffix == "" else damage(file.parent, [file.name])
+    if flaw is not None:
+        log.warning("%s: damaged (%s); it is not used, and its phase is done again", file, flaw)
+    return flaw is None
 
 
 class Phases:
@@ -44,15 +58,17 @@ class Phases:
 
     def fit(self, log: RoundLog) -> None:
         """Fine-tune, and keep the training curve and the model."""
-        if self._there(self.folder.model):
-            for point in read_jsonl(self.folder.path / "training.jsonl"):
+        curve = self.folder.path / "training.jsonl"
+        if self._there(curve, self.folder.model):
+            for point in read_jsonl(curve):
                 log.curve(int(point.pop("step")), point)
             return
         with self.timed("fit"):
             fit = self.learner.fit(self.rows, self.evolution.streams.entropy(self.t, "training"), log.curve)
             self._model = fit.model
             if self.place.first:
-                write_jsonl(self.folder.path / "training.jsonl", fit.curve)
+                write_jsonl(curve, fit.curve)
+                seal(self.folder.path, [curve.name])
                 self.folder.keep_model(self._save)
             self.place.barrier()
 
@@ -69,6 +85,7 @@ class Phases:
                 if self.place.first:
                     selection, source = self._choose(features), self.evolution.source
                     write_jsonl(file, receipt(selection, source, embedding, self.rows, space))
+                    seal(self.folder.path, [file.name])
                 self.place.barrier()
         return tuple(self.place.share(self.folder.chosen() or [] if self.place.first else []))
 
@@ -104,6 +121,7 @@ class Phases:
                 own, space = self._own_embedding(), self.evolution.space()  # all processes embed, one computes
                 if self.place.first:
                     write_json(file, self._metrics(own, space))
+                    seal(self.folder.path, [file.name])
                 self.place.barrier()
         metrics: dict[str, float] = self.place.share(read_json(file) if self.place.first else {})
         return metrics
@@ -130,7 +148,8 @@ class Phases:
         return dict(read_json(file)) if self.place.first and file.exists() else {}
 
     def _there(self, *files: Path) -> bool:
-        return self.place.share(all(file.exists() for file in files))
+        """Whether what a phase leaves is there, and as it was left: what is damaged is made again."""
+        return self.place.share(self.place.first and all(map(_sound, files)))
 
     def _save(self, folder: Path) -> None:
         self.model().save_pretrained(folder)

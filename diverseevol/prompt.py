@@ -24,9 +24,10 @@ import numpy as np
 from jaxtyping import Bool, Int
 from transformers import PreTrainedTokenizerBase
 
+from diverseevol.caches import cached_folder
 from diverseevol.chat_template import ChatTemplate, control_pattern, shared_start
 from diverseevol.errors import InputError
-from diverseevol.files import cached_folder, read_json, write_json
+from diverseevol.files import read_json, write_json
 from diverseevol.formats import Example
 from diverseevol.source import Source
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from diverseevol import __version__
 from diverseevol.errors import InputError
-from diverseevol.files import build_whole, read_json, read_jsonl, temporary, write_json, writing
+from diverseevol.files import read_json, read_jsonl, temporary, write_json, writing
+from diverseevol.sealed import build_whole
 
 ROUND_KEYS = ("index", "trained_on", "chosen", "metrics", "seconds", "fingerprint", "version")
 METRICS = (  # of every round; further ones depend on the data

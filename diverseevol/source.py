@@ -12,8 +12,9 @@ import datasets
 import numpy as np
 from jaxtyping import Int
 
+from diverseevol.caches import cached_folder
 from diverseevol.errors import InputError
-from diverseevol.files import atomic_write, cached_folder, read_json
+from diverseevol.files import atomic_write, read_json
 from diverseevol.formats import Example, Fields, to_record
 from diverseevol.intake import COLUMNS, Intake, Progress
 from diverseevol.origins import BATCH, Origin, find
@@ -133,8 +134,6 @@ def _load(
     named = _named(fields)
     identity = json.dumps([VERSION, origin.unit, origin.content, named and asdict(named), on_bad_rows])
     folder = cache / "source" / hashlib.sha256(identity.encode()).hexdigest()[:32]
-    if folder.exists() and not (folder / "meta.json").exists():
-        shutil.rmtree(folder, ignore_errors=True)  # someone has tidied up in it
     intake = Intake(origin, named, on_bad_rows == "skip", progress or (lambda done, total: None))
     meta = read_json(cached_folder(folder, intake.write) / "meta.json")
     if bad_rows_file is not None and on_bad_rows == "skip":

@@ -15,6 +15,7 @@ from diverseevol.measures import vendi_score
 from diverseevol.samplers.base import Needs, Sampler
 from diverseevol.samplers.kcenter import KCenterSampler
 from diverseevol.samplers.random import RandomSampler
+from diverseevol.sealed import SEAL
 
 # --- what an evolution is ---------------------------------------------------------------------------------------
 
@@ -248,7 +249,16 @@ def test_the_selected_rows_are_listed_as_they_joined(whole, source):
 def test_nothing_half_done_is_left(whole):
     assert not list(whole.rglob("*.partial"))
     names = {file.name for file in (whole / "rounds/01").iterdir()}
-    assert names == {"answers", "chosen.jsonl", "judgements", "model", "round.json", "scores.json", "training.jsonl"}
+    assert names == {
+        SEAL,
+        "answers",
+        "chosen.jsonl",
+        "judgements",
+        "model",
+        "round.json",
+        "scores.json",
+        "training.jsonl",
+    }
 
 
 @pytest.mark.parametrize(("keep", "kept"), [("all", [0, 1, 2]), ("last", [2]), ("none", [])])

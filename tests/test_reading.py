@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from diverseevol import reading, records
+from diverseevol.caches import content_digest
 from diverseevol.commands.select import _embeddings, _lengths
 from diverseevol.commands.taken import taken_rows
 from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import load_benchmark
 from diverseevol.evaluation.pairwise import load_prompt
 from diverseevol.evaluation.released import read_judgements
-from diverseevol.files import content_digest, read_json, read_jsonl
+from diverseevol.files import read_json, read_jsonl
 from diverseevol.reading import DEEPEST, load_array
 from diverseevol.report.collection import collect
 from diverseevol.source import load

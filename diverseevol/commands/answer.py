@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from diverseevol.caches import cache_folder, checked_in_full
 from diverseevol.commands.evolve import quieten
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.evaluation.answers import AnswerFile, answer
 from diverseevol.evaluation.exam import keep_questions
-from diverseevol.files import cache_folder, read_json, refuse_links, write_json
+from diverseevol.files import read_json, refuse_links, write_json
 from diverseevol.foundation import Pretrained
 from diverseevol.generation import Generation
 from diverseevol.learner import Learner
@@ -26,10 +27,11 @@ from diverseevol.trainers import proven
 
 @dataclass(frozen=True)
 class Options:
-    """Where answers go, and what their sampling comes from."""
+    """Where answers go, what their sampling comes from, and whether the cache is read to the last byte."""
 
     out: str
     seed: int
+    verify_cache: bool
 
 
 def run(settings: Settings) -> None:
@@ -56,7 +58,9 @@ def _run(settings: Settings, processes: Processes, console: Console) -> None:
     rows = Encoded(ids=nothing, offsets=np.zeros(1, dtype=np.int64), response_start=nothing)
     learner = Learner(model, prompt, rows, Tuning(), trainer=trainer, processes=processes, progress=progress)
     if processes.first:
-        claim(Path(options.out), _identity(settings, model, prompt, generation, options.seed))
+        with checked_in_full(options.verify_cache):
+            identity = _identity(settings, model, prompt, generation, options.seed)
+        claim(Path(options.out), identity)
         keep_questions(Path(options.out), benchmarks)
     weights = None
     for benchmark in benchmarks:

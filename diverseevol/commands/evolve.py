@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import transformers
 
+from diverseevol.caches import cache_folder, checked_in_full
 from diverseevol.commands.left_out import left_out
 from diverseevol.commands.logged import keep, logged_config
 from diverseevol.commands.naming import arm, fingerprint, run_path, space_key
@@ -26,7 +27,7 @@ from diverseevol.evaluation.exam import Exam, keep_questions, unexamined
 from diverseevol.evaluation.judges import watch
 from diverseevol.evolution import evolve
 from diverseevol.experiment import Evolution, Schedule
-from diverseevol.files import atomic_write, cache_folder, write_jsonl
+from diverseevol.files import atomic_write, write_jsonl
 from diverseevol.generation import Generation
 from diverseevol.lab.source import measures_of
 from diverseevol.learner import Learner
@@ -54,12 +55,14 @@ class Conduct:
         threads: torch's threads on the CPU; None leaves them to torch.
         keep_models: which rounds' models stay on disk.
         projection: a map of the rows for the report, beside the PCA.
+        verify_cache: whether what is used of the cache is read to the last byte, however large.
     """
 
     seed: int
     threads: int | None
     keep_models: Literal["all", "last", "none"]
     projection: Literal["pca", "tsne"]
+    verify_cache: bool
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -76,7 +79,7 @@ def run(settings: Settings) -> None:
         conduct = settings.options("", Conduct)
         if conduct.threads is not None:
             torch.set_num_threads(conduct.threads)
-        with _locked(run_path(settings), processes) as path:
+        with _locked(run_path(settings), processes) as path, checked_in_full(conduct.verify_cache):
             _run(settings, conduct, path, processes, console)
     finally:
         leave(processes)

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from diverseevol.caches import cache_folder
 from diverseevol.commands.asked import AskedOf, refuse_answers_from_outside, unfit_for
 from diverseevol.commands.logged import kept
 from diverseevol.commands.results import check_place
@@ -20,7 +21,7 @@ from diverseevol.evaluation.judges import Judge, NoJudge, Versioned, watch
 from diverseevol.evaluation.judging import judge_answers
 from diverseevol.evaluation.spending import Account, Estimate, LimitReachedError
 from diverseevol.evaluation.tables import judged_table
-from diverseevol.files import atomic_write, cache_folder, read_json, read_jsonl
+from diverseevol.files import atomic_write, read_json, read_jsonl
 from diverseevol.output.console import Console, log_to, results_console, styled
 from diverseevol.overview import log_judged, log_overview
 from diverseevol.progress import Shown

@@ -35,6 +35,7 @@ class Options:
     seed: int
     threads: int | None
     replace: bool
+    verify_cache: bool
 
     def __post_init__(self) -> None:
         for name, value, least in (("n", self.n, 1), ("seed", self.seed, 0)):

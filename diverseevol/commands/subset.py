@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
+from diverseevol.caches import cache_folder, checked_in_full
 from diverseevol.commands.evolve import load_source, quieten, tokenise
 from diverseevol.commands.left_out import left_out
 from diverseevol.commands.naming import space_identity, space_key
@@ -14,7 +15,7 @@ from diverseevol.commands.settings import Settings
 from diverseevol.commands.taken import taken_rows
 from diverseevol.errors import InputError
 from diverseevol.features import Features, columns_of
-from diverseevol.files import cache_folder, temporary, write_json, write_jsonl
+from diverseevol.files import temporary, write_json, write_jsonl
 from diverseevol.learner import Learner
 from diverseevol.modules.probe import Embedding
 from diverseevol.modules.sft import Tuning
@@ -43,7 +44,8 @@ def select_subset(settings: Settings, options: Options, sampler: Sampler, out: P
     try:
         console = Console(stderr=True, quiet=not processes.first)
         quieten(console)
-        source, features, taken = _looked_at(settings, options, sampler.needs, processes, console, out, with_model)
+        with checked_in_full(options.verify_cache):
+            source, features, taken = _looked_at(settings, options, sampler.needs, processes, console, out, with_model)
         if processes.first:
             choice = chosen(sampler, features, taken, options)
             lines = list(receipt(choice.selection, source, features.embedding, choice.pool, "foundation"))

@@ -1,6 +1,7 @@
 """Public files that are fetched at first use, checked, and kept."""
 
 import hashlib
+import os
 import re
 import time
 from http.client import HTTPException, HTTPResponse, IncompleteRead
@@ -8,8 +9,9 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+from diverseevol.caches import content_digest, warn_of_damage
 from diverseevol.errors import InputError
-from diverseevol.files import atomic_write, content_digest, locked
+from diverseevol.files import atomic_write, locked
 from diverseevol.reading import size
 
 TIMEOUT_SECONDS = 30  # without a byte
@@ -36,8 +38,10 @@ def fetch(url: str | None, sha256: str | None, target: Path, option: str) -> Pat
         raise InputError(f"{url}: cannot be fetched (it is no http or https URL); give {option}=FILE for a local file")
     target.parent.mkdir(parents=True, exist_ok=True)
     with locked(target.with_name(f"{target.name}.lock")):  # the jobs of a sweep ask for the same file at the same time
-        if target.is_file() and content_digest(target) == sha256:
-            return target
+        if os.path.lexists(target):
+            if target.is_file() and content_digest(target) == sha256:
+                return target
+            warn_of_damage(target, "its sha256 is not the expected one")
         try:
             with urlopen(url, timeout=TIMEOUT_SECONDS) as reply:
                 content = _content(reply, url, option)

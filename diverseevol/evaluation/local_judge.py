@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from transformers import PreTrainedModel
 
+from diverseevol.caches import cache_folder
 from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import Benchmark
 from diverseevol.evaluation.grammar import answer_of, is_mark, opened_thought, thinks
@@ -19,7 +20,6 @@ from diverseevol.evaluation.judges import Judgement
 from diverseevol.evaluation.pairwise import JudgePrompt, Showing, both_orders, load_prompt
 from diverseevol.evaluation.replies import Ask, Reply, ReplyCache
 from diverseevol.evaluation.verdicts import Verdicts, to_ask_again
-from diverseevol.files import cache_folder
 from diverseevol.foundation import Pretrained
 from diverseevol.generation import Generation, generate, own_ends
 from diverseevol.progress import Progress, Silent

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from diverseevol.caches import cache_folder
 from diverseevol.errors import InputError
 from diverseevol.evaluation.access import check_address, read_key
 from diverseevol.evaluation.benchmarks import Benchmark
@@ -16,7 +17,6 @@ from diverseevol.evaluation.pairwise import JudgePrompt, Showing, both_orders, l
 from diverseevol.evaluation.replies import Ask, Reply, ReplyCache
 from diverseevol.evaluation.spending import OPENAI, Account, Estimate, LimitReachedError, price_of
 from diverseevol.evaluation.verdicts import Verdicts
-from diverseevol.files import cache_folder
 from diverseevol.progress import Progress, Silent
 
 LONGEST_TIMEOUT = 86_400.0  # seconds

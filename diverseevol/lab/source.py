@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int
 
+from diverseevol.caches import cached_folder
 from diverseevol.errors import InputError
-from diverseevol.files import cached_folder, write_jsonl
+from diverseevol.files import write_jsonl
 from diverseevol.formats import Example
 from diverseevol.lab.rows import Mix, make_rows
 from diverseevol.lab.skill import WORLD, find_world

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import diverseevol
+from diverseevol.caches import content_digest
 from diverseevol.errors import InputError
-from diverseevol.files import content_digest, read_json, write_json
+from diverseevol.files import read_json, write_json
 from diverseevol.output.shell import command
 from diverseevol.output.terminal import LONGEST, say
 

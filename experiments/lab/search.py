@@ -22,10 +22,10 @@ import numpy as np
 import torch
 
 from diverseevol import lab
+from diverseevol.caches import cache_folder
 from diverseevol.commands.evolve import quieten
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import GoldJudge
-from diverseevol.files import cache_folder
 from diverseevol.generation import Generation
 from diverseevol.lab.skill import WORLD
 from diverseevol.learner import Learner, final_loss
