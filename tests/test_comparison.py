@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.comparison import compare, compare_models
+from diverseevol.evaluation.comparison import Comparison, compare, compare_models
 from diverseevol.evaluation.judges import Judgement
 from diverseevol.evaluation.over_seeds import compare_samplers
 from diverseevol.evaluation.scoreboard import ScoredRound, score_folder
@@ -101,11 +101,10 @@ def test_several_samplers_against_one_baseline_are_corrected_together():
     assert verdicts["xx"].verdict == "cannot tell: 1 seed"
 
 
-def test_the_endpoint_is_each_schedules_final_round_unless_one_is_given():
+def test_the_endpoint_is_the_largest_round_that_both_have_unless_one_is_given():
     rounds = [*runs("kc", [50] * 3, 1), *runs("kc", [70, 71, 72], 10), *runs("rand", [60] * 3, 1)]
-    (final,) = compare_samplers(rounds, "rand")
-    assert final.rounds == (10, 1)
-    assert final.mean_difference == pytest.approx(11)
+    (common,) = compare_samplers(rounds, "rand")
+    assert (common.rounds, common.mean_difference) == ((1, 1), -10)
     (first,) = compare_samplers(rounds, "rand", endpoint=1)
     assert (first.rounds, first.mean_difference) == ((1, 1), -10)
     with pytest.raises(InputError, match="round=7"):
@@ -193,6 +192,7 @@ def test_the_result_is_json_and_its_tables_say_what_they_are():
     for words in ("These two samplers (final round)", "These two models (final round)", "picked after the fact"):
         assert words in text
     assert text.count("gold: smoke measure") == 3
+    assert "Best rounds, picked after the fact, of pools of different sizes" in text
 
 
 def test_random_against_random_is_told_apart_in_at_most_about_five_percent():
@@ -274,6 +274,102 @@ def test_samplers_that_have_come_differently_far_cannot_be_told_apart(names, our
     expected = "better" if reason is None else f"cannot tell: {reason}"
     assert [v.verdict for v in comparison.samplers] == [expected]
     assert {v.verdict for v in comparison.models} == {expected}
+
+
+def evolution(schedule: str, seed: int, last: int, score: float = 60.0, step: int = 40, start: int = 40):
+    """One seed's judged rounds, from the first pool of `start` rows on."""
+    return [
+        scored(schedule, seed, score + t + seed, t, pool_size=start + t * step, initial_pool=(start, f"{seed}"))
+        for t in range(last + 1)
+    ]
+
+
+def said_of(comparison: Comparison) -> str:
+    console = Console(width=300)
+    with console.capture() as capture:
+        for table in comparison_tables(comparison):
+            console.print(table)
+    return capture.get()
+
+
+def test_a_seed_that_has_come_further_is_compared_where_all_arms_are():
+    rounds = [
+        *evolution("kcenter-iterative", 0, 7), *evolution("kcenter-iterative", 1, 2),
+        *evolution("random-iterative", 0, 2), *evolution("random-iterative", 1, 2),
+    ]  # fmt: skip
+    comparison = compare(rounds, "random-*")
+    (verdict,) = comparison.samplers
+    assert (verdict.seeds, verdict.rounds, verdict.rows) == ((0, 1), (2, 2), (120, 120))
+    assert comparison.endpoint == "pools of 120 rows"
+    assert comparison.left_aside == (
+        "left aside: lab/tiny, kcenter-iterative, seed 0: rounds 3 to 7 (160 to 320 rows); compared is a pool of 120 "
+        "rows, the largest that all arms of a seed have; round=… compares another",
+    )
+    text = said_of(comparison)
+    assert "These two samplers (pools of 120 rows)" in text
+    assert "rounds 3 to 7" in text
+    assert json.loads(json.dumps(comparison.record()))["left_aside"] == list(comparison.left_aside)
+    asked = compare(rounds, "random-*", endpoint=1)
+    assert (asked.endpoint, asked.left_aside, asked.samplers[0].rows) == ("round 1", (), (80, 80))
+
+
+def test_only_some_rounds_may_be_judged():
+    rounds = [one for one in evolution("a-iterative", 0, 7) if one.round in (2, 7)]
+    rounds += [one for one in evolution("random-iterative", 0, 7) if one.round == 2]
+    (verdict,) = compare(rounds, "random-*").samplers
+    assert verdict.rows == (120, 120)
+
+
+def test_a_third_arm_holds_back_the_others_and_all_rows_hold_back_nobody():
+    rounds = [
+        *evolution("kcenter-iterative", 0, 7), *evolution("random-iterative", 0, 7),
+        *evolution("margin-iterative", 0, 4),
+        *evolution("random-full", 0, 0, start=4000),
+    ]  # fmt: skip
+    comparison = compare(rounds, "random-iterative")
+    rows = {verdict.schedule: verdict.rows for verdict in comparison.samplers}
+    assert rows == {"kcenter-iterative": (200, 200), "margin-iterative": (200, 200), "random-full": (4000, 200)}
+    assert comparison.endpoint == "pools of 200 rows; full: all rows"
+    against_all = compare(rounds, "random-full")
+    assert {verdict.rows for verdict in against_all.samplers} == {(200, 4000)}
+
+
+def test_seeds_that_have_not_come_as_far_as_most_are_left_out_by_name():
+    rounds = [one for seed in range(4) for one in evolution("kcenter-iterative", seed, 7)]
+    rounds += [one for seed in range(4) for one in evolution("random-iterative", seed, 7 if seed else 1)]
+    (verdict,) = compare(rounds, "random-*").samplers
+    assert (verdict.seeds, verdict.rows) == ((1, 2, 3), (320, 320))
+    assert verdict.left_out == ("seed 0: random-iterative has no scores of a pool of 320 rows",)
+
+
+def test_what_has_only_its_first_pool_in_common_with_the_rest_holds_nobody_back():
+    at_once = [one for one in evolution("kcenter-one_time", 0, 7) if one.round in (0, 7)]
+    rounds = [*evolution("kcenter-iterative", 0, 2), *evolution("random-iterative", 0, 4), *at_once]
+    comparison = compare(rounds, "random-*")
+    found = {verdict.schedule: (verdict.rows, verdict.verdict) for verdict in comparison.samplers}
+    assert found == {
+        "kcenter-iterative": ((120, 120), "cannot tell: 1 seed"),
+        "kcenter-one_time": ((320, 200), "cannot tell: pools of 320 and 200 rows"),
+    }
+    assert comparison.endpoint == "pools of different sizes: 120 rows, final rounds"
+    assert "These two samplers (pools of different sizes" in said_of(comparison)
+
+
+def test_one_selection_and_many_are_compared_at_the_size_that_both_have():
+    at_once = [one for one in evolution("kcenter-one_time", 0, 7) if one.round in (0, 7)]
+    at_once = [replace(one, round=1) if one.round else one for one in at_once]
+    (verdict,) = compare([*evolution("kcenter-iterative", 0, 9), *at_once], "kcenter-iterative").samplers
+    assert (verdict.rows, verdict.rounds) == ((320, 320), (1, 7))
+
+
+def test_rounds_stand_for_pool_sizes_that_are_not_known():
+    rounds = [*evolution("kcenter-iterative", 0, 7), *evolution("random-iterative", 0, 2)]
+    archived = [replace(one, pool_size=None, initial_pool=None) for one in rounds]
+    comparison = compare(archived, "random-*")
+    assert (comparison.samplers[0].rounds, comparison.endpoint) == ((2, 2), "round 2")
+    assert comparison.left_aside[0].startswith(
+        "left aside: lab/tiny, kcenter-iterative, seed 0: rounds 3 to 7; compared"
+    )
 
 
 def test_pools_of_different_sizes_at_a_round_that_the_user_chose_are_a_warning():

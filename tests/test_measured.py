@@ -66,7 +66,7 @@ def test_seeds_from_other_first_pools_and_unfinished_ones_do_not_pair(folder):
     (verdict,) = compare([], "random-*", measured=measured_rounds(folder, ["coverage_radius"])).samplers
     assert verdict.seeds == (2, 3)
     assert verdict.left_out == (
-        "seed 0: not from the same P_0", "seed 1: kcenter-iterative has no scores of round 1",
+        "seed 0: not from the same P_0", "seed 1: kcenter-iterative has no scores of a pool of 10 rows",
     )  # fmt: skip
     assert verdict.verdict == "cannot tell: 2 seeds"
 

@@ -23,7 +23,7 @@ class Options:
     Attributes:
         judgements: a folder or archive.
         baseline: a schedule's name, or a pattern that fits one schedule of each source.
-        round: the endpoint; None is each schedule's final round.
+        round: the endpoint; None is the largest pool size that all arms of a seed have.
         out: gets everything as JSON; None is comparison.json beside the judgements.
     """
 

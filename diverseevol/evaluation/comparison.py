@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from diverseevol.evaluation.compared import endpoint_in_words, left_aside
 from diverseevol.evaluation.measured import MeasuredRound
 from diverseevol.evaluation.over_seeds import SAMPLERS, SamplerVerdict, compare_samplers, differing
-from diverseevol.evaluation.pairing import R, pair_up, unequal
+from diverseevol.evaluation.pairing import Duel, R, pair_up, unequal
 from diverseevol.evaluation.scoreboard import ScoredRound
 from diverseevol.evaluation.scores import resampled_counts
 
@@ -60,10 +61,17 @@ class BestRound:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything held against one baseline."""
+    """Everything held against one baseline.
+
+    Attributes:
+        endpoint: which models are compared, for titles: how large their pools were, or of which round they are.
+        labels: warnings that go with the judges' scores and the pairs.
+        left_aside: models that have come further than those compared, a sentence for each schedule and its rounds.
+    """
 
     endpoint: str
-    labels: tuple[str, ...]  # warnings that go with the judges' scores
+    labels: tuple[str, ...]
+    left_aside: tuple[str, ...]
     samplers: tuple[SamplerVerdict, ...]
     models: tuple[ModelVerdict, ...]
     best_rounds: tuple[BestRound, ...]
@@ -84,7 +92,8 @@ def compare(
     Args:
         rounds: of any number of sources, judges and benchmarks; each is compared within itself.
         baseline: the baseline's schedule, or a pattern such as `random-*` that fits one schedule of each source.
-        endpoint: the round to compare, said before looking at any score; None is each schedule's final round.
+        endpoint: the round to compare, said before looking at any score; None is the largest pool size that all arms
+            of a seed have (see `levels.shared`).
         measured: metrics of rounds, which are compared over seeds alone.
 
     Raises:
@@ -97,9 +106,15 @@ def compare(
     if measured:
         doubts = [*doubts, *_doubts(measured, baseline, endpoint)]
         verdicts = [*verdicts, *compare_samplers(measured, baseline, endpoint)]
+    duels: list[Duel[Any]] = []
+    if rounds or not measured:
+        duels += [duel for group in pair_up(rounds, baseline, endpoint) for duel in group]
+    if measured:
+        duels += [duel for group in pair_up(measured, baseline, endpoint) for duel in group]
     return Comparison(
-        "final round" if endpoint is None else f"round {endpoint}",
+        endpoint_in_words(duels, endpoint),
         (*_labels(rounds), *dict.fromkeys(doubts)),
+        left_aside(duels),
         tuple(verdicts),
         tuple(compare_models(rounds, baseline, endpoint)) if rounds else (),
         tuple(best_rounds(rounds)),

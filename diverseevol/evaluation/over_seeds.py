@@ -19,6 +19,7 @@ class SamplerVerdict:
 
     Attributes:
         rounds: the endpoint of the schedule and of the baseline.
+        rows: the pool sizes of these; None where they are not known.
         seeds: those that pair; `differences` are theirs, in points of relative score or in the metric's unit.
         mean_difference: None where no seed pairs.
         ci_low, ci_high: t-interval of the mean, of this comparison alone; None where there is no test.
@@ -35,6 +36,7 @@ class SamplerVerdict:
     schedule: str
     baseline: str
     rounds: tuple[int, int]
+    rows: tuple[int | None, int | None]
     seeds: tuple[int | None, ...]
     differences: tuple[float, ...]
     mean_difference: float | None
@@ -79,6 +81,7 @@ def _verdict(
     duel: Duel[R], test: tuple[float, float, float] | None, p_holm: float | None, reason: str | None
 ) -> SamplerVerdict:
     d = _differences(duel)
+    rows = next(((one.pool_size, other.pool_size) for one, other in duel.pairs), (None, None))
     mean = sum(d) / len(d) if d else None
     low, high, p = test or (None, None, None)
     if reason is not None:
@@ -94,6 +97,7 @@ def _verdict(
         verdict = words[0] if mean > 0 else words[1]
     return SamplerVerdict(
         duel.source, duel.judge, duel.benchmark, duel.schedule, duel.baseline, duel.rounds,
+        rows=rows,
         seeds=tuple(one.seed for one, _ in duel.pairs),
         differences=d,
         mean_difference=mean,

@@ -1,6 +1,5 @@
 """Which models may be held against each other: same source, judge, benchmark and seed, at an endpoint said before."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -8,6 +7,7 @@ from itertools import groupby
 from typing import Generic, TypeVar
 
 from diverseevol.errors import InputError
+from diverseevol.evaluation.levels import FINAL, Level, ends, in_words, kind, shared
 from diverseevol.evaluation.measured import MeasuredRound
 from diverseevol.evaluation.scoreboard import ScoredRound
 
@@ -19,9 +19,11 @@ class Duel(Generic[R]):
     """One schedule against the baseline on one benchmark.
 
     Attributes:
+        level: what their models have in common: a pool size, a round, or that they are final.
         rounds: the endpoint of the schedule and of the baseline.
         pairs: the schedule's and the baseline's model, a pair a seed.
         left_out: seeds that do not pair, and why.
+        left_aside: models of either that have come further than the endpoint.
     """
 
     source: str
@@ -29,9 +31,11 @@ class Duel(Generic[R]):
     benchmark: str
     schedule: str
     baseline: str
+    level: Level
     rounds: tuple[int, int]
     pairs: tuple[tuple[R, R], ...]
     left_out: tuple[str, ...]
+    left_aside: tuple[R, ...]
 
 
 def pair_up(rounds: Sequence[R], baseline: str, endpoint: int | None) -> list[list[Duel[R]]]:
@@ -61,19 +65,18 @@ def _groups(rounds: Sequence[R], baseline: str, endpoint: int | None) -> Iterato
         for each in group:
             schedules.setdefault(each.schedule, {}).setdefault(each.seed, {})[each.round] = each
         base = _baseline(sorted(schedules), baseline, source)
-        if base is not None:
-            yield [
-                Duel(
-                    source,
-                    judge,
-                    benchmark,
-                    name,
-                    base,
-                    *_pairs(name, schedules[name], base, schedules[base], endpoint),
-                )
-                for name in sorted(schedules)
-                if name != base
-            ]
+        if base is None:
+            continue
+        all_arms = shared(schedules) if endpoint is None else Level(round=endpoint)
+        duels = []
+        for name in sorted({*schedules} - {base}):
+            arms = {name: schedules[name], base: schedules[base]}
+            rounds_of, pairs, left_out, aside = _pairs(name, base, arms, level := all_arms)
+            if endpoint is None and (level == FINAL or not pairs):
+                # An arm that has nothing in common with the rest is compared by itself, and holds no others back.
+                rounds_of, pairs, left_out, aside = _pairs(name, base, arms, level := shared(arms))
+            duels.append(Duel(source, judge, benchmark, name, base, level, rounds_of, pairs, left_out, aside))
+        yield duels
 
 
 def _baseline(schedules: Sequence[str], pattern: str, source: str) -> str | None:
@@ -86,27 +89,38 @@ def _baseline(schedules: Sequence[str], pattern: str, source: str) -> str | None
 
 
 def _pairs(
-    name: str,
-    ours: Mapping[int | None, Mapping[int, R]],
-    base: str,
-    theirs: Mapping[int | None, Mapping[int, R]],
-    endpoint: int | None,
-) -> tuple[tuple[int, int], tuple[tuple[R, R], ...], tuple[str, ...]]:
-    """The endpoint of each, the pairs, and the seeds left out."""
-    ends = tuple(
-        max(t for done in seeds.values() for t in done) if endpoint is None else endpoint for seeds in (ours, theirs)
-    )
+    name: str, base: str, arms: Mapping[str, Mapping[int | None, Mapping[int, R]]], level: Level
+) -> tuple[tuple[int, int], tuple[tuple[R, R], ...], tuple[str, ...], tuple[R, ...]]:
+    """The endpoint of each, the pairs, the seeds left out, and the models left aside."""
+    ours, theirs = ends(name, arms[name], level), ends(base, arms[base], level)
     pairs, left_out = [], []
-    for seed in sorted({*ours, *theirs}, key=lambda s: -1 if s is None else s):
-        one, other = ours.get(seed, {}).get(ends[0]), theirs.get(seed, {}).get(ends[1])
+    for seed in sorted({*arms[name], *arms[base]}, key=lambda s: -1 if s is None else s):
+        one, other = ours.get(seed), theirs.get(seed)
         if one is None or other is None:
-            lacking, end = (name, ends[0]) if one is None else (base, ends[1])
-            left_out.append(f"seed {seed}: {lacking} has no scores of round {end}")
+            lacking, models = (name, ours) if one is None else (base, theirs)
+            last = max((model.round for model in models.values()), default=None)
+            left_out.append(f"seed {seed}: {lacking} has no scores of {in_words(level, last)}")
         elif _differ(one.initial_pool, other.initial_pool):
             left_out.append(f"seed {seed}: not from the same P_0")
         else:
             pairs.append(one.beside(other))
-    return (ends[0], ends[1]), tuple(pairs), tuple(left_out)
+    compared = [one.seed for one, _ in pairs]
+    rounds = tuple(_usual(models, arms[arm], level) for arm, models in ((name, ours), (base, theirs)))
+    aside = [
+        model
+        for arm, models in ((name, ours), (base, theirs))
+        for seed in compared
+        for t, model in sorted(arms[arm][seed].items())
+        if level.shared and t > models[seed].round
+    ]
+    return (rounds[0], rounds[1]), tuple(pairs), tuple(left_out), tuple(aside)
+
+
+def _usual(models: Mapping[int | None, R], arm: Mapping[int | None, Mapping[int, R]], level: Level) -> int:
+    """The round of an arm that is compared; where it has none of the level, the one asked for, or its final one."""
+    compared = [model.round for model in models.values()]
+    final = max(t for rounds in arm.values() for t in rounds)
+    return max(compared, default=final if level.round is None else level.round)
 
 
 def _differ(one: tuple[int, str] | None, other: tuple[int, str] | None) -> bool:
@@ -119,18 +133,10 @@ def unequal(one: R, other: R) -> str | None:
 
     Full data is meant to be more. One selection and many lead to one pool size by different rounds.
     """
-    kinds = [_kind(each.schedule) for each in (one, other)]
+    kinds = [kind(each.schedule) for each in (one, other)]
     larger_start = one.initial_pool and other.initial_pool and one.initial_pool[0] != other.initial_pool[0]
     if "full" in kinds or (larger_start and 0 in (one.round, other.round)):
         return None
     if one.pool_size is not None and other.pool_size is not None:
         return None if one.pool_size == other.pool_size else f"pools of {one.pool_size:,} and {other.pool_size:,} rows"
     return f"rounds {one.round} and {other.round}" if kinds[0] == kinds[1] and one.round != other.round else None
-
-
-def _kind(schedule: str) -> str:
-    """Which kind of schedule a folder's name tells of; the authors call full data `baseline_…`."""
-    if schedule.startswith("baseline_"):
-        return "full"
-    found = re.search(r"(?:^|-)(iterative|one_time|full)(?:-[0-9a-f]{8})?$", schedule)
-    return found[1] if found else "iterative"

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from diverseevol.evaluation.agreement import Agreement
+from diverseevol.evaluation.compared import spread
 from diverseevol.evaluation.comparison import AFTER_THE_FACT, MODELS, Comparison
 from diverseevol.evaluation.over_seeds import SAMPLERS
 from diverseevol.evaluation.scoreboard import Scoreboard, ScoredRound
@@ -62,7 +63,8 @@ def scores_table(board: Scoreboard) -> Group:
         )
         for e in board.rounds
     ]  # fmt: skip
-    return _table(" · ".join(["Scores", *labels]), notes, head, rows)
+    apart = spread([e.pool_size for e in board.rounds], [e.round for e in board.rounds])
+    return _table(" · ".join(filter(None, ["Scores", apart, *labels])), notes, head, rows)
 
 
 def _seed(seed: int | None) -> str:
@@ -108,20 +110,26 @@ def _samplers(comparison: Comparison) -> Group:
             seed, _, why = reason.partition(": ")
             seeds.setdefault((v.schedule, v.benchmark, why), []).append(seed.removeprefix("seed "))
     left_out = [f"{what}, {on}: seed {', '.join(those)}: {why}" for (what, on, why), those in seeds.items()]
-    notes = [SAMPLERS, *comparison.labels, *(f"left out: {reason}" for reason in left_out)]
+    notes = [SAMPLERS, *comparison.labels, *comparison.left_aside, *(f"left out: {reason}" for reason in left_out)]
     head = (
-        "source", "judge", "benchmark", "sampler", "against", "rounds", "seeds", "difference", "95 % interval", "p",
-        "p (Holm)", "verdict",
+        "source", "judge", "benchmark", "sampler", "against", "rounds", "rows", "seeds", "difference", "95 % interval",
+        "p", "p (Holm)", "verdict",
     )  # fmt: skip
     rows = [
         (
-            v.source, v.judge, v.benchmark, v.schedule, v.baseline, f"{v.rounds[0]}, {v.rounds[1]}", str(len(v.seeds)),
+            v.source, v.judge, v.benchmark, v.schedule, v.baseline, f"{v.rounds[0]}, {v.rounds[1]}",
+            _rows(v.rows), str(len(v.seeds)),
             "" if v.mean_difference is None else f"{v.mean_difference:+.2f}",
             _interval(v.ci_low, v.ci_high, signed=True), _p(v.p), _p(v.p_holm), v.verdict,
         )
         for v in comparison.samplers
     ]  # fmt: skip
     return _table(f"These two samplers ({comparison.endpoint})", notes, head, rows)
+
+
+def _rows(sizes: tuple[int | None, int | None]) -> str:
+    """Pool sizes of two models; "" where they are not known."""
+    return "" if sizes == (None, None) else ", ".join("?" if size is None else f"{size:,}" for size in sizes)
 
 
 def _p(p: float | None) -> str:
@@ -148,7 +156,8 @@ def _best(comparison: Comparison) -> Group:
         (b.source, b.judge, b.benchmark, b.schedule, _seed(b.seed), str(b.round), f"{b.relative_score:.2f}")
         for b in comparison.best_rounds
     ]
-    return _table("Best rounds, picked after the fact", [AFTER_THE_FACT, *comparison.labels], head, rows)
+    apart = ", of pools of different sizes" if len({b.round for b in comparison.best_rounds}) > 1 else ""
+    return _table(f"Best rounds, picked after the fact{apart}", [AFTER_THE_FACT, *comparison.labels], head, rows)
 
 
 def agreement_table(agreements: Sequence[Agreement]) -> Group:
@@ -205,7 +214,8 @@ def judged_table(scores: Sequence[tuple[Path, str, Mapping[str, Any]]], label: s
         )
         for folder, benchmark, s in scores
     ]  # fmt: skip
-    return _table("Scores", notes, head, rows)
+    apart = spread([], [int(folder.name) for folder, *_ in scores])
+    return _table(" · ".join(filter(None, ["Scores", apart])), notes, head, rows)
 
 
 def _ratio(value: float | None) -> str:

@@ -7,6 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from diverseevol.evaluation.compared import spread
+from diverseevol.evaluation.levels import FINAL as FINAL_ROUND
+from diverseevol.evaluation.levels import ends, in_words, shared
 from diverseevol.report.collection import Point
 from diverseevol.report.drawing import GRID, INK, MUTED, PAPER, write_note
 from diverseevol.report.lines import FULL, Line, look, sources
@@ -25,7 +28,9 @@ def draw_win_tie_lose(
     title: Callable[[str, str, str], str] = _plainly,
     against: str = "",
 ) -> Figure | None:
-    """A panel a source, judge and benchmark, a bar a line at its final round.
+    """A panel a source, judge and benchmark, a bar a line at the largest pool size that all lines of a seed have.
+
+    Where that is not each line's end, or they have none in common, the panel's title says so.
 
     Args:
         points: all there are.
@@ -42,37 +47,60 @@ def draw_win_tie_lose(
     panels = sorted(found, key=lambda panel: (order.index(panel[0]), panel))
     if not panels:
         return None
-    shares = [_shares(outcomes, *panel) for panel in panels]
+    drawn = [_shares(outcomes, *panel) for panel in panels]
+    shares = [found for found, _ in drawn]
     columns = min(3, len(panels))
     deep = -(-len(panels) // columns)
     tall = max(len(found) for found in shares)
     size = (1.0 + (3.3 if columns < 3 else 2.6) * columns, deep * (0.75 + 0.26 * max(tall, 2)) + 0.6)
     figure = Figure(figsize=size, dpi=200, layout="constrained")
     grid = figure.subplots(deep, columns, squeeze=False).ravel()
-    for axes, (source, judge, benchmark), bars in zip(grid, panels, shares, strict=False):
+    for axes, panel, (bars, sizes) in zip(grid, panels, drawn, strict=False):
         _panel(axes, bars, names, tall)
-        axes.set_title(title(source, judge, benchmark))
+        axes.set_title("\n".join(filter(None, [title(*panel), sizes])))
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     for axes in grid[: len(panels)][-columns:]:
         axes.set_xlabel(f"questions (%){against}")
     _legend(figure)
     several = any(seeds > 1 for found in shares for _, seeds in found)
-    write_note(figure, f"final round of each line, {'mean over seeds' if several else 'one seed'}")
+    aside = any(sizes for _, sizes in drawn)
+    write_note(figure, f"{'' if aside else 'final round of each line, '}{'mean over seeds' if several else 'one seed'}")
     return figure
 
 
-def _shares(points: Sequence[Point], source: str, judge: str, benchmark: str) -> dict[tuple[Line, int], list[float]]:
-    """Per cent of win, tie and lose by line and its number of seeds: seeds at the line's final round only."""
+def _shares(
+    points: Sequence[Point], source: str, judge: str, benchmark: str
+) -> tuple[dict[tuple[Line, int], list[float]], str]:
+    """Per cent of win, tie and lose by line and its number of seeds, and what the title says of the pools' sizes."""
     here = [p for p in points if (p.line.source, p.judge, p.metric.partition("/")[2]) == (source, judge, benchmark)]
+    compared, sizes = _compared(here)
     found = {}
     for line in sorted({p.line for p in here}, key=lambda line: (line.kind == FULL, line)):
-        last = max(p.round for p in here if p.line == line)
-        at_last = [p for p in here if p.line == line and p.round == last]
-        means = [np.mean([p.value for p in at_last if p.metric.startswith(f"{name}/")]) for name, *_ in OUTCOMES]
-        seeds = len({p.seed for p in at_last})
+        own = [p for p in here if p.line == line and compared[line].get(p.seed) == p.round]
+        means = [np.mean([p.value for p in own if p.metric.startswith(f"{name}/")]) for name, *_ in OUTCOMES]
+        seeds = len({p.seed for p in own})
         found[line, seeds] = [100 * float(value) / float(sum(means)) for value in means]
-    return found
+    return found, sizes
+
+
+def _compared(points: Sequence[Point]) -> tuple[dict[Line, dict[int | None, int]], str]:
+    """The round of each line and seed that is drawn, and what the title says of the sizes of their pools."""
+    arms: dict[Line, dict[int | None, dict[int, Point]]] = {}
+    for point in points:
+        arms.setdefault(point.line, {}).setdefault(point.seed, {})[point.round] = point
+    growing = {line.schedule: arm for line, arm in arms.items() if line.kind != FULL}
+    level = shared(growing)
+    models = {}
+    for line, arm in arms.items():
+        there = {} if line.kind == FULL else ends(line.schedule, arm, level)
+        models[line] = there or ends(line.schedule, arm, FINAL_ROUND)
+    rounds = {line: {seed: model.round for seed, model in own.items()} for line, own in models.items()}
+    drawn = [model for line, own in models.items() if line.kind != FULL for model in own.values()]
+    if apart := spread([model.rows for model in drawn], [0]):
+        return rounds, f"final rounds: {apart}"
+    further = any(t > rounds[line][seed] for line, arm in arms.items() for seed in rounds[line] for t in arm[seed])
+    return rounds, f"at {in_words(level)}" if further else ""
 
 
 def _panel(axes: Axes, found: Mapping[tuple[Line, int], Sequence[float]], names: Mapping[Line, str], tall: int) -> None:

@@ -76,6 +76,11 @@ class Point:
     judge: str
     value: float
 
+    @property
+    def pool_size(self) -> int | None:
+        """The training rows, by the name that all models have."""
+        return self.rows
+
 
 @dataclass(frozen=True, eq=False)
 class Collection:

@@ -223,7 +223,7 @@ def _win_tie_lose(collection: Collection) -> Iterator[Entry]:
     if figure is not None:
         caption = (
             "Questions on which the model beats, ties with or loses to the competitor (scores summed over both "
-            "orders), in per cent, at each line's final round, mean over seeds."
+            "orders), in per cent, at the largest number of rows that all lines of a seed have, mean over seeds."
         )
         yield Entry("win_tie_lose", "Win, tie, lose", caption, figure)
 

@@ -134,9 +134,10 @@ def _short(content: Content) -> str:
     notes = "".join(f'<p class="warning">{escape(note)}</p>' for note in content.notes)
     held, stopping = content.tables["verdicts"], content.tables["stopping"]
     verdicts = (
-        f"<h3>Better than random, and as good as all rows?</h3>{_table(held, content)}"
+        f"<h3>{_titled('Better than random, and as good as all rows?', held)}</h3>{_table(held, content)}"
         f'<p class="note">Difference: relative score of the sampler less that of what it is held against, at the '
-        f"schedule's final round. Verdict: {escape(SAMPLERS)}. Model against model: {escape(MODELS)}.</p>"
+        f"largest pool size that all arms of a seed have. Verdict: {escape(SAMPLERS)}. Model against model: "
+        f"{escape(MODELS)}.</p>"
         if held.rows
         else '<p class="note">No verdict: nothing that was judged could be held against random or all rows.</p>'
     )
@@ -152,14 +153,22 @@ def _short(content: Content) -> str:
 
 def _finals(content: Content) -> str:
     final, pools = content.tables["final_rounds"], content.tables["final_pools"]
+    heading = f"<h3>{_titled('Scores', final)}</h3>" if final.about else ""
     scores = (
-        f'{_table(final, content)}<p class="note">Mean over seeds, with a t-interval from {MINIMUM_SEEDS} seeds on. '
-        f"Best rounds are {escape(AFTER_THE_FACT)}; they enter no verdict.</p>"
+        f'{heading}{_table(final, content)}<p class="note">Mean over seeds, with a t-interval from {MINIMUM_SEEDS} '
+        f"seeds on. Best rounds are {escape(AFTER_THE_FACT)}; they enter no verdict.</p>"
         if final.rows
         else ""
     )
     ranges = '<p class="note">Mean over seeds; […] from the lowest to the highest seed.</p>'
-    return scores + (f"<h3>The final pools</h3>{_table(pools, content)}{ranges}" if pools.rows else "")
+    return scores + (
+        f"<h3>{_titled('The final pools', pools)}</h3>{_table(pools, content)}{ranges}" if pools.rows else ""
+    )
+
+
+def _titled(text: str, table: Table) -> str:
+    """A heading, and which pools are side by side below it."""
+    return escape(f"{text} ({table.about})" if table.about else text)
 
 
 def _figure(picture: Picture) -> str:

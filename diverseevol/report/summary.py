@@ -57,7 +57,7 @@ def show(folder: Path, rounds: Sequence[Round], console: Console, *, draw: bool 
     for label in sorted({score["label"] for score in judged if score.get("label")}):  # of the scores' own judge
         console.print(label, style="bold")
     for name in _benchmarks(points)[:1]:
-        _side_by_side(folder, name, (rounds[0].index, rounds[-1].index), console)
+        _side_by_side(folder, name, (rounds[0], rounds[-1]), console)
     drawn = draw_curves(folder, level) if draw else [file for file in sorted(folder.glob("*.png")) if file.is_file()]
     console.print(styled(("where everything is", "bold"), f": {folder}/"))
     for name, what in (
@@ -116,13 +116,18 @@ def _all_rows(folder: Path, last: Point) -> Point | None:
     return dataclasses.replace(level, scores={name: level.scores[name] for name in shared})
 
 
-def _side_by_side(folder: Path, benchmark: str, ends: tuple[int, int], console: Console) -> None:
+def _side_by_side(folder: Path, benchmark: str, ends: tuple[Round, Round], console: Console) -> None:
     """Print some questions with the answers of the first and the last round's model, and what each was given."""
-    first, last = (_answered(folder / "rounds" / f"{t:02d}", benchmark) for t in ends)
-    if ends[0] == ends[1] or not first or first.keys() != last.keys():
+    first, last = (_answered(folder / "rounds" / f"{end.index:02d}", benchmark) for end in ends)
+    if ends[0].index == ends[1].index or not first or first.keys() != last.keys():
         return
-    table = Table(title=f"some answers to {benchmark}", title_justify="left", show_lines=True)
-    for heading in ("question", *(f"after round {t}" for t in ends)):
+    sizes = [f"{len(end.trained_on):,}" for end in ends]
+    table = Table(
+        title=f"some answers to {benchmark} of models of {' and '.join(sizes)} rows",
+        title_justify="left",
+        show_lines=True,
+    )
+    for heading in ("question", *(f"round {end.index}, {n} rows" for end, n in zip(ends, sizes, strict=True))):
         table.add_column(heading, overflow="fold")
     questions = list(first)
     for place in sorted({i * (len(questions) - 1) // (ASIDE - 1) for i in range(ASIDE)}):

@@ -22,29 +22,46 @@ Cell = str | Line  # a line is shown by its name, in its colour
 
 @dataclass(frozen=True)
 class Table:
-    """Head and rows; `name` is its file's."""
+    """Head and rows; `name` is its file's, `about` what its title says of the pools that are side by side in it."""
 
     name: str
     head: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    about: str = ""
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     """A row a sampler, baseline and benchmark."""
     head = (
-        "source", "sampler", "against", "benchmark", "judge", "rounds", "seeds", "difference", "95 % interval",
-        "verdict", "model against model, by seed",
+        "source", "sampler", "against", "benchmark", "judge", "rounds", "rows", "seeds", "difference",
+        "95 % interval", "verdict", "model against model, by seed",
     )  # fmt: skip
     rows: list[tuple[Cell, ...]] = []
     for each in verdicts:
         s = each.samplers
         models = [f"{'' if m.seed is None else f'{m.seed}: '}{m.verdict} ({m.difference:+.1f})" for m in each.models]
         rows.append((
-            s.source, each.line, each.against, s.benchmark, s.judge, _pair(s.rounds), str(len(s.seeds)),
+            s.source, each.line, each.against, s.benchmark, s.judge, _pair(s.rounds), _sizes(s.rows), str(len(s.seeds)),
             "" if s.mean_difference is None else f"{s.mean_difference:+.2f}", _interval(s.ci_low, s.ci_high, "+"),
             each.says, "; ".join([*models, *(f"left out, {reason}" for reason in s.left_out)]),
         ))  # fmt: skip
-    return Table("verdicts", head, tuple(rows))
+    sizes = {each.samplers.rows[0] for each in verdicts} - {None}
+    unlike = len(sizes) > 1 or any(
+        each.against.kind != FULL and each.samplers.rows[0] != each.samplers.rows[1] for each in verdicts
+    )
+    about = "pools of different sizes" if unlike else "".join(f"pools of {size:,} rows" for size in sizes)
+    return Table("verdicts", head, tuple(rows), about)
+
+
+def _sizes(rows: tuple[int | None, int | None]) -> str:
+    known = ["all" if size is None else f"{size:,}" for size in dict.fromkeys(rows)]
+    return "" if rows == (None, None) else " and ".join(known)
+
+
+def _about(lines: Iterable[tuple[Line, int | None]]) -> str:
+    """What a title says of lines at their ends: that their pools differ in size, where they do."""
+    sizes = {size for line, size in lines if line.kind != FULL}
+    return "pools of different sizes" if len(sizes) > 1 else ""
 
 
 def _pair(rounds: tuple[int, int]) -> str:
@@ -68,6 +85,7 @@ def final_table(collection: Collection) -> Table:
         found.setdefault((collection.line(each), each.benchmark, each.judge), []).append(each)
     order = sources(line for line, _, _ in found)
     lines: list[tuple[Cell, ...]] = []
+    shown: list[tuple[Line, int | None]] = []
     for (line, benchmark, judge), scored in sorted(
         found.items(), key=lambda item: (order.index(item[0][0].source), item[0][0].kind == FULL, item[0])
     ):
@@ -75,6 +93,7 @@ def final_table(collection: Collection) -> Table:
         final = [each for each in scored if each.round == last]
         values = np.array([each.scores.relative_score for each in final], dtype=np.float64)
         size = rows.get((line, final[0].seed, last))
+        shown.append((line, size))
         test = t_test(values)
         over_seeds = _interval(*test[:2]) if test else ""
         peaks = [best[e.source, e.judge, e.benchmark, e.schedule, e.seed] for e in final]
@@ -87,7 +106,7 @@ def final_table(collection: Collection) -> Table:
             line.source, line, benchmark, judge, str(last), "all" if size is None else f"{size:,}", str(len(final)),
             f"{values.mean():.2f}", over_seeds, by_seed, "" if line.kind == FULL else peak,
         ))  # fmt: skip
-    return Table("final_rounds", head, tuple(lines))
+    return Table("final_rounds", head, tuple(lines), _about(shown))
 
 
 def _seed(seed: int | None) -> str:
@@ -100,15 +119,17 @@ def pool_table(points: Sequence[Point]) -> Table:
              ("coverage_radius", "coverage radius"), ("seconds/all phases", "seconds of the round")]  # fmt: skip
     measured = [p for p in points if p.metric in dict(names)]
     rows: list[tuple[Cell, ...]] = []
+    shown: list[tuple[Line, int | None]] = []
     for line in sorted({p.line for p in measured}, key=lambda line: (line.source, line.kind == FULL, line)):
         own = [p for p in measured if p.line == line]
         last = max(p.round for p in own)
         final = [p for p in own if p.round == last]
         cells = [_range([p.value for p in final if p.metric == metric]) for metric, _ in names]
         size, seeds = max(p.rows or 0 for p in final), {p.seed for p in final}
+        shown.append((line, size))
         rows.append((line.source, line, str(last), f"{size:,}", str(len(seeds)), *cells))
     head = ("source", "sampler", "final round", "rows", "seeds", *(name for _, name in names))
-    return Table("final_pools", head, tuple(rows))
+    return Table("final_pools", head, tuple(rows), _about(shown))
 
 
 def _range(values: Sequence[float]) -> str:

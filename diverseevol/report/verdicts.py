@@ -49,7 +49,9 @@ def verdicts(collection: Collection) -> tuple[list[Verdict], list[str]]:
         for baseline, others in _groups(lines, notes):
             rounds = [each for line in (baseline, *others) for each in by_line[line]]
             try:
-                found += _held(rounds, baseline, {line.schedule: line for line in others})
+                held, aside = _held(rounds, baseline, {line.schedule: line for line in others})
+                found += held
+                notes += [note for note in aside if note not in notes]
             except InputError as error:
                 notes.append(f"not compared: {error}")
     found.sort(key=lambda verdict: verdict.against.kind == FULL)
@@ -82,13 +84,17 @@ def _baseline(line: Line, random: Sequence[Line]) -> Line | None:
     return None
 
 
-def _held(rounds: Sequence[ScoredRound], baseline: Line, lines: dict[str, Line]) -> list[Verdict]:
+def _held(
+    rounds: Sequence[ScoredRound], baseline: Line, lines: dict[str, Line]
+) -> tuple[list[Verdict], tuple[str, ...]]:
+    """The verdicts of one group, and what was left aside."""
     comparison = compare(rounds, baseline.schedule)
 
     def of(verdict: SamplerVerdict, model: ModelVerdict) -> bool:
         return (verdict.judge, verdict.benchmark, verdict.schedule) == (model.judge, model.benchmark, model.schedule)
 
-    return [
+    verdicts = [
         Verdict(lines[each.schedule], baseline, each, tuple(model for model in comparison.models if of(each, model)))
         for each in comparison.samplers
     ]
+    return verdicts, comparison.left_aside
