@@ -20,10 +20,11 @@ from chat_server import KEY, Answer, ChatServer, fails, says
 
 from diverseevol.cli import main
 from diverseevol.cli.configuration import configure
-from diverseevol.cli.mistakes import verdict
+from diverseevol.cli.mistakes import check_addresses, verdict
 from diverseevol.errors import InputError
 from diverseevol.evaluation.access import check_address, hidden, read_key
 from diverseevol.evaluation.benchmarks import Benchmark, Question
+from diverseevol.evaluation.bounded import BoundedClient
 from diverseevol.evaluation.openai_judge import OpenAIJudge
 
 BENCHMARK = Benchmark("mine", (Question("0", "What is 0?", competitor="yyy"), Question("1", "What?", competitor="yy")))
@@ -290,6 +291,42 @@ def test_an_endpoint_that_was_never_reached_is_given_up_after_three_tries(make, 
     assert judge.account.spent == 0
 
 
+def test_a_server_that_takes_no_connection_up_is_given_up_after_three_tries(make, monkeypatch):
+    transport = sys.modules[BoundedClient.__mro__[2].__module__.partition(".")[0]]
+
+    async def nobody(client: BoundedClient, request: Any, **options: Any) -> None:
+        raise transport.ConnectTimeout("", request=request)
+
+    monkeypatch.setattr(BoundedClient, "send", nobody)
+    judge = make(concurrency=1, retries=50, price=[1, 1])
+    with pytest.raises(ConnectionError, match=r"no connection \(nobody answers\) \(requests sent: 3\)"):
+        judge.judge(BENCHMARK, ANSWERS)
+    assert judge.account.spent == 0
+
+
+@pytest.mark.parametrize("encoding", ["hex", "undefined", "rot13", "idna", "utf-7", "x\u00e9"])
+def test_no_encoding_that_a_server_names_ends_in_a_traceback(server, make, encoding):
+    header = {"content-type": f"text/plain; charset={encoding}"}
+    server.behaviour = lambda request: Answer(400, "the context length, é".encode(), header)
+    judgements = make(max_unparsed=1).judge(BENCHMARK, ANSWERS)
+    assert {j.reason for j in judgements} == {"HTTP 400: the context length, é"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OPENAI_ORG_ID", "é"),
+        ("OPENAI_PROJECT_ID", "a\nb"),
+        ("OPENAI_CUSTOM_HEADERS", f"authorization: Bearer {SECRET}é"),
+    ],
+)
+def test_what_no_header_can_hold_from_the_clients_own_variables_is_refused(make, monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InputError, match=f"the header .* such as .*{variable}") as caught:
+        make().judge(BENCHMARK, ANSWERS)
+    assert SECRET not in str(caught.value)
+
+
 def test_an_endpoint_that_was_reached_before_is_tried_as_often_as_the_user_says(server, make):
     server.behaviour = lambda request: fails(503) if request.seen < 4 else says("8 7")
     assert all(j.parsed for j in make(retries=4).judge(BENCHMARK, ANSWERS))
@@ -306,6 +343,8 @@ def test_an_endpoint_that_was_reached_before_is_tried_as_often_as_the_user_says(
         ["evolve", "-m", "judge=openai", "judge.base_url=http://localhost/v1,http://me:{}@localhost/v1"],
         ["evolve", "judge=openai", "judge.base_url=http://localhost/v1#{}"],
         ["evolve", "judge=openai", "judge.base_url=http://{},{}@localhost/v1"],
+        ["evolve", "judge=openai", "judge.base_url=HTTPS://me:x/{}@localhost/v1", "--cfg", "job"],
+        ["evolve", "-m", "judge=openai", "judge.base_url=choice(http://localhost/v1,http://me:{}@localhost/v1)"],
     ],
 )
 def test_a_secret_in_an_address_reaches_neither_the_screen_nor_the_disk(arguments, tmp_path, monkeypatch, capfd):
@@ -319,9 +358,17 @@ def test_a_secret_in_an_address_reaches_neither_the_screen_nor_the_disk(argument
     out, err = capfd.readouterr()
     assert (stopped.value.code, out) == (2, "")
     assert "judge.base_url" in err
-    assert "judge.key_variable" in err
     assert SECRET not in err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["http://[::1]:8000/v1", "http://localhost/v1,http://127.0.0.1/v1", "'http://localhost/v1'", "http://${host:}/v1",
+     "choice(http://localhost/v1,http://[::1]/a@b/v1)", "null", "[]", "https://localhost/openai/deployments/a@b"],
+)  # fmt: skip
+def test_addresses_without_secrets_pass_the_command_line(value):
+    check_addresses(["folder=x", f"judge.base_url={value}", "judge.model=a?b@c"])
 
 
 def test_a_secret_in_an_address_from_the_environment_reaches_neither(monkeypatch):

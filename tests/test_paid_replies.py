@@ -61,6 +61,8 @@ READABLE: dict[str, bytes] = {
     "model is a number": body_of("8 7\\ngood", model=4).encode(),
     "model is a list": body_of("8 7\\ngood", model=["gpt-4"]).encode(),
     "model is null": body_of("8 7\\ngood", model=None).encode(),
+    "odd reasons to finish": body_of("8 7\\ngood").replace('"stop"', '{"a": [1]}').encode(),
+    "parts with null": body_of("TEXT").replace('"TEXT"', '[{"type": "text", "text": "8 7"}, null]').encode(),
     "choices hold more": body_of("8 7\\ngood", created="yesterday", id=None).encode(),
     "a number of 5,000 digits": body_of("8 7\\ngood", created="MANY").replace('"MANY"', "9" * 5000).encode(),
 }
@@ -136,6 +138,7 @@ def test_whole_numbers_with_a_point_and_thoughts_beyond_the_limit_are_charged_as
     assert judge.account.spent == pytest.approx(NEEDED * (100 + 60_000) / 1e6)
 
 
+WHOLE = ("deeply nested text", "text is a number", "a part of no kind")
 UNUSABLE: dict[str, bytes] = {
     "null bytes": bytes(1000),
     "nothing": b"",
@@ -151,16 +154,19 @@ UNUSABLE: dict[str, bytes] = {
     "choice is null": b'{"choices": [null]}',
     "text is a number": body_of("TEXT").replace('"TEXT"', "87").encode(),
     "HTML": b"<html>\x1b[31mlogin</html>",
+    "a part of no kind": body_of("TEXT").replace('"TEXT"', '[{"type": ["text"], "text": "8 7"}]').encode(),
 }
 
 
-@pytest.mark.parametrize("body", UNUSABLE.values(), ids=list(UNUSABLE))
-def test_a_body_that_cannot_be_used_is_recorded_as_that_prompts_and_is_not_paid_again(server, make, body):
-    server.behaviour = lambda request: Answer(body=body) if "What is 1?" in str(request.body) else by_length(request)
+@pytest.mark.parametrize("name", list(UNUSABLE))
+def test_a_body_that_cannot_be_used_is_recorded_as_that_prompts_and_is_not_paid_again(server, make, name):
+    answer = Answer(body=UNUSABLE[name])
+    server.behaviour = lambda request: answer if "What is 1?" in str(request.body) else by_length(request)
     judgements = make(retries=1).judge(BENCHMARK, ANSWERS)
     assert [j.question_id for j in judgements if not j.parsed] == ["1", "1"]
-    assert all(j.reason.startswith("the reply") for j in judgements if not j.parsed)
-    assert len(server.requests) == NEEDED + 2
+    assert all("the reply" in j.reason for j in judgements if not j.parsed)
+    # A whole reply that holds something else than text is not asked for again; what may have been cut off is.
+    assert len(server.requests) == NEEDED + (0 if name in WHOLE else 2)
     assert make(max_calls=0).judge(BENCHMARK, ANSWERS) == judgements
 
 

@@ -82,10 +82,11 @@ def check_addresses(arguments: Sequence[str]) -> None:
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key.lstrip("+") == "judge.base_url":
-            unquoted = re.sub(r"[\s'\"\[\]()]", "", value)
-            for address in {unquoted, *unquoted.split(",")}:  # one with a comma in it, or several to sweep over
-                if "//" in address and "${" not in address:
-                    check_address(address)
+            # By itself, and where a comma or a bracket may be a part of a password.
+            for form in (r"https?://[^\s'\",()]*", r"https?://[^\s'\"]*@[^\s'\"]*"):
+                for address in re.findall(form, value, re.IGNORECASE):
+                    if "${" not in address:
+                        check_address(address)
 
 
 def _unreadable(override: str, verb: str) -> str:

@@ -1,10 +1,14 @@
-"""An HTTP client whose replies have an end: a body, as it comes and as it unpacks, holds so many bytes and no more."""
+"""An HTTP client whose replies have an end, and which takes a key to no other server than the one that it is for.
+
+A body, as it comes and as it unpacks, holds so many bytes and no more; redirects to elsewhere are refused.
+"""
 
 import zlib
 from typing import Any
 
 import openai
 
+from diverseevol.errors import InputError
 from diverseevol.reading import size
 
 LARGEST_BODY = 1 << 24  # bytes; the longest reply of a judge has a thousandth of them
@@ -18,7 +22,8 @@ class BoundedClient(openai.DefaultAsyncHttpxClient):
     """The client's own transport, except that it reads each body itself, up to `LARGEST_BODY`."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(headers={"accept-encoding": "gzip"}, **options)
+        hooks = {"response": [_stay]}  # which sees each response before a redirect is followed
+        super().__init__(headers={"accept-encoding": "gzip"}, max_redirects=3, event_hooks=hooks, **options)
 
     async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
         """Send a request.
@@ -34,7 +39,8 @@ class BoundedClient(openai.DefaultAsyncHttpxClient):
         kept = [
             (name, value)
             for name, value in response.headers.multi_items()
-            if name not in ("content-encoding", "content-length", "transfer-encoding")
+            # The type names an encoding, some of which Python knows as none of texts: all are read as UTF-8.
+            if name not in ("content-encoding", "content-length", "transfer-encoding", "content-type")
         ]
         return type(response)(
             response.status_code,
@@ -63,3 +69,26 @@ async def _body(response: Any) -> bytes:
     if unpacker and not unpacker.eof:
         raise BodyError("the reply is cut off before its packing ends")
     return bytes(body)
+
+
+async def _stay(response: Any) -> None:
+    """Refuse a redirect that would take the key to another server, or the prompt out of the request."""
+    if not response.has_redirect_location:
+        return
+    asked = response.request.url
+    try:
+        target = asked.join(response.headers["location"])
+        there = f"{target.scheme}://{target.netloc.decode('ascii', 'replace').rpartition('@')[2]}{target.path}"
+    except Exception:  # whatever it is, it is no address
+        raise InputError(f"{asked}: sends on to what is no address (HTTP {response.status_code})") from None
+    if (asked.scheme, asked.host, asked.port) == (target.scheme, target.host, target.port):
+        if response.status_code in (307, 308):
+            return
+        raise InputError(
+            f"{asked}: sends on to {there} (HTTP {response.status_code}), which drops the prompt; correct "
+            f"judge.base_url"
+        )
+    raise InputError(
+        f"{asked}: sends on to another server, {there} (HTTP {response.status_code}), which is not given the key; if "
+        f"it is the right one, give it as judge.base_url"
+    )

@@ -25,6 +25,7 @@ from diverseevol.evaluation.spending import FRAME_TOKENS
 log = logging.getLogger(__name__)
 
 LONGEST_WAIT_SECONDS = 300.0
+LONGEST_CONNECT_SECONDS = 20.0
 UNREACHED_RETRIES = 2  # while an endpoint has never been heard of
 LONGEST_WORDS = 300  # characters of what somebody else said
 # Tokens by which a usage may pass what was asked for: a server's own instructions, thoughts beyond the limit. A usage
@@ -176,7 +177,9 @@ class Endpoint:
                     model=self.model, messages=[{"role": "user", "content": encodable(text)}],
                     extra_body=dict(self.limits),
                 )  # fmt: skip
-        except (TimeoutError, openai.APITimeoutError):
+        except (TimeoutError, openai.APITimeoutError) as error:
+            if any(type(cause).__name__ == "ConnectTimeout" for cause in _causes(error)):
+                raise _AgainError("no connection (nobody answers)", billed=False, reached=False) from None
             raise _AgainError(f"no reply within judge.timeout={self.timeout:g} seconds") from None
         except BodyError as error:
             raise _AgainError(self._clean(str(error)), answered=True) from None
@@ -204,7 +207,7 @@ class Endpoint:
                 f"judge.base_url: a server without TLS is asked by http://"
             )
         # Where nothing was sent, there is nothing to bill.
-        unsent = any(type(cause).__name__ in ("ConnectError", "ConnectTimeout") for cause in causes)
+        unsent = any(type(cause).__name__ == "ConnectError" for cause in causes)
         what = f"no connection ({self._clean(str(error.__cause__ or error)) or type(error.__cause__).__name__})"
         return _AgainError(what, billed=not unsent, reached=not unsent)
 
@@ -334,35 +337,18 @@ def connect(
     backoff: float,
 ) -> Endpoint:
     """An endpoint, with an open client that the caller closes; arguments as `Endpoint` has them."""
-    # The client follows redirects, which a key must not: the hook looks at each response before that.
-    transport = BoundedClient(timeout=timeout, max_redirects=3, event_hooks={"response": [_stay]})
+    limits_of_time = openai.Timeout(timeout, connect=min(timeout, LONGEST_CONNECT_SECONDS))
     client = openai.AsyncOpenAI(
-        api_key=key or "none", base_url=base_url, max_retries=0, timeout=timeout, http_client=transport
-    )
+        api_key=key or "none", base_url=base_url, max_retries=0, timeout=limits_of_time,
+        http_client=BoundedClient(timeout=limits_of_time),
+    )  # fmt: skip
+    for name, value in client.default_headers.items():
+        if isinstance(value, str) and not (value.isascii() and value.isprintable()):
+            raise InputError(
+                f"the header {name}, which the client takes from an environment variable such as OPENAI_ORG_ID, "
+                f"OPENAI_PROJECT_ID or OPENAI_CUSTOM_HEADERS, holds other than printable ASCII characters; correct it"
+            )
     return Endpoint(client, model, key, key_variable, limits, timeout, retries, backoff)
-
-
-async def _stay(response: Any) -> None:
-    """Refuse a redirect that would take the key to another server, or the prompt out of the request."""
-    if not response.has_redirect_location:
-        return
-    asked = response.request.url
-    try:
-        target = asked.join(response.headers["location"])
-        there = f"{target.scheme}://{target.netloc.decode('ascii', 'replace').rpartition('@')[2]}{target.path}"
-    except Exception:  # whatever it is, it is no address
-        raise InputError(f"{asked}: sends on to what is no address (HTTP {response.status_code})") from None
-    if (asked.scheme, asked.host, asked.port) == (target.scheme, target.host, target.port):
-        if response.status_code in (307, 308):
-            return
-        raise InputError(
-            f"{asked}: sends on to {there} (HTTP {response.status_code}), which drops the prompt; correct "
-            f"judge.base_url"
-        )
-    raise InputError(
-        f"{asked}: sends on to another server, {there} (HTTP {response.status_code}), which is not given the key; if "
-        f"it is the right one, give it as judge.base_url"
-    )
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
