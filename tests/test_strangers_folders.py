@@ -155,6 +155,32 @@ def test_what_a_folder_names_does_not_matter_beside_its_questions(folder, run, a
     assert_unharmed(folder, printed, path)
 
 
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"choice": "questions", "name": "questions", "path": "elsewhere.jsonl", "competitor": None},
+        {"choice": "lab", "name": "questions", "world": "my_world.WORLD"},
+        {"choice": "vicuna", "name": "questions", "path": "elsewhere.jsonl", "url": None},
+        {"choice": "my_package.benchmarks.load", "level": 3},
+    ],
+)
+def test_a_run_on_things_of_its_makers_own_is_judged_by_its_questions(folder, run, node):
+    asked(folder, node)
+    code, printed = run("judge", "folder=.", "judge=gold", "logger=none")
+    assert code == 0, printed
+    assert len(list(folder.rglob("judgements/*.jsonl"))) == 3
+
+
+def test_code_that_the_reader_names_is_run(folder, run, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))  # which gets the current folder
+    (folder / "world_of_the_readers_own.py").write_text(CODE)
+    named = ("benchmark=lab", "benchmark.world=world_of_the_readers_own.WORLD")
+    code, printed = run("judge", "folder=.", "judge=gold", "logger=none", *named)
+    assert code == 2
+    assert "world=world_of_the_readers_own.WORLD: " in printed
+    assert (folder / "ran").exists()
+
+
 def test_a_refused_folder_is_judged_by_what_the_command_line_says(folder, run):
     questions = folder / "questions" / "questions.jsonl"
     for attack in ("a shell", "another world", "the key in an address"):
