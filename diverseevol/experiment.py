@@ -93,6 +93,8 @@ class Evolution:
         tracker: where each round is logged as a run of its own.
         config: the resolved configuration and provenance, logged with each run.
         keep_models: which rounds' models stay on disk.
+        keep_dtype: None saves weights as they were trained; "source" in the checkpoint's precision, to which they are
+            rounded before anything is asked of them.
         on_round: called with each round as it becomes whole, or is found whole.
     """
 
@@ -108,7 +110,13 @@ class Evolution:
     tracker: Tracker = field(default_factory=NoTracker)
     config: Mapping[str, Any] = field(default_factory=dict)
     keep_models: Literal["all", "last", "none"] = "last"
+    keep_dtype: Literal["source"] | None = None
     on_round: Callable[[Round, bool], None] = lambda done, fresh: None
+
+    @cached_property
+    def foundation_space(self) -> Float[np.ndarray, "rows dim"]:
+        """What `space` gives, asked for once."""
+        return self.space()
 
     @cached_property
     def streams(self) -> Streams:

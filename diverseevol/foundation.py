@@ -92,6 +92,15 @@ class Pretrained:
             raise self._cannot("weights", ValueError(f"{absent[0]}{more} of config.json is not among them"), folder)
         return model
 
+    def source_dtype(self) -> torch.dtype:
+        """The precision in which the checkpoint says that its weights are; float32 where it says nothing."""
+        try:
+            config = AutoConfig.from_pretrained(self.path, **self._where())
+        except Exception as error:  # as above
+            raise self._cannot("configuration", error) from error
+        dtype = config.get_text_config().dtype or config.dtype
+        return dtype if isinstance(dtype, torch.dtype) else torch.float32
+
     def identity(self, cache: Path | None = None) -> str:
         """A digest of configuration, tokeniser and weights: of content, not of names or times.
 

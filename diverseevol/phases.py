@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from transformers import PreTrainedModel
 
@@ -80,7 +81,7 @@ class Phases:
             # A sampler that embeds nothing is told apart by its picks, too: the foundation's space is at hand anyway.
             embedding, space = features.embedding, self.evolution.sampler.needs.space
             if embedding is None:
-                embedding, space = self.evolution.space(), "foundation"
+                embedding, space = self._space(), "foundation"
             with self.timed("select"):
                 if self.place.first:
                     selection, source = self._choose(features), self.evolution.source
@@ -107,7 +108,7 @@ class Phases:
                         embedding=wanted, statistics=statistics, aligned=True,
                     )  # fmt: skip
         if needs.space == "foundation":
-            embedding = self.evolution.space()
+            embedding = self._space()
         if disagreements := sorted(needs.statistics & DISAGREEMENTS):
             scores = {**scores, **self._disagreement(disagreements)}
         columns = columns_of(self.evolution.source.iterate(), needs.columns)
@@ -117,8 +118,9 @@ class Phases:
         """The pool's metrics, by logged name."""
         file = self.folder.path / "measures.json"
         if not self._there(file):
+            space = self._space()
             with self.timed("measure"):
-                own, space = self._own_embedding(), self.evolution.space()  # all processes embed, one computes
+                own = self._own_embedding()  # all processes embed, one computes
                 if self.place.first:
                     write_json(file, self._metrics(own, space))
                     seal(self.folder.path, [file.name])
@@ -133,26 +135,42 @@ class Phases:
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
-        """Note how long a phase took, beside what it leaves."""
+        """Note how long a phase took, beside what it leaves; what it took before it was cut is added."""
         began = time.monotonic()
         yield
         if self.place.first:
-            write_json(
-                self.folder.path / "seconds.json",
-                {**self.seconds(), phase: round(time.monotonic() - began, 3)},
-            )
+            before = self.seconds()
+            took = before.get(phase, 0.0) + time.monotonic() - began
+            write_json(self.folder.path / "seconds.json", {**before, phase: round(took, 3)})
 
     def seconds(self) -> dict[str, float]:
         """Wall time of each phase so far; a phase that was found on disk keeps its own."""
         file = self.folder.path / "seconds.json"
         return dict(read_json(file)) if self.place.first and file.exists() else {}
 
+    def _space(self) -> Float[np.ndarray, "rows dim"]:
+        """The foundation's embedding of all rows; the round that asks first notes how long it took."""
+        if "foundation_space" in vars(self.evolution):
+            return self.evolution.foundation_space
+        with self.timed("foundation"):
+            return self.evolution.foundation_space
+
     def _there(self, *files: Path) -> bool:
         """Whether what a phase leaves is there, and as it was left: what is damaged is made again."""
         return self.place.share(self.place.first and all(map(_sound, files)))
 
     def _save(self, folder: Path) -> None:
-        self.model().save_pretrained(folder)
+        model = self.model()
+        if self.evolution.keep_dtype == "source":
+            # Rounded in place: what is probed and answers is what is on disk, in an interrupted run and in another.
+            source = self.learner.foundation.source_dtype()
+            for weight in model.parameters():
+                weight.data = weight.data.to(source).to(weight.dtype)
+            halves: dict[int, torch.Tensor] = {}  # weights that are tied stay one, and are saved once
+            state = {k: halves.setdefault(v.data_ptr(), v.to(source)) for k, v in model.state_dict().items()}
+            model.save_pretrained(folder, state_dict=state)
+        else:
+            model.save_pretrained(folder)
         self.learner.prompt.tokenizer.save_pretrained(folder)
 
     def _choosable(self) -> Int[np.ndarray, " some"]:

@@ -3,9 +3,11 @@
 import dataclasses
 import functools
 import shutil
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ from diverseevol.evaluation.judges import GoldJudge
 from diverseevol.evolution import evolve
 from diverseevol.experiment import Schedule
 from diverseevol.files import read_json, read_jsonl
+from diverseevol.foundation import Pretrained
 from diverseevol.generation import Generation
 from diverseevol.lab.model import foundation_model
 from diverseevol.lab.source import source as lab_rows
@@ -166,7 +169,7 @@ def test_an_evolution_cut_between_phases_ends_as_if_it_had_not_been(setting, tmp
     evolution, whole = setting
     this = evolution(tmp_path, keep_models="all")
     if place == "measure":
-        cut = dataclasses.replace(this, space=CutSecond(this.space))
+        cut = dataclasses.replace(this, further=CutSecond(this.further))
     elif place == "judge":
         cut = this
         monkeypatch.setattr(GoldJudge, "judge", CutSecond(functools.partial(GoldJudge.judge, this.exam.judge)))
@@ -232,3 +235,35 @@ def test_answers_to_other_settings_are_not_passed_off_as_these(copy, evolution, 
     other = dataclasses.replace(exam, generation=Generation(max_new_tokens=5))
     with pytest.raises(InputError, match=r"small\.jsonl: answers with other generation settings than this run's"):
         evolve(evolution(copy, exam=other, keep_models="all"))
+
+
+def test_weights_that_are_kept_in_the_checkpoints_precision_are_the_ones_that_are_asked(evolution, learner, tmp_path):
+    half = tmp_path / "checkpoint in bfloat16"
+    learner.foundation.load().to(torch.bfloat16).save_pretrained(half)
+    learner.prompt.tokenizer.save_pretrained(half)
+    of_half = dataclasses.replace(learner, foundation=Pretrained(str(half)))
+    space = functools.cache(lambda: of_half.foundation_embedding(tmp_path / "space"))
+
+    def run(name: str, **changes) -> Path:
+        evolve(evolution(tmp_path / name, learner=of_half, space=space, keep_models="all", **changes))
+        return tmp_path / name
+
+    cut, whole, wide = run("cut", keep_dtype="source"), run("whole", keep_dtype="source"), run("wide")
+    weights = "rounds/01/model/model.safetensors"
+    assert (whole / weights).stat().st_size < 0.6 * (wide / weights).stat().st_size
+    assert of_half.foundation.load(whole / "rounds/01/model").dtype == torch.float32
+    for file in (cut / "rounds/01").iterdir():  # all that came after the fit of round 1 is done again
+        if file.name not in ("model", "training.jsonl"):
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+    shutil.rmtree(cut / "rounds/02")
+    run("cut", keep_dtype="source")
+    assert_same(cut, whole)
+
+
+def test_the_foundations_embedding_has_its_own_seconds(evolution, tmp_path):
+    first, *others = evolve(
+        evolution(tmp_path / "run", space=lambda: time.sleep(0.2) or np.random.default_rng(0).standard_normal((60, 32)))
+    )
+    assert first.seconds["foundation"] >= 0.2
+    assert first.seconds["measure"] < first.seconds["foundation"] + 5
+    assert all("foundation" not in done.seconds for done in others)

@@ -54,6 +54,7 @@ class Conduct:
         seed: of all randomness.
         threads: torch's threads on the CPU; None leaves them to torch.
         keep_models: which rounds' models stay on disk.
+        keep_dtype: "source" saves and uses each round's weights in the checkpoint's precision; None as trained.
         projection: a map of the rows for the report, beside the PCA.
         verify_cache: whether what is used of the cache is read to the last byte, however large.
     """
@@ -61,6 +62,7 @@ class Conduct:
     seed: int
     threads: int | None
     keep_models: Literal["all", "last", "none"]
+    keep_dtype: Literal["source"] | None
     projection: Literal["pca", "tsne"]
     verify_cache: bool
 
@@ -121,7 +123,7 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
     evolution = Evolution(
         source=source, learner=learner, sampler=sampler, schedule=schedule, run=folder, space=space,
         seed=conduct.seed, further=measures_of(source), exam=exam, tracker=tracker,
-        config=config, keep_models=conduct.keep_models,
+        config=config, keep_models=conduct.keep_models, keep_dtype=conduct.keep_dtype,
         on_round=functools.partial(_announce, console, last),
     )  # fmt: skip
     verb = "reads" if untouched else "writes"

@@ -41,6 +41,8 @@ def arm(settings: Settings) -> str:
     name = f"{settings.choices['sampler']}-{settings.choices['schedule']}"
     others = settings.differs_from_default(PICKS, GROUPS)
     others = {key: value for key, value in others.items() if key not in (*NOT_PICKS, *MEMORY_ONLY)}
+    if settings.value("keep_dtype") is not None:
+        others["keep_dtype"] = settings.value("keep_dtype")
     if others:
         name += "-" + hashlib.sha256(json.dumps(others, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return name
@@ -64,6 +66,7 @@ def fingerprint(settings: Settings, source: Source, learner: Learner, cache: Pat
         **space_identity(settings, source, learner, cache),
         "eligible": hashlib.sha256(np.packbits(learner.encoded.eligible).tobytes()).hexdigest(),
         "seed": settings.value("seed"),
+        "keep_dtype": settings.value("keep_dtype"),
         **{name: value for key in ("sampler", "tuning", "schedule") for name, value in _picks(settings, key).items()},
     }
 

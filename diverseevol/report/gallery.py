@@ -159,7 +159,7 @@ def _cost(collection: Collection) -> Iterator[Entry]:
 
 
 def _phase(metric: str) -> tuple[int, str]:
-    order = (ALL_PHASES, "fit", "probe", "disagreement", "select", "measure", "answer", "judge")
+    order = (ALL_PHASES, "foundation", "fit", "probe", "disagreement", "select", "measure", "answer", "judge")
     phase = metric.partition("/")[2]
     name = phase if phase in order else phase.partition(" ")[0]  # "answer vicuna" and "answer koala" are one kind
     return (order.index(name) if name in order else len(order), metric)
