@@ -2,7 +2,10 @@
 
 import json
 import logging
+import signal
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -188,6 +191,14 @@ def test_halves_of_surrogate_pairs_in_questions_and_answers_are_asked_about_and_
     assert make(max_calls=0).judge(benchmark, {"id \ud83d": "x\ud83d"}) == judgements
 
 
+def test_of_a_reply_without_end_no_more_is_quoted_than_tells(server, make):
+    server.behaviour = lambda request: says("7 3") if request.again else says("well " * 100_000)
+    judge = make()
+    assert all(j.parsed for j in judge.judge(BENCHMARK, ANSWERS))
+    longest = max(len(request.body["messages"][0]["content"]) for request in server.requests)
+    assert 20_000 < longest < 25_000
+
+
 def test_what_can_be_encoded_stays_as_it_is():
     assert encodable("aé😀\0\n") == "aé😀\0\n"
     assert encodable("\ud83d\ude00 \ud83d! \ude00") == "😀 �! �"
@@ -249,6 +260,40 @@ def test_a_locked_file_is_said_to_be_locked(tmp_path, monkeypatch):
         assert "room" not in str(caught.value)
         with pytest.raises(InputError, match="locked by another process"):
             ReplyCache(tmp_path / "a.sqlite")
+
+
+def test_a_signal_is_heard_while_a_locked_file_is_waited_for(tmp_path):
+    class HeardError(Exception):
+        pass
+
+    def hear(*arguments: object) -> None:
+        raise HeardError
+
+    before = signal.signal(signal.SIGALRM, hear)
+    with ReplyCache(tmp_path / "a.sqlite") as cache, closing(sqlite3.connect(tmp_path / "a.sqlite")) as file:
+        file.execute("BEGIN EXCLUSIVE")
+        begun = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        try:
+            with pytest.raises(HeardError):
+                cache.get(ASK)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - begun < 10  # of the minute that is waited
+
+
+def test_a_file_that_is_free_again_is_used(tmp_path):
+    with (
+        ReplyCache(tmp_path / "a.sqlite") as cache,
+        closing(sqlite3.connect(tmp_path / "a.sqlite", check_same_thread=False)) as file,
+    ):
+        file.execute("BEGIN EXCLUSIVE")
+        freed = threading.Timer(0.7, file.rollback)
+        freed.start()
+        cache.put(ASK, Reply("8 7"))
+        freed.join()
+        assert cache.get(ASK) == Reply("8 7")
 
 
 def test_a_file_that_is_read_only_is_said_to_be(kept):

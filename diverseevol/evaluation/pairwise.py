@@ -16,6 +16,7 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import Benchmark
 from diverseevol.evaluation.grammar import answer_of, parse
 from diverseevol.evaluation.judges import Judgement
+from diverseevol.evaluation.replies import encodable
 from diverseevol.reading import read_text
 
 LONGEST_PROMPT = 1 << 20  # bytes of a wording, which is sent with every question
@@ -52,6 +53,7 @@ An earlier reply to this did not begin with two numbers:
 
 Reply with one line that holds the two grades and nothing else.
 """
+LONGEST_QUOTED = 20_000  # characters of a reply that is asked for again: what is longer would cost more than it tells
 FIELDS = ("question", "first", "second")
 AGAIN = """\
 {prompt}
@@ -95,8 +97,9 @@ def both_orders(benchmark: Benchmark, answers: Mapping[str, str]) -> list[Showin
             raise InputError(
                 f"{where}: no competitor to compare with; give benchmark.competitor=FILE, or choose another judge"
             )
-        question = f"{each.instruction}\n\n{each.input}" if each.input else each.instruction
-        answer, competitor = (text if text.strip() else "(no answer)" for text in (answers[each.id], each.competitor))
+        question = encodable(f"{each.instruction}\n\n{each.input}" if each.input else each.instruction)
+        texts = (encodable(text) for text in (answers[each.id], each.competitor))
+        answer, competitor = (text if text.strip() else "(no answer)" for text in texts)
         showings.append(Showing(each.id, 0, question, answer, competitor))
         showings.append(Showing(each.id, 1, question, competitor, answer))
     return showings
@@ -127,7 +130,7 @@ class JudgePrompt:
     def ask_again(self, showing: Showing, reply: str) -> str:
         """The prompt after a reply that could not be read."""
         prompt = self.ask(showing)
-        text = answer_of(reply)
+        text = answer_of(reply)[:LONGEST_QUOTED]
         return _fill(ASK_AGAIN, {"prompt": prompt, "reply": text, "mark": _mark(prompt, text)})
 
 

@@ -18,7 +18,8 @@ from typing import Any
 from diverseevol.errors import InputError
 from diverseevol.files import writing
 
-WAIT_SECONDS = 60  # for another process that is writing
+WAIT_SECONDS = 60.0  # for another process that is writing
+STEP_SECONDS = 0.5  # of that wait, between which a signal is heard
 VERSION = 1
 TABLE = """
 CREATE TABLE IF NOT EXISTS replies (
@@ -39,11 +40,11 @@ MORE_TABLES = (
 ELSEWHERE = "or give judge.cache=FOLDER for another one"
 # By SQLite's result code: what is said of the file, and what to do.
 _UNWRITABLE = ("cannot be opened or written", "make it and its folder writable")
-_LOCKED = (f"has been locked by another process for {WAIT_SECONDS} s", "end that process or wait for it")
+_LOCKED = (f"has been locked by another process for {WAIT_SECONDS:g} s", "end that process or wait for it")
 _DAMAGED = ("is damaged, or is something else", "move it away or restore it from a copy")
+BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 SENTENCES = {
-    sqlite3.SQLITE_BUSY: _LOCKED,
-    sqlite3.SQLITE_LOCKED: _LOCKED,
+    **dict.fromkeys(BUSY, _LOCKED),
     sqlite3.SQLITE_READONLY: _UNWRITABLE,
     sqlite3.SQLITE_PERM: _UNWRITABLE,
     sqlite3.SQLITE_CANTOPEN: _UNWRITABLE,
@@ -105,24 +106,21 @@ class ReplyCache:
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
             # The plain journal, not the write-ahead log: that one needs shared memory, which network disks lack.
-            self._file = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
+            self._file = sqlite3.connect(path, timeout=min(STEP_SECONDS, WAIT_SECONDS), isolation_level=None)
         except sqlite3.Error as error:
             raise self._broken(error) from error
         try:
-            (found,) = self._file.execute("PRAGMA user_version").fetchone()
+            ((found,),) = self._run("PRAGMA user_version")
             if found not in (0, VERSION):
-                self._file.close()
                 raise InputError(
                     f"{path}: the file of judges' replies is of version {found}, and this release knows version "
                     f"{VERSION}; use the release that wrote it, or give judge.cache=FOLDER for another one"
                 )
-            self._file.execute("PRAGMA synchronous=FULL")
-            for table in (TABLE, *MORE_TABLES):
-                self._file.execute(table)
-            self._file.execute(f"PRAGMA user_version={VERSION}")
-        except sqlite3.Error as error:
+            for statement in ("PRAGMA synchronous=FULL", TABLE, *MORE_TABLES, f"PRAGMA user_version={VERSION}"):
+                self._run(statement)
+        except BaseException:
             self._file.close()
-            raise self._broken(error) from error
+            raise
 
     def get(self, ask: Ask) -> Reply | None:
         """The reply, if this was asked before."""
@@ -190,16 +188,18 @@ class ReplyCache:
             "DELETE FROM claims WHERE key = ? AND host = ? AND pid = ?", (ask.key, socket.gethostname(), os.getpid())
         )
 
-    def _run(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        try:
-            return self._file.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
-            raise self._broken(error) from error
+    def _run(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                return self._file.execute(statement, values).fetchall()
+            except sqlite3.Error as error:
+                if _code(error) not in BUSY or time.monotonic() > deadline:
+                    raise self._broken(error) from error
 
     def _broken(self, error: sqlite3.Error) -> InputError:
         """What an error of the database means, and what to do."""
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF  # the rest of it are details
-        what, remedy = SENTENCES.get(code, ("cannot be used", "move it away"))
+        what, remedy = SENTENCES.get(_code(error), ("cannot be used", "move it away"))
         return InputError(f"{self.path}: the file of judges' replies {what} ({error}); {remedy}, {ELSEWHERE}")
 
     def _damaged(self, table: str, ask: Ask, what: str) -> InputError:
@@ -215,6 +215,11 @@ class ReplyCache:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's own result code, without its details; 0 where it has none."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
 
 
 def _kind(value: object) -> str:
