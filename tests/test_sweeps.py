@@ -13,9 +13,13 @@ import pytest
 import small_evolution
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+from run_folders import STEERING_NAME
 
 from diverseevol.errors import InputError
 from diverseevol.files import temporary
+from diverseevol.output.shell import override
 from diverseevol.sweep import Ledger
 
 ROOT = Path(__file__).parents[1]
@@ -62,6 +66,26 @@ def test_a_plan_that_was_edited_is_refused(tmp_path, plan):
     (tmp_path / "jobs.json").write_text(plan)
     with pytest.raises(InputError, match=r"jobs\.json: expected a list of lists of overrides"):
         Ledger(tmp_path, "evolve").missing()
+
+
+def test_what_a_sweep_ends_with_runs_the_job_as_it_was_and_nothing_else(tmp_path):
+    folder = f"runs/{STEERING_NAME}"
+    job = [override("folder", folder), "seed=1"]
+    ledger = Ledger(tmp_path / "sweep", "evolve")
+    ledger.plan([job])
+    ledger.end(0, job, 2, "refused\n; touch touched")
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "diverseevol"
+    program.write_text('#!/bin/sh\nfor word in "$@"; do printf \'%s\\0\' "$word"; done\n')
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    (missing,) = ledger.missing()
+    for words in (["-c", missing.command], [str(tmp_path / "sweep" / "rerun.sh")]):
+        done = subprocess.run(["sh", *words], cwd=tmp_path, env=environment, capture_output=True, check=True)
+        assert done.stdout.decode().split("\0") == ["evolve", *job, ""]
+    assert {file.name for file in tmp_path.iterdir()} == {"sweep", "bin"}
+    read = OverridesParser.create().parse_override(job[0])
+    assert OmegaConf.create({"folder": read.value()}).folder == folder
 
 
 def test_a_sweep_begins_without_the_half_written_notes_of_one_that_was_killed(tmp_path):

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from diverseevol.errors import InputError
+from diverseevol.output.shell import command, override
 
 TEMPORARY_BYTES = 24  # that a name may grow by while a file is being written
 
@@ -32,9 +33,11 @@ def results_file(out: str | None, of: Path, name: str) -> Path:
     path, ending = Path(out), Path(name).suffix
     check_place(path, f"out={out}: cannot be written", "another file")
     if path.is_dir():
-        raise InputError(f"out={out}: is a folder; name a file in it, such as out={path / name}")
+        raise InputError(f"out={out}: is a folder; name a file in it, such as {command(override('out', path / name))}")
     if path.suffix != ending:
-        raise InputError(f"out={out}: the name must end in {ending}; give for instance out={path}{ending}")
+        raise InputError(
+            f"out={out}: the name must end in {ending}; give for instance {command(override('out', f'{path}{ending}'))}"
+        )
     return path
 
 

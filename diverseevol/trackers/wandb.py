@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import yaml  # type: ignore[import-untyped]
 
+from diverseevol.output.terminal import one_line
 from diverseevol.tracking import RoundLog, RunName
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,8 @@ class _WandbLog:
         self.wandb = wandb
         self.prefix, self.axis = run.prefix, run.axis
         self.run = wandb.init(
-            **place, mode=tracker.mode, dir=str(folder), group=run.group, job_type=run.job_type, name=run.name,
+            **place, mode=tracker.mode, dir=str(folder), group=one_line(run.group), job_type=run.job_type,
+            name=one_line(run.name),
             resume="allow", config=dict(config), reinit="create_new", settings=settings,
         )  # fmt: skip
         self.run.define_metric(self.axis)

@@ -22,7 +22,7 @@ import diverseevol
 from diverseevol.caches import content_digest
 from diverseevol.errors import InputError
 from diverseevol.files import read_json, write_json
-from diverseevol.output.shell import command
+from diverseevol.output.shell import command, override
 from diverseevol.output.terminal import LONGEST, say
 
 # What every evolution of a study is made of. Sizes are said in full: 40 rows and seven times 40 more, 8 % of 4,000.
@@ -71,7 +71,15 @@ def evolution(
     """
     folder = f"{name}/seed{seed}"
     given = (*LAB, *(f"{key}={value}" for key, value in options.items()), *CONDUCT, *further)
-    command = ("-m", "diverseevol", "evolve", *given, f"seed={seed}", f"data.seed={seed}", f"folder={out / folder}")
+    command = (
+        "-m",
+        "diverseevol",
+        "evolve",
+        *given,
+        f"seed={seed}",
+        f"data.seed={seed}",
+        override("folder", out / folder),
+    )
     return Job(folder, command, cost, out / folder / WHOLE)
 
 
