@@ -128,7 +128,7 @@ def test_a_competitor_that_does_not_fit_is_one_sentence(tmp_path, load, answers,
 def test_a_missing_file_and_a_name_that_is_no_file_name_are_sentences(tmp_path, load):
     with pytest.raises(InputError, match="no such file"):
         load(tmp_path / "absent.jsonl")
-    with pytest.raises(InputError, match="becomes a file name"):
+    with pytest.raises(InputError, match="becomes the name of a file or folder"):
         load_benchmark("../up", jsonl(tmp_path / "q.jsonl", QUESTIONS), cache=tmp_path)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from diverseevol import __version__
 from diverseevol.commands.settings import Settings
 from diverseevol.learner import Learner
+from diverseevol.names import checked_name, safe_name
 from diverseevol.rounds import release
 from diverseevol.saved import CHOICE
 from diverseevol.source import Source
@@ -45,18 +46,18 @@ def arm(settings: Settings) -> str:
         others["keep_dtype"] = settings.value("keep_dtype")
     if others:
         name += "-" + hashlib.sha256(json.dumps(others, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    return name
+    return safe_name(name)
 
 
 def short_name(settings: Settings, group: str) -> str:
     """What a data set or model is called in paths: its own name, its file's, or its choice's."""
     node, choice = settings.value(group, dict), settings.choices[group]
-    if node.get("name") and node["name"] != choice:
-        return str(node["name"])
+    if node.get("name") is not None and node["name"] != choice:
+        return checked_name(f"{group}.name", node["name"])
     if choice in ("json", "hf") and node.get("path"):
         name = Path(str(node["path"])).name  # a model's version may hold a point: not every suffix is one of a file
-        return re.sub(r"\.(jsonl?|parquet)$", "", name)
-    return choice
+        return safe_name(re.sub(r"\.(jsonl?|parquet)$", "", name))
+    return safe_name(choice)
 
 
 def fingerprint(settings: Settings, source: Source, learner: Learner, cache: Path) -> dict[str, Any]:

@@ -7,7 +7,6 @@ field names; any other file says `instruction` (or `question`, `prompt`, `text`)
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from diverseevol.errors import InputError
 from diverseevol.evaluation.download import fetch
 from diverseevol.files import read_numbered
+from diverseevol.names import checked_name
 
 # The first names of each line are the plain format's; the last ones are the paper's three files.
 TEXT_FIELDS = ("instruction", "question", "prompt", "text", "Instruction")
@@ -55,6 +55,9 @@ class Benchmark:
 
     name: str
     questions: tuple[Question, ...]
+
+    def __post_init__(self) -> None:
+        checked_name("benchmark.name", self.name)
 
     @property
     def fingerprint(self) -> str:
@@ -106,8 +109,7 @@ def load_benchmark(
     Raises:
         InputError: a file is missing, unreachable, empty, or says something that a benchmark cannot.
     """
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise InputError(f"{option}.name={name!r} becomes a file name: use letters, digits, '.', '_' and '-'")
+    checked_name(f"{option}.name", name)
     if path is None:
         path = fetch(url, sha256, cache / "benchmarks" / f"{name}.jsonl", f"{option}.path")
     if competitor is None and competitor_url is not None:

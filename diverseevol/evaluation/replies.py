@@ -105,6 +105,11 @@ class ReplyCache:
         try:
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_symlink():  # SQLite would write what it leads to
+                raise InputError(
+                    f"{path}: is a link, expected the file of judges' replies or nothing; give judge.cache=FOLDER the "
+                    f"folder that it leads to"
+                )
             # The plain journal, not the write-ahead log: that one needs shared memory, which network disks lack.
             self._file = sqlite3.connect(path, timeout=min(STEP_SECONDS, WAIT_SECONDS), isolation_level=None)
         except sqlite3.Error as error:
