@@ -42,13 +42,13 @@ def test_tables_and_errors_are_ascii_where_that_is_all_there_is(runs):
     scored = shell("run score judgements=runs", runs, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert scored.returncode == 0, scored.stderr
     assert scored.stdout.isascii()
-    assert "größe" in (runs / "scores.csv").read_text(encoding="utf-8")
+    assert "größe" in (runs / "runs/scores.csv").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("where", [">&- 2>&-", ">/dev/full 2>/dev/full", "2>&1 | true; exit ${PIPESTATUS[0]}"])
 def test_nobody_listens_and_the_work_is_done(runs, where):
     assert shell(f"run score judgements=runs {where}", runs).returncode == 0
-    assert (runs / "scores.csv").read_text().startswith("source,")
+    assert (runs / "runs/scores.csv").read_text().startswith("source,")
 
 
 def test_nobody_listens_and_the_exit_code_is_the_works(tmp_path):
