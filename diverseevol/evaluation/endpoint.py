@@ -1,23 +1,21 @@
 """An OpenAI-compatible endpoint: one prompt in, one reply out, whatever the network does in between."""
 
 import asyncio
-import json
 import logging
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from time import time
-from typing import Any
 
 import openai
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.access import PART, hidden
-from diverseevol.evaluation.bodies import read_json
 from diverseevol.evaluation.bounded import BodyError, BoundedClient
+from diverseevol.evaluation.completions import ReportedError, UnreadableError, UnusableError, read_completion
 from diverseevol.evaluation.refusals import Concern, read_refusal
 from diverseevol.evaluation.replies import Reply, encodable
 from diverseevol.evaluation.spending import FRAME_TOKENS
@@ -28,13 +26,6 @@ LONGEST_WAIT_SECONDS = 300.0
 LONGEST_CONNECT_SECONDS = 20.0
 UNREACHED_RETRIES = 2  # while an endpoint has never been heard of
 LONGEST_WORDS = 300  # characters of what somebody else said
-# Tokens by which a usage may pass what was asked for: a server's own instructions, thoughts beyond the limit. A usage
-# above that cannot be right.
-SLACK_TOKENS = 200_000
-# The parts that content may have: those that are read, and those that only lead to them.
-TEXTS = ("text", "output_text", "refusal")
-THOUGHTS = ("thinking", "redacted_thinking", "reasoning", "reasoning_content")
-CUT = ("length", "max_tokens")  # finish reasons
 
 
 class UnansweredError(Exception):
@@ -212,65 +203,23 @@ class Endpoint:
         return _AgainError(what, billed=not unsent, reached=not unsent)
 
     def _reply(self, body: bytes, most_prompt_tokens: int) -> Reply:
-        """The reply's text: empty where there is no choice or no content, a refusal where there is one.
-
-        Only these are replies, to be kept. Whatever else comes with HTTP 200 is a failure that may pass.
+        """The reply that a body holds, without the key.
 
         Args:
             body: what came.
             most_prompt_tokens: the most that the prompt can be by itself.
         """
-        try:
-            completion = read_json(body.decode(json.detect_encoding(body), "replace"))
-        except ValueError:
-            raise self._unusable("the reply is not valid JSON", body) from None
-        if not isinstance(completion, dict):
-            raise self._unusable("the reply is no chat completion", body)
-        error = completion.get("error")
-        if error:
-            code = error.get("code") if isinstance(error, dict) else None
-            status = code if isinstance(code, int) and 400 <= code < 600 else 200
-            raise self._refused(status, json.dumps(completion["error"]), None, "HTTP 200 with an error")
-        if "choices" not in completion:
-            raise self._unusable("the reply is no chat completion", body)
-        choices = completion["choices"]
-        if not isinstance(choices, list):
-            raise self._unusable("the reply holds no choices", body)
-        choice = choices[0] if choices else {"message": {}}
-        message = choice.get("message") if isinstance(choice, dict) else None
-        if not isinstance(message, dict):
-            raise self._unusable("the reply's choice holds no message", body)
-        text = self._text(message)
-        model = completion.get("model")
-        usage = completion.get("usage")
-        counts = usage if isinstance(usage, dict) else {}
         longest = self.limits.get("max_tokens") or self.limits.get("max_completion_tokens") or 0
-        return Reply(
-            self._without_key(encodable(text)),
-            self._clean(model) if isinstance(model, str) else None,
-            _count(counts.get("prompt_tokens"), most_prompt_tokens + SLACK_TOKENS),
-            _count(counts.get("completion_tokens"), longest + SLACK_TOKENS),
-            choice.get("finish_reason") in CUT,
-        )
-
-    def _text(self, message: Mapping[str, Any]) -> str:
-        """The content, its parts joined; else a refusal. Thoughts, in fields or parts of their own, are neither.
-
-        Raises:
-            UnansweredError: the content is nothing that can be read.
-        """
-        content, refusal = message.get("content"), message.get("refusal")
-        texts = []
-        for part in content if isinstance(content, list) else [content]:
-            kind = part.get("type", "text") if isinstance(part, dict) else "text"
-            text = part.get("text", part.get("refusal")) if isinstance(part, dict) else part
-            if part is None or kind in THOUGHTS:
-                continue
-            if kind not in TEXTS or not isinstance(text, str):
-                what = f"of type {kind!r}" if isinstance(part, dict) else f"that is a {type(part).__name__}"
-                raise UnansweredError(self._clean(f"HTTP 200: the reply holds a part {what}, not text"), billed=True)
-            texts.append(text)
-        return "".join(texts) or (refusal if isinstance(refusal, str) else "")
+        try:
+            reply = read_completion(body, most_prompt_tokens, int(longest))
+        except UnusableError as error:
+            raise self._unusable(str(error), body) from None
+        except UnreadableError as error:
+            raise UnansweredError(self._clean(f"HTTP 200: {error}"), billed=True) from None
+        except ReportedError as error:
+            raise self._refused(error.status, error.body, None, "HTTP 200 with an error") from None
+        model = None if reply.model is None else self._clean(reply.model)
+        return replace(reply, text=self._without_key(reply.text), model=model)
 
     def _unusable(self, what: str, body: bytes) -> _AgainError:
         start = self._clean(body[: 4 * LONGEST_WORDS].decode("utf-8", "replace"))
@@ -356,13 +305,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _count(tokens: Any, most: float) -> int | None:
-    """A number of tokens; None where it cannot be right."""
-    if isinstance(tokens, bool) or not isinstance(tokens, int | float) or not 0 <= tokens <= most:
-        return None
-    return int(tokens) if tokens == int(tokens) else None
 
 
 def _retry_after(error: openai.APIStatusError) -> float | None:
