@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_evolution
+from forks import finish, fork
 
 from diverseevol import sealed
 from diverseevol.arrays import cached_by_all
@@ -305,3 +307,25 @@ def test_a_seal_keeps_what_it_says_of_other_files(tmp_path: Path) -> None:
     assert damage(tmp_path, ["b"]) is None
     assert damage(tmp_path, ["c"]) == f"{SEAL} says nothing of c"
     assert logging.getLogger("diverseevol.caches")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["flipped", "cut", "deleted"])
+def test_an_evolution_from_a_damaged_cache_picks_the_same_rows(kind: str, tmp_path: Path) -> None:
+    import diverseevol.commands.evolve  # noqa: F401
+
+    usual = ["evolve", "logger=none", *small_evolution.SMALL, f"cache={tmp_path / 'cache'}"]
+    picks = []
+    for name, further in (("first", []), ("damaged", []), ("checked", ["verify_cache=true"])):
+        log = tmp_path / f"log-{name}"
+        assert finish(fork([*usual, *further, f"folder={tmp_path / name}"], log)) == 0, log.read_text()
+        picks.append((tmp_path / name / "selected.jsonl").read_bytes())
+        told = " ".join(log.read_text().split())
+        if name == "first":
+            found = entries(tmp_path / "cache")
+            for entry in found:
+                DAMAGES[kind](
+                    max((file for file in entry.iterdir() if file.name != SEAL), key=lambda f: f.stat().st_size)
+                )
+        assert told.count("damaged in the cache") == (len(found) if name == "damaged" else 0), told
+    assert picks == [picks[0]] * 3

@@ -15,6 +15,7 @@ from diverseevol.arrays import filled
 from diverseevol.commands.answer import claim
 from diverseevol.errors import InputError
 from diverseevol.evaluation.answers import AnswerFile
+from diverseevol.evaluation.replies import ReplyCache
 from diverseevol.files import (
     TEMPORARY,
     atomic_write,
@@ -154,6 +155,14 @@ def test_a_lock_that_is_a_link_empties_no_file(place: Path, victim: Path) -> Non
         pytest.fail("it was held")
     assert (place / ".lock").readlink() == victim
     assert victim.read_text() == "mine"
+
+
+def test_a_file_of_replies_that_is_a_link_is_not_written_through(place: Path, victim: Path) -> None:
+    victim.write_bytes(b"")
+    (place / "judgements.sqlite").symlink_to(victim)
+    with pytest.raises(InputError, match=r"judgements\.sqlite: is a link, expected the file of judges' replies"):
+        ReplyCache(place / "judgements.sqlite")
+    assert victim.read_bytes() == b""
 
 
 def test_leftovers_of_killed_processes_go_and_nothing_behind_links(place: Path, victim: Path) -> None:
