@@ -180,6 +180,26 @@ NO_MODEL = (
         (["data=dolly", "benchmark=paper"], NO_MODEL),
         (["sampler.metric=manhattan"], "sampler.metric is 'manhattan', which is not euclidean or cosine"),
         (["seed=one"], "seed is 'one', which is not a whole number"),
+        (["threads=0"], "threads is 0; it must be at least 1 and at most 1024, or null for all cores"),
+        ([f"threads={10**20}"], f"threads is {10**20}, which is too large a number; give one below 2^63"),
+        (["tuning.learning_rate=inf"], "tuning.learning_rate is inf, which is not a finite number"),
+        (["generation.temperature=1e400"], "generation.temperature is inf, which is not a finite number"),
+        (["cache=[a]"], "cache is ['a'], which is not a text or null"),
+        (["folder={a:1}"], "folder is {'a': 1}, which is not a text or null"),
+        (
+            ["tuning=lora"],
+            "tuning is 'lora', expected its options: leave tuning as it is, or give one option at a time as "
+            "tuning.OPTION=…; diverseevol evolve --help lists them",
+        ),
+        (
+            ["prompt=null"],
+            "prompt is null or was taken away, expected its options: leave prompt as it is, or give one "
+            "option at a time as prompt.OPTION=…; diverseevol evolve --help lists them",
+        ),
+        (
+            ["sampler=[kcenter,nosuch]"],
+            "there is no sampler=nosuch, and sampler takes one choice; evolve --help lists them",
+        ),
     ],
 )
 def test_what_is_found_wrong_later_is_a_sentence_too(tmp_path, arguments, sentence):

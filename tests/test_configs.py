@@ -2,7 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from diverseevol.binding import bind, check
+from diverseevol.binding import bind, check, target_of
 from diverseevol.errors import InputError
 from diverseevol.experiment import Schedule
 from diverseevol.generation import Generation
@@ -174,3 +175,62 @@ def test_a_target_that_takes_anything_is_left_to_itself():
     assert bind(anything, {"size": 2, "other": "x"}, "some") == (2, {"other": "x"})
     with pytest.raises(InputError, match=r"some\.size is 'x', which is not a whole number"):
         bind(anything, {"size": "x"}, "some")
+
+
+def of_kinds(
+    share: float = 0.5, texts: Mapping[str, str | None] | None = None, places: Sequence[str] = (), size: int = 1,
+    name: str = "x", worker: Callable[[], int] | None = None,
+) -> None:  # fmt: skip
+    pass
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"share": math.inf}, "some.share is inf, which is not a finite number"),
+        ({"share": math.nan}, "some.share is nan, which is not a finite number"),
+        ({"share": 10**400}, f"some.share is 1{'0' * 76}…, which is too large a number; give one below 2^63"),
+        ({"size": 2**63}, "some.size is 9223372036854775808, which is too large a number; give one below 2^63"),
+        ({"size": -(2**63) - 1}, "some.size is -9223372036854775809, which is too large a number; give one below 2^63"),
+        ({"size": [1]}, "some.size is [1], which is not a whole number"),
+        ({"name": {"a": 1}}, "some.name is {'a': 1}, which is not a text"),
+        (
+            {"name": "a\0b"},
+            "some.name is 'a\\x00b', which is not a text that can be used, for it holds a NUL character",
+        ),
+        (
+            {"name": "a\udcffb"},
+            "some.name is 'a\\udcffb', which is not a text that can be used, for it is not Unicode; write it in UTF-8",
+        ),
+        ({"texts": 3}, "some.texts is 3, which is not texts by name or null"),
+        ({"texts": {"a": 3}}, "some.texts is {'a': 3}, which is not texts by name or null"),
+        ({"places": "a"}, "some.places is 'a', which is not a list"),
+        ({"places": ["a", None]}, "some.places is ['a', None], which is not a list"),
+    ],
+)
+def test_values_that_fit_nothing_are_refused(values, sentence):
+    with pytest.raises(InputError) as caught:
+        bind(of_kinds, values, "some")
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("node", "sentence"),
+    [
+        ({}, "some._target_ is None, expected MODULE.NAME of something to call; choose some=…"),
+        ({"_target_": 3}, "some._target_ is 3, expected MODULE.NAME of something to call; choose some=…"),
+        ({"_target_": "os.sep"}, "some._target_ is 'os.sep', expected MODULE.NAME of something to call; choose some=…"),
+        ({"_target_": "nosuch.thing"}, "some._target_ is 'nosuch.thing', which cannot be imported ("),
+        ({"_target_": "test_configs.of_kinds", "_args_": [1]}, "some._args_ is not an option; leave it out"),
+        ({"_target_": "test_configs.of_kinds", "_partial_": True}, "some._partial_ is True, which is not false; leave"),
+        ({"_target_": "test_configs.of_kinds", "worker": 3}, "some.worker is 3, which is not "),
+        (
+            {"_target_": "test_configs.of_kinds", "worker": {"_target_": "test_configs.of_kinds", "size": "x"}},
+            "some.worker.size is 'x', which is not a whole number",
+        ),
+    ],
+)
+def test_a_node_that_cannot_be_called_is_refused_before_anything_is(node, sentence):
+    with pytest.raises(InputError) as caught:
+        target_of(node, "some", partial=False, locate=get_object)
+    assert str(caught.value).startswith(sentence)

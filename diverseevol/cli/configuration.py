@@ -177,7 +177,9 @@ class Configuration:
             Dotted path -> value, for every differing leaf.
         """
         base = compose(self.verb, [f"{group}={self.choices[group]}" for group in groups])
-        ours, theirs = (_leaves(_resolved(config, keys), keys) for config in (self._composed, base))
+        ours = _leaves({key: self._node(key) for key in keys}, keys)
+        # What a choice leaves open stays so; a schedule's sizes stand at the root.
+        theirs = _leaves({key: OmegaConf.to_container(base[key], resolve=True) for key in keys}, keys)
         return {key: ours.get(key) for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)}
 
 
@@ -185,11 +187,6 @@ def _defaults(target: Any) -> dict[str, Any]:
     """What a target's options are where nothing is given."""
     parameters = inspect.signature(target).parameters.values()
     return {each.name: each.default for each in parameters if each.default is not each.empty}
-
-
-def _resolved(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
-    """These nodes with what they refer to: a schedule's sizes stand at the root."""
-    return {key: OmegaConf.to_container(config[key], resolve=True) for key in keys}
 
 
 def _leaves(tree: Any, keys: Sequence[str]) -> dict[str, Any]:
