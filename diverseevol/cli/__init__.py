@@ -194,8 +194,13 @@ class NoteSweep(Callback):
         batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(map(str, given))), None)
         here = "BasicLauncher" in str(settings.launcher._target_)
         launcher = () if here else ("-m", *(name for name in settings.overrides.hydra if name != "hydra.mode=MULTIRUN"))
-        self.job.ledger = Ledger(Path(settings.sweep.dir).absolute(), self.job.verb, launcher)
-        self.job.ledger.plan([overrides for batch in batches for overrides in batch])
+        ledger = Ledger(Path(settings.sweep.dir).absolute(), self.job.verb, launcher)
+        try:
+            ledger.plan([overrides for batch in batches for overrides in batch])
+        except (InputError, OSError) as error:  # Hydra would only warn of what a callback raises
+            self.job.unplanned = error
+        else:
+            self.job.ledger = ledger
 
 
 class _Job:
@@ -205,9 +210,12 @@ class _Job:
         self.verb = verb
         self.single: list[Callable[[], None]] = []
         self.ledger: Ledger | None = None
+        self.unplanned: InputError | OSError | None = None
         self.__name__ = self.__qualname__ = verb
 
     def __call__(self, composed: DictConfig) -> None:
+        if self.unplanned is not None:
+            raise self.unplanned
         settings = HydraConfig.get()
         chosen = settings.runtime.choices
         choices = {str(group): str(chosen[group]) for group in chosen if "/" not in str(group)}
