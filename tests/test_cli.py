@@ -124,6 +124,7 @@ FORKS = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:Depreca
         (["sampler="], "there is no sampler=; choose from entropy, "),
         (["hydra/launcher=nosuch"], "there is no hydra/launcher=nosuch; choose from basic"),
         (["sampler=null"], "a group was given null or a number, but its choices are names"),
+        (["~sampler=1"], "a group was given null or a number, but its choices are names"),
         (
             ["smapler.metric=cosine"],
             "smapler.metric is not an option of evolve: smapler holds no options here (did",

@@ -23,7 +23,7 @@ from diverseevol.output.shell import command, quoted
 # Hydra's words for what the user did, where it raises a bare ValueError, and ours.
 BARE = {
     "Only one of --run": "give one of -m, --cfg and --info, not several; --cfg shows a single job",
-    "Config group override must be": "a group was given null or a number, but its choices are names; --help lists them",
+    "Config group override": "a group was given null or a number, but its choices are names; --help lists them",
 }
 
 # What the system says of a path that a user gave, or of what lies there; never of what the program did.
