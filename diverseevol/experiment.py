@@ -95,6 +95,7 @@ class Evolution:
         keep_models: which rounds' models stay on disk.
         keep_dtype: None saves weights as they were trained; "source" in the checkpoint's precision, to which they are
             rounded before anything is asked of them.
+        reference_loss: whether each round's loss on the benchmarks' references is measured.
         on_round: called with each round as it becomes whole, or is found whole.
     """
 
@@ -111,6 +112,7 @@ class Evolution:
     config: Mapping[str, Any] = field(default_factory=dict)
     keep_models: Literal["all", "last", "none"] = "last"
     keep_dtype: Literal["source"] | None = None
+    reference_loss: bool = False
     on_round: Callable[[Round, bool], None] = lambda done, fresh: None
 
     @cached_property

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +15,23 @@ from transformers import PreTrainedModel
 
 from diverseevol.arrays import read_probe
 from diverseevol.committee import seats
+from diverseevol.evaluation.benchmarks import with_references
 from diverseevol.experiment import Evolution
 from diverseevol.features import Features, columns_of
 from diverseevol.files import read_json, read_jsonl, temporary, write_json, write_jsonl
-from diverseevol.learner import final_loss
+from diverseevol.held_out import Loss, as_metrics, mean_loss
+from diverseevol.learner import Learner, final_loss
 from diverseevol.measures import coverage_radius, vendi_score, vendi_score_centred
 from diverseevol.modules.committee import DISAGREEMENTS
 from diverseevol.overview import log_round
+from diverseevol.prompt import encode_examples
 from diverseevol.receipts import receipt
 from diverseevol.rounds import RoundFolder
 from diverseevol.samplers.base import Selection, choose
 from diverseevol.sealed import damage, seal
 from diverseevol.tracking import RoundLog
+
+RESPONSE_LOSS = "response_loss"  # the token statistic that held-out losses are made of
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +118,8 @@ class Phases:
         if disagreements := sorted(needs.statistics & DISAGREEMENTS):
             scores = {**scores, **self._disagreement(disagreements)}
         columns = columns_of(self.evolution.source.iterate(), needs.columns)
-        return Features(np.asarray(learner.encoded.response_tokens), embedding, dict(scores), columns)
+        tokens = np.where(learner.encoded.eligible, learner.encoded.response_tokens, 0)
+        return Features(tokens, embedding, dict(scores), columns)
 
     def measure(self) -> dict[str, float]:
         """The pool's metrics, by logged name."""
@@ -120,9 +127,9 @@ class Phases:
         if not self._there(file):
             space = self._space()
             with self.timed("measure"):
-                own = self._own_embedding()  # all processes embed, one computes
+                own, losses = self._own_embedding(), self._losses()  # all processes embed, one computes
                 if self.place.first:
-                    write_json(file, self._metrics(own, space))
+                    write_json(file, {**self._metrics(own, space), **losses})
                     seal(self.folder.path, [file.name])
                 self.place.barrier()
         metrics: dict[str, float] = self.place.share(read_json(file) if self.place.first else {})
@@ -212,6 +219,30 @@ class Phases:
         if self.place.first:
             self.folder.drop(folder)
         return own
+
+    def _losses(self) -> dict[str, float]:
+        """The round's model's loss on held-out rows, and on the benchmarks' references where that is asked for."""
+        held_out, encoded = self.evolution.source.held_out, self.learner.encoded
+        losses: dict[str, float] = {}
+        if len(rows := held_out[np.asarray(encoded.response_tokens)[held_out] > 0]):
+            losses.update(as_metrics("held_out_loss", self._loss(self.learner, rows, "held-out rows")))
+        for benchmark in self.evolution.exam.benchmarks if self.evolution.reference_loss else ():
+            references = encode_examples(with_references(benchmark), self.learner.prompt)
+            if len(rows := np.flatnonzero(references.response_tokens > 0)):
+                asked = replace(self.learner, encoded=references)
+                losses.update(as_metrics(f"reference_loss/{benchmark.name}", self._loss(asked, rows, benchmark.name)))
+        return losses
+
+    def _loss(self, learner: Learner, rows: Int[np.ndarray, " some"], what: str) -> Loss:
+        folder = self.place.share(temporary(self.folder.path / "loss"))
+        _, scores = learner.probe(
+            self.model(), rows, folder, embedding=False, statistics=(RESPONSE_LOSS,), what=f"loss on {what}"
+        )
+        loss = mean_loss(np.array(scores[RESPONSE_LOSS]), np.asarray(learner.encoded.response_tokens)[rows])
+        self.place.barrier()
+        if self.place.first:
+            self.folder.drop(folder)
+        return loss
 
     def _metrics(self, own: Float[np.ndarray, "pool dim"], space: Float[np.ndarray, "rows dim"]) -> dict[str, float]:
         curve = read_jsonl(self.folder.path / "training.jsonl")

@@ -281,6 +281,7 @@ class Encoded:
         response_start: [rows] index within the row of the first response token.
         lost: [rows] tokens that the cut at `max_length` removed from each row; None where nothing was cut.
         changed: how many rows the chat template left part of the response out of.
+        held_out: [held out] rows that are never trained on.
     """
 
     ids: Int[np.ndarray, " tokens"]
@@ -288,6 +289,7 @@ class Encoded:
     response_start: Int[np.ndarray, " rows"]
     lost: Int[np.ndarray, " rows"] | None = None
     changed: int = 0
+    held_out: Int[np.ndarray, " held_out"] | None = None
 
     def __len__(self) -> int:
         return len(self.response_start)
@@ -318,8 +320,22 @@ class Encoded:
 
     @property
     def eligible(self) -> Bool[np.ndarray, " rows"]:
-        """Rows that can be trained on."""
-        return self.response_tokens > 0
+        """Rows that can be trained on: those with a response token that are not held out."""
+        eligible = np.array(self.response_tokens > 0)
+        if self.held_out is not None:
+            eligible[self.held_out] = False
+        return eligible
+
+
+def encode_examples(examples: Sequence[Example], prompt: Prompt) -> Encoded:
+    """A few rows as tokens, in memory."""
+    rows = prompt.rows(examples)
+    return Encoded(
+        ids=np.fromiter(chain.from_iterable(row.ids for row in rows), dtype=np.int32),
+        offsets=np.cumsum([0, *(len(row.ids) for row in rows)]),
+        response_start=np.array([row.start for row in rows], dtype=np.int64),
+        lost=np.array([row.lost for row in rows], dtype=np.int64),
+    )
 
 
 def encode(source: Source, prompt: Prompt, cache: Path, progress: Callable[[int], None] = lambda rows: None) -> Encoded:
@@ -357,4 +373,5 @@ def encode(source: Source, prompt: Prompt, cache: Path, progress: Callable[[int]
         response_start=np.load(folder / "response_start.npy", mmap_mode="r"),
         lost=np.load(folder / "lost.npy", mmap_mode="r"),
         changed=int(read_json(folder / "changed.json")),
+        held_out=source.held_out,
     )

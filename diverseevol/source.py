@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from diverseevol.caches import cached_folder
 from diverseevol.errors import InputError
 from diverseevol.files import atomic_write, read_json
 from diverseevol.formats import Example, Fields, to_record
+from diverseevol.held_out import held_out_rows
 from diverseevol.intake import COLUMNS, Intake, Progress
 from diverseevol.origins import BATCH, Origin, find
 
@@ -32,6 +33,7 @@ class Source:
         fields: what the records called instruction, input and response.
         bad: how many records were left out, by what is wrong with them (none unless the user asked for that).
         unused: how many rows have a field that other data sets say to the model, and that nothing uses here.
+        held_out: [held out] rows that are never trained on, ascending.
         table: [rows] columns instruction, input, response and extra (JSON text).
     """
 
@@ -41,6 +43,7 @@ class Source:
     bad: Mapping[str, int]
     unused: Mapping[str, int]
     table: datasets.Dataset = field(repr=False)
+    held_out: Int[np.ndarray, " held_out"] = field(repr=False, default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.table)
@@ -89,6 +92,8 @@ def load(
     fields: Mapping[str, str | None] | None = None,
     name: str | None = None,
     on_bad_rows: str = "stop",
+    held_out: int | str = 0,
+    held_out_seed: int = 0,
     cache: Path,
     bad_rows_file: Path | None = None,
     progress: Progress | None = None,
@@ -104,6 +109,8 @@ def load(
         fields: what the records call `instruction`, `input` and `response`; recognised where it says nothing.
         name: what folders and figures call the data; the file's name where None.
         on_bad_rows: "stop" at the first record that fails the checks, or "skip" and list such records.
+        held_out: rows that are never trained on: a number, a file or a field (see `diverseevol.held_out`).
+        held_out_seed: what a number of them is drawn with.
         cache: the folder of what can be made again; the checked rows are kept there for the next start.
         bad_rows_file: gets the skipped records, a line {line, field, problem} each ("row" in tables).
         progress: called with what is done and the total while the rows are checked.
@@ -118,7 +125,10 @@ def load(
     if not where:
         raise InputError("data.path is not set; give a JSON, JSONL or parquet file, a folder, or a hub id")
     origin = find(where, split, subset, revision, cache, on_hub=path is None)
-    return _load(origin, name or origin.name, fields, on_bad_rows, cache, bad_rows_file, progress)
+    if held_out_seed < 0:
+        raise InputError(f"data.held_out_seed is {held_out_seed}; it must not be negative")
+    source = _load(origin, name or origin.name, fields, on_bad_rows, cache, bad_rows_file, progress)
+    return replace(source, held_out=held_out_rows(len(source), source.iterate(), held_out, held_out_seed))
 
 
 def _load(

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from rich.console import Console
 from scipy.stats import ttest_rel
 
 from diverseevol import cli
 from diverseevol.errors import InputError
 from diverseevol.evaluation.comparison import compare
 from diverseevol.evaluation.measured import measured_rounds
+from diverseevol.evaluation.tables import comparison_tables
 from diverseevol.files import write_json
 
 RADIUS = {"kcenter": [1.0, 1.2, 1.1, 0.9], "random": [2.0, 2.1, 2.3, 1.7]}
@@ -43,6 +45,19 @@ def test_a_metric_is_compared_as_a_score_is_and_called_neither_good_nor_bad(fold
     assert (verdict.ci_low, verdict.ci_high) == pytest.approx(tuple(oracle.confidence_interval(0.95)))
     assert verdict.differences == pytest.approx(np.subtract(*RADIUS.values()))
     assert (verdict.verdict, verdict.benchmark, verdict.rounds) == ("lower", "coverage_radius", (1, 1))
+
+
+def test_of_a_loss_on_rows_that_were_not_trained_on_the_lower_is_better(tmp_path):
+    for sampler, values in RADIUS.items():
+        for seed, loss in enumerate(values):
+            lay(tmp_path, sampler, seed, 1, {"held_out_loss": loss, "reference_loss/vicuna": loss})
+    for name in ("held_out_loss", "reference_loss/vicuna"):
+        comparison = compare([], "random-*", measured=measured_rounds(tmp_path, [name]))
+        assert [verdict.verdict for verdict in comparison.samplers] == ["better"]
+        console = Console(width=200)
+        with console.capture() as shown:
+            console.print(comparison_tables(comparison)[0])
+        assert f"{name}: nats per response token, the lower is the better" in shown.get()
 
 
 def test_a_metric_that_differs_by_the_same_in_every_seed_leaves_nothing_to_test(folder):

@@ -55,6 +55,7 @@ class Conduct:
         threads: torch's threads on the CPU; None leaves them to torch.
         keep_models: which rounds' models stay on disk.
         keep_dtype: "source" saves and uses each round's weights in the checkpoint's precision; None as trained.
+        reference_loss: whether each round's loss on the benchmarks' references is measured.
         projection: a map of the rows for the report, beside the PCA.
         verify_cache: whether what is used of the cache is read to the last byte, however large.
     """
@@ -63,6 +64,7 @@ class Conduct:
     threads: int | None
     keep_models: Literal["all", "last", "none"]
     keep_dtype: Literal["source"] | None
+    reference_loss: bool
     projection: Literal["pca", "tsne"]
     verify_cache: bool
 
@@ -124,6 +126,7 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
         source=source, learner=learner, sampler=sampler, schedule=schedule, run=folder, space=space,
         seed=conduct.seed, further=measures_of(source), exam=exam, tracker=tracker,
         config=config, keep_models=conduct.keep_models, keep_dtype=conduct.keep_dtype,
+        reference_loss=conduct.reference_loss,
         on_round=functools.partial(_announce, console, last),
     )  # fmt: skip
     verb = "reads" if untouched else "writes"
@@ -236,8 +239,15 @@ def _list_left_out(path: Path, source: Source, encoded: Encoded, bad_rows: Path)
             shutil.copyfileobj(bad_rows.open("rb"), file)
     rows = np.flatnonzero(~np.asarray(encoded.eligible))
     if len(rows):
-        reason = "no response token is left within prompt.max_length"
-        lines = ({"row": int(row), "reason": reason, "tokens": int(encoded.lengths[row])} for row in rows)
+        held_out = set(source.held_out.tolist())
+        lines = (
+            {
+                "row": int(row),
+                "reason": "held out" if row in held_out else "no response token is left within prompt.max_length",
+                "tokens": int(encoded.lengths[row]),
+            }
+            for row in rows
+        )
         write_jsonl(path / "ineligible.jsonl", lines)
 
 

@@ -18,6 +18,8 @@ def left_out(source: Source, encoded: Encoded, prompt: PromptOptions) -> Iterato
     """
     for reason, count in source.bad.items():
         yield f"{_rows(count)} left out: {reason}"
+    if len(source.held_out):
+        yield f"{_rows(len(source.held_out))} held out: never trained on, the same for all samplers and seeds"
     removed = int((np.asarray(encoded.response_tokens) == 0).sum())
     shortened = 0 if encoded.lost is None else int((np.asarray(encoded.lost) > 0).sum()) - removed
     limit = f"prompt.max_length={prompt.max_length:,}"

@@ -103,6 +103,7 @@ def _looked_at(
     if not with_model:
         # Every row has a response; how much of it fits into so many tokens only a tokeniser could say.
         tokens = np.ones(len(source), dtype=np.int64)
+        tokens[source.held_out] = 0
         taken = taken_rows(options.taken, tokens, options.n)
         return source, Features(tokens, None, {}, columns_of(source.iterate(), needs.columns)), taken
     foundation = processes.in_turn(lambda: settings.part("model").prepare(source, cache))
@@ -110,7 +111,7 @@ def _looked_at(
     encoded = processes.in_turn(lambda: tokenise(source, prompt, cache, progress))
     for sentence in left_out(source, encoded, prompt_options):
         console.print(sentence)
-    tokens = np.array(encoded.response_tokens)
+    tokens = np.where(encoded.eligible, encoded.response_tokens, 0)
     taken = taken_rows(options.taken, tokens, options.n)  # before the model reads anything, for they may be too many
     learner = Learner(foundation, prompt, encoded, Tuning(), embedding, trainer, processes, progress)
     columns = columns_of(source.iterate(), needs.columns)  # first, for they may be missing

@@ -15,6 +15,7 @@ from typing import Any
 from diverseevol.errors import InputError
 from diverseevol.evaluation.download import fetch
 from diverseevol.files import read_numbered
+from diverseevol.formats import Example
 from diverseevol.names import checked_name
 
 # The first names of each line are the plain format's; the last ones are the paper's three files.
@@ -64,6 +65,12 @@ class Benchmark:
         """Sha256 of all that answers and verdicts depend on: the questions, references and competitor."""
         content = json.dumps([asdict(question) for question in self.questions], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
+
+
+def with_references(benchmark: Benchmark) -> list[Example]:
+    """The questions as rows with their references, or else with the competitor's answers; those with neither not."""
+    texts = [(q, q.reference if q.reference is not None else q.competitor) for q in benchmark.questions]
+    return [Example(q.instruction, q.input, text) for q, text in texts if text is not None and text.strip()]
 
 
 @dataclass(frozen=True)

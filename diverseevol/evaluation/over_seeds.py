@@ -8,6 +8,7 @@ import numpy as np
 from diverseevol.evaluation.pairing import Duel, R, pair_up, unequal
 from diverseevol.evaluation.significance import MINIMUM_SEEDS, SIGNIFICANCE, holm, t_test
 
+LOWER_IS_BETTER = ("held_out_loss", "reference_loss")
 SAMPLERS = (
     "these two samplers: the seed is the unit, 95 % t-interval, p by Holm over the samplers of a benchmark or metric"
 )
@@ -25,7 +26,8 @@ class SamplerVerdict:
         ci_low, ci_high: t-interval of the mean, of this comparison alone; None where there is no test.
         p: two-sided, of this comparison alone.
         p_holm: corrected for the other samplers held against the same baseline; the verdict follows it.
-        verdict: "better" or "worse" (of a metric "higher" or "lower", which need not be good), "cannot tell", or
+        verdict: "better" or "worse" (of a metric "higher" or "lower", which need not be good; of a loss on rows that
+            were not trained on the lower is better), "cannot tell", or
             "cannot tell: …" with a reason: too few seeds, pools of different sizes, or no noise to test against.
         left_out: seeds that do not pair, and why.
     """
@@ -94,6 +96,8 @@ def _verdict(
         verdict = "cannot tell"
     else:
         words = ("better", "worse") if duel.judge else ("higher", "lower")  # of a metric, which need not be good
+        if duel.benchmark.partition("/")[0] in LOWER_IS_BETTER:
+            words = ("worse", "better")
         verdict = words[0] if mean > 0 else words[1]
     return SamplerVerdict(
         duel.source, duel.judge, duel.benchmark, duel.schedule, duel.baseline, duel.rounds,

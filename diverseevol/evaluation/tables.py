@@ -12,7 +12,7 @@ from rich.text import Text
 from diverseevol.evaluation.agreement import Agreement
 from diverseevol.evaluation.compared import spread
 from diverseevol.evaluation.comparison import AFTER_THE_FACT, MODELS, Comparison
-from diverseevol.evaluation.over_seeds import SAMPLERS
+from diverseevol.evaluation.over_seeds import LOWER_IS_BETTER, SAMPLERS
 from diverseevol.evaluation.scoreboard import Scoreboard, ScoredRound
 from diverseevol.evaluation.scores import INTERVAL
 from diverseevol.output.sheets import write_csv
@@ -110,7 +110,15 @@ def _samplers(comparison: Comparison) -> Group:
             seed, _, why = reason.partition(": ")
             seeds.setdefault((v.schedule, v.benchmark, why), []).append(seed.removeprefix("seed "))
     left_out = [f"{what}, {on}: seed {', '.join(those)}: {why}" for (what, on, why), those in seeds.items()]
-    notes = [SAMPLERS, *comparison.labels, *comparison.left_aside, *(f"left out: {reason}" for reason in left_out)]
+    losses = sorted({v.benchmark for v in comparison.samplers if v.benchmark.partition("/")[0] in LOWER_IS_BETTER})
+    direction = [f"{', '.join(losses)}: nats per response token, the lower is the better"] if losses else []
+    notes = [
+        SAMPLERS,
+        *direction,
+        *comparison.labels,
+        *comparison.left_aside,
+        *(f"left out: {reason}" for reason in left_out),
+    ]
     head = (
         "source", "judge", "benchmark", "sampler", "against", "rounds", "rows", "seeds", "difference", "95 % interval",
         "p", "p (Holm)", "verdict",

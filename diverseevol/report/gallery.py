@@ -21,11 +21,14 @@ TITLES: Mapping[str, tuple[str, str]] = {  # what a metric is called, and its un
     "vendi_score_current": ("in the round's own space", "Vendi-Score (effective rows)"),
     "coverage_radius": ("coverage radius", "largest distance to the pool"),
     "train_loss": ("training loss", "nats per response token"),
+    "held_out_loss": ("loss on held-out rows", "nats per response token, lower is better"),
+    "reference_loss": ("loss on references", "nats per response token, lower is better"),
     "skills_covered": ("skills covered", "skills in the pool"),
     "noisy_share": ("noisy rows", "share of the pool"),
     "duplicate_share": ("duplicates", "share of the pool"),
 }
 SHOWN_ELSEWHERE = {"pool_size", "round", *list(TITLES)[:5]}
+INTERVALS = ("held_out_loss_low", "held_out_loss_high", "reference_loss_low", "reference_loss_high")
 AMOUNTS = {"seconds", "calls", "share", "share of the pool"}
 SCORES = ("relative_score", "win", "tie", "lose")
 FAMILIES = {
@@ -140,7 +143,7 @@ def _learning(collection: Collection) -> Iterator[Entry]:
 
 
 def _others(collection: Collection) -> Iterator[Entry]:
-    known = (*SHOWN_ELSEWHERE, "seconds", JUDGE_CALLS, *SCORES)
+    known = (*SHOWN_ELSEWHERE, "seconds", JUDGE_CALLS, *SCORES, *INTERVALS)
     keys = sorted({p.metric for p in collection.points if p.metric.partition("/")[0] not in known})
     yield from _metrics(collection, "other_metrics", "Other metrics", keys, f"As logged by the rounds. {_band()}", 4)
 

@@ -21,7 +21,8 @@ COLUMNS = (
     ("vendi_score_centred", "Vendi\ncentred", "{:.2f}"),
     ("coverage_radius", "radius", "{:.2f}"),
 )
-FURTHER = (  # of rows that say what they are, such as the lab's
+FURTHER = (  # where rows are held out, and of rows that say what they are, such as the lab's
+    ("held_out_loss", "held-out\nloss", "{:.3f}"),
     ("skills_covered", "skills", "{:.0f}"),
     ("noisy_share", "noisy", "{:.0%}"),
     ("duplicate_share", "repeated", "{:.0%}"),
