@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoConfig,
@@ -21,6 +22,7 @@ from transformers import (
 
 from diverseevol.caches import cached_folder, content_digest
 from diverseevol.errors import InputError
+from diverseevol.hub import may_be_on_hub, out_of_reach, say_that_a_cache_is_used
 from diverseevol.prompt import alpaca
 from diverseevol.source import Source
 
@@ -62,6 +64,7 @@ class Pretrained:
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokeniser."""
+        self._check_hub()
         try:
             return AutoTokenizer.from_pretrained(self.path, **self._where())
         except Exception as error:  # libraries have errors of every kind for files that are damaged, a bare one too
@@ -73,6 +76,8 @@ class Pretrained:
         dtype = getattr(torch, self.dtype, None)
         if not isinstance(dtype, torch.dtype):
             raise InputError(f"model.dtype is {self.dtype!r}; choose float32, bfloat16 or float16")
+        if folder is None:
+            self._check_hub()
         try:
             # Without `dtype` transformers 5 takes the checkpoint's own. Only safetensors: no pickle from outside.
             model, report = AutoModelForCausalLM.from_pretrained(
@@ -115,6 +120,7 @@ class Pretrained:
             ):
                 digest.update(f"{file.name} {content_digest(file, cache)}".encode())
         else:
+            self._check_hub()
             try:
                 config = AutoConfig.from_pretrained(self.path, **self._where())
             except Exception as error:  # as above
@@ -122,6 +128,17 @@ class Pretrained:
             commit = getattr(config, "_commit_hash", None) or self.revision
             digest.update(json.dumps([self.path, commit]).encode())
         return digest.hexdigest()
+
+    def _check_hub(self) -> None:
+        """Refuse a name on the hub where it cannot be asked and nothing was downloaded before."""
+        if not may_be_on_hub(self.path) or (reason := out_of_reach()) is None:
+            return
+        if not isinstance(try_to_load_from_cache(self.path, "config.json", revision=self.revision), str):
+            raise InputError(
+                f"model.path={self.path}: is no folder here and was not downloaded before, and {reason}; connect to "
+                f"the network, or give a folder with config.json, a tokeniser and safetensors weights"
+            )
+        say_that_a_cache_is_used(self.path)
 
     def _where(self) -> dict[str, Any]:
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}

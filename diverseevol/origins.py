@@ -16,6 +16,7 @@ import datasets
 from diverseevol.caches import in_full, warn_of_damage
 from diverseevol.errors import InputError
 from diverseevol.files import remove
+from diverseevol.hub import out_of_reach, say_that_a_cache_is_used
 from diverseevol.reading import opened, refuse_special, refuse_special_below
 from diverseevol.records import Located, read_records
 from diverseevol.sealed import SEAL, damage, seal, sealed_digest
@@ -74,10 +75,11 @@ def find(where: str, split: str, subset: str | None, revision: str | None, cache
         refuse_special_below(path)
     elif not on_hub:
         refuse_special(path)
-    options = {"split": split, "cache_dir": str(cache / "datasets"), "keep_in_memory": False}
+    options: dict[str, Any] = {"split": split, "cache_dir": str(cache / "datasets"), "keep_in_memory": False}
     if kind == "a file":
         return _table(where, "parquet", data_files=glob.escape(str(path)), **options)
-    return _table(where, str(path.resolve()) if folder else where, name=subset, revision=revision, **options)
+    what = str(path.resolve()) if folder else where
+    return _table(where, what, on_hub=not folder, name=subset, revision=revision, **options)
 
 
 def _is_table(path: Path) -> bool:
@@ -123,19 +125,23 @@ def _spans(path: Path, split: str) -> list[tuple[int, int | None]]:
     return [(part.from_, max(part.from_, part.to)) for part in parts]
 
 
-def _table(where: str, what: str, **options: Any) -> Origin:
+def _table(where: str, what: str, *, on_hub: bool = False, **options: Any) -> Origin:
     """A parquet file, a folder or a data set on the hub, through `datasets`."""
     datasets.disable_progress_bars()
+    unreachable = out_of_reach() if on_hub else None
     try:
         table = _loaded(what, **options)
     except ConnectionError as error:
+        reason = unreachable or f"the hub does not give it ({' '.join(str(error).split())})"
         raise InputError(
-            f"{where}: no such file or folder here, and the hub cannot be reached ({error}); connect to the "
-            f"network, or give a file with data.path=…"
+            f"{where}: no such file or folder here, not downloaded before, and {reason}; connect to the network, or "
+            f"give a file with data.path=…"
         ) from error
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise InputError(f"{where}: cannot be loaded ({reason}); check data.path, split and subset") from error
+    if unreachable is not None:
+        say_that_a_cache_is_used(where)
 
     def records() -> Iterator[Located]:
         row = 0

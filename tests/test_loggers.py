@@ -22,7 +22,8 @@ from diverseevol.files import read_json, read_jsonl
 from diverseevol.runs import RunFolder
 from diverseevol.trackers.csv import CsvTracker
 from diverseevol.trackers.tensorboard import TensorBoardTracker
-from diverseevol.tracking import RunName, opened
+from diverseevol.trackers.wandb import WandbTracker
+from diverseevol.tracking import Careful, NoTracker, RunName, opened
 
 NOWHERE = "http://127.0.0.1:9"  # the port "discard", where nobody listens
 # Logs one run as a round does, in a process of its own: W&B reads its environment once.
@@ -77,6 +78,20 @@ def server() -> Iterator[WandbServer]:
     server = WandbServer()
     yield server
     server.close()
+
+
+@pytest.mark.parametrize("off", [{"WANDB_MODE": "disabled"}, {"WANDB_MODE": "Disabled"}, {"WANDB_DISABLED": "true"}])
+@pytest.mark.parametrize("tracker", [WandbTracker(), WandbTracker(mode="online"), NoTracker()])
+def test_a_logger_that_is_switched_off_writes_nothing(tmp_path, monkeypatch, tracker, off):
+    monkeypatch.chdir(tmp_path)
+    for name, value in ({} if isinstance(tracker, NoTracker) else off).items():
+        monkeypatch.setenv(name, value)
+    name = RunName("g", "a", "a", job_type="round", axis="train/step")
+    with opened(Careful(tracker), name, tmp_path / "r", {}) as log:
+        log.curve(1, {"loss": 1.0})
+        log.metrics({"vendi_score": 3.0})
+        log.table("chosen", ["row"], [[1]])
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml  # type: ignore[import-untyped]
 
 from diverseevol.output.terminal import one_line
-from diverseevol.tracking import RoundLog, RunName
+from diverseevol.tracking import NoTracker, RoundLog, RunName
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,12 @@ class WandbTracker:
     mode: Literal["offline", "online"] = "offline"
 
     def open(self, run: RunName, folder: Path, config: Mapping[str, Any]) -> RoundLog:
-        """Open the run below `folder`; offline from then on where W&B cannot be reached or knows no key."""
+        """Open the run below `folder`; offline from then on where W&B cannot be reached or knows no key.
+
+        With the environment's WANDB_MODE=disabled, or WANDB_DISABLED, it goes nowhere, and W&B is not even imported.
+        """
+        if disabled():
+            return NoTracker().open(run, folder, config)
         agent()  # before W&B reads the environment
         if self.mode == "online":
             try:
@@ -67,6 +72,12 @@ class WandbTracker:
                 reason = " ".join(str(error).split())
                 log.warning("W&B is out of reach (%s); logging offline: `wandb sync` uploads it later", reason)
         return _WandbLog(self, run, folder, config)
+
+
+def disabled() -> bool:
+    """Whether the environment switches W&B off, in either of its ways."""
+    off = os.environ.get("WANDB_DISABLED", "").strip().lower() in ("true", "1", "yes", "on", "y", "t")
+    return off or os.environ.get("WANDB_MODE", "").strip().lower() == "disabled"
 
 
 @functools.cache
