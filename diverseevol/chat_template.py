@@ -6,16 +6,30 @@ a conversation, so what it makes of one is looked at and not believed.
 
 import datetime
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import jinja2
 from transformers import PreTrainedTokenizerBase
 
+from diverseevol.confined import confined
 from diverseevol.errors import InputError
 
+T = TypeVar("T")
 Message = dict[str, str]
+# How a program fails that somebody else wrote for texts of his own.
+FAILURES = (
+    jinja2.TemplateError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    MemoryError,
+)
+GROWTH, FREE = 16, 1 << 20  # times the characters of a conversation, and characters, that its text may have
 
 QUESTION, ANSWER = "Is this the question?", "This is the answer."  # texts that no template writes by itself
 DATES = (
@@ -57,8 +71,9 @@ class ChatTemplate:
         formats = re.findall(r"strftime_now\(\s*['\"]([^'\"]*)", self.text)
         self._dates = {"": date.isoformat(), **{form: date.strftime(form) for form in formats}}
         self._settled = (DATES if self.reads_the_date else "") + self.text
-        asked = self._render(self.messages(QUESTION), add_generation_prompt=True)
-        conversation = self._render(self.messages(QUESTION, ANSWER))
+        # The first time in a child: a program that harms nobody there is run here, too, and kept for the next child.
+        self.confined(self._looked_at)
+        asked, conversation = self._looked_at()
         common = conversation[: shared_start(asked, conversation)]
         if QUESTION not in common:
             raise InputError(
@@ -146,15 +161,42 @@ class ChatTemplate:
         ids = list(self.tokenizer(self.opening, add_special_tokens=False)["input_ids"]) if self.opening else []
         return ids[: 1 + max((i for i, token in enumerate(ids) if token in added), default=-1)]
 
+    def _looked_at(self) -> tuple[str, str]:
+        """A question, and a conversation of the same."""
+        asked = self._render(self.messages(QUESTION), add_generation_prompt=True)
+        return asked, self._render(self.messages(QUESTION, ANSWER))
+
+    def confined(self, work: Callable[[], T]) -> T:
+        """Do something that renders, where the template can do no harm.
+
+        Args:
+            work: gives what JSON can say.
+
+        Raises:
+            InputError: work raised one, does not come to an end, or takes too much memory.
+        """
+        return confined(work, "the tokeniser's chat template", "use prompt.template=alpaca, or another model")
+
     def _render(self, messages: list[Message], **options: Any) -> str:
-        return str(self._applied(messages, tokenize=False, **options))
+        text = str(self._applied(messages, tokenize=False, **options))
+        most = FREE + GROWTH * sum(len(message["content"]) for message in messages)
+        if len(text) > most:
+            raise InputError(
+                f"the tokeniser's chat template makes {len(text):,} characters of a conversation that may become "
+                f"{most:,}; use prompt.template=alpaca"
+            )
+        if not _is_text(text):
+            raise InputError(
+                "the tokeniser's chat template writes half a character (a lone surrogate); use prompt.template=alpaca"
+            )
+        return text
 
     def _applied(self, messages: list[Message], **options: Any) -> Any:
         try:
             return self.tokenizer.apply_chat_template(
                 messages, chat_template=self._settled, settled_dates=self._dates, **options
             )
-        except (jinja2.TemplateError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except FAILURES as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             if "plain text" in reason:
                 raise InputError(
@@ -170,6 +212,14 @@ class ChatTemplate:
                 f"the tokeniser's chat template fails ({reason}); choose another with prompt.chat_template=NAME where "
                 f"there are several, or use prompt.template=alpaca"
             ) from error
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def shared_start(left: Sequence[Any], right: Sequence[Any]) -> int:

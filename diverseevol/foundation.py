@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,6 +23,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from diverseevol.background import heard
 from diverseevol.caches import cached_folder, content_digest
 from diverseevol.errors import InputError
 from diverseevol.hub import may_be_on_hub, out_of_reach, say_that_a_cache_is_used
@@ -27,7 +31,11 @@ from diverseevol.prompt import alpaca
 from diverseevol.source import Source
 
 MOST_WEIGHTS = 1_000_000_000  # of model=tiny: 4 GB
-TOKENISER_ROWS = 50_000  # of the rows, how many at most a tokeniser is trained on: more of them say nothing new
+# What a tokeniser is trained on at most: more says nothing new.
+TOKENISER_ROWS = 50_000
+TOKENISER_CHARACTERS = 1 << 26
+# The time that training takes grows with the square of a word that repeats itself; nobody's words are this long.
+LONG_WORD = re.compile(r"\S{1000}|\s{1000}")
 
 
 @runtime_checkable
@@ -216,9 +224,11 @@ class TinyLlama:
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        every = -(-len(source) // TOKENISER_ROWS)
-        texts = (text for batch in source.iterate(1000) for e in batch[::every] for text in (alpaca(e), e.response))
-        tokenizer.train_from_iterator(texts, trainer)
+        heard(
+            lambda stopped: tokenizer.train_from_iterator(
+                takewhile(lambda text: not stopped.is_set(), _texts(source)), trainer
+            )
+        )
         fast = PreTrainedTokenizerFast(
             tokenizer_object=tokenizer,
             unk_token="<unk>",
@@ -244,3 +254,24 @@ class TinyLlama:
             torch.manual_seed(self.seed)
             model = LlamaForCausalLM(config)
         model.save_pretrained(folder)
+
+
+def _texts(source: Source) -> Iterator[str]:
+    """What a tokeniser is trained on: prompts and responses of rows from all over the source."""
+    every, left = -(-len(source) // TOKENISER_ROWS), TOKENISER_CHARACTERS
+    examples = (example for batch in source.iterate() for example in batch)
+    for example in islice(examples, 0, None, every):
+        for text in (alpaca(example), example.response):
+            yield from _pieces(text[:left])
+            left -= min(left, len(text))
+        if not left:
+            return
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """A text, cut within words that are too long."""
+    start = 0
+    for match in LONG_WORD.finditer(text):
+        yield text[start : match.end()]
+        start = match.end()
+    yield text[start:]

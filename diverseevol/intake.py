@@ -16,7 +16,8 @@ from diverseevol.formats import KNOWN, BadRecord, Fields, dump_extra, parse, rec
 from diverseevol.origins import BATCH, Origin
 
 COLUMNS = pa.schema([(name, pa.string()) for name in ("instruction", "input", "response", "extra")])
-BATCH_CHARACTERS = 1 << 25  # fewer rows where they are as long as books
+BATCH_CHARACTERS = 1 << 22  # fewer rows where they are as long as books
+LONGEST_ROW = 1 << 22  # characters: a shelf of books, of which no model reads more than the beginning
 REASONS, NAMES = 20, 100  # how many kinds of faults and names of fields are told apart
 Progress = Callable[[int, int], None]  # done and total: bytes of a JSON file, rows of a table
 
@@ -73,6 +74,8 @@ class Intake:
                 self.fields = with_input(self.fields, record)
             example = parse(record, self.fields)
             row = (example.instruction, example.input, example.response, dump_extra(example.extra))
+            if (length := sum(map(len, row))) > LONGEST_ROW:
+                raise BadRecord(None, f"holds {length:,} characters, and a row may hold {LONGEST_ROW:,}")
         except BadRecord as bad:
             where = f"{self.origin.where}, {self.origin.unit} {number}"
             if not self.skip:

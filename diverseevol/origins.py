@@ -23,6 +23,7 @@ from diverseevol.sealed import SEAL, damage, seal, sealed_digest
 
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 BATCH = 1000  # rows in memory at a time
+BATCH_BYTES = 1 << 25  # fewer rows where they are as long as books
 
 
 @dataclass(frozen=True)
@@ -146,9 +147,11 @@ def _table(where: str, what: str, *, on_hub: bool = False, **options: Any) -> Or
     def records() -> Iterator[Located]:
         row = 0
         for batch in table.with_format("arrow").iter(BATCH):
-            for record in batch.to_pylist():
-                row += 1
-                yield {key: None if value != value else value for key, value in record.items()}, row - 1, row
+            step = max(1, BATCH * BATCH_BYTES // max(BATCH_BYTES, batch.nbytes))
+            for start in range(0, len(batch), step):
+                for record in batch.slice(start, step).to_pylist():
+                    row += 1
+                    yield {key: None if value != value else value for key, value in record.items()}, row - 1, row
 
     files = [Path(file["filename"]) for file in table.cache_files]
     digests = [_digest([file]) if (kept := sealed_digest(file)) is None else kept for file in files]

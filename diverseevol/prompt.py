@@ -29,7 +29,11 @@ from diverseevol.chat_template import ChatTemplate, control_pattern, shared_star
 from diverseevol.errors import InputError
 from diverseevol.files import read_json, write_json
 from diverseevol.formats import Example
-from diverseevol.source import Source
+from diverseevol.source import Source, in_batches
+
+# The tokeniser takes some hundred bytes a character, and hears no signal before it is done with a batch. A text that is
+# longer by itself is tokenised in pieces: where they meet, far beyond what a model reads, there may be a token more.
+BATCH_CHARACTERS = 1 << 18
 
 RULE = "control tokens are the template's alone"  # part of the identity, so that no older tokens are used
 # The Alpaca template is an exchange format: other wordings would be another experiment.
@@ -131,7 +135,7 @@ class Prompt:
         if self.chat is None:
             return self._alpaca_prompts(examples)
         chat, questions = self.chat, list(map(_question, examples))
-        prompts = self._tokenise(list(map(chat.prompt, questions)), special=False)
+        prompts = self._tokenise(chat.confined(lambda: list(map(chat.prompt, questions))), special=False)
         return [chat.ids(q) if self._hostile(q) else ids for q, ids in zip(questions, prompts, strict=True)]
 
     def rows(self, examples: Sequence[Example], first: int = 0) -> list[Row]:
@@ -208,7 +212,26 @@ class Prompt:
         self, chat: ChatTemplate, examples: Sequence[Example], first: int
     ) -> Iterator[tuple[list[int], list[int], bool]]:
         """The conversation is tokenised as one text, as `apply_chat_template` does; the border is where prompts end."""
-        questions, prompts, conversations, kept = list(map(_question, examples)), [], [], []
+        questions = list(map(_question, examples))
+        prompts, conversations, kept = chat.confined(lambda: self._rendered(chat, questions, examples, first))
+        prompt_ids = self._tokenise(prompts, special=False)  # the template writes the special tokens itself
+        ids = self._tokenise(conversations, special=False)
+        for i, (example, question) in enumerate(zip(examples, questions, strict=True)):
+            if self._hostile(question) or self._hostile(example.response):
+                try:
+                    prompt_ids[i], ids[i] = chat.ids(question), chat.ids(question, example.response)
+                except InputError as error:
+                    raise InputError(f"row {first + i}: {error}") from error
+            # A token may hold the last of the prompt and the first of the response: it belongs to the response.
+            border = shared_start(prompt_ids[i], ids[i])
+            end = [] if chat.turn_end is not None else [self.end]
+            yield ids[i][:border], [*ids[i][border:], *end], kept[i]
+
+    def _rendered(
+        self, chat: ChatTemplate, questions: Sequence[str], examples: Sequence[Example], first: int
+    ) -> tuple[list[str], list[str], list[bool]]:
+        """Prompts, conversations, and whether each holds all of its response."""
+        prompts, conversations, kept = [], [], []
         for number, (example, question) in enumerate(zip(examples, questions, strict=True), start=first):
             try:
                 prompts.append(chat.prompt(question))
@@ -223,18 +246,7 @@ class Prompt:
                 )
             conversations.append(conversation)
             kept.append(complete)
-        prompt_ids = self._tokenise(prompts, special=False)  # the template writes the special tokens itself
-        ids = self._tokenise(conversations, special=False)
-        for i, (example, question) in enumerate(zip(examples, questions, strict=True)):
-            if self._hostile(question) or self._hostile(example.response):
-                try:
-                    prompt_ids[i], ids[i] = chat.ids(question), chat.ids(question, example.response)
-                except InputError as error:
-                    raise InputError(f"row {first + i}: {error}") from error
-            # A token may hold the last of the prompt and the first of the response: it belongs to the response.
-            border = shared_start(prompt_ids[i], ids[i])
-            end = [] if chat.turn_end is not None else [self.end]
-            yield ids[i][:border], [*ids[i][border:], *end], kept[i]
+        return prompts, conversations, kept
 
     def _as_text(self, text: str) -> list[int]:
         """The ids of a text in which no control token is one."""
@@ -260,11 +272,32 @@ class Prompt:
         return framed[:start]
 
     def _tokenise(self, texts: list[str], *, special: bool) -> list[list[int]]:
-        if not texts:
-            return []
+        in_pieces = [list(pieces(text, BATCH_CHARACTERS)) for text in texts]
+        ids: list[list[int]] = []
+        for batch in in_batches([first for first, *_ in in_pieces], BATCH_CHARACTERS):
+            ids += self._ids(batch, special)
+        for own, (_, *further) in zip(ids, in_pieces, strict=True):
+            if further:
+                closing = [own.pop()] if special and own[-1] == self.end else []
+                for piece in further:
+                    own += self._ids([piece], special=False)[0]
+                own += closing
+        return ids
+
+    def _ids(self, texts: Sequence[str], special: bool) -> list[list[int]]:
         # Ids alone: whatever else is asked for is made for every token.
         only_ids = {"return_attention_mask": False, "return_token_type_ids": False}
         return list(self.tokenizer(texts, add_special_tokens=special, verbose=False, **only_ids)["input_ids"])
+
+
+def pieces(text: str, most: int) -> Iterator[str]:
+    """A text in parts of at most so many characters, cut before white space where there is some."""
+    while len(text) > most:
+        cut = max(text.rfind(" ", 1, most), text.rfind("\n", 1, most))
+        cut = most if cut < most // 2 else cut
+        yield text[:cut]
+        text = text[cut:]
+    yield text
 
 
 def _question(example: Example) -> str:
@@ -352,7 +385,7 @@ def encode(source: Source, prompt: Prompt, cache: Path, progress: Callable[[int]
     def build(folder: Path) -> None:
         offsets, starts, lost, changed = array("q", [0]), array("i"), array("q"), 0
         with (folder / "ids.bin").open("wb") as file:
-            for examples in source.iterate(1000):
+            for examples in source.iterate():
                 rows = prompt.rows(examples, first=len(starts))
                 np.fromiter(chain.from_iterable(row.ids for row in rows), dtype=np.int32).tofile(file)
                 for row in rows:

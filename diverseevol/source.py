@@ -6,10 +6,11 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import datasets
 import numpy as np
+import pyarrow.compute as pc
 from jaxtyping import Int
 
 from diverseevol.caches import cached_folder
@@ -17,9 +18,10 @@ from diverseevol.errors import InputError
 from diverseevol.files import atomic_write, read_json
 from diverseevol.formats import Example, Fields, to_record
 from diverseevol.held_out import held_out_rows
-from diverseevol.intake import COLUMNS, Intake, Progress
+from diverseevol.intake import BATCH_CHARACTERS, COLUMNS, Intake, Progress
 from diverseevol.origins import BATCH, Origin, find
 
+T = TypeVar("T")
 VERSION = 2  # of the checks and of what they leave on disk
 
 
@@ -68,13 +70,38 @@ class Source:
         return _examples(self.table[numbers]) if numbers else []
 
     def iterate(self, batch: int = BATCH) -> Iterator[list[Example]]:
-        """All rows in order, a batch at a time."""
+        """All rows in order, a batch at a time: fewer rows where they are as long as books."""
         for start in range(0, len(self), batch):
-            yield _examples(self.table[start : start + batch])
+            stop = min(start + batch, len(self))
+            for rows in in_batches(range(start, stop), BATCH_CHARACTERS, self._sizes(start, stop)):
+                yield _examples(self.table[rows[0] : rows[-1] + 1])
+
+    def _sizes(self, start: int, stop: int) -> list[int]:
+        """Bytes of the rows' texts."""
+        columns = self.table.data.slice(start, stop - start).columns
+        return list(np.sum([pc.binary_length(column).to_numpy() for column in columns], axis=0).tolist())
 
     def record(self, row: int) -> dict[str, Any]:
         """One row under the names that it came with."""
         return to_record(self[row], self.fields)
+
+
+def in_batches(items: Sequence[T], most: int, sizes: Sequence[int] | None = None) -> Iterator[Sequence[T]]:
+    """Consecutive items, as many at a time as are not larger together than `most`; a larger one is by itself.
+
+    Args:
+        items: what is to be cut into batches.
+        most: the largest size of a batch of several.
+        sizes: of each item; its length where None.
+    """
+    start, size = 0, 0
+    for i, own in enumerate(map(len, items) if sizes is None else sizes):  # type: ignore[arg-type]  # texts have one
+        if i > start and size + own > most:
+            yield items[start:i]
+            start, size = i, 0
+        size += own
+    if start < len(items):
+        yield items[start:]
 
 
 def _examples(columns: dict[str, list[str]]) -> list[Example]:
