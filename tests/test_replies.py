@@ -113,6 +113,17 @@ def test_a_claim_keeps_others_out_until_it_is_given_up_runs_out_or_its_process_d
             ("elsewhere", 1, time.time() - 1, True),
             (socket.gethostname(), os.getppid(), time.time() + 60, False),
             (socket.gethostname(), 2**22 + 1, time.time() + 60, True),  # no process has such a number
+            (socket.gethostname(), 2**62, time.time() + 60, True),
+            (socket.gethostname(), 0, time.time() + 60, True),  # to a signal, these are groups of processes
+            (socket.gethostname(), -1, time.time() + 60, True),
+            (socket.gethostname(), os.getppid(), time.time() + 1e9, True),  # for years
+            ("elsewhere", 1, time.time() + 1e9, True),
+            ("elsewhere", 1, float("inf"), True),
+            ("elsewhere", 1, "tomorrow", True),
+            ("elsewhere", 1, None, True),
+            (None, None, time.time() + 60, True),
+            (socket.gethostname(), "me", time.time() + 60, True),
+            (b"x", b"y", b"z", True),
         ]:
             file.execute("UPDATE claims SET host = ?, pid = ?, until = ? WHERE key = ?", (host, pid, until, ASK.key))
             file.commit()

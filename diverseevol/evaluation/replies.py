@@ -179,11 +179,11 @@ class ReplyCache:
         """
         host, pid = socket.gethostname(), os.getpid()
         found = self._run("SELECT host, pid, until FROM claims WHERE key = ?", (ask.key,))
-        there = found[0] if found else None
-        if there is not None and there[:2] != (host, pid) and there[2] > time.time() and _lives(*there[:2]):
+        holder = found[0] if found else None
+        if holder is not None and holder[:2] != (host, pid) and _in_force(holder, 2 * seconds):
             return False
         # Only what was seen is replaced: of two that come at once, one finds the other's claim in its place.
-        self._run("DELETE FROM claims WHERE key = ? AND until = ?", (ask.key, there[2])) if there else None
+        self._run("DELETE FROM claims WHERE key = ? AND until IS ?", (ask.key, holder[2])) if holder else None
         values = (ask.key, host, pid, time.time() + seconds)
         return bool(self._run("INSERT OR IGNORE INTO claims VALUES (?, ?, ?, ?) RETURNING 1", values))
 
@@ -236,6 +236,18 @@ def _storable(count: int | None) -> int | None:
     return count if count is not None and 0 <= count < 2**63 else None
 
 
+def _in_force(holder: tuple[Any, ...], longest: float) -> bool:
+    """Whether a claim is to be waited for: one that has not run out, of a process that may still be at work.
+
+    The file may be damaged, and clocks of other machines may be wrong: a claim for longer than anybody claims is none.
+    """
+    host, pid, until = holder
+    if not (isinstance(host, str) and isinstance(pid, int) and isinstance(until, int | float)):
+        return False
+    left = until - time.time()
+    return 0 < left <= longest and pid > 0 and _lives(host, pid)
+
+
 def _lives(host: str, pid: int) -> bool:
     """Whether a process may still be at work; of one on another machine nobody here knows."""
     if host != socket.gethostname():
@@ -244,6 +256,8 @@ def _lives(host: str, pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
+    except OverflowError:
+        return False  # no process has such a number
     except PermissionError:
         pass  # somebody else's, and alive
     return True
