@@ -28,6 +28,7 @@ from diverseevol.caches import cached_folder, content_digest
 from diverseevol.errors import InputError
 from diverseevol.hub import may_be_on_hub, out_of_reach, say_that_a_cache_is_used
 from diverseevol.prompt import alpaca
+from diverseevol.reading import refuse_special
 from diverseevol.source import Source
 
 MOST_WEIGHTS = 1_000_000_000  # of model=tiny: 4 GB
@@ -72,6 +73,7 @@ class Pretrained:
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokeniser."""
+        self._check_files()
         self._check_hub()
         try:
             return AutoTokenizer.from_pretrained(self.path, **self._where())
@@ -136,6 +138,16 @@ class Pretrained:
             commit = getattr(config, "_commit_hash", None) or self.revision
             digest.update(json.dumps([self.path, commit]).encode())
         return digest.hexdigest()
+
+    def _check_files(self) -> None:
+        """Refuse a folder with a pipe or a device in it, which the library would open and wait for.
+
+        Raises:
+            InputError: it has one.
+        """
+        folder = Path(self.path)
+        for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+            refuse_special(file, f"model.path={self.path}: {file.name}")
 
     def _check_hub(self) -> None:
         """Refuse a name on the hub where it cannot be asked and nothing was downloaded before."""

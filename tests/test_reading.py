@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -20,7 +21,9 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import load_benchmark
 from diverseevol.evaluation.pairwise import load_prompt
 from diverseevol.evaluation.released import read_judgements
+from diverseevol.evaluation.replies import ReplyCache
 from diverseevol.files import read_json, read_jsonl
+from diverseevol.foundation import Pretrained
 from diverseevol.reading import DEEPEST, load_array
 from diverseevol.report.collection import collect
 from diverseevol.source import load
@@ -118,6 +121,44 @@ def test_judgements_that_are_a_pipe_are_refused(place, tmp_path):
         list(read_judgements(tmp_path / "run"))
     with pytest.raises(InputError, match="is a pipe"):
         collect([tmp_path / "run"])
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors", "chat_template.jinja"])
+def test_a_model_with_a_pipe_in_its_folder_is_refused(name, foundation, tmp_path):
+    shutil.copytree(foundation.path, tmp_path / "model")
+    (tmp_path / "model" / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "model" / name)
+    with pytest.raises(InputError, match=rf"model\.path=.*: {name}: is a pipe"):
+        Pretrained(str(tmp_path / "model")).tokenizer()
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "a header without an end", "text"])
+def test_damaged_weights_are_refused_in_a_sentence(damage, foundation, tmp_path):
+    shutil.copytree(foundation.path, tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(
+        {"cut": content[:-100], "empty": b"", "a header without an end": b"\xff" * 8 + content, "text": b"hello"}[
+            damage
+        ]
+    )
+    with pytest.raises(InputError, match=r"model\.path=.*: its weights cannot be loaded") as caught:
+        Pretrained(str(tmp_path / "model")).load()
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_a_model_with_deeply_nested_json_is_refused_in_a_sentence(file, foundation, tmp_path):
+    shutil.copytree(foundation.path, tmp_path / "model")
+    (tmp_path / "model" / file).write_text(nested(DEEP, "objects"))
+    with pytest.raises(InputError, match=r"model\.path="):
+        Pretrained(str(tmp_path / "model")).tokenizer()
+
+
+def test_a_file_of_replies_that_is_a_pipe_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "a.sqlite")
+    with pytest.raises(InputError, match=r"a\.sqlite: is a pipe"):
+        ReplyCache(tmp_path / "a.sqlite")
 
 
 def nested(depth: int, kind: str) -> str:

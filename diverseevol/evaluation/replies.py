@@ -17,6 +17,7 @@ from typing import Any
 
 from diverseevol.errors import InputError
 from diverseevol.files import writing
+from diverseevol.reading import refuse_special
 
 WAIT_SECONDS = 60.0  # for another process that is writing
 STEP_SECONDS = 0.5  # of that wait, between which a signal is heard
@@ -110,6 +111,7 @@ class ReplyCache:
                     f"{path}: is a link, expected the file of judges' replies or nothing; give judge.cache=FOLDER the "
                     f"folder that it leads to"
                 )
+            refuse_special(path)
             # The plain journal, not the write-ahead log: that one needs shared memory, which network disks lack.
             self._file = sqlite3.connect(path, timeout=min(STEP_SECONDS, WAIT_SECONDS), isolation_level=None)
         except sqlite3.Error as error:
