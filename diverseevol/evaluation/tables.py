@@ -222,7 +222,8 @@ def judged_table(scores: Sequence[tuple[Path, str, Mapping[str, Any]]], label: s
         )
         for folder, benchmark, s in scores
     ]  # fmt: skip
-    apart = spread([], [int(folder.name) for folder, *_ in scores])
+    rounds = [int(folder.name) for folder, *_ in scores if folder.name.isdecimal()]  # `answer` names a folder freely
+    apart = spread([], rounds)
     return _table(" · ".join(filter(None, ["Scores", apart])), notes, head, rows)
 
 
