@@ -1,12 +1,14 @@
 """Work in a library that hears no signals, done in a thread of its own while the main thread waits and hears them."""
 
+import threading
 from collections.abc import Callable
 from threading import Event, Thread
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 EVERY_SECONDS = 0.1  # how long the main thread waits before it looks for signals
-GRACE_SECONDS = 1.0  # for work that can stop: a thread that comes back while Python shuts down ends it with a crash
+GRACE_SECONDS = 1.0  # for work that can stop
+NAME = "diverseevol-background"
 
 
 class _Outcome(Generic[T]):
@@ -32,7 +34,7 @@ def heard(work: Callable[[Event], T]) -> T:
         finally:
             done.set()
 
-    Thread(target=run, name="background", daemon=True).start()
+    Thread(target=run, name=NAME, daemon=True).start()
     try:
         while not done.wait(EVERY_SECONDS):  # not `join`, which takes an interrupted thread for one that has ended
             pass
@@ -43,3 +45,8 @@ def heard(work: Callable[[Event], T]) -> T:
     if outcome.error is not None:
         raise outcome.error
     return outcome.result
+
+
+def left_at_work() -> bool:
+    """Whether something goes on that nobody waits for: an end of the process by the usual way would wait, or crash."""
+    return any(thread.name == NAME for thread in threading.enumerate())

@@ -6,6 +6,7 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from diverseevol import foundation as foundation_module
 from diverseevol import intake
 from diverseevol import prompt as prompt_module
 from diverseevol import source as source_module
-from diverseevol.background import heard
+from diverseevol.background import heard, left_at_work
 from diverseevol.errors import InputError
 from diverseevol.formats import Example
 from diverseevol.foundation import TinyLlama
@@ -163,6 +164,8 @@ def test_deaf_work_is_left_when_a_signal_comes_and_is_told(alarm):
     with pytest.raises(Stopped):
         heard(lambda stopped: told.append(stopped.wait(60)))
     assert told == [True]
+    while left_at_work():
+        time.sleep(0.01)
     assert time.monotonic() - began < 5
 
 
@@ -217,6 +220,33 @@ def test_a_signal_is_heard_within_two_seconds_while_texts_are_worked_on(phase, p
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 130
     assert time.monotonic() - began < 2
+
+
+@pytest.mark.slow
+def test_the_command_ends_within_two_seconds_of_a_signal_while_its_tokeniser_is_trained(tmp_path):
+    letters = "".join(random.Random(0).choices("abcdefghijklmnop", k=8_000_000))
+    rows_of(tmp_path, *(letters[i : i + 200_000] for i in range(0, len(letters), 200_000)))
+    options = [
+        "data=json",
+        f"data.path={tmp_path}/x.jsonl",
+        "model=tiny",
+        f"cache={tmp_path}/c",
+        f"folder={tmp_path}/f",
+    ]
+    command = [sys.executable, "-m", "diverseevol", "evolve", *options]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        while not list((tmp_path / "c").glob("models/*partial")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(3)
+        assert process.poll() is None, "it is done already: make it more"
+        process.terminate()
+        began = time.monotonic()
+        _, said = process.communicate(timeout=60)
+    assert time.monotonic() - began < 2
+    assert process.returncode == 130
+    assert "interrupted; everything so far is kept" in said
+    assert not list((tmp_path / "c").glob("models/*partial"))
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from diverseevol import __version__
+from diverseevol.background import left_at_work
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.home import in_arguments
 from diverseevol.cli.mistakes import check_addresses, check_flags, verdict
@@ -69,7 +70,12 @@ def main() -> None:
         sys.exit(0)
     if arguments[0] in ("-sc", "--shell-completion"):
         arguments = _of_verb(arguments)
-    sys.exit(_guarded(arguments[0], arguments[1:]))
+    code = _guarded(arguments[0], arguments[1:])
+    if left_at_work():  # Python's own end would wait for it
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _of_verb(completion: list[str]) -> list[str]:
