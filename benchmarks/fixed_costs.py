@@ -21,6 +21,22 @@ COMMANDS = {
     "diverseevol --help": ["-m", "diverseevol", "--help"],
     "diverseevol evolve --help": ["-m", "diverseevol", "evolve", "--help"],
 }
+# Inputs that are refused, which takes no library that takes seconds.
+REFUSED = {
+    "refused: evolve, a missing file": ["evolve", "data=json", "data.path=missing.jsonl", "model=tiny"],
+    "refused: evolve, a missing model": ["evolve", "model.path=./missing"],
+    "refused: select, missing embeddings": ["select", "embeddings=missing.npy", "n=1", "out=P.json"],
+    "refused: answer, a missing benchmark": [
+        "answer",
+        "out=P",
+        "model.path=M",
+        "benchmark=questions",
+        "benchmark.path=missing",
+    ],
+    "refused: judge, a missing folder": ["judge", "folder=missing"],
+    "refused: compare, a missing folder": ["compare", "judgements=missing"],
+    "refused: report, a missing folder": ["report", "folder=missing"],
+}
 IMPORTS = ("torch", "lightning", "transformers", "datasets", "wandb", "sklearn.cluster", "scipy.stats", "matplotlib")
 SMALLEST = (
     "evolve", "model=tiny", "sampler=kcenter", "benchmark=lab_natural", "benchmark.questions=120",
@@ -116,15 +132,20 @@ def start_up(turns: int, environment: dict[str, str], report: Report) -> None:
     for _ in range(turns):
         for name, command in COMMANDS.items():
             found.setdefault(name, []).append(timed(command, environment))
+        for name, command in REFUSED.items():
+            found.setdefault(name, []).append(timed(["-m", "diverseevol", *command], environment, 2))
         for module in IMPORTS:
             output = python(["-c", code.format(module)], environment)
             found.setdefault(f"import {module}", []).append(float(output))
     report.table("start-up", [{"": name, "seconds": median(seconds)} for name, seconds in found.items()])
 
 
-def timed(command: list[str], environment: dict[str, str]) -> float:
-    code = "import subprocess, sys, time; s = time.perf_counter(); subprocess.run([sys.executable, *sys.argv[1:]], "
-    code += "check=True, stdout=subprocess.DEVNULL); print(time.perf_counter() - s)"
+def timed(command: list[str], environment: dict[str, str], expected: int = 0) -> float:
+    """Seconds of a command that ends with the expected exit code."""
+    code = (
+        "import subprocess, sys, time; s = time.perf_counter(); done = subprocess.run([sys.executable, *sys.argv[1:]], "
+    )
+    code += f"capture_output=True); assert done.returncode == {expected}, done; print(time.perf_counter() - s)"
     return float(python(["-c", code, *command], environment))
 
 

@@ -3,17 +3,17 @@
 import functools
 import logging
 import os
-import re
 import sys
 from pathlib import Path
 
 from huggingface_hub import constants, get_session
 
+from diverseevol.hub_names import MODEL_ID
+
 log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 10.0
 UNREACHED = "the hub cannot be reached"
-MODEL_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
 
 def may_be_on_hub(name: str) -> bool:

@@ -3,7 +3,6 @@
 import glob
 import hashlib
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,11 +16,11 @@ from diverseevol.caches import in_full, warn_of_damage
 from diverseevol.errors import InputError
 from diverseevol.files import remove
 from diverseevol.hub import out_of_reach, say_that_a_cache_is_used
+from diverseevol.hub_names import is_table
 from diverseevol.reading import opened, refuse_special, refuse_special_below
 from diverseevol.records import Located, read_records
 from diverseevol.sealed import SEAL, damage, seal, sealed_digest
 
-HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 BATCH = 1000  # rows in memory at a time
 BATCH_BYTES = 1 << 25  # fewer rows where they are as long as books
 
@@ -64,7 +63,7 @@ def find(where: str, split: str, subset: str | None, revision: str | None, cache
     path = Path(where).expanduser()
     # os.path has no word against folders that nobody may look into; reading says it better.
     folder, file = os.path.isdir(path), os.path.isfile(path)  # noqa: PTH112, PTH113
-    table = on_hub or folder or _is_table(path)
+    table = on_hub or folder or is_table(path)
     kind = "a file" if file or not table else "a folder" if folder else "on the hub"
     takes = {"a file": (), "a folder": ("subset",), "on the hub": ("subset", "revision")}[kind]
     for option, value in {"subset": subset, "revision": revision}.items():
@@ -81,14 +80,6 @@ def find(where: str, split: str, subset: str | None, revision: str | None, cache
         return _table(where, "parquet", data_files=glob.escape(str(path)), **options)
     what = str(path.resolve()) if folder else where
     return _table(where, what, on_hub=not folder, name=subset, revision=revision, **options)
-
-
-def _is_table(path: Path) -> bool:
-    """Whether it is, by its name, a parquet file or a hub id."""
-    if path.suffix.lower() == ".parquet":
-        return True
-    maybe_hub = path.suffix.lower() not in {".json", ".jsonl"} and HUB_ID.fullmatch(str(path))
-    return bool(maybe_hub) and not os.path.lexists(path)
 
 
 def _json_file(path: Path, split: str) -> Origin:

@@ -3,7 +3,7 @@
 import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +18,7 @@ SLACK = 16  # characters at the end of a chunk within which a number, name or es
 SPACE = re.compile(r"[ \t\n\r]*")
 
 
-def read_records(path: Path) -> Iterator[Located]:
+def read_records(path: Path) -> Generator[Located, None, None]:
     """Read records one by one, from one a line (JSONL) or from a JSON array, whichever the file holds.
 
     What is wrong with one record alone is given as a BadRecord in its place. At most a line, or a chunk of an

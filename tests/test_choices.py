@@ -10,8 +10,8 @@ import yaml
 from diverseevol.choices import TARGETS_0_1, choice_of_0_1
 from diverseevol.cli.configuration import Configuration, configure
 from diverseevol.cli.shipped import shipped_choices
+from diverseevol.commands.identity import _picks
 from diverseevol.commands.logged import logged_config
-from diverseevol.commands.naming import _picks
 from diverseevol.report.lines import line_of
 from diverseevol.saved import read_saved, saved_choice
 

@@ -142,7 +142,7 @@ def test_what_hydra_cannot_take_is_one_sentence(tmp_path, arguments, sentence):
 
 @FORKS
 @pytest.mark.parametrize(
-    "value", ["/x/run-a=b", "[a", "train[:1000]", "it's", 'a"b c=', "ends in=\\", "~/rows.jsonl", "größe.jsonl"]
+    "value", ["/x/run-a=b", "[a", "train[:1000]", "it's", 'a"b c=', "ends in=\\", "a~/rows.jsonl", "größe.jsonl"]
 )
 def test_an_argument_that_has_to_be_quoted_is_shown_quoted(tmp_path, value):
     code, (said,) = forked("evolve", f"folder={value}", cwd=tmp_path)
@@ -209,9 +209,10 @@ def test_what_is_found_wrong_later_is_a_sentence_too(tmp_path, arguments, senten
     assert code == 2
 
 
-EVOLVE = ["evolve", "data=json", "data.path=nosuch.jsonl", "model=tiny"]
-SELECT = ["select", "data=json", "data.path=nosuch.jsonl", "model=tiny", "n=3", "out=P.json"]
-ANSWER = ["answer", "benchmark=questions", "benchmark.path=nosuch.jsonl", "model.path=nosuch", "out=P"]
+ROWS, QUESTIONS = (ROOT / f"tests/fixtures/run_folders_0_1/{name}.jsonl" for name in ("rows", "questions"))
+EVOLVE = ["evolve", "data=json", f"data.path={ROWS}", "model=tiny"]
+SELECT = ["select", "data=json", f"data.path={ROWS}", "model=tiny", "n=3", "out=P.json"]
+ANSWER = ["answer", "benchmark=questions", f"benchmark.path={QUESTIONS}", "model.path=nosuch", "out=P"]
 
 
 @FORKS

@@ -183,6 +183,7 @@ def _run(configuration: Configuration) -> None:
     steady_streams()  # here too, for launchers run jobs in processes of their own
     if configuration.verb == "evolve":
         configuration.complete()
+    importlib.import_module("diverseevol.commands.early").refuse_early(configuration.verb, configuration)
     importlib.import_module(VERBS[configuration.verb][0]).run(configuration)
 
 

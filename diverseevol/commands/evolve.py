@@ -18,9 +18,10 @@ import torch
 import transformers
 
 from diverseevol.caches import cache_folder, checked_in_full
+from diverseevol.commands.identity import fingerprint, space_key
 from diverseevol.commands.left_out import left_out
 from diverseevol.commands.logged import keep, logged_config
-from diverseevol.commands.naming import arm, fingerprint, run_path, space_key
+from diverseevol.commands.naming import arm, run_path
 from diverseevol.commands.settings import Settings, check_threads
 from diverseevol.errors import InputError
 from diverseevol.evaluation.exam import Exam, keep_questions, unexamined

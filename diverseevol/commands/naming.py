@@ -1,20 +1,12 @@
-"""What a run is called and what it must match: the folder's path and the fingerprint, from the configuration."""
+"""What a run is called: the folder's path, from the configuration."""
 
 import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from diverseevol import __version__
 from diverseevol.commands.settings import Settings
-from diverseevol.learner import Learner
 from diverseevol.names import checked_name, safe_name
-from diverseevol.rounds import release
-from diverseevol.saved import CHOICE
-from diverseevol.source import Source
 
 # What decides the picks, and so names the folder; `rounds` may grow, paths only say where the content lies, and of a
 # schedule the sizes count.
@@ -58,41 +50,3 @@ def short_name(settings: Settings, group: str) -> str:
         name = Path(str(node["path"])).name  # a model's version may hold a point: not every suffix is one of a file
         return safe_name(re.sub(r"\.(jsonl?|parquet)$", "", name))
     return safe_name(choice)
-
-
-def fingerprint(settings: Settings, source: Source, learner: Learner, cache: Path) -> dict[str, Any]:
-    """What a resume must match: all that changes picks, key by key."""
-    return {
-        "release": release(__version__),  # rounds that are not whole say of no version
-        **space_identity(settings, source, learner, cache),
-        "eligible": hashlib.sha256(np.packbits(learner.encoded.eligible).tobytes()).hexdigest(),
-        "seed": settings.value("seed"),
-        "keep_dtype": settings.value("keep_dtype"),
-        **{name: value for key in ("sampler", "tuning", "schedule") for name, value in _picks(settings, key).items()},
-    }
-
-
-def space_identity(settings: Settings, source: Source, learner: Learner, cache: Path) -> dict[str, Any]:
-    """What the foundation model's embedding of the rows depends on, and nothing else."""
-    return {
-        "data": source.fingerprint,
-        "model": learner.foundation.identity(cache),
-        "prompt": learner.prompt.identity,
-        "precision": str(settings.value("trainer", dict).get("precision")),
-        **_picks(settings, "embedding"),
-    }
-
-
-def space_key(found: dict[str, Any]) -> str:
-    """What that embedding is called in the cache."""
-    keys = ("data", "model", "prompt", "precision", "embedding.region", "embedding.dtype")
-    return hashlib.sha256(json.dumps([found[key] for key in keys]).encode()).hexdigest()[:32]
-
-
-def _picks(settings: Settings, key: str) -> dict[str, Any]:
-    """The choice of a node and its options that change picks, by their path."""
-    ignored = (*NOT_PICKS, *MEMORY_ONLY)
-    options = settings.recorded(key)
-    choice = {key: options.pop(CHOICE)} if CHOICE in options else {}
-    picks = {**choice, **{f"{key}.{name}": value for name, value in options.items()}}
-    return {name: value for name, value in picks.items() if name not in ignored}

@@ -8,9 +8,7 @@ from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.files import refuse_links
 from diverseevol.output.console import results_console
-from diverseevol.projections import PCA
 from diverseevol.report.collection import collect
-from diverseevol.report.publishing import publish
 
 
 def run(settings: Settings) -> None:
@@ -21,7 +19,7 @@ def run(settings: Settings) -> None:
         raise InputError("folder is empty: give folder=… with run folders below, or judgements=…, or both")
     projection = settings.value("projection")
     if not isinstance(projection, str) or not projection.replace("_", "").replace("-", "").isalnum():
-        raise InputError(f"projection={projection!r}: give {PCA}, or the NAME of files map-NAME.npy in the run folders")
+        raise InputError(f"projection={projection!r}: give pca, or the NAME of files map-NAME.npy in the run folders")
     given = settings.value("out", str | None)
     out = Path(given) if given is not None else _beside((folders or judgements)[0])
     if given is None and out.is_symlink():
@@ -30,6 +28,9 @@ def run(settings: Settings) -> None:
     if (folders or judgements)[0].exists():
         check_place(out, f"{out}: the report cannot be written there", "another folder")
     collection = collect(folders, judgements)
+    # Here, for it imports for seconds what a refusal does not need.
+    from diverseevol.report.publishing import publish
+
     console = results_console()
     for note in publish(collection, out, projection):
         console.print(f"note: {note}")

@@ -6,6 +6,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.output.shell import command, override
 
@@ -66,3 +67,39 @@ def check_place(path: Path, problem: str, what: str) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{problem} ({above}: {reason}); say out=… with {what} where you may write") from error
+
+
+def choice_file(settings: Settings) -> Path:
+    """The file that gets what `select` chose, refused now rather than after the work.
+
+    Raises:
+        InputError: it cannot be written, is read itself, lies in a folder that is read, or holds another choice.
+    """
+    out = settings.value("out", str)
+    path = Path(out)
+    check_place(path, f"out={out}: cannot be written", "another file")
+    if path.suffix != ".json":
+        raise InputError(f"out={out}: the name must end in .json; the rows of data go beside it, in .jsonl")
+    if path.is_dir():
+        raise InputError(f"out={out}: is a folder; name a file in it")
+    sources, written = {name: settings.value(name) for name in ("taken", "embeddings", "lengths")}, [path]
+    if (data := settings.value("data")) is not None:
+        sources["data.path"] = data.get("path") if isinstance(data, dict) else None
+        written += [path.with_suffix(suffix) for suffix in (".jsonl", ".bad_rows.jsonl")]
+    for name, value in sources.items():
+        read = Path(str(value)).expanduser()
+        if value is not None and read.exists():
+            for file in written:
+                if file.exists() and file.samefile(read):
+                    raise InputError(f"out={out}: {file} would be written over {name}={value}; give out another name")
+                if name == "data.path" and read.resolve() in file.resolve().parents:
+                    raise InputError(
+                        f"out={out}: {file} would lie among the data of {name}={value}; give another folder"
+                    )
+    for file in written[:2]:  # the list of bad rows is there early, also of a choice that was cut off
+        if file.exists() and not settings.value("replace", bool):
+            raise InputError(
+                f"out={out}: {file} is there already; give out another name to keep it, or replace=true to have this "
+                f"choice in its place"
+            )
+    return path

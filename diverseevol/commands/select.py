@@ -1,7 +1,6 @@
 """`diverseevol select`: one selection without any training, by embeddings of the user's or of the foundation model."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from diverseevol.commands.results import check_place
+from diverseevol.commands.results import choice_file
 from diverseevol.commands.settings import Settings, check_threads
 from diverseevol.commands.taken import taken_rows
 from diverseevol.errors import InputError
@@ -56,8 +55,7 @@ class Choice:
 def run(settings: Settings) -> None:
     """Choose, and write what was chosen."""
     options = settings.options("", Options)
-    out = _writable(options.out)
-    _spare(out, options, settings.value("data"))
+    out = choice_file(settings)
     sampler: Sampler = settings.part("sampler")
     name = settings.choices["sampler"]
     if sampler.needs.committee or sampler.needs.earlier:
@@ -127,42 +125,6 @@ def fall(distance: list[float | None]) -> list[str]:
     if copies := sum(each == 0 for each in known):
         lines.append(f"{copies:,} of them equal a row {before}")
     return lines
-
-
-def _writable(out: str) -> Path:
-    """The path to write to, refused now rather than after the work."""
-    path = Path(out)
-    check_place(path, f"out={out}: cannot be written", "another file")
-    if path.suffix != ".json":
-        raise InputError(f"out={out}: the name must end in .json; the rows of data go beside it, in .jsonl")
-    if path.is_dir():
-        raise InputError(f"out={out}: is a folder; name a file in it")
-    return path
-
-
-def _spare(out: Path, options: Options, data: Mapping[str, Any] | None) -> None:
-    """Refuse to write over what is read, into a folder that is read as a whole, or over another choice."""
-    given = {"taken": options.taken, "embeddings": options.embeddings, "lengths": options.lengths}
-    written = [out]
-    if data is not None:
-        given["data.path"] = data.get("path")
-        written += [out.with_suffix(suffix) for suffix in (".jsonl", ".bad_rows.jsonl")]
-    for name, value in given.items():
-        read = Path(str(value)).expanduser()
-        if value is not None and read.exists():
-            for path in written:
-                if path.exists() and path.samefile(read):
-                    raise InputError(f"out={out}: {path} would be written over {name}={value}; give out another name")
-                if name == "data.path" and read.resolve() in path.resolve().parents:
-                    raise InputError(
-                        f"out={out}: {path} would lie among the data of {name}={value}; give another folder"
-                    )
-    for path in written[:2]:  # the list of bad rows is there early, also of a choice that was cut off
-        if path.exists() and not options.replace:
-            raise InputError(
-                f"out={out}: {path} is there already; give out another name to keep it, or replace=true to have this "
-                f"choice in its place"
-            )
 
 
 def _brought(options: Options, needs: Needs, name: str) -> Features:

@@ -8,8 +8,8 @@ from jaxtyping import Bool
 
 from diverseevol.caches import cache_folder, checked_in_full
 from diverseevol.commands.evolve import load_source, quieten, tokenise
+from diverseevol.commands.identity import space_identity, space_key
 from diverseevol.commands.left_out import left_out
-from diverseevol.commands.naming import space_identity, space_key
 from diverseevol.commands.select import Options, chosen, described, fall
 from diverseevol.commands.settings import Settings
 from diverseevol.commands.taken import taken_rows

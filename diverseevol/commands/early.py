@@ -1,0 +1,205 @@
+"""What a command refuses at once: files that are not there and places that are taken, before seconds of imports.
+
+Nothing here imports torch, Lightning or transformers; what needs them is checked where it is used.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from diverseevol.commands.naming import run_path
+from diverseevol.commands.results import check_place, choice_file
+from diverseevol.commands.settings import Settings
+from diverseevol.errors import InputError
+from diverseevol.formats import BadRecord
+from diverseevol.hub_names import MODEL_ID, is_table
+from diverseevol.reading import refuse_special
+from diverseevol.records import read_records
+from diverseevol.row_numbers import EXPECTED
+from diverseevol.runs import RunFolder
+
+# Targets whose options are known; code that the user names checks its own.
+ROWS = "diverseevol.source.load"
+MODELS = ("diverseevol.foundation.Pretrained", "diverseevol.lab.model.foundation_model")
+BENCHMARK = "diverseevol.evaluation.benchmarks.load_benchmark"
+PAPER = "diverseevol.evaluation.benchmarks.load_paper"
+QUESTIONS = "a benchmark is a JSONL file, a question a line"
+JUDGED = "give the folder or archive that holds the judgements"
+
+
+def refuse_early(verb: str, settings: Settings) -> None:
+    """Refuse what can be seen to be wrong without the libraries that a command needs.
+
+    Args:
+        verb: the command.
+        settings: its configuration.
+
+    Raises:
+        InputError: a file or folder that the command reads is missing or of another kind, or one that it writes to is
+            in use or somebody else's.
+    """
+    CHECKS.get(verb, lambda settings: None)(settings)
+
+
+def _evolve(settings: Settings) -> None:
+    _rows(settings)
+    _model(settings)
+    _benchmark(settings)
+    _judge(settings)
+    _run_folder(settings)
+
+
+def _select(settings: Settings) -> None:
+    for name in ("embeddings", "lengths", "taken"):
+        value = settings.value(name, str | None)
+        if value is not None:
+            label, taken = f"{name}={value}", name == "taken"
+            if Path(value).expanduser().is_dir():
+                raise InputError(f"{label}: is a folder; {EXPECTED if taken else 'name a file in it'}")
+            _file(value, label, EXPECTED if taken else "check the path")
+    choice_file(settings)
+    if settings.value("data") is not None:
+        _model(settings)
+        _rows(settings)
+
+
+def _answer(settings: Settings) -> None:
+    _model(settings)
+    _benchmark(settings)
+    out = settings.value("out", str)
+    if os.path.lexists(out) and not Path(out).is_dir():
+        raise InputError(f"out={out}: is a file; give a folder, which gets answers/BENCHMARK.jsonl")
+    check_place(Path(out), f"out={out}: cannot be written", "another folder")
+
+
+def _judging(settings: Settings) -> None:
+    _folder(settings.value("folder", str), "give a run folder, or one above some")
+    _benchmark(settings)
+    _judge(settings)
+
+
+def _judgements(settings: Settings) -> None:
+    for name in ("judgements", *(("recorded",) if settings.value("recorded") is not None else ())):
+        _place(settings.value(name, str), JUDGED)
+
+
+def _score(settings: Settings) -> None:
+    _place(settings.value("judgements", str), JUDGED)
+
+
+def _report(settings: Settings) -> None:
+    for name in ("folder", "judgements"):
+        value = settings.value(name)
+        for place in value if isinstance(value, list) else [value]:
+            if isinstance(place, str) and place and not os.path.lexists(place):
+                raise InputError(f"{place}: no such folder; give one that holds run folders or judgements")
+
+
+CHECKS: Mapping[str, Callable[[Settings], None]] = {
+    "evolve": _evolve, "select": _select, "answer": _answer, "judge": _judging, "score": _score, "compare": _score,
+    "agreement": _judgements, "report": _report,
+}  # fmt: skip
+
+
+def _node(settings: Settings, key: str) -> dict[str, Any]:
+    node = settings.value(key)
+    return node if isinstance(node, dict) else {}
+
+
+def _rows(settings: Settings) -> None:
+    """The rows' file is there, and its first record is one."""
+    node = _node(settings, "data")
+    where = node.get("path")
+    if node.get("_target_") != ROWS or not isinstance(where, str) or not where:
+        return
+    path = Path(where).expanduser()
+    if os.path.isdir(path):  # noqa: PTH112 - has no word against folders that nobody may look into
+        return
+    if is_table(path):
+        if path.suffix.lower() == ".parquet":
+            _file(str(path), str(path), "check data.path")
+        return
+    with closing(read_records(path)) as records:
+        first = next(records, None)
+    if first is None:
+        raise InputError(f"{path}: there are no records in it; give a file with instruction rows")
+    record, number, _ = first
+    if isinstance(record, BadRecord) and node.get("on_bad_rows") != "skip":
+        raise InputError(f"{path}, line {number}: {record}")
+
+
+def _model(settings: Settings) -> None:
+    node = _node(settings, "model")
+    if node.get("_target_") in MODELS:
+        _model_folder(node.get("path"), "model.path")
+
+
+def _model_folder(path: Any, option: str) -> None:
+    """A model's folder is there and may be one; what can be a name on the hub is left to whoever loads it."""
+    if not isinstance(path, str) or not path:
+        return
+    folder, belongs = Path(path).expanduser(), "give a hub name or a folder with config.json, a tokeniser and "
+    if folder.is_dir():
+        problem = None if os.path.lexists(folder / "config.json") else "has no config.json"
+    elif os.path.lexists(folder):
+        problem = "is a file"
+    else:
+        problem = None if MODEL_ID.fullmatch(path) else "no such folder"
+    if problem is not None:
+        raise InputError(f"{option}={path}: {problem}; {belongs}safetensors weights")
+
+
+def _benchmark(settings: Settings) -> None:
+    """The questions' files are there."""
+    node = _node(settings, "benchmark")
+    parts = [node, *(part for part in node.values() if isinstance(part, dict) and node.get("_target_") == PAPER)]
+    for part in parts:
+        if part.get("_target_") == BENCHMARK:
+            for name, what in (("path", QUESTIONS), ("competitor", "answers are a JSONL file, an answer a line")):
+                value = part.get(name)
+                if isinstance(value, str) and value and not (name == "competitor" and Path(value).is_dir()):
+                    _file(value, value, what)
+    if node.get("_target_") == PAPER and isinstance(node.get("folder"), str):
+        _folder(node["folder"], "give benchmark.folder one that holds the six files")
+
+
+def _judge(settings: Settings) -> None:
+    """What a judge reads is there."""
+    node = _node(settings, "judge")
+    target = str(node.get("_target_")).rpartition(".")[2]
+    if target == "ReplayJudge" and isinstance(node.get("judgements"), str):
+        _place(node["judgements"], JUDGED)
+    if target == "LocalJudge":
+        _model_folder(node.get("path"), "judge.path")
+    if target in ("LocalJudge", "OpenAIJudge") and isinstance(node.get("prompt"), str):
+        _file(node["prompt"], f"judge.prompt={node['prompt']}", "give a text file")
+
+
+def _run_folder(settings: Settings) -> None:
+    """The run folder is free and no other's; of several processes, the first one looks when all have met."""
+    if os.environ.get("WORLD_SIZE", "1") == "1" and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
+        with RunFolder(run_path(settings), {}).locked():
+            pass
+
+
+def _file(path: str, label: str, what: str) -> None:
+    file = Path(path).expanduser()
+    if file.is_dir():
+        raise InputError(f"{label}: is a folder; {what}")
+    if not os.path.lexists(file) or not file.exists():
+        raise InputError(f"{label}: no such file; {what}")
+    refuse_special(file)
+
+
+def _folder(path: str, what: str) -> None:
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        problem = "is a file" if folder.exists() else "no such folder"
+        raise InputError(f"{path}: {problem}; {what}")
+
+
+def _place(path: str, what: str) -> None:
+    if not Path(path).expanduser().exists():
+        raise InputError(f"{path}: no such file or folder; {what}")
