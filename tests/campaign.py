@@ -25,7 +25,7 @@ from run_folders import World, lay_run
 from diverseevol.cli.configuration import compose
 
 FIXTURE = Path(__file__).parent / "fixtures/run_folders_0_1"
-SECONDS = 30  # that a case may take
+SECONDS = 60  # that a case may take: tenths of them on a quiet machine, but tests run side by side
 MEMORY = 3 << 30  # bytes that a case may take beyond those of the process that it is forked from
 
 MODEL = ("model=tiny", "model.hidden=8", "model.layers=1", "model.vocabulary=300")
@@ -36,7 +36,14 @@ EVOLVE = (
     "tuning.batch_size=2", "generation.max_new_tokens=2", "keep_models=none", "logger=none",
 )  # fmt: skip
 ANSWER = ("answer", "model.path=model", *QUESTIONS, "generation.max_new_tokens=2", "cache=cache")
-OPENAI = ("judge=openai", "judge.base_url=http://127.0.0.1:9/v1", "judge.key_variable=null", "judge.retries=0")
+COMPETED = (*QUESTIONS, "benchmark.competitor=competitor.jsonl")
+OPENAI = (
+    *COMPETED,
+    "judge=openai",
+    "judge.base_url=http://127.0.0.1:9/v1",
+    "judge.key_variable=null",
+    "judge.max_calls=0",
+)
 
 # What works, by verb: each with the files of the world that it reads.
 Base = tuple[tuple[str, ...], tuple[str, ...]]
@@ -46,6 +53,7 @@ IN_RUNS = (
     f"{RUN}/rounds/0?/chosen.jsonl", f"{RUN}/rounds/0?/answers/*", f"{RUN}/rounds/0?/judgements/*",
     f"{RUN}/rounds/0?/scores.json", f"{RUN}/map.npy", f"{RUN}/selected.jsonl", f"{RUN}/rounds/0?/training.jsonl",
 )  # fmt: skip
+ARM = "old/rows/tiny/random-iterative-61348c43/seed0"
 IN_OLD = tuple(f"old/rows/tiny/*/seed0{file.removeprefix(RUN)}" for file in IN_RUNS)
 IN_MODEL = ("model/config.json", "model/model.safetensors", "model/tokenizer.json", "model/tokenizer_config.json")
 IN_CACHE = ("cache/*/*", "cache/*/*/*")
@@ -72,11 +80,10 @@ BASES: Mapping[str, tuple[Base, ...]] = {
         (("judge", "folder=old/rows", "judge=gold", "logger=none", "cache=cache", "replace=true"), IN_OLD),
         (("judge", "folder=old", "judge=gold", "logger=none", "cache=cache", "out=judged"), IN_OLD),
         (("judge", "folder=run", "judge=gold", "logger=none", "cache=cache", "replace=true"), IN_RUN),
-        (("judge", "folder=old/rows", "judge=replay", "judge.judgements=old/rows",
-          "judge.schedule=random-iterative-61348c43", "judge.seed=0", "logger=none", "out=judged"), IN_OLD),
+        (("judge", f"folder={ARM}", "judge=replay", f"judge.judgements={ARM}", "logger=none", "out=judged"), IN_OLD),
         (("judge", "folder=old/rows", *OPENAI, "logger=none", "cache=cache", "out=judged"), IN_OLD),
-        (("judge", "folder=run", "judge=local", "judge.path=model", "judge.max_tokens=2", "judge.max_unparsed=1",
-          "logger=none", "cache=cache", "out=judged"), (*IN_RUN, *IN_MODEL)),
+        (("judge", "folder=run", *COMPETED, "judge=local", "judge.path=model", "judge.max_tokens=2",
+          "judge.max_unparsed=1", "logger=none", "cache=cache", "out=judged"), (*IN_RUN, *IN_MODEL)),
     ),
     "score": (
         (("score", "judgements=runs", "out=scores.csv"), IN_RUNS),
@@ -221,6 +228,7 @@ def lay_world(folder: Path, model: Callable[[Path], object]) -> None:
     folder.mkdir(parents=True)
     for name in ("rows.jsonl", "questions.jsonl"):
         shutil.copy(FIXTURE / name, folder / name)
+    shutil.copy(FIXTURE / ARM.removeprefix("old/") / "rounds/00/answers/questions.jsonl", folder / "competitor.jsonl")
     np.save(folder / "E.npy", np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32))
     np.save(folder / "L.npy", np.arange(12))
     (folder / "T.json").write_text("[0, 5]")

@@ -1,5 +1,6 @@
 """Whatever is wrong with a command line or a file: a sentence and exit code 2, never a traceback, a hang or a loss."""
 
+import importlib
 import os
 import shutil
 from pathlib import Path
@@ -7,14 +8,21 @@ from pathlib import Path
 import pytest
 from campaign import BASES, cases, lay_world, run, trial
 
+from diverseevol.cli import VERBS
 from diverseevol.foundation import Pretrained
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+LATE = (  # what commands import once they need it
+    "diverseevol.commands.subset", "diverseevol.evaluation.local_judge", "diverseevol.evaluation.openai_judge",
+    "diverseevol.evaluation.replay", "diverseevol.report.publishing",
+)  # fmt: skip
 SEED = int(os.environ.get("DIVERSEEVOL_CAMPAIGN", "0"))
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, foundation: Pretrained) -> Path:
+    for module in (*(module for module, _ in VERBS.values()), *LATE):  # once, rather than in each child
+        importlib.import_module(module)
     folder = tmp_path_factory.mktemp("campaign") / "world"
     lay_world(folder, lambda model: shutil.copytree(foundation.path, model))
     return folder
@@ -26,8 +34,10 @@ def test_what_the_mistakes_are_made_in_works(world, tmp_path, verb):
     for number, (arguments, _) in enumerate(BASES[verb]):
         copy = shutil.copytree(world, tmp_path / str(number))
         code, out, said = run(arguments, copy, tmp_path / "case")
-        expected = 2 if "judge=openai" in arguments else 0  # nobody answers there
-        assert code == expected, f"{arguments}\n{out}\n{said}"
+        if "judge=local" in arguments:  # random weights say no scores, which is found when all is judged
+            assert (code, said.count("every question has a judgement without scores")) == (2, 1), said
+            continue
+        assert code == 0, f"{arguments}\n{out}\n{said}"
 
 
 def survived(verb: str, count: int, seed: int, world: Path, folder: Path) -> None:

@@ -124,6 +124,7 @@ FORKS = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:Depreca
         (["sampler="], "there is no sampler=; choose from entropy, "),
         (["hydra/launcher=nosuch"], "there is no hydra/launcher=nosuch; choose from basic"),
         (["sampler=null"], "a group was given null or a number, but its choices are names"),
+        (["trainer=[[1],[2]]"], "these arguments do not make a configuration (TypeError: can only concatenate"),
         (["~sampler=1"], "a group was given null or a number, but its choices are names"),
         (
             ["smapler.metric=cosine"],

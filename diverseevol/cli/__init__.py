@@ -151,6 +151,11 @@ def _compose_and_run(verb: str, arguments: list[str]) -> int:
     try:
         task()
     except Exception as error:
+        if not job.composed and verdict(error, verb)[0] == 1:  # Hydra stumbled over what it was given
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise InputError(
+                f"these arguments do not make a configuration ({reason}); see diverseevol {verb} --help"
+            ) from error
         if job.ledger is None or (not job.ledger.ended() and verdict(error, verb)[0] == 2):
             raise  # nothing began: the sweep itself is the user's mistake
         _explain(error, verb)  # a launcher that broke: what it was running is cut off
@@ -194,6 +199,7 @@ class NoteSweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **further: Any) -> None:
         """Note the jobs that Hydra's own sweeper will make of the overrides."""
+        self.job.composed = True
         settings = config.hydra
         given = OmegaConf.to_container(settings.overrides.task)
         if not str(settings.sweeper._target_).endswith("BasicSweeper") or not isinstance(given, list):
@@ -216,11 +222,13 @@ class _Job:
     def __init__(self, verb: str) -> None:
         self.verb = verb
         self.single: list[Callable[[], None]] = []
+        self.composed = False
         self.ledger: Ledger | None = None
         self.unplanned: InputError | OSError | None = None
         self.__name__ = self.__qualname__ = verb
 
     def __call__(self, composed: DictConfig) -> None:
+        self.composed = True
         if self.unplanned is not None:
             raise self.unplanned
         settings = HydraConfig.get()
