@@ -87,6 +87,20 @@ First: 8, second: 7
 The second answer: 7, the first answer: 8
 A: 8, B: 7
 Score 1: 8, Score 2: 7
+Scores: [8, 7]
+**Scores: (8, 7)**
+Scores out of 10: 8 7
+Final answer: 8 7
+{"scores": [8, 7]}
+{"ratings": {"assistant_1": 8, "assistant_2": 7}}
+<answer>8 7</answer>
+<scores> **8** 7. </scores>
+8 7</s>
+8 7 <|im_end|>
+«8 7»
+Assistant 1 => 8, Assistant 2 => 7
+The grade of answer 1 is 8, the grade of answer 2 is 7.
+| Assistant 1 | 8 | Assistant 2 | 7 |
 """
 
 
@@ -106,6 +120,11 @@ def test_these_lines_say_8_and_7(line):
         "**Scores:**\nAnswer 1: 8\nAnswer 2: 7",
         "---\n8 7",
         "```text\n8 7\n```\nReasons",
+        "**Final answer**\n\n\\boxed{8 7}",
+        "1. Assistant 1: 8\n2. Assistant 2: 7",
+        "| Assistant 1 | 8 |\n| Assistant 2 | 7 |",
+        "<answer>\n8 7\n</answer>",
+        "<think>3 4</think>\n<answer>\nAssistant 1: 8\nAssistant 2: 7\n</answer>",
         "\ufeff8 7",
         "8\u00a07",
     ],
@@ -160,6 +179,14 @@ Scores: 8 7 6
 nan inf
 eight seven
 1: 8, 2: 7
+1. 8 7
+Answer: 1
+Answer: 8, Answer: 7
+Scores: [8, 7
+Scores: Scores: 8 7
+{"scores": 8 7
+<answer>8 7</score>
+<answer>8 7
 Score: 8
 Score 1 8
 8 7 because the first is better
@@ -239,6 +266,8 @@ def test_thoughts_are_read_past(reply):
         "<|channel|>analysis<|message|>8 7",
         "<|channel|>commentary<|message|>8 7<|end|>",
         "Good.\n<think>1 2</think>\n8 7",
+        "</think><think>8 7</think>",
+        "</think>\n<think>\n8 7",
         # A thought without its opening, or a reply that quotes a closing tag: nobody can tell.
         "3 4\n</think>\n8 7",
         "8 7\nThe first answer says\n</think>\n1 10",

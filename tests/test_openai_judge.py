@@ -348,6 +348,15 @@ def test_a_thought_cut_at_the_limit_says_what_to_raise_before_all_is_paid(server
     assert all(j.parsed for j in make(max_tokens=4096).judge(BENCHMARK, ANSWERS))
 
 
+@pytest.mark.parametrize("reason", ["length", "MAX_TOKENS", "max_output_tokens", "model_length"])
+def test_a_thought_without_tags_that_is_cut_says_what_to_raise(server, make, reason):
+    """As where a chat template opens the thought, so that only its closing tag would tell it."""
+    message = {"role": "assistant", "content": "Okay, the first answer is about"}
+    server.behaviour = lambda request: says("", choices=[{"index": 0, "finish_reason": reason, "message": message}])
+    with pytest.raises(GivenUpError, match=r"8 of these replies ended at judge\.max_tokens=99 before .*: raise it, or"):
+        make(max_tokens=99).judge(BENCHMARK, ANSWERS)
+
+
 def test_one_thought_that_is_too_long_is_one_judgement_without_scores(server, make):
     server.behaviour = lambda request: thinks_too_long("") if "What is 2?" in str(request.body) else by_length(request)
     lost = [j for j in make(max_unparsed=0.5).judge(BENCHMARK, ANSWERS) if not j.parsed]

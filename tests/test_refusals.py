@@ -152,6 +152,17 @@ PROMPT: dict[str, tuple[int, Any]] = {
         ),
     ),
     "DeepSeek": (400, error("Content Exists Risk")),
+    "LiteLLM guardrail": (400, error("Guardrail raised an exception: PII", "400", "None", param="None")),
+    "xAI": (
+        403,
+        {
+            "code": "The caller does not have permission to execute the specified operation",
+            "error": "Content violates usage guidelines. Team: t, API key ID: k, Failed check: SAFETY_CHECK_TYPE_BIO",
+        },
+    ),
+    "llama.cpp without shift": (500, error("context shift is disabled", 500, "server_error")),
+    "Zhipu": (400, {"error": {"code": "1261", "message": "Prompt exceeds max length"}}),
+    "Gemini's word for it": (400, [error("prompt blocked: PROHIBITED_CONTENT", 400)]),
     "text": (400, b"Prompt is 11543 tokens but the model context window is 4096 tokens."),
     "413 HTML": (413, b"<html><head><title>413 Request Entity Too Large</title></head><body><hr>nginx</body></html>"),
     "413 empty": (413, b""),
@@ -238,6 +249,7 @@ DOUBT: dict[str, tuple[int, Any]] = {
     "nested": (422, b"[" * 100_000 + b"]" * 100_000),
     "another language": (400, {"error": {"code": "1261", "message": "输入太长"}}),
     "teapot": (418, b"no"),
+    "LiteLLM without a word": (400, error("no", "400", "None", param="None")),
 }  # fmt: skip
 
 
@@ -312,6 +324,35 @@ def test_a_refused_prompt_is_recorded_with_the_servers_words_and_the_rest_goes_o
     assert "question '2', order 0" in warning
     assert "judge.retry_unanswered=true" in warning
     assert make(max_calls=0).judge(BENCHMARK, ANSWERS) == judgements
+
+
+def test_refused_prompts_do_not_count_among_replies_without_scores(server, make, caplog):
+    """They say nothing of how well the judge keeps to the form."""
+    many = Benchmark("many", tuple(Question(str(i), f"What is {i}?", competitor="y") for i in range(10)))
+    server.behaviour = refuses(2, answer(*PROMPT["Azure"]))
+    judgements = make(max_unparsed=0.0).judge(many, {str(i): "x" for i in range(10)})
+    assert [j.question_id for j in judgements if not j.parsed] == ["2", "2"]
+    assert "does not answer 2 of 20 prompts" in caplog.text
+
+
+@pytest.mark.parametrize(("questions", "asked"), [(3, 6), (40, 12)])
+def test_an_endpoint_that_refuses_every_prompt_is_given_up_in_its_own_words(server, make, questions, asked):
+    many = Benchmark("many", tuple(Question(str(i), f"What is {i}?", competitor="y") for i in range(questions)))
+    server.behaviour = lambda request: answer(*PROMPT["Ollama"])
+    complaint = rf"none of {asked} prompts is answered by gpt-4 \(the first: question '0', .*exceeds the context length"
+    with pytest.raises(InputError, match=complaint):
+        make(concurrency=1).judge(many, {str(i): "x" for i in range(questions)})
+    assert len(server.requests) == asked
+
+
+@pytest.mark.parametrize("reason", ["content_filter", "SAFETY", "content_filter: PROHIBITED_CONTENT"])
+def test_a_reply_that_a_filter_keeps_back_is_a_refusal_too(server, make, reason):
+    kept_back = says("", choices=[{"index": 0, "finish_reason": reason, "message": {"content": None}}])
+    server.behaviour = refuses(2, kept_back)
+    lost = [j for j in make(max_unparsed=0.0).judge(BENCHMARK, ANSWERS) if not j.parsed]
+    assert [j.question_id for j in lost] == ["2", "2"]
+    assert lost[0].reason == f"HTTP 200: the reply is kept back (finish_reason {reason.lower()})"
+    assert len(server.requests) == NEEDED
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])

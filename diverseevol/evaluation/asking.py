@@ -101,7 +101,7 @@ class _Session:
                 try:
                     replies = await self._replies(showing)
                 except UnansweredError as error:
-                    replies = [Reply(str(error))]
+                    replies = [Reply(str(error), unanswered=True)]
                     self.asking.on_unanswered(showing, str(error))
             self.asking.on_reply(showing, replies)
         except _StoppedError:
@@ -121,7 +121,7 @@ class _Session:
             return [first, await self._reply(showing, prompt.ask_again(showing, first.text))]
         except UnansweredError as error:
             self.asking.on_unanswered(showing, str(error))
-            return [first, Reply(str(error))]
+            return [first, Reply(str(error), unanswered=True)]
 
     def _fail(self, error: Exception) -> None:
         self.failure = self.failure or error

@@ -10,7 +10,8 @@ from diverseevol.evaluation.replies import Reply, encodable
 # The parts that content may have: those that are read, and those that only lead to them.
 TEXTS = ("text", "output_text", "refusal")
 THOUGHTS = ("thinking", "redacted_thinking", "reasoning", "reasoning_content")
-CUT = ("length", "max_tokens")  # finish reasons
+CUT = {"length", "max_tokens", "max_output_tokens", "model_length"}  # reasons to finish
+FILTERED = ("content_filter", "safety", "prohibited_content", "blocklist", "recitation", "spii")  # starts of them
 # Tokens by which a usage may pass what was asked for: a server's own instructions, thoughts beyond the limit. A usage
 # above that cannot be right.
 SLACK_TOKENS = 200_000
@@ -21,7 +22,7 @@ class UnusableError(ValueError):
 
 
 class UnreadableError(ValueError):
-    """A whole reply that holds no text."""
+    """A complete reply that holds no text."""
 
 
 class ReportedError(Exception):
@@ -46,7 +47,7 @@ def read_completion(body: bytes, most_prompt_tokens: int, most_completion_tokens
         most_completion_tokens: the most that was asked for.
 
     Raises:
-        UnusableError, UnreadableError, ReportedError: there is none.
+        UnusableError, UnreadableError, ReportedError: there is none, or the endpoint's filter has kept it back.
     """
     try:
         completion = read_json(body.decode(json.detect_encoding(body), "replace"))
@@ -68,12 +69,16 @@ def read_completion(body: bytes, most_prompt_tokens: int, most_completion_tokens
         raise UnusableError("the reply's choice holds no message")
     model, usage = completion.get("model"), completion.get("usage")
     counts = usage if isinstance(usage, dict) else {}
+    reason = str(choice.get("finish_reason")).lower()
+    text = _text(message)
+    if not text and reason.startswith(FILTERED):
+        raise UnreadableError(f"the reply is kept back (finish_reason {reason})")
     return Reply(
-        encodable(_text(message)),
+        encodable(text),
         model if isinstance(model, str) else None,
         _count(counts.get("prompt_tokens"), most_prompt_tokens + SLACK_TOKENS),
         _count(counts.get("completion_tokens"), most_completion_tokens + SLACK_TOKENS),
-        choice.get("finish_reason") in CUT,
+        reason in CUT,
     )
 
 

@@ -8,12 +8,13 @@ The scores stand on the first line of the reply, and nothing else stands there:
     number    = 8, 7.5, 8/10, 8 out of 10, 8 points, or one of these in [brackets]
     separator = white space, a comma and white space, ";", "|", "&", "and", "vs"
     name      = Assistant 1, Answer B, the second answer, Score 2, ...: scores go by these names, in whichever order
-    heading   = Scores:, The grades are, ...
+    heading   = Scores:, The grades are, Final answer:, ...
 
 Two named scores may also stand on two lines, and a heading on its own. Markdown's emphasis, list marks and code fences,
-quotes, brackets around the line and a full stop at its end make no difference. Not read, because they are ambiguous or
-no grades from 1 to 10: a third number, a sign, a fraction of anything but 10, "8,5" (which is how many languages write
-one number), words after the scores, and numbers in or after an explanation.
+quotes, brackets or one pair of tags around the line, brackets behind the heading, a full stop at the end and a model's
+end token make no difference. Not read, because they are ambiguous or no grades from 1 to 10: a third number, a sign, a
+fraction of anything but 10, "8,5" (which is how many languages write one number), words after the scores, and numbers
+in or after an explanation.
 
 Thoughts come before the reply and hold no scores, whatever numbers they mention (`spoken`).
 """
@@ -47,17 +48,18 @@ NUMBER = (
     r"(?:\s*(?P<close#>[\])]+))?"
 )
 SEPARATOR = r"(?P<between>\s*,\s+(?:and\s+)?|\s*[;|&]\s*|\s+(?:and|vs\.?)\s+|\s+|,|(?<=[\])])(?=[\[(]))"
-SCALE = r"(?:\s*\((?:from\s+)?(?:1\s*(?:-|–|to)\s*10|out\s+of\s+10|/\s*10)\))?"
+SCALE = r"(?:\s*\((?:from\s+)?(?:1\s*(?:-|–|to)\s*10|out\s+of\s+10|/\s*10)\)|\s+out\s+of\s+10)?"
 HEADING = (
     r"(?:(?:here|these)\s+are\s+)?(?:the\s+|my\s+)?(?:final\s+|overall\s+|two\s+)*"
-    rf"(?:(?:scores|grades|ratings){SCALE}(?:\s+are)?\s*[:=]?|(?:score|grade|rating){SCALE}(?:\s+is)?\s*[:=])"
+    rf"(?:(?:scores|grades|ratings){SCALE}(?:\s+are)?\s*[:=]?"
+    rf"|(?:score|grade|rating|answer|result|verdict){SCALE}(?:\s+is)?\s*(?:[:=]|$))"
 )
 SUBJECT = r"(?:(?:ai\s+)?assistant|answer|model|response|reply)"
 NAME = (
-    r"(?:(?:score|grade|rating)\s+(?:for|of)\s+)?(?:the\s+)?"
+    r"(?:(?:the\s+)?(?:score|grade|rating)\s+(?:for|of)\s+)?(?:the\s+)?"
     rf"(?:(?:{SUBJECT}|score|grade|rating)[\s_#-]*(?P<index#>1|2|one|two|a|b)"
     rf"|(?P<place#>first|second)(?:\s+{SUBJECT})?|(?P<letter#>a|b)(?=\s*[:=]))"
-    r"(?:['’]s)?(?:\s+(?:score|grade|rating))?(?:\s*(?:[:=→]|->)\s*|\s+(?:[-–—]|is|gets)\s+|\s+)"
+    r"(?:['’]s)?(?:\s+(?:score|grade|rating))?(?:\s*(?:[:=→|]|[-=]>)\s*|\s+(?:[-–—]|is|gets|receives|scores)\s+|\s+)"
 )
 
 
@@ -66,20 +68,22 @@ def _numbered(pattern: str, number: int) -> str:
 
 
 NAMED_SCORE = [_numbered(NAME + NUMBER, number) for number in (1, 2)]
-PAIR = re.compile(rf"(?:{HEADING}\s*)?{_numbered(NUMBER, 1)}{SEPARATOR}{_numbered(NUMBER, 2)}", re.I)
-NAMED_PAIR = re.compile(
-    rf"(?:{HEADING}\s*)?{NAMED_SCORE[0]}(?:\s*[,;|&/]\s*|\s*\.\s+|\s+)(?:and\s+|vs\.?\s+)?{NAMED_SCORE[1]}", re.I
-)
+PAIR = re.compile(rf"{_numbered(NUMBER, 1)}{SEPARATOR}{_numbered(NUMBER, 2)}", re.I)
+NAMED_PAIR = re.compile(rf"{NAMED_SCORE[0]}(?:\s*[,;|&/]\s*|\s*\.\s+|\s+)(?:and\s+|vs\.?\s+)?{NAMED_SCORE[1]}", re.I)
 NAMED_ALONE = re.compile(NAMED_SCORE[0], re.I)
-HEADING_ALONE = re.compile(HEADING, re.I)
+HEADED = re.compile(rf"{HEADING}\s*", re.I)
 FIRST = ("1", "one", "a", "first")
 
 # --- what is looked through
 FENCE = re.compile(r"(?:```|~~~)\s*\w*")
-QUOTES = r"*_`\"“”„'‘’"  # around words; within them, as in 8*7, they are something else
+QUOTES = r"*_`\"“”„'‘’«»"  # around words; within them, as in 8*7, they are something else
 EMPHASIS = re.compile(rf"(?<![0-9A-Za-z])[{QUOTES}]+(?=[^\s{QUOTES}])|(?<=[^\s{QUOTES}])[{QUOTES}]+(?![0-9A-Za-z])")
-LIST_MARK = re.compile(r"(?:(?:#+|>)\s*|[-+*•]\s+(?=[A-Za-z\"*_]))+")
-WRAPPED = re.compile(r"([\[({|]+)([^\[\](){}]*)([\])}|]+)")
+LIST_MARK = re.compile(r"(?:(?:#+|>)\s*|(?:[-+*•]|[0-9]+[.)])\s+(?=[A-Za-z\"*_]))+")
+BRACKETED = re.compile(r"([\[({|]+)([^\[\](){}]*)([\])}|]+)")
+BRACED = re.compile(r"(?:\\boxed)?\{(.*)\}")  # JSON, which may hold a list, and LaTeX
+TAG = re.compile(r"</?[A-Za-z_]\w*>")
+TAGGED = re.compile(r"<([A-Za-z_]\w*)>(.*)</\1>")
+END_TOKEN = re.compile(r"\s*(?:<\|[\w ]{1,40}\|>|</s>|<eos>|<end_of_turn>)$")
 MIRROR = str.maketrans("[({", "])}")
 
 
@@ -185,7 +189,7 @@ def _first_line(text: str) -> Scores | None:
     """The scores on the first line of a text, or named ones on the first two."""
     # Of a long text only the beginning is looked at: a heading and three lines decide.
     lines = list(islice(filter(None, map(_bare, text.splitlines())), 4))
-    if lines and HEADING_ALONE.fullmatch(lines[0]):
+    if lines and HEADED.fullmatch(lines[0]):
         del lines[0]
     if not lines:
         return None
@@ -203,15 +207,30 @@ def _bare(line: str) -> str:
         return "…"
     if FENCE.fullmatch(line) or not any(map(str.isalnum, line)):
         return ""
+    line = END_TOKEN.sub("", line)
+    if MARK.match(line) is None:  # what tags of thoughts hold is no reply
+        if TAG.fullmatch(line):
+            return ""
+        tagged = TAGGED.fullmatch(line)
+        line = tagged[2].strip() if tagged else line
     line = EMPHASIS.sub("", LIST_MARK.sub("", line, count=1) if LIST_MARK.match(line) else line).strip()
     line = re.sub(r"\s*[.,;!]$", "", line)
-    wrapped = WRAPPED.fullmatch(line)
-    if wrapped and wrapped[1].translate(MIRROR) == wrapped[3][::-1]:
-        line = wrapped[2].strip()
+    if (braced := BRACED.fullmatch(line)) is not None:
+        line = braced[1].strip()
+    return _unbracketed(line)
+
+
+def _unbracketed(line: str) -> str:
+    """A line without the brackets around it."""
+    bracketed = BRACKETED.fullmatch(line)
+    if bracketed and bracketed[1].translate(MIRROR) == bracketed[3][::-1]:
+        return bracketed[2].strip()
     return line
 
 
 def _pair(line: str) -> Scores | None:
+    if (heading := HEADED.match(line)) is not None:
+        line = _unbracketed(line[heading.end() :])
     if (match := PAIR.fullmatch(line)) is not None:
         forms = [(match[f"of_ten{i}"] is None, match[f"points{i}"] is None, match[f"open{i}"]) for i in (1, 2)]
         tight = match["between"] == "," and forms[0] == (True, True, None)

@@ -46,7 +46,8 @@ class LocalJudge:
         max_tokens: the longest reply: two scores and the reasons.
         max_thought_tokens: the longest thought before it, for models that think before they reply.
         batch_size: prompts answered together.
-        max_unparsed: the greatest share of a benchmark's judgements that may be without two scores.
+        max_unparsed: the greatest share of a benchmark's judgements that may be without two scores;
+            prompts that are not answered do not count.
         cache: the folder with the replies; None is the project's cache folder.
     """
 
@@ -160,7 +161,10 @@ class LocalJudge:
             going = [one for one in going if one.thinks_on() and one.room > len(one.tokens)]
             step = min((min(one.room, 2 * len(one.tokens)) - len(one.tokens) for one in going), default=0)
         return {i: Reply(one.text(), self.name, cut=not one.ended) for i, one in said.items()}, {
-            i: Reply(f"(the prompt of {len(tokens)} tokens leaves no room for {self.max_tokens} in {longest})")
+            i: Reply(
+                f"(the prompt of {len(tokens)} tokens leaves no room for {self.max_tokens} in {longest})",
+                unanswered=True,
+            )
             for i, tokens in ids.items()
             if i not in said
         }

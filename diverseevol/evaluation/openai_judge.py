@@ -41,7 +41,8 @@ class OpenAIJudge:
         timeout: seconds for a request.
         retries: further requests after one that failed in a way that may pass.
         backoff: seconds before the first of them, doubled each time, unless the endpoint says how long to wait.
-        max_unparsed: the greatest share of a benchmark's judgements that may be without two scores.
+        max_unparsed: the greatest share of a benchmark's judgements that may be without two scores;
+            prompts that are not answered do not count.
         max_calls: requests of one command; None is no limit.
         budget_usd: US dollars of one command; None is no limit.
         price: [prompt, completion] in US dollars per million tokens; None takes the project's table.

@@ -61,11 +61,14 @@ LENGTH_WORDS = re.compile(
     r"|\binput (token count|length)\b|\btokens in (the|your) prompt\b"
     r"|`?inputs`? (tokens\b|must have less than)"
     r"|max_tokens must be at least 1, got -"  # vLLM's, where the prompt leaves no room
+    r"|\b(prompt|sequence)( length)?( \([0-9]+\))? exceeds\b"
+    r"|context shift is disabled"  # llama.cpp's, likewise
 )
 POLICY_WORDS = re.compile(
     r"content[ _-]?(filter|policy|policies|management|moderation|safety)"
-    r"|usage polic|moderation|\bprompt was (flagged|blocked|rejected)|\b(input|content|text) was flagged"
-    r"|responsible ?ai|safety (system|filter|reasons|settings|guidelines)|(prohibited|inappropriate|sensitive) content"
+    r"|(usage|safety|community) (polic|guideline)|guardrail|safety[ _]check|moderation"
+    r"|\bprompt was (flagged|blocked|rejected)|\b(input|content|text) was flagged"
+    r"|responsible ?ai|safety (system|filter|reasons|settings)|(prohibited|inappropriate|sensitive)[ _]content"
     r"|content exists risk|considered high risk|data[ _]?inspection[ _]?failed|sensitive (words|information)"
 )
 KEY_WORDS = re.compile(r"api[ _-]?key|authenticat|unauthori[sz]ed|credential|access token|bearer")
@@ -167,7 +170,7 @@ def _marks_and_messages(body: str) -> tuple[_Marks, list[str]]:
     for key, value in _walk(data):
         if key in CODES and isinstance(value, str):
             marks.codes.add(value.lower())
-        elif key == "param" and isinstance(value, str):
+        elif key == "param" and isinstance(value, str) and value.lower() not in ("", "none", "null"):
             marks.parameters.append(value.lower())
         elif key == "loc" and isinstance(value, list):
             marks.parameters.append(".".join(str(part) for part in value if part != "body").lower())

@@ -84,13 +84,23 @@ class Ask:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back; token counts are None where they are not known; `cut` where it ended at the limit of tokens."""
+    """What came back.
+
+    Attributes:
+        text: what the judge said.
+        model: who said it.
+        prompt_tokens: None where it is not known.
+        completion_tokens: likewise.
+        cut: whether it ended at the limit of tokens.
+        unanswered: whether there is no reply, and `text` says why; never kept as a reply.
+    """
 
     text: str
     model: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cut: bool = False
+    unanswered: bool = False
 
 
 def encodable(text: str) -> str:

@@ -33,7 +33,7 @@ def cut_short(reply: Reply) -> bool:
 
 def to_ask_again(reply: Reply) -> bool:
     """Whether a first reply holds no scores, and a second one may: not where the limit of tokens is in the way."""
-    return parse(reply.text) is None and not cut_short(reply)
+    return not reply.unanswered and parse(reply.text) is None and not cut_short(reply)
 
 
 class Verdicts:
@@ -44,7 +44,8 @@ class Verdicts:
         judge: the judge's name.
         version: of the prompt.
         benchmark: its name.
-        most: the greatest share of judgements that may be without scores.
+        most: the greatest share of judgements whose replies may be without scores. Prompts that nobody answers say
+            nothing of how well a judge keeps to the form, and do not count.
         limit: the option that limits a reply's length, with its value, for messages.
     """
 
@@ -56,7 +57,9 @@ class Verdicts:
         self.most, self.limit = most, limit
         self._judgements: dict[Showing, Judgement] = {}
         self._lost: set[Showing] = set()
-        self._cut: set[Showing] = set()
+        self._unanswered: set[Showing] = set()
+        self._cut: set[Showing] = set()  # of the lost ones, those whose reply ended at the limit of tokens
+        self._silent: set[Showing] = set()  # of these, those that had said nothing by then
 
     def add(self, showing: Showing, replies: Sequence[Reply]) -> None:
         """Take in the replies to one showing, of which the last one counts.
@@ -66,15 +69,18 @@ class Verdicts:
         """
         words = [reply.text for reply in replies]
         if cut_short(replies[-1]):
-            self._cut.add(showing)
+            self._silent.add(showing)
             words[-1] = words[-1] or f"(nothing within {self.limit})"
         self._judgements[showing] = conclude(showing, words, self.judge, self.version)
-        if not self._judgements[showing].parsed:
+        if replies[0].unanswered:
+            self._unanswered.add(showing)
+        elif not self._judgements[showing].parsed:
             self._lost.add(showing)
+            if replies[-1].cut:
+                self._cut.add(showing)
         done, lost = len(self._judgements), len(self._lost)
-        if lost <= self.most * done:
-            return
-        if lost == done and (done >= ENOUGH or done == len(self._cut) >= ENOUGH_CUT):
+        none = lost + len(self._unanswered) == done > self.most * done
+        if none and (done >= ENOUGH or done == len(self._silent) >= ENOUGH_CUT):
             raise self._given_up()
         if done >= ENOUGH and lost > self.most * len(self.showings):
             raise self._given_up()
@@ -83,9 +89,10 @@ class Verdicts:
         """The judgements, once all replies are there.
 
         Raises:
-            GivenUpError: too many are without scores.
+            GivenUpError: too many are without scores, or all are.
         """
-        if len(self._lost) > self.most * len(self.showings):
+        lost, count = len(self._lost), len(self.showings)
+        if lost > self.most * count or lost + len(self._unanswered) == count > self.most * count:
             raise self._given_up()
         return self.so_far()
 
@@ -95,19 +102,23 @@ class Verdicts:
 
     def _given_up(self) -> GivenUpError:
         judgements = self.so_far()
-        first = next(judgement for judgement in judgements if not judgement.parsed)
+        lost = self._lost or self._unanswered
+        first = self._judgements[next(showing for showing in self.showings if showing in lost)]
         words = " ".join(first.reason.split())
         words = repr(words[:SHOWN] + ("…" if len(words) > SHOWN else "")) if words else "nothing"
-        remedy = "choose a judge or a judge.prompt that keeps to the form"
-        if self._cut:
-            remedy = (
-                f"{len(self._cut):,} of these replies ended at {self.limit} before they said anything, as thoughts do "
-                f"that are too long: raise it"
+        place = f"(the first: question {first.question_id!r}, order {first.order}, which said {words})"
+        if not self._lost:
+            what = f"none of {len(judgements):,} prompts is answered by {self.judge} {place}"
+            remedy = "choose a judge that takes these prompts"
+        else:
+            what = (
+                f"{len(self._lost):,} of {len(judgements):,} judgements by {self.judge} hold no two scores {place}, "
+                f"more than judge.max_unparsed={self.most:g} allows"
             )
+            remedy = "choose a judge or a judge.prompt that keeps to the form"
+        if self._cut:
+            other = "" if self._cut == self._silent else f", or {remedy}"
+            remedy = f"{len(self._cut):,} of these replies ended at {self.limit} before any scores: raise it{other}"
         rest = len(self.showings) - len(judgements)
-        return GivenUpError(
-            f"benchmark {self.benchmark}: {len(self._lost):,} of {len(judgements):,} judgements by {self.judge} hold "
-            f"no two scores (the first: question {first.question_id!r}, order {first.order}, which said {words}), more "
-            f"than judge.max_unparsed={self.most:g} allows{f'; {rest:,} were not asked for' if rest else ''}; {remedy}",
-            self,
-        )
+        unasked = f"; {rest:,} were not asked for" if rest else ""
+        return GivenUpError(f"benchmark {self.benchmark}: {what}{unasked}; {remedy}", self)
