@@ -2,6 +2,7 @@
 
 import base64
 import html
+import importlib.util
 import json
 import logging
 import signal
@@ -379,3 +380,47 @@ def test_a_secret_in_an_address_from_the_environment_reaches_neither(monkeypatch
     code, sentence = verdict(caught.value, "judge")
     assert code == 2
     assert SECRET not in sentence
+
+
+@pytest.mark.parametrize("place", ["missing.pem", ".", "empty.pem"])
+def test_certificates_that_cannot_be_read_are_refused_with_the_variable(server, make, monkeypatch, tmp_path, place):
+    (tmp_path / "empty.pem").touch()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / place))
+    with pytest.raises(InputError, match=r"^SSL_CERT_FILE=.*: no certificates can be read there \(.*or unset it$"):
+        make().judge(BENCHMARK, ANSWERS)
+    assert not server.requests
+
+
+@pytest.mark.parametrize(
+    ("variable", "address"),
+    [
+        ("HTTP_PROXY", "ftp://user:password@host"),
+        ("HTTPS_PROXY", "http://user:password@host:port"),
+        ("ALL_PROXY", "http://user:password@host\n"),
+        ("http_proxy", "http://user:password@["),
+        ("https_proxy", "http://user:password@host:99999"),
+        ("all_proxy", "http://"),
+    ],
+)
+def test_a_proxy_that_is_none_is_refused_without_its_password(server, make, monkeypatch, variable, address):
+    monkeypatch.setenv(variable, address)
+    with pytest.raises(InputError, match=rf"variable {variable.upper()} is no address of a proxy") as caught:
+        make().judge(BENCHMARK, ANSWERS)
+    assert "password" not in str(caught.value)
+    assert not server.requests
+
+
+def test_a_socks_proxy_says_what_is_missing(server, make, monkeypatch):
+    if importlib.util.find_spec("socksio") is not None:
+        pytest.skip("socksio is installed")
+    monkeypatch.setenv("ALL_PROXY", "socks5://user:password@host:1080")
+    with pytest.raises(InputError, match=r"ALL_PROXY names a SOCKS proxy.*pip install socksio") as caught:
+        make().judge(BENCHMARK, ANSWERS)
+    assert "password" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["user:password@host/v1", "http:/user:password@host", "ftp:user:password@host"])
+def test_what_is_no_url_is_not_repeated_where_it_may_hold_a_password(make, address):
+    with pytest.raises(InputError, match=r"judge\.base_url is not an http or https URL") as caught:
+        make(base_url=address)
+    assert "password" not in str(caught.value)

@@ -6,9 +6,11 @@ must not hold a secret.
 
 import base64
 import html
+import importlib.util
 import os
 import re
 from urllib.parse import quote, unquote, urlsplit
+from urllib.request import getproxies
 
 from diverseevol.errors import InputError
 
@@ -44,15 +46,41 @@ def check_address(address: str) -> str:
             "leave it out, and put the key into the environment variable that judge.key_variable names"
         )
     if parts.scheme not in ("http", "https") or not host or not address.strip().isprintable() or " " in address.strip():
-        raise InputError(
-            f"judge.base_url is {address[:100]!r}, which is not an http or https URL; give https://HOST/v1"
-        )
+        # Before an "@" there may be a password, also in what is no URL.
+        shown = "" if "@" in address else f" is {address[:100]!r}, which"
+        raise InputError(f"judge.base_url{shown} is not an http or https URL; give https://HOST/v1")
     return address.strip().rstrip("/")
 
 
 def _reason(error: ValueError) -> str:
     """What is wrong with a URL; only sentences that do not quote it."""
     return "its port is not a number from 0 to 65535" if "ort" in str(error) else "its host name is not valid"
+
+
+def check_proxies() -> None:
+    """Refuse environment variables of proxies that no client can use.
+
+    Raises:
+        InputError: one is no address, which the message does not repeat, for it may hold a password.
+    """
+    for kind, address in getproxies().items():
+        if kind not in ("http", "https", "all"):
+            continue
+        try:
+            parts = urlsplit(address if "://" in address else f"http://{address}")
+            usable = bool(parts.hostname) and (parts.port or 0) >= 0 and address.isprintable()
+        except ValueError:
+            usable = False
+        if not usable or parts.scheme not in ("http", "https", "socks5", "socks5h"):
+            raise InputError(
+                f"the environment variable {kind.upper()}_PROXY is no address of a proxy; set it to http://HOST:PORT, "
+                f"or unset it"
+            )
+        if parts.scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
+            raise InputError(
+                f"the environment variable {kind.upper()}_PROXY names a SOCKS proxy, for which the package socksio is "
+                f"missing: pip install socksio, or unset the variable"
+            )
 
 
 def read_key(variable: str | None, address: str) -> str | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -13,7 +14,7 @@ from time import time
 import openai
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.access import PART, hidden
+from diverseevol.evaluation.access import PART, check_proxies, hidden
 from diverseevol.evaluation.bounded import BodyError, BoundedClient
 from diverseevol.evaluation.completions import ReportedError, UnreadableError, UnusableError, read_completion
 from diverseevol.evaluation.refusals import Concern, read_refusal
@@ -147,7 +148,7 @@ class Endpoint:
                 break
             log.info("%s: %s; asking again in %.1f s", self.client.base_url, failure, wait)
             await pause(wait)
-        asked = f", and asks to wait {wait:.0f} s" if wait > LONGEST_WAIT_SECONDS else ""
+        asked = f", and asks to wait {wait:.6g} s" if wait > LONGEST_WAIT_SECONDS else ""
         kept = (
             "every reply so far is kept: run the same command again later, or with a lower judge.concurrency"
             if self.reached
@@ -286,11 +287,18 @@ def connect(
     backoff: float,
 ) -> Endpoint:
     """An endpoint, with an open client that the caller closes; arguments as `Endpoint` has them."""
+    check_proxies()
     limits_of_time = openai.Timeout(timeout, connect=min(timeout, LONGEST_CONNECT_SECONDS))
+    try:
+        http_client = BoundedClient(timeout=limits_of_time)
+    except OSError as error:  # it reads certificates, and nothing else
+        raise InputError(
+            f"SSL_CERT_FILE={os.environ.get('SSL_CERT_FILE', '')}: no certificates can be read there "
+            f"({error.strerror or error}); set this environment variable to a file of certificates (PEM), or unset it"
+        ) from error
     client = openai.AsyncOpenAI(
-        api_key=key or "none", base_url=base_url, max_retries=0, timeout=limits_of_time,
-        http_client=BoundedClient(timeout=limits_of_time),
-    )  # fmt: skip
+        api_key=key or "none", base_url=base_url, max_retries=0, timeout=limits_of_time, http_client=http_client
+    )
     for name, value in client.default_headers.items():
         if isinstance(value, str) and not (value.isascii() and value.isprintable()):
             raise InputError(
