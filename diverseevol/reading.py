@@ -181,7 +181,16 @@ def lines(file: IO[bytes], label: object) -> Iterator[tuple[int, bytes]]:
         yield number, line
 
 
-def parse_json(text: str | bytes, decode: Callable[[Any], Any] = json.loads) -> Any:
+def integer(digits: str) -> int | float:
+    """An integer of JSON as a number that arithmetic takes: one beyond all counts is the nearest float."""
+    return int(digits) if len(digits) < 30 else float(digits)
+
+
+def _decoded(text: str | bytes) -> Any:
+    return json.loads(text, parse_int=integer)
+
+
+def parse_json(text: str | bytes, decode: Callable[[Any], Any] = _decoded) -> Any:
     """One JSON value that everything after can walk through.
 
     Raises:

@@ -55,7 +55,7 @@ class RunFolder:
         path, made = self.path.absolute(), make_folder(self.path)
         self._refuse_foreign()  # before there is a lock in it
         lock, held = path / ".lock", ExitStack()
-        fresh = not os.path.lexists(lock)
+        before = {file.name for file in path.iterdir()}
         with writing(self.path):
             try:
                 held.enter_context(locked(lock, timeout=0))
@@ -68,17 +68,18 @@ class RunFolder:
             try:
                 self._refuse_foreign()
                 refuse_links(self.path)
-                sweep_temporary(self.path)
+                if (self.path / "fingerprint.json").exists():
+                    sweep_temporary(self.path)
                 yield
             finally:  # a run that was refused leaves what was there before it, and nothing else
                 with suppress(OSError):
-                    if fresh and {file.name for file in path.iterdir()} == {lock.name}:
+                    if {file.name for file in path.iterdir()} - before == {lock.name}:
                         lock.unlink()  # while it is held, so that nobody else can hold it
                 remove_empty(made)
 
     def _refuse_foreign(self) -> None:
         """A folder with other things in it is left alone: nothing of the user's is swept or overwritten."""
-        ours = re.compile(r"\.lock|config\.yaml|(fingerprint\.json|config\.yaml)\.[^.]*" + re.escape(TEMPORARY))
+        ours = re.compile(r"\.lock|fingerprint\.json\.[^.]*" + re.escape(TEMPORARY))
         others = sorted(path.name for path in self.path.iterdir() if not ours.fullmatch(path.name))
         if others and not (self.path / "fingerprint.json").exists() and not (self.path / "rounds").exists():
             raise InputError(
@@ -96,9 +97,9 @@ class RunFolder:
             InputError: the folder holds an evolution whose picks would differ, by the keys, or of another release.
         """
         self.match()
+        write_json(self.path / "fingerprint.json", self.fingerprint)  # first: it says that the rest is ours
         with atomic_write(self.path / "config.yaml") as out:
             out.write(config)
-        write_json(self.path / "fingerprint.json", self.fingerprint)
 
     def match(self) -> None:
         """Check that what the folder holds, if anything, is this evolution.
@@ -161,10 +162,26 @@ def provenance() -> dict[str, str]:
         "datasets",
     )
     versions = {name: metadata.version(name) for name in packages}
+    return {"diverseevol": __version__, "python": platform.python_version(), "git": _revision(), **versions}
+
+
+def _revision() -> str:
+    """The git revision of the current folder, with "-dirty" where files differ from it; "" where it has none.
+
+    The folder may be a stranger's, whose git configuration names programs: `describe --dirty` would run its file-system
+    monitor and filters, and a missing object would be fetched.
+    """
     git = shutil.which("git")
-    describe = [git or "git", "describe", "--always", "--dirty"]
-    revision = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip() if git else ""
-    return {"diverseevol": __version__, "python": platform.python_version(), "git": revision, **versions}
+    if git is None:
+        return ""
+
+    def ask(*words: str) -> str:
+        call = [git, "-c", "core.fsmonitor=false", *words]
+        environment = {**os.environ, "GIT_ALLOW_PROTOCOL": "none"}
+        return subprocess.run(call, capture_output=True, text=True, check=False, env=environment).stdout.strip()
+
+    revision = ask("describe", "--always")
+    return f"{revision}-dirty" if revision and ask("diff-index", "--name-only", "HEAD") else revision
 
 
 def write_selected(path: Path, rounds: Sequence[Round], record: Callable[[int], dict[str, Any]]) -> None:

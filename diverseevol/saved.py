@@ -45,13 +45,15 @@ class SavedChoice:
 
 
 class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML without aliases, which grow without bound, and without depth, which ends in a RecursionError."""
+    """YAML without aliases, which grow without bound, tags, which convert, or depth, which ends in a RecursionError."""
 
     level = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.MarkedYAMLError(problem="it has an alias", problem_mark=self.peek_event().start_mark)
+        if (tag := self.peek_event().tag) is not None:
+            raise yaml.MarkedYAMLError(problem=f"it has the tag {tag}", problem_mark=self.peek_event().start_mark)
         self.level += 1
         if self.level > MOST_LEVELS:
             raise yaml.MarkedYAMLError(

@@ -63,11 +63,28 @@ def test_what_was_there_before_a_refused_run_is_there_after_it(
     assert tree(tmp_path) == before
 
 
+def test_a_configuration_of_the_users_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("my: own\n")
+    with pytest.raises(InputError, match=r"holds 'config\.yaml' but no evolution"), RunFolder(tmp_path, {}).locked():
+        pytest.fail("the folder was taken")
+    assert tree(tmp_path) == {"config.yaml": "file"}
+
+
+def test_a_folder_of_the_users_with_rounds_in_it_is_left_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "rounds/photos").mkdir(parents=True)
+    (tmp_path / f"rounds/photos/a.{16 * '0'}.partial").touch()
+    before = tree(tmp_path)
+    folder = RunFolder(tmp_path, {})
+    with pytest.raises(InputError, match=r"fingerprint\.json: missing"), folder.locked():
+        folder.claim("")
+    assert tree(tmp_path) == before
+
+
 def test_what_a_run_has_written_stays_when_it_fails(tmp_path: Path) -> None:
     with contextlib.suppress(InputError), RunFolder(tmp_path / "a/b", {}).locked():
-        (tmp_path / "a/b/config.yaml").touch()
+        (tmp_path / "a/b/fingerprint.json").touch()
         raise InputError("later")
-    assert tree(tmp_path) == {"a": "folder", "a/b": "folder", "a/b/.lock": "file", "a/b/config.yaml": "file"}
+    assert tree(tmp_path) == {"a": "folder", "a/b": "folder", "a/b/.lock": "file", "a/b/fingerprint.json": "file"}
 
 
 @pytest.mark.parametrize(

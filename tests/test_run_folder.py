@@ -123,6 +123,7 @@ def test_taking_the_folder_sweeps_what_a_crash_left_half_written(tmp_path):
     model = temporary(here / "model")
     model.mkdir(parents=True)
     (model / "config.json").touch()
+    (tmp_path / "fingerprint.json").touch()
     temporary(here / "chosen.jsonl").touch()
     for name in ("training.jsonl", "notes.partial", "notes.0123456789abcdef.partial.txt"):
         (here / name).touch()

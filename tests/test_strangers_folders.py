@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -14,8 +16,10 @@ import yaml
 
 from diverseevol import cli
 from diverseevol.errors import InputError
+from diverseevol.evaluation.released import find_judgements
 from diverseevol.report.collection import collect
-from diverseevol.report.texts import _excerpts
+from diverseevol.report.texts import _excerpts, rows_payload
+from diverseevol.runs import provenance
 from diverseevol.saved import MOST_BYTES, read_saved, saved_choice
 
 RUN = Path(__file__).parent / "fixtures" / "run_folders_0_1" / "rows" / "tiny" / "kcenter-iterative-61348c43" / "seed0"
@@ -217,6 +221,98 @@ def test_answers_are_not_read_through_a_link_out_of_the_folder(folder, run, furt
 
 
 @pytest.mark.parametrize(
+    "name", ["config.yaml", "fingerprint.json", "provenance.json", "rounds/00/round.json", "rounds/01/chosen.jsonl"]
+)
+@pytest.mark.parametrize("further", [(), ("out=elsewhere",)])
+def test_nothing_is_logged_or_copied_through_a_link_out_of_the_folder(folder, run, name, further):
+    (folder / name).rename(folder.parent / "private.jsonl")
+    (folder / name).symlink_to(folder.parent / "private.jsonl")
+    code, printed = run("judge", "folder=.", "judge=gold", "logger=csv", *further)
+    assert code == 2
+    assert f"{name}: is a link to a file outside of its run folder" in printed
+    assert not (folder / "elsewhere").exists()
+    assert not list(folder.rglob("metrics.csv"))
+
+
+def test_judgements_do_not_go_behind_a_link_in_the_folder_for_them(folder, run):
+    (folder / "out").mkdir()
+    (folder / "out" / folder.parent.name).symlink_to(folder.parent / "precious")
+    code, printed = run("judge", "folder=.", "judge=gold", "logger=none", "out=out")
+    assert code == 2
+    assert "is a link to a folder outside out" in printed
+    assert [file.name for file in (folder.parent / "precious").iterdir()] == ["work.txt"]
+
+
+def test_links_within_a_run_folder_are_read(folder, run):
+    (folder / "questions" / "questions.jsonl").rename(folder / "asked.jsonl")
+    (folder / "questions" / "questions.jsonl").symlink_to("../asked.jsonl")
+    code, printed = run("judge", "folder=.", "judge=gold", "logger=none")
+    assert code == 0, printed
+
+
+def test_git_of_a_strangers_folder_runs_nothing(folder, monkeypatch):
+    """Its configuration names programs that `git status` would run."""
+
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@x", *words], check=True, capture_output=True)
+
+    git("init", "-q")
+    (folder / "evil.sh").write_text(f"#!/bin/sh\ntouch {folder}/ran\ncat\n")
+    (folder / "evil.sh").chmod(0o755)
+    git("add", "config.yaml")
+    git("commit", "-q", "-m", "first")
+    clean = provenance()["git"]
+    assert re.fullmatch("[0-9a-f]+", clean)
+    (folder / ".gitattributes").write_text("* filter=evil\n")
+    for key in ("core.fsmonitor", "filter.evil.clean", "filter.evil.process", "diff.external", "core.pager"):
+        git("config", key, str(folder / "evil.sh"))
+    (folder / "config.yaml").write_text("changed: 1\n")
+    assert provenance()["git"] == f"{clean}-dirty"
+    assert not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize("nearest", [{}, "\ud800", [1], "1", 1e300, int("9" * 400)])
+def test_a_report_takes_receipts_with_anything_for_the_nearest_row(folder, nearest):
+    file = folder / "rounds" / "00" / "chosen.jsonl"
+    lines = [
+        json.loads(line) | {"nearest": nearest, "nearest_instruction": "x"} for line in file.read_text().splitlines()
+    ]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    runs = collect([folder]).runs
+    json.dumps(rows_payload(runs, {}, {run.line: "line" for run in runs}))
+
+
+@pytest.mark.parametrize("content", ["3", '"x"', "[1]", '{"questions": 1}', '{"questions": [1]}'])
+def test_damaged_scores_are_refused_before_anything_is_judged(folder, run, content):
+    (folder / "rounds" / "01" / "scores.json").write_text(content)
+    code, printed = run("judge", "folder=.", "judge=gold", "logger=csv")
+    assert code == 2
+    assert "scores.json: expected an object of scores by benchmark" in printed
+    assert not list(folder.rglob("judgements"))
+
+
+@pytest.mark.parametrize("row", [[1], "x", None, 0.5, True])
+def test_rows_that_are_no_numbers_are_refused(tmp_path, row):
+    shutil.copytree(RUN, tmp_path / "seed0")
+    file = tmp_path / "seed0" / "rounds" / "00" / "round.json"
+    there = json.loads(file.read_text())
+    there["trained_on"][1] = row
+    file.write_text(json.dumps(there))
+    with pytest.raises(InputError, match=r"round\.json, field 'trained_on': expected row numbers"):
+        list(find_judgements(tmp_path))
+
+
+@pytest.mark.parametrize("key", ["metrics", "seconds"])
+def test_numbers_that_no_float_can_hold_are_refused(folder, key):
+    file = folder / "rounds" / "00" / "round.json"
+    there = json.loads(file.read_text())
+    there[key][next(iter(there[key]))] = int("9" * 400)
+    file.write_text(json.dumps(there))
+    with pytest.raises(InputError, match=r"round\.json: its .* where a finite number belongs"):
+        collect([folder])
+
+
+@pytest.mark.parametrize(
     "fields", [["x"], "x", {"instruction": ["x"], "response": {"a": 1}}, {"instruction": 3, "response": 3}, 3]
 )
 def test_a_report_shows_rows_whatever_a_configuration_says_of_their_fields(folder, fields):
@@ -247,8 +343,11 @@ def test_a_folder_that_was_moved_is_judged_by_its_own_questions(folder, run):
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]\n" for i in range(30))
 DAMAGED: dict[str, tuple[str | bytes, str]] = {
-    "a Python object": ("benchmark: !!python/object/apply:os.system [touch ran]", "could not determine a constructor"),
-    "a tag of its own": ("benchmark: !evil x", "could not determine a constructor"),
+    "a Python object": ("benchmark: !!python/object/apply:os.system [touch ran]", "line 1: it has the tag"),
+    "a tag of its own": ("benchmark: !evil x", "it has the tag !evil"),
+    "a tag that converts": ("a: !!bool maybe", "it has the tag tag:yaml.org,2002:bool"),
+    "a tag of the document": ("--- !!timestamp x", "it has the tag"),
+    "a tag of a name": ('? !!int ""\n: 1', "it has the tag"),
     "a billion laughs": (LAUGHS, "alias"),
     "an alias": ("a: &a 1\nb: *a", "line 2: it has an alias"),
     "a merged alias": ("a: &a {b: 1}\nc: {<<: *a}", "alias"),
@@ -264,8 +363,8 @@ DAMAGED: dict[str, tuple[str | bytes, str]] = {
     "another encoding": (b"\xff\xfea\x00", "not UTF-8 text"),
     "half a character": (b'a: "\xed\xa0\x80"', "not UTF-8 text"),
     "a date": ("a: {b: 2026-01-01}", "a.b: expected a text"),
-    "bytes": ("a: !!binary aGk=", "a: expected a text"),
-    "a set": ("a: !!set {x, y}", "a: expected a text"),
+    "bytes": ("a: !!binary aGk=", "it has the tag"),
+    "a set": ("a: !!set {x, y}", "it has the tag"),
     "a number for a name": ("1: a", "top level: expected names as keys"),
     "a list for a name": ("? [a]\n: b", "cannot be read"),
     "endless digits": (f"a: {'9' * 5000}", "cannot be read"),

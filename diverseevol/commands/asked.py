@@ -1,5 +1,6 @@
 """What a run on disk was asked (its own `questions/`, or the shipped choice that it names), and who can judge that."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -74,22 +75,23 @@ class AskedOf:
         return self._kept[kept]
 
 
-def refuse_answers_from_outside(answered: Answered) -> None:
-    """Refuse answers that a run folder has by a link out of it.
+def refuse_files_from_outside(run: Path) -> None:
+    """Refuse a run folder that has a file by a link out of it: it may be any file of the reader's.
 
     Raises:
         InputError: it has.
     """
-    if answered.run is not None:
-        _refuse_from_outside(answered.file, answered.run)
+    for pattern in ("*.jsonl", "*.json", "*.yaml"):
+        for file in run.rglob(pattern):
+            if file.is_symlink():
+                _refuse_from_outside(file, run)
 
 
 def _refuse_from_outside(file: Path, run: Path) -> None:
-    """What a run folder from somewhere else links to may be any file of the reader's."""
-    if not file.resolve().is_relative_to(run.resolve()):
+    if not Path(os.path.realpath(file)).is_relative_to(run.resolve()):
         raise InputError(
-            f"{file}: is a link to a file outside of its run folder, whose content would be sent to a judge; put the "
-            f"file itself there, or leave this folder out"
+            f"{file}: is a link to a file outside of its run folder, whose content would be sent to a judge, logged or "
+            f"copied; put the file itself there, or leave this folder out"
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from diverseevol.caches import cache_folder
-from diverseevol.commands.asked import AskedOf, refuse_answers_from_outside, unfit_for
+from diverseevol.commands.asked import AskedOf, refuse_files_from_outside, unfit_for
 from diverseevol.commands.logged import kept
 from diverseevol.commands.results import check_place
 from diverseevol.commands.settings import Settings
@@ -18,10 +18,10 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.answered import Answered, answered_below
 from diverseevol.evaluation.benchmarks import Benchmark, read_answers
 from diverseevol.evaluation.judges import Judge, NoJudge, Versioned, watch
-from diverseevol.evaluation.judging import judge_answers
+from diverseevol.evaluation.judging import judge_answers, read_scores
 from diverseevol.evaluation.spending import Account, Estimate, LimitReachedError
 from diverseevol.evaluation.tables import judged_table
-from diverseevol.files import atomic_write, read_json, read_jsonl
+from diverseevol.files import atomic_write, read_json, read_jsonl, refuse_links
 from diverseevol.output.console import Console, log_to, results_console, styled
 from diverseevol.overview import log_judged, log_overview
 from diverseevol.progress import Shown
@@ -128,8 +128,9 @@ def _tasks(settings: Settings, options: Options) -> list[Task]:
     asked = AskedOf(settings, cache)
     found = answered_below(Path(options.folder))
     tasks: dict[tuple[Path, str], Task] = {}
+    for run in dict.fromkeys(answered.run for answered in found if answered.run is not None):
+        refuse_files_from_outside(run)
     for answered in found:
-        refuse_answers_from_outside(answered)
         target = answered.beside if options.out is None else Path(options.out) / answered.place
         if target is None:
             raise InputError(f"{answered.file}: is a released file, beside which nothing is written; give out=FOLDER")
@@ -144,6 +145,8 @@ def _tasks(settings: Settings, options: Options) -> list[Task]:
     if not tasks:
         names = ", ".join(sorted({answered.benchmark for answered in found}))
         raise InputError(f"{options.folder}: has answers to {names} and to no other benchmark; choose one of these")
+    if options.out is not None:
+        refuse_links(Path(options.out))
     for target in dict.fromkeys(task.target for task in tasks.values()):
         check_place(target, f"{target}: judgements cannot be written there", "another folder")
     return list(tasks.values())
@@ -161,6 +164,7 @@ def _check(task: Task, judge: Judge, options: Options) -> str | None:
     read_answers(task.answered.file, task.benchmark)
     if task.answered.run is not None:
         _called(task, task.answered.run)  # of a damaged identity nobody should learn after all was paid
+    read_scores(task.target)  # likewise
     there = task.target / "judgements" / f"{task.benchmark.name}.jsonl"
     if not there.is_file() or options.replace:
         return None

@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from diverseevol.reading import DEEPEST
+from diverseevol.reading import DEEPEST, integer
 
 
 def read_json(text: str) -> Any:
@@ -14,13 +14,9 @@ def read_json(text: str) -> Any:
         ValueError: it is not JSON.
     """
     try:
-        return json.loads(text, parse_int=_integer)
+        return json.loads(text, parse_int=integer)
     except RecursionError:
-        return json.loads(_shallow(text), parse_int=_integer)
-
-
-def _integer(digits: str) -> float:
-    return int(digits) if len(digits) < 30 else float(digits)
+        return json.loads(_shallow(text), parse_int=integer)
 
 
 def _shallow(text: str) -> str:

@@ -89,9 +89,16 @@ def length_report(
 
 
 def read_scores(folder: Path) -> dict[str, Mapping[str, Any]]:
-    """What `scores.json` of a round says so far."""
+    """What `scores.json` of a round says so far.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     file = folder / "scores.json"
-    return dict(read_json(file)) if file.exists() else {}
+    scores = read_json(file) if file.exists() else {}
+    if not isinstance(scores, dict) or not all(isinstance(record, dict) for record in scores.values()):
+        raise InputError(f"{file}: expected an object of scores by benchmark; restore it, or delete it")
+    return scores
 
 
 def logged(scores: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:

@@ -177,6 +177,11 @@ def initial_pool(run: Path | None) -> tuple[int, str] | None:
     rows = recorded(run, "rounds/00/round.json", "trained_on", list)
     if rows is None:
         return None
+    if odd := [row for row in rows if type(row) is not int]:
+        raise InputError(
+            f"{run}/rounds/00/round.json, field 'trained_on': expected row numbers, got {odd[0]!r:.60}; restore the "
+            f"file"
+        )
     return len(rows), hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()
 
 

@@ -65,9 +65,9 @@ def _short(pick: Iterable[Any]) -> list[Any]:
 
 def _learn(known: dict[int, list[str]], lines: Sequence[Mapping[str, Any]]) -> None:
     for line in lines:
-        known[int(line["row"])] = [str(line.get("instruction", "")), str(line.get("response", ""))]
-        if line.get("nearest") is not None and line.get("nearest_instruction"):
-            known.setdefault(int(line["nearest"]), [str(line["nearest_instruction"]), ""])
+        known[line["row"]] = [str(line.get("instruction", "")), str(line.get("response", ""))]
+        if isinstance(nearest := line.get("nearest"), int) and line.get("nearest_instruction"):
+            known.setdefault(nearest, [str(line["nearest_instruction"]), ""])
 
 
 def _learn_initial(known: dict[int, list[str]], run: Run) -> None:
