@@ -218,6 +218,13 @@ def test_lengths_alone_are_enough_where_nothing_is_embedded(chosen, refused, sam
     )
 
 
+def test_a_random_choice_of_rows_needs_no_model(chosen, refused, rows):
+    assert len(chosen("data=json", "data.path=rows.jsonl", "n=3", "sampler=random")["chosen"]) == 3
+    needed = refused("data=json", "data.path=rows.jsonl", "n=3", "sampler=longest", "out=Q.json")
+    assert "sampler=longest chooses by the lengths of the responses in tokens" in needed
+    assert "no.jsonl: no such file" in refused("data=json", "data.path=no.jsonl", "n=3", "sampler=random", "out=Q.json")
+
+
 def test_a_row_without_a_response_is_no_part_of_the_pool_for_score_or_distance(chosen):
     save([[0], [1], [10], [9]])
     save([1, 1, 0, 1], "int64", "L.npy")

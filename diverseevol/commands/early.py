@@ -61,8 +61,10 @@ def _select(settings: Settings) -> None:
             _file(value, label, EXPECTED if taken else "check the path")
     choice_file(settings)
     if settings.value("data") is not None:
-        _model(settings)
-        _rows(settings)
+        if with_model := _is_given(settings, "model"):
+            _model(settings)
+        if with_model or settings.choices["sampler"] == "random":  # the command says of others that they need a model
+            _rows(settings)
 
 
 def _answer(settings: Settings) -> None:
@@ -101,6 +103,14 @@ CHECKS: Mapping[str, Callable[[Settings], None]] = {
     "evolve": _evolve, "select": _select, "answer": _answer, "judge": _judging, "score": _score, "compare": _score,
     "agreement": _judgements, "report": _report,
 }  # fmt: skip
+
+
+def _is_given(settings: Settings, key: str) -> bool:
+    try:
+        settings.value(key)
+    except InputError:
+        return False
+    return True
 
 
 def _node(settings: Settings, key: str) -> dict[str, Any]:
