@@ -4,6 +4,7 @@ A temporary name is new and cannot be foreseen, and no write goes through a link
 that is written, the file takes the link's place, and what the link leads to stays as it is.
 """
 
+import errno
 import glob
 import json
 import os
@@ -25,6 +26,7 @@ from diverseevol.reading import LARGEST_JSONL, lines, opened, parse_json, read_b
 TEMPORARY = ".partial"  # the suffix of whatever is not yet complete; `sweep_temporary` removes what a crash left
 _TEMPORARY_NAME = re.compile(rf".*\.[0-9a-f]{{16}}{re.escape(TEMPORARY)}", re.DOTALL)
 _STEM_BYTES = 200  # of a name that a temporary one repeats: file systems take 255 for a name
+FULL = (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)  # too large a file, no space, over the quota: more room helps
 _STALE_SECONDS = 3600  # what is older is no file that somebody is writing
 
 
@@ -95,17 +97,24 @@ def writing(path: Path, partial: Path | None = None) -> Iterator[None]:
         if not _of_the_disk(error):
             raise
         reason = getattr(error, "strerror", None) or error
+        number = getattr(error, "errno", None) or _rust_number(error)
+        remedy = "make room or give another folder" if number in FULL else "give another folder"
         raise InputError(
-            f"{path}: cannot be written ({reason}); nothing that was there is lost: make room or "
-            f"give another folder, then run the same command again"
+            f"{path}: cannot be written ({reason}); nothing that was there is lost: {remedy}, then run the same "
+            f"command again"
         ) from error
 
 
 def _of_the_disk(error: BaseException) -> bool:
+    unwilling = (*FULL, errno.EROFS)
+    return isinstance(error, OSError) or (not isinstance(error, InputError) and _rust_number(error) in unwilling)
+
+
+def _rust_number(error: BaseException) -> int | None:
     # Libraries written in Rust have exceptions of their own, in tokenizers' case a bare Exception; what all of them
-    # keep is the system's number: too large a file (27), no space (28), read-only (30), over the quota (122).
-    rust = not isinstance(error, InputError) and re.search(r"\(os error (27|28|30|122)\)", str(error))
-    return isinstance(error, OSError) or bool(rust)
+    # keep is the system's number.
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return None if found is None else int(found[1])
 
 
 def remove(path: Path) -> None:

@@ -32,7 +32,7 @@ from diverseevol.cli.mistakes import check_addresses, check_flags, verdict
 from diverseevol.cli.shipped import configuration_folder
 from diverseevol.cli.streams import steady_streams
 from diverseevol.errors import InputError, meant
-from diverseevol.output.terminal import LONGEST, keep_plain, say, say_error
+from diverseevol.output.terminal import LONGEST, finish, keep_plain, say, say_error
 from diverseevol.sweep import Ledger
 
 T = TypeVar("T")
@@ -72,8 +72,7 @@ def main() -> None:
         arguments = _of_verb(arguments)
     code = _guarded(arguments[0], arguments[1:])
     if left_at_work():  # Python's own end would wait for it
-        sys.stdout.flush()
-        sys.stderr.flush()
+        finish()
         os._exit(code)
     sys.exit(code)
 

@@ -54,6 +54,12 @@ def say(text: object, *, error: bool = False, longest: int | None = None) -> Non
     print(one_line(text, longest), file=sys.stderr if error else sys.stdout, flush=True)
 
 
+def finish() -> None:
+    """Let out what is still held back, before the process ends without Python's own end."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
 def say_error(error: BaseException) -> None:
     """Print where in the code an exception came up, with its text, a line each."""
     for line in "".join(traceback.format_exception(error)).splitlines():
