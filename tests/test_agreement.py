@@ -118,3 +118,14 @@ def test_the_released_judgements_agree_with_themselves():
     assert (found.models, found.questions) == (135, 135 * 80)
     assert found.model_ranks == pytest.approx(1)
     assert found.order_flips == pytest.approx(0.053, abs=0.0005)
+
+
+def test_what_cannot_be_held_against_another_is_told_with_its_file(tmp_path, scores):
+    judged(tmp_path / "cheap", "cheap", scores[0])
+    judged(tmp_path / "dear", "dear", scores[1])
+    file = next((tmp_path / "dear").rglob("*.jsonl"))
+    first, *rest = file.read_text().splitlines()
+    file.write_text("\n".join([json.dumps(json.loads(first) | {"judge": "another"}), *rest]))
+    with pytest.raises(InputError, match=r"lab\.jsonl: question .*: judged by") as refused:
+        agree(tmp_path / "cheap", tmp_path / "dear")
+    assert str(refused.value).startswith(str(file))

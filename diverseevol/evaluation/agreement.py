@@ -1,6 +1,6 @@
 """How far one judge agrees with another on the same answers: worth knowing before paying for a dear one."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -126,12 +126,18 @@ def _pair(key: Key, ours: JudgementFile, theirs: JudgementFile) -> _Pair:
             f"{differing[0]!r}); judge both on one benchmark"
         )
     lost = {*unparsed_questions(ours.judgements), *unparsed_questions(theirs.judgements)}
-    kept = [
-        sorted((one for one in file.judgements if one.question_id not in lost), key=lambda one: one.question_id)
-        for file in (ours, theirs)
-    ]
-    (m, c), (n, d) = map(paired_scores, kept)
-    return _Pair(key, (kept[0][0].judge, kept[1][0].judge), (m, n), (c, d), len(lost))
+    (m, c), (n, d) = _scores(ours, lost), _scores(theirs, lost)
+    return _Pair(key, (ours.judgements[0].judge, theirs.judgements[0].judge), (m, n), (c, d), len(lost))
+
+
+def _scores(
+    file: JudgementFile, lost: Container[str]
+) -> tuple[Float[np.ndarray, "questions orders"], Float[np.ndarray, "questions orders"]]:
+    kept = sorted((one for one in file.judgements if one.question_id not in lost), key=lambda one: one.question_id)
+    try:
+        return paired_scores(kept)
+    except InputError as error:
+        raise InputError(f"{file.file}: {error}") from error
 
 
 def _agreement(pairs: Sequence[_Pair]) -> Agreement:

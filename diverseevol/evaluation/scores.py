@@ -129,7 +129,7 @@ def unparsed_questions(judgements: Sequence[Judgement]) -> tuple[str, ...]:
 def _check(one: Judgement, first: Judgement) -> None:
     where = f"question {one.question_id!r}, order {one.order}"
     if one.order not in (0, 1):
-        raise InputError(f"{where}: the order is 0 (model shown first) or 1; mend the judgement")
+        raise InputError(f"{where}: the order is 0 (model shown first) or 1; correct the judgement")
     if (one.model_score is None) != (one.competitor_score is None):
         raise InputError(f"{where}: one score without the other; judge it again")
     for value in (one.model_score, one.competitor_score):
