@@ -124,7 +124,7 @@ def evolution(source: Source, learner: Learner, exam: Exam, cache: Path) -> Make
     def make(folder: Path, **changes: Any) -> Evolution:
         @functools.cache
         def space() -> np.ndarray:
-            return learner.foundation_embedding(cache / "foundation")
+            return learner.foundation_embedding(cache / "foundation-of-the-tests")
 
         usual = Evolution(
             source=source, learner=learner, sampler=KCenterSampler(), schedule=Schedule(2, 6, 4),

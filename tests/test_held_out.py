@@ -82,7 +82,7 @@ def held(evolution, learner, source, cache, tmp_path):
     """Makes an evolution of which 9 rows are held out; one of them has no response token."""
     ours = dataclasses.replace(source, held_out=np.array([2, 7, 11, 20, 31, 40, 41, 50, 59]))
     theirs = dataclasses.replace(learner, encoded=encode(ours, learner.prompt, cache))
-    space = functools.cache(lambda: theirs.foundation_embedding(cache / "foundation"))
+    space = functools.cache(lambda: theirs.foundation_embedding(cache / "foundation-of-the-tests"))
     return functools.partial(evolution, source=ours, learner=theirs, space=space)
 
 
