@@ -143,7 +143,7 @@ def test_an_unknown_or_ambiguous_baseline_is_a_sentence():
         compare_samplers(rounds, "nobody")
     with pytest.raises(InputError, match="fits rand-a and rand-b"):
         compare_samplers(rounds, "rand-*")
-    with pytest.raises(InputError, match="or the only one"):
+    with pytest.raises(InputError, match="there is only one sampler"):
         compare_samplers(runs("rand", [60]), "rand")
 
 
@@ -393,3 +393,56 @@ def test_a_single_question_has_no_interval_and_no_verdict():
     ]
     (verdict,) = compare_models(both, "rand")
     assert (verdict.ci_low, verdict.ci_high, verdict.verdict) == (None, None, "cannot tell: 1 question")
+
+
+FULL, ITERATIVE = "random-full-0a1b2c3d", "random-iterative-4e5f6071"
+
+
+@pytest.mark.parametrize("full", [FULL, "random-full", "baseline_lab"])
+@pytest.mark.parametrize("baseline", ["random-*", "*", "random-iterative", ITERATIVE])
+def test_full_data_is_no_baseline_unless_it_is_named(full, baseline):
+    rounds = [*evolution(ITERATIVE, 0, 2), *evolution(full, 0, 0, start=4000)]
+    (verdict,) = compare(rounds, baseline).samplers
+    assert (verdict.schedule, verdict.baseline) == (full, ITERATIVE)
+
+
+@pytest.mark.parametrize("baseline", [FULL, "random-full", "random-full-*"])
+def test_full_data_is_the_baseline_where_it_is_named(baseline):
+    rounds = [*evolution(ITERATIVE, 0, 2), *evolution(FULL, 0, 0, start=4000)]
+    (verdict,) = compare(rounds, baseline).samplers
+    assert (verdict.schedule, verdict.baseline) == (ITERATIVE, FULL)
+
+
+def test_where_only_full_data_fits_a_pattern_it_has_to_be_named():
+    rounds = [*evolution("kcenter-iterative", 0, 2), *evolution(FULL, 0, 0, start=4000)]
+    with pytest.raises(
+        InputError, match=f"choose one of kcenter-iterative, {FULL}; full data is a baseline only where"
+    ):
+        compare(rounds, "random-*")
+
+
+def test_a_name_without_its_hash_is_the_schedule_of_that_name_and_never_one_of_several():
+    rounds = [*evolution("kcenter-iterative", 0, 2), *evolution(ITERATIVE, 0, 2)]
+    assert {verdict.baseline for verdict in compare(rounds, "random-iterative").samplers} == {ITERATIVE}
+    with pytest.raises(InputError, match="baseline=random: fits no schedule"):
+        compare(rounds, "random")
+    rounds += evolution("random-iterative-89abcdef", 0, 2)
+    with pytest.raises(
+        InputError, match=f"fits {ITERATIVE} and random-iterative-89abcdef of lab/tiny; name one of them"
+    ):
+        compare(rounds, "random-iterative")
+    rounds += evolution("random-iterative", 0, 2)
+    assert {verdict.baseline for verdict in compare(rounds, "random-iterative").samplers} == {"random-iterative"}
+
+
+@pytest.mark.parametrize("baseline", ["random-*", "random-iterative", "kcenter-iterative", "no-such"])
+def test_one_sampler_alone_is_told_and_not_offered_itself(baseline):
+    alone = evolution("random-iterative", 0, 2)
+    with pytest.raises(InputError, match=r"^there is only one sampler, so nothing to compare with: ") as told:
+        compare(alone, baseline)
+    assert "choose" not in str(told.value)
+    elsewhere = [replace(one, source="other/tiny") for one in evolution("kcenter-iterative", 0, 2)]
+    with pytest.raises(
+        InputError, match=r"only one sampler of each source, .* no two of kcenter-iterative, random-iter"
+    ):
+        compare([*alone, *elsewhere], baseline)

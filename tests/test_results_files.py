@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from run_folders import RISING, World, lay_run
 
+from diverseevol.commands.compare import Options, file_name
 from diverseevol.commands.results import check_place, results_file
 from diverseevol.errors import InputError
+from diverseevol.names import is_name
 
 COMMANDS = {
     "compare": (["compare", "judgements={}"], "comparison.json"),
@@ -146,3 +148,39 @@ def test_a_sweep_of_any_command_is_noted_below_outputs(command_line, outputs, he
     )
     assert code == 0, err
     assert {path.name for path in here.iterdir()} <= {"outputs", f"x{Path(COMMANDS[verb][1]).suffix}"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (["metric=[relative_score]", "baseline=random-*"], "comparison.json"),
+        (["metric=all"], "comparison-all.json"),
+        (["metric=[relative_score,all]", "round=1"], "comparison-relative_score+all-round1.json"),
+        (["round=1"], "comparison-round1.json"),
+        (["baseline=random-iterative"], "comparison-against-random-iterative.json"),
+    ],
+)
+def test_a_comparison_asked_otherwise_leaves_the_default_one_and_the_same_one_is_written_again(
+    command_line, tmp_path, overrides, name
+):
+    for sampler in ("kcenter", "random"):
+        lay_run(tmp_path / "outputs", World(), sampler, scores=RISING, extra={"all": 1.0})
+    (tmp_path / "outputs/comparison.json").write_text("the default one")
+    for _ in range(2):
+        code, out, err = command_line("compare", f"judgements={tmp_path / 'outputs'}", *overrides)
+        assert code == 0, err
+        assert f"all of it is in {tmp_path / 'outputs' / name}" in out
+    written = {path.name: path.read_text() for path in (tmp_path / "outputs").glob("*.json")}
+    assert set(written) == {"comparison.json", name}
+    assert json.loads(written[name])["samplers"]
+    assert name == "comparison.json" or written["comparison.json"] == "the default one"
+
+
+def test_names_of_comparisons_are_names_and_differ_where_the_requests_do():
+    requests = [
+        *((["relative_score"], baseline) for baseline in ("random-*", "random-?", "../../r", "r" * 300, "r" * 301)),
+        (["reference_loss/vicuna"], "random-*"), (["reference_loss-vicuna"], "random-*"),
+    ]  # fmt: skip
+    names = [file_name(metrics, Options("outputs", baseline, None, None)) for metrics, baseline in requests]
+    assert len(set(names)) == len(names)
+    assert all(is_name(name.removesuffix(".json")) and name.startswith("comparison") for name in names)

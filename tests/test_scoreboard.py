@@ -9,7 +9,7 @@ from judgement_files import authors_file, authors_record, lay, own_file, own_rec
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.scoreboard import Scoreboard, score_folder
-from diverseevol.evaluation.tables import COLUMNS, scores_table, write_scores_csv
+from diverseevol.evaluation.tables import COLUMNS, judged_table, scores_table, write_scores_csv
 from diverseevol.output.console import Console
 
 VICUNA = Path(os.environ.get("DIVERSEEVOL_TEST_DATA", "/nonexistent")) / "gpt4_judgments" / "vicuna_test.tar.xz"
@@ -164,3 +164,30 @@ def test_a_single_question_has_no_interval(tmp_path):
         (row,) = csv.DictReader(file)
     assert (row["relative_score"], row["ci_low"], row["ci_high"]) == ("30.0000", "", "")
     assert "30.00 … 30.00" not in shown(board)
+
+
+def test_what_the_table_explains_has_a_value_in_it(tmp_path):
+    for seed in range(2):  # judged in one order only
+        own_file(tmp_path, own_record("a"), own_record("b"), run=f"lab/tiny/kcenter-iterative/seed{seed}")
+    text = shown(score_folder(tmp_path))
+    assert "relative score: 100 · Σ model / Σ competitor" in text
+    assert "mean ratio: 100 · mean" in text
+    assert "changes/flips" not in text
+
+
+def test_what_a_judges_table_explains_has_a_value_in_it():
+    scores = {
+        "relative_score": 75.0, "ci_low": 70.0, "ci_high": 80.0, "questions": 2, "win": 0, "tie": 0, "lose": 2,
+        "order_flips": None, "unparsed": 0, "length": {"rank_correlation": None},
+    }  # fmt: skip
+    folders = [Path("lab/tiny/kcenter-iterative/seed0/rounds") / f"{t:02d}" for t in range(2)]
+    console = Console(width=300)
+    for flips, length, told in ((None, None, False), (1, 0.5, True)):
+        said = {**scores, "order_flips": flips, "length": {"rank_correlation": length}}
+        with console.capture() as capture:
+            console.print(judged_table([(folder, "lab", said) for folder in folders], "a smoke measure"))
+        text = capture.get()
+        assert "relative score: 100 · Σ model / Σ competitor" in text
+        assert "unparsed: judgements without scores" in text
+        assert "a smoke measure" in text
+        assert ("flips: questions" in text, "length: rank" in text) == (told, told)

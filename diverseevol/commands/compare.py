@@ -1,5 +1,6 @@
 """`diverseevol compare`: schedules against a baseline, as samplers (over seeds) and as models (over questions)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from diverseevol.evaluation.measured import measured_rounds
 from diverseevol.evaluation.scoreboard import Scoreboard, score_folder
 from diverseevol.evaluation.tables import comparison_tables
 from diverseevol.files import write_json
+from diverseevol.names import safe_name
 from diverseevol.output.console import results_console
 
-SCORE = "relative_score"  # the metric that is made of judgements
+SCORE = "relative_score"  # the metric that is made of judgements, and what is compared where nothing is said
+BASELINE = "random-*"  # what conf/compare.yaml has
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,9 @@ class Options:
 
     Attributes:
         judgements: a folder or archive.
-        baseline: a schedule's name, or a pattern that fits one schedule of each source.
+        baseline: a schedule's name, with or without its hash, or a pattern that fits one schedule of each source.
         round: the endpoint; None is the largest pool size that all arms of a seed have.
-        out: gets everything as JSON; None is comparison.json beside the judgements.
+        out: gets everything as JSON; None is a file beside the judgements, comparison.json where nothing else is asked.
     """
 
     judgements: str
@@ -37,7 +40,7 @@ def run(settings: Settings) -> None:
     """Compare, print and write."""
     options, metrics = settings.options("", Options), _metrics(settings.value("metric"))
     place = Path(options.judgements)
-    out = results_file(options.out, place, "comparison.json")
+    out = results_file(options.out, place, file_name(metrics, options))
     others = [metric for metric in metrics if metric != SCORE]
     measured = measured_rounds(place, others) if others else ()  # first, for it takes less time to refuse
     board = score_folder(place) if SCORE in metrics else Scoreboard((), ())
@@ -49,6 +52,16 @@ def run(settings: Settings) -> None:
     for warning in board.warnings:
         console.print(f"warning: {warning}")
     console.print(f"all of it is in {out}")
+
+
+def file_name(metrics: Sequence[str], options: Options) -> str:
+    """A name for each request, so that another does not replace the results: what is asked other than by default."""
+    asked = [] if list(metrics) == [SCORE] else ["+".join(metrics)]
+    if options.round is not None:
+        asked.append(f"round{options.round}")
+    if options.baseline != BASELINE:
+        asked.append(f"against-{options.baseline}")
+    return safe_name("-".join(["comparison", *asked])) + ".json"
 
 
 def _metrics(value: object) -> list[str]:

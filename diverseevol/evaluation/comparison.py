@@ -91,7 +91,8 @@ def compare(
 
     Args:
         rounds: of any number of sources, judges and benchmarks; each is compared within itself.
-        baseline: the baseline's schedule, or a pattern such as `random-*` that fits one schedule of each source.
+        baseline: the baseline's schedule, with or without the hash of its choices, or a pattern such as `random-*` that
+            fits one schedule of each source; full data is a baseline only where it is named.
         endpoint: the round to compare, said before looking at any score; None is the largest pool size that all arms
             of a seed have (see `levels.shared`).
         measured: metrics of rounds, which are compared over seeds alone.

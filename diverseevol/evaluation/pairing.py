@@ -1,5 +1,6 @@
 """Which models may be held against each other: same source, judge, benchmark and seed, at an endpoint said before."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,6 +13,7 @@ from diverseevol.evaluation.measured import MeasuredRound
 from diverseevol.evaluation.scoreboard import ScoredRound
 
 R = TypeVar("R", ScoredRound, MeasuredRound)  # one number of one round, and whose it is
+_CHOICES = re.compile(r"-[0-9a-f]{8}$")  # the hash of further choices that ends a schedule's name
 
 
 @dataclass(frozen=True)
@@ -48,19 +50,38 @@ def pair_up(rounds: Sequence[R], baseline: str, endpoint: int | None) -> list[li
         raise InputError(f"round={endpoint}: no model of that round is scored; give a round that is, or leave it out")
     duels = [group for group in _groups(rounds, baseline, endpoint) if group]
     if not duels:
-        schedules = ", ".join(sorted({each.schedule for each in rounds}))
-        raise InputError(
-            f"baseline={baseline}: is none of the schedules scored, or the only one; "
-            f"choose one of {schedules}, each beside another of the same source"
-        )
+        raise InputError(_nothing_to_compare(rounds, baseline))
     return duels
 
 
-def _groups(rounds: Sequence[R], baseline: str, endpoint: int | None) -> Iterator[list[Duel[R]]]:
-    def comparable(each: R) -> tuple[str, ...]:
-        return each.source, each.judge, each.prompt_version, each.benchmark
+def _nothing_to_compare(rounds: Sequence[R], baseline: str) -> str:
+    """Why there is no duel: no baseline, or no opponent."""
+    beside: dict[tuple[str, ...], set[str]] = {}
+    for scored in rounds:
+        beside.setdefault(_comparable(scored), set()).add(scored.schedule)
+    choices = sorted(set().union(*(names for names in beside.values() if len(names) > 1)))
+    if not choices:
+        names = sorted(set().union(*beside.values()))
+        if len(names) == 1:
+            return (
+                f"there is only one sampler, so nothing to compare with: expected another beside {names[0]}; give a "
+                f"folder that holds both"
+            )
+        return (
+            f"there is only one sampler of each source, judge and benchmark, so nothing to compare with: no two of "
+            f"{', '.join(names)} have all three in common"
+        )
+    full = "; full data is a baseline only where it is named" if any(kind(name) == "full" for name in choices) else ""
+    return f"baseline={baseline}: fits no schedule that is beside another; choose one of {', '.join(choices)}{full}"
 
-    for (source, judge, _, benchmark), group in groupby(sorted(rounds, key=comparable), comparable):
+
+def _comparable(scored: R) -> tuple[str, ...]:
+    """What two models must have in common."""
+    return scored.source, scored.judge, scored.prompt_version, scored.benchmark
+
+
+def _groups(rounds: Sequence[R], baseline: str, endpoint: int | None) -> Iterator[list[Duel[R]]]:
+    for (source, judge, _, benchmark), group in groupby(sorted(rounds, key=_comparable), _comparable):
         schedules: dict[str, dict[int | None, dict[int, R]]] = {}
         for each in group:
             schedules.setdefault(each.schedule, {}).setdefault(each.seed, {})[each.round] = each
@@ -80,9 +101,16 @@ def _groups(rounds: Sequence[R], baseline: str, endpoint: int | None) -> Iterato
 
 
 def _baseline(schedules: Sequence[str], pattern: str, source: str) -> str | None:
+    """The schedule that is named, in full or without the hash of its choices, or that alone fits a pattern.
+
+    Full data is the level to reach, so a pattern that does not name it is not about it.
+    """
     if pattern in schedules:
         return pattern
-    fitting = [name for name in schedules if fnmatchcase(name, pattern)]
+    fitting = [name for name in schedules if _CHOICES.sub("", name) == pattern]
+    if not fitting:
+        full_too = "full" in pattern or kind(pattern) == "full"
+        fitting = [name for name in schedules if fnmatchcase(name, pattern) and (full_too or kind(name) != "full")]
     if len(fitting) > 1:
         raise InputError(f"baseline={pattern}: fits {' and '.join(fitting)} of {source}; name one of them")
     return fitting[0] if fitting else None

@@ -40,10 +40,14 @@ def scores_table(board: Scoreboard) -> Group:
     """Every score, with what to know of it in the caption."""
     labels = sorted({f"{e.judge}: {e.scores.label}" for e in board.rounds if e.scores.label})
     zeros = sum(each.scores.zeros for each in board.rounds)
+    columns = {
+        "relative score": "relative score: 100 · Σ model / Σ competitor",
+        "95 % interval": f"interval: {INTERVAL}",
+        "mean ratio": "mean ratio: 100 · mean over questions of model / competitor, not the relative score",
+        "changes/flips": "changes/flips: questions whose verdict changes, or whose winner swaps, when the answers swap "
+        "places",
+    }
     notes = [
-        f"interval: {INTERVAL}",
-        "relative score: Σ model / Σ competitor; mean ratio: mean over questions, another number",
-        "changes/flips: questions whose verdict changes, or whose winner swaps, when the answers swap places",
         f"{zeros} scores of 0 are in the sums as recorded" if zeros else "",
         *labels,
         *(f"warning: {warning}" for warning in board.warnings),
@@ -64,7 +68,7 @@ def scores_table(board: Scoreboard) -> Group:
         for e in board.rounds
     ]  # fmt: skip
     apart = spread([e.pool_size for e in board.rounds], [e.round for e in board.rounds])
-    return _table(" · ".join(filter(None, ["Scores", apart, *labels])), notes, head, rows)
+    return _table(" · ".join(filter(None, ["Scores", apart, *labels])), notes, head, rows, columns)
 
 
 def _seed(seed: int | None) -> str:
@@ -77,8 +81,24 @@ def _interval(low: float | None, high: float | None, *, signed: bool = False) ->
     return f"{low:+.2f} … {high:+.2f}" if signed else f"{low:.2f} … {high:.2f}"
 
 
-def _table(title: str, notes: Sequence[str], head: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:
-    """A table and its notes; columns of one and the same value are a line below the title instead."""
+def _table(
+    title: str,
+    notes: Sequence[str],
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    columns: Mapping[str, str] | None = None,
+) -> Group:
+    """A table and its notes; columns of one and the same value are a line below the title instead.
+
+    Args:
+        title: the line above it.
+        notes: the lines below it; empty ones are left out.
+        head: the columns' names.
+        rows: of as many cells.
+        columns: what names in `head` mean, said below the table of those that have a value.
+    """
+    shown = {name for i, name in enumerate(head) if any(row[i] for row in rows)}
+    notes = [*(meaning for name, meaning in (columns or {}).items() if name in shown), *notes]
     constant = [len(rows) > 1 and len({row[i] for row in rows}) == 1 and head[i] != "verdict" for i in range(len(head))]
     said = [f"{name} {rows[0][i]}" for i, name in enumerate(head) if constant[i] and rows[0][i]]
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -170,11 +190,15 @@ def _best(comparison: Comparison) -> Group:
 
 def agreement_table(agreements: Sequence[Agreement]) -> Group:
     """How far two judges agree, a row a benchmark."""
-    notes = (
-        "ranks: Spearman over models by relative score; final ranks: each schedule's last round only",
-        "questions: correlation of the lead over the competitor; verdicts: the same win, tie or lose",
-        "flips: the winner swaps with the order; shift: mean difference in relative score",
-    )
+    columns = {
+        "ranks": "ranks: Spearman over models by relative score",
+        "final ranks": "final ranks: each schedule's last round only",
+        "questions": "questions: correlation of the lead over the competitor",
+        "verdicts": "verdicts: the same win, tie or lose",
+        "flips": "flips: the winner swaps with the order",
+        "recorded flips": "recorded flips: the same of the recorded judge",
+        "shift": "shift: mean difference in relative score",
+    }
     head = (
         "benchmark", "judge", "recorded", "models", "ranks", "final ranks", "questions", "verdicts", "flips",
         "recorded flips", "shift", "left out",
@@ -187,7 +211,7 @@ def agreement_table(agreements: Sequence[Agreement]) -> Group:
         )
         for a in agreements
     ]  # fmt: skip
-    return _table("Agreement of two judges", notes, head, rows)
+    return _table("Agreement of two judges", (), head, rows, columns)
 
 
 def judged_table(scores: Sequence[tuple[Path, str, Mapping[str, Any]]], label: str | None) -> Group:
@@ -197,11 +221,13 @@ def judged_table(scores: Sequence[tuple[Path, str, Mapping[str, Any]]], label: s
         scores: the round's folder, the benchmark, the scores.
         label: the judge's warning.
     """
-    notes = [
-        "interval: 95 % over questions; flips: the winner swaps with the order; unparsed: judgements without scores",
-        "length: rank correlation, over questions, of the lead in score with the lead in words",
-        label or "",
-    ]
+    columns = {
+        "relative score": "relative score: 100 · Σ model / Σ competitor",
+        "95 % interval": "interval: 95 % over questions",
+        "flips": "flips: questions whose winner swaps with the order",
+        "unparsed": "unparsed: judgements without scores",
+        "length": "length: rank correlation, over questions, of the lead in score with the lead in words",
+    }
     head = (
         "run",
         "round",
@@ -224,7 +250,7 @@ def judged_table(scores: Sequence[tuple[Path, str, Mapping[str, Any]]], label: s
     ]  # fmt: skip
     rounds = [int(folder.name) for folder, *_ in scores if folder.name.isdecimal()]  # `answer` names a folder freely
     apart = spread([], rounds)
-    return _table(" · ".join(filter(None, ["Scores", apart])), notes, head, rows)
+    return _table(" · ".join(filter(None, ["Scores", apart])), [label or ""], head, rows, columns)
 
 
 def _ratio(value: float | None) -> str:
