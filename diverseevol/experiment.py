@@ -43,17 +43,22 @@ class Schedule:
                 "schedule.seed_size is null (all rows), which leaves none to choose; set schedule.rounds to 0"
             )
 
-    def fits(self, eligible: int) -> None:
+    def fits(self, eligible: int, why: str = "") -> None:
         """Check that there are rows enough.
+
+        Args:
+            eligible: how many can be trained on.
+            why: why others cannot be, with their numbers.
 
         Raises:
             InputError: the schedule asks for more rows than can be trained on.
         """
         wanted = (self.seed_size or 0) + self.rounds * self.step_size
         if wanted > eligible or eligible == 0:
+            reason = f" ({why})" if why else ""
             raise InputError(
                 f"the schedule needs {wanted:,} rows ({self.seed_size or 0:,} + {self.rounds} × {self.step_size:,}) "
-                f"but {eligible:,} can be trained on; lower schedule.rounds, schedule.seed_size or "
+                f"but {eligible:,} can be trained on{reason}; lower schedule.rounds, schedule.seed_size or "
                 f"schedule.step_size, or bring more rows"
             )
 

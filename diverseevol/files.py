@@ -177,17 +177,21 @@ def read_json(path: Path, remedy: str = "restore it, or delete it to redo its st
         raise InputError(f"{path}: not valid JSON ({error}); {remedy}") from error
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
+def read_jsonl(path: Path, remedy: str = "correct or remove the line") -> list[dict[str, Any]]:
     """Read one JSON record a line.
+
+    Args:
+        path: the file.
+        remedy: what to do about a line that is not a JSON record.
 
     Raises:
         InputError: the file cannot be read, or a line is not a JSON record.
     """
-    return [record for _, record in read_numbered(path)]
+    return [record for _, record in read_numbered(path, remedy)]
 
 
-def read_numbered(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """Read one JSON record a line, each with the number of its line.
+def read_numbered(path: Path, remedy: str = "correct or remove the line") -> list[tuple[int, dict[str, Any]]]:
+    """Read one JSON record a line, each with the number of its line; arguments as `read_jsonl` has them.
 
     Raises:
         InputError: the file cannot be read or is too large, or a line is not a JSON record.
@@ -207,12 +211,10 @@ def read_numbered(path: Path) -> list[tuple[int, dict[str, Any]]]:
                     f"save the file as UTF-8"
                 ) from error
             except ValueError as error:
-                raise InputError(
-                    f"{path}, line {number}: not valid JSON ({error}); correct or remove the line"
-                ) from error
+                raise InputError(f"{path}, line {number}: not valid JSON ({error}); {remedy}") from error
             if not isinstance(record, dict):
                 raise InputError(
-                    f"{path}, line {number}: expected a JSON object, got a {type(record).__name__}; correct the line"
+                    f"{path}, line {number}: expected a JSON object, got a {type(record).__name__}; {remedy}"
                 )
             records.append((number, record))
     return records

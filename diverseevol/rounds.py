@@ -11,9 +11,11 @@ from typing import Any
 from diverseevol import __version__
 from diverseevol.errors import InputError
 from diverseevol.files import read_json, read_jsonl, temporary, write_json, writing
-from diverseevol.sealed import build_whole
+from diverseevol.sealed import SEAL, build_whole, damage, sealed_names
 
 ROUND_KEYS = ("index", "trained_on", "chosen", "metrics", "seconds", "fingerprint", "version")
+RESULTS = ("training.jsonl", "chosen.jsonl")  # what a complete round keeps of the files that were sealed
+REDO = "restore it, or delete the folder of this round and those after it to redo them"
 METRICS = (  # of every round; further ones depend on the data
     "pool_size", "train_loss", "vendi_score", "vendi_score_centred", "vendi_score_current", "coverage_radius",
 )  # fmt: skip
@@ -63,10 +65,7 @@ class RoundFolder:
         there = _read_round(file)
         chosen = self.chosen()
         if chosen is None and there["chosen"]:
-            raise InputError(
-                f"{self.path / 'chosen.jsonl'}: missing, though {file.name} lists what was chosen; restore it, or "
-                f"delete the folder of this round to redo it"
-            )
+            raise InputError(f"{self.path / 'chosen.jsonl'}: missing, though {file.name} lists what was chosen; {REDO}")
         for key, expected in (
             ("index", self.index),
             ("fingerprint", self.digest),
@@ -76,8 +75,7 @@ class RoundFolder:
             if there[key] != expected:
                 raise InputError(
                     f"{file}: its {key} is {shortened(there[key])} where {shortened(expected)} belongs, so it was "
-                    f"edited or comes from another evolution; restore it, or delete the folder of this round and those "
-                    f"after it to redo them"
+                    f"edited or comes from another evolution; {REDO}"
                 )
         return Round(self.index, tuple(trained_on), tuple(chosen or ()), dict(there["metrics"]), dict(there["seconds"]))
 
@@ -85,12 +83,27 @@ class RoundFolder:
         """The round, if it is complete and an evolution may go on from it; arguments as `load` has them.
 
         Raises:
-            InputError: as `load`, or another release made it, which may have chosen other rows.
+            InputError: as `load`; or another release made it, which may have chosen other rows; or a file is not as it
+                was sealed.
         """
         file = self.path / "round.json"
         if file.exists():
             check_release(file, _read_round(file)["version"])
+            self._check_seal()
         return self.load(trained_on)
+
+    def _check_seal(self) -> None:
+        if not (self.path / SEAL).exists():
+            return
+        names = sealed_names(self.path)
+        if names is None:
+            raise InputError(
+                f"{self.path / SEAL}: cut off or edited, so the files beside it cannot be checked; restore it, or "
+                f"delete it to go on unchecked"
+            )
+        for name in RESULTS:
+            if name in names and (flaw := damage(self.path, [name])):
+                raise InputError(f"{self.path / name}: damaged ({flaw}); {REDO}")
 
     def finish(self, done: Round) -> None:
         """Write `round.json`: the round is whole."""
@@ -107,12 +120,11 @@ class RoundFolder:
         file = self.path / "chosen.jsonl"
         if not file.exists():
             return None
-        rows: list[Any] = [line.get("row") for line in read_jsonl(file)]
+        rows: list[Any] = [line.get("row") for line in read_jsonl(file, REDO)]
         for number, row in enumerate(rows, start=1):
             if not isinstance(row, int) or isinstance(row, bool):
                 raise InputError(
-                    f"{file}, line {number}: its row is {shortened(row)} where a row number belongs; restore the "
-                    f"file, or delete the folder of this round to redo it"
+                    f"{file}, line {number}: its row is {shortened(row)} where a row number belongs; {REDO}"
                 )
         return rows
 
@@ -157,24 +169,24 @@ def check_release(file: Path, version: Any) -> None:
 
 def _read_round(file: Path) -> dict[str, Any]:
     """The record of a round with all that belongs in it, numbers where numbers belong."""
-    there, redo = read_json(file), "restore it, or delete the folder of this round to redo it"
+    there = read_json(file, REDO)
 
     def lacking(part: Any, keys: Sequence[str], what: str = "") -> None:
         missing = [f"{what}{key}" for key in keys if not isinstance(part, dict) or key not in part]
         if missing:
-            raise InputError(f"{file}: lacks {', '.join(missing)}; {redo}")
+            raise InputError(f"{file}: lacks {', '.join(missing)}; {REDO}")
 
     lacking(there, ROUND_KEYS)
     for key, always in (("metrics", METRICS), ("seconds", ())):  # what else is measured may be of any kind
         part = there[key]
         if not isinstance(part, dict):
-            raise InputError(f"{file}: its {key} is {shortened(part)} where an object belongs; {redo}")
+            raise InputError(f"{file}: its {key} is {shortened(part)} where an object belongs; {REDO}")
         lacking(part, always, f"{key}.")
         for name in always or part:
             value = part[name]
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise InputError(
-                    f"{file}: its {key}.{name} is {shortened(value)} where a finite number belongs; {redo}"
+                    f"{file}: its {key}.{name} is {shortened(value)} where a finite number belongs; {REDO}"
                 )
     return dict(there)
 

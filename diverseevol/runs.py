@@ -109,13 +109,18 @@ class RunFolder:
         """
         file = self.path / "fingerprint.json"
         if file.exists():
-            there = read_json(file)
+            there = read_json(file, "restore it, or give folder=… for a new evolution")
             if isinstance(there, dict) and "release" in there:
                 check_release(file, there["release"])
-            differing = [
-                f"{key} (there {shortened(there.get(key))}, here {shortened(self.fingerprint.get(key))})"
+            keys = [
+                key
                 for key in sorted({*there, *self.fingerprint} if isinstance(there, dict) else {})
                 if there.get(key) != self.fingerprint.get(key)
+            ]
+            # Which rows are eligible follows from the settings: it is told only where it alone differs.
+            differing = [
+                f"{key} (there {shortened(there.get(key))}, here {shortened(self.fingerprint.get(key))})"
+                for key in [key for key in keys if key != "eligible"] or keys
             ]
             if differing or not isinstance(there, dict):
                 raise InputError(

@@ -94,6 +94,12 @@ def damage(folder: Path, names: Iterable[str] | None = None, *, full: bool = Fal
     return None
 
 
+def sealed_names(folder: Path) -> list[str] | None:
+    """The names of the files that a folder's seal knows; None where there is no readable seal."""
+    known = _read(folder)
+    return None if known is None else list(known)
+
+
 def sealed_digest(file: Path) -> str | None:
     """The SHA-256 of a file by its folder's seal, which must have been checked; None where that says nothing of it."""
     known = (_read(file.parent) or {}).get(file.name)

@@ -10,6 +10,7 @@ from diverseevol.evaluation.exam import keep_questions
 from diverseevol.files import read_jsonl, sweep_temporary
 from diverseevol.generation import Generation
 from diverseevol.learner import Learner
+from diverseevol.rounds import REDO
 
 OPTIONS = Generation(max_new_tokens=5, temperature=0.7, batch_size=2)
 QUESTIONS = Benchmark("five", tuple(Question(f"q{i}", f"Name {i} words about the cat.") for i in range(5)))
@@ -113,6 +114,17 @@ def test_a_file_without_the_last_questions_is_not_whole(tmp_path, learner, model
     file.path.write_text("".join(file.path.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(InputError, match="fewer questions"):
         file.whole()
+
+
+def test_what_to_do_about_cut_answers_is_what_helps(tmp_path, learner, model):
+    file = AnswerFile(tmp_path, QUESTIONS, OPTIONS)
+    answer(file, learner, model, (1, 2))
+    file.path.write_text(file.path.read_text()[:-20])
+    with pytest.raises(InputError, match=r"line \d: not valid JSON .*; restore it, or delete the file to answer"):
+        file.whole()
+    (tmp_path / "round.json").touch()  # a complete round is not asked again
+    with pytest.raises(InputError, match=rf"not valid JSON .*; {REDO}$"):
+        AnswerFile(tmp_path, QUESTIONS, OPTIONS).whole()
 
 
 def test_the_batch_changes_no_answer(tmp_path, learner, model):

@@ -1,6 +1,9 @@
+import dataclasses
 import json
 
-from diverseevol.commands.left_out import left_out
+import numpy as np
+
+from diverseevol.commands.left_out import left_out, why_ineligible
 from diverseevol.prompt import Prompt, PromptOptions, encode
 from diverseevol.source import load
 
@@ -22,3 +25,8 @@ def test_what_is_left_out_cut_or_unused_is_counted_apart_and_with_its_reason(pro
         f"2 rows shortened: prompt.max_length={limit} cuts the end of the response",
         "1 row with a field 'context' that nothing uses (data.fields.input=context takes it as the input)",
     ]
+    assert why_ineligible(source, encoded, options) == f"1 row has no response token within prompt.max_length={limit}"
+    without = int(np.flatnonzero(np.asarray(encoded.response_tokens) == 0)[0])
+    held = dataclasses.replace(source, held_out=np.array([0, without]))  # a row that is held out is counted as that
+    assert why_ineligible(held, encoded, options) == "2 rows have been held out by data.held_out"
+    assert not any("ineligible" in sentence for sentence in left_out(held, encoded, options))

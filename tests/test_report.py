@@ -216,6 +216,39 @@ def test_several_folders_and_an_out_are_taken(command, outputs, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("out", "sentence"),
+    [
+        ("mine", "mine: holds 'notes.txt' but no report; give out=…"),
+        ("mine/notes.txt", "mine/notes.txt: is a file, expected a folder; give out=…"),
+        ("", "out is empty: give out=… a new folder"),
+    ],
+)
+def test_a_folder_that_holds_no_report_is_left_alone(command, outputs, tmp_path, out, sentence):
+    (tmp_path / "mine").mkdir()
+    for name in ("notes.txt", "report.html"):
+        (tmp_path / "mine" / name).write_text("<title>mine</title>")
+    code, _, said = command(f"folder={outputs / 'toy/tiny/random-iterative'}", f"out={out}")
+    assert (code, said.count("\n")) == (2, 1)
+    assert sentence in said
+    assert {file.name for file in (tmp_path / "mine").iterdir()} == {"notes.txt", "report.html"}
+    assert (tmp_path / "mine/report.html").read_text() == "<title>mine</title>"
+
+
+def test_a_report_is_made_again_over_an_earlier_one_and_over_a_part_of_one(command, outputs, tmp_path):
+    folder = f"folder={outputs / 'toy/tiny/random-iterative'}"
+    code, _, said = command(folder, "out=here")
+    assert code == 0, said
+    (tmp_path / "here/notes.txt").touch()
+    code, _, said = command(folder, "out=here")
+    assert code == 0, said
+    for name in ("notes.txt", "report.html"):
+        (tmp_path / "here" / name).unlink()
+    code, _, said = command(folder, "out=here")
+    assert code == 0, said
+    assert (tmp_path / "here/report.html").is_file()
+
+
+@pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (["folder=nowhere"], "nowhere: no such folder"),

@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -12,8 +14,9 @@ from diverseevol import __version__
 from diverseevol.errors import InputError
 from diverseevol.evolution import evolve
 from diverseevol.files import read_json, temporary, write_json
-from diverseevol.rounds import METRICS, release
+from diverseevol.rounds import METRICS, REDO, release
 from diverseevol.runs import RunFolder
+from diverseevol.sealed import SEAL
 
 
 def test_a_folder_of_another_evolution_is_refused_by_the_key_that_differs(tmp_path):
@@ -63,8 +66,56 @@ def test_an_edited_receipt_is_refused(copy, evolution, idle):
     file = copy / "rounds/00/chosen.jsonl"
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(lines[::-1]))
+    with pytest.raises(InputError, match=rf"rounds/00/chosen\.jsonl: damaged \(.* holds other bytes .*; {REDO}"):
+        evolve(evolution(copy, learner=idle))
+    (file.parent / SEAL).unlink()
     with pytest.raises(InputError, match=r"rounds/00/round\.json: its chosen is"):
         evolve(evolution(copy, learner=idle))
+
+
+@pytest.mark.parametrize(("name", "size"), [("training.jsonl", 20), ("training.jsonl", 0), ("chosen.jsonl", 20)])
+def test_a_file_of_a_complete_round_that_was_cut_is_named_and_the_advice_works(copy, evolution, idle, name, size):
+    before = read_json(copy / "rounds/01/round.json")
+    os.truncate(copy / "rounds/01" / name, size)
+    with pytest.raises(InputError) as caught:
+        evolve(evolution(copy, learner=idle))
+    assert f"rounds/01/{name}: damaged ({name} holds {size} bytes, expected " in str(caught.value)
+    assert str(caught.value).endswith(REDO)
+    for t in (1, 2):
+        shutil.rmtree(copy / f"rounds/{t:02d}")
+    evolve(evolution(copy))
+    assert {**read_json(copy / "rounds/01/round.json"), "seconds": 0} == {**before, "seconds": 0}
+
+
+def test_a_cut_seal_of_a_complete_round_is_named_and_can_be_deleted(copy, evolution, idle):
+    seal = copy / "rounds/01" / SEAL
+    os.truncate(seal, 20)
+    with pytest.raises(InputError, match=r"rounds/01/\.digests: cut off or edited, .* or delete it to go on unchecked"):
+        evolve(evolution(copy, learner=idle))
+    seal.unlink()
+    evolve(evolution(copy, learner=idle))
+
+
+def test_a_cut_receipt_without_a_seal_is_not_to_be_edited(copy, evolution, idle):
+    file = copy / "rounds/01/chosen.jsonl"
+    (file.parent / SEAL).unlink()
+    os.truncate(file, 20)
+    with pytest.raises(InputError, match=rf"chosen\.jsonl, line 1: not valid JSON \(.*\); {REDO}$"):
+        evolve(evolution(copy, learner=idle))
+
+
+def test_a_cut_fingerprint_is_not_to_be_deleted(tmp_path):
+    (tmp_path / "fingerprint.json").write_text('{"seed": ')
+    with pytest.raises(InputError, match=r"fingerprint\.json: not valid JSON .*; restore it, or give folder=… for"):
+        RunFolder(tmp_path, {"seed": 0}).claim("")
+
+
+def test_which_rows_are_eligible_is_told_only_where_nothing_else_differs(tmp_path):
+    RunFolder(tmp_path, {"eligible": "a6", "data.held_out": 8}).claim("")
+    with pytest.raises(InputError, match=r"differs in data\.held_out \(there 8, here 4\); give"):
+        RunFolder(tmp_path, {"eligible": "9b", "data.held_out": 4}).claim("")
+    with pytest.raises(InputError, match=r'differs in eligible \(there "a6", here "9b"\); give'):
+        RunFolder(tmp_path, {"eligible": "9b", "data.held_out": 8}).claim("")
 
 
 def test_a_second_process_is_refused_while_the_first_is_at_work(tmp_path):
@@ -163,6 +214,7 @@ def test_a_round_is_named_alike_on_every_resume_and_otherwise_never(tmp_path):
 )
 def test_a_damaged_round_is_told_in_a_sentence(copy, evolution, idle, name, damage, found):
     file = copy / "rounds" / "00" / name
+    (file.parent / SEAL).unlink()  # which would name the file, and not what is wrong in it
     if damage is None:
         file.unlink()
     elif isinstance(damage, dict):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 from pathlib import Path
 
 import forks
@@ -11,6 +12,7 @@ from diverseevol.evaluation.benchmarks import Benchmark, Question
 from diverseevol.evolution import evolve
 from diverseevol.experiment import Schedule
 from diverseevol.files import read_json, read_jsonl
+from diverseevol.rounds import REDO
 
 FIXTURE = Path(__file__).parent / "fixtures" / "run_folders_0_1"
 LONG_AGO = 1_000_000_000  # ns: a file that is written again, with the same content, shows it
@@ -141,6 +143,32 @@ def test_the_command_says_what_is_there_and_touches_nothing(runs, further):
     )
     assert "round 3/3: 18 rows" in said
     assert "reads outputs/" in said
+    assert "nothing was left to do" not in said
+
+
+@ignore_forks
+def test_a_complete_folder_is_read_held_out_rows_are_named_and_damage_is_told_before_nothing_is_left(runs, tmp_path):
+    place = tmp_path / "place"
+    shutil.copytree(runs, place)
+    code, said = evolve_in(place, "schedule.rounds=3")
+    assert code == 0, said
+    assert "reads outputs/" in said
+    assert "writes" not in said
+    assert said.rstrip().endswith("all of it was there already: nothing was left to do")
+    folder = run_folder(place).relative_to(place)
+    code, said = evolve_in(place, f"folder={folder}", "data.held_out=1", "schedule.rounds=3")
+    assert code == 2
+    assert "differs in data.held_out (there null, here 1); data.held_out_seed (there null, here 0); give" in said
+    code, said = evolve_in(place, f"folder={folder}-new", "data.held_out=1", "prompt.max_length=5")
+    assert code == 2
+    assert "but 0 can be trained on (" in said
+    assert "no response token within prompt.max_length=5 and 1 row has been held out by data.held_out); lower" in said
+    (answers,) = place.glob("outputs/rows/tiny/kcenter-*/seed0/rounds/02/answers/*.jsonl")
+    answers.write_text(answers.read_text()[:-20])
+    code, said = evolve_in(place, "schedule.rounds=3")
+    assert code == 2
+    assert "not valid JSON" in said
+    assert said.rstrip().endswith(REDO)
     assert "nothing was left to do" not in said
 
 

@@ -19,7 +19,7 @@ import transformers
 
 from diverseevol.caches import cache_folder, checked_in_full
 from diverseevol.commands.identity import fingerprint, space_key
-from diverseevol.commands.left_out import left_out
+from diverseevol.commands.left_out import left_out, why_ineligible
 from diverseevol.commands.logged import keep, logged_config
 from diverseevol.commands.naming import arm, run_path
 from diverseevol.commands.settings import Settings, check_threads
@@ -106,7 +106,7 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
     foundation = processes.in_turn(lambda: settings.part("model").prepare(source, cache))
     prompt = Prompt(foundation.tokenizer(), prompt_options)
     encoded = processes.in_turn(lambda: tokenise(source, prompt, cache, progress))
-    schedule.fits(int(np.asarray(encoded.eligible).sum()))
+    schedule.fits(int(np.asarray(encoded.eligible).sum()), why_ineligible(source, encoded, prompt_options))
     learner = Learner(foundation, prompt, encoded, tuning, embedding, trainer, processes, progress)
     found = fingerprint(settings, source, learner, cache)
     folder = RunFolder(path, found)
@@ -115,7 +115,8 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
     complete = processes.share(folder.complete() if processes.first else set())
     last = max((schedule.rounds, *complete))
     longer = last > schedule.rounds
-    untouched = longer and complete.issuperset(range(schedule.rounds + 1))
+    there = complete.issuperset(range(schedule.rounds + 1))
+    untouched = longer and there
     if processes.first:
         folder.match() if longer else folder.claim(settings.text())
     if processes.first and not untouched:
@@ -130,14 +131,12 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
         reference_loss=conduct.reference_loss,
         on_round=functools.partial(_announce, console, last),
     )  # fmt: skip
-    verb = "reads" if untouched else "writes"
+    verb = "reads" if there else "writes"
     _greet(console, settings, f"{verb} {path}/", source, encoded, dataclasses.replace(schedule, rounds=last))
     before = {path.parent.name for path in path.glob("rounds/*/round.json")}
     rounds = evolve(evolution)
     if longer:
         _tell_longer(console, path, schedule.rounds, rounds[-1].index, last, untouched)
-    elif len(before) >= len(rounds):
-        console.print("all of it was there already: nothing was left to do")
     if processes.first:
         _tell_unexamined(console, path, exam, before)
     for name in dict.fromkeys((PCA, conduct.projection)) if not untouched else {conduct.projection} - {PCA}:
@@ -148,6 +147,8 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
                     np.save(file, PROJECTIONS[name](vectors, np.flatnonzero(encoded.eligible)))
     if processes.first:
         show(path, rounds, console, draw=not untouched)
+    if not longer and len(before) >= len(rounds):  # after all was read, and found sound
+        console.print("all of it was there already: nothing was left to do")
 
 
 def _tell_longer(console: Console, path: Path, asked: int, reached: int, last: int, untouched: bool) -> None:
@@ -256,7 +257,10 @@ def _greet(
     console: Console, settings: Settings, doing: str, source: Source, encoded: Encoded, schedule: Schedule
 ) -> None:
     eligible = int(np.asarray(encoded.eligible).sum())
-    listed = f", {len(source) - eligible:,} of them ineligible (ineligible.jsonl)" if eligible < len(source) else ""
+    held_out = len(source.held_out)
+    counts = {"held out": held_out, "ineligible": len(source) - eligible - held_out}
+    listed = "".join(f", {count:,} {what}" for what, count in counts.items() if count)
+    listed += " (ineligible.jsonl)" if listed else ""
     if source.bad_rows:
         listed += f", {source.bad_rows:,} bad ones left out (bad_rows.jsonl)"
     start = schedule.seed_size if schedule.seed_size is not None else eligible

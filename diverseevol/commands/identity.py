@@ -22,10 +22,25 @@ def fingerprint(settings: Settings, source: Source, learner: Learner, cache: Pat
         "release": release(__version__),  # rounds that are not whole say of no version
         **space_identity(settings, source, learner, cache),
         "eligible": hashlib.sha256(np.packbits(learner.encoded.eligible).tobytes()).hexdigest(),
+        **_held_out(settings, source),
         "seed": settings.value("seed"),
         "keep_dtype": settings.value("keep_dtype"),
         **{name: value for key in ("sampler", "tuning", "schedule") for name, value in _picks(settings, key).items()},
     }
+
+
+def _held_out(settings: Settings, source: Source) -> dict[str, Any]:
+    """Which rows are held out, by the options where a number says so; nothing where there are none.
+
+    A file may be moved, and a field be given as a file: there the rows count.
+    """
+    if not len(source.held_out):
+        return {}
+    data = settings.value("data", dict)
+    if isinstance(data.get("held_out"), int):
+        return {"data.held_out": data["held_out"], "data.held_out_seed": data.get("held_out_seed", 0)}
+    digest = hashlib.sha256(source.held_out.tobytes()).hexdigest()
+    return {"data.held_out": f"{len(source.held_out)} rows {digest[:16]}"}
 
 
 def space_identity(settings: Settings, source: Source, learner: Learner, cache: Path) -> dict[str, Any]:

@@ -20,8 +20,9 @@ def left_out(source: Source, encoded: Encoded, prompt: PromptOptions) -> Iterato
         yield f"{_rows(count)} left out: {reason}"
     if len(source.held_out):
         yield f"{_rows(len(source.held_out))} held out: never trained on, the same for all samplers and seeds"
-    removed = int((np.asarray(encoded.response_tokens) == 0).sum())
-    shortened = 0 if encoded.lost is None else int((np.asarray(encoded.lost) > 0).sum()) - removed
+    empty = np.asarray(encoded.response_tokens) == 0
+    removed = without_response(source, encoded)
+    shortened = 0 if encoded.lost is None else int((np.asarray(encoded.lost) > 0).sum()) - int(empty.sum())
     limit = f"prompt.max_length={prompt.max_length:,}"
     if removed:
         yield f"{_rows(removed)} ineligible: {limit} leaves no token of the response"
@@ -34,6 +35,23 @@ def left_out(source: Source, encoded: Encoded, prompt: PromptOptions) -> Iterato
             f"data.fields.input={name} takes it as the input" if name not in ("system", "history") else "no option does"
         )
         yield f"{_rows(count)} with a field {name!r} that nothing uses ({takes})"
+
+
+def without_response(source: Source, encoded: Encoded) -> int:
+    """How many rows have no token of the response left, apart from those held out."""
+    empty = np.asarray(encoded.response_tokens) == 0
+    return int(empty.sum()) - int(empty[source.held_out].sum())
+
+
+def why_ineligible(source: Source, encoded: Encoded, prompt: PromptOptions) -> str:
+    """Why rows cannot be trained on, with their numbers; empty where all can be."""
+    counts = {
+        f"no response token within prompt.max_length={prompt.max_length:,}": without_response(source, encoded),
+        "been held out by data.held_out": len(source.held_out),
+    }
+    return " and ".join(
+        f"{_rows(count)} {'has' if count == 1 else 'have'} {reason}" for reason, count in counts.items() if count
+    )
 
 
 def _rows(count: int) -> str:

@@ -14,6 +14,7 @@ from diverseevol.evaluation.benchmarks import Benchmark
 from diverseevol.files import atomic_write, read_jsonl, sync_folder, writing
 from diverseevol.generation import Generation
 from diverseevol.learner import Learner
+from diverseevol.rounds import REDO
 from diverseevol.workers import batches_at_once
 
 UNFINISHED = ".unfinished"  # instead of .jsonl: whole lines, but not yet an answer to every question
@@ -27,6 +28,8 @@ class AnswerFile:
         self.unfinished = self.path.with_suffix(UNFINISHED)
         self.benchmark = benchmark
         self.generation = generation
+        # A complete round is never asked again, so there the file alone cannot be made again.
+        self.redo = REDO if (folder / "round.json").exists() else "restore it, or delete the file to answer again"
 
     def whole(self) -> bool:
         """Whether every question is answered.
@@ -37,7 +40,7 @@ class AnswerFile:
         """
         if not self.path.exists():
             return False
-        lines = read_jsonl(self.path)
+        lines = read_jsonl(self.path, self.redo)
         self._check(self.path, lines)
         if len(lines) < len(self.benchmark.questions):
             raise self._other(self.path, "fewer questions")
@@ -54,7 +57,7 @@ class AnswerFile:
         content = self.unfinished.read_bytes()
         with atomic_write(self.unfinished, "wb") as file:  # a file of its own, whatever other name or link this one had
             file.write(content[: content.rfind(b"\n") + 1])
-        lines = read_jsonl(self.unfinished)
+        lines = read_jsonl(self.unfinished, self.redo)
         self._check(self.unfinished, lines)
         return [line["answer"] for line in lines]
 
@@ -95,8 +98,8 @@ class AnswerFile:
 
     def _other(self, file: Path, what: str) -> InputError:
         return InputError(
-            f"{file}: answers {what} than this run's; give benchmark.name another name, restore the settings, or "
-            f"delete the file to answer again"
+            f"{file}: answers {what} than this run's; give benchmark.name another name, restore the settings; or "
+            f"{self.redo}"
         )
 
 

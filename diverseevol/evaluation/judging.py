@@ -95,9 +95,10 @@ def read_scores(folder: Path) -> dict[str, Mapping[str, Any]]:
         InputError: the file is damaged.
     """
     file = folder / "scores.json"
-    scores = read_json(file) if file.exists() else {}
+    remedy = "restore it, or delete it and judge again with `diverseevol judge`"
+    scores = read_json(file, remedy) if file.exists() else {}
     if not isinstance(scores, dict) or not all(isinstance(record, dict) for record in scores.values()):
-        raise InputError(f"{file}: expected an object of scores by benchmark; restore it, or delete it")
+        raise InputError(f"{file}: expected an object of scores by benchmark; {remedy}")
     return scores
 
 

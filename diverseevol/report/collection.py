@@ -175,7 +175,7 @@ def read_run(folder: Path) -> Run:
     Raises:
         InputError: a file of it is missing, cut off or edited.
     """
-    fingerprint = read_json(folder / "fingerprint.json")
+    fingerprint = read_json(folder / "fingerprint.json", "restore it, or leave this folder out")
     if not isinstance(fingerprint, dict):
         raise InputError(f"{folder / 'fingerprint.json'}: holds no object; restore it, or leave this folder out")
     config = read_saved(folder / "config.yaml", "restore it, or leave this folder out")

@@ -99,7 +99,7 @@ def _all_rows(folder: Path, last: Point) -> Point | None:
     """
 
     def same(run: Path) -> dict[str, Any]:
-        found = read_json(run / "fingerprint.json").items()
+        found = read_json(run / "fingerprint.json", "restore it, or move this run folder away").items()
         return {key: value for key, value in found if not key.startswith(("sampler", "schedule.", "seed"))}
 
     whole = folder.absolute().parent.parent.glob("*-full*/seed*/rounds/00/round.json")
