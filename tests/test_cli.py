@@ -124,7 +124,7 @@ FORKS = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:Depreca
         (["sampler="], "there is no sampler=; choose from entropy, "),
         (["hydra/launcher=nosuch"], "there is no hydra/launcher=nosuch; choose from basic"),
         (["sampler=null"], "a group was given null or a number, but its choices are names"),
-        (["trainer=[[1],[2]]"], "these arguments do not make a configuration (TypeError: can only concatenate"),
+        (["trainer=[[1],[2]]"], "trainer=[[1],[2]]: trainer takes one choice, expected one of auto, bf16"),
         (["~sampler=1"], "a group was given null or a number, but its choices are names"),
         (
             ["smapler.metric=cosine"],
@@ -200,7 +200,9 @@ NO_MODEL = (
         ),
         (
             ["sampler=[kcenter,nosuch]"],
-            "there is no sampler=nosuch, and sampler takes one choice; evolve --help lists them",
+            "sampler=[kcenter,nosuch]: sampler takes one choice, expected one of entropy, facility_location, kcenter, "
+            "kmeans, least_confidence, longest, margin, oracle, qbc, random, uncertain_kcenter, vendi; to run several, "
+            "give -m and commas without brackets",
         ),
     ],
 )

@@ -13,6 +13,9 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from diverseevol.binding import bind, check, target_of
+from diverseevol.cli.configuration import configure
+from diverseevol.cli.mistakes import check_choices
+from diverseevol.commands.evolve import schedule_of as command_schedule_of
 from diverseevol.errors import InputError
 from diverseevol.experiment import Schedule
 from diverseevol.generation import Generation
@@ -234,3 +237,27 @@ def test_a_node_that_cannot_be_called_is_refused_before_anything_is(node, senten
     with pytest.raises(InputError) as caught:
         target_of(node, "some", partial=False, locate=get_object)
     assert str(caught.value).startswith(sentence)
+
+
+@pytest.mark.parametrize("sizes", [["rounds=2"], ["seed_size=8"], ["rounds=3", "step_size=8", "seed_size=8"]])
+def test_all_rows_at_once_have_no_sizes(sizes):
+    with pytest.raises(
+        InputError, match=r"schedule=full trains on all rows at once, so that schedule\..* leave (it|them) out"
+    ):
+        command_schedule_of(configure("evolve", ["schedule=full", *(f"schedule.{size}" for size in sizes)]))
+    assert command_schedule_of(configure("evolve", ["schedule=full", "sizes.rounds=9"])) == Schedule(0, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ("logger=[csv,none]", r"logger=\[csv,none\]: logger takes one choice, expected one of csv, none"),
+        ("judge=[gold]", r"judge=\[gold\]: judge takes one choice"),
+        ("sampler=[kcenter,random]", r"sampler takes one choice, .* to run several, give -m and commas"),
+        ("data=3", "data=3: data takes the name of a choice"),
+    ],
+)
+def test_a_group_takes_the_name_of_one_choice(argument, sentence):
+    with pytest.raises(InputError, match=sentence):
+        check_choices([argument])
+    check_choices(["sampler=kcenter,random", "sampler=kcenter", "seed=[1,2]", "~judge", "experiment=[paper]", "a=[b"])

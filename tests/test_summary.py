@@ -159,7 +159,7 @@ def test_what_all_rows_reach_is_shown_where_a_run_next_door_says_it(tmp_path, ch
 
 @pytest.mark.parametrize(("names", "told"), [(("quiz",), True), ((), False)])
 def test_how_to_have_the_upper_line_is_told_where_something_was_judged(tmp_path, names, told):
-    assert ("the upper line, all rows" in said(tmp_path, {}, names=names)) is told
+    assert ("for a line of what all rows reach" in said(tmp_path, {}, names=names)) is told
 
 
 def test_of_several_full_runs_that_of_the_same_seed_is_shown(tmp_path):

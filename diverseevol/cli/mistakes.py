@@ -89,6 +89,30 @@ def check_addresses(arguments: Sequence[str]) -> None:
                         check_address(address)
 
 
+def check_choices(arguments: Sequence[str]) -> None:
+    """Look at the choices before Hydra does, which takes lists of them and uses some part of each.
+
+    Raises:
+        InputError: a group is given a list, null or a number.
+    """
+    for argument in arguments:
+        try:
+            override = OverridesParser.create().parse_override(argument)
+        except HydraException:
+            continue  # said of all that cannot be read
+        group = override.key_or_group
+        if override.is_sweep_override() or override.is_delete() or not shipped_choices(group) or group == "experiment":
+            continue
+        value, choices = override.value(), ", ".join(shipped_choices(group))
+        if isinstance(value, list | dict):
+            raise InputError(
+                f"{argument}: {group} takes one choice, expected one of {choices}; to run several, give -m and commas "
+                f"without brackets"
+            )
+        if value is not None and not isinstance(value, str):
+            raise InputError(f"{argument}: {group} takes the name of a choice, expected one of {choices}")
+
+
 def _unreadable(override: str, verb: str) -> str:
     """What to write for an argument that Hydra cannot take apart."""
     if quoted := _quoted(override):

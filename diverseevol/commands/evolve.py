@@ -94,7 +94,7 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
     progress: Progress = Shown(console) if processes.first else Silent()
     cache = cache_folder(settings.value("cache", str | None))
     # What the user may have got wrong is bound first, before any work is done.
-    schedule, generation = settings.options("schedule", Schedule), settings.options("generation", Generation)
+    schedule, generation = schedule_of(settings), settings.options("generation", Generation)
     tuning, embedding = settings.options("tuning", Tuning), settings.options("embedding", Embedding)
     prompt_options = settings.options("prompt", PromptOptions)
     sampler, tracker, judge = settings.part("sampler"), settings.part("logger"), settings.part("judge")
@@ -187,6 +187,23 @@ def _tell_unexamined(console: Console, path: Path, exam: Exam, before: set[str])
              f"{exam.judge.name}'s", "yellow"),
             f", and stay so: {judging} judge=… out=FOLDER puts this one's beside them, replace=true in their place",
         ))  # fmt: skip
+
+
+def schedule_of(settings: Settings) -> Schedule:
+    """How the pool grows.
+
+    Raises:
+        InputError: a size is none, or all rows are asked for together with sizes, which would make other runs of it.
+    """
+    if settings.choices["schedule"] == "full":
+        sizes = {f"schedule.{name}": value for name, value in settings.value("schedule", dict).items()}
+        given = [name for name, value in sizes.items() if value != {"schedule.seed_size": None}.get(name, 0)]
+        if given:
+            raise InputError(
+                f"schedule=full trains on all rows at once, so that {' and '.join(given)} mean nothing; leave "
+                f"{'it' if len(given) == 1 else 'them'} out"
+            )
+    return settings.options("schedule", Schedule)
 
 
 def load_source(settings: Settings, cache: Path, bad_rows: Path, progress: Progress) -> Source:

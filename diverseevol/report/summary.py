@@ -48,7 +48,12 @@ def show(folder: Path, rounds: Sequence[Round], console: Console, *, draw: bool 
     console.print()
     judged = [score for point in points for score in point.scores.values()]
     if judged and rounds[-1].index and not level:
-        console.print("the upper line, all rows: this command with schedule=full, and then as it was", style="dim")
+        console.print(
+            "for a line of what all rows reach: this command with schedule=full and no other schedule option, then "
+            "as it was",
+            style="dim",
+            soft_wrap=False,
+        )
     if judged:
         console.print(
             "RS: relative score; its 95 % interval over questions (in scores.json, too) says nothing about other seeds",
