@@ -234,6 +234,12 @@ def test_a_folder_that_holds_no_report_is_left_alone(command, outputs, tmp_path,
     assert (tmp_path / "mine/report.html").read_text() == "<title>mine</title>"
 
 
+def test_a_single_run_of_one_round_gets_a_report(command, outputs, tmp_path):
+    code, _, said = command(f"folder={outputs / 'toy/tiny/random-full'}", "out=here")
+    assert code == 0, said
+    assert (tmp_path / "here/report.html").is_file()
+
+
 def test_a_report_is_made_again_over_an_earlier_one_and_over_a_part_of_one(command, outputs, tmp_path):
     folder = f"folder={outputs / 'toy/tiny/random-iterative'}"
     code, _, said = command(folder, "out=here")

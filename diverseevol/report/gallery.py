@@ -156,8 +156,8 @@ def _cost(collection: Collection) -> Iterator[Entry]:
         "round: one call each, unless the reply was in the cache. "
         f"{_band()}"
     )
-    if keys or calls:
-        grid = _grid(collection, [*((key, "") for key in keys), *calls], 4)
+    grid = _grid(collection, [*((key, "") for key in keys), *calls], 4)
+    if grid:  # a run on all rows has no curve
         yield Entry("cost", "Cost of a round", caption, draw_panels(grid, BAND, legend=True))
 
 
