@@ -240,18 +240,63 @@ def test_a_single_run_of_one_round_gets_a_report(command, outputs, tmp_path):
     assert (tmp_path / "here/report.html").is_file()
 
 
-def test_a_report_is_made_again_over_an_earlier_one_and_over_a_part_of_one(command, outputs, tmp_path):
+def test_a_report_is_made_again_over_an_earlier_one(command, outputs, tmp_path):
     folder = f"folder={outputs / 'toy/tiny/random-iterative'}"
     code, _, said = command(folder, "out=here")
     assert code == 0, said
     (tmp_path / "here/notes.txt").touch()
     code, _, said = command(folder, "out=here")
     assert code == 0, said
-    for name in ("notes.txt", "report.html"):
-        (tmp_path / "here" / name).unlink()
+
+
+def test_a_report_that_was_cut_off_is_made_again(command, outputs, tmp_path, monkeypatch):
+    folder = f"folder={outputs / 'toy/tiny/random-iterative'}"
+    with monkeypatch.context() as patched:
+        patched.setattr("diverseevol.report.publishing.draw_maps", lambda *_: 1 / 0)
+        code, _, _ = command(folder, "out=here")
+    assert code == 1
+    assert (tmp_path / "here/figures").is_dir()
+    assert "was not finished" in (tmp_path / "here/report.html").read_text()
     code, _, said = command(folder, "out=here")
     assert code == 0, said
-    assert (tmp_path / "here/report.html").is_file()
+    assert "was not finished" not in (tmp_path / "here/report.html").read_text()
+
+
+def test_a_report_that_fails_keeps_the_page_of_the_earlier_one(command, outputs, tmp_path, monkeypatch):
+    folder = f"folder={outputs / 'toy/tiny/random-iterative'}"
+    assert command(folder, "out=here")[0] == 0
+    before = (tmp_path / "here/report.html").read_bytes()
+    monkeypatch.setattr("diverseevol.report.publishing.draw_maps", lambda *_: 1 / 0)
+    assert command(folder, "out=here")[0] == 1
+    assert (tmp_path / "here/report.html").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("figures/map.png", "tables/scores.csv"),
+        ("figures",),
+        ("tables/verdicts.csv",),
+        ("report.html.mine.partial",),
+        ("report.html",),  # with an icon as ours has it
+    ],
+)
+def test_a_folder_of_the_users_own_with_names_of_a_report_is_left_alone(command, outputs, tmp_path, names):
+    for name in names:
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / name).write_text('<link rel="icon" href="data:,"><title>mine</title>')
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "mine").rglob("*")}
+    code, _, said = command(f"folder={outputs / 'toy/tiny/random-iterative'}", "out=mine")
+    assert (code, said.count("\n")) == (2, 1)
+    assert f"mine: holds '{names[0].split('/')[0]}' but no report" in said
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "mine").rglob("*")} == before
+
+
+def test_what_a_report_left_half_written_is_no_obstacle(command, outputs, tmp_path):
+    (tmp_path / "here").mkdir()
+    (tmp_path / f"here/report.html.{'0' * 16}.partial").touch()
+    code, _, said = command(f"folder={outputs / 'toy/tiny/random-iterative'}", "out=here")
+    assert code == 0, said
 
 
 @pytest.mark.parametrize(

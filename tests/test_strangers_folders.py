@@ -234,6 +234,47 @@ def test_nothing_is_logged_or_copied_through_a_link_out_of_the_folder(folder, ru
     assert not list(folder.rglob("metrics.csv"))
 
 
+LINKED_FILES = (
+    "config.yaml", "fingerprint.json", "rounds/00/round.json", "rounds/00/chosen.jsonl", "selected.jsonl", "map.npy",
+    "rounds/00/answers/questions.jsonl", "questions/questions.jsonl", "rounds/01/answers", "questions", "rounds/01",
+    "rounds",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LINKED_FILES)
+def test_nothing_is_reported_through_a_link_out_of_the_folder(folder, run, name):
+    (folder / name).rename(folder.parent / "private")
+    (folder / name).symlink_to(folder.parent / "private")
+    code, printed = run("report", f"folder={folder}", "out=page")
+    assert code == 2
+    assert f"{folder / name}: is a link to a " in printed
+    assert "outside of its run folder" in printed
+    assert printed.count("\n") == 1
+    assert not (folder / "page").exists()
+
+
+@pytest.mark.parametrize("verb", ["report", "score", "compare"])
+@pytest.mark.parametrize("name", ["rounds/00/judgements/questions.jsonl", "released_test/kc_x_y/rd_0_vs_chat.jsonl"])
+def test_judgements_are_not_read_through_a_link_out_of_the_folder(folder, run, verb, name):
+    for other in ("config.yaml", "fingerprint.json"):  # such as a copy for a judge
+        (folder / other).unlink()
+    (folder / name).parent.mkdir(parents=True)
+    (folder / name).symlink_to(folder.parent / "private.jsonl")
+    where = "folder" if verb == "report" else "judgements"
+    code, printed = run(verb, f"{where}={folder}")
+    assert code == 2
+    assert f"{folder / name}: is a link to a file outside of" in printed
+    assert SECRET not in printed
+
+
+def test_a_report_reads_links_within_a_run_folder_and_ignores_models_elsewhere(folder, run):
+    (folder / "selected.jsonl").rename(folder / "pool.jsonl")
+    (folder / "selected.jsonl").symlink_to("pool.jsonl")
+    (folder / "rounds/01/model").symlink_to(folder.parent / "precious")
+    code, printed = run("report", f"folder={folder}", "out=page")
+    assert code == 0, printed
+
+
 def test_judgements_do_not_go_behind_a_link_in_the_folder_for_them(folder, run):
     (folder / "out").mkdir()
     (folder / "out" / folder.parent.name).symlink_to(folder.parent / "precious")

@@ -1,6 +1,5 @@
 """What a run on disk was asked (its own `questions/`, or the shipped choice that it names), and who can judge that."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.answered import Answered
 from diverseevol.evaluation.benchmarks import Benchmark, read_questions
 from diverseevol.evaluation.judges import Judge
+from diverseevol.linked import refuse_from_outside
 from diverseevol.saved import SavedChoice, read_saved, saved_choice
 
 GROUP = "benchmark"
@@ -70,29 +70,9 @@ class AskedOf:
 
     def _read(self, kept: Path, run: Path) -> Benchmark:
         if kept not in self._kept:
-            _refuse_from_outside(kept, run)
+            refuse_from_outside(kept, run)
             self._kept[kept] = read_questions(kept)
         return self._kept[kept]
-
-
-def refuse_files_from_outside(run: Path) -> None:
-    """Refuse a run folder that has a file by a link out of it: it may be any file of the reader's.
-
-    Raises:
-        InputError: it has.
-    """
-    for pattern in ("*.jsonl", "*.json", "*.yaml"):
-        for file in run.rglob(pattern):
-            if file.is_symlink():
-                _refuse_from_outside(file, run)
-
-
-def _refuse_from_outside(file: Path, run: Path) -> None:
-    if not Path(os.path.realpath(file)).is_relative_to(run.resolve()):
-        raise InputError(
-            f"{file}: is a link to a file outside of its run folder, whose content would be sent to a judge, logged or "
-            f"copied; put the file itself there, or leave this folder out"
-        )
 
 
 def unfit_for(judge: Judge, benchmark: Benchmark) -> str | None:

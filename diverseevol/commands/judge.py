@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from diverseevol.caches import cache_folder
-from diverseevol.commands.asked import AskedOf, refuse_files_from_outside, unfit_for
+from diverseevol.commands.asked import AskedOf, unfit_for
 from diverseevol.commands.logged import kept
 from diverseevol.commands.results import check_place
 from diverseevol.commands.settings import Settings
@@ -22,6 +22,7 @@ from diverseevol.evaluation.judging import judge_answers, read_scores
 from diverseevol.evaluation.spending import Account, Estimate, LimitReachedError
 from diverseevol.evaluation.tables import judged_table
 from diverseevol.files import atomic_write, read_json, read_jsonl, refuse_links
+from diverseevol.linked import refuse_files_from_outside
 from diverseevol.output.console import Console, log_to, results_console, styled
 from diverseevol.overview import log_judged, log_overview
 from diverseevol.progress import Shown

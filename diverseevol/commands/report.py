@@ -1,20 +1,15 @@
 """`diverseevol report`: figures, tables and one HTML page over any set of run folders and judgements."""
 
-import os
-import re
 from pathlib import Path
 from typing import Any
 
 from diverseevol.commands.results import check_place
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
-from diverseevol.files import TEMPORARY, refuse_links
+from diverseevol.files import refuse_links
 from diverseevol.output.console import results_console
-from diverseevol.reading import opened
 from diverseevol.report.collection import collect
-
-PAGE = "report.html"
-MARK = b'<link rel="icon" href="data:,"><title>'  # near the start of each of our pages
+from diverseevol.report.place import PAGE, refuse_foreign
 
 
 def run(settings: Settings) -> None:
@@ -30,7 +25,7 @@ def run(settings: Settings) -> None:
     out = Path(given) if given is not None else _beside((folders or judgements)[0])
     if given is None and out.is_symlink():
         raise InputError(f"{out}: is a link, and the report would be written behind it; give out=… a folder")
-    _refuse_foreign(out, given)
+    refuse_foreign(out, given)
     refuse_links(out)
     if (folders or judgements)[0].exists():
         check_place(out, f"{out}: the report cannot be written there", "another folder")
@@ -53,31 +48,6 @@ def _places(value: Any, key: str) -> list[Path]:
     if not all(isinstance(each, str) and each for each in listed):
         raise InputError(f"{key}={value!r}: give a folder, or several as {key}=[ONE,TWO]")
     return [Path(each) for each in listed]
-
-
-def _refuse_foreign(out: Path, given: str | None) -> None:
-    """A folder with other things in it is left alone: nothing of the user's is written over."""
-    if given == "":
-        raise InputError("out is empty: give out=… a new folder, or leave it out for one beside what is read")
-    if out.is_file():
-        raise InputError(f"{out}: is a file, expected a folder; give out=… a new folder, or an earlier report's")
-    if not out.is_dir() or not os.access(out, os.R_OK) or _holds_report(out):
-        return
-    others = sorted(file.name for file in out.iterdir())
-    begun = re.compile(rf"figures|tables|{re.escape(PAGE)}\..*{re.escape(TEMPORARY)}")
-    others = [name for name in others if not begun.fullmatch(name)]  # what a report that was killed leaves
-    if others:
-        raise InputError(
-            f"{out}: holds {others[0]!r} but no report; give out=… a new folder, an empty one, or an earlier report's"
-        )
-
-
-def _holds_report(folder: Path) -> bool:
-    try:
-        with opened(folder / PAGE) as file:
-            return MARK in file.read(1 << 12)
-    except (OSError, InputError):
-        return False
 
 
 def _beside(place: Path) -> Path:

@@ -23,6 +23,7 @@ from diverseevol.evaluation.grammar import as_released
 from diverseevol.evaluation.judges import TOP, Judgement
 from diverseevol.evaluation.replied import agrees_with_its_reply
 from diverseevol.files import read_json
+from diverseevol.linked import refuse_from_outside
 from diverseevol.reading import LARGEST_JSONL, parse_json, read_bytes, refuse_special
 
 OWN = re.compile(r"(?P<run>.*/)?rounds/(?P<round>\d+)/judgements/(?P<benchmark>[^/]+)\.jsonl")
@@ -107,6 +108,8 @@ def _files(place: Path) -> Iterator[tuple[str, str, bytes]]:
         if path.name.endswith(ARCHIVES) and path.is_file():
             yield from _members(path)
         elif OWN.fullmatch(path.as_posix()) or AUTHORS.fullmatch(path.as_posix()) or _of_answers(path):
+            own = OWN.fullmatch(path.as_posix()) or ANSWERED.fullmatch(path.as_posix())
+            refuse_from_outside(path, Path(own["run"]) if own else place)
             yield str(path), path.as_posix(), read_bytes(path, LARGEST_JSONL)
 
 
@@ -167,6 +170,7 @@ def recorded(run: Path | None, file: str, key: str, kind: type) -> Any:
     """A fact of the run folder; None where the folder lacks the file."""
     if run is None or not (run / file).is_file():
         return None
+    refuse_from_outside(run / file, run)
     facts = read_json(run / file)
     if not isinstance(facts, dict) or not isinstance(facts.get(key), kind):
         raise InputError(f"{run / file}, field {key!r}: missing or no {kind.__name__}; restore the file")

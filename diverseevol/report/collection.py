@@ -12,6 +12,7 @@ from diverseevol.evaluation.judges import GoldJudge, Judgement, OverlapJudge
 from diverseevol.evaluation.released import JudgementFile, find_judgements, named
 from diverseevol.evaluation.scoreboard import Scoreboard, ScoredRound, score_files
 from diverseevol.files import read_json
+from diverseevol.linked import refuse_files_from_outside
 from diverseevol.reading import refuse_special
 from diverseevol.report.lines import FULL, RELEASED_ROWS, Line, line_of
 from diverseevol.rounds import Round
@@ -173,8 +174,9 @@ def read_run(folder: Path) -> Run:
     """Read one run folder as far as its rounds are whole.
 
     Raises:
-        InputError: a file of it is missing, cut off or edited.
+        InputError: a file of it is missing, cut off, edited, or a link out of the folder.
     """
+    refuse_files_from_outside(folder)
     fingerprint = read_json(folder / "fingerprint.json", "restore it, or leave this folder out")
     if not isinstance(fingerprint, dict):
         raise InputError(f"{folder / 'fingerprint.json'}: holds no object; restore it, or leave this folder out")

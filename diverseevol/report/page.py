@@ -19,6 +19,7 @@ from diverseevol.output.terminal import escaped, visible
 from diverseevol.report.drawing import colour_name
 from diverseevol.report.lines import FULL, LOOKS, Line, look
 from diverseevol.report.maps import COLOURS, DARK_COLOURS
+from diverseevol.report.place import HEAD, TITLE
 from diverseevol.report.stopping import RULE
 from diverseevol.report.tables import Table
 
@@ -40,7 +41,7 @@ class Content:
     """What the page shows.
 
     Attributes:
-        title, lead: above all.
+        lead: below the title.
         names: of the lines in the tables.
         tables: by name; empty ones are left out.
         notes: what a reader must know, such as what is incomplete.
@@ -49,7 +50,6 @@ class Content:
         answers: see `answering.answers_payload`.
     """
 
-    title: str
     lead: str
     names: Mapping[Line, str]
     tables: Mapping[str, Table]
@@ -77,8 +77,8 @@ def page(content: Content) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="data:,"><title>{escape(content.title)}</title><style>{style}</style></head><body>'
-        f'<header><h1>{escape(content.title)}</h1><p class="lead">{escape(content.lead)}</p></header>'
+        f"{HEAD}<style>{style}</style></head><body>"
+        f'<header><h1>{escape(TITLE)}</h1><p class="lead">{escape(content.lead)}</p></header>'
         f"<nav><div>{links}</div></nav><main>"
         "<noscript><p class='warning'>Without JavaScript there are the figures and tables; the map, the receipts and "
         f"the answers need it.</p></noscript>{body}"

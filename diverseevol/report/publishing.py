@@ -14,6 +14,7 @@ from diverseevol.report.gallery import gallery
 from diverseevol.report.lines import Line, labels, sources
 from diverseevol.report.maps import draw_maps, read_maps
 from diverseevol.report.page import Content, Picture, page
+from diverseevol.report.place import PAGE, begin
 from diverseevol.report.tables import (
     Table,
     final_table,
@@ -52,6 +53,7 @@ def publish(collection: Collection, out: Path, projection: str = PCA) -> list[st
         verdict_table(found), stopping_table(stops(collection.points)), final_table(collection),
         pool_table(collection.points), run_table(collection.runs),
     ]  # fmt: skip
+    begin(out)
     pictures = [
         Picture(each.name, each.title, each.caption, save(each.figure, out / "figures", each.name))
         for each in gallery(collection)
@@ -63,10 +65,15 @@ def publish(collection: Collection, out: Path, projection: str = PCA) -> list[st
     notes = [*_notes(collection), *uncompared]
     rows = rows_payload(collection.runs, maps, names) if collection.runs else None
     content = Content(
-        "Which rows are worth training on", _lead(collection), names, {table.name: table for table in tables}, notes,
-        pictures, rows, answers_payload(collection, names),
-    )  # fmt: skip
-    with atomic_write(out / "report.html") as file:
+        lead=_lead(collection),
+        names=names,
+        tables={table.name: table for table in tables},
+        notes=notes,
+        pictures=pictures,
+        rows=rows,
+        answers=answers_payload(collection, names),
+    )
+    with atomic_write(out / PAGE) as file:
         file.write(page(content).encode("utf-8", "backslashreplace").decode())  # a reply may hold half a character
     return notes
 
