@@ -122,7 +122,7 @@ def _flaw(file: Path, expected: dict[str, Any], full: bool) -> str | None:
             found = _sampled(stream, status.st_size) if sampled else hashlib.file_digest(stream, "sha256").hexdigest()
     except FileNotFoundError:
         return "is missing"
-    except (OSError, InputError) as error:
+    except (OSError, ValueError, InputError) as error:  # a ValueError: no system takes that for a name
         return f"cannot be read ({getattr(error, 'strerror', None) or error})"
     if found != digest:
         return "holds other bytes than were written"
@@ -137,9 +137,17 @@ def _read(folder: Path) -> dict[str, dict[str, Any]] | None:
         known = read_json(folder / SEAL)
     except InputError:
         return None
-    keys = {"bytes", "sha256", "sampled"}
-    entries = known.values() if isinstance(known, dict) else [None]
-    return known if all(isinstance(entry, dict) and set(entry) == keys for entry in entries) else None
+    return known if isinstance(known, dict) and all(map(_is_complete, known.values())) else None
+
+
+def _is_complete(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and set(entry) == {"bytes", "sha256", "sampled"}
+        and type(entry["bytes"]) is int
+        and isinstance(entry["sha256"], str)
+        and isinstance(entry["sampled"], str | None)
+    )
 
 
 def _files(folder: Path) -> list[str]:

@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 from run_folders import World, lay_run
 
 from diverseevol.cli.configuration import compose
+from diverseevol.cli.shipped import shipped_choices
 
 FIXTURE = Path(__file__).parent / "fixtures/run_folders_0_1"
 SECONDS = 60  # that a case may take: tenths of them on a quiet machine, but tests run side by side
@@ -178,10 +179,11 @@ def _odd(arguments: tuple[str, ...], kind: str, chance: random.Random) -> Iterat
     value = chance.choice(pool)
     if kind == "key":
         group = chance.choice(("sampler", "model", "data", "prompt", "benchmark", "judge", "logger", "tuning", key))
+        shipped = chance.choice(sorted(shipped_choices(group)) or ["none"])
         override = chance.choice(
             (f"~{key}", f"~{group}", f"+{key}.new={value}", f"++{key}.new={value}", f"+new={value}", f"+{key}={value}",
-             f"{group}=[a,b]", f"{group}=null", f"{group}={value}", f"+{group}={value}", f"{key}@x={value}",
-             f"+{group}/new={value}", f"++{key}._target_={value}", f"~{key}={value}"),
+             f"{group}=[a,b]", f"{group}=null", f"{group}={value}", f"{group}={shipped}", f"+{group}={value}",
+             f"{key}@x={value}", f"+{group}/new={value}", f"++{key}._target_={value}", f"~{key}={value}"),
         )  # fmt: skip
         yield Case((*arguments, override))
         return

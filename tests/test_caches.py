@@ -163,7 +163,21 @@ def test_each_damaged_file_of_each_entry_is_told_once_and_made_again(
 
 
 @pytest.mark.parametrize(
-    "change", ["no seal", "added", "half a seal", "odd seal", "deep seal", "a file", "a link", "empty"]
+    "change",
+    [
+        "no seal",
+        "added",
+        "half a seal",
+        "odd seal",
+        "deep seal",
+        "a file",
+        "a link",
+        "empty",
+        *(f"retyped {field} {value}" for field in ("bytes", "sha256") for value in ('"1"', "[1]", "{}", "1e999")),
+        "retyped sampled []",
+        "no length",
+        "no name",
+    ],
 )
 def test_an_entry_that_is_not_what_was_made_is_made_again(
     change: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -178,11 +192,18 @@ def test_an_entry_that_is_not_what_was_made_is_made_again(
         "half a seal": lambda: cut(entry / SEAL),
         "odd seal": lambda: (entry / SEAL).write_text('{"a.json": {"bytes": 1}}'),
         "deep seal": lambda: (entry / SEAL).write_text("[" * 100_000),
+        "no length": lambda: (entry / SEAL).write_text('{"a.json": {"bytes": null, "sha256": "", "sampled": null}}'),
+        "no name": lambda: (entry / SEAL).write_text(r'{"a\u0000": {"bytes": 2, "sha256": "", "sampled": null}}'),
         "a file": lambda: (shutil.rmtree(entry), entry.touch()),
         "a link": lambda: (shutil.rmtree(entry), entry.symlink_to(victim)),
         "empty": lambda: (shutil.rmtree(entry), entry.mkdir()),
     }
-    changes[change]()
+    if change.startswith("retyped"):
+        _, field, value = change.split()
+        known = json.loads((entry / SEAL).read_text())["a.json"]
+        (entry / SEAL).write_text(json.dumps({"a.json": {**known, field: json.loads(value)}}))
+    else:
+        changes[change]()
     cached_folder(entry, lambda folder: write_json(folder / "a.json", 2))
     assert json.loads((entry / "a.json").read_text()) == 2
     (told,) = warnings(caplog)

@@ -118,6 +118,24 @@ FORKS = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:Depreca
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["compare", "sampler=random"], "sampler is not an option of compare; choose from judgements, baseline, metr"),
+        (["answer", "logger=none", "-m"], "logger is not an option of answer; choose from out, seed, cache, "),
+        (["judge", "logger=none", "data=json", "foo=1"], "data is not an option of judge; choose from folder, benchm"),
+        (["judge", "schedule.rounds=2"], "schedule.rounds is not an option of judge: schedule holds no options here; "),
+        (["select", "dat=json"], "dat is not an option of select (did you mean data?); choose from embeddings, "),
+        (["evolve", "expriment=paper"], "expriment is not an option of evolve (did you mean experiment?); choose "),
+    ],
+)
+def test_a_group_that_another_command_has_is_told_from_ones_own(tmp_path, arguments, sentence):
+    code, said = forked(*arguments, cwd=tmp_path)
+    assert (code, len(said)) == (2, 1), said
+    assert said[0].startswith(f"diverseevol: {sentence}")
+
+
+@FORKS
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
         (["--nosuch"], "unrecognized arguments: --nosuch; write options as KEY=VALUE, not between flags; see "),
         (["seed=1", "-m", "seed=2"], "unrecognized arguments: seed=2; write options as KEY=VALUE, not between flags"),
         (["--cfg", "foo"], "argument --cfg/-c: invalid choice: 'foo' (choose from 'job', 'hydra', 'all'); see "),

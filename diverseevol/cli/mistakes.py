@@ -175,9 +175,15 @@ def _choices_with(group: str, option: str) -> list[str]:
     return sorted(having, key=lambda choice: not having[choice])
 
 
-def _chosen() -> list[str]:
-    """The choices of groups on the command line, as far as there is one of each."""
-    groups = {folder.name for folder in configuration_folder().iterdir() if folder.is_dir()}
+def _groups(verb: str) -> list[str]:
+    """The groups that a verb has choices of."""
+    defaults = OmegaConf.load(configuration_folder() / f"{verb}.yaml").defaults
+    names = [str(name) for entry in defaults if isinstance(entry, DictConfig) for name in entry]
+    return [name for name in names if shipped_choices(name)]
+
+
+def _chosen(groups: Sequence[str]) -> list[str]:
+    """The choices of these groups on the command line, as far as there is one of each."""
     given = [argument.partition("=") for argument in sys.argv[1:]]
     return [f"{group}={choice}" for group, _, choice in given if group in groups and choice in shipped_choices(group)]
 
@@ -186,14 +192,17 @@ def _alternatives(verb: str, key: str) -> str:
     """What could have been meant by an unknown key: its neighbours in the configuration."""
     parent, _, last = key.rpartition(".")
     group, _, option = key.partition(".")
+    groups = _groups(verb)
     swept = any(argument.startswith(f"{group}=") and "," in argument for argument in sys.argv[1:])
-    if option and not swept and (choices := _choices_with(group, option)):
+    if option and group in groups and not swept and (choices := _choices_with(group, option)):
         return f" here, but of {group}={f' and {group}='.join(choices)}: add {group}={choices[0]}"
-    config = compose(verb, _chosen())
+    config = compose(verb, _chosen(groups))
     node = OmegaConf.select(config, parent) if parent else config
     if not isinstance(node, DictConfig):
         return f": {parent} holds no options here{meant(parent, map(str, config))}; see diverseevol {verb} --help"
     names = [name for name in map(str, node) if not name.startswith("_")]
+    if not parent:
+        names += [name for name in groups if name not in names]  # of which nothing is chosen
     if last in names:  # another choice of the group has it
         if not parent:
             return f" in this form; see diverseevol {verb} --help"
