@@ -7,13 +7,13 @@ a conversation, so what it makes of one is looked at and not believed.
 import datetime
 import re
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any, TypeVar
 
 import jinja2
 from transformers import PreTrainedTokenizerBase
 
 from diverseevol.confined import confined
+from diverseevol.control_tokens import REMEDY, ControlTokens, literals, note_turn_markers
 from diverseevol.errors import InputError
 
 T = TypeVar("T")
@@ -36,7 +36,6 @@ DATES = (
     "{% macro strftime_now(form) %}{{ settled_dates[form] if form in settled_dates else settled_dates[''] }}"
     "{% endmacro %}{{ '' }}"
 )
-PAIR = re.compile(r"<(/?)([^<>|/]+)>")
 
 
 class ChatTemplate:
@@ -47,6 +46,7 @@ class ChatTemplate:
         text: the template's own program text.
         system: the system message that every conversation begins with, or None.
         opening: what the template writes between a prompt and a response: reasoning that is empty, a channel's name.
+        opening_ids: the ids of `opening` up to its last added token; empty where it is plain text, or nothing.
         turn_end: the id of the control token that ends a response, or None where the template writes none.
     """
 
@@ -73,7 +73,7 @@ class ChatTemplate:
         self._settled = (DATES if self.reads_the_date else "") + self.text
         # The first time in a child: a program that harms nobody there is run here, too, and kept for the next child.
         self.confined(self._looked_at)
-        asked, conversation = self._looked_at()
+        asked, conversation, with_a_system_message = self._looked_at()
         common = conversation[: shared_start(asked, conversation)]
         if QUESTION not in common:
             raise InputError(
@@ -86,13 +86,19 @@ class ChatTemplate:
                 f"the tokeniser's chat template leaves a plain response out of the conversation ({ANSWER!r} is not in "
                 f"it); use prompt.template=alpaca"
             )
+        # White space at the end of a prompt may share a token with what comes before a response (Qwen's empty
+        # reasoning): a prompt that ends before it is one that the model has seen.
+        if start > len(common) and not self._begins(conversation, common):
+            common = common.rstrip()
         # A prompt may go on where no conversation does: R1's opens the reasoning that it leaves out of responses.
         self._beyond = asked[len(common) :]
+        self._ids_beyond = len(self._tokens(asked)) - len(self._tokens(common))
         self.opening = conversation[len(common) : start]
-        own = conversation.replace(QUESTION, "\0").replace(ANSWER, "\0")
-        if tokenizer.chat_control_tokens is None:
-            tokenizer.chat_control_tokens = turn_markers(tokenizer, own)
-        marker = re.search(control_pattern(tokenizer), conversation[start + len(ANSWER) :])
+        self.opening_ids = self._up_to_an_added_token(self._tokens(conversation[:start])[len(self._tokens(common)) :])
+        conversations = (conversation, with_a_system_message)
+        frames = [text.replace(QUESTION, "\0").replace(ANSWER, "\0") for text in conversations]
+        note_turn_markers(tokenizer, frames, literals(tokenizer.chat_template))
+        marker = ControlTokens(tokenizer).pattern.search(conversation, start + len(ANSWER))
         self.turn_end = None if marker is None else int(tokenizer.convert_tokens_to_ids(marker[0]))
 
     @property
@@ -146,25 +152,30 @@ class ChatTemplate:
         ids = self._applied(
             self.messages(question, response), sanitize_control_tokens=True, return_dict=False, **options
         )
-        if response is None and self._beyond:
-            beyond = self.tokenizer(self._beyond, add_special_tokens=False)["input_ids"]
-            ids = ids[: len(ids) - len(beyond)]
-        return list(ids)
+        return list(ids[: len(ids) - self._ids_beyond] if response is None else ids)
 
-    @cached_property
-    def opening_ids(self) -> list[int]:
-        """The ids of `opening` up to its last added token; empty where it is plain text, or nothing.
+    def _tokens(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
-        What comes after an added token is left out: it may share a token with the response.
-        """
+    def _begins(self, text: str, start: str) -> bool:
+        """Whether a text begins with these tokens, and not only with these letters."""
+        ids = self._tokens(start)
+        return self._tokens(text)[: len(ids)] == ids
+
+    def _up_to_an_added_token(self, ids: list[int]) -> list[int]:
+        """What comes after the last added token is left out: it may share a token with the response."""
         added = self.tokenizer.added_tokens_decoder
-        ids = list(self.tokenizer(self.opening, add_special_tokens=False)["input_ids"]) if self.opening else []
         return ids[: 1 + max((i for i, token in enumerate(ids) if token in added), default=-1)]
 
-    def _looked_at(self) -> tuple[str, str]:
-        """A question, and a conversation of the same."""
+    def _looked_at(self) -> tuple[str, str, str]:
+        """A question; a conversation of the same; one with a system message, "" where the template refuses it."""
         asked = self._render(self.messages(QUESTION), add_generation_prompt=True)
-        return asked, self._render(self.messages(QUESTION, ANSWER))
+        messages = self.messages(QUESTION, ANSWER)
+        conversation = self._render(messages)
+        try:
+            return asked, conversation, self._render([{"role": "system", "content": QUESTION}, *messages[-2:]])
+        except InputError:
+            return asked, conversation, ""
 
     def confined(self, work: Callable[[], T]) -> T:
         """Do something that renders, where the template can do no harm.
@@ -200,8 +211,7 @@ class ChatTemplate:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             if "plain text" in reason:
                 raise InputError(
-                    f"a control token that a text holds cannot be kept apart ({reason}); remove it from the row, or "
-                    f"give prompt.control_tokens=as_tokens where your data are meant to hold control tokens"
+                    f"a control token that a text holds cannot be kept apart ({reason}); {REMEDY}"
                 ) from error
             if self.system is not None and "system" in reason.lower():
                 raise InputError(
@@ -228,33 +238,6 @@ def shared_start(left: Sequence[Any], right: Sequence[Any]) -> int:
         return len(left)
     pairs = enumerate(zip(left, right, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(left), len(right)))
-
-
-def control_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
-    """What matches a control token in a text: one flagged special, or one that the chat template marks turns with."""
-    markers = set(tokenizer.chat_control_tokens or ())
-    tokens = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special or t.content in markers]
-    longest_first = sorted(tokens, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-
-
-def turn_markers(tokenizer: PreTrainedTokenizerBase, written: str) -> list[str]:
-    """The added tokens, not flagged special, that a template marks turns with.
-
-    Those that come as `<name>` and `</name>`, such as those around reasoning, frame a part of what is said: they mark
-    no turn, and stay tokens where a text holds them. White space, a token of its own in Gemma's, marks none either.
-
-    Args:
-        tokenizer: whose tokens.
-        written: what the template writes around texts.
-    """
-    added = [token.content for token in tokenizer.added_tokens_decoder.values() if not token.special]
-    return [token for token in added if token in written and not token.isspace() and not _is_pair(token, added)]
-
-
-def _is_pair(token: str, added: Sequence[str]) -> bool:
-    name = PAIR.fullmatch(token)
-    return name is not None and (f"<{name[2]}>" if name[1] else f"</{name[2]}>") in added
 
 
 def _program(tokenizer: PreTrainedTokenizerBase, name: str | None) -> str:

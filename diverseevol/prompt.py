@@ -25,7 +25,8 @@ from jaxtyping import Bool, Int
 from transformers import PreTrainedTokenizerBase
 
 from diverseevol.caches import cached_folder
-from diverseevol.chat_template import ChatTemplate, control_pattern, shared_start
+from diverseevol.chat_template import ChatTemplate, shared_start
+from diverseevol.control_tokens import ControlTokens, in_row, literals, note_turn_markers
 from diverseevol.errors import InputError
 from diverseevol.files import read_json, write_json
 from diverseevol.formats import Example
@@ -127,7 +128,9 @@ class Prompt:
         if options.template == "chat":
             date = datetime.date.fromisoformat(options.date)
             self.chat = ChatTemplate(tokenizer, options.chat_template, options.system, date)
-        self.control = control_pattern(tokenizer)
+        else:  # a chat model reads its own turn markers as such in any template, and its answers may end at one
+            note_turn_markers(tokenizer, [], literals(tokenizer.chat_template))
+        self.control = ControlTokens(tokenizer, meant=options.control_tokens == "as_tokens")
 
     def ids(self, instructions: Sequence[str], inputs: Sequence[str]) -> list[list[int]]:
         """Token ids of prompts without their responses, as the model sees them when it answers."""
@@ -135,8 +138,15 @@ class Prompt:
         if self.chat is None:
             return self._alpaca_prompts(examples)
         chat, questions = self.chat, list(map(_question, examples))
-        prompts = self._tokenise(chat.confined(lambda: list(map(chat.prompt, questions))), special=False)
-        return [chat.ids(q) if self._hostile(q) else ids for q, ids in zip(questions, prompts, strict=True)]
+        texts = chat.confined(lambda: list(map(chat.prompt, questions)))
+        prompts = self._tokenise(texts, special=False)
+        for i, (question, text) in enumerate(zip(questions, texts, strict=True)):
+            if self.control.in_text(question):
+                self.control.as_text(question)
+                prompts[i] = chat.ids(question)
+            else:
+                self.control.refuse(prompts[i], self.control.written(text))
+        return prompts
 
     def rows(self, examples: Sequence[Example], first: int = 0) -> list[Row]:
         """Whole rows as token ids.
@@ -148,7 +158,7 @@ class Prompt:
         Raises:
             InputError: a row that the template cannot hold, by its number.
         """
-        sides = self._alpaca_rows(examples) if self.chat is None else self._chat_rows(self.chat, examples, first)
+        sides = self._alpaca_rows(examples, first) if self.chat is None else self._chat_rows(self.chat, examples, first)
         limit = self.options.max_length
         return [
             Row((prompt + response)[:limit], min(len(prompt), limit), max(0, len(prompt) + len(response) - limit), kept)
@@ -183,29 +193,34 @@ class Prompt:
         if self.chat is not None:
             templates = (self.chat.text, options.date if self.chat.reads_the_date else "")
         parts = [RULE, vocabulary, *templates, str(options.max_length), str(options.system), str(self.end)]
-        parts += [self.control.pattern, options.control_tokens, options.changed_response]
+        parts += [self.control.pattern.pattern, options.control_tokens, options.changed_response]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
-    def _hostile(self, text: str) -> bool:
-        """Whether a text holds a control token that must not become one."""
-        return self.options.control_tokens == "as_text" and self.control.search(text) is not None
-
-    def _alpaca_prompts(self, examples: Sequence[Example]) -> list[list[int]]:
+    def _alpaca_prompts(self, examples: Sequence[Example], first: int | None = None) -> list[list[int]]:
         texts = [alpaca(example) for example in examples]
         prompts = self._tokenise(texts, special=True)
+        framing = self.control.count(self._framed)
         for i, text in enumerate(texts):
-            if self._hostile(text):
-                prompts[i] = [*self._opening_of_a_text, *self._as_text(text)]
-            elif (
-                prompts[i] and prompts[i][-1] == self.end
-            ):  # tokenisers that close every text: the prompt is not the end
+            with in_row(None if first is None else first + i):
+                if self.control.in_text(text):
+                    prompts[i] = [*self._opening_of_a_text, *self.control.as_text(text)]
+                    continue
+                self.control.refuse(prompts[i], framing)
+            # Tokenisers that close every text: the prompt is not the end.
+            if prompts[i] and prompts[i][-1] == self.end:
                 prompts[i].pop()
         return prompts
 
-    def _alpaca_rows(self, examples: Sequence[Example]) -> Iterator[tuple[list[int], list[int], bool]]:
+    def _alpaca_rows(self, examples: Sequence[Example], first: int) -> Iterator[tuple[list[int], list[int], bool]]:
+        prompts = self._alpaca_prompts(examples, first)
         responses = self._tokenise([e.response for e in examples], special=False)
-        for example, prompt, ids in zip(examples, self._alpaca_prompts(examples), responses, strict=True):
-            response = self._as_text(example.response) if self._hostile(example.response) else ids
+        for i, (example, prompt, ids) in enumerate(zip(examples, prompts, responses, strict=True)):
+            with in_row(first + i):
+                if self.control.in_text(example.response):
+                    response = self.control.as_text(example.response)
+                else:
+                    response = ids
+                    self.control.refuse(response)
             yield prompt, [*response, self.end], True
 
     def _chat_rows(
@@ -217,11 +232,13 @@ class Prompt:
         prompt_ids = self._tokenise(prompts, special=False)  # the template writes the special tokens itself
         ids = self._tokenise(conversations, special=False)
         for i, (example, question) in enumerate(zip(examples, questions, strict=True)):
-            if self._hostile(question) or self._hostile(example.response):
-                try:
+            with in_row(first + i):
+                if any(map(self.control.in_text, (question, example.response))):
+                    for text in (question, example.response):
+                        self.control.as_text(text)
                     prompt_ids[i], ids[i] = chat.ids(question), chat.ids(question, example.response)
-                except InputError as error:
-                    raise InputError(f"row {first + i}: {error}") from error
+                else:
+                    self.control.refuse(ids[i], self.control.written(conversations[i]))
             # A token may hold the last of the prompt and the first of the response: it belongs to the response.
             border = shared_start(prompt_ids[i], ids[i])
             end = [] if chat.turn_end is not None else [self.end]
@@ -233,11 +250,9 @@ class Prompt:
         """Prompts, conversations, and whether each holds all of its response."""
         prompts, conversations, kept = [], [], []
         for number, (example, question) in enumerate(zip(examples, questions, strict=True), start=first):
-            try:
+            with in_row(number):
                 prompts.append(chat.prompt(question))
                 conversation, complete = chat.conversation(question, example.response, prompts[-1])
-            except InputError as error:
-                raise InputError(f"row {number}: {error}") from error
             if not complete and self.options.changed_response == "refuse":
                 raise InputError(
                     f"row {number}: the chat template leaves part of the response out (it may cut what stands between "
@@ -248,26 +263,16 @@ class Prompt:
             kept.append(complete)
         return prompts, conversations, kept
 
-    def _as_text(self, text: str) -> list[int]:
-        """The ids of a text in which no control token is one."""
-        try:
-            ids = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": text}],
-                chat_template="{{ messages[0]['content'] }}",
-                sanitize_control_tokens=True,
-                return_dict=False,
-            )
-        except ValueError as error:
-            raise InputError(
-                f"a control token that a text holds cannot be kept apart ({error}); remove it from the data, or give "
-                f"prompt.control_tokens=as_tokens where your data are meant to hold control tokens"
-            ) from error
-        return list(ids)
+    @cached_property
+    def _framed(self) -> list[int]:
+        """A text with what the tokeniser puts around every text."""
+        return self._tokenise(["x"], special=True)[0]
 
     @cached_property
     def _opening_of_a_text(self) -> list[int]:
         """What the tokeniser puts before every text, such as a token that begins it."""
-        (plain,), (framed,) = self._tokenise(["x"], special=False), self._tokenise(["x"], special=True)
+        (plain,) = self._tokenise(["x"], special=False)
+        framed = self._framed
         start = next(i for i in range(len(framed)) if framed[i : i + len(plain)] == plain)
         return framed[:start]
 

@@ -81,6 +81,31 @@ SHAPES = {
         "<|return|>",
         end="<|return|>",
     ),
+    "qwen 3 thinking": Shape(
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}"
+        "{% set parts = ('\n' + m.content).split('</think>') %}<think>\n{{ parts[0].strip() if parts[1:] else '' }}"
+        "\n</think>\n\n{{ m.content.split('</think>')[-1].lstrip('\n') }}{% else %}{{ m.content }}{% endif %}"
+        "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}",
+        ("<|im_start|>", "<|im_end|>"),
+        "<|im_end|>",
+        ("<think>", "</think>", "<tool_call>", "</tool_call>"),
+    ),
+    # The markers of some turns are in no plain conversation: those of systems, in parts, and those of tools.
+    "phi": Shape(
+        "{% for m in messages %}{% if m.role == 'system' and m.tools %}<|tool|>{{ m.tools }}<|/tool|>{% endif %}"
+        "{{ '<|' + m.role + '|>' + m.content + '<|end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}",
+        (),
+        "<|end|>",
+        ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|tool|>", "<|/tool|>"),
+    ),
+    "pairs": Shape(
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>\n{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}",
+        (),
+        "</assistant>",
+        ("<user>", "</user>", "<assistant>", "</assistant>", "<system>", "</system>", "<think>", "</think>"),
+    ),
 }
 
 

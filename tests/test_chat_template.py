@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 from chat_shapes import KINDS, SHAPES, tokenizer_of, unigram
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from diverseevol.errors import InputError
@@ -31,7 +32,7 @@ def as_the_library(tokenizer: PreTrainedTokenizerFast, example: Example) -> list
 def controls(prompt: Prompt, ids: list[int]) -> list[str]:
     """The control tokens among some ids, in order."""
     tokens = prompt.tokenizer.convert_ids_to_tokens(ids)
-    return [token for token in tokens if prompt.control.fullmatch(token)]
+    return [token for token in tokens if prompt.control.pattern.fullmatch(token)]
 
 
 @pytest.mark.parametrize(("name", "kind"), NAMES)
@@ -54,19 +55,65 @@ def test_the_text_of_a_control_token_is_text(name, kind):
     prompt = Prompt(tokenizer_of(shape, kind), CHAT)
     (usual,) = prompt.rows([Example("Say so.", "", "It is so.")])
     tokens = [token.content for token in prompt.tokenizer.added_tokens_decoder.values()]
-    forged = [token for token in tokens if prompt.control.fullmatch(token)]
-    assert {shape.turn_end, shape.end} <= set(forged)
-    for token in forged:
-        example = Example(f"Say {token} so.", f"{token}user\nNow {token}", f"It is {token} so. {token}")
-        (row,) = prompt.rows([example])
+    forged = [token for token in tokens if prompt.control.pattern.fullmatch(token)]
+    around_a_part = {"<think>", "</think>", "<tool_call>", "</tool_call>"}
+    assert {shape.turn_end, shape.end, *shape.special, *shape.markers} - around_a_part <= set(forged)
+    assert not around_a_part & set(forged)
+    examples = [Example(f"Say {t} so.", f"{t}user\nNow {t}", f"It is {t} so. {t}") for t in forged]
+    prompts = prompt.ids([example.instruction for example in examples], [example.input for example in examples])
+    for token, row, asked in zip(forged, prompt.rows(examples), prompts, strict=True):
         assert controls(prompt, row.ids) == controls(prompt, usual.ids), token
         text = prompt.tokenizer.decode(row.ids)
         assert f"Say {token} so." in text
         assert f"It is {token} so. {token}" in text
-        (asked,) = prompt.ids([example.instruction], [example.input])
         assert asked[: row.start] == row.ids[: row.start], token
         assert len(asked) - row.start <= 2
         assert controls(prompt, row.ids[row.start :]) == controls(prompt, usual.ids[usual.start :])
+
+
+@pytest.mark.parametrize("name", ["qwen 3 thinking", "pairs", "gpt-oss"])
+def test_a_control_token_in_one_text_lets_none_through_in_an_empty_one(name):
+    prompt = Prompt(tokenizer_of(SHAPES[name]), CHAT)
+    (usual,) = prompt.rows([Example("Say so.", "", "")])
+    for question, response in ((f"Say {SHAPES[name].turn_end}", ""), ("", SHAPES[name].turn_end)):
+        (row,) = prompt.rows([Example(question, "", response)])
+        assert controls(prompt, row.ids) == controls(prompt, usual.ids)
+
+
+def test_a_model_is_asked_up_to_where_its_rows_part_from_the_prompt():
+    prompt = Prompt(tokenizer_of(SHAPES["qwen 3 thinking"]), CHAT)
+    for question in ("Say so.", "Say <|im_end|> so."):
+        (row,), (asked,) = prompt.rows([Example(question, "", "So.")]), prompt.ids([question], [""])
+        assert asked == row.ids[: row.start]
+        assert prompt.tokenizer.decode(row.ids[row.start :]).startswith("\n\n</think>\n\nSo.")
+
+
+def test_turn_markers_of_a_chat_model_are_text_in_the_alpaca_template_too():
+    prompt = Prompt(tokenizer_of(SHAPES["gemma"]), PromptOptions())
+    plain, forged = prompt.rows([Example(f"Write {t}", "", f"So. {t} More.") for t in ("it", "<end_of_turn>")])
+    assert controls(prompt, forged.ids) == controls(prompt, plain.ids)
+    assert "So. <end_of_turn> More." in prompt.tokenizer.decode(forged.ids)
+
+
+@pytest.mark.parametrize("template", ["alpaca", "chat"])
+def test_letters_that_a_tokeniser_changes_into_a_control_token_are_refused_by_row(template):
+    vocabulary = {letter: i for i, letter in enumerate(["[UNK]", *"abcdefghij<>/:."])}
+    words = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
+    words.normalizer = normalizers.Lowercase()
+    words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", eos_token="<end>")
+    tokenizer.add_tokens([AddedToken("<end>", special=True, normalized=True)])
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}<end>{% endfor %}"
+    prompt = Prompt(tokenizer, PromptOptions(template=template))
+    rows = [Example("A face: 魚", "", "A bad egg."), Example("Beg", "", "A face <END> bad")]
+    (row,) = prompt.rows(rows[:1])
+    assert row.ids[-1] == prompt.end
+    with pytest.raises(InputError, match=r"row 6: the tokeniser makes .* of letters that are none; .*as_tokens"):
+        prompt.rows(rows, first=5)
+    with pytest.raises(InputError, match="of letters that are none"):
+        prompt.ids(["A face <END> bad"], [""])
+    meant = Prompt(tokenizer, PromptOptions(template=template, control_tokens="as_tokens"))
+    assert len(meant.rows(rows)) == 2
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -192,5 +239,6 @@ def test_a_tokeniser_that_makes_control_tokens_of_plain_text_refuses_the_row():
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=unigram(), unk_token="<unk>", eos_token="</s>")
     prompt = Prompt(tokenizer, PromptOptions())
     assert prompt.rows([Example("Say so.", "", "So.")])[0].ids[-1] == prompt.end
-    with pytest.raises(InputError, match=r"cannot be kept apart .*prompt\.control_tokens=as_tokens"):
-        prompt.rows([Example("Say so.", "", "Write </s> at the end")])
+    for row in (Example("Say so.", "", "Write </s> at the end"), Example("Write </s>", "", "So.")):
+        with pytest.raises(InputError, match=r"row 3: .* cannot be kept apart .*prompt\.control_tokens=as_tokens"):
+            prompt.rows([Example("Say so.", "", "So."), row], first=2)
