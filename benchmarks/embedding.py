@@ -30,7 +30,7 @@ def run(size: str, report: Report) -> None:
     ids = rows(n)
     lengths = [len(row) for row in ids]
     model, half = llama(), llama(torch.bfloat16)
-    tokens = learner(ids).embedding.tokens_on(model.device)
+    tokens = learner(ids).embedding.tokens_on(model.device.type)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder)
         candidates: dict[str, Callable[[], Any]] = {

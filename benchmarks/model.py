@@ -10,9 +10,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from diverseevol.foundation import Pretrained
 from diverseevol.learner import Learner
-from diverseevol.modules.probe import Embedding
-from diverseevol.modules.sft import Tuning
-from diverseevol.prompt import Encoded, Prompt, PromptOptions
+from diverseevol.options import Embedding, PromptOptions, Tuning
+from diverseevol.prompt import Encoded, Prompt
 
 CONFIG = LlamaConfig(
     vocab_size=32_000,

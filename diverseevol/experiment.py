@@ -9,58 +9,14 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from diverseevol.errors import InputError
 from diverseevol.evaluation.exam import Exam
 from diverseevol.learner import Learner
+from diverseevol.options import Schedule
 from diverseevol.rounds import Round
 from diverseevol.runs import RunFolder
 from diverseevol.samplers.base import Sampler
 from diverseevol.source import Source
 from diverseevol.tracking import NoTracker, Tracker
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How the pool grows: round 0 trains on `seed_size` random rows, and each of `rounds` adds `step_size`.
-
-    Attributes:
-        rounds: T, the number of selections; T + 1 models are trained.
-        seed_size: rows of P_0; None takes every eligible row (the upper baseline, without selections).
-        step_size: rows of each S_t.
-    """
-
-    rounds: int = 10
-    seed_size: int | None = 100
-    step_size: int = 100
-
-    def __post_init__(self) -> None:
-        for name, least in (("rounds", 0), ("seed_size", 1), ("step_size", 0 if self.rounds == 0 else 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise InputError(f"schedule.{name} is {value}; it must be at least {least}")
-        if self.seed_size is None and self.rounds > 0:
-            raise InputError(
-                "schedule.seed_size is null (all rows), which leaves none to choose; set schedule.rounds to 0"
-            )
-
-    def fits(self, eligible: int, why: str = "") -> None:
-        """Check that there are rows enough.
-
-        Args:
-            eligible: how many can be trained on.
-            why: why others cannot be, with their numbers.
-
-        Raises:
-            InputError: the schedule asks for more rows than can be trained on.
-        """
-        wanted = (self.seed_size or 0) + self.rounds * self.step_size
-        if wanted > eligible or eligible == 0:
-            reason = f" ({why})" if why else ""
-            raise InputError(
-                f"the schedule needs {wanted:,} rows ({self.seed_size or 0:,} + {self.rounds} × {self.step_size:,}) "
-                f"but {eligible:,} can be trained on{reason}; lower schedule.rounds, schedule.seed_size or "
-                f"schedule.step_size, or bring more rows"
-            )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import functools
 import itertools
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,33 +21,12 @@ from transformers import (
 
 from diverseevol.errors import InputError
 from diverseevol.growing_cache import growing_cache, joined
+from diverseevol.options import Generation
 from diverseevol.workers import batches_at_once, side_by_side
 
 READ_TOGETHER = 2048  # tokens of prompts, padding included
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Generation:
-    """How questions are answered.
-
-    Attributes:
-        max_new_tokens: an answer's greatest length (the paper: 1,024).
-        temperature: of the sampling (the paper: 0.7); 0 is greedy.
-        batch_size: questions answered together; speed, not answers, depends on it.
-    """
-
-    max_new_tokens: int = 1024
-    temperature: float = 0.7
-    batch_size: int = 40
-
-    def __post_init__(self) -> None:
-        for name in ("max_new_tokens", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"generation.{name} is {getattr(self, name)}; it must be at least 1")
-        if not self.temperature >= 0:
-            raise InputError(f"generation.temperature is {self.temperature}; it must not be negative (0 is greedy)")
 
 
 class GumbelNoise(LogitsProcessor):

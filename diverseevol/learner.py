@@ -18,14 +18,15 @@ from transformers import PreTrainedModel
 
 from diverseevol.arrays import cached_by_all, filled, read_probe
 from diverseevol.foundation import Pretrained
-from diverseevol.generation import Generation, fitting, generate, own_ends
+from diverseevol.generation import fitting, generate, own_ends
 from diverseevol.memory import named_when_full
 from diverseevol.model_limits import check_readable, positions
 from diverseevol.modules.committee import Committee
 from diverseevol.modules.data import plan_steps, probe_loader, step_loader
 from diverseevol.modules.halves import width
-from diverseevol.modules.probe import Embedding, Probe
-from diverseevol.modules.sft import InstructionTuner, Tuning, checkpoint_activations
+from diverseevol.modules.probe import Probe
+from diverseevol.modules.sft import InstructionTuner, checkpoint_activations
+from diverseevol.options import Embedding, Generation, Tuning
 from diverseevol.processes import Processes
 from diverseevol.progress import Progress, Silent
 from diverseevol.prompt import Encoded, Prompt
@@ -197,7 +198,7 @@ class Learner:
         among = np.arange(len(self.encoded)) if aligned else rows
         with filled(folder, shapes, place) as arrays, self.progress.track(what, len(rows)) as advance:
             trainer = start(self.trainer, place)
-            tokens = self.embedding.tokens_on(device_of(trainer))
+            tokens = self.embedding.tokens_on(device_of(trainer).type)
             loader = probe_loader(self.encoded, rows, among, tokens, self.prompt.end, place.rank, place.world)
             asked = module(arrays, lambda done: advance(done * place.world))
             with named_when_full("embedding.batch_tokens", tokens):

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float, Int
-from vendi_score import vendi
 
 from diverseevol.errors import InputError
 
@@ -42,6 +41,8 @@ def vendi_score(X: Float[np.ndarray, "rows dim"]) -> float:
             directions = unit_directions(block)
             kernel += directions.T @ directions
     # score_K divides by the side of what it is given; the eigenvalues must be those of products over n.
+    from vendi_score import vendi  # here, for it imports scikit-learn
+
     return float(vendi.score_K(kernel * (len(kernel) / n)))
 
 

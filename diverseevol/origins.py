@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
-
-import datasets
+from typing import TYPE_CHECKING, Any, Literal
 
 from diverseevol.caches import in_full, warn_of_damage
 from diverseevol.errors import InputError
 from diverseevol.files import remove
-from diverseevol.hub import out_of_reach, say_that_a_cache_is_used
 from diverseevol.hub_names import is_table
 from diverseevol.reading import opened, refuse_special, refuse_special_below
 from diverseevol.records import Located, read_records
 from diverseevol.sealed import SEAL, damage, seal, sealed_digest
+
+if TYPE_CHECKING:  # imported where it is used, for that takes a second
+    import datasets
 
 BATCH = 1000  # rows in memory at a time
 BATCH_BYTES = 1 << 25  # fewer rows where they are as long as books
@@ -104,6 +104,8 @@ def _spans(path: Path, split: str) -> list[tuple[int, int | None]]:
     """From which record of a file to before which, one after another; only a slice has to count them."""
     if split == "train":
         return [(0, None)]
+    import datasets
+
     count = sum(1 for _ in read_records(path))
     try:
         parts = datasets.ReadInstruction.from_spec(split).to_absolute({"train": count})
@@ -119,6 +121,10 @@ def _spans(path: Path, split: str) -> list[tuple[int, int | None]]:
 
 def _table(where: str, what: str, *, on_hub: bool = False, **options: Any) -> Origin:
     """A parquet file, a folder or a data set on the hub, through `datasets`."""
+    import datasets
+
+    from diverseevol.hub import out_of_reach, say_that_a_cache_is_used
+
     datasets.disable_progress_bars()
     unreachable = out_of_reach() if on_hub else None
     try:
@@ -150,8 +156,10 @@ def _table(where: str, what: str, *, on_hub: bool = False, **options: Any) -> Or
     return Origin(where, Path(where).expanduser().name.removesuffix(".parquet"), "row", content, len(table), records)
 
 
-def _loaded(what: str, **options: Any) -> datasets.Dataset:
+def _loaded(what: str, **options: Any) -> "datasets.Dataset":
     """A table by way of the files that `datasets` keeps in the cache, which are checked as any entry of it is."""
+    import datasets
+
     began, kept = time.time(), Path(options["cache_dir"]).resolve()
     before = _tables(kept)
     try:

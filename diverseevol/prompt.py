@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -30,6 +30,7 @@ from diverseevol.control_tokens import ControlTokens, in_row, literals, note_tur
 from diverseevol.errors import InputError
 from diverseevol.files import read_json, write_json
 from diverseevol.formats import Example
+from diverseevol.options import PromptOptions
 from diverseevol.source import Source, in_batches
 
 # The tokeniser takes some hundred bytes a character, and hears no signal before it is done with a batch. A text that is
@@ -70,47 +71,6 @@ class Row(NamedTuple):
     start: int
     lost: int
     complete: bool
-
-
-@dataclass(frozen=True)
-class PromptOptions:
-    """How rows become prompts.
-
-    Attributes:
-        template: "alpaca" (the paper's), or "chat": the tokeniser's own chat template.
-        max_length: tokens of a row, prompt and response together; what is beyond is cut (the paper: 512).
-        system: a system message for the chat template; the Alpaca template has none.
-        chat_template: the name of the chat template, for tokenisers that have several.
-        date: the day, YYYY-MM-DD, that chat templates which write the current date are told.
-        control_tokens: what the text of a control token, such as "</s>", is where the data hold it: "as_text", text
-            like any other, or "as_tokens", the token itself, for data that are meant to hold control tokens.
-        changed_response: what to do with a row of which the chat template leaves part of the response out: "refuse",
-            or "keep" what is left.
-    """
-
-    template: Literal["alpaca", "chat"] = "alpaca"
-    max_length: int = 512
-    system: str | None = None
-    chat_template: str | None = None
-    date: str = "2026-01-01"
-    control_tokens: Literal["as_text", "as_tokens"] = "as_text"
-    changed_response: Literal["refuse", "keep"] = "refuse"
-
-    def __post_init__(self) -> None:
-        if self.template not in ("alpaca", "chat"):
-            raise InputError(f"prompt.template is {self.template!r}; choose alpaca or chat")
-        if self.max_length < 2:
-            raise InputError(f"prompt.max_length is {self.max_length}; it must be at least 2 tokens")
-        if self.template == "alpaca":
-            for name, what in (("system", "no system message"), ("chat_template", "no other versions")):
-                if getattr(self, name) is not None:
-                    raise InputError(
-                        f"prompt.{name} is set but the Alpaca template has {what}; use prompt.template=chat"
-                    )
-        try:
-            datetime.date.fromisoformat(self.date)
-        except ValueError as error:
-            raise InputError(f"prompt.date is {self.date!r}; give a day as YYYY-MM-DD") from error
 
 
 class Prompt:

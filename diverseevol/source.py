@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import datasets
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int
 
@@ -44,7 +44,7 @@ class Source:
     fields: Fields
     bad: Mapping[str, int]
     unused: Mapping[str, int]
-    table: datasets.Dataset = field(repr=False)
+    table: pa.Table = field(repr=False)
     held_out: Int[np.ndarray, " held_out"] = field(repr=False, default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def __len__(self) -> int:
@@ -67,18 +67,18 @@ class Source:
         numbers = [int(row) for row in rows]
         if numbers and not 0 <= min(numbers) <= max(numbers) < len(self):
             raise IndexError(f"rows {min(numbers)} to {max(numbers)} were asked for of {len(self)}")
-        return _examples(self.table[numbers]) if numbers else []
+        return _examples(pa.concat_tables(self.table.slice(number, 1) for number in numbers)) if numbers else []
 
     def iterate(self, batch: int = BATCH) -> Iterator[list[Example]]:
         """All rows in order, a batch at a time: fewer rows where they are as long as books."""
         for start in range(0, len(self), batch):
             stop = min(start + batch, len(self))
             for rows in in_batches(range(start, stop), BATCH_CHARACTERS, self._sizes(start, stop)):
-                yield _examples(self.table[rows[0] : rows[-1] + 1])
+                yield _examples(self.table.slice(rows[0], len(rows)))
 
     def _sizes(self, start: int, stop: int) -> list[int]:
         """Bytes of the rows' texts."""
-        columns = self.table.data.slice(start, stop - start).columns
+        columns = self.table.slice(start, stop - start).columns
         return list(np.sum([pc.binary_length(column).to_numpy() for column in columns], axis=0).tolist())
 
     def record(self, row: int) -> dict[str, Any]:
@@ -104,8 +104,8 @@ def in_batches(items: Sequence[T], most: int, sizes: Sequence[int] | None = None
         yield items[start:]
 
 
-def _examples(columns: dict[str, list[str]]) -> list[Example]:
-    rows = zip(*(columns[name] for name in COLUMNS.names), strict=True)
+def _examples(table: pa.Table) -> list[Example]:
+    rows = zip(*(table[name].to_pylist() for name in COLUMNS.names), strict=True)
     return [Example(asked, given, answer, json.loads(extra)) for asked, given, answer, extra in rows]
 
 
@@ -181,7 +181,8 @@ def _load(
             f"{origin.where}: none of its {sum(meta['bad_rows'].values())} records can be used, from the first on "
             f"({meta['first_bad']}); mend them or name the fields with data.fields"
         )
-    table = datasets.Dataset.from_file(str(folder / "rows.arrow"))
+    with pa.memory_map(str(folder / "rows.arrow")) as file, pa.ipc.open_stream(file) as stream:
+        table = stream.read_all()
     return Source(name, meta["fingerprint"], Fields(**meta["fields"]), meta["bad_rows"], meta["unused"], table)
 
 

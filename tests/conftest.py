@@ -37,12 +37,11 @@ from diverseevol.evaluation.benchmarks import Benchmark, Question
 from diverseevol.evaluation.exam import Exam
 from diverseevol.evaluation.judges import GoldJudge
 from diverseevol.evolution import evolve
-from diverseevol.experiment import Evolution, Schedule
+from diverseevol.experiment import Evolution
 from diverseevol.foundation import Pretrained, TinyLlama
-from diverseevol.generation import Generation
 from diverseevol.learner import Learner
-from diverseevol.modules.sft import Tuning
-from diverseevol.prompt import Encoded, Prompt, PromptOptions, encode
+from diverseevol.options import Generation, PromptOptions, Schedule, Tuning
+from diverseevol.prompt import Encoded, Prompt, encode
 from diverseevol.runs import RunFolder
 from diverseevol.samplers.kcenter import KCenterSampler
 from diverseevol.source import Source, load

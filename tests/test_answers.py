@@ -8,8 +8,8 @@ from diverseevol.evaluation.answers import AnswerFile, answer
 from diverseevol.evaluation.benchmarks import Benchmark, Question, load_benchmark, read_answers
 from diverseevol.evaluation.exam import keep_questions
 from diverseevol.files import read_jsonl, sweep_temporary
-from diverseevol.generation import Generation
 from diverseevol.learner import Learner
+from diverseevol.options import Generation
 from diverseevol.rounds import REDO
 
 OPTIONS = Generation(max_new_tokens=5, temperature=0.7, batch_size=2)

@@ -12,9 +12,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM, Pre
 from diverseevol import generation, model_limits, rotary
 from diverseevol.errors import InputError
 from diverseevol.foundation import Pretrained
-from diverseevol.generation import Generation
 from diverseevol.modules.probe import Probe
 from diverseevol.modules.sft import has_dropout
+from diverseevol.options import Generation
 
 ARCHITECTURES = (
     "llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "mistral", "phi3", "gpt2", "gpt_neox", "opt", "llama4_text",

@@ -23,9 +23,9 @@ from diverseevol.files import write_json
 from diverseevol.foundation import TinyLlama
 from diverseevol.lab.source import source as lab_source
 from diverseevol.learner import Learner
-from diverseevol.modules.sft import Tuning
+from diverseevol.options import PromptOptions, Tuning
 from diverseevol.processes import Processes
-from diverseevol.prompt import Prompt, PromptOptions, encode
+from diverseevol.prompt import Prompt, encode
 from diverseevol.sealed import SEAL, damage, seal
 from diverseevol.source import load
 

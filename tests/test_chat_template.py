@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from diverseevol.errors import InputError
 from diverseevol.formats import Example
-from diverseevol.prompt import Prompt, PromptOptions
+from diverseevol.options import PromptOptions
+from diverseevol.prompt import Prompt
 
 CHAT = PromptOptions(template="chat")
 PLAIN = [

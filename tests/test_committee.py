@@ -12,10 +12,10 @@ import torch
 
 from diverseevol.committee import seats
 from diverseevol.evolution import evolve
-from diverseevol.experiment import Schedule
 from diverseevol.files import read_jsonl
 from diverseevol.learner import Learner
 from diverseevol.modules.committee import DISAGREEMENTS, Committee, disagreement
+from diverseevol.options import Schedule
 from diverseevol.samplers.qbc import CommitteeSampler
 
 BOTH = sorted(DISAGREEMENTS)

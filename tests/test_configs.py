@@ -15,13 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from diverseevol.binding import bind, check, target_of
 from diverseevol.cli.configuration import configure
 from diverseevol.cli.mistakes import check_choices
-from diverseevol.commands.evolve import schedule_of as command_schedule_of
+from diverseevol.commands.conduct import schedule_of as command_schedule_of
 from diverseevol.errors import InputError
-from diverseevol.experiment import Schedule
-from diverseevol.generation import Generation
-from diverseevol.modules.probe import Embedding
-from diverseevol.modules.sft import Tuning
-from diverseevol.prompt import PromptOptions
+from diverseevol.options import Embedding, Generation, PromptOptions, Schedule, Tuning
 
 CONF = Path(__file__).parents[1] / "conf"
 ROOTS = sorted(file.stem for file in CONF.glob("*.yaml"))

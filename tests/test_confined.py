@@ -11,7 +11,8 @@ from diverseevol import confined as confined_module
 from diverseevol.confined import confined
 from diverseevol.errors import InputError
 from diverseevol.formats import Example
-from diverseevol.prompt import Prompt, PromptOptions
+from diverseevol.options import PromptOptions
+from diverseevol.prompt import Prompt
 
 CHAT = PromptOptions(template="chat")
 PLAIN = "{% for m in messages %}{{ m.content }}\n{% endfor %}"

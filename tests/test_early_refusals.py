@@ -1,4 +1,4 @@
-"""What is plainly wrong with a command's files is said before the libraries are imported that take seconds."""
+"""What is wrong with a command's options, rows and files is said before libraries are imported for seconds."""
 
 import json
 import os
@@ -89,6 +89,42 @@ CASES = {
     ("report", "folder=[foreign,missing]"): "missing: no such folder",
     ("report", "folder=foreign"): "holds neither a run folder",
     ("report", "folder=foreign", "projection=a.b"): "projection='a.b': give pca",
+    # Values that cannot be.
+    ("evolve", "seed=x"): "seed is 'x', which is not a whole number",
+    ("evolve", "seed=-1"): "seed is -1; it must not be negative",
+    ("evolve", "threads=0"): "threads is 0; it must be at least 1",
+    ("evolve", "keep_models=some"): "keep_models is 'some', which is not all or last or none",
+    ("evolve", "tuning.epochs=0"): "tuning.epochs is 0; it must be above 0",
+    ("evolve", "embedding.batch_tokens=0"): "embedding.batch_tokens is 0; it must be above 0",
+    ("evolve", "prompt.date=today"): "prompt.date is 'today'; give a day as YYYY-MM-DD",
+    ("evolve", "generation.temperature=-1"): "generation.temperature is -1.0; it must not be negative",
+    ("evolve", "schedule.rounds=-1"): "schedule.rounds is -1; it must be at least 0",
+    ("evolve", "sampler.whiten=0"): "sampler.whiten is 0; it must be null or at least 1",
+    ("evolve", "sampler=kmeans", "sampler.passes=x"): "sampler.passes is 'x', which is not a whole number",
+    ("evolve", "logger.mode=x"): "logger.mode is 'x', which is not offline or online",
+    ("evolve", "data.size=0", "logger=none"): "data.size is 0, data.skew 1.1 and data.seed 0; size must be at least 1",
+    ("evolve", "benchmark.size=x", "logger=none"): "benchmark.size is 'x', which is not a whole number",
+    (*WITH_ROWS, "judge=openai", "judge.model=m", "judge.max_calls=-1"): "judge.max_calls is -1; it must be a number",
+    ("select", "n=0", "out=P.json", "embeddings=E.npy"): "n is 0; it must be at least 1",
+    (*SELECT, "embeddings=E.npy", "threads=0"): "threads is 0; it must be at least 1",
+    (*SELECT, "embeddings=E.npy", "sampler.metric=x"): "sampler.metric is 'x', which is not euclidean or cosine",
+    (*SELECT, "embeddings=E.npy"): "embeddings=E.npy: ",
+    (*SELECT, "data=json", "data.path=rows.jsonl"): "sampler=kcenter chooses by the rows' embeddings; model.path is",
+    (*ANSWER, "seed=x"): "seed is 'x', which is not a whole number",
+    (*ANSWER, "generation.batch_size=0"): "generation.batch_size is 0; it must be at least 1",
+    (*ANSWER, "benchmark=questions", "benchmark.path=rows.csv"): "rows.csv, line 1: ",
+    # Rows that cannot be, wherever in the file the first one is.
+    (*EVOLVE, "data.path=faulty.jsonl"): 'faulty.jsonl, line 3: field "output" is missing',
+    (*EVOLVE, "data.path=faulty.jsonl", "data.on_bad_rows=x"): 'data.on_bad_rows is "x" but must be',
+    (*WITH_ROWS, "data.fields.input=contxt"): "data.fields names input where instruction and response",
+    (*WITH_ROWS, "data.fields={instruction: instruction, input: contxt, response: output}"): (
+        "rows.jsonl: data.fields.input is 'contxt', which no record has"
+    ),
+    (*WITH_ROWS, "data.held_out=nosuch"): "data.held_out=nosuch: no row has such a field 'nosuch'",
+    (*WITH_ROWS, "data.held_out=9"): "data.held_out is 9, but there are 2 rows; give 0 to 1",
+    (*WITH_ROWS, "data.held_out=missing.json"): "missing.json: no such file",
+    (*SELECT, "data=json", "data.path=faulty.jsonl", "model=tiny"): 'faulty.jsonl, line 3: field "output" is missing',
+    (*SELECT, "data=json", "data.path=faulty.jsonl", "sampler=random"): 'faulty.jsonl, line 3: field "output" is',
 }
 
 
@@ -96,7 +132,9 @@ CASES = {
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the cases name."""
     folder = tmp_path_factory.mktemp("early")
-    (folder / "rows.jsonl").write_text('{"instruction": "a", "input": "", "output": "b"}\n')
+    row = '{"instruction": "a", "input": "", "output": "b"}\n'
+    (folder / "rows.jsonl").write_text(2 * row)
+    (folder / "faulty.jsonl").write_text(f'{2 * row}{{"instruction": "a"}}\n{row}')
     (folder / "rows.csv").write_text("instruction,output\na,b\n")
     (folder / "empty.jsonl").write_text("\n")
     (folder / "E.npy").write_bytes(b"")
@@ -108,9 +146,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ended(place: Path) -> dict[tuple[str, ...], list]:
+def ended(place: Path, cache: Path) -> dict[tuple[str, ...], list]:
     """How each case ended, in one fresh interpreter."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "DIVERSEEVOL_CACHE": str(cache)}
     before = {file: file.stat().st_mtime_ns for file in place.rglob("*")}
     with FileLock(place / "used/.lock"):
         done = subprocess.run(

@@ -8,8 +8,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from diverseevol.binding import bind
 from diverseevol.errors import InputError
-from diverseevol.generation import Generation, GumbelNoise, generate
+from diverseevol.generation import GumbelNoise, generate
 from diverseevol.growing_cache import growing_cache
+from diverseevol.options import Generation
 
 QUESTIONS = [
     ("Why?", ""),

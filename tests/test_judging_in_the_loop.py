@@ -15,7 +15,7 @@ from diverseevol.evaluation.judges import GoldJudge, NoJudge, OverlapJudge
 from diverseevol.evaluation.judging import judge_round, length_report, read_scores
 from diverseevol.evaluation.openai_judge import OpenAIJudge
 from diverseevol.evolution import evolve
-from diverseevol.generation import Generation
+from diverseevol.options import Generation
 
 
 @pytest.fixture

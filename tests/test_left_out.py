@@ -4,7 +4,8 @@ import json
 import numpy as np
 
 from diverseevol.commands.left_out import left_out, why_ineligible
-from diverseevol.prompt import Prompt, PromptOptions, encode
+from diverseevol.options import PromptOptions
+from diverseevol.prompt import Prompt, encode
 from diverseevol.source import load
 
 

@@ -17,8 +17,8 @@ from wandb_server import WandbServer
 
 from diverseevol.errors import InputError
 from diverseevol.evolution import evolve
-from diverseevol.experiment import Schedule
 from diverseevol.files import read_json, read_jsonl
+from diverseevol.options import Schedule
 from diverseevol.runs import RunFolder
 from diverseevol.trackers.csv import CsvTracker
 from diverseevol.trackers.tensorboard import TensorBoardTracker

@@ -26,7 +26,8 @@ from diverseevol.background import heard, left_at_work
 from diverseevol.errors import InputError
 from diverseevol.formats import Example
 from diverseevol.foundation import TinyLlama
-from diverseevol.prompt import Prompt, PromptOptions, encode
+from diverseevol.options import PromptOptions
+from diverseevol.prompt import Prompt, encode
 from diverseevol.source import Source, in_batches, load
 
 WORDS = "The cod met a cow, 12 times; it said: no! "

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from diverseevol.errors import InputError
-from diverseevol.generation import Generation
+from diverseevol.options import Generation
 
 
 class Full(lightning.Trainer):

@@ -7,9 +7,9 @@ import pytest
 from transformers import PreTrainedModel
 
 from diverseevol.evolution import evolve
-from diverseevol.experiment import Schedule
 from diverseevol.foundation import Pretrained
 from diverseevol.learner import Learner
+from diverseevol.options import Schedule
 from diverseevol.prompt import Prompt
 from diverseevol.samplers.kcenter import KCenterSampler
 from diverseevol.samplers.qbc import CommitteeSampler

@@ -20,7 +20,7 @@ from scipy import stats
 from diverseevol.cli.configuration import configure
 from diverseevol.commands.naming import run_path
 from diverseevol.evaluation.significance import t_test
-from diverseevol.experiment import Schedule
+from diverseevol.options import Schedule
 from diverseevol.report.collection import collect
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"

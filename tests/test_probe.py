@@ -10,8 +10,9 @@ from transformers import LlamaForCausalLM
 from diverseevol.binding import bind
 from diverseevol.errors import InputError
 from diverseevol.modules.data import probe_loader
-from diverseevol.modules.probe import Embedding, Probe, pooled
+from diverseevol.modules.probe import Probe, pooled
 from diverseevol.modules.statistics import NAMES, token_statistics
+from diverseevol.options import Embedding
 
 REGIONS = ("all", "response", "instruction")
 ROWS = np.array([0, 1, 2, 5, 7, 18, 20, 59])  # 7 has no response within 512 tokens
@@ -228,8 +229,8 @@ def test_embeddings_that_cannot_be_are_refused(options, sentence):
 
 def test_batches_are_as_large_as_asked_or_as_suits_the_device():
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert [Embedding().tokens_on(device) for device in (cpu, cuda)] == [1024, 2048]
-    assert [Embedding(batch_tokens=77).tokens_on(device) for device in (cpu, cuda)] == [77, 77]
+    assert [Embedding().tokens_on(device.type) for device in (cpu, cuda)] == [1024, 2048]
+    assert [Embedding(batch_tokens=77).tokens_on(device.type) for device in (cpu, cuda)] == [77, 77]
 
 
 def test_a_statistic_that_does_not_exist_is_named(learner):

@@ -11,7 +11,8 @@ from diverseevol.binding import bind
 from diverseevol.errors import InputError
 from diverseevol.formats import Example
 from diverseevol.modules.data import IGNORED, collate
-from diverseevol.prompt import Prompt, PromptOptions, encode
+from diverseevol.options import PromptOptions
+from diverseevol.prompt import Prompt, encode
 
 QUESTION = "Name a fish."
 WITHOUT_INPUT = """\

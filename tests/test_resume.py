@@ -14,16 +14,13 @@ import torch
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import GoldJudge
 from diverseevol.evolution import evolve
-from diverseevol.experiment import Schedule
 from diverseevol.files import read_json, read_jsonl
 from diverseevol.foundation import Pretrained
-from diverseevol.generation import Generation
 from diverseevol.lab.model import foundation_model
 from diverseevol.lab.source import source as lab_rows
 from diverseevol.learner import Learner
-from diverseevol.modules.probe import Embedding
-from diverseevol.modules.sft import Tuning
-from diverseevol.prompt import Prompt, PromptOptions, encode
+from diverseevol.options import Embedding, Generation, PromptOptions, Schedule, Tuning
+from diverseevol.prompt import Prompt, encode
 from diverseevol.tracking import NoTracker
 
 

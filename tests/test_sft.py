@@ -13,7 +13,8 @@ from diverseevol.binding import bind
 from diverseevol.errors import InputError
 from diverseevol.learner import Learner, final_loss
 from diverseevol.modules.data import IGNORED, collate, length_sorted_batches, plan_steps, step_loader
-from diverseevol.modules.sft import InstructionTuner, Tuning
+from diverseevol.modules.sft import InstructionTuner
+from diverseevol.options import Tuning
 
 POOL = np.array([0, 1, 2, 4, 6, 13, 18, 19, 21, 30, 31, 59])
 SEED = (0, 0, 1)

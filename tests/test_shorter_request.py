@@ -10,8 +10,8 @@ import pytest
 
 from diverseevol.evaluation.benchmarks import Benchmark, Question
 from diverseevol.evolution import evolve
-from diverseevol.experiment import Schedule
 from diverseevol.files import read_json, read_jsonl
+from diverseevol.options import Schedule
 from diverseevol.rounds import REDO
 
 FIXTURE = Path(__file__).parent / "fixtures" / "run_folders_0_1"

@@ -12,10 +12,9 @@ import torch
 
 from diverseevol.formats import Example
 from diverseevol.foundation import Pretrained
-from diverseevol.generation import Generation
 from diverseevol.learner import Learner
-from diverseevol.modules.sft import Tuning
-from diverseevol.prompt import Prompt, PromptOptions, encode
+from diverseevol.options import Generation, PromptOptions, Tuning
+from diverseevol.prompt import Prompt, encode
 from diverseevol.source import load
 
 pytestmark = pytest.mark.slow

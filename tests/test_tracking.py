@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from diverseevol.evolution import evolve
-from diverseevol.experiment import Schedule
 from diverseevol.files import read_json, read_jsonl
+from diverseevol.options import Schedule
 from diverseevol.trackers.csv import CsvTracker
 from diverseevol.trackers.wandb import WandbTracker
 from diverseevol.tracking import NoTracker, RunName, opened

@@ -13,10 +13,11 @@ from transformers import (
     MistralConfig,
 )
 
-from diverseevol.generation import Generation, generate
+from diverseevol.generation import generate
 from diverseevol.modules.data import plan_steps, step_loader
 from diverseevol.modules.halves import Halves
-from diverseevol.modules.sft import InstructionTuner, Tuning
+from diverseevol.modules.sft import InstructionTuner
+from diverseevol.options import Generation, Tuning
 from diverseevol.workers import SMALL, batches_at_once, side_by_side
 
 

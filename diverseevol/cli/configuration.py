@@ -1,7 +1,7 @@
 """A composed configuration, as commands see it: plain values and typed objects, no Hydra."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import hydra
@@ -61,6 +61,7 @@ class Configuration:
         self.choices: Mapping[str, str] = _Choices(choices)
         in_configuration(composed)
         self._composed = composed
+        self._made: dict[str, Any] = {}
 
     def value(self, key: str, kind: Any = Any) -> Any:
         """A plain value: a number, a text, null, or a dictionary or list of them.
@@ -106,6 +107,13 @@ class Configuration:
             raise InputError(f"{key} has no choice made for it: give {key}=… (diverseevol {self.verb} --help)")
         target_of(node, key, partial=key == "trainer", locate=_locate)
         return hydra.utils.instantiate(OmegaConf.select(self._composed, key), _convert_="all", **further)
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What one command makes once, however often it asks for it under this name."""
+        if name not in self._made:
+            self._made[name] = make()
+        made: T = self._made[name]
+        return made
 
     def _node(self, key: str) -> dict[str, Any]:
         return node_of(self.value(key), key, f"diverseevol {self.verb} --help")

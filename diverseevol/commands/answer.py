@@ -1,13 +1,13 @@
 """`diverseevol answer`: let a model answer a benchmark; its answers can be judged, or be the competitor of others'."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diverseevol.caches import cache_folder, checked_in_full
+from diverseevol.commands.conduct import AnswerOptions
 from diverseevol.commands.evolve import quieten
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
@@ -15,23 +15,13 @@ from diverseevol.evaluation.answers import AnswerFile, answer
 from diverseevol.evaluation.exam import keep_questions
 from diverseevol.files import read_json, refuse_links, write_json
 from diverseevol.foundation import Pretrained
-from diverseevol.generation import Generation
 from diverseevol.learner import Learner
-from diverseevol.modules.sft import Tuning
+from diverseevol.options import Generation, PromptOptions, Tuning
 from diverseevol.output.console import Console
 from diverseevol.processes import Processes, join, leave
 from diverseevol.progress import Progress, Shown, Silent
-from diverseevol.prompt import Encoded, Prompt, PromptOptions
+from diverseevol.prompt import Encoded, Prompt
 from diverseevol.trainers import proven
-
-
-@dataclass(frozen=True)
-class Options:
-    """Where answers go, what their sampling comes from, and whether the cache is read to the last byte."""
-
-    out: str
-    seed: int
-    verify_cache: bool
 
 
 def run(settings: Settings) -> None:
@@ -46,7 +36,7 @@ def run(settings: Settings) -> None:
 
 
 def _run(settings: Settings, processes: Processes, console: Console) -> None:
-    options, generation = settings.options("", Options), settings.options("generation", Generation)
+    options, generation = settings.options("", AnswerOptions), settings.options("generation", Generation)
     trainer = proven(settings.part("trainer"), processes)
     benchmarks = settings.part("benchmark", cache=cache_folder(settings.value("cache", str | None)))
     model = settings.part("model")

@@ -1,4 +1,4 @@
-"""What a command refuses at once: files that are not there and places that are taken, before seconds of imports.
+"""What a command refuses at once: options, rows, files and places that cannot be, before seconds of imports.
 
 Nothing here imports torch, Lightning or transformers; what needs them is checked where it is used.
 """
@@ -9,19 +9,30 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from diverseevol.caches import cache_folder, checked_in_full
+from diverseevol.commands.conduct import AnswerOptions, EvolveOptions, SelectOptions, has_model, schedule_of
 from diverseevol.commands.naming import run_path
 from diverseevol.commands.results import check_place, choice_file
+from diverseevol.commands.rows import bad_rows_file, load_source
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.formats import BadRecord
 from diverseevol.hub_names import MODEL_ID, is_table
+from diverseevol.options import Embedding, Generation, PromptOptions, Tuning
+from diverseevol.output.console import Console, log_to
+from diverseevol.progress import Shown
 from diverseevol.reading import refuse_special
 from diverseevol.records import read_records
 from diverseevol.row_numbers import EXPECTED
 from diverseevol.runs import RunFolder
 
 # Targets whose options are known; code that the user names checks its own.
-ROWS = "diverseevol.source.load"
+ROWS, LAB_ROWS = "diverseevol.source.load", "diverseevol.lab.source"
+LIGHT = (  # modules that are imported in no time
+    "diverseevol.samplers.", "diverseevol.trackers.", "diverseevol.tracking.", "diverseevol.evaluation.benchmarks.",
+    "diverseevol.evaluation.judges.", "diverseevol.evaluation.openai_judge.", "diverseevol.evaluation.replay.",
+    "diverseevol.lab.benchmark", "diverseevol.lab.both", "diverseevol.lab.development", "diverseevol.lab.natural",
+)  # fmt: skip
 MODELS = ("diverseevol.foundation.Pretrained", "diverseevol.lab.model.foundation_model")
 BENCHMARK = "diverseevol.evaluation.benchmarks.load_benchmark"
 PAPER = "diverseevol.evaluation.benchmarks.load_paper"
@@ -44,14 +55,25 @@ def refuse_early(verb: str, settings: Settings) -> None:
 
 
 def _evolve(settings: Settings) -> None:
-    _rows(settings)
+    options = settings.options("", EvolveOptions)
+    schedule_of(settings)
+    _nodes(settings, generation=Generation, tuning=Tuning, embedding=Embedding, prompt=PromptOptions)
+    _part(settings, "sampler")
+    _part(settings, "logger")
+    _first_row(settings)
     _model(settings)
     _benchmark(settings)
     _judge(settings)
     _run_folder(settings)
+    _exam(settings)
+    cache = cache_folder(settings.value("cache", str | None))
+    _rows(settings, cache, bad_rows_file(settings, cache), options.verify_cache)
 
 
 def _select(settings: Settings) -> None:
+    options = settings.options("", SelectOptions)
+    _nodes(settings, embedding=Embedding, prompt=PromptOptions)
+    sampler = _part(settings, "sampler")
     for name in ("embeddings", "lengths", "taken"):
         value = settings.value(name, str | None)
         if value is not None:
@@ -59,21 +81,28 @@ def _select(settings: Settings) -> None:
             if Path(value).expanduser().is_dir():
                 raise InputError(f"{label}: is a folder; {EXPECTED if taken else 'name a file in it'}")
             _file(value, label, EXPECTED if taken else "check the path")
-    choice_file(settings)
-    if settings.value("data") is not None:
-        if with_model := _is_given(settings, "model"):
+    out = choice_file(settings)
+    if settings.value("data") is not None and options.embeddings is None and options.lengths is None:
+        with_model = _is_given(settings, "model")
+        if sampler is not None:
+            with_model = has_model(settings, sampler.needs)
+        if with_model:
             _model(settings)
-        if with_model or settings.choices["sampler"] == "random":  # the command says of others that they need a model
-            _rows(settings)
+        _first_row(settings)
+        cache = cache_folder(settings.value("cache", str | None))
+        _rows(settings, cache, out.with_suffix(".bad_rows.jsonl"), options.verify_cache)
 
 
 def _answer(settings: Settings) -> None:
+    settings.options("", AnswerOptions)
+    _nodes(settings, generation=Generation, prompt=PromptOptions)
     _model(settings)
     _benchmark(settings)
     out = settings.value("out", str)
     if os.path.lexists(out) and not Path(out).is_dir():
         raise InputError(f"out={out}: is a file; give a folder, which gets answers/BENCHMARK.jsonl")
     check_place(Path(out), f"out={out}: cannot be written", "another folder")
+    _exam(settings)
 
 
 def _judging(settings: Settings) -> None:
@@ -118,7 +147,45 @@ def _node(settings: Settings, key: str) -> dict[str, Any]:
     return node if isinstance(node, dict) else {}
 
 
-def _rows(settings: Settings) -> None:
+def _nodes(settings: Settings, **kinds: type) -> None:
+    """Nodes of plain options are what they should be."""
+    for name, kind in kinds.items():
+        settings.options(name, kind)
+
+
+def _part(settings: Settings, name: str, **further: Any) -> Any:
+    """A part of the project's own can be made with its options; None where it takes seconds to find that out."""
+    target = str(_node(settings, name).get("_target_"))
+    return settings.part(name, **further) if target.startswith(LIGHT) else None
+
+
+def _rows(settings: Settings, cache: Path, bad_rows: Path, verify_cache: bool) -> None:
+    """All rows that lie here are what they should be; what the hub has is fetched after all else is known to be right.
+
+    Of several processes each would do it at once: they take turns later.
+    """
+    node = _node(settings, "data")
+    here = isinstance(path := node.get("path"), str) and (not is_table(Path(path)) or Path(path).expanduser().exists())
+    if _alone() and (node.get("_target_") == LAB_ROWS or (node.get("_target_") == ROWS and here)):
+        console = Console(stderr=True)
+        log_to(console)
+        with checked_in_full(verify_cache):
+            load_source(settings, cache, bad_rows, Shown(console))
+
+
+def _exam(settings: Settings) -> None:
+    """The questions can be asked, and the judge be made; of several processes each would fetch what is not here."""
+    if _alone():
+        if settings.value("judge") is not None:
+            _part(settings, "judge")
+        _part(settings, "benchmark", cache=cache_folder(settings.value("cache", str | None)))
+
+
+def _alone() -> bool:
+    return os.environ.get("WORLD_SIZE", "1") == "1" and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) < 2
+
+
+def _first_row(settings: Settings) -> None:
     """The rows' file is there, and its first record is one."""
     node = _node(settings, "data")
     where = node.get("path")
@@ -189,7 +256,7 @@ def _judge(settings: Settings) -> None:
 
 def _run_folder(settings: Settings) -> None:
     """The run folder is free and no other's; of several processes, the first one looks when all have met."""
-    if os.environ.get("WORLD_SIZE", "1") == "1" and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
+    if _alone():
         with RunFolder(run_path(settings), {}).locked():
             pass
 

@@ -2,77 +2,45 @@
 
 import dataclasses
 import functools
-import hashlib
 import logging
 import os
 import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 import transformers
 
 from diverseevol.caches import cache_folder, checked_in_full
+from diverseevol.commands.conduct import EvolveOptions, schedule_of
 from diverseevol.commands.identity import fingerprint, space_key
 from diverseevol.commands.left_out import left_out, why_ineligible
 from diverseevol.commands.logged import keep, logged_config
 from diverseevol.commands.naming import arm, run_path
-from diverseevol.commands.settings import Settings, check_threads
-from diverseevol.errors import InputError
+from diverseevol.commands.rows import bad_rows_file, load_source
+from diverseevol.commands.settings import Settings
 from diverseevol.evaluation.exam import Exam, keep_questions, unexamined
 from diverseevol.evaluation.judges import watch
 from diverseevol.evolution import evolve
-from diverseevol.experiment import Evolution, Schedule
+from diverseevol.experiment import Evolution
 from diverseevol.files import atomic_write, write_jsonl
-from diverseevol.generation import Generation
 from diverseevol.lab.source import measures_of
 from diverseevol.learner import Learner
-from diverseevol.modules.probe import Embedding
-from diverseevol.modules.sft import Tuning
+from diverseevol.options import Embedding, Generation, PromptOptions, Schedule, Tuning
 from diverseevol.output.console import Console, log_to, styled
 from diverseevol.output.shell import command, override
 from diverseevol.processes import Processes, join, leave
 from diverseevol.progress import Progress, Shown, Silent
 from diverseevol.projections import PCA, PROJECTIONS, map_name
-from diverseevol.prompt import Encoded, Prompt, PromptOptions, encode
+from diverseevol.prompt import Encoded, Prompt, encode
 from diverseevol.report.summary import show
 from diverseevol.rounds import Round
 from diverseevol.runs import RunFolder, provenance
 from diverseevol.source import Source
 from diverseevol.trainers import proven
-
-
-@dataclass(frozen=True)
-class Conduct:
-    """How a run is conducted: options of no group.
-
-    Attributes:
-        seed: of all randomness.
-        threads: torch's threads on the CPU; None leaves them to torch.
-        keep_models: which rounds' models stay on disk.
-        keep_dtype: "source" saves and uses each round's weights in the checkpoint's precision; None as trained.
-        reference_loss: whether each round's loss on the benchmarks' references is measured.
-        projection: a map of the rows for the report, beside the PCA.
-        verify_cache: whether what is used of the cache is read to the last byte, however large.
-    """
-
-    seed: int
-    threads: int | None
-    keep_models: Literal["all", "last", "none"]
-    keep_dtype: Literal["source"] | None
-    reference_loss: bool
-    projection: Literal["pca", "tsne"]
-    verify_cache: bool
-
-    def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise InputError(f"seed is {self.seed}; it must not be negative")
-        check_threads(self.threads)
 
 
 def run(settings: Settings) -> None:
@@ -81,7 +49,7 @@ def run(settings: Settings) -> None:
     try:
         console = Console(stderr=True, quiet=not processes.first)
         quieten(console)
-        conduct = settings.options("", Conduct)
+        conduct = settings.options("", EvolveOptions)
         if conduct.threads is not None:
             torch.set_num_threads(conduct.threads)
         with _locked(run_path(settings), processes) as path, checked_in_full(conduct.verify_cache):
@@ -90,7 +58,7 @@ def run(settings: Settings) -> None:
         leave(processes)
 
 
-def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes, console: Console) -> None:
+def _run(settings: Settings, conduct: EvolveOptions, path: Path, processes: Processes, console: Console) -> None:
     progress: Progress = Shown(console) if processes.first else Silent()
     cache = cache_folder(settings.value("cache", str | None))
     # What the user may have got wrong is bound first, before any work is done.
@@ -101,7 +69,7 @@ def _run(settings: Settings, conduct: Conduct, path: Path, processes: Processes,
     watch(judge, progress)
     trainer = proven(settings.part("trainer"), processes)
     exam = Exam(settings.part("benchmark", cache=cache), judge, generation)
-    bad_rows = cache / "bad_rows" / f"{hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]}.jsonl"
+    bad_rows = bad_rows_file(settings, cache)
     source = processes.in_turn(lambda: load_source(settings, cache, bad_rows, progress))
     foundation = processes.in_turn(lambda: settings.part("model").prepare(source, cache))
     prompt = Prompt(foundation.tokenizer(), prompt_options)
@@ -187,38 +155,6 @@ def _tell_unexamined(console: Console, path: Path, exam: Exam, before: set[str])
              f"{exam.judge.name}'s", "yellow"),
             f", and stay so: {judging} judge=… out=FOLDER puts this one's beside them, replace=true in their place",
         ))  # fmt: skip
-
-
-def schedule_of(settings: Settings) -> Schedule:
-    """How the pool grows.
-
-    Raises:
-        InputError: a size is none, or all rows are asked for together with sizes, which would make other runs of it.
-    """
-    if settings.choices["schedule"] == "full":
-        sizes = {f"schedule.{name}": value for name, value in settings.value("schedule", dict).items()}
-        given = [name for name, value in sizes.items() if value != {"schedule.seed_size": None}.get(name, 0)]
-        if given:
-            raise InputError(
-                f"schedule=full trains on all rows at once, so that {' and '.join(given)} mean nothing; leave "
-                f"{'it' if len(given) == 1 else 'them'} out"
-            )
-    return settings.options("schedule", Schedule)
-
-
-def load_source(settings: Settings, cache: Path, bad_rows: Path, progress: Progress) -> Source:
-    """The rows, checked; the first time with progress."""
-    with progress.track("check the data, %", 100) as advance:
-        done = 0
-
-        def report(now: int, total: int) -> None:
-            nonlocal done
-            percent = 100 * now // max(1, total)
-            advance(percent - done)
-            done = percent
-
-        source: Source = settings.part("data", cache=cache, bad_rows_file=bad_rows, progress=report)
-    return source
 
 
 def tokenise(source: Source, prompt: Prompt, cache: Path, progress: Progress) -> Encoded:

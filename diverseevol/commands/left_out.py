@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from diverseevol.prompt import Encoded, PromptOptions
+from diverseevol.options import PromptOptions
+from diverseevol.prompt import Encoded
 from diverseevol.source import Source
 
 

@@ -1,16 +1,17 @@
 """`diverseevol select`: one selection without any training, by embeddings of the user's or of the foundation model."""
 
+import importlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 
+from diverseevol.commands.conduct import SelectOptions
 from diverseevol.commands.results import choice_file
-from diverseevol.commands.settings import Settings, check_threads
+from diverseevol.commands.settings import Settings
 from diverseevol.commands.taken import taken_rows
 from diverseevol.errors import InputError
 from diverseevol.features import Features
@@ -20,27 +21,6 @@ from diverseevol.output.terminal import say
 from diverseevol.reading import load_array
 from diverseevol.receipts import distances
 from diverseevol.samplers.base import Needs, Sampler, Selection, choose, pool_of
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is chosen from, how many, and where the choice goes; conf/select.yaml says more."""
-
-    n: int
-    out: str
-    embeddings: str | None
-    lengths: str | None
-    taken: str | None
-    seed: int
-    threads: int | None
-    replace: bool
-    verify_cache: bool
-
-    def __post_init__(self) -> None:
-        for name, value, least in (("n", self.n, 1), ("seed", self.seed, 0)):
-            if value < least:
-                raise InputError(f"{name} is {value}; it must be at least {least}")
-        check_threads(self.threads)
 
 
 @dataclass(frozen=True)
@@ -54,7 +34,7 @@ class Choice:
 
 def run(settings: Settings) -> None:
     """Choose, and write what was chosen."""
-    options = settings.options("", Options)
+    options = settings.options("", SelectOptions)
     out = choice_file(settings)
     sampler: Sampler = settings.part("sampler")
     name = settings.choices["sampler"]
@@ -66,6 +46,8 @@ def run(settings: Settings) -> None:
         rows = "data=… and model=…" if sampler.needs != Needs(columns=sampler.needs.columns) else "data=…"
         raise InputError(f"{both} given; give embeddings=E.npy, or {rows} such as data=json data.path=rows.jsonl")
     if options.threads is not None:
+        import torch
+
         torch.set_num_threads(options.threads)
     if given:
         # Here, for it imports for seconds what embeddings of the user's do not need.
@@ -75,6 +57,9 @@ def run(settings: Settings) -> None:
         return
     features = _brought(options, sampler.needs, name)
     taken = taken_rows(options.taken, features.response_tokens, options.n)
+    if sampler.needs.space != "none":  # what these compute with is imported for seconds: not on the sampler's clock
+        for module in ("diverseevol.samplers.farthest_first", "sklearn.cluster"):
+            importlib.import_module(module)
     choice = chosen(sampler, features, taken, options)
     report = described(settings, choice, features)
     write_json(out, report)
@@ -83,7 +68,7 @@ def run(settings: Settings) -> None:
         say(line, error=True)
 
 
-def chosen(sampler: Sampler, features: Features, taken: Bool[np.ndarray, " rows"], options: Options) -> Choice:
+def chosen(sampler: Sampler, features: Features, taken: Bool[np.ndarray, " rows"], options: SelectOptions) -> Choice:
     """Ask the sampler, with the rows taken as the pool; of these, rows without a response are not in it."""
     began = time.perf_counter()
     selection = choose(sampler, features, taken, options.n, np.random.default_rng(options.seed))
@@ -127,7 +112,7 @@ def fall(distance: list[float | None]) -> list[str]:
     return lines
 
 
-def _brought(options: Options, needs: Needs, name: str) -> Features:
+def _brought(options: SelectOptions, needs: Needs, name: str) -> Features:
     """What the user brings, as far as the sampler can do with it.
 
     Raises:

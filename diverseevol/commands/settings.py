@@ -1,6 +1,6 @@
 """What a command may ask of the configuration: plain values and typed objects (see `diverseevol.cli.configuration`)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from diverseevol.errors import InputError
@@ -41,6 +41,9 @@ class Settings(Protocol):
 
     def part(self, key: str, **further: Any) -> Any:
         """A node's target, called with its options and what is only known now."""
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What one command makes once, however often it asks for it under this name."""
 
     def recorded(self, key: str) -> Any:
         """A node as run folders hold it: the name of its choice and plain options, no module paths."""

@@ -7,29 +7,30 @@ import numpy as np
 from jaxtyping import Bool
 
 from diverseevol.caches import cache_folder, checked_in_full
-from diverseevol.commands.evolve import load_source, quieten, tokenise
+from diverseevol.commands.conduct import SelectOptions, has_model
+from diverseevol.commands.evolve import quieten, tokenise
 from diverseevol.commands.identity import space_identity, space_key
 from diverseevol.commands.left_out import left_out
-from diverseevol.commands.select import Options, chosen, described, fall
+from diverseevol.commands.rows import load_source
+from diverseevol.commands.select import chosen, described, fall
 from diverseevol.commands.settings import Settings
 from diverseevol.commands.taken import taken_rows
 from diverseevol.errors import InputError
 from diverseevol.features import Features, columns_of
 from diverseevol.files import temporary, write_json, write_jsonl
 from diverseevol.learner import Learner
-from diverseevol.modules.probe import Embedding
-from diverseevol.modules.sft import Tuning
+from diverseevol.options import Embedding, PromptOptions, Tuning
 from diverseevol.output.console import Console
 from diverseevol.processes import Processes, join, leave
 from diverseevol.progress import Progress, Shown, Silent
-from diverseevol.prompt import Prompt, PromptOptions
+from diverseevol.prompt import Prompt
 from diverseevol.receipts import receipt
 from diverseevol.samplers.base import Needs, Sampler
 from diverseevol.source import Source
 from diverseevol.trainers import proven
 
 
-def select_subset(settings: Settings, options: Options, sampler: Sampler, out: Path) -> None:
+def select_subset(settings: Settings, options: SelectOptions, sampler: Sampler, out: Path) -> None:
     """Embed the rows with the foundation model, choose, and write the choice and the rows themselves.
 
     A sampler that asks nothing of a model chooses without one, if none is given.
@@ -37,7 +38,7 @@ def select_subset(settings: Settings, options: Options, sampler: Sampler, out: P
     Raises:
         InputError: no model's path is given and the sampler needs it, or data, model or sampler do not fit.
     """
-    with_model = _has_model(settings, sampler.needs)  # if its path is missing, that is said before the rows are read
+    with_model = has_model(settings, sampler.needs)  # if its path is missing, that is said before the rows are read
     if options.lengths is not None:
         raise InputError("lengths and data are given, but data have lengths of their own; leave lengths out")
     processes = join()
@@ -67,27 +68,9 @@ def select_subset(settings: Settings, options: Options, sampler: Sampler, out: P
         leave(processes)
 
 
-def _has_model(settings: Settings, needs: Needs) -> bool:
-    """Whether a model is given.
-
-    Raises:
-        InputError: it is not, and the sampler needs it.
-    """
-    try:
-        settings.value("model")
-    except InputError as error:
-        if needs.space == "none" and not needs.statistics and not needs.lengths:
-            return False
-        what = "the rows' embeddings" if needs.space != "none" else "a model's predictions"
-        if needs.space == "none" and not needs.statistics:
-            what = "the lengths of the responses in tokens, so it needs a model's tokeniser"
-        raise InputError(f"sampler={settings.choices['sampler']} chooses by {what}; {error}") from error
-    return True
-
-
 def _looked_at(
     settings: Settings,
-    options: Options,
+    options: SelectOptions,
     needs: Needs,
     processes: Processes,
     console: Console,

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import Benchmark
 from diverseevol.files import atomic_write, read_jsonl, sync_folder, writing
-from diverseevol.generation import Generation
 from diverseevol.learner import Learner
+from diverseevol.options import Generation
 from diverseevol.rounds import REDO
 from diverseevol.workers import batches_at_once
 

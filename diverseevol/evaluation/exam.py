@@ -14,8 +14,8 @@ from diverseevol.evaluation.benchmarks import Benchmark
 from diverseevol.evaluation.judges import Judge, NoJudge
 from diverseevol.evaluation.judging import judge_round, logged, read_scores
 from diverseevol.files import read_jsonl, write_jsonl
-from diverseevol.generation import Generation
 from diverseevol.learner import Learner
+from diverseevol.options import Generation
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ from diverseevol.evaluation.pairwise import JudgePrompt, Showing, both_orders, l
 from diverseevol.evaluation.replies import Ask, Reply, ReplyCache
 from diverseevol.evaluation.verdicts import Verdicts, to_ask_again
 from diverseevol.foundation import Pretrained
-from diverseevol.generation import Generation, generate, own_ends
+from diverseevol.generation import generate, own_ends
+from diverseevol.options import Generation, PromptOptions
 from diverseevol.progress import Progress, Silent
-from diverseevol.prompt import Prompt, PromptOptions
+from diverseevol.prompt import Prompt
 
 KNOWN_BY = 32  # prompts, of which a judge that never keeps to the form is given up
 

@@ -7,8 +7,21 @@
 A world of your own is a tuple of `diverseevol.lab.skill.Skill`, each of a few lines; that module says how.
 """
 
-from diverseevol.lab.model import foundation_model
+from typing import TYPE_CHECKING, Any
+
 from diverseevol.lab.questions import benchmark, both, development, natural
 from diverseevol.lab.source import Labels, labels, labels_of, source
 
 __all__ = ["Labels", "benchmark", "both", "development", "foundation_model", "labels", "labels_of", "natural", "source"]
+
+if TYPE_CHECKING:
+    from diverseevol.lab.model import foundation_model
+
+
+def __getattr__(name: str) -> Any:
+    """Import the model's module only where the model is asked for, which takes seconds."""
+    if name == "foundation_model":
+        from diverseevol.lab import model
+
+        return model.foundation_model
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,6 @@
 """One pass of a model over the rows: a mean-pooled embedding each, and token statistics where asked."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 import lightning
 import numpy as np
@@ -16,34 +14,6 @@ from diverseevol.modules.statistics import NAMES, positions, token_statistics
 from diverseevol.workers import batches_at_once, side_by_side
 
 TURNS = 4  # batches handed to each thread together: a slow one is made up for by the others
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """How rows become vectors.
-
-    Attributes:
-        region: the tokens whose hidden states are averaged: "all" (template, prompt, response and end token: the
-            paper's), "response", or "instruction" (everything before the response).
-        batch_tokens: tokens of one forward pass, padding included; None: as many as suit the device.
-        dtype: how vectors are stored; means are always taken in float32.
-    """
-
-    region: Literal["all", "response", "instruction"] = "all"
-    batch_tokens: int | None = None
-    dtype: Literal["float32", "float16"] = "float32"
-
-    def __post_init__(self) -> None:
-        if self.region not in ("all", "response", "instruction"):
-            raise InputError(f"embedding.region is {self.region!r}; choose all, response or instruction")
-        if self.dtype not in ("float32", "float16"):
-            raise InputError(f"embedding.dtype is {self.dtype!r}; choose float32 or float16")
-        if self.batch_tokens is not None and self.batch_tokens < 1:
-            raise InputError(f"embedding.batch_tokens is {self.batch_tokens}; it must be above 0")
-
-    def tokens_on(self, device: torch.device) -> int:
-        """Tokens of one forward pass: those asked for, or 1,024 on a processor, whose cache it fits, else 2,048."""
-        return self.batch_tokens or (1024 if device.type == "cpu" else 2048)
 
 
 class Probe(lightning.LightningModule):

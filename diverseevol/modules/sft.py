@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import lightning
@@ -13,47 +12,8 @@ from transformers import PreTrainedModel, get_scheduler
 from diverseevol.errors import InputError
 from diverseevol.modules.data import IGNORED
 from diverseevol.modules.halves import Halves
+from diverseevol.options import Tuning
 from diverseevol.workers import batches_at_once, side_by_side
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """How a pool is fine-tuned.
-
-    Attributes:
-        learning_rate: the peak of the schedule.
-        epochs: passes over the pool.
-        steps: a fixed number of optimizer steps instead of epochs, so that larger pools get no more training.
-        batch_size: rows of one optimizer step, over all processes and accumulation.
-        micro_batch_tokens: tokens that one forward pass holds, padding included; memory, not results, depends on it.
-        schedule: the learning-rate schedule, by transformers' name.
-        warmup_ratio: share of the steps in which the rate rises from 0, rounded up to whole steps.
-        weight_decay: of AdamW.
-        max_grad_norm: gradients are clipped to this norm; 0 turns clipping off.
-        gradient_checkpointing: recompute activations in the backward pass: less memory, more time.
-    """
-
-    learning_rate: float = 2e-5
-    epochs: int = 3
-    steps: int | None = None
-    batch_size: int = 64
-    micro_batch_tokens: int = 4096
-    schedule: str = "cosine"
-    warmup_ratio: float = 0.03
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    gradient_checkpointing: bool = False
-
-    def __post_init__(self) -> None:
-        positive = ("learning_rate", "epochs", "batch_size", "micro_batch_tokens")
-        for name in positive if self.steps is None else (*positive, "steps"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"tuning.{name} is {getattr(self, name)}; it must be above 0")
-        for name in ("weight_decay", "max_grad_norm"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"tuning.{name} is {getattr(self, name)}; it must not be negative")
-        if not 0 <= self.warmup_ratio <= 1:
-            raise InputError(f"tuning.warmup_ratio is {self.warmup_ratio}; it is a share of the steps, from 0 to 1")
 
 
 class InstructionTuner(lightning.LightningModule):

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 
 from diverseevol.errors import InputError
@@ -12,8 +11,6 @@ from diverseevol.features import Features
 from diverseevol.measures import blocks
 from diverseevol.projections import principal_directions
 from diverseevol.samplers.base import Needs, Selection, embedding_of, finite_scores, pool_of
-from diverseevol.samplers.farthest_first import farthest_first
-from diverseevol.samplers.traversal import running_minimum
 
 LOSS = "response_loss"
 FARTHEST = "distance to the nearest row of the pool or picked before (without one: to the mean); the highest is picked"
@@ -52,8 +49,11 @@ class KCenterSampler:
     def __post_init__(self) -> None:
         if self.whiten is not None and self.whiten < 1:
             raise InputError(f"sampler.whiten is {self.whiten}; it must be null or at least 1")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise InputError("sampler.device is cuda, and there is no CUDA device here; give sampler.device=cpu")
+        if self.device == "cuda":
+            import torch  # here and below, so that an option that cannot be is refused without its seconds
+
+            if not torch.cuda.is_available():
+                raise InputError("sampler.device is cuda, and there is no CUDA device here; give sampler.device=cpu")
         if not 0 <= self.drop < 1:
             raise InputError(f"sampler.drop is {self.drop}; it is a share of the candidates, from 0 to less than 1")
 
@@ -80,8 +80,14 @@ class KCenterSampler:
         if self.drop:
             taken = taken | self._dropped(features, taken, n)
         if self.device == "cpu":
+            from diverseevol.samplers.farthest_first import farthest_first
+
             rows, distance = farthest_first(X, taken, n, centres, features.eligible)
         else:
+            import torch
+
+            from diverseevol.samplers.traversal import running_minimum
+
             rows, distance = running_minimum(X, taken, n, centres, torch.device(self.device), features.eligible)
         return Selection(rows, distance, FARTHEST)
 

@@ -6,8 +6,6 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from sklearn.cluster import MiniBatchKMeans
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
 from diverseevol.errors import InputError
 from diverseevol.features import Features
@@ -61,6 +59,9 @@ class KMeansSampler:
         """
         if n == 0:
             return Selection(rows=np.empty(0, dtype=np.int64), score=np.empty(0))
+        # Here, for scikit-learn, with which it comes, takes a second.
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
         candidates = np.flatnonzero(~taken)
         count = min(self.clusters or n, len(candidates))
         with threadpool_limits(limits=1):
@@ -82,6 +83,8 @@ def _clusters(
     rng: np.random.Generator,
 ) -> tuple[Int[np.ndarray, " candidates"], Float[np.ndarray, " candidates"]]:
     """The cluster of each candidate, and its distance to that cluster's centre."""
+    from sklearn.cluster import MiniBatchKMeans
+
     mean = mean_row(X, candidates).astype(np.float32)  # is taken off: its size would cost float32 digits
 
     def read(some: Int[np.ndarray, " some"]) -> Float[np.ndarray, "some dim"]:

@@ -11,7 +11,6 @@ from jaxtyping import Bool
 from diverseevol.errors import InputError
 from diverseevol.features import Features
 from diverseevol.samplers.base import Needs, Selection, embedding_of, pool_of
-from diverseevol.samplers.farthest_first import farthest_first
 from diverseevol.samplers.kcenter import FARTHEST
 from diverseevol.samplers.uncertainty import Measure, UncertaintySampler, Variant
 
@@ -57,6 +56,8 @@ class UncertainKCenterSampler:
         Raises:
             InputError: a row's embedding or a candidate's statistic holds NaN or inf.
         """
+        from diverseevol.samplers.farthest_first import farthest_first  # here, for it imports torch
+
         X = embedding_of(features)
         left = int((~taken).sum())
         competing = min(self.among * n, left)

@@ -26,14 +26,13 @@ from diverseevol.caches import cache_folder
 from diverseevol.commands.evolve import quieten
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import GoldJudge
-from diverseevol.generation import Generation
 from diverseevol.lab.skill import WORLD
 from diverseevol.learner import Learner, final_loss
-from diverseevol.modules.sft import Tuning
+from diverseevol.options import Generation, PromptOptions, Tuning
 from diverseevol.output.console import Console
 from diverseevol.output.sheets import read_csv, write_csv
 from diverseevol.output.terminal import LONGEST, say
-from diverseevol.prompt import Prompt, PromptOptions, encode
+from diverseevol.prompt import Prompt, encode
 
 COLUMNS = ("rate", "epochs", "steps", "rows", "seed", "relative_score", "exact", "loss", "optimizer_steps", "seconds")
 

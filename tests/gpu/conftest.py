@@ -12,8 +12,8 @@ import torch
 from diverseevol.lab import foundation_model
 from diverseevol.lab.source import source as lab_source
 from diverseevol.learner import Learner
-from diverseevol.modules.sft import Tuning
-from diverseevol.prompt import Prompt, PromptOptions, encode
+from diverseevol.options import PromptOptions, Tuning
+from diverseevol.prompt import Prompt, encode
 
 
 @pytest.fixture(scope="session", autouse=True)

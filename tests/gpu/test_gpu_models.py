@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from diverseevol.generation import Generation
 from diverseevol.lab import development
 from diverseevol.learner import Learner
 from diverseevol.modules.committee import DISAGREEMENTS
 from diverseevol.modules.statistics import NAMES, token_statistics
+from diverseevol.options import Generation
 
 pytestmark = pytest.mark.gpu
 PRECISIONS = ("32-true", "bf16-mixed")

@@ -13,7 +13,8 @@ from diverseevol.lab import benchmark, development, foundation_model
 from diverseevol.lab.gate import LEAST, MEAN, known_share, untuned_score
 from diverseevol.lab.model import SHIPPED
 from diverseevol.lab.world import WORLD
-from diverseevol.prompt import Prompt, PromptOptions
+from diverseevol.options import PromptOptions
+from diverseevol.prompt import Prompt
 
 
 @pytest.fixture(scope="module")

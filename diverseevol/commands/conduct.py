@@ -1,0 +1,105 @@
+"""What commands are told that belongs to no group, and what an evolution is told in all: checked as it is bound.
+
+Nothing here imports what takes seconds, so that a value that cannot be is refused before.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from diverseevol.commands.settings import Settings, check_threads
+from diverseevol.errors import InputError
+from diverseevol.options import Schedule
+from diverseevol.samplers.base import Needs
+
+
+@dataclass(frozen=True)
+class EvolveOptions:
+    """How an evolution is conducted.
+
+    Attributes:
+        seed: of all randomness.
+        threads: torch's threads on the CPU; None leaves them to torch.
+        keep_models: which rounds' models stay on disk.
+        keep_dtype: "source" saves and uses each round's weights in the checkpoint's precision; None as trained.
+        reference_loss: whether each round's loss on the benchmarks' references is measured.
+        projection: a map of the rows for the report, beside the PCA.
+        verify_cache: whether what is used of the cache is read to the last byte, however large.
+    """
+
+    seed: int
+    threads: int | None
+    keep_models: Literal["all", "last", "none"]
+    keep_dtype: Literal["source"] | None
+    reference_loss: bool
+    projection: Literal["pca", "tsne"]
+    verify_cache: bool
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}; it must not be negative")
+        check_threads(self.threads)
+
+
+@dataclass(frozen=True)
+class SelectOptions:
+    """What is chosen from, how many, and where the choice goes; conf/select.yaml says more."""
+
+    n: int
+    out: str
+    embeddings: str | None
+    lengths: str | None
+    taken: str | None
+    seed: int
+    threads: int | None
+    replace: bool
+    verify_cache: bool
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("n", self.n, 1), ("seed", self.seed, 0)):
+            if value < least:
+                raise InputError(f"{name} is {value}; it must be at least {least}")
+        check_threads(self.threads)
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """Where answers go, what their sampling comes from, and whether the cache is read to the last byte."""
+
+    out: str
+    seed: int
+    verify_cache: bool
+
+
+def schedule_of(settings: Settings) -> Schedule:
+    """How the pool grows.
+
+    Raises:
+        InputError: a size is none, or all rows are asked for together with sizes, which would make other runs of it.
+    """
+    if settings.choices["schedule"] == "full":
+        sizes = {f"schedule.{name}": value for name, value in settings.value("schedule", dict).items()}
+        given = [name for name, value in sizes.items() if value != {"schedule.seed_size": None}.get(name, 0)]
+        if given:
+            raise InputError(
+                f"schedule=full trains on all rows at once, so that {' and '.join(given)} mean nothing; leave "
+                f"{'it' if len(given) == 1 else 'them'} out"
+            )
+    return settings.options("schedule", Schedule)
+
+
+def has_model(settings: Settings, needs: Needs) -> bool:
+    """Whether a model is given.
+
+    Raises:
+        InputError: it is not, and the sampler needs it.
+    """
+    try:
+        settings.value("model")
+    except InputError as error:
+        if needs.space == "none" and not needs.statistics and not needs.lengths:
+            return False
+        what = "the rows' embeddings" if needs.space != "none" else "a model's predictions"
+        if needs.space == "none" and not needs.statistics:
+            what = "the lengths of the responses in tokens, so it needs a model's tokeniser"
+        raise InputError(f"sampler={settings.choices['sampler']} chooses by {what}; {error}") from error
+    return True

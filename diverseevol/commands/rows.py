@@ -1,0 +1,34 @@
+"""The rows that a command reads, loaded once: early where one process is at work, in turn where several are."""
+
+import hashlib
+from pathlib import Path
+
+from diverseevol.commands.naming import run_path
+from diverseevol.commands.settings import Settings
+from diverseevol.progress import Progress
+from diverseevol.source import Source
+
+
+def load_source(settings: Settings, cache: Path, bad_rows: Path, progress: Progress) -> Source:
+    """The rows, checked; the first time with progress."""
+
+    def load() -> Source:
+        with progress.track("check the data, %", 100) as advance:
+            done = 0
+
+            def report(now: int, total: int) -> None:
+                nonlocal done
+                percent = 100 * now // max(1, total)
+                advance(percent - done)
+                done = percent
+
+            source: Source = settings.part("data", cache=cache, bad_rows_file=bad_rows, progress=report)
+        return source
+
+    return settings.once("data", load)
+
+
+def bad_rows_file(settings: Settings, cache: Path) -> Path:
+    """Where an evolution's bad rows are listed until its run folder may be written to."""
+    path = run_path(settings).absolute()
+    return cache / "bad_rows" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.jsonl"

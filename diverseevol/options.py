@@ -1,0 +1,182 @@
+"""The options of an evolution, checked as they are made; nothing here imports what takes seconds, so that is early."""
+
+import datetime
+from dataclasses import dataclass
+from typing import Literal
+
+from diverseevol.errors import InputError
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the pool grows: round 0 trains on `seed_size` random rows, and each of `rounds` adds `step_size`.
+
+    Attributes:
+        rounds: T, the number of selections; T + 1 models are trained.
+        seed_size: rows of P_0; None takes every eligible row (the upper baseline, without selections).
+        step_size: rows of each S_t.
+    """
+
+    rounds: int = 10
+    seed_size: int | None = 100
+    step_size: int = 100
+
+    def __post_init__(self) -> None:
+        for name, least in (("rounds", 0), ("seed_size", 1), ("step_size", 0 if self.rounds == 0 else 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InputError(f"schedule.{name} is {value}; it must be at least {least}")
+        if self.seed_size is None and self.rounds > 0:
+            raise InputError(
+                "schedule.seed_size is null (all rows), which leaves none to choose; set schedule.rounds to 0"
+            )
+
+    def fits(self, eligible: int, why: str = "") -> None:
+        """Check that there are rows enough.
+
+        Args:
+            eligible: how many can be trained on.
+            why: why others cannot be, with their numbers.
+
+        Raises:
+            InputError: the schedule asks for more rows than can be trained on.
+        """
+        wanted = (self.seed_size or 0) + self.rounds * self.step_size
+        if wanted > eligible or eligible == 0:
+            reason = f" ({why})" if why else ""
+            raise InputError(
+                f"the schedule needs {wanted:,} rows ({self.seed_size or 0:,} + {self.rounds} × {self.step_size:,}) "
+                f"but {eligible:,} can be trained on{reason}; lower schedule.rounds, schedule.seed_size or "
+                f"schedule.step_size, or bring more rows"
+            )
+
+
+@dataclass(frozen=True)
+class PromptOptions:
+    """How rows become prompts.
+
+    Attributes:
+        template: "alpaca" (the paper's), or "chat": the tokeniser's own chat template.
+        max_length: tokens of a row, prompt and response together; what is beyond is cut (the paper: 512).
+        system: a system message for the chat template; the Alpaca template has none.
+        chat_template: the name of the chat template, for tokenisers that have several.
+        date: the day, YYYY-MM-DD, that chat templates which write the current date are told.
+        control_tokens: what the text of a control token, such as "</s>", is where the data hold it: "as_text", text
+            like any other, or "as_tokens", the token itself, for data that are meant to hold control tokens.
+        changed_response: what to do with a row of which the chat template leaves part of the response out: "refuse",
+            or "keep" what is left.
+    """
+
+    template: Literal["alpaca", "chat"] = "alpaca"
+    max_length: int = 512
+    system: str | None = None
+    chat_template: str | None = None
+    date: str = "2026-01-01"
+    control_tokens: Literal["as_text", "as_tokens"] = "as_text"
+    changed_response: Literal["refuse", "keep"] = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.template not in ("alpaca", "chat"):
+            raise InputError(f"prompt.template is {self.template!r}; choose alpaca or chat")
+        if self.max_length < 2:
+            raise InputError(f"prompt.max_length is {self.max_length}; it must be at least 2 tokens")
+        if self.template == "alpaca":
+            for name, what in (("system", "no system message"), ("chat_template", "no other versions")):
+                if getattr(self, name) is not None:
+                    raise InputError(
+                        f"prompt.{name} is set but the Alpaca template has {what}; use prompt.template=chat"
+                    )
+        try:
+            datetime.date.fromisoformat(self.date)
+        except ValueError as error:
+            raise InputError(f"prompt.date is {self.date!r}; give a day as YYYY-MM-DD") from error
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """How rows become vectors.
+
+    Attributes:
+        region: the tokens whose hidden states are averaged: "all" (template, prompt, response and end token: the
+            paper's), "response", or "instruction" (everything before the response).
+        batch_tokens: tokens of one forward pass, padding included; None: as many as suit the device.
+        dtype: how vectors are stored; means are always taken in float32.
+    """
+
+    region: Literal["all", "response", "instruction"] = "all"
+    batch_tokens: int | None = None
+    dtype: Literal["float32", "float16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if self.region not in ("all", "response", "instruction"):
+            raise InputError(f"embedding.region is {self.region!r}; choose all, response or instruction")
+        if self.dtype not in ("float32", "float16"):
+            raise InputError(f"embedding.dtype is {self.dtype!r}; choose float32 or float16")
+        if self.batch_tokens is not None and self.batch_tokens < 1:
+            raise InputError(f"embedding.batch_tokens is {self.batch_tokens}; it must be above 0")
+
+    def tokens_on(self, kind: str) -> int:
+        """Tokens of one forward pass: those asked for, or 1,024 on a processor, whose cache it fits, else 2,048."""
+        return self.batch_tokens or (1024 if kind == "cpu" else 2048)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a pool is fine-tuned.
+
+    Attributes:
+        learning_rate: the peak of the schedule.
+        epochs: passes over the pool.
+        steps: a fixed number of optimizer steps instead of epochs, so that larger pools get no more training.
+        batch_size: rows of one optimizer step, over all processes and accumulation.
+        micro_batch_tokens: tokens that one forward pass holds, padding included; memory, not results, depends on it.
+        schedule: the learning-rate schedule, by transformers' name.
+        warmup_ratio: share of the steps in which the rate rises from 0, rounded up to whole steps.
+        weight_decay: of AdamW.
+        max_grad_norm: gradients are clipped to this norm; 0 turns clipping off.
+        gradient_checkpointing: recompute activations in the backward pass: less memory, more time.
+    """
+
+    learning_rate: float = 2e-5
+    epochs: int = 3
+    steps: int | None = None
+    batch_size: int = 64
+    micro_batch_tokens: int = 4096
+    schedule: str = "cosine"
+    warmup_ratio: float = 0.03
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        positive = ("learning_rate", "epochs", "batch_size", "micro_batch_tokens")
+        for name in positive if self.steps is None else (*positive, "steps"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"tuning.{name} is {getattr(self, name)}; it must be above 0")
+        for name in ("weight_decay", "max_grad_norm"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"tuning.{name} is {getattr(self, name)}; it must not be negative")
+        if not 0 <= self.warmup_ratio <= 1:
+            raise InputError(f"tuning.warmup_ratio is {self.warmup_ratio}; it is a share of the steps, from 0 to 1")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How questions are answered.
+
+    Attributes:
+        max_new_tokens: an answer's greatest length (the paper: 1,024).
+        temperature: of the sampling (the paper: 0.7); 0 is greedy.
+        batch_size: questions answered together; speed, not answers, depends on it.
+    """
+
+    max_new_tokens: int = 1024
+    temperature: float = 0.7
+    batch_size: int = 40
+
+    def __post_init__(self) -> None:
+        for name in ("max_new_tokens", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"generation.{name} is {getattr(self, name)}; it must be at least 1")
+        if not self.temperature >= 0:
+            raise InputError(f"generation.temperature is {self.temperature}; it must not be negative (0 is greedy)")
