@@ -7,13 +7,18 @@ SEEDS  ?= 5
 FEW    ?= 5
 JOBS   ?= 2
 SIZE   ?= small
+# The clock of bench-models: the processor's seconds, which other work on the machine does not lengthen, or wall.
+CLOCK  ?= processor
+# What bench-models measures: a folder with a model, and a file of rows.
+MODEL  ?= $(DIVERSEEVOL_TEST_MODEL)
+DOLLY  ?= $(DIVERSEEVOL_TEST_DATA:%=%/databricks-dolly-15k.jsonl)
 # The authors' evol_gpt4_judge_reference, or archives of its folders.
 JUDGEMENTS ?= $(or $(DIVERSEEVOL_TEST_DATA:%=%/gpt4_judgments),evol_gpt4_judge_reference)
 # The paper's tables and figures (experiments/README.md).
 REPRODUCED := figure2 figure3 figure4 main-results one-time win-tie-lose paper
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wandb-dashboard evolve sweep ablations report test test-slow test-nightly test-gpu check format table-vicuna $(REPRODUCED) bench bench-gpu lab-foundation clean
+.PHONY: help setup wandb-dashboard evolve sweep ablations report test test-slow test-nightly test-gpu check format table-vicuna $(REPRODUCED) bench bench-gpu bench-models lab-foundation clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +82,11 @@ paper:         ## all of these
 
 bench: setup  ## each part beside the plain alternative, interleaved, as ratios; SIZE=full: the paper's sizes
 	$(BIN)/python -m benchmarks --size $(SIZE)
+
+bench-models: setup  ## a real MODEL on the rows of DOLLY beside the plain Hugging Face way: fit, embedding, answers, memory
+	$(if $(MODEL),,$(error give MODEL=…, a folder with a causal language model))
+	$(if $(DOLLY),,$(error give DOLLY=…, a file of rows such as databricks-dolly-15k.jsonl))
+	$(BIN)/python -m benchmarks.real_model --model "$(MODEL)" --data "$(DOLLY)" --size $(SIZE) --clock $(CLOCK)
 
 test-gpu: setup  ## the tests that need a CUDA device; skipped without one
 	$(BIN)/python -m pytest -m gpu
