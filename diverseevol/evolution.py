@@ -102,7 +102,7 @@ def evolve_once(t: int, rows: tuple[int, ...], evolution: Evolution) -> Round:
             work.timed,
         )
         work.log(log, {**metrics, **scores})
-        done = Round(t, rows, chosen, metrics, work.seconds())
+        done = Round(t, rows, chosen, metrics, work.seconds(), work.memory())
         if evolution.learner.processes.first and not (work.folder.path / "round.json").exists():
             work.folder.finish(done)
     return done
@@ -112,7 +112,7 @@ def _tidy(evolution: Evolution, t: int) -> None:
     """Remove what round t needed on its way, and the models that are not to be kept, now that it is whole."""
     whole = evolution.run.round(t)
     whole.drop(whole.probe, whole.path / FOLDER)
-    whole.forget("measures.json", "seconds.json")
+    whole.forget("measures.json", "seconds.json", "peak_memory.json")
     if evolution.keep_models == "all":
         return
     # Models that sit on the next committee stay: the next round's, or the last one's own, should rounds be added.

@@ -59,6 +59,8 @@ def log_overview(folder: Path, called: RunFolder, tracker: Tracker, config: Mapp
         if "pool_size" in (metrics := dict(done.get("metrics", {}))):
             size = int(metrics.pop("pool_size"))
             cost = {"seconds": sum(done.get("seconds", {}).values())}
+            if peaks := done.get("peak_memory"):
+                cost["peak_memory_gb"] = max(peaks.values()) / 1e9
             points[size] = {"round": done["index"], **metrics, **cost, **logged(scores, sorted(scores))}
             receipt = file.with_name("chosen.jsonl")
             chosen += [{"round": done["index"], **line} for line in (read_jsonl(receipt) if receipt.exists() else [])]

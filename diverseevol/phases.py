@@ -22,6 +22,7 @@ from diverseevol.files import read_json, read_jsonl, temporary, write_json, writ
 from diverseevol.held_out import Loss, as_metrics, mean_loss
 from diverseevol.learner import Learner, final_loss
 from diverseevol.measures import coverage_radius, vendi_score, vendi_score_centred
+from diverseevol.memory import peak_memory, reset_peak_memory
 from diverseevol.modules.committee import DISAGREEMENTS
 from diverseevol.overview import log_round
 from diverseevol.prompt import encode_examples
@@ -142,18 +143,31 @@ class Phases:
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
-        """Note how long a phase took, beside what it leaves; what it took before it was cut is added."""
+        """Note a phase's time and peak memory beside what it leaves; the time it took before it was cut is added."""
+        reset_peak_memory()
         began = time.monotonic()
         yield
         if self.place.first:
-            before = self.seconds()
-            took = before.get(phase, 0.0) + time.monotonic() - began
-            write_json(self.folder.path / "seconds.json", {**before, phase: round(took, 3)})
+            took = self.seconds().get(phase, 0.0) + time.monotonic() - began
+            self._note("seconds.json", {phase: round(took, 3)})
+            peaks = {f"{phase}/{of}" if of == "device" else phase: size for of, size in peak_memory().items()}
+            before = self.memory()
+            self._note("peak_memory.json", {name: max(size, before.get(name, 0)) for name, size in peaks.items()})
 
     def seconds(self) -> dict[str, float]:
         """Wall time of each phase so far; a phase that was found on disk keeps its own."""
-        file = self.folder.path / "seconds.json"
+        return self._noted("seconds.json")
+
+    def memory(self) -> dict[str, int]:
+        """The first process's peak memory in each phase so far, in bytes; on a GPU as `<phase>/device`."""
+        return {phase: int(size) for phase, size in self._noted("peak_memory.json").items()}
+
+    def _noted(self, name: str) -> dict[str, float]:
+        file = self.folder.path / name
         return dict(read_json(file)) if self.place.first and file.exists() else {}
+
+    def _note(self, name: str, values: Mapping[str, float]) -> None:
+        write_json(self.folder.path / name, {**self._noted(name), **values})
 
     def _space(self) -> Float[np.ndarray, "rows dim"]:
         """The foundation's embedding of all rows; the round that asks first notes how long it took."""

@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Round:
         chosen: S_t, the rows that join next, in pick order; empty in the last round.
         metrics: by logged name.
         seconds: wall time of each phase.
+        peak_memory: bytes of the first process in each phase, of its GPU as `<phase>/device`; empty in rounds of 0.1.
     """
 
     index: int
@@ -38,6 +39,7 @@ class Round:
     chosen: tuple[int, ...]
     metrics: dict[str, float]
     seconds: dict[str, float]
+    peak_memory: dict[str, int] = field(default_factory=dict)
 
 
 class RoundFolder:
@@ -77,7 +79,10 @@ class RoundFolder:
                     f"{file}: its {key} is {shortened(there[key])} where {shortened(expected)} belongs, so it was "
                     f"edited or comes from another evolution; {REDO}"
                 )
-        return Round(self.index, tuple(trained_on), tuple(chosen or ()), dict(there["metrics"]), dict(there["seconds"]))
+        return Round(
+            self.index, tuple(trained_on), tuple(chosen or ()), dict(there["metrics"]), dict(there["seconds"]),
+            dict(there.get("peak_memory", {})),
+        )  # fmt: skip
 
     def resume(self, trained_on: Sequence[int]) -> Round | None:
         """The round, if it is complete and an evolution may go on from it; arguments as `load` has them.
@@ -111,7 +116,8 @@ class RoundFolder:
             self.path / "round.json",
             {
                 "index": done.index, "trained_on": list(done.trained_on), "chosen": list(done.chosen),
-                "metrics": done.metrics, "seconds": done.seconds, "fingerprint": self.digest, "version": __version__,
+                "metrics": done.metrics, "seconds": done.seconds, "peak_memory": done.peak_memory,
+                "fingerprint": self.digest, "version": __version__,
             },
         )  # fmt: skip
 
@@ -177,8 +183,8 @@ def _read_round(file: Path) -> dict[str, Any]:
             raise InputError(f"{file}: lacks {', '.join(missing)}; {REDO}")
 
     lacking(there, ROUND_KEYS)
-    for key, always in (("metrics", METRICS), ("seconds", ())):  # what else is measured may be of any kind
-        part = there[key]
+    for key, always in (("metrics", METRICS), ("seconds", ()), ("peak_memory", ())):  # what else is measured may be any
+        part = there.get(key, {})  # 0.1 measured no memory
         if not isinstance(part, dict):
             raise InputError(f"{file}: its {key} is {shortened(part)} where an object belongs; {REDO}")
         lacking(part, always, f"{key}.")

@@ -61,6 +61,8 @@ def test_the_metrics_are_what_their_names_say(whole, evolution, encoded):
         centred = space[pool].astype(np.float64) - coverable.mean(axis=0)
         assert metrics["vendi_score_centred"] == pytest.approx(vendi_score(centred))
         assert set(record["seconds"]) >= {"fit", "measure", "answer small", "judge"}
+        assert record["peak_memory"].keys() == record["seconds"].keys()
+        assert all(10**7 < size < 10**11 for size in record["peak_memory"].values())
         assert all(math.isfinite(value) for value in metrics.values())
 
 

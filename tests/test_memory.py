@@ -1,7 +1,8 @@
-"""A device without room names the option that asked for too much; here the device is a trainer that says it is full."""
+"""Peak memory of a phase; and a device without room names the option that asked for too much."""
 
 import dataclasses
 import functools
+import sys
 
 import lightning
 import numpy as np
@@ -9,11 +10,23 @@ import pytest
 import torch
 
 from diverseevol.errors import InputError
+from diverseevol.memory import peak_memory, reset_peak_memory
 from diverseevol.options import Generation
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak begins anew on Linux alone")
+def test_the_peak_of_a_phase_is_its_own():
+    reset_peak_memory()
+    before = peak_memory()["processor"]
+    held = np.ones(40_000_000)  # 320 MB
+    assert 300e6 < peak_memory()["processor"] - before < 400e6
+    del held
+    reset_peak_memory()
+    assert abs(peak_memory()["processor"] - before) < 50e6
+
+
 class Full(lightning.Trainer):
-    """On a device without room."""
+    """A trainer that says that its device is full."""
 
     def fit(self, *given, **options):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")

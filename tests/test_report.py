@@ -65,7 +65,7 @@ def table(folder: Path, name: str) -> list[dict[str, str]]:
 def test_every_figure_is_drawn_and_saved_as_png_and_svg(collection, published):
     names = {entry.name for entry in gallery(collection)} | {"map"}
     assert names == {
-        "relative_score", "vendi_score", "score_against_vendi", "coverage_and_loss", "win_tie_lose", "cost",
+        "relative_score", "vendi_score", "score_against_vendi", "coverage_and_loss", "win_tie_lose", "cost", "memory",
         "other_metrics", "map",
     }  # fmt: skip
     assert {file.name for file in (published / "figures").iterdir()} == {

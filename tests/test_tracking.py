@@ -135,6 +135,7 @@ def points(this) -> list[dict]:
         folder = this.run.round(t).path
         done, scores = read_json(folder / "round.json"), read_json(folder / "scores.json")["small"]
         point = {"round": t, **done["metrics"], "seconds": sum(done["seconds"].values())}
+        point["peak_memory_gb"] = max(done["peak_memory"].values()) / 1e9
         expected.append(point | {f"{name}/small": scores[name] for name in ("relative_score", "win", "tie", "lose")})
     return expected
 

@@ -227,9 +227,16 @@ def _greet(
     console.print(doing)
 
 
+def _peak(done: Round) -> str:
+    device = [size for phase, size in done.peak_memory.items() if phase.endswith("/device")]
+    resident = [size for phase, size in done.peak_memory.items() if not phase.endswith("/device")]
+    told = [f"{max(resident) / 1e9:.1f} GB"] if resident else []
+    return "".join(f", {words}" for words in [*told, *([f"{max(device) / 1e9:.1f} GB on the GPU"] if device else [])])
+
+
 def _announce(console: Console, last: int, done: Round, fresh: bool) -> None:
     metrics = done.metrics
-    took = f"{sum(done.seconds.values()):.1f} s" if fresh else "there already"
+    took = f"{sum(done.seconds.values()):.1f} s{_peak(done)}" if fresh else "there already"
     console.print(
         f"round {done.index}/{last}: {metrics['pool_size']:,.0f} rows, loss {metrics['train_loss']:.3f}, "
         f"Vendi {metrics['vendi_score']:.2f}, radius {metrics['coverage_radius']:.2f} ({took})"

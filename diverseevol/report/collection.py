@@ -22,6 +22,8 @@ from diverseevol.saved import read_saved
 NEEDS_NO_CALLS = {GoldJudge.name, OverlapJudge.name}
 JUDGE_CALLS = "judge calls"  # the name of that metric
 ALL_PHASES = "all phases"
+PEAK_MEMORY = "peak_memory"
+GIGABYTE = 1e9
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,8 @@ class Point:
 
     Attributes:
         rows: training rows; None for a released model that was trained on all rows.
-        metric: by logged name, such as `relative_score/vicuna`; seconds of a phase as `seconds/fit`.
+        metric: by logged name, such as `relative_score/vicuna`; seconds of a phase as `seconds/fit`, its peak
+            memory in gigabytes as `peak_memory/fit`.
         judge: whose it is, "" for what nobody judged.
     """
 
@@ -218,6 +221,7 @@ def _measured(runs: Sequence[Run]) -> Iterator[Point]:
         for done in run.rounds:
             seconds = {**done.seconds, ALL_PHASES: sum(done.seconds.values())}
             found = {**done.metrics, **{f"seconds/{phase}": value for phase, value in seconds.items()}}
+            found |= {f"{PEAK_MEMORY}/{phase}": size / GIGABYTE for phase, size in done.peak_memory.items()}
             for metric, value in found.items():
                 if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
                     yield Point(run.line, run.seed, done.index, len(done.trained_on), metric, "", float(value))

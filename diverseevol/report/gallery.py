@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from diverseevol.evaluation.scoreboard import PAPER_QUESTIONS
 from diverseevol.report.bars import draw_win_tie_lose
-from diverseevol.report.collection import ALL_PHASES, JUDGE_CALLS, Collection, Point
+from diverseevol.report.collection import ALL_PHASES, JUDGE_CALLS, PEAK_MEMORY, Collection, Point
 from diverseevol.report.curves import BAND, Curve, curves, levels
 from diverseevol.report.drawing import CROWDED, STYLE, Drawn, Panel, draw_panels
 from diverseevol.report.figures import questions_of, score_label
@@ -29,7 +29,7 @@ TITLES: Mapping[str, tuple[str, str]] = {  # what a metric is called, and its un
 }
 SHOWN_ELSEWHERE = {"pool_size", "round", *list(TITLES)[:5]}
 INTERVALS = ("held_out_loss_low", "held_out_loss_high", "reference_loss_low", "reference_loss_high")
-AMOUNTS = {"seconds", "calls", "share", "share of the pool"}
+AMOUNTS = {"seconds", "gigabytes", "calls", "share", "share of the pool"}
 SCORES = ("relative_score", "win", "tie", "lose")
 FAMILIES = {
     "dolly": ("dolly",),
@@ -143,7 +143,7 @@ def _learning(collection: Collection) -> Iterator[Entry]:
 
 
 def _others(collection: Collection) -> Iterator[Entry]:
-    known = (*SHOWN_ELSEWHERE, "seconds", JUDGE_CALLS, *SCORES, *INTERVALS)
+    known = (*SHOWN_ELSEWHERE, "seconds", PEAK_MEMORY, JUDGE_CALLS, *SCORES, *INTERVALS)
     keys = sorted({p.metric for p in collection.points if p.metric.partition("/")[0] not in known})
     yield from _metrics(collection, "other_metrics", "Other metrics", keys, f"As logged by the rounds. {_band()}", 4)
 
@@ -159,6 +159,18 @@ def _cost(collection: Collection) -> Iterator[Entry]:
     grid = _grid(collection, [*((key, "") for key in keys), *calls], 4)
     if grid:  # a run on all rows has no curve
         yield Entry("cost", "Cost of a round", caption, draw_panels(grid, BAND, legend=True))
+
+
+def _memory(collection: Collection) -> Iterator[Entry]:
+    keys = sorted({p.metric for p in collection.points if p.metric.startswith(f"{PEAK_MEMORY}/")}, key=_phase)
+    caption = (
+        "Peak memory of each phase of a round in gigabytes (10⁹ bytes), of the first process: its resident memory, "
+        "pages of mapped files included, and, where there is a GPU, what torch held on it (“device”). "
+        f"{_band()}"
+    )
+    grid = _grid(collection, [(key, "") for key in keys], 4)
+    if grid:
+        yield Entry("memory", "Peak memory of a round", caption, draw_panels(grid, BAND, legend=True))
 
 
 def _phase(metric: str) -> tuple[int, str]:
@@ -188,7 +200,7 @@ def _grid(collection: Collection, keys: Sequence[tuple[str, str]], columns: int)
             drawn = [Drawn(c, names[c.line], patterns[c.line]) for c in _at(source, collection.points, key, judge)]
             title, unit = _title(key)
             # The time of another schedule is no level to reach, and the radius of all rows is 0 whatever they are.
-            level = not key.startswith("seconds/") and key != "coverage_radius"
+            level = not key.startswith(("seconds/", f"{PEAK_MEMORY}/")) and key != "coverage_radius"
             height = levels(collection.points, key, judge).get(source) if level else None
             full = {} if height is None else {"all rows": height}
             title = title if len(found) == 1 else f"{source}\n{title}"
@@ -206,6 +218,8 @@ def _title(key: str) -> tuple[str, str]:
     name, _, of = key.partition("/")
     if name == "seconds":
         return of, "seconds"
+    if name == PEAK_MEMORY:
+        return of, "gigabytes"
     if name == JUDGE_CALLS:
         return f"{JUDGE_CALLS}, {of}", "calls"
     return TITLES.get(key, (key.replace("_", " "), "share" if key.endswith("_share") else key.replace("_", " ")))
@@ -232,5 +246,5 @@ def _win_tie_lose(collection: Collection) -> Iterator[Entry]:
 
 
 FIGURES: tuple[Callable[[Collection], Iterator[Entry]], ...] = (
-    _relative_score, _vendi, _against, _learning, _win_tie_lose, _cost, _others,
+    _relative_score, _vendi, _against, _learning, _win_tie_lose, _cost, _memory, _others,
 )  # fmt: skip
