@@ -18,7 +18,7 @@ JUDGEMENTS ?= $(or $(DIVERSEEVOL_TEST_DATA:%=%/gpt4_judgments),evol_gpt4_judge_r
 REPRODUCED := figure2 figure3 figure4 main-results one-time win-tie-lose paper
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wandb-dashboard evolve sweep ablations report test test-slow test-nightly test-gpu check format table-vicuna $(REPRODUCED) bench bench-gpu bench-models lab-foundation clean
+.PHONY: help setup smollm2 wandb-dashboard evolve sweep ablations report test test-slow test-nightly test-gpu check format table-vicuna $(REPRODUCED) bench bench-gpu bench-models lab-foundation clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,12 @@ main-results:  ## final relative scores by data set, sampler and benchmark, like
 one-time:      ## many selections against one, likewise
 win-tie-lose:  ## win, tie and lose at the final round, likewise
 paper:         ## all of these
+
+# OPTIONS="model.path=FOLDER data.path=FILE benchmark.path=FILE benchmark.competitor=FILE" where there is no hub.
+smollm2: setup  ## SmolLM2-135M on 400 rows of Dolly, K-Center beside random, three seeds: an hour and a half of one core
+	$(RUN) evolve -m experiment=smollm2_dolly seed=0,1,2 sampler=kcenter,random outputs=outputs/smollm2 $(OPTIONS)
+	$(RUN) compare judgements=outputs/smollm2 'metric=[held_out_loss,reference_loss/vicuna,vendi_score_centred,coverage_radius]'
+	$(RUN) report folder=outputs/smollm2
 
 bench: setup  ## each part beside the plain alternative, interleaved, as ratios; SIZE=full: the paper's sizes
 	$(BIN)/python -m benchmarks --size $(SIZE)
