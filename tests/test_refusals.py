@@ -401,6 +401,78 @@ def test_a_lone_question_that_is_refused_in_doubt_ends_the_run_with_the_servers_
         make().judge(Benchmark("one", BENCHMARK.questions[:1]), ANSWERS)
 
 
+FAILING = {
+    "500": answer(500, b"Internal Server Error"),
+    "500 in JSON": answer(500, error("The server had an error", None, "server_error")),
+    "502": answer(502, b"<html><title>Bad gateway</title></html>"),
+    "503": answer(503, b""),
+    "504": answer(504, b"upstream timed out"),
+    "408": answer(408, b""),
+    "529": answer(529, error("Overloaded", None, "overloaded_error")),
+    "cut": Answer(200, b'{"choices": []}', cut=True),
+    "no reply": Answer(delay=0.5),
+}
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+@pytest.mark.parametrize("name", FAILING)
+def test_a_prompt_at_which_the_server_fails_each_time_is_recorded_and_the_rest_goes_on(
+    server, make, name, concurrency, caplog
+):
+    server.behaviour = refuses(1, FAILING[name])
+    limits = {"retries": 1, "timeout": 0.3 if name == "no reply" else 5.0, "concurrency": concurrency}
+    judgements = make(**limits).judge(BENCHMARK, ANSWERS)
+    lost = [j for j in judgements if not j.parsed]
+    assert [j.question_id for j in lost] == ["1", "1"]
+    assert f"does not answer 2 of {NEEDED} prompts" in caplog.text
+    assert len(server.requests) <= NEEDED + 2 * 2 + 2  # each order once more when another was answered, which is asked
+    assert make(max_calls=0).judge(BENCHMARK, ANSWERS) == judgements
+    assert make(**limits, retry_unanswered=True).judge(BENCHMARK, ANSWERS) == judgements
+    server.behaviour = by_length
+    assert all(j.parsed for j in make(retry_unanswered=True).judge(BENCHMARK, ANSWERS))
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_two_questions_at_which_the_server_fails_are_recorded(server, make, concurrency):
+    server.behaviour = lambda request: (
+        FAILING["500"] if any(f"What is {i}?" in str(request.body) for i in (1, 2)) else by_length(request)
+    )
+    judgements = make(retries=1, concurrency=concurrency, max_unparsed=0.0).judge(BENCHMARK, ANSWERS)
+    assert [j.question_id for j in judgements if not j.parsed] == ["1", "1", "2", "2"]
+
+
+@pytest.mark.parametrize(("concurrency", "most"), [(1, 13), (8, 8 * 7 + 6)])
+def test_a_server_that_fails_at_every_prompt_is_given_up_soon_and_nothing_is_recorded(server, make, concurrency, most):
+    server.behaviour = lambda request: FAILING["500"]
+    many = Benchmark("many", tuple(Question(str(i), f"What is {i}?", competitor="y") for i in range(20)))
+    answers = {str(i): "x" for i in range(20)}
+    with pytest.raises(ConnectionError, match=r"HTTP 500: Internal Server Error \(requests sent: 7\); .*again later"):
+        make(concurrency=concurrency).judge(many, answers)
+    assert len(server.requests) <= most
+    server.behaviour = by_length
+    assert all(j.parsed for j in make(max_calls=40).judge(many, answers))  # which asks all of them
+
+
+def test_the_last_prompt_is_recorded_where_one_that_was_answered_before_is_answered_again(server, make):
+    server.behaviour = refuses(QUESTIONS - 1, FAILING["500"])
+    judgements = make(retries=0, concurrency=1).judge(BENCHMARK, ANSWERS)
+    assert [j.question_id for j in judgements if not j.parsed] == [str(QUESTIONS - 1)] * 2
+    assert len(server.requests) == NEEDED - 2 + 2 * 3
+
+
+def test_a_server_that_fails_for_a_while_costs_no_prompt_its_scores(server, make):
+    """It is back when another prompt is asked, and so is asked once more for the first."""
+    server.behaviour = lambda request: FAILING["503"] if len(server.requests) <= 3 else by_length(request)
+    assert all(j.parsed for j in make(retries=2, concurrency=1).judge(BENCHMARK, ANSWERS))
+    assert len(server.requests) == NEEDED + 3
+
+
+def test_too_many_requests_say_nothing_of_the_prompt(server, make):
+    server.behaviour = refuses(1, answer(429, b"slow down"))
+    with pytest.raises(ConnectionError, match="HTTP 429"):
+        make(retries=1).judge(BENCHMARK, ANSWERS)
+
+
 def test_doubts_pass_neither_the_calls_nor_the_budget(server, make):
     server.behaviour = refuses(0, answer(*DOUBT["words"]))
     with pytest.raises(LimitReachedError, match=r"judge\.max_calls=1"):

@@ -19,6 +19,7 @@ from diverseevol.evaluation.verdicts import to_ask_again
 T = TypeVar("T")
 CLAIM_SECONDS = 60.0  # beyond a request's time-out, for which a process that is at work keeps others from asking
 POLL_SECONDS = 0.2
+TRIALS, TRIAL_RETRIES = 2, 2  # prompts that an endpoint which fails at one is asked beside it, and their retries
 
 
 class _StoppedError(Exception):
@@ -133,24 +134,32 @@ class _Session:
         return Ask(self.asking.identity, prompt.version, showing.question_id, showing.order, text)
 
     async def _reply(self, showing: Showing, text: str) -> Reply:
-        ask = self._ask_of(showing, text)
+        ask, doubted = self._ask_of(showing, text), False
         while True:
+            doubt = None
             async with self.gate:
                 if (known := self._known(ask)) is not None:
                     return known
                 if self._claim(ask):
                     try:
-                        return await self._request(ask)
+                        return await (self._request(ask, 0) if doubted else self._request(ask))
                     except DoubtfulError as error:
                         doubt, refused_at = error, time.monotonic()
-                        break
-            # Another process is asking this: its reply is waited for, while others have the place at the gate.
-            await self._pause(POLL_SECONDS)
-            if self.failure is not None:
-                raise _StoppedError
-        await self._settle(ask, doubt, refused_at)
-        self.cache.put_unanswered(ask, str(doubt))
-        raise UnansweredError(str(doubt))
+            if (
+                doubt is None
+            ):  # another process asks it: its reply is waited for, while others have the place at the gate
+                await self._pause(POLL_SECONDS)
+                if self.failure is not None:
+                    raise _StoppedError
+                continue
+            if not doubted:
+                await self._settle(ask, doubt, refused_at)
+            if doubted or not doubt.passing:
+                self.cache.put_unanswered(ask, str(doubt))
+                raise UnansweredError(str(doubt))
+            doubted = (
+                True  # another was answered just now: whatever was to pass has passed, and this is asked once more
+            )
 
     def _known(self, ask: Ask) -> Reply | None:
         """The reply from before, or the refusal from before as an error."""
@@ -168,20 +177,25 @@ class _Session:
             self.endpoint = self.asking.open_endpoint()
         return self.cache.claim(ask, self.endpoint.timeout + CLAIM_SECONDS)
 
-    async def _request(self, ask: Ask) -> Reply:
-        """What the endpoint says now; whoever wants the same meanwhile waits for the same request."""
-        if ask.key not in self.requests:
-            self.requests[ask.key] = asyncio.ensure_future(self._asked(ask))
+    async def _request(self, ask: Ask, retries: int | None = None) -> Reply:
+        """What the endpoint says now; whoever wants the same meanwhile waits for the same request.
+
+        Args:
+            ask: what to ask.
+            retries: see `Endpoint.ask`; 0 asks anew what was asked before.
+        """
+        if retries == 0 or ask.key not in self.requests:
+            self.requests[ask.key] = asyncio.ensure_future(self._asked(ask, retries))
         return await self.requests[ask.key]
 
-    async def _asked(self, ask: Ask) -> Reply:
+    async def _asked(self, ask: Ask, retries: int | None) -> Reply:
         """What the endpoint says now, which this process alone asks."""
         assert self.endpoint is not None
         try:
             if (known := self.cache.get(ask)) is not None:  # it came between the look and the claim
                 self.asking.account.known += 1
                 return known
-            reply = await self.endpoint.ask(ask.text, lambda: self._admit(ask), self._pause)
+            reply = await self.endpoint.ask(ask.text, lambda: self._admit(ask), self._pause, retries)
         except UnansweredError as error:
             self.cache.put_unanswered(ask, str(error))
             raise
@@ -203,7 +217,7 @@ class _Session:
             async with self.settling:
                 if self.failure is not None:
                     raise _StoppedError
-                if not self._answered_since(refused_at, ask) and not await self._another_is_answered(ask):
+                if not self._answered_since(refused_at, ask) and not await self._another_is_answered(ask, doubt):
                     self._fail(doubt.verdict)
                     raise doubt.verdict
         finally:
@@ -214,27 +228,55 @@ class _Session:
     def _answered_since(self, moment: float, ask: Ask) -> bool:
         return any(at >= moment for question, at in self.answered.items() if question != ask.question_id)
 
-    async def _another_is_answered(self, ask: Ask) -> bool:
-        """Whether the endpoint answers another question, of those that are still to be asked."""
+    async def _another_is_answered(self, ask: Ask, doubt: DoubtfulError) -> bool:
+        """Whether the endpoint answers another question: one of those that are still to be asked, where there are some.
+
+        A server that fails is asked a few, and at last one that it has answered before: the one call that is made, and
+        may be paid, for nothing but to know.
+        """
         others = [self._ask_of(showing) for showing in self.showings if showing.question_id != ask.question_id]
-        # What was sent before the refusal says less, and is waited for only where nothing else is left.
-        for other in sorted(others, key=lambda other: other.key in self.requests):
+        refused: set[str] = set()
+        # What was sent before a refusal says less, and is waited for only where nothing else is left. Where a server
+        # fails, it has failed a few times already, and is the first to tell.
+        for other in sorted(others, key=lambda other: (other.key in self.requests) is not doubt.passing):
             sent = self.requests.get(other.key)
             if (sent is not None and sent.done()) or self.cache.knows(other) or not self._claim(other):
                 continue
-            self.trial = other.key
-            async with self.turn:
-                self.turn.notify_all()
+            if other.question_id in refused:  # its other order is likely to be refused for the same reason
+                continue
             try:
-                await self._request(other)
+                async with self._on_trial(other):
+                    await self._request(other, TRIAL_RETRIES if doubt.passing else None)
+                return True
             except UnansweredError:  # that prompt is at fault, which says nothing of others
                 continue
             except DoubtfulError:
-                return False
-            finally:
-                self.trial = None
-            return True
-        return self._answered_since(-math.inf, ask)
+                refused.add(other.question_id)
+                if len(refused) == (TRIALS if doubt.passing else 1):
+                    break
+        if not doubt.passing:
+            return not refused and self._answered_since(-math.inf, ask)
+        known = next((other for other in others if self.cache.get(other) is not None), None)
+        if known is None:
+            return False
+        assert self.endpoint is not None
+        try:
+            async with self._on_trial(known):
+                await self.endpoint.ask(known.text, lambda: self._admit(known), self._pause, TRIAL_RETRIES)
+        except (UnansweredError, DoubtfulError):
+            return False
+        return True
+
+    @asynccontextmanager
+    async def _on_trial(self, ask: Ask) -> AsyncIterator[None]:
+        """Let this one alone be sent."""
+        self.trial = ask.key
+        async with self.turn:
+            self.turn.notify_all()
+        try:
+            yield
+        finally:
+            self.trial = None
 
     @asynccontextmanager
     async def _admit(self, ask: Ask) -> AsyncIterator[Call]:

@@ -46,11 +46,13 @@ class DoubtfulError(Exception):
 
     Attributes:
         verdict: what it is if the endpoint answers no other prompt, either.
+        passing: whether it may have been the moment's fault, though it was asked as often as it may be.
     """
 
-    def __init__(self, words: str, verdict: Exception) -> None:
+    def __init__(self, words: str, verdict: Exception, *, passing: bool = False) -> None:
         super().__init__(words)
         self.verdict = verdict
+        self.passing = passing
 
 
 class _AgainError(Exception):
@@ -59,7 +61,8 @@ class _AgainError(Exception):
     Attributes:
         wait: seconds that the endpoint asks to wait, where it does.
         billed: whether it may cost something: the endpoint may have done its work.
-        answered: whether it has: there is a reply, though none that can be used.
+        prompt: whether this prompt may be why.
+        unusable: whether that is because there is a reply, though none that can be used.
         reached: whether the endpoint was heard of at all.
     """
 
@@ -69,13 +72,15 @@ class _AgainError(Exception):
         wait: float | None = None,
         *,
         billed: bool = True,
-        answered: bool = False,
+        prompt: bool = False,
+        unusable: bool = False,
         reached: bool = True,
     ) -> None:
         super().__init__(what)
         self.wait = wait
         self.billed = billed
-        self.answered = answered
+        self.prompt = prompt or unusable
+        self.unusable = unusable
         self.reached = reached
 
 
@@ -115,13 +120,16 @@ class Endpoint:
     backoff: float
     reached: bool = field(init=False, default=False)
 
-    async def ask(self, text: str, admission: Admission, pause: Callable[[float], Awaitable[None]]) -> Reply:
+    async def ask(
+        self, text: str, admission: Admission, pause: Callable[[float], Awaitable[None]], retries: int | None = None
+    ) -> Reply:
         """Ask once, and again where it may help.
 
         Args:
             text: the prompt.
             admission: entered for each request, before it is sent.
             pause: waits for so many seconds before the next one.
+            retries: the most further requests; None is the endpoint's own.
 
         Raises:
             UnansweredError: this prompt cannot be answered.
@@ -129,7 +137,8 @@ class Endpoint:
             InputError: the key, the model or the request is not accepted.
             ConnectionError: every request failed.
         """
-        for attempt in range(self.retries + 1):
+        retries = self.retries if retries is None else min(retries, self.retries)
+        for attempt in range(retries + 1):
             async with admission() as call:
                 try:
                     call.reply = await self._request(text)
@@ -143,7 +152,7 @@ class Endpoint:
             self.reached = self.reached or failure.reached
             # An endpoint may ask for a longer wait; one that asks for none is not asked again at once.
             wait = max(failure.wait or 0.0, self._wait(attempt))
-            most = self.retries if self.reached else min(self.retries, UNREACHED_RETRIES)
+            most = retries if self.reached else min(retries, UNREACHED_RETRIES)
             if attempt >= most or wait > LONGEST_WAIT_SECONDS:
                 break
             log.info("%s: %s; asking again in %.1f s", self.client.base_url, failure, wait)
@@ -155,8 +164,8 @@ class Endpoint:
             else "check judge.base_url and that the server runs; every reply from before is kept"
         )
         verdict = ConnectionError(f"{self.client.base_url}: {failure}{asked} (requests sent: {attempt + 1}); {kept}")
-        if failure.answered:
-            raise DoubtfulError(str(failure), verdict)
+        if failure.prompt and not asked:
+            raise DoubtfulError(str(failure), verdict, passing=not failure.unusable)
         raise verdict
 
     def _wait(self, attempt: int) -> float:
@@ -172,9 +181,9 @@ class Endpoint:
         except (TimeoutError, openai.APITimeoutError) as error:
             if any(type(cause).__name__ == "ConnectTimeout" for cause in _causes(error)):
                 raise _AgainError("no connection (nobody answers)", billed=False, reached=False) from None
-            raise _AgainError(f"no reply within judge.timeout={self.timeout:g} seconds") from None
+            raise _AgainError(f"no reply within judge.timeout={self.timeout:g} seconds", prompt=True) from None
         except BodyError as error:
-            raise _AgainError(self._clean(str(error)), answered=True) from None
+            raise _AgainError(self._clean(str(error)), unusable=True) from None
         except openai.APIConnectionError as error:
             raise self._unconnected(error) from None
         except openai.APIStatusError as error:
@@ -199,9 +208,11 @@ class Endpoint:
                 f"judge.base_url: a server without TLS is asked by http://"
             )
         # Where nothing was sent, there is nothing to bill.
-        unsent = any(type(cause).__name__ == "ConnectError" for cause in causes)
+        kinds = {type(cause).__name__ for cause in causes}
+        unsent = "ConnectError" in kinds
         what = f"no connection ({self._clean(str(error.__cause__ or error)) or type(error.__cause__).__name__})"
-        return _AgainError(what, billed=not unsent, reached=not unsent)
+        cut = not unsent and "TooManyRedirects" not in kinds
+        return _AgainError(what, billed=not unsent, prompt=cut, reached=not unsent)
 
     def _reply(self, body: bytes, most_prompt_tokens: int) -> Reply:
         """The reply that a body holds, without the key.
@@ -224,7 +235,7 @@ class Endpoint:
 
     def _unusable(self, what: str, body: bytes) -> _AgainError:
         start = self._clean(body[: 4 * LONGEST_WORDS].decode("utf-8", "replace"))
-        return _AgainError(f"{what}: {start[:100]!r}" if start else f"{what}: it is empty", answered=True)
+        return _AgainError(f"{what}: {start[:100]!r}" if start else f"{what}: it is empty", unusable=True)
 
     def _refused(self, status: int, body: str, wait: float | None, what: str | None = None) -> Exception:
         """What an HTTP status and its body mean for this prompt, and for all others.
@@ -259,9 +270,10 @@ class Endpoint:
                     f"judge.base_url, which usually ends in /v1"
                 )
             case Concern.PASSING:
-                return _AgainError(said, wait, billed=what is not None)
+                # Too many requests say nothing of the prompt; a server that fails may fail at this one.
+                return _AgainError(said, wait, billed=what is not None, prompt=status >= 500 or status == 408)
         if status < 400 and what is not None:  # an error in place of a reply, and no word of what it is
-            return _AgainError(said, wait, answered=True)
+            return _AgainError(said, wait, unusable=True)
         verdict = InputError(f"{url} does not accept the request ({said}); correct the judge's options")
         return verdict if refusal.concern is Concern.REQUEST else DoubtfulError(said, verdict)
 
