@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from diverseevol.caches import in_full, warn_of_damage
+from diverseevol.data_folder import check_folder
 from diverseevol.errors import InputError
 from diverseevol.files import remove
 from diverseevol.hub_names import is_table
-from diverseevol.reading import opened, refuse_special, refuse_special_below
+from diverseevol.packed import refuse_packed
+from diverseevol.reading import opened, refuse_special
 from diverseevol.records import Located, read_records
 from diverseevol.sealed import SEAL, damage, seal, sealed_digest
 
@@ -72,9 +74,11 @@ def find(where: str, split: str, subset: str | None, revision: str | None, cache
     if not table:
         return _json_file(path, split)
     if folder:
-        refuse_special_below(path)
+        check_folder(path)
     elif not on_hub:
         refuse_special(path)
+        if file:
+            refuse_packed(path)
     options: dict[str, Any] = {"split": split, "cache_dir": str(cache / "datasets"), "keep_in_memory": False}
     if kind == "a file":
         return _table(where, "parquet", data_files=glob.escape(str(path)), **options)

@@ -82,15 +82,11 @@ def refuse_special(path: Path, label: str | None = None) -> None:
         raise InputError(f"{label or path}: is {kind}, expected a regular file; name a file, or save it as one first")
 
 
-def refuse_special_below(folder: Path) -> None:
-    """Refuse a folder that holds a pipe, a socket or a device, before a library opens all that is in it.
-
-    Raises:
-        InputError: it does.
-    """
-    for parent, _, names in os.walk(folder):
-        for name in sorted(names):
-            refuse_special(Path(parent, name))
+def files_below(folder: Path) -> Iterator[Path]:
+    """All that is no folder, below a folder."""
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        yield from (Path(parent, name) for name in sorted(names))
 
 
 @contextmanager

@@ -1,9 +1,15 @@
+import bz2
+import gzip
+import io
 import json
+import lzma
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -523,6 +529,28 @@ def test_a_folder_with_configurations_in_its_readme_is_read_by_subset(tmp_path, 
     assert "long" in said
 
 
+@pytest.mark.parametrize("file", ["README.md", ".huggingface.yaml"])
+@pytest.mark.parametrize(
+    "named",
+    [
+        "/private/*.jsonl", "../private.jsonl", "a/../../private.jsonl", "https://example.org/rows.jsonl",
+        "zip://*.jsonl::a.zip", "hf://datasets/a/b/rows.jsonl", "~/private.jsonl", "file:///private.jsonl",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("how", ["text", "list", "split", "folder"])
+def test_a_folder_of_data_names_no_files_elsewhere(tmp_path, no_network, cache, file, named, how):
+    """Who makes the data does not decide what is read or fetched."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    written(folder / "train.jsonl", jsonl(TABLE_ROWS[0]))
+    node = {"text": named, "list": [named], "split": [{"split": "train", "path": [named]}], "folder": None}[how]
+    config = {"config_name": "default", **({"data_dir": named} if how == "folder" else {"data_files": node})}
+    text = yaml.safe_dump({"configs": [config]})
+    written(folder / file, text if file.endswith("yaml") else f"---\n{text}---\nRows.\n")
+    assert f"{folder / file}: names {named!r} as data, expected files of its own folder" in refusal(folder, cache)
+    assert not cache.exists()
+
+
 def test_the_shards_of_a_folder_are_read_one_after_another(tmp_path, no_network, cache):
     data = tmp_path / "mine" / "data"
     data.mkdir(parents=True)
@@ -532,6 +560,57 @@ def test_the_shards_of_a_folder_are_read_one_after_another(tmp_path, no_network,
     source = load(data.parent, cache=cache)
     assert [source.record(row) for row in range(len(source))] == TABLE_ROWS
     assert everything(load(data.parent, split="test", cache=cache)) == everything(source)[2:]
+
+
+def packed_rows(kind):
+    """Bytes that a library would unpack."""
+    rows = jsonl({"instruction": "a", "output": "b"}).encode()
+    held = io.BytesIO()
+    if kind == "tar":
+        with tarfile.open(fileobj=held, mode="w") as archive:
+            archive.addfile(tarfile.TarInfo("rows.jsonl"))
+    elif kind.startswith("zip"):
+        with zipfile.ZipFile(held, "w") as archive:
+            archive.writestr("rows.jsonl", rows)
+    else:
+        return {
+            "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress,
+            "zstandard": b"\x28\xb5\x2f\xfd".__add__, "lz4": b"\x04\x22\x4d\x18".__add__,
+            "7z": b"7z\xbc\xaf\x27\x1c".__add__, "rar": b"Rar!\x1a\x07\x00".__add__,
+        }[kind](rows)  # fmt: skip
+    return (rows if "behind" in kind else b"") + held.getvalue()
+
+
+@pytest.mark.parametrize("name", ["train.jsonl.gz", "train.jsonl", "data/train/x.parquet", "notes.txt", ".hidden"])
+def test_a_packed_file_in_a_folder_of_data_is_refused_by_its_bytes_whatever_its_name(tmp_path, no_network, cache, name):
+    (tmp_path / "data").mkdir()
+    written(tmp_path / "data/train.jsonl", jsonl({"instruction": "a", "output": "b"}))
+    file = tmp_path / "data" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(packed_rows("gzip"))
+    assert f"{file}: is packed (gzip), expected a plain file of rows" in refusal(tmp_path / "data", cache)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    "kind", ["gzip", "bzip2", "xz", "zip", "zip behind rows", "tar", "zstandard", "lz4", "7z", "rar"]
+)
+def test_whatever_libraries_unpack_is_refused(tmp_path, no_network, cache, kind):
+    file = tmp_path / "data" / "train.jsonl"
+    file.parent.mkdir()
+    file.write_bytes(packed_rows(kind))
+    assert f"{file}: is packed ({kind.split()[0]})" in refusal(tmp_path / "data", cache)
+    file.rename(tmp_path / "rows.parquet")
+    assert f"rows.parquet: is packed ({kind.split()[0]})" in refusal(tmp_path / "rows.parquet", cache)
+    file.symlink_to(tmp_path / "rows.parquet")
+    assert f"{file}: is packed" in refusal(tmp_path / "data", cache)
+
+
+def test_a_link_that_leads_nowhere_is_no_packed_file(tmp_path, no_network, cache):
+    (tmp_path / "data").mkdir()
+    written(tmp_path / "data/train.jsonl", jsonl({"instruction": "a", "output": "b"}))
+    (tmp_path / "data/.cache").symlink_to(tmp_path / "nowhere")
+    assert len(load(tmp_path / "data", cache=cache)) == 1
 
 
 def test_tables_are_checked_like_files_and_rows_are_named(tmp_path, no_network, cache):

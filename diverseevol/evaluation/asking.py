@@ -145,9 +145,7 @@ class _Session:
                         return await (self._request(ask, 0) if doubted else self._request(ask))
                     except DoubtfulError as error:
                         doubt, refused_at = error, time.monotonic()
-            if (
-                doubt is None
-            ):  # another process asks it: its reply is waited for, while others have the place at the gate
+            if doubt is None:  # another process asks it: others have the place at the gate meanwhile
                 await self._pause(POLL_SECONDS)
                 if self.failure is not None:
                     raise _StoppedError
@@ -157,9 +155,7 @@ class _Session:
             if doubted or not doubt.passing:
                 self.cache.put_unanswered(ask, str(doubt))
                 raise UnansweredError(str(doubt))
-            doubted = (
-                True  # another was answered just now: whatever was to pass has passed, and this is asked once more
-            )
+            doubted = True  # another was answered just now, so that what may pass has passed: once more
 
     def _known(self, ask: Ask) -> Reply | None:
         """The reply from before, or the refusal from before as an error."""

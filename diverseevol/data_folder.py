@@ -1,0 +1,64 @@
+"""A folder of rows from anywhere, looked at before `datasets` opens it.
+
+The library opens every file, unpacks what is packed without a limit, and reads what the folder's README names, also
+outside of the folder and on other machines.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from huggingface_hub import DatasetCard
+
+from diverseevol.errors import InputError
+from diverseevol.packed import refuse_packed
+from diverseevol.reading import files_below, read_text, refuse_special
+
+LARGEST_README = 1 << 20
+README, SETTINGS = "README.md", ".huggingface.yaml"  # where `datasets` looks for names of files
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that would keep the library waiting, fill a disk, or have it read elsewhere.
+
+    Raises:
+        InputError: it holds a special or a packed file, or names files outside of itself.
+    """
+    for file in files_below(folder):
+        refuse_special(file)
+        if os.path.exists(file):  # noqa: PTH110 # a link may lead nowhere
+            refuse_packed(file)
+    for name in (README, SETTINGS):
+        for named in _named_in(folder / name):
+            path = PurePosixPath(named)
+            if path.is_absolute() or {"..", "~"} & {*path.parts} or "::" in named or "://" in named:
+                raise InputError(
+                    f"{folder / name}: names {named[:200]!r} as data, expected files of its own folder; put the files "
+                    f"there, or give the one that you mean with data.path=…"
+                )
+
+
+def _named_in(file: Path) -> Iterator[str]:
+    """The patterns that a file of settings gives for the files of rows; none where it cannot be read as settings."""
+    if not file.is_file():
+        return
+    text = read_text(file, LARGEST_README)
+    try:
+        settings = DatasetCard(text, ignore_metadata_errors=True).data.to_dict() if file.suffix == ".md" else None
+        settings = yaml.safe_load(text) if settings is None else settings
+    except (ValueError, TypeError, AttributeError, yaml.YAMLError):
+        return  # whereupon the library says what is wrong
+    configs = settings.get("configs") if isinstance(settings, dict) else None
+    for config in configs if isinstance(configs, list) else []:
+        if isinstance(config, dict):
+            yield from _texts([config.get("data_files"), config.get("data_dir")])
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
