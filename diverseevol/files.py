@@ -5,6 +5,7 @@ that is written, the file takes the link's place, and what the link leads to sta
 """
 
 import errno
+import filecmp
 import glob
 import json
 import os
@@ -48,6 +49,8 @@ def is_temporary(name: str) -> bool:
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a file that appears under its name only once it is complete and on disk.
 
+    Where a file with the same content has the name, that one stays.
+
     Raises:
         InputError: the folder cannot be written to, the disk is full, or the name is a device's; what was there before
             stays.
@@ -62,8 +65,21 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
+        if _is_the_same(partial, path):
+            partial.unlink()
+        else:
+            partial.replace(path)
         sync_folder(path.parent)
+
+
+def _is_the_same(new: Path, old: Path) -> bool:
+    """Whether an old file, which is no link, holds what a new one holds."""
+    try:
+        status = old.lstat()
+        regular = stat.S_ISREG(status.st_mode) and status.st_size == new.stat().st_size
+        return regular and filecmp.cmp(new, old, shallow=False)
+    except OSError:
+        return False
 
 
 def _refuse_device(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Files are whole or not there, and what is wrong with one is said in a sentence."""
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +33,14 @@ def test_what_is_not_json_is_not_written_and_leaves_what_was_there(value: float,
     assert read_json(tmp_path / "one.json") == {"score": 1}
     assert read_jsonl(tmp_path / "many.jsonl") == [{"score": 1}]
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_file_that_holds_what_would_be_written_stays_untouched(tmp_path):
+    path = tmp_path / "file"
+    write_json(path, {"a": 1})
+    os.utime(path, ns=(1, 1))
+    write_json(path, {"a": 1})
+    assert path.stat().st_mtime_ns == 1
+    write_json(path, {"a": 2})
+    assert path.stat().st_mtime_ns > 1
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]

@@ -147,11 +147,27 @@ def test_the_command_says_what_is_there_and_touches_nothing(runs, further):
 
 
 @ignore_forks
+def test_the_configuration_of_a_complete_evolution_stays_whatever_is_asked_later(runs, tmp_path):
+    place = tmp_path / "place"
+    shutil.copytree(runs, place)
+    before = aged(run_folder(place))
+    code, said = evolve_in(place, "schedule.rounds=3", "judge=none", "threads=1")
+    assert code == 0, said
+    assert state(run_folder(place)) == before
+    (run_folder(place) / "config.yaml").unlink()
+    code, said = evolve_in(place, "schedule.rounds=3")
+    assert code == 0, said
+    assert (run_folder(place) / "config.yaml").read_bytes() == before["config.yaml"][0]
+
+
+@ignore_forks
 def test_a_complete_folder_is_read_held_out_rows_are_named_and_damage_is_told_before_nothing_is_left(runs, tmp_path):
     place = tmp_path / "place"
     shutil.copytree(runs, place)
+    before = aged(run_folder(place))
     code, said = evolve_in(place, "schedule.rounds=3")
     assert code == 0, said
+    assert state(run_folder(place)) == before
     assert "reads outputs/" in said
     assert "writes" not in said
     assert said.rstrip().endswith("all of it was there already: nothing was left to do")

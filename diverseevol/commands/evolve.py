@@ -18,7 +18,7 @@ from diverseevol.caches import cache_folder, checked_in_full
 from diverseevol.commands.conduct import EvolveOptions, schedule_of
 from diverseevol.commands.identity import fingerprint, space_key
 from diverseevol.commands.left_out import left_out, why_ineligible
-from diverseevol.commands.logged import keep, logged_config
+from diverseevol.commands.logged import keep, kept, logged_config
 from diverseevol.commands.naming import arm, run_path
 from diverseevol.commands.rows import bad_rows_file, load_source
 from diverseevol.commands.settings import Settings
@@ -85,10 +85,12 @@ def _run(settings: Settings, conduct: EvolveOptions, path: Path, processes: Proc
     longer = last > schedule.rounds
     there = complete.issuperset(range(schedule.rounds + 1))
     untouched = longer and there
+    made = there and (path / "config.yaml").exists()  # by the configuration that it holds, whatever is asked now
     if processes.first:
-        folder.match() if longer else folder.claim(settings.text())
+        folder.match() if longer or made else folder.claim(settings.text())
     if processes.first and not untouched:
-        keep(path, config)
+        if not made or not kept(path):
+            keep(path, config)
         _list_left_out(path, source, encoded, bad_rows)
         keep_questions(path, exam.benchmarks)
     space = functools.cache(lambda: learner.foundation_embedding(cache / "foundation" / space_key(found)))
