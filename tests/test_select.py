@@ -314,6 +314,7 @@ def test_files_that_do_not_hold_what_they_should_are_refused_in_a_sentence(refus
         (["embeddings=E.npy", "n=2", "out=P.txt"], "out=P.txt: the name must end in .json"),
         (["embeddings=E.npy", "n=2", "out=E.npy/P.json"], "out=E.npy/P.json: cannot be written"),
         (["embeddings=E.npy", "n=2", "out=folder.json"], "out=folder.json: is a folder"),
+        (["embeddings=E.npy", "n=2", "out=P.json", "cache=[a,b]"], "cache is ['a', 'b']"),
         (["n=2", "out=P.json"], "neither data nor embeddings are given"),
         (["embeddings=E.npy", "data=lab", "n=2", "out=P.json"], "both data and embeddings are given"),
         (

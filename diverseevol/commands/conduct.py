@@ -50,6 +50,7 @@ class SelectOptions:
     lengths: str | None
     taken: str | None
     seed: int
+    cache: str | None
     threads: int | None
     replace: bool
     verify_cache: bool
@@ -80,9 +81,10 @@ def schedule_of(settings: Settings) -> Schedule:
         sizes = {f"schedule.{name}": value for name, value in settings.value("schedule", dict).items()}
         given = [name for name, value in sizes.items() if value != {"schedule.seed_size": None}.get(name, 0)]
         if given:
+            means, pronoun = ("means", "it") if len(given) == 1 else ("mean", "them")
             raise InputError(
-                f"schedule=full trains on all rows at once, so that {' and '.join(given)} mean nothing; leave "
-                f"{'it' if len(given) == 1 else 'them'} out"
+                f"schedule=full trains on all rows at once, so that {' and '.join(given)} {means} nothing; leave "
+                f"{pronoun} out"
             )
     return settings.options("schedule", Schedule)
 

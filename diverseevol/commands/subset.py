@@ -79,7 +79,7 @@ def _looked_at(
 ) -> tuple[Source, Features, Bool[np.ndarray, " rows"]]:
     """The rows, what the foundation model says of them as far as the sampler asks, and which may not be chosen."""
     progress: Progress = Shown(console) if processes.first else Silent()
-    cache = cache_folder(settings.value("cache", str | None))
+    cache = cache_folder(options.cache)
     embedding, prompt_options = settings.options("embedding", Embedding), settings.options("prompt", PromptOptions)
     trainer, bad_rows = proven(settings.part("trainer"), processes), out.with_suffix(".bad_rows.jsonl")
     source = processes.in_turn(lambda: load_source(settings, cache, bad_rows, progress))
