@@ -18,13 +18,16 @@ from diverseevol.cli.configuration import compose, missing
 from diverseevol.cli.shipped import configuration_folder, shipped_choices
 from diverseevol.errors import InputError, input_error, meant
 from diverseevol.evaluation.access import check_address
-from diverseevol.output.shell import command, quoted
+from diverseevol.output.shell import command, override, quoted
 
 # Hydra's words for what the user did, where it raises a bare ValueError, and ours.
 BARE = {
     "Only one of --run": "give one of -m, --cfg and --info, not several; --cfg shows a single job",
     "Config group override": "a group was given null or a number, but its choices are names; --help lists them",
 }
+
+NAMED = r"((?:hydra/)?[\w@]+)/([^']*)"  # a group and what was given as its choice, in Hydra's messages
+WITH_PATH = {"data": "json", "model": "hf", "benchmark": "questions"}  # group -> the choice that is told a path
 
 # What the system says of a path that a user gave, or of what lies there; never of what the program did.
 REFUSED = {
@@ -141,13 +144,13 @@ def _configuration_error(error: BaseException, verb: str) -> str:
     text = " ".join(lines)
     if match := re.search(r"Could not override '([\w.@/]+)'", text):
         return f"{match[1]} is not an option of {verb}{_alternatives(verb, match[1])}"
-    if match := re.search(
-        r"Could not find '([\w@/]+)/([^']*)' Available options in '\S+': (.*?)(Config search|$)", text
-    ):
+    if match := re.search(rf"Could not find '{NAMED}' Available options in '\S+': (.*?)(Config search|$)", text):
         choices = match[3].split()
-        return f"there is no {match[1]}={match[2]}{meant(match[2], choices)}; choose from {', '.join(choices)}"
-    if match := re.search(r"Could not load '([\w@/]+)/([^']*)'", text):
-        return f"there is no {match[1]}={match[2]}, and {match[1]} takes one choice; {verb} --help lists them"
+        hint = meant(match[2], choices) or _as_path(match[1], match[2])
+        return f"there is no {match[1]}={match[2]}{hint}; choose from {', '.join(choices)}"
+    if match := re.search(rf"Could not load '{NAMED}'", text):
+        hint = _as_path(match[1], match[2])
+        return f"there is no {match[1]}={match[2]}{hint}, and {match[1]} takes one choice; {verb} --help lists them"
     if match := re.match(r"Ambiguous value for argument '(.*?)' 1\.", text):
         return f"{match[1]} has a comma: add -m to sweep over the values, or quote what is one: {_quoted(match[1])}"
     if isinstance(error, MissingMandatoryValue):
@@ -155,6 +158,13 @@ def _configuration_error(error: BaseException, verb: str) -> str:
     text = text.split("Config search path")[0].split("See https://hydra.cc")[0].strip(" .")
     said = re.sub(r"\s+", " ", text)
     return f"the configuration does not fit together ({said}); see diverseevol {verb} --help for what there is"
+
+
+def _as_path(group: str, value: str) -> str:
+    """What to write for a path or a name on the hub that was given in place of a choice."""
+    if group not in WITH_PATH or not re.search(r"[./]", value):
+        return ""
+    return f" (did you mean {command(f'{group}={WITH_PATH[group]}', override(f'{group}.path', value))}?)"
 
 
 def _choices_with(group: str, option: str) -> list[str]:
