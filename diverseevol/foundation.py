@@ -198,10 +198,12 @@ class TinyLlama:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.hidden, self.layers, self.heads) < 1 or self.hidden % (2 * self.heads):
+        for name in ("hidden", "layers", "heads"):
+            if getattr(self, name) < 1:
+                raise InputError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.hidden % (2 * self.heads):
             raise InputError(
-                f"model.hidden={self.hidden} must be a positive multiple of twice model.heads={self.heads}; "
-                f"change either"
+                f"model.hidden={self.hidden} must be a multiple of twice model.heads={self.heads}; change either"
             )
         for name, most in (("hidden", 16_384), ("layers", 512), ("vocabulary", 1_000_000), ("positions", 1 << 24)):
             if getattr(self, name) > most:

@@ -6,6 +6,10 @@ from typing import Literal
 
 from diverseevol.errors import InputError
 
+RateSchedule = Literal[
+    "cosine", "linear", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"
+]
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -130,7 +134,7 @@ class Tuning:
         steps: a fixed number of optimizer steps instead of epochs, so that larger pools get no more training.
         batch_size: rows of one optimizer step, over all processes and accumulation.
         micro_batch_tokens: tokens that one forward pass holds, padding included; memory, not results, depends on it.
-        schedule: the learning-rate schedule, by transformers' name.
+        schedule: the learning-rate schedule, by transformers' name; those that need no further numbers.
         warmup_ratio: share of the steps in which the rate rises from 0, rounded up to whole steps.
         weight_decay: of AdamW.
         max_grad_norm: gradients are clipped to this norm; 0 turns clipping off.
@@ -142,7 +146,7 @@ class Tuning:
     steps: int | None = None
     batch_size: int = 64
     micro_batch_tokens: int = 4096
-    schedule: str = "cosine"
+    schedule: RateSchedule = "cosine"
     warmup_ratio: float = 0.03
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0

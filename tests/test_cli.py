@@ -207,6 +207,7 @@ NO_MODEL = (
         (["data=json", "data.path=rows.jsonl"], NO_MODEL),
         (["data=dolly", "benchmark=paper"], NO_MODEL),
         (["sampler.metric=manhattan"], "sampler.metric is 'manhattan', which is not euclidean or cosine"),
+        (["judge=none", "judge.x=1"], "judge.x is not an option of evolve: judge has no options here; leave it out"),
         (["seed=one"], "seed is 'one', which is not a whole number"),
         (["threads=0"], "threads is 0; it must be at least 1 and at most 1024, or null for all cores"),
         ([f"threads={10**20}"], f"threads is {10**20}, which is too large a number; give one below 2^63"),
@@ -255,12 +256,13 @@ ANSWER = ["answer", "benchmark=questions", f"benchmark.path={QUESTIONS}", "model
         (EVOLVE, "+trainer.limit_train_batches=-3", "Lightning cannot start with these options (You have passed"),
         (EVOLVE, "+trainer.devices=2", "devices is not yours to set: "),
         (EVOLVE, "+trainer.max_steps=3", "max_steps is not yours to set: "),
+        (ANSWER, "seed=-1", "seed is -1; it must not be negative"),
     ],
 )
-def test_a_trainer_that_cannot_start_is_refused_before_anything_is_written(tmp_path, command, option, sentence):
+def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, command, option, sentence):
     code, (*checked, said) = forked(*command, option, cwd=tmp_path)
     assert all("check the data" in line for line in checked)  # which is known before Lightning is imported
-    assert said.removeprefix("diverseevol: trainer").lstrip(".: ").startswith(sentence)
+    assert said.removeprefix("diverseevol: ").removeprefix("trainer").lstrip(".: ").startswith(sentence)
     assert code == 2
     assert not list(tmp_path.iterdir())
 

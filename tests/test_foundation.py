@@ -11,7 +11,8 @@ import torch
 from transformers import LlamaForCausalLM
 
 from diverseevol.caches import content_digest
-from diverseevol.foundation import Pretrained
+from diverseevol.errors import InputError
+from diverseevol.foundation import Pretrained, TinyLlama
 
 
 @pytest.fixture
@@ -61,3 +62,18 @@ def test_a_rounds_model_comes_back_in_the_precision_it_was_saved_in(foundation, 
     assert foundation.load().dtype == torch.float32
     assert foundation.load(tmp_path).dtype == torch.bfloat16
     assert isinstance(foundation.load(tmp_path), LlamaForCausalLM)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"layers": -1}, "model.layers is -1; it must be at least 1"),
+        ({"heads": 0}, "model.heads is 0; it must be at least 1"),
+        ({"hidden": 18}, "model.hidden=18 must be a multiple of twice model.heads=2; change either"),
+        ({"layers": 513}, "model.layers is 513; of model=tiny it must be at most 512"),
+    ],
+)
+def test_a_tiny_model_that_cannot_be_is_refused_by_the_option_that_is_wrong(options, sentence):
+    with pytest.raises(InputError) as caught:
+        TinyLlama(**options)
+    assert str(caught.value) == sentence

@@ -2,6 +2,7 @@ import dataclasses
 import functools
 from collections import Counter
 from itertools import chain
+from typing import get_args
 
 import lightning
 import numpy as np
@@ -14,7 +15,7 @@ from diverseevol.errors import InputError
 from diverseevol.learner import Learner, final_loss
 from diverseevol.modules.data import IGNORED, collate, length_sorted_batches, plan_steps, step_loader
 from diverseevol.modules.sft import InstructionTuner
-from diverseevol.options import Tuning
+from diverseevol.options import RateSchedule, Tuning
 
 POOL = np.array([0, 1, 2, 4, 6, 13, 18, 19, 21, 30, 31, 59])
 SEED = (0, 0, 1)
@@ -259,9 +260,16 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(learner):
         tuned(learner, learning_rate=1e30, steps=9, warmup_ratio=0.0, max_grad_norm=0.0).fit(POOL, SEED)
 
 
-def test_a_schedule_that_transformers_does_not_know_is_named(learner):
-    with pytest.raises(InputError, match="is 'bumpy', which transformers does not know"):
-        tuned(learner, schedule="bumpy").fit(POOL, SEED)
+def test_a_schedule_that_cannot_be_at_this_learning_rate_is_named(learner):
+    with pytest.raises(InputError, match=r"is 'polynomial', which does not go with tuning\.learning_rate=1e-09 "):
+        tuned(learner, schedule="polynomial", learning_rate=1e-9).fit(POOL, SEED)
+
+
+@pytest.mark.parametrize("schedule", get_args(RateSchedule))
+def test_every_schedule_fits_also_where_all_steps_are_warm_up(learner, schedule):
+    fit = tuned(learner, steps=2, schedule=schedule, warmup_ratio=1.0, learning_rate=1e-3).fit(POOL, SEED)
+    rates = [point["learning_rate"] for point in fit.curve]
+    assert rates == pytest.approx([1e-3, 1e-3] if schedule == "constant" else [0.0, 5e-4])
 
 
 @pytest.mark.parametrize(
@@ -269,6 +277,11 @@ def test_a_schedule_that_transformers_does_not_know_is_named(learner):
     [
         ({"learning_rate": 0.0}, "tuning.learning_rate is 0.0; it must be above 0"),
         ({"learning_rate": float("nan")}, "tuning.learning_rate is nan, which is not a finite number"),
+        (
+            {"schedule": "greedy"},
+            "tuning.schedule is 'greedy', which is not cosine or linear or cosine_with_restarts or polynomial or "
+            "constant or constant_with_warmup or inverse_sqrt",
+        ),
         ({"epochs": 0}, "tuning.epochs is 0; it must be above 0"),
         ({"steps": 0}, "tuning.steps is 0; it must be above 0"),
         ({"batch_size": 0}, "tuning.batch_size is 0; it must be above 0"),

@@ -218,4 +218,6 @@ def _alternatives(verb: str, key: str) -> str:
             return f" in this form; see diverseevol {verb} --help"
         return f" with every {parent} that was chosen; sweep over the choices that have it by themselves"
     within = f"{parent}." if parent else ""
+    if not names:
+        return f": {parent} has no options here; leave it out"
     return f"{meant(last, names, within)}; choose from {', '.join(within + name for name in names)}"

@@ -70,6 +70,10 @@ class AnswerOptions:
     seed: int
     verify_cache: bool
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}; it must not be negative")
+
 
 def schedule_of(settings: Settings) -> Schedule:
     """How the pool grows.

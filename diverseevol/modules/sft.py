@@ -134,17 +134,19 @@ class InstructionTuner(lightning.LightningModule):
             weight_decay=self.tuning.weight_decay,
             fused=self.device.type == "cpu",  # a tenth of a small model's fit; on a device torch chooses well itself
         )
+        # Rounded up, as the trainer does whose key the paper's 0.03 is.
+        warmup = math.ceil(self.total_steps * self.tuning.warmup_ratio)
         try:
             scheduler = get_scheduler(
                 self.tuning.schedule,
                 optimizer,
-                # Rounded up, as the trainer does whose key the paper's 0.03 is.
-                num_warmup_steps=math.ceil(self.total_steps * self.tuning.warmup_ratio),
-                num_training_steps=self.total_steps,
+                num_warmup_steps=warmup,
+                num_training_steps=max(self.total_steps, warmup + 1),  # polynomial divides by the steps after it
             )
         except ValueError as error:
             raise InputError(
-                f"tuning.schedule is {self.tuning.schedule!r}, which transformers does not know ({error})"
+                f"tuning.schedule is {self.tuning.schedule!r}, which does not go with tuning.learning_rate="
+                f"{self.tuning.learning_rate} ({error}); change either"
             ) from error
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
