@@ -85,5 +85,11 @@ def mean_loss(losses: Float[np.ndarray, " rows"], tokens: Int[np.ndarray, " rows
 
 def as_metrics(name: str, loss: Loss) -> Mapping[str, float]:
     """A loss and the ends of its interval, by logged name."""
+    low, high = interval_of(name)
+    return {name: loss.mean, low: loss.low, high: loss.high}
+
+
+def interval_of(name: str) -> tuple[str, str]:
+    """The logged names of the ends of a loss's interval, by that of the loss."""
     head, slash, benchmark = name.partition("/")
-    return {name: loss.mean, f"{head}_low{slash}{benchmark}": loss.low, f"{head}_high{slash}{benchmark}": loss.high}
+    return f"{head}_low{slash}{benchmark}", f"{head}_high{slash}{benchmark}"

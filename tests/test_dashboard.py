@@ -46,6 +46,10 @@ def test_the_dashboard_draws_every_measure_over_training_rows_a_line_a_sampler_w
     drawn = {curve["metrics"][0] for curve in curves}
     # The names that an evolution's run logs: tests/test_tracking.py reads them back.
     assert {"relative_score/vicuna", "relative_score/koala", "vendi_score", "coverage_radius", "train_loss"} <= drawn
+    assert {"held_out_loss", "reference_loss/vicuna", "reference_loss/koala"} <= drawn
+    (losses,) = (s for s in spec["section"]["panelBankConfig"]["sections"] if s["name"].startswith("Losses"))
+    assert not losses["isOpen"]  # there may be none
+    assert "lower is better; a warning light, not a judge" in losses["name"]
     for curve in curves:
         assert (curve["xAxis"], curve["groupBy"]) == ("pool_size", "arm.value")
         assert (curve["groupAgg"], curve["groupArea"]) == ("mean", "minmax")

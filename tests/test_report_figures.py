@@ -8,6 +8,7 @@ from run_folders import RISING, World, lay_run, several_runs
 
 from diverseevol.report.collection import collect
 from diverseevol.report.drawing import COUNTED, CROWDED, PAPER, write_note
+from diverseevol.report.figures import _losses, draw_curves, read_points
 from diverseevol.report.gallery import gallery
 from diverseevol.report.lines import LOOKS, look
 from diverseevol.report.scatter import pools
@@ -57,6 +58,50 @@ def test_a_crowded_panel_has_a_legend_with_seeds_and_levels_and_no_bands(tmp_pat
     assert not axes.texts
     assert axes.get_title(loc="left") == "toybench"
     assert COUNTED in figure.get_supxlabel()
+
+
+LOSSES = {
+    "held_out_loss": 2.0, "held_out_loss_low": 1.9, "held_out_loss_high": 2.2,
+    "reference_loss/vicuna": 3.0, "reference_loss_low/vicuna": 2.5, "reference_loss_high/vicuna": 3.5,
+}  # fmt: skip
+
+
+def test_losses_have_a_figure_with_bands_over_seeds_and_of_one_seed_over_rows(tmp_path):
+    for seed in range(2):
+        shift = {name: value + 0.2 * seed for name, value in LOSSES.items()}
+        lay_run(tmp_path / "two", World(), "kcenter", seed, extra=shift)
+        lay_run(tmp_path / "one", World(), ("kcenter", "random")[seed], 0, extra=shift)
+    for folder, ends, note in (
+        ("two", {(2.0, 2.2), (3.0, 3.2)}, "band: lowest to highest seed"),
+        ("one", {(1.9, 2.2), (2.1, 2.4), (2.5, 3.5), (2.7, 3.7)}, "band: 95 % over rows; one seed"),
+    ):
+        figure = drawn(tmp_path / folder, "losses")
+        titles = [axes.get_title(loc="left") for axes in figure.axes]
+        assert titles == ["training loss", "loss on held-out rows", "loss on references, vicuna"]
+        bands = [band.get_datalim(axes.transData).intervaly for axes in figure.axes[1:] for band in axes.collections]
+        assert {tuple(round(float(y), 6) for y in band) for band in bands} == ends
+        assert note in figure.get_supxlabel()
+        assert "lower is better; a warning light, not a judge" in figure.get_supxlabel().replace("\n", " ")
+        (entry,) = [each for each in gallery(collect([tmp_path / folder])) if each.name == "losses"]
+        assert "warning light" in entry.caption
+        assert "other_metrics" not in {each.name for each in gallery(collect([tmp_path / folder]))}
+
+
+def test_where_only_the_trainings_loss_was_measured_there_is_no_figure_of_losses(tmp_path):
+    lay_run(tmp_path, World())
+    assert "losses" not in {entry.name for entry in gallery(collect([tmp_path]))}
+
+
+def test_a_run_folder_gets_a_figure_of_the_losses_that_were_measured(tmp_path):
+    folder = lay_run(tmp_path / "plain", World())
+    assert "losses.png" not in [file.name for file in draw_curves(folder)]
+    folder = lay_run(tmp_path / "held", World(), extra=LOSSES)
+    assert "losses.png" in [file.name for file in draw_curves(folder)]
+    (axes,) = _losses(read_points(folder), ["held_out_loss", "reference_loss/vicuna"]).axes
+    assert [text.get_text() for text in axes.texts] == ["training", "held-out rows", "references of vicuna"]
+    ends = [tuple(map(float, band.get_datalim(axes.transData).intervaly)) for band in axes.collections]
+    assert ends == [(1.9, 2.2), (2.5, 3.5)]
+    assert "lower is better; a warning light, not a judge" in axes.get_title(loc="left")
 
 
 @pytest.mark.parametrize("width", [2.0, 3.6, 7.2])

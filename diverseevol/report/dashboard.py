@@ -21,6 +21,7 @@ MEASURES = {
     "train_loss": "training loss (nats per response token)",
     "seconds": "seconds of a round",
 }
+LOSSES = "Losses, where they were measured: lower is better; a warning light, not a judge"
 NAME = "diverseevol"
 
 
@@ -51,6 +52,9 @@ def workspace(entity: str, project: str, benchmarks: Sequence[str] = ("lab", "la
         )  # fmt: skip
 
     scores = {f"relative_score/{benchmark}": f"relative score, {benchmark}" for benchmark in benchmarks}
+    losses = {"held_out_loss": "loss on held-out rows (nats per response token, lower is better)"} | {
+        f"reference_loss/{benchmark}": f"loss on references, {benchmark} (lower is better)" for benchmark in benchmarks
+    }
     against = [
         wr.ScatterPlot(
             title=f"{title} against Vendi-Score", x=wr.SummaryMetric("vendi_score"), y=wr.SummaryMetric(score)
@@ -61,6 +65,8 @@ def workspace(entity: str, project: str, benchmarks: Sequence[str] = ("lab", "la
         "Over training rows: mean over seeds, band from the lowest to the highest": [
             curve(metric, title) for metric, title in {**scores, **MEASURES}.items()
         ],
+        # Empty for runs without data.held_out or reference_loss=true, and closed therefore.
+        LOSSES: [curve(metric, title) for metric, title in losses.items()],
         "At the end": [*(bars(metric, f"final {title}") for metric, title in scores.items()), *against],
         "Settings side by side": [wr.RunComparer(diff_only="split")],
         "Rows chosen": [wr.WeavePanelSummaryTable(table_name="chosen")],
@@ -70,7 +76,7 @@ def workspace(entity: str, project: str, benchmarks: Sequence[str] = ("lab", "la
         entity=entity,
         project=project,
         name=name,
-        sections=[ws.Section(name=title, panels=panels, is_open=True) for title, panels in sections.items()],
+        sections=[ws.Section(name=title, panels=panels, is_open=title != LOSSES) for title, panels in sections.items()],
         settings=ws.WorkspaceSettings(x_axis="pool_size", max_runs=100),
         runset_settings=ws.RunsetSettings(
             filters=expr.And(expr.Metric("JobType") == "evolution"),

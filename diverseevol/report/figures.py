@@ -1,7 +1,8 @@
 """Figures from run folders: nothing but what is on disk, no model and no data set."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from matplotlib.ticker import MaxNLocator
 
 from diverseevol.evaluation.judges import GoldJudge
 from diverseevol.files import atomic_write, read_json
+from diverseevol.held_out import interval_of
 from diverseevol.output.pictures import rendered
+from diverseevol.report.line_ends import name_ends
 
 # Okabe & Ito's palette, told apart with any colour vision; a benchmark or sampler keeps its place in it.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -42,14 +45,17 @@ def read_points(folder: Path) -> list[Point]:
 
 
 def draw_curves(folder: Path, level: Point | None = None) -> list[Path]:
-    """Draw the relative score and the Vendi-Score against training rows (the paper's figures 2 and 3, for one run).
+    """Draw the relative score, the Vendi-Score and losses against training rows, for one run.
+
+    The first two are the paper's figures 2 and 3.
 
     Args:
         folder: the run folder.
         level: what all rows reach, drawn as a dashed line; None where that is not known.
 
     Returns:
-        The PNG files written; the score's is missing where nothing was judged.
+        The PNG files written; the score's is missing where nothing was judged, the losses' where only the training's
+        was measured.
     """
     points = read_points(folder)
     written = []
@@ -57,6 +63,8 @@ def draw_curves(folder: Path, level: Point | None = None) -> list[Path]:
         if any(point.scores for point in points):
             written.append(_save(_relative_score(points, level), folder / "relative_score.png"))
         written.append(_save(_vendi(points), folder / "vendi_score.png"))
+        if measured := loss_names(name for point in points for name in point.metrics):
+            written.append(_save(_losses(points, measured), folder / "losses.png"))
     return written
 
 
@@ -110,6 +118,38 @@ def _vendi(points: list[Point]) -> Figure:
         axes.ticklabel_format(useOffset=False)
         _count_rows(axes)
     figure.axes[0].set_ylabel("Vendi-Score of the pool\n(effective rows, foundation embedding)")
+    return figure
+
+
+LOSS = "nats per response token"
+WARNING_LIGHT = "lower is better; a warning light, not a judge of answers"
+
+
+def loss_names(metrics: Iterable[str]) -> list[str]:
+    """The losses among some metrics' names that were measured on rows that no pool holds."""
+    return sorted(name for name in {*metrics} if name.partition("/")[0] in ("held_out_loss", "reference_loss"))
+
+
+def _losses(points: list[Point], measured: Sequence[str]) -> Figure:
+    figure, axes = _figure(LOSS)
+    ends: list[tuple[float, str, str]] = []
+    for name, colour in zip(("train_loss", *measured), cycle(_colours()), strict=False):
+        there = [point for point in points if name in point.metrics]
+        if not there:
+            continue
+        rows, heights = [p.rows for p in there], [p.metrics[name] for p in there]
+        low, high = interval_of(name)
+        if all(low in p.metrics and high in p.metrics for p in there):
+            axes.fill_between(
+                rows, [p.metrics[low] for p in there], [p.metrics[high] for p in there],
+                color=colour, alpha=0.15, linewidth=0,
+            )  # fmt: skip
+        axes.plot(rows, heights, color=colour, marker="o", markersize=3.5, linewidth=1.5)
+        kind, _, benchmark = name.partition("/")
+        known = {"train_loss": "training", "held_out_loss": "held-out rows"}
+        ends.append((heights[-1], known.get(kind, f"references of {benchmark}"), colour))
+    name_ends(axes, ends)
+    axes.set_title(f"Loss of each round's model; band: 95 % over rows\n{WARNING_LIGHT}", loc="left", fontsize=9)
     return figure
 
 

@@ -1,17 +1,18 @@
 """Which figures a report shows: each from points alone, with a caption that says how to read it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from diverseevol.evaluation.scoreboard import PAPER_QUESTIONS
+from diverseevol.held_out import interval_of
 from diverseevol.report.bars import draw_win_tie_lose
 from diverseevol.report.collection import ALL_PHASES, JUDGE_CALLS, PEAK_MEMORY, Collection, Point
 from diverseevol.report.curves import BAND, Curve, curves, levels
 from diverseevol.report.drawing import CROWDED, STYLE, Drawn, Panel, draw_panels
-from diverseevol.report.figures import questions_of, score_label
+from diverseevol.report.figures import LOSS, WARNING_LIGHT, loss_names, questions_of, score_label
 from diverseevol.report.lines import FULL, dashes, labels, sources
 from diverseevol.report.scatter import draw_diversity_against_score
 
@@ -20,15 +21,15 @@ TITLES: Mapping[str, tuple[str, str]] = {  # what a metric is called, and its un
     "vendi_score_centred": ("centred by the mean over all rows", "Vendi-Score (effective rows)"),
     "vendi_score_current": ("in the round's own space", "Vendi-Score (effective rows)"),
     "coverage_radius": ("coverage radius", "largest distance to the pool"),
-    "train_loss": ("training loss", "nats per response token"),
-    "held_out_loss": ("loss on held-out rows", "nats per response token, lower is better"),
-    "reference_loss": ("loss on references", "nats per response token, lower is better"),
+    "train_loss": ("training loss", LOSS),
+    "held_out_loss": ("loss on held-out rows", LOSS),
+    "reference_loss": ("loss on references", LOSS),
     "skills_covered": ("skills covered", "skills in the pool"),
     "noisy_share": ("noisy rows", "share of the pool"),
     "duplicate_share": ("duplicates", "share of the pool"),
 }
-SHOWN_ELSEWHERE = {"pool_size", "round", *list(TITLES)[:5]}
-INTERVALS = ("held_out_loss_low", "held_out_loss_high", "reference_loss_low", "reference_loss_high")
+SHOWN_ELSEWHERE = {"pool_size", "round", *list(TITLES)[:7]}
+INTERVALS = (*interval_of("held_out_loss"), *interval_of("reference_loss"))
 AMOUNTS = {"seconds", "gigabytes", "calls", "share", "share of the pool"}
 SCORES = ("relative_score", "win", "tie", "lose")
 FAMILIES = {
@@ -142,6 +143,35 @@ def _learning(collection: Collection) -> Iterator[Entry]:
     yield from _metrics(collection, "coverage_and_loss", "Coverage radius and training loss", keys, caption)
 
 
+def _losses(collection: Collection) -> Iterator[Entry]:
+    measured = loss_names(point.metric for point in collection.points)
+    caption = (
+        "The mean loss of a response token: on the pool (training), on rows that no pool holds, and on the benchmarks' "
+        "references or the competitor's answers. Lower is better. It is a warning light and not a judge: it tells when "
+        f"a fit has gone wrong, and hardly which of two good models answers better. {_band()} Where all "
+        "lines are one seed, the band on held-out rows and references is the 95 % interval over these."
+    )
+    keys = ("train_loss", *measured)
+    columns = 0 if len(keys) <= 3 else 2 if len(keys) == 4 else 3
+    # Bands of two kinds beside each other would be compared.
+    alone = all(max(c.seeds) == 1 for key in measured for c in curves(collection.points, key))
+    grid = _grid(collection, [(key, "") for key in keys], columns, over_rows=alone) if measured else []
+    if grid:
+        band = "band: 95 % over rows; one seed" if alone else BAND
+        yield Entry("losses", "Losses", caption, draw_panels(grid, band, WARNING_LIGHT, legend=bool(columns)))
+
+
+def _over_rows(curve: Curve, metric: str, points: Sequence[Point]) -> Curve:
+    """The curve of one seed's loss; its band is the interval over the rows that the loss was measured on."""
+    ends = interval_of(metric)
+    found = {(p.metric, p.rows): p.value for p in points if p.line == curve.line and p.metric in ends}
+    low, high = ([found.get((name, n)) for n in curve.rows] for name in ends)
+    there = [(a, b) for a, b in zip(low, high, strict=True) if a is not None and b is not None]
+    if len(there) < len(curve.rows):
+        return curve
+    return replace(curve, low=tuple(a for a, _ in there), high=tuple(b for _, b in there))
+
+
 def _others(collection: Collection) -> Iterator[Entry]:
     known = (*SHOWN_ELSEWHERE, "seconds", PEAK_MEMORY, JUDGE_CALLS, *SCORES, *INTERVALS)
     keys = sorted({p.metric for p in collection.points if p.metric.partition("/")[0] not in known})
@@ -188,8 +218,13 @@ def _metrics(
         yield Entry(name, title, caption, draw_panels(grid, BAND, legend=bool(columns)))
 
 
-def _grid(collection: Collection, keys: Sequence[tuple[str, str]], columns: int) -> list[list[Panel | None]]:
-    """A row of panels a source, or, where `columns` is given, as many rows as it takes; empty panels left out."""
+def _grid(
+    collection: Collection, keys: Sequence[tuple[str, str]], columns: int, *, over_rows: bool = False
+) -> list[list[Panel | None]]:
+    """A row of panels a source, or, where `columns` is given, as many rows as it takes; empty panels left out.
+
+    Bands are over seeds, or, with `over_rows`, a loss's own over the rows that it was measured on.
+    """
     names, patterns = labels(collection.lines), dashes(collection.lines)
     grid: list[list[Panel | None]] = []
     wanted = {key for key, _ in keys}
@@ -197,7 +232,10 @@ def _grid(collection: Collection, keys: Sequence[tuple[str, str]], columns: int)
     for source in found:
         row: list[Panel | None] = []
         for key, judge in keys:
-            drawn = [Drawn(c, names[c.line], patterns[c.line]) for c in _at(source, collection.points, key, judge)]
+            of_source = _at(source, collection.points, key, judge)
+            if over_rows:
+                of_source = [_over_rows(curve, key, collection.points) for curve in of_source]
+            drawn = [Drawn(c, names[c.line], patterns[c.line]) for c in of_source]
             title, unit = _title(key)
             # The time of another schedule is no level to reach, and the radius of all rows is 0 whatever they are.
             level = not key.startswith(("seconds/", f"{PEAK_MEMORY}/")) and key != "coverage_radius"
@@ -222,6 +260,8 @@ def _title(key: str) -> tuple[str, str]:
         return of, "gigabytes"
     if name == JUDGE_CALLS:
         return f"{JUDGE_CALLS}, {of}", "calls"
+    if of and name in TITLES:
+        return f"{TITLES[name][0]}, {of}", TITLES[name][1]
     return TITLES.get(key, (key.replace("_", " "), "share" if key.endswith("_share") else key.replace("_", " ")))
 
 
@@ -246,5 +286,5 @@ def _win_tie_lose(collection: Collection) -> Iterator[Entry]:
 
 
 FIGURES: tuple[Callable[[Collection], Iterator[Entry]], ...] = (
-    _relative_score, _vendi, _against, _learning, _win_tie_lose, _cost, _memory, _others,
+    _relative_score, _vendi, _against, _learning, _losses, _win_tie_lose, _cost, _memory, _others,
 )  # fmt: skip
