@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from diverseevol.errors import InputError
 from diverseevol.formats import Example
 from diverseevol.row_numbers import read_row_numbers
 
+NAMED, LONGEST = 8, 40  # fields or values in a message, and letters of each
 INTERVAL = 1.959964  # standard errors on either side of a 95 % interval
 
 
@@ -47,21 +48,47 @@ def held_out_rows(
     if Path(held_out).suffix.lower() in (".json", ".jsonl"):
         return np.array(sorted(read_row_numbers("data.held_out", held_out, rows)), dtype=np.int64)
     name, _, value = held_out.partition(":")
-    examples = (example for batch in batches for example in batch)
-    chosen = [row for row, example in enumerate(examples) if _says(example.extra.get(name), value)]
+    chosen, names, values = [], set[str](), set[str]()
+    for row, example in enumerate(example for batch in batches for example in batch):
+        names |= example.extra.keys()
+        content = example.extra.get(name)
+        if len(values) <= NAMED and content is not None:
+            values.add(_as_written(content))
+        if _says(content, value):
+            chosen.append(row)
     if not chosen or len(chosen) == rows:
-        share = "every row" if chosen else "no row"
-        raise InputError(
-            f"data.held_out={held_out}: {share} has such a field {name!r}; give a number of rows, a .json or .jsonl "
-            f"file of row numbers, or a field that is true (or NAME:VALUE) in the rows that are held out"
-        )
+        raise InputError(f"data.held_out={held_out}: {_why(name, value, names, values, bool(chosen))}")
     return np.array(chosen, dtype=np.int64)
 
 
-def _says(found: object, value: str) -> bool:
+def _says(content: object, value: str) -> bool:
     if value:
-        return str(found) == value
-    return found not in (None, False, 0, "") and str(found).lower() not in ("false", "no", "0")
+        return content is not None and _as_written(content) == (value.lower() if isinstance(content, bool) else value)
+    return content not in (None, False, 0, "") and str(content).lower() not in ("false", "no", "0")
+
+
+def _as_written(content: object) -> str:
+    return str(content).lower() if isinstance(content, bool) else str(content)
+
+
+def _why(name: str, value: str, names: Collection[str], values: Collection[str], every: bool) -> str:
+    """Why a field holds no row out, or all of them, and what to give."""
+    if name not in names:
+        there = _some(names) if names else "no such fields"
+        return (
+            f"no row has a field {name!r} beside those of its instruction, input and response; give one of those that "
+            f"are there ({there}), a number of rows, or a .json or .jsonl file of row numbers"
+        )
+    share = "every row" if every else "no row"
+    return (
+        f"{share} has {repr(value) if value else 'a true value'} in its field {name!r} (there: {_some(values)}); give "
+        f"NAME:VALUE with a value that some rows have, a number of rows, or a .json or .jsonl file of row numbers"
+    )
+
+
+def _some(words: Collection[str]) -> str:
+    more = ", …" if len(words) > NAMED else ""
+    return ", ".join(word if len(word) <= LONGEST else word[:LONGEST] + "…" for word in sorted(words)[:NAMED]) + more
 
 
 def mean_loss(losses: Float[np.ndarray, " rows"], tokens: Int[np.ndarray, " rows"]) -> Loss:

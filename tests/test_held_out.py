@@ -44,7 +44,8 @@ def test_a_number_of_rows_is_drawn_with_a_seed_of_its_own(rows_file, tmp_path):
 
 def test_a_field_or_a_file_says_which_rows_are_held_out(rows_file, tmp_path):
     assert load(rows_file, cache=tmp_path, held_out="split:test").held_out.tolist() == [3, 13, 23, 33, 43, 53]
-    assert load(rows_file, cache=tmp_path, held_out="kept").held_out.tolist() == list(range(0, 60, 7))
+    for kept in ("kept", "kept:true", "kept:True"):
+        assert load(rows_file, cache=tmp_path, held_out=kept).held_out.tolist() == list(range(0, 60, 7))
     (tmp_path / "held.json").write_text("[7, 2]")
     assert load(rows_file, cache=tmp_path, held_out=str(tmp_path / "held.json")).held_out.tolist() == [2, 7]
 
@@ -54,8 +55,10 @@ def test_a_field_or_a_file_says_which_rows_are_held_out(rows_file, tmp_path):
     [
         (60, "data.held_out is 60, but there are 60 rows; give 0 to 59"),
         (-1, "data.held_out is -1"),
-        ("nothing", "data.held_out=nothing: no row has such a field 'nothing'"),
-        ("split", "data.held_out=split: every row has such a field 'split'"),
+        ("nothing", "data.held_out=nothing: no row has a field 'nothing' beside .* are there .kept, split"),
+        ("output", "data.held_out=output: no row has a field 'output' beside those of its instruction, input and"),
+        ("split", "data.held_out=split: every row has a true value in its field 'split' .there: test, train"),
+        ("split:tset", "data.held_out=split:tset: no row has 'tset' in its field 'split' .there: test, train"),
         ("missing.json", "data.held_out=missing.json: no such file"),
     ],
 )
