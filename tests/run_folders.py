@@ -95,7 +95,7 @@ def lay_run(
             write_jsonl(place / "chosen.jsonl", (_pick(world, i, row, pool[0]) for i, row in enumerate(chosen)))
         _answer(world, place, t, None if scores is None else scores[t])
         metrics = _metrics(len(pool), sampler, seed, extra or {})
-        whole.append(Round(t, tuple(pool), tuple(chosen), metrics, {"fit": 2.0, "judge": 0.5}))
+        whole.append(Round(t, tuple(pool), tuple(chosen), metrics, {"fit": 2.0, "judge": 0.5}, {"fit": 10**9}))
         run.round(t).finish(whole[-1])
     if done is None:
         write_selected(path / "selected.jsonl", whole, world.record)
