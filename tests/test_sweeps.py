@@ -9,6 +9,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import small_evolution
 import yaml
@@ -17,6 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from run_folders import STEERING_NAME
 
+from diverseevol.cli import VERBS
 from diverseevol.errors import InputError
 from diverseevol.files import temporary
 from diverseevol.output.shell import override
@@ -86,6 +88,27 @@ def test_what_a_sweep_ends_with_runs_the_job_as_it_was_and_nothing_else(tmp_path
     assert {file.name for file in tmp_path.iterdir()} == {"sweep", "bin"}
     read = OverridesParser.create().parse_override(job[0])
     assert OmegaConf.create({"folder": read.value()}).folder == folder
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_command_keeps_a_ledger_of_its_sweeps(verb):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        composed = compose(verb, return_hydra_config=True)
+    assert composed.hydra.callbacks.ledger._target_ == "diverseevol.cli.NoteSweep"
+
+
+def test_a_sweep_of_select_goes_on_after_a_bad_job_and_lists_it(command_line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("E.npy", np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32))
+    words = ("embeddings=E.npy", "n=4", "sampler=random")
+    code, _, err = command_line("select", "-m", *words, "seed=0,-1,1", "out=P${seed}.json")
+    assert code == 2
+    assert sorted(file.name for file in tmp_path.glob("P*.json")) == ["P0.json", "P1.json"]
+    assert "1 of 3 jobs of the sweep did not succeed, the others are done; to run again (" in err
+    (file,) = tmp_path.glob("outputs/sweeps/*/rerun.sh")
+    (line,) = file.read_text().splitlines()
+    assert shlex.split(line.replace("\\", "")) == ["diverseevol", "select", *words, "seed=-1", "out=P${seed}.json"]
+    assert line in err
 
 
 def test_a_sweep_begins_without_the_half_written_notes_of_one_that_was_killed(tmp_path):

@@ -193,7 +193,7 @@ def _run(configuration: Configuration) -> None:
 
 
 class NoteSweep(Callback):
-    """Hydra's callback that begins a sweep's ledger (see conf/evolve.yaml)."""
+    """Hydra's callback that begins a sweep's ledger (see conf/, hydra.callbacks)."""
 
     job: "_Job"  # the command's, which carries the ledger to wherever the launcher runs it
 
