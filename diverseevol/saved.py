@@ -22,6 +22,10 @@ RANGE = 1 << 63
 NAMES_OF_HYDRA = {"_target_", "_partial_"}  # what 0.1 wrote into nodes
 CHOICE_NAME = re.compile(r"\w+(\.\w+)*", re.ASCII)
 
+# In the order in which they are written, the last ones at the end of the file.
+ALWAYS = ("seed", "model", "benchmark", "data", "sampler", "schedule", "trainer", "judge", "logger")
+REWRITE = "restore it, or delete it and run the same `diverseevol evolve` again, which writes it anew"
+
 # By group, the options that a run folder decides. All others say what is called, or where something lies or is fetched
 # from: those are the shipped ones, or the user's.
 DECIDED_BY_FOLDERS: Mapping[str, frozenset[str]] = {
@@ -88,6 +92,21 @@ def read_saved(file: Path, remedy: str = "restore it") -> dict[str, Any]:
     if not isinstance(config, dict):
         raise InputError(f"{file}: holds no configuration, which would be names with values; {remedy}")
     _check_plain(config, file, "", remedy)
+    return config
+
+
+def read_complete(file: Path, remedy: str = REWRITE) -> dict[str, Any]:
+    """As `read_saved`, and with all that every saved configuration has: half of one may be valid YAML, too.
+
+    Raises:
+        InputError: as `read_saved`, or it was cut off.
+    """
+    config = read_saved(file, remedy)
+    if lacking := [key for key in ALWAYS if config.get(key) is None]:
+        raise InputError(
+            f"{file}: lacks {', '.join(lacking)}, which every saved configuration has, so it was cut off or edited; "
+            f"{remedy}"
+        )
     return config
 
 

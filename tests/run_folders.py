@@ -15,6 +15,7 @@ from diverseevol.evaluation.scores import score
 from diverseevol.files import write_json, write_jsonl
 from diverseevol.rounds import Round
 from diverseevol.runs import RunFolder, write_selected
+from diverseevol.saved import ALWAYS
 
 HOSTILE = "</script><script>alert('row')</script><img src=x onerror=alert(1)> & \u2028 <!--"
 # A name that would steer a terminal, rich, a shell, matplotlib or a spreadsheet, and a text that may also break lines.
@@ -77,7 +78,8 @@ def lay_run(
     path = outputs / world.name / f"{sampler}-{schedule}" / f"seed{seed}"
     run = RunFolder(path, {"data": world.name, "seed": seed, "sampler": sampler, "schedule.seed_size": 9})
     path.mkdir(parents=True)
-    config = {"seed": seed, "schedule": {"rounds": rounds, "seed_size": size, "step_size": size}, "data": {}}
+    sizes = {"rounds": rounds, "seed_size": size, "step_size": size}
+    config = {**{key: {} for key in ALWAYS}, "seed": seed, "schedule": sizes}
     (path / "config.yaml").write_text(json.dumps(config))
     write_json(path / "fingerprint.json", run.fingerprint)
     np.save(path / "map.npy", world.map())

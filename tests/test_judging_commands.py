@@ -21,6 +21,7 @@ from diverseevol.evaluation.benchmarks import load_benchmark, read_questions
 from diverseevol.evaluation.exam import keep_questions
 from diverseevol.files import read_jsonl
 from diverseevol.runs import RunFolder
+from diverseevol.saved import ALWAYS
 
 QUESTIONS = ["Why?", "Who?", "When?"]
 NEEDED = 2 * len(QUESTIONS)
@@ -84,7 +85,8 @@ def lay_run(
         answers = ["x" * (1 + t + lead), "x" * (2 + t + lead + seed), "x" * (3 + t + lead)]
         lay(path / "rounds" / f"{t:02d}" / "answers" / "mine.jsonl", lines(answers))
     (path / "rounds" / "00" / "round.json").write_text(json.dumps({"trained_on": [1, 2, 3]}))
-    (path / "config.yaml").write_text(yaml.safe_dump({"benchmark": benchmark, "folder": folder, "trainer": {}}))
+    config = {"seed": seed, "folder": folder, **{key: {} for key in ALWAYS[1:]}, "benchmark": benchmark}
+    (path / "config.yaml").write_text(yaml.safe_dump(config))
     (path / "fingerprint.json").write_text(json.dumps({"seed": seed}))
     return path
 
@@ -214,7 +216,9 @@ def forget_what_was_asked(run: Path) -> None:
         (forget_what_was_asked, "says what was asked; give benchmark=…"),
         (lambda run: (run / "config.yaml").write_text("a: [1"), "config.yaml: cannot be read"),
         (
-            lambda run: (run / "config.yaml").write_text("benchmark: {_target_: os.system, command: id}"),
+            lambda run: (run / "config.yaml").write_text(
+                json.dumps({**{key: {} for key in ALWAYS}, "benchmark": {"_target_": "os.system", "command": "id"}})
+            ),
             "config.yaml, benchmark: expected a choice that diverseevol ships, got 'os.system'; give benchmark=…",
         ),
         (
@@ -247,7 +251,7 @@ def test_no_judge_judges_nothing(command, tmp_path):
 
 def test_an_outage_is_a_failure_that_keeps_what_came(judge, server, tmp_path):
     run = lay_run(tmp_path / "outputs")
-    server.behaviour = lambda request: fails(500) if "When?" in str(request.body) else by_length(request)
+    server.behaviour = lambda request: fails(500) if len(server.requests) > 4 else by_length(request)
     code, _, err = judge(f"folder={run}", "judge.retries=1", "judge.concurrency=1")
     assert code == 1
     assert "HTTP 500" in err

@@ -10,7 +10,7 @@ from diverseevol.evaluation.answered import Answered
 from diverseevol.evaluation.benchmarks import Benchmark, read_questions
 from diverseevol.evaluation.judges import Judge
 from diverseevol.linked import refuse_from_outside
-from diverseevol.saved import SavedChoice, read_saved, saved_choice
+from diverseevol.saved import SavedChoice, read_complete, saved_choice
 
 GROUP = "benchmark"
 
@@ -65,7 +65,7 @@ class AskedOf:
     def _config(self, run: Path) -> dict[str, Any]:
         if run not in self._configs:
             file = run / "config.yaml"
-            self._configs[run] = read_saved(file) if file.exists() else {}
+            self._configs[run] = read_complete(file) if file.exists() else {}
         return self._configs[run]
 
     def _read(self, kept: Path, run: Path) -> Benchmark:

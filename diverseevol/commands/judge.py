@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from diverseevol.caches import cache_folder
 from diverseevol.commands.asked import AskedOf, unfit_for
-from diverseevol.commands.logged import kept
+from diverseevol.commands.logged import FILE, kept
 from diverseevol.commands.results import check_place
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
@@ -259,7 +259,7 @@ def _called(task: Task, run: Path) -> RunFolder:
 
 def _copy_identity(run: Path, target: Path, t: str) -> None:
     """What says which seed a run had, and which rows it began with and came to: judgements are compared by these."""
-    for name in dict.fromkeys(("fingerprint.json", "rounds/00/round.json", f"rounds/{t}/round.json")):
+    for name in dict.fromkeys(("fingerprint.json", FILE, "rounds/00/round.json", f"rounds/{t}/round.json")):
         if (run / name).is_file() and not (target / name).is_file():
             with atomic_write(target / name, "wb") as file:
                 file.write((run / name).read_bytes())

@@ -1,18 +1,19 @@
 """What is logged about a run beside its metrics: what was asked, under which names, and what computed it."""
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
+from diverseevol.evaluation.released import MADE_AS, PROVENANCE, named
 from diverseevol.files import read_json, write_json
 
 KEYS = (
     "seed", "data", "model", "prompt", "tuning", "embedding", "sampler", "schedule", "trainer", "benchmark", "judge",
     "generation",
 )  # fmt: skip
-FILE = "provenance.json"
+FILE = PROVENANCE
 
 
 def logged_config(settings: Settings, origin: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,12 +22,21 @@ def logged_config(settings: Settings, origin: Mapping[str, Any]) -> dict[str, An
 
 
 def keep(run: Path, config: Mapping[str, Any]) -> None:
-    """Put what is logged into the run folder, for what is logged later, and for who logs nothing."""
-    write_json(run / FILE, config)
+    """Put what is logged into the run folder, for what is logged later, and for who logs nothing.
+
+    What the run is called goes there, too, so that a copy elsewhere is known as the same run.
+    """
+    source, schedule, _ = named(PurePosixPath(run.resolve().as_posix()))
+    made_as = {"source": source, "schedule": schedule, "seed": config["seed"]}
+    write_json(run / FILE, {**config, MADE_AS: _read(run).get(MADE_AS, made_as)})
 
 
 def kept(run: Path) -> dict[str, Any]:
-    """What `keep` left; empty where it left nothing."""
+    """What was logged of the run; empty where `keep` left nothing."""
+    return {key: value for key, value in _read(run).items() if key != MADE_AS}
+
+
+def _read(run: Path) -> dict[str, Any]:
     config = read_json(run / FILE) if (run / FILE).is_file() else {}
     if not isinstance(config, dict):
         raise InputError(f"{run / FILE}: expected an object, got a {type(config).__name__}; restore the file")

@@ -4,11 +4,11 @@ import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
 from math import isfinite
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.released import initial_pool, named, recorded
+from diverseevol.evaluation.released import PROVENANCE, initial_pool, named_run, recorded
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ def measured_rounds(place: Path, metrics: Collection[str]) -> tuple[MeasuredRoun
         folder = file.parents[2]
         values: dict[str, Any] = recorded(folder, f"rounds/{file.parent.name}/round.json", "metrics", dict)
         there |= {name for name, value in values.items() if _number(value)}
-        source, schedule, seed = named(PurePosixPath(folder.as_posix()))
+        source, schedule, seed = named_run(folder)
         seed = recorded(folder, "fingerprint.json", "seed", int) if seed is None else seed
         if (first := of.setdefault((source, schedule, seed, file.parent.name), folder)) != folder:
             raise InputError(
-                f"{folder}: is of the same data, model, schedule and seed as {first}, by the end of its path; compare "
-                f"one of the folders above them, or rename one"
+                f"{folder}: is of the same data, model, schedule and seed as {first}, by its {PROVENANCE} or the end "
+                f"of its path; compare one of the folders above them"
             )
         found += [
             MeasuredRound(

@@ -25,6 +25,7 @@ from diverseevol.evaluation.replied import agrees_with_its_reply
 from diverseevol.files import read_json
 from diverseevol.linked import refuse_from_outside
 from diverseevol.reading import LARGEST_JSONL, parse_json, read_bytes, refuse_special
+from diverseevol.saved import read_complete, shown
 
 OWN = re.compile(r"(?P<run>.*/)?rounds/(?P<round>\d+)/judgements/(?P<benchmark>[^/]+)\.jsonl")
 ANSWERED = re.compile(r"(?P<run>.*/)judgements/(?P<benchmark>[^/]+)\.jsonl")
@@ -32,6 +33,7 @@ AUTHORS = re.compile(r"(?:.*/)?(?P<benchmark>[^/]+)_test/(?P<schedule>[^/]+)/rd_
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz")
 
 SCORES = ("model_score", "competitor_score")
+PROVENANCE, MADE_AS = "provenance.json", "made_as"  # the file of a run folder, and its field, that name the run
 
 UNCHECKED = "replies whose first line is not two scores, so that the recorded scores could not be checked against it"
 MISPLACED = "judgements that name another model than the path of their file"
@@ -98,6 +100,33 @@ def named(run: PurePosixPath) -> tuple[str, str, int | None]:
     return "/".join(group.parts[:-1][-2:]).lstrip("/"), group.name, int(numbered[1]) if numbered else None
 
 
+def named_run(folder: Path) -> tuple[str, str, int | None]:
+    """Source, schedule and seed of a run folder, as it was made: a copy elsewhere, under another name, has the same.
+
+    They are what `provenance.json` says; where it does not, as in folders of 0.1, `named` says them.
+
+    Raises:
+        InputError: that file, or `config.yaml` beside it, is damaged.
+    """
+    if (folder / "config.yaml").is_file():
+        refuse_from_outside(folder / "config.yaml", folder)
+        read_complete(folder / "config.yaml")
+    file = folder / PROVENANCE
+    if not file.is_file():
+        return named(PurePosixPath(folder.as_posix()))
+    refuse_from_outside(file, folder)
+    facts = read_json(file)
+    made = facts.get(MADE_AS) if isinstance(facts, dict) else None
+    if made is None:
+        return named(PurePosixPath(folder.as_posix()))
+    kinds = {"source": str, "schedule": str, "seed": int}
+    if not isinstance(made, dict) or not all(type(made.get(key)) is kind for key, kind in kinds.items()):
+        raise InputError(
+            f"{file}, field {MADE_AS!r}: expected source, schedule and seed, got {shown(made)}; restore it"
+        )
+    return made["source"], made["schedule"], made["seed"]
+
+
 def _files(place: Path) -> Iterator[tuple[str, str, bytes]]:
     """Name for the reader, path to match, and content of every file that may be one of judgements."""
     place = place.resolve()
@@ -146,7 +175,7 @@ def _records(name: str, content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
 def _own(name: str, match: re.Match[str], t: str, content: bytes) -> JudgementFile:
     run = PurePosixPath(match["run"] or ".")
     folder = Path(run) if run.is_absolute() else None  # of an archived run, only the judgements are read
-    source, schedule, seed = named(run)
+    source, schedule, seed = named(run) if folder is None else named_run(folder)
     pool = recorded(folder, f"rounds/{t}/round.json", "trained_on", list)
     judgements, unchecked = [], 0
     for place, record in _records(name, content):

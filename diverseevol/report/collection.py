@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import GoldJudge, Judgement, OverlapJudge
-from diverseevol.evaluation.released import JudgementFile, find_judgements, named
+from diverseevol.evaluation.released import JudgementFile, find_judgements, named_run
 from diverseevol.evaluation.scoreboard import Scoreboard, ScoredRound, score_files
 from diverseevol.files import read_json
 from diverseevol.linked import refuse_files_from_outside
@@ -17,7 +17,7 @@ from diverseevol.reading import refuse_special
 from diverseevol.report.lines import FULL, RELEASED_ROWS, Line, line_of
 from diverseevol.rounds import Round
 from diverseevol.runs import RunFolder
-from diverseevol.saved import read_saved
+from diverseevol.saved import REWRITE, read_complete
 
 NEEDS_NO_CALLS = {GoldJudge.name, OverlapJudge.name}
 JUDGE_CALLS = "judge calls"  # the name of that metric
@@ -183,8 +183,8 @@ def read_run(folder: Path) -> Run:
     fingerprint = read_json(folder / "fingerprint.json", "restore it, or leave this folder out")
     if not isinstance(fingerprint, dict):
         raise InputError(f"{folder / 'fingerprint.json'}: holds no object; restore it, or leave this folder out")
-    config = read_saved(folder / "config.yaml", "restore it, or leave this folder out")
-    source, schedule, seed = named(PurePosixPath(folder.as_posix()))
+    config = read_complete(folder / "config.yaml", f"{REWRITE}, or leave this folder out")
+    source, schedule, seed = named_run(folder)
     recorded = fingerprint.get("seed")
     planned = config.get("schedule", {}).get("rounds") if isinstance(config.get("schedule"), dict) else None
     return Run(
