@@ -18,7 +18,7 @@ JUDGEMENTS ?= $(or $(DIVERSEEVOL_TEST_DATA:%=%/gpt4_judgments),evol_gpt4_judge_r
 REPRODUCED := figure2 figure3 figure4 main-results one-time win-tie-lose paper
 
 .DEFAULT_GOAL := help
-.PHONY: help setup smollm2 wandb-dashboard evolve sweep ablations report test test-slow test-nightly test-gpu check format table-vicuna $(REPRODUCED) bench bench-gpu bench-models lab-foundation clean
+.PHONY: help setup smollm2 wandb-dashboard evolve sweep ablations report test test-slow test-nightly test-gpu model-table check format table-vicuna $(REPRODUCED) bench bench-gpu bench-models lab-foundation clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ test-slow: setup  ## the slow tests: kills, sweeps, several processes
 
 test-nightly: setup  ## the longest tests: what is too long for every change
 	$(BIN)/python -m pytest -m nightly -n 2 --dist worksteal
+
+model-table: setup  ## docs/models.md: every family of models, tried
+	$(BIN)/python tests/families.py
 
 check: setup  ## lint, format and types
 	$(BIN)/ruff check .

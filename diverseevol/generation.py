@@ -22,6 +22,7 @@ from transformers import (
 from diverseevol.errors import InputError
 from diverseevol.growing_cache import growing_cache, joined
 from diverseevol.options import Generation
+from diverseevol.padding import reads_padding_before
 from diverseevol.workers import batches_at_once, side_by_side
 
 READ_TOGETHER = 2048  # tokens of prompts, padding included
@@ -106,7 +107,7 @@ def generate(
     model.generation_config = GenerationConfig(**_ends(stop_tokens))  # or it would fill in what ours leaves open
     try:
         batch_size = options.batch_size
-        if batch_size > 1 and len(prompts) > 1 and reads_padding(model, prompts[order[0]]):
+        if batch_size > 1 and len(prompts) > 1 and reads_padding_before(model, prompts[order[0]]):
             _warn_of_padding(type(model).__name__)
             batch_size = 1
         turns = -(-len(order) // (batch_size * at_once)) or 1
@@ -121,27 +122,6 @@ def generate(
     finally:
         model.generation_config = theirs
     return answers
-
-
-@torch.no_grad()
-def reads_padding(model: PreTrainedModel, prompt: Sequence[int]) -> bool:
-    """Whether what stands on the left of a prompt changes what a model says, masked though it is (RWKV).
-
-    Args:
-        model: the model.
-        prompt: any prompt.
-    """
-    ids = list(prompt[:8])
-    padded = torch.tensor([[ids[0]] * 3 + ids], device=model.device)
-    mask = torch.tensor([[0] * 3 + [1] * len(ids)], device=model.device)
-    configuration = GenerationConfig(max_new_tokens=1, do_sample=False, pad_token_id=ids[0])
-    wanted = {"generation_config": configuration, "output_logits": True, "return_dict_in_generate": True}
-    in_company, alone = (
-        model.generate(tokens, attention_mask=seen, **wanted).logits[0].float()
-        for tokens, seen in ((padded, mask), (padded[:, 3:], mask[:, 3:]))
-    )
-    # Rounding to bfloat16 moves logits by hundredths of their spread; padding that is read moves them by more.
-    return bool((in_company - alone).abs().max() > 0.2 * alone.std())
 
 
 @functools.cache  # said once, and not in every round

@@ -1,5 +1,6 @@
 """A cache of keys and values that grows in place, where the library's own is copied at every token."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from transformers.cache_utils import DynamicLayer
 
 ROOM = 64  # tokens that a layer grows by: room for few costs copies, for many memory
 
-States = Float[torch.Tensor, "batch heads length width"]
+States = Float[torch.Tensor, "batch heads length _"]  # values may be narrower than keys (DeepSeek 2)
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[misc]
@@ -53,7 +54,9 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
 
 
 def growing_cache(model: PreTrainedModel) -> DynamicCache | None:
-    """An empty cache for a model; None where it has layers that do not keep all keys (sliding windows, states)."""
+    """An empty cache for a model; None where it takes none or a layer does not keep all keys (windows, states)."""
+    if "past_key_values" not in inspect.signature(model.forward).parameters:  # RWKV, the first GPT
+        return None
     cache = DynamicCache(config=model.config)
     if {type(layer) for layer in cache.layers} != {DynamicLayer}:
         return None

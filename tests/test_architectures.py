@@ -1,13 +1,13 @@
 """Causal language models of many architectures, made from transformers' own configurations."""
 
 import dataclasses
-import tempfile
 
 import numpy as np
 import pytest
 import torch
+from families import tiny
 from test_probe import ROWS, probe, row_oracle
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
+from transformers import LlamaForCausalLM
 
 from diverseevol import generation, model_limits, rotary
 from diverseevol.errors import InputError
@@ -18,26 +18,9 @@ from diverseevol.options import Generation
 
 ARCHITECTURES = (
     "llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "mistral", "phi3", "gpt2", "gpt_neox", "opt", "llama4_text",
-    "gpt_oss", "mamba", "falcon_mamba", "bloom", "mpt", "xglm", "rwkv",
+    "gpt_oss", "mamba", "falcon_mamba", "bloom", "mpt", "xglm", "rwkv", "mixtral", "qwen3_next", "openai-gpt",
+    "recurrent_gemma",
 )  # fmt: skip
-SIZES = {
-    "vocab_size": 320, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 512, "sliding_window": 64,
-    "initializer_range": 0.1, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1,
-}  # fmt: skip
-FURTHER = {
-    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 16},  # as the model of 350 million parameters, projected at both ends
-    "llama4_text": {"intermediate_size_mlp": 48, "num_local_experts": 2, "attention_chunk_size": 64},
-}
-
-
-def tiny(architecture: str, **changes) -> PreTrainedModel:
-    """A model of an architecture with random weights and, where it has any, dropout."""
-    config = AutoConfig.for_model(architecture, **{**SIZES, **FURTHER.get(architecture, {}), **changes})
-    with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
-        torch.manual_seed(0)
-        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-        return Pretrained(folder).load().eval()  # as a checkpoint is opened, with the defaults
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -68,10 +51,20 @@ def test_of_every_architecture_a_batch_answers_as_one_prompt_at_a_time(architect
     )
     assert together == alone
     assert [record.message for record in caplog.records if "reads padding" in record.message] == (
-        ["RwkvForCausalLM reads padding, so that prompts are answered one at a time: it takes longer"]
-        if architecture == "rwkv"
+        [f"{type(model).__name__} reads padding, so that prompts are answered one at a time: it takes longer"]
+        if architecture in ("rwkv", "recurrent_gemma")
         else []
     )
+
+
+def test_a_model_that_reads_the_padding_after_a_row_is_refused(learner, tmp_path):
+    model = tiny("cpmant")
+    for number, statistics in enumerate(((), ("response_loss",))):
+        with pytest.raises(
+            InputError, match=r"model\.path: CpmAntForCausalLM reads the padding after a row, so that a"
+        ):
+            probe(learner, tmp_path / str(number), model, statistics=statistics)
+    assert not list(tmp_path.rglob("*.npy"))
 
 
 def test_rows_longer_than_the_positions_that_a_model_has_learned_are_refused(learner, encoded, tmp_path):

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from transformers import PreTrainedModel
 
 from diverseevol.errors import InputError
+from diverseevol.padding import reads_padding_after
 
 
 class Halves:
@@ -30,9 +31,18 @@ class Halves:
     def hidden(
         self, ids: Int[torch.Tensor, "batch length"], mask: Int[torch.Tensor, "batch length"]
     ) -> Float[torch.Tensor, "batch length dim"]:
-        """The last hidden states of a right-padded batch, after the final norm; of padding, anything."""
+        """The last hidden states of a right-padded batch, after the final norm; of padding, anything.
+
+        Raises:
+            InputError: what the model says of a row depends on its padding.
+        """
         if self._causal is None:
             self._causal = self._quietly(lambda model: self._blind_to_later(ids.device))
+            if not self._causal and self._quietly(lambda model: reads_padding_after(model, self._states)):
+                raise InputError(
+                    f"model.path: {type(self.model).__name__} reads the padding after a row, so that a row's embedding "
+                    f"and loss would depend on the rows beside it; give a model of another architecture"
+                )
         # What follows a token does not reach it, padding neither. Without a mask the attention kernels skip the half
         # of the products that lies in the future, and no [length, length] mask is made for each row.
         return self._states(ids, None if self._causal else mask)
