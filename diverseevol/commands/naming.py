@@ -23,10 +23,11 @@ def run_path(settings: Settings) -> Path:
 
     The hash stands for all other settings that change the picks, where they differ from the choices' own.
     """
+    outputs = settings.value("outputs", str)  # read, and so checked, also where folder= makes it idle
     if (folder := settings.value("folder", str | None)) is not None:
         return Path(folder)
     parts = [short_name(settings, group) for group in ("data", "model")]
-    return Path(settings.value("outputs", str), *parts, arm(settings), f"seed{settings.value('seed')}")
+    return Path(outputs, *parts, arm(settings), f"seed{settings.value('seed')}")
 
 
 def arm(settings: Settings) -> str:
