@@ -46,7 +46,9 @@ def held_out_rows(
         rng = np.random.default_rng([seed, zlib.crc32(b"held out")])
         return np.sort(rng.permutation(rows)[:held_out]).astype(np.int64)
     if Path(held_out).suffix.lower() in (".json", ".jsonl"):
-        return np.array(sorted(read_row_numbers("data.held_out", held_out, rows)), dtype=np.int64)
+        if not (numbers := sorted(read_row_numbers("data.held_out", held_out, rows))):
+            raise InputError(f"data.held_out={held_out}: names no row; give a file that names some, or data.held_out=0")
+        return np.array(numbers, dtype=np.int64)
     name, _, value = held_out.partition(":")
     chosen, names, values = [], set[str](), set[str]()
     for row, example in enumerate(example for batch in batches for example in batch):

@@ -26,7 +26,7 @@ from diverseevol.cli.configuration import compose
 from diverseevol.cli.shipped import shipped_choices
 
 FIXTURE = Path(__file__).parent / "fixtures/run_folders_0_1"
-SECONDS = 60  # that a case may take: tenths of them on a quiet machine, but tests run side by side
+SECONDS = 240  # of wall time that a case may take: a few of them on a quiet machine, many more where others are busy
 MEMORY = 3 << 30  # bytes that a case may take beyond those of the process that it is forked from
 
 MODEL = ("model=tiny", "model.hidden=8", "model.layers=1", "model.vocabulary=300")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.benchmarks import Benchmark, Question, with_references
+from diverseevol.evaluation.benchmarks import Benchmark, Question, check_references, with_references
 from diverseevol.evolution import evolve
 from diverseevol.formats import Example
 from diverseevol.held_out import mean_loss
@@ -65,6 +65,24 @@ def test_a_field_or_a_file_says_which_rows_are_held_out(rows_file, tmp_path):
 def test_what_names_no_rows_is_one_sentence(rows_file, tmp_path, held_out, sentence):
     with pytest.raises(InputError, match=sentence):
         load(rows_file, cache=tmp_path, held_out=held_out)
+
+
+def test_a_file_that_names_no_row_is_one_sentence(rows_file, tmp_path):
+    (tmp_path / "none.json").write_text("[]")
+    with pytest.raises(InputError, match=r"none\.json: names no row; give a file that names some, or data\.held_out=0"):
+        load(rows_file, cache=tmp_path, held_out=str(tmp_path / "none.json"))
+
+
+@pytest.mark.parametrize(
+    ("benchmarks", "sentence"),
+    [
+        ((), r"reference_loss=true: nothing is asked \(benchmark=none\); choose a benchmark="),
+        ((Benchmark("toy", (Question("1", "Why?"),)),), "reference_loss=true: no question of toy has a reference or a"),
+    ],
+)
+def test_a_loss_on_references_that_are_not_there_is_refused(benchmarks, sentence):
+    with pytest.raises(InputError, match=sentence):
+        check_references(benchmarks)
 
 
 def test_the_mean_is_of_tokens_and_its_interval_over_rows():

@@ -22,6 +22,7 @@ from diverseevol.commands.logged import keep, kept, logged_config
 from diverseevol.commands.naming import arm, run_path
 from diverseevol.commands.rows import bad_rows_file, load_source
 from diverseevol.commands.settings import Settings
+from diverseevol.evaluation.benchmarks import check_references
 from diverseevol.evaluation.exam import Exam, keep_questions, unexamined
 from diverseevol.evaluation.judges import watch
 from diverseevol.evolution import evolve
@@ -69,6 +70,8 @@ def _run(settings: Settings, conduct: EvolveOptions, path: Path, processes: Proc
     watch(judge, progress)
     trainer = proven(settings.part("trainer"), processes)
     exam = Exam(settings.part("benchmark", cache=cache), judge, generation)
+    if conduct.reference_loss:
+        check_references(exam.benchmarks)
     bad_rows = bad_rows_file(settings, cache)
     source = processes.in_turn(lambda: load_source(settings, cache, bad_rows, progress))
     foundation = processes.in_turn(lambda: settings.part("model").prepare(source, cache))

@@ -73,6 +73,22 @@ def with_references(benchmark: Benchmark) -> list[Example]:
     return [Example(q.instruction, q.input, text) for q, text in texts if text is not None and text.strip()]
 
 
+def check_references(benchmarks: Sequence[Benchmark]) -> None:
+    """Refuse `reference_loss=true` where there is nothing that a loss could be measured on.
+
+    Raises:
+        InputError: no question of any benchmark has a reference or a competitor's answer.
+    """
+    if not benchmarks:
+        raise InputError("reference_loss=true: nothing is asked (benchmark=none); choose a benchmark=, or leave it out")
+    if not any(map(with_references, benchmarks)):
+        names = ", ".join(benchmark.name for benchmark in benchmarks)
+        raise InputError(
+            f"reference_loss=true: no question of {names} has a reference or a competitor's answer; give questions "
+            f"with references or benchmark.competitor=FILE, or leave it out"
+        )
+
+
 @dataclass(frozen=True)
 class _Line:
     """One record of a file, with the words to find it by."""
