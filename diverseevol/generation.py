@@ -23,6 +23,7 @@ from diverseevol.errors import InputError
 from diverseevol.growing_cache import growing_cache, joined
 from diverseevol.options import Generation
 from diverseevol.padding import reads_padding_before
+from diverseevol.products import quick_products
 from diverseevol.workers import batches_at_once, side_by_side
 
 READ_TOGETHER = 2048  # tokens of prompts, padding included
@@ -101,7 +102,9 @@ def generate(
     at_once = batches_at_once(model.eval())
 
     def of(batch: list[int]) -> list[list[int]]:
-        return _generate_batch(model, [prompts[i] for i in batch], [seeds[i] for i in batch], options, stop_tokens)
+        own = [prompts[i] for i in batch], [seeds[i] for i in batch]
+        with quick_products(model):
+            return _generate_batch(model, *own, options, stop_tokens)
 
     theirs = model.generation_config
     model.generation_config = GenerationConfig(**_ends(stop_tokens))  # or it would fill in what ours leaves open

@@ -28,10 +28,11 @@ from diverseevol.modules.probe import Probe
 from diverseevol.modules.sft import InstructionTuner, checkpoint_activations
 from diverseevol.options import Embedding, Generation, Tuning
 from diverseevol.processes import Processes
+from diverseevol.products import quick_products
 from diverseevol.progress import Progress, Silent
 from diverseevol.prompt import Encoded, Prompt
 from diverseevol.rotary import warn_of_company
-from diverseevol.trainers import device_of, seeded, start
+from diverseevol.trainers import cast_once, device_of, forget_trainers_of_before, seeded, start
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,16 @@ class Learner:
                 model.train()
                 if tuning.gradient_checkpointing:
                     checkpoint_activations(model, "enable")
+                forget_trainers_of_before(model)
                 module = InstructionTuner(model, tuning, len(plan), note)
                 threads = module.at_once if place.world == 1 else 1
-                trainer.fit(module, step_loader(self.encoded, plan, self.prompt.end, place.rank, place.world, threads))
+                loader = step_loader(self.encoded, plan, self.prompt.end, place.rank, place.world, threads)
+                with quick_products(model):
+                    trainer.fit(module, loader)
         if tuning.gradient_checkpointing:
             checkpoint_activations(model, "disable")
+        del trainer, module, loader
+        forget_trainers_of_before(model)  # this one's optimizer is twice as large as the model
         return Fit(model.eval(), place.share(curve))
 
     def probe(
@@ -155,7 +161,7 @@ class Learner:
             scores = {name: arrays[name] for name in statistics}
             return Probe(model, self.embedding.region, arrays.get("embedding"), scores, on_rows=on_rows)
 
-        self._pass_over(rows, module, shapes, folder, what, aligned)
+        self._pass_over(model, rows, module, shapes, folder, what, aligned)
         return read_probe(folder, embedding=embedding, statistics=statistics)
 
     def disagreement(
@@ -175,6 +181,7 @@ class Learner:
         """
         shapes = {name: ((len(self.encoded),), "float32") for name in statistics}
         self._pass_over(
+            models[0],
             rows,
             lambda arrays, on_rows: Committee(models, arrays, on_rows=on_rows),
             shapes,
@@ -186,6 +193,7 @@ class Learner:
 
     def _pass_over(
         self,
+        model: PreTrainedModel,
         rows: Int[np.ndarray, " some"],
         module: Callable[[Mapping[str, np.ndarray], Callable[[int], None]], lightning.LightningModule],
         shapes: Mapping[str, tuple[tuple[int, ...], str]],
@@ -193,15 +201,19 @@ class Learner:
         what: str,
         aligned: bool,
     ) -> None:
-        """Run a module over rows; what it writes into its arrays appears in the folder once it is whole."""
+        """Run a module of such a model over rows; its arrays appear in the folder once they are complete."""
         place = self.processes
         among = np.arange(len(self.encoded)) if aligned else rows
         with filled(folder, shapes, place) as arrays, self.progress.track(what, len(rows)) as advance:
-            trainer = start(self.trainer, place)
+            trainer = start(self.trainer, place, inference_mode=False)  # in that mode torch keeps nothing that it cast
             tokens = self.embedding.tokens_on(device_of(trainer).type)
             loader = probe_loader(self.encoded, rows, among, tokens, self.prompt.end, place.rank, place.world)
             asked = module(arrays, lambda done: advance(done * place.world))
-            with named_when_full("embedding.batch_tokens", tokens):
+            with (
+                named_when_full("embedding.batch_tokens", tokens),
+                cast_once(trainer),
+                quick_products(model),
+            ):
                 trainer.predict(asked, loader, return_predictions=False)
 
     def foundation_embedding(self, cache: Path) -> Float[np.ndarray, "rows dim"]:
@@ -245,7 +257,7 @@ class Learner:
         trainer = start(self.trainer, place)
         device = device_of(trainer)
         # In the trainer's precision, as Lightning's loops run: answers are asked of a model without one.
-        with named_when_full("generation.batch_size", options.batch_size), trainer.precision_plugin.forward_context():
+        with named_when_full("generation.batch_size", options.batch_size), cast_once(trainer):
             ids = generate(
                 model.to(device), [prompts[i] for i in mine], [seeds[i] for i in mine], options,
                 sorted({*self.prompt.stop_tokens, *own_ends(model)}), lambda done: advance(done * place.world),

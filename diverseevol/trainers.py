@@ -1,5 +1,6 @@
 """Lightning trainers, started for as many processes as there are, and the randomness of what runs on their device."""
 
+import functools
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,9 +9,12 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.plugins.precision import MixedPrecision
+from transformers import PreTrainedModel
 
 from diverseevol.errors import InputError
 from diverseevol.processes import Processes
+from diverseevol.workers import SMALL
 
 
 def start(make: Callable[..., lightning.Trainer], place: Processes, **options: Any) -> lightning.Trainer:
@@ -30,6 +34,9 @@ def start(make: Callable[..., lightning.Trainer], place: Processes, **options: A
             f"trainer.{sorted(taken)[0]} is not yours to set: tuning.epochs and tuning.steps say how long, and the "
             f"processes are those that torchrun or srun starts, one for each device; leave it out"
         )
+    # A deterministic trainer would have torch fill all new memory before it is written: a tenth of a fit. What is not
+    # written is not read, here as elsewhere.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     several = {"strategy": "ddp", "devices": place.local_world, "num_nodes": place.world // place.local_world}
     try:
         return make(
@@ -59,6 +66,30 @@ def proven(make: Callable[..., lightning.Trainer], place: Processes) -> Callable
 def device_of(trainer: lightning.Trainer) -> torch.device:
     """Where a trainer computes."""
     return trainer.strategy.root_device
+
+
+@contextmanager
+def cast_once(trainer: lightning.Trainer) -> Iterator[None]:
+    """A trainer's precision, for passes that change no weights: mixed precision casts each weight once, and keeps it.
+
+    Lightning's own context casts all weights in each forward pass: for each token of an answer.
+    """
+    plugin = trainer.precision_plugin
+    if isinstance(plugin, MixedPrecision):
+        dtype = torch.bfloat16 if plugin.precision == "bf16-mixed" else torch.half
+        caching = functools.partial(torch.autocast, plugin.device, dtype=dtype)
+        plugin.autocast_context_manager = caching  # type: ignore[method-assign]
+    with plugin.forward_context():  # torch forgets what it cast where the outermost context ends
+        yield
+
+
+def forget_trainers_of_before(model: PreTrainedModel) -> None:
+    """Free the memory of trainers that are no longer used: cycles of references hold their models and optimizers.
+
+    Not for a small model, whose memory is not worth the time.
+    """
+    if model.config.get_text_config().hidden_size > SMALL:
+        gc.collect()
 
 
 @contextmanager

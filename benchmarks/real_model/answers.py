@@ -12,10 +12,10 @@ from benchmarks.turns import Report
 from diverseevol.generation import generate, own_ends
 from diverseevol.options import Generation
 from diverseevol.processes import Processes
-from diverseevol.trainers import start
+from diverseevol.trainers import cast_once, start
 
 # prompts, new tokens where all answers are equally long, at most new tokens where they are not, turns
-SIZES = {"smoke": (3, 2, 3, 1), "small": (12, 24, 96, 2), "full": (40, 64, 256, 3)}
+SIZES = {"smoke": (3, 2, 3, 1), "small": (10, 20, 96, 2), "full": (40, 64, 256, 3)}
 HALF = "plain, weights in bfloat16"
 GOALS = {"even": 1.0, "uneven": 1.5}
 
@@ -91,7 +91,7 @@ def _ours(subject: Subject, prompts: Ids, new: int, ends: list[int], precision: 
     trainer = subject.learner(precision).trainer
 
     def work() -> Ids:
-        with start(trainer, Processes()).precision_plugin.forward_context():  # as `Learner.answer` does
+        with cast_once(start(trainer, Processes())):  # as `Learner.answer` does
             return generate(model, prompts, [()] * len(prompts), options, ends)
 
     return work

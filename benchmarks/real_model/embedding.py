@@ -14,7 +14,7 @@ from benchmarks.turns import Report
 from diverseevol.modules.data import collate, length_sorted_batches
 from diverseevol.options import Embedding
 
-SIZES = {"smoke": (4, 1), "small": (24, 2), "full": (100, 5)}  # rows, turns
+SIZES = {"smoke": (4, 1), "small": (16, 2), "full": (100, 5)}  # rows, turns
 HALF = "plain, weights in bfloat16"
 GOAL = 1.2
 

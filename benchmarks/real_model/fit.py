@@ -23,7 +23,7 @@ from benchmarks.turns import Report
 from diverseevol.modules.data import Step, collate, plan_steps
 from diverseevol.options import Tuning
 
-SIZES = {"smoke": (4, 2, 1), "small": (12, 6, 2), "full": (64, 16, 3)}  # rows, rows of an optimizer step, turns
+SIZES = {"smoke": (4, 2, 1), "small": (8, 4, 2), "full": (64, 16, 3)}  # rows, rows of an optimizer step, turns
 GOAL = 1.2
 SEED = (0,)
 

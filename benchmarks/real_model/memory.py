@@ -12,7 +12,7 @@ from benchmarks.real_model.subject import Candidate, Subject, quiet
 from benchmarks.turns import PrivateMemory, Report
 
 # rows of one optimizer step, the longest; rows embedded, the longest; prompts, and new tokens of each
-SIZES = {"smoke": (2, 2, 2, 2), "small": (6, 6, 12, 8), "full": (16, 16, 40, 64)}
+SIZES = {"smoke": (2, 2, 2, 2), "small": (4, 4, 10, 8), "full": (16, 16, 40, 64)}
 
 
 def run(subject: Subject, size: str, report: Report) -> None:

@@ -1,6 +1,7 @@
 """The model and the rows that a comparison is about, and what is measured of it."""
 
 import functools
+import gc
 import logging
 import warnings
 from collections.abc import Callable
@@ -118,6 +119,7 @@ def in_turns(candidates: dict[str, Candidate], warmed: dict[str, Candidate], n: 
     now = turns.CLOCKS[turns.CLOCK]
     for name in candidates:
         warmed[name]()()
+        gc.collect()
     work = {name: prepare() for name, prepare in candidates.items()}
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     results: dict[str, Any] = {}
@@ -126,6 +128,7 @@ def in_turns(candidates: dict[str, Candidate], warmed: dict[str, Candidate], n: 
             start = now()
             results[name] = work[name]()
             seconds[name].append(now() - start)
+            gc.collect()  # trainers lie in cycles of references, and their models and optimizers with them
     return {name: Timed(tuple(seconds[name]), results[name]) for name in candidates}
 
 
