@@ -141,7 +141,7 @@ LEFT_OUT = {
         "moss_transcribe_diarize musicgen musicgen_melody phi4_multimodal qwen3_5 qwen3_5_moe qwen4_exp trocr whisper",
     "Assistants, which read the states of a larger model beside them":
         "gemma4_assistant gemma4_unified_assistant",
-    "A model of bytes that has its own tables of half a million entries for each length of a run":
+    "Not tried: a model of bytes, put together from four models with configurations of their own":
         "blt",
 }  # fmt: skip
 PROMPTS = ([5, 9, 11, 40], list(range(7, 27)), [30, 31])
