@@ -294,3 +294,18 @@ def test_hydra_stops_at_the_command_line():
     package = ROOT / "diverseevol"
     found = {file.relative_to(package).parts[0] for file in package.rglob("*.py") if importing.search(file.read_text())}
     assert found == {"cli"}
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_a_signal_while_a_command_is_ending_leaves_its_code_and_no_traceback(tmp_path, number):
+    # What a library does as the interpreter ends, here W&B's part, is interrupted by an impatient user.
+    code = (
+        "import atexit, os, signal, sys, time\n"
+        f"atexit.register(lambda: (os.kill(os.getpid(), signal.{number}), time.sleep(5)))\n"
+        "sys.argv = ['diverseevol', 'nosuch']\n"
+        "from diverseevol import cli\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr

@@ -71,6 +71,7 @@ def main() -> None:
     if arguments[0] in ("-sc", "--shell-completion"):
         arguments = _of_verb(arguments)
     code = _guarded(arguments[0], arguments[1:])
+    _leave_at_once(code)
     if left_at_work():  # Python's own end would wait for it
         finish()
         os._exit(code)
@@ -114,6 +115,7 @@ def _guarded(verb: str, arguments: list[str]) -> int:
         check_choices(arguments)
         return _compose_and_run(verb, in_arguments(arguments))
     except Interrupted:
+        _leave_at_once(130)
         _say("interrupted; everything so far is kept: the same command goes on from here")
         return 130
     except Exception as error:  # the last line of defence: whatever it is, it leaves as a sentence and a code
@@ -122,6 +124,12 @@ def _guarded(verb: str, arguments: list[str]) -> int:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted
+
+
+def _leave_at_once(code: int) -> None:
+    """Let a signal from here on end the process: the work is on disk, and libraries that still tidy up would trace it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(code))
 
 
 def _explain(error: BaseException, verb: str) -> int:
