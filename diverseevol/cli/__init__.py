@@ -127,7 +127,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _leave_at_once(code: int) -> None:
-    """Let a signal from here on end the process: the work is on disk, and libraries that still tidy up would trace it."""
+    """Let a signal end the process from here on: the work is on disk, and libraries that tidy up would trace it."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(code))
 
