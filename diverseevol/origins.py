@@ -130,6 +130,7 @@ def _table(where: str, what: str, *, on_hub: bool = False, **options: Any) -> Or
     from diverseevol.hub import out_of_reach, say_that_a_cache_is_used
 
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it has to say is in the error that it raises
     unreachable = out_of_reach() if on_hub else None
     try:
         table = _loaded(what, **options)
@@ -139,9 +140,13 @@ def _table(where: str, what: str, *, on_hub: bool = False, **options: Any) -> Or
             f"{where}: no such file or folder here, not downloaded before, and {reason}; connect to the network, or "
             f"give a file with data.path=…"
         ) from error
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise InputError(f"{where}: cannot be loaded ({reason}); check data.path, split and subset") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # of whichever reader the files there ask for
+        form = "" if on_hub else "expected JSON, JSONL, CSV or parquet with the same fields throughout; "
+        raise InputError(
+            f"{where}: cannot be loaded ({_reason(error)}); {form}check data.path, split and subset"
+        ) from error
     if unreachable is not None:
         say_that_a_cache_is_used(where)
 
@@ -158,6 +163,16 @@ def _table(where: str, what: str, *, on_hub: bool = False, **options: Any) -> Or
     digests = [_digest([file]) if (kept := sealed_digest(file)) is None else kept for file in files]
     content = " ".join([options["split"], str(len(table)), *digests])
     return Origin(where, Path(where).expanduser().name.removesuffix(".parquet"), "row", content, len(table), records)
+
+
+def _reason(error: BaseException) -> str:
+    """The library's own words, where it has any."""
+    cause = error.__cause__ or error
+    if isinstance(cause, StopIteration):
+        return "there are no records in it"
+    if isinstance(cause, FileNotFoundError) and "FilesIterable" in str(cause):
+        return "there are no files of a format that is read"
+    return " ".join(str(cause).split()) or type(cause).__name__
 
 
 def _loaded(what: str, **options: Any) -> "datasets.Dataset":

@@ -15,6 +15,11 @@ from diverseevol.reading import LONGEST_LINE, TooDeepError, opened, parse_json, 
 Located = tuple[Any, int, int]
 CHUNK = 1 << 20  # bytes that are read of an array at a time
 SLACK = 16  # characters at the end of a chunk within which a number, name or escape may be cut in two
+# Tables that people have their rows in and that are not read, by the ending of a file's name.
+TABLES = {
+    ".csv": "CSV", ".tsv": "tab-separated values", ".xls": "an Excel sheet", ".xlsx": "an Excel sheet",
+    ".ods": "a spreadsheet", ".arrow": "Arrow", ".feather": "Feather", ".pkl": "a pickle", ".pickle": "a pickle",
+}  # fmt: skip
 SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -25,9 +30,15 @@ def read_records(path: Path) -> Generator[Located, None, None]:
     array, is in memory at a time, and neither is longer than `LONGEST_LINE`.
 
     Raises:
-        InputError: the file cannot be read, or an array has a fault after which it cannot be read on.
+        InputError: the file cannot be read, is a table of another kind, or an array has a fault after which it cannot
+            be read on.
     """
     with opened(path) as file:
+        if (table := TABLES.get(path.suffix.lower())) is not None:
+            raise InputError(
+                f"{path}: is {table}, expected JSON, JSONL or parquet; convert it, with pandas for instance by "
+                f"to_json('{path.stem}.jsonl', orient='records', lines=True)"
+            )
         yield from (_array(_Window(path, file)) if _array_ahead(path, file) else _lines(file))
 
 

@@ -413,6 +413,18 @@ def test_full_data_is_the_baseline_where_it_is_named(baseline):
     assert (verdict.schedule, verdict.baseline) == (ITERATIVE, FULL)
 
 
+def test_a_pattern_that_fits_a_baseline_of_each_schedule_gives_every_arm_that_of_its_own():
+    """Full data, which no random schedule is like, is held against the iterative one."""
+    baselines = ("random-iterative", "random-one_time")
+    arms = {"kcenter-iterative": baselines[0], "kcenter-one_time": baselines[1], FULL: baselines[0]}
+    rounds = [one for name in (*arms, *baselines) for one in evolution(name, 0, 2)]
+    compared = compare(rounds, "random-*")
+    assert {verdict.schedule: verdict.baseline for verdict in compared.samplers} == arms
+    assert {verdict.schedule: verdict.baseline for verdict in compared.models} == arms
+    with pytest.raises(InputError, match=r"fits random-iterative and random-one_time of .*baseline=random-iterative$"):
+        compare([one for one in rounds if one.schedule in baselines], "random-*")
+
+
 def test_where_only_full_data_fits_a_pattern_it_has_to_be_named():
     rounds = [*evolution("kcenter-iterative", 0, 2), *evolution(FULL, 0, 0, start=4000)]
     with pytest.raises(

@@ -630,6 +630,38 @@ def test_what_tables_have_and_json_has_not_becomes_text_or_null(tmp_path, no_net
     assert load(tmp_path / "rows.parquet", cache=cache)[0].extra == {"when": "1970-01-01T00:00:00", "score": None}
 
 
+ROW = '{"instruction": "a", "input": "", "output": "b"}\n'
+ODD_FOLDERS = {
+    "other columns": ({"a.json": ROW, "b.json": '{"a": 1}\n'}, "cannot be loaded (Couldn't cast"),
+    "cut off": ({"a.jsonl": ROW + ROW[:20]}, "cannot be loaded (JSON parse error"),
+    "broken beside sound": ({"a.csv": "instruction,output\na,b\n", "b.json": "{"}, "cannot be loaded ("),
+    "no records": ({"a.json": ""}, "cannot be loaded (there are no records in it)"),
+    "no columns": ({"a.csv": ""}, "cannot be loaded (No columns"),
+    "no parquet": ({"a.parquet": "PAR1"}, "cannot be loaded ("),
+    "no zip": ({"a.zip": "PK"}, "cannot be loaded (File is not a zip file)"),
+    "broken README": ({"a.json": ROW, "README.md": "---\nconfigs: [\n---\n"}, "cannot be loaded (while parsing"),
+    "of no format": ({"a.xml": "<a>"}, "cannot be loaded (there are no files of a format that is read)"),
+    "code": ({"code.py": "print('run')\n"}, "cannot be loaded ("),
+    "text": ({"a.txt": "a"}, "row 0: its fields (text) are neither"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_FOLDERS)
+def test_of_a_folder_of_odd_files_one_sentence_is_all_that_is_said(tmp_path, no_network, cache, capfd, caplog, name):
+    files, sentence = ODD_FOLDERS[name]
+    (tmp_path / "odd").mkdir()
+    for file, content in files.items():
+        written(tmp_path / "odd" / file, content)
+    assert sentence in refusal(tmp_path / "odd", cache)
+    assert (*capfd.readouterr(), caplog.records) == ("", "", [])
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.TSV", "rows.xlsx", "rows.arrow", "rows.pkl"])
+def test_a_file_of_another_format_is_said_to_be_that(tmp_path, cache, name):
+    said = refusal(written(tmp_path / name, "instruction,output\na,b\n"), cache)
+    assert "expected JSON, JSONL or parquet; convert it, with pandas for instance by to_json('rows.jsonl'" in said
+
+
 def test_a_table_that_cannot_be_read_is_one_sentence(tmp_path, no_network, cache):
     (tmp_path / "empty").mkdir()
     assert "cannot be loaded" in refusal(tmp_path / "empty", cache)

@@ -25,7 +25,7 @@ class Options:
 
     Attributes:
         judgements: a folder or archive.
-        baseline: a schedule's name, with or without its hash, or a pattern that fits one schedule of each source.
+        baseline: a schedule's name, with or without its hash, or a pattern that fits one schedule of each kind.
         round: the endpoint; None is the largest pool size that all arms of a seed have.
         out: gets everything as JSON; None is a file beside the judgements, comparison.json where nothing else is asked.
     """

@@ -85,35 +85,59 @@ def _groups(rounds: Sequence[R], baseline: str, endpoint: int | None) -> Iterato
         schedules: dict[str, dict[int | None, dict[int, R]]] = {}
         for each in group:
             schedules.setdefault(each.schedule, {}).setdefault(each.seed, {})[each.round] = each
-        base = _baseline(sorted(schedules), baseline, source)
-        if base is None:
+        bases = _baselines(sorted(schedules), baseline, source)
+        if not bases:
             continue
+        if len(bases) == len(schedules) > 1:  # they can only be compared with one another
+            raise _several(baseline, bases, source)
         all_arms = shared(schedules) if endpoint is None else Level(round=endpoint)
-        duels = []
-        for name in sorted({*schedules} - {base}):
+        duels: dict[str, list[Duel[R]]] = {}  # by baseline
+        for name in sorted({*schedules} - {*bases}):
+            base = _of_its_kind(name, bases, baseline, source)
             arms = {name: schedules[name], base: schedules[base]}
             rounds_of, pairs, left_out, aside = _pairs(name, base, arms, level := all_arms)
             if endpoint is None and (level == FINAL or not pairs):
                 # An arm that has nothing in common with the rest is compared by itself, and holds no others back.
                 rounds_of, pairs, left_out, aside = _pairs(name, base, arms, level := shared(arms))
-            duels.append(Duel(source, judge, benchmark, name, base, level, rounds_of, pairs, left_out, aside))
-        yield duels
+            duel = Duel(source, judge, benchmark, name, base, level, rounds_of, pairs, left_out, aside)
+            duels.setdefault(base, []).append(duel)
+        yield from duels.values()
 
 
-def _baseline(schedules: Sequence[str], pattern: str, source: str) -> str | None:
-    """The schedule that is named, in full or without the hash of its choices, or that alone fits a pattern.
+def _baselines(schedules: Sequence[str], pattern: str, source: str) -> list[str]:
+    """The schedule that is named, in full or without the hash of its choices, or those of several kinds of schedule.
 
     Full data is the level to reach, so a pattern that does not name it is not about it.
+
+    Raises:
+        InputError: several of one kind fit.
     """
     if pattern in schedules:
-        return pattern
+        return [pattern]
     fitting = [name for name in schedules if _CHOICES.sub("", name) == pattern]
     if not fitting:
         full_too = "full" in pattern or kind(pattern) == "full"
         fitting = [name for name in schedules if fnmatchcase(name, pattern) and (full_too or kind(name) != "full")]
-    if len(fitting) > 1:
-        raise InputError(f"baseline={pattern}: fits {' and '.join(fitting)} of {source}; name one of them")
-    return fitting[0] if fitting else None
+    if len({kind(name) for name in fitting}) < len(fitting):
+        raise _several(pattern, fitting, source)
+    return fitting
+
+
+def _of_its_kind(name: str, bases: Sequence[str], pattern: str, source: str) -> str:
+    """The baseline of an arm: of the same kind of schedule, else the iterative one."""
+    for wanted in (kind(name), "iterative"):
+        for base in bases if len(bases) > 1 else ():
+            if kind(base) == wanted:
+                return base
+    if len(bases) > 1:
+        raise _several(pattern, bases, source)
+    return bases[0]
+
+
+def _several(pattern: str, fitting: Sequence[str], source: str) -> InputError:
+    return InputError(
+        f"baseline={pattern}: fits {' and '.join(fitting)} of {source}; name one of them, such as baseline={fitting[0]}"
+    )
 
 
 def _pairs(
