@@ -198,7 +198,8 @@ class ChatTemplate:
             )
         if not _is_text(text):
             raise InputError(
-                "the tokeniser's chat template writes half a character (a lone surrogate); use prompt.template=alpaca"
+                "the tokeniser's chat template writes an unpaired surrogate, which no tokeniser can read; use "
+                "prompt.template=alpaca"
             )
         return text
 

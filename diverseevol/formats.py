@@ -64,7 +64,7 @@ class BadRecord(ValueError):  # noqa: N818  # it is a thing found, and also give
 
 
 def _printable(text: str) -> str:
-    """Records are quoted in messages and files, also where they hold half a character."""
+    """Records are quoted in messages and files, also where they hold an unpaired surrogate."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -133,7 +133,7 @@ def _text(record: Mapping[str, Any], name: str, *, blank: bool = False) -> str:
         value.encode()
     except UnicodeEncodeError as error:
         found = f"\\u{ord(value[error.start]):04x}"
-        raise BadRecord(name, f"holds half a character, {found} (character {error.start + 1})") from error
+        raise BadRecord(name, f"holds an unpaired surrogate, {found} (character {error.start + 1})") from error
     return value
 
 

@@ -306,14 +306,15 @@ def test_the_configured_hashes_are_those_of_the_public_files(tmp_path, name):
 @pytest.mark.parametrize("field", ["instruction", "input", "id", "reference"])
 def test_half_a_character_is_named_by_place_before_it_is_sent_anywhere(tmp_path, load, field):
     record = {"id": "a", "instruction": "Why?", "input": "x", "reference": "y"}
-    with pytest.raises(InputError, match=rf"line 2, field '{field}': holds half a character, .ud83d \(character 3\)"):
+    sentence = rf"line 2, field '{field}': holds an unpaired surrogate, .ud83d \(character 3\)"
+    with pytest.raises(InputError, match=sentence):
         load(jsonl(tmp_path / "q.jsonl", [record | {"id": "b"}, record | {field: "ab\ud83d"}]))
 
 
 def test_half_a_character_in_an_answer_is_named_by_place(tmp_path, load):
     asked = jsonl(tmp_path / "q.jsonl", [{"id": "a", "instruction": "Why?"}])
     answers = jsonl(tmp_path / "a.jsonl", [{"id": "a", "answer": "\ud83d"}])
-    with pytest.raises(InputError, match=r"a\.jsonl, line 1, field 'answer': holds half a character"):
+    with pytest.raises(InputError, match=r"a\.jsonl, line 1, field 'answer': holds an unpaired surrogate"):
         load(asked, answers)
 
 

@@ -12,6 +12,8 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import diverseevol
+from diverseevol.cli.mistakes import check_appended
+from diverseevol.errors import InputError
 
 ROOT = Path(diverseevol.__file__).parents[1]
 
@@ -178,6 +180,24 @@ def test_an_argument_that_has_to_be_quoted_is_shown_quoted(tmp_path, value):
     assert refused == f"diverseevol: folder={value} cannot be read"
     override = OverridesParser.create().parse_override(*shlex.split(quoted))
     assert (override.key_or_group, override.value()) == ("folder", value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["+rate=0.5", "tuning.learning_rate=${rate}"],
+        ["++seed=7"],
+        ["++tuning.epochs=2"],
+        ["+trainer.limit_train_batches=3"],
+        ["+hydra.verbose=true"],
+        ["+experiment=paper"],
+        ["--config-dir", ".", "+mine=1"],
+    ],
+)
+def test_what_is_appended_for_a_reason_is_taken(arguments):
+    check_appended("evolve", arguments)
+    with pytest.raises(InputError, match=r"^mine is not an option of evolve"):
+        check_appended("evolve", [*(argument for argument in arguments if argument != "--config-dir"), "+mine=1"])
 
 
 @FORKS

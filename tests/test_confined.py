@@ -37,7 +37,7 @@ BROKEN = {
     "a division by zero": "{{ 1 / 0 }}",
     "a refusal": "{{ raise_exception('only\nsystems, please') }}",
     "a look inside Python": "{{ messages.__class__.__mro__ }}{{ ''.__class__.__mro__[1].__subclasses__() }}",
-    "half a character": "{{ '\\ud800' }}" + PLAIN,
+    "an unpaired surrogate": "{{ '\\ud800' }}" + PLAIN,
 }
 
 

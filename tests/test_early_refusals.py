@@ -32,7 +32,7 @@ CASES = {
     (*EVOLVE, "data.path=missing.jsonl"): "missing.jsonl: no such file",
     (*EVOLVE, "data.path=missing.parquet"): "missing.parquet: no such file; check data.path",
     (*EVOLVE, "data.path=deep/er/missing.json"): "deep/er/missing.json: no such file",
-    (*EVOLVE, "data.path=rows.csv"): "rows.csv, line 1: ",
+    (*EVOLVE, "data.path=rows.csv"): "rows.csv: is CSV, expected JSON, JSONL or parquet",
     (*EVOLVE, "data.path=empty.jsonl"): "empty.jsonl: there are no records in it",
     (*EVOLVE, "data.path=pipe"): "pipe: is a pipe",
     (*WITH_ROWS, "folder=foreign"): "foreign: holds 'mine.txt' but no evolution",
@@ -89,6 +89,19 @@ CASES = {
     ("report", "folder=[foreign,missing]"): "missing: no such folder",
     ("report", "folder=foreign"): "holds neither a run folder",
     ("report", "folder=foreign", "projection=a.b"): "projection='a.b': give pca",
+    # Keys that are appended and that nothing reads.
+    **{
+        (verb, "+foo=1"): f"foo is not an option of {verb}; choose from "
+        for verb in ("evolve", "select", "answer", "judge", "score", "compare", "report", "agreement")
+    },
+    ("evolve", "++fodler=x"): "fodler is not an option of evolve (did you mean folder?); choose from",
+    ("evolve", "-m", "+foo=1,2"): "foo is not an option of evolve; choose from",
+    ("evolve", "+foo.bar=1"): "foo.bar is not an option of evolve: foo holds no options here",
+    ("evolve", "+sizes.step_size=1"): "sizes.step_size is not an option of evolve (did you mean sizes.step?)",
+    ("select", "+prompt.max=1"): "prompt.max is not an option of select",
+    ("evolve", "+data.nme=x", "logger=none"): "data.nme is not an option; did you mean name?",
+    ("compare", "+judge=gold"): "judge is not an option of compare (did you mean judgements?)",
+    ("select", "+data=json"): "data has a choice already, so nothing is appended to it; write data=CHOICE, once",
     # Values that cannot be.
     ("evolve", "seed=x"): "seed is 'x', which is not a whole number",
     ("evolve", "seed=-1"): "seed is -1; it must not be negative",
@@ -120,7 +133,7 @@ CASES = {
     (*WITH_ROWS, "data.fields={instruction: instruction, input: contxt, response: output}"): (
         "rows.jsonl: data.fields.input is 'contxt', which no record has"
     ),
-    (*WITH_ROWS, "data.held_out=nosuch"): "data.held_out=nosuch: no row has such a field 'nosuch'",
+    (*WITH_ROWS, "data.held_out=nosuch"): "data.held_out=nosuch: no row has a field 'nosuch'",
     (*WITH_ROWS, "data.held_out=9"): "data.held_out is 9, but there are 2 rows; give 0 to 1",
     (*WITH_ROWS, "data.held_out=missing.json"): "missing.json: no such file",
     (*SELECT, "data=json", "data.path=faulty.jsonl", "model=tiny"): 'faulty.jsonl, line 3: field "output" is missing',

@@ -181,7 +181,7 @@ FAULTS = {  # name of the file: content, and what the message must say besides t
     "nul.jsonl": (f"{GOOD}\n".encode() + b"\0" * 100, ["line 2", "NUL byte"]),
     "nul_in_text.jsonl": (GOOD.replace("Name", "Na\0me"), ["line 1", "NUL byte"]),
     "escaped_nul.jsonl": (GOOD.replace("Name", "Na\\u0000me"), ["line 1", 'field "instruction"', "NUL character"]),
-    "half.jsonl": (GOOD.replace("Name", "\\ud83d"), ["line 1", 'field "instruction"', "half a character"]),
+    "half.jsonl": (GOOD.replace("Name", "\\ud83d"), ["line 1", 'field "instruction"', "holds an unpaired surrogate"]),
     "latin1.jsonl": (f"{GOOD}\n".encode() + "{'é'}".encode("latin-1"), ["line 2", "0xE9", "UTF-8"]),
     "latin1.json": (f"[{GOOD},\n".encode() + b'{"instruction": "\xe9"}]', ["line 2", "0xE9", "UTF-8"]),
     "utf16.jsonl": (f"{GOOD}\n".encode("utf-16"), ["line 1", "UTF-16"]),

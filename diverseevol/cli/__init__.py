@@ -28,7 +28,7 @@ from diverseevol import __version__
 from diverseevol.background import left_at_work
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.home import in_arguments
-from diverseevol.cli.mistakes import check_addresses, check_choices, check_flags, verdict
+from diverseevol.cli.mistakes import check_addresses, check_appended, check_choices, check_flags, verdict
 from diverseevol.cli.shipped import configuration_folder
 from diverseevol.cli.streams import steady_streams
 from diverseevol.errors import InputError, meant
@@ -113,6 +113,7 @@ def _guarded(verb: str, arguments: list[str]) -> int:
         check_flags(verb, arguments)
         check_addresses(arguments)
         check_choices(arguments)
+        check_appended(verb, arguments)
         return _compose_and_run(verb, in_arguments(arguments))
     except Interrupted:
         _leave_at_once(130)

@@ -29,6 +29,11 @@ BARE = {
 NAMED = r"((?:hydra/)?[\w@]+)/([^']*)"  # a group and what was given as its choice, in Hydra's messages
 WITH_PATH = {"data": "json", "model": "hf", "benchmark": "questions"}  # group -> the choice that is told a path
 
+# Flags and options that bring a configuration of the user's own.
+OWN_CONFIGURATION = (
+    "--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "hydra.searchpath", "+hydra.searchpath",
+)  # fmt: skip
+
 # What the system says of a path that a user gave, or of what lies there; never of what the program did.
 REFUSED = {
     errno.ENAMETOOLONG: "the name is too long for the file system; give a shorter one",
@@ -116,6 +121,45 @@ def check_choices(arguments: Sequence[str]) -> None:
             raise InputError(f"{argument}: {group} takes the name of a choice, expected one of {choices}")
 
 
+def check_appended(verb: str, arguments: Sequence[str]) -> None:
+    """Look at the keys that are appended (`+KEY=VALUE`), which Hydra takes whatever they are called.
+
+    Options of a choice (`+trainer.limit_train_batches=3`) are checked where it is made. A key that another value refers
+    to (`${KEY}`), and a configuration of the user's own, are the user's.
+
+    Raises:
+        InputError: the command has no such option.
+    """
+    if any(argument.partition("=")[0] in OWN_CONFIGURATION for argument in arguments):
+        return
+    groups = _groups(verb)
+    for argument in arguments:
+        try:
+            override = OverridesParser.create().parse_override(argument)
+        except HydraException:
+            continue  # said of all that cannot be read
+        key = override.key_or_group
+        root = key.partition(".")[0]
+        if not override.is_add() and not override.is_force_add():
+            continue
+        if root == "hydra" or "/" in key or key in groups or any(f"${{{root}" in other for other in arguments):
+            continue
+        if not _is_option(compose(verb, _chosen(groups)), key):
+            raise InputError(f"{key} is not an option of {verb}{_alternatives(verb, key)}")
+
+
+def _is_option(config: DictConfig, key: str) -> bool:
+    """Whether a configuration has a key, or a choice on the way to it checks its options itself."""
+    node: object = config
+    for name in key.split("."):
+        if not isinstance(node, DictConfig) or (name not in node and "_target_" not in node):
+            return False
+        if name not in node:
+            return True
+        node = None if OmegaConf.is_missing(node, name) else node[name]
+    return True
+
+
 def _unreadable(override: str, verb: str) -> str:
     """What to write for an argument that Hydra cannot take apart."""
     if quoted := _quoted(override):
@@ -151,6 +195,8 @@ def _configuration_error(error: BaseException, verb: str) -> str:
     if match := re.search(rf"Could not load '{NAMED}'", text):
         hint = _as_path(match[1], match[2])
         return f"there is no {match[1]}={match[2]}{hint}, and {match[1]} takes one choice; {verb} --help lists them"
+    if match := re.match(r"Multiple values for ([\w/]+)\.", text):
+        return f"{match[1]} has a choice already, so nothing is appended to it; write {match[1]}=CHOICE, once"
     if match := re.match(r"Ambiguous value for argument '(.*?)' 1\.", text):
         return f"{match[1]} has a comma: add -m to sweep over the values, or quote what is one: {_quoted(match[1])}"
     if isinstance(error, MissingMandatoryValue):

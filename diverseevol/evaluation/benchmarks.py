@@ -293,11 +293,12 @@ def _text(line: _Line, field: str, *, blank: bool = False) -> str:
 
 
 def _check_whole(text: str, place: str, field: str | None) -> None:
-    """JSON can say half of a character, which is no text that could be sent or written."""
+    """JSON can hold an unpaired surrogate, which is no text that could be sent or written."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         found = f"\\u{ord(text[error.start]):04x}"
         raise InputError(
-            f"{place}, field {field!r}: holds half a character, {found} (character {error.start + 1}); mend the line"
+            f"{place}, field {field!r}: holds an unpaired surrogate, {found} (character {error.start + 1}); "
+            f"correct the line"
         ) from error

@@ -85,7 +85,7 @@ def _groups(rounds: Sequence[R], baseline: str, endpoint: int | None) -> Iterato
         schedules: dict[str, dict[int | None, dict[int, R]]] = {}
         for each in group:
             schedules.setdefault(each.schedule, {}).setdefault(each.seed, {})[each.round] = each
-        bases = _baselines(sorted(schedules), baseline, source)
+        bases: list[str] = _baselines(sorted(schedules), baseline, source)
         if not bases:
             continue
         if len(bases) == len(schedules) > 1:  # they can only be compared with one another

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int
 
+from diverseevol.binding import check
 from diverseevol.caches import cached_folder
 from diverseevol.errors import InputError
 from diverseevol.files import write_jsonl
@@ -43,7 +44,11 @@ def source(
         world: "lab", or the dotted name of a tuple of skills (see `diverseevol.lab.skill`).
         cache: the project's cache folder.
         reading: passed on to `diverseevol.source.load`.
+
+    Raises:
+        InputError: an option is none of either, or there can be no such rows.
     """
+    check(load, reading, "data")
     mix, skills = Mix(size, skew, noise, duplicates, seed), find_world(world)
     made = make_rows(skills, mix)  # a second or less; only its content can say whether the cache holds it
     key = hashlib.sha256(repr(made).encode()).hexdigest()[:32]
