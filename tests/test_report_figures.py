@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from run_folders import RISING, World, lay_run, several_runs
 
 from diverseevol.report.collection import collect
-from diverseevol.report.drawing import COUNTED, CROWDED, PAPER, write_note
+from diverseevol.report.drawing import COUNTED, CROWDED, PAPER, legend_columns, write_note
 from diverseevol.report.figures import _losses, draw_curves, read_points
 from diverseevol.report.gallery import gallery
 from diverseevol.report.lines import LOOKS, look
@@ -112,3 +113,19 @@ def test_a_note_stays_on_its_figure(width):
     )
     figure.draw_without_rendering()
     assert figure._supxlabel.get_window_extent().x1 < 100 * width
+
+
+@pytest.mark.parametrize("width", [2.75, 5.5, 8.25, 11.0])
+@pytest.mark.parametrize("letters", [(6,), (12, 40, 21, 33), (26,) * 4, (9, 30) * 5, (18,) * 3])
+def test_a_legend_is_within_its_figure(width, letters):
+    """Where even one column is too wide, there is no help."""
+    figure = Figure(figsize=(width, 2.5), dpi=100, layout="constrained")
+    figure.subplots()
+    labels = [("uncertain K-Center, iterative, " * 2)[:size] for size in letters]
+    columns = legend_columns(labels, width)
+    handles = [Line2D([], []) for _ in labels]
+    figure.legend(handles, labels, loc="outside upper left", fontsize=8, handlelength=3, ncols=columns)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert columns == 1 or legend.get_window_extent().x1 <= figure.bbox.x1
+    assert columns > 1 or width < 8 or len(labels) == 1

@@ -18,6 +18,7 @@ from diverseevol.evaluation.scores import INTERVAL
 from diverseevol.output.sheets import write_csv
 from diverseevol.output.terminal import one_line
 
+KEPT_TOGETHER = 14  # letters of a word that is not broken where a table is too wide for the terminal; numbers are shorter
 COLUMNS = (
     "source", "judge", "benchmark", "schedule", "seed", "round", "questions", "relative_score", "ci_low", "ci_high",
     "mean_ratio", "win", "tie", "lose", "order_changes", "order_flips",
@@ -105,7 +106,9 @@ def _table(
     for i, name in enumerate(head):
         if not constant[i]:
             numeric = all(row[i][:1] in "+-0123456789" for row in rows)  # "" is in every string, and fits either way
-            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+            words = [word for cell in (name, *(row[i] for row in rows)) for word in cell.split()]
+            kept = min(KEPT_TOGETHER, max(map(len, words), default=0))
+            table.add_column(name, justify="right" if numeric else "left", overflow="fold", min_width=kept)
     for row in rows:
         table.add_row(*(cell for i, cell in enumerate(row) if not constant[i]))
     lines = [

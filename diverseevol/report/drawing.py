@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter
 
 from diverseevol.files import atomic_write
@@ -36,6 +38,8 @@ EARLY = 0.85  # of the x axis: a line that ends before it is named at its end, t
 TICKS = 6  # on an x axis, at most: numbers of rows that were measured
 CROWDED = 6  # more lines than this in a panel have a legend, and no bands, of which none could be told from another
 COUNTED = "lines: means over seeds; in brackets: how many there are"
+LEGEND_SIZE = 8  # points of a letter
+LEGEND_HANDLE = 0.77  # inches of an entry beside its text: its line, and the gaps around both
 LEVEL: Any = {"color": MUTED, "linestyle": (0, (4, 3)), "linewidth": 1.1}
 
 
@@ -189,11 +193,25 @@ def _legend(figure: Figure, panels: Sequence[Panel], *, counted: bool) -> None:
     for label in dict.fromkeys(label for panel in panels for label in panel.levels):
         handles[label] = Line2D([], [], **LEVEL)
     dashed = any(each.dashes for each in drawn) or any(panel.levels for panel in panels)  # which a short handle hides
-    width = figure.get_figwidth() / (1.9 if counted else 1.3)  # inches of an entry
     figure.legend(
-        list(handles.values()), list(handles), loc="outside upper left", ncols=min(6, len(handles), int(width)),
-        fontsize=8, handlelength=3 if dashed else 2,
+        list(handles.values()), list(handles), loc="outside upper left", fontsize=LEGEND_SIZE,
+        handlelength=3 if dashed else 2, ncols=legend_columns(list(handles), figure.get_figwidth()),
     )  # fmt: skip
+
+
+def legend_columns(labels: Sequence[str], width: float) -> int:
+    """How many columns of a legend have room beside one another, a column as wide as its longest entry.
+
+    Args:
+        labels: of the entries, which fill one column after another.
+        width: of the figure, in inches.
+    """
+    widths = [TextPath((0, 0), label, size=LEGEND_SIZE).get_extents().width / 72 if label else 0.0 for label in labels]
+    for columns in range(min(6, len(labels)), 1, -1):
+        longest = [float(part.max()) for part in np.array_split(widths, columns)]  # as a legend shares them out
+        if sum(longest) + LEGEND_HANDLE * len(longest) <= width:
+            return columns
+    return 1
 
 
 def write_note(figure: Figure, note: str) -> None:
