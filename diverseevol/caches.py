@@ -14,6 +14,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_dir
 
+from diverseevol.errors import InputError
 from diverseevol.files import locked, read_json, sweep_siblings, write_json, writing
 from diverseevol.reading import opened
 from diverseevol.sealed import build_whole, damage
@@ -26,8 +27,17 @@ _in_full: ContextVar[bool] = ContextVar("_in_full", default=False)
 
 
 def cache_folder(configured: str | None) -> Path:
-    """Where parsed data, tokens, foundation embeddings and judges' replies are kept between runs."""
-    return Path(configured or os.environ.get("DIVERSEEVOL_CACHE") or user_cache_dir("diverseevol")).expanduser()
+    """Where parsed data, tokens, foundation embeddings and judges' replies are kept between runs.
+
+    Raises:
+        InputError: a file lies there.
+    """
+    variable = os.environ.get("DIVERSEEVOL_CACHE")
+    folder = Path(configured or variable or user_cache_dir("diverseevol")).expanduser()
+    if folder.exists() and not folder.is_dir():
+        name = "cache" if configured or not variable else "DIVERSEEVOL_CACHE"
+        raise InputError(f"{name}={folder}: is a file, expected a folder; give a folder, which need not be there yet")
+    return folder
 
 
 @contextmanager

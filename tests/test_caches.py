@@ -17,7 +17,7 @@ from forks import finish, fork
 
 from diverseevol import sealed
 from diverseevol.arrays import cached_by_all
-from diverseevol.caches import cached_folder, checked_in_full, content_digest
+from diverseevol.caches import cache_folder, cached_folder, checked_in_full, content_digest
 from diverseevol.errors import InputError
 from diverseevol.files import write_json
 from diverseevol.foundation import TinyLlama
@@ -350,3 +350,12 @@ def test_an_evolution_from_a_damaged_cache_picks_the_same_rows(kind: str, tmp_pa
                 )
         assert told.count("damaged in the cache") == (len(found) if name == "damaged" else 0), told
     assert picks == [picks[0]] * 3
+
+
+def test_a_file_in_place_of_the_cache_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match=r"^cache=.*file: is a file, expected a folder; give a folder, which need not"):
+        cache_folder(str(tmp_path / "file"))
+    monkeypatch.setenv("DIVERSEEVOL_CACHE", str(tmp_path / "file"))
+    with pytest.raises(InputError, match=r"^DIVERSEEVOL_CACHE=.*file: is a file"):
+        cache_folder(None)

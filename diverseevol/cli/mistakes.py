@@ -117,7 +117,7 @@ def check_choices(arguments: Sequence[str]) -> None:
                 f"{argument}: {group} takes one choice, expected one of {choices}; to run several, give -m and commas "
                 f"without brackets"
             )
-        if value is not None and not isinstance(value, str):
+        if not isinstance(value, str):
             raise InputError(f"{argument}: {group} takes the name of a choice, expected one of {choices}")
 
 

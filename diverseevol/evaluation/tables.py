@@ -18,7 +18,7 @@ from diverseevol.evaluation.scores import INTERVAL
 from diverseevol.output.sheets import write_csv
 from diverseevol.output.terminal import one_line
 
-KEPT_TOGETHER = 14  # letters of a word that is not broken where a table is too wide for the terminal; numbers are shorter
+KEPT_TOGETHER = 14  # letters of a word that is not broken in a table that is too wide; numbers are shorter
 COLUMNS = (
     "source", "judge", "benchmark", "schedule", "seed", "round", "questions", "relative_score", "ci_low", "ci_high",
     "mean_ratio", "win", "tie", "lose", "order_changes", "order_flips",

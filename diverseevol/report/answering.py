@@ -9,6 +9,8 @@ from diverseevol.evaluation.judges import Judgement
 from diverseevol.files import read_jsonl
 from diverseevol.report.collection import Collection, Run
 from diverseevol.report.lines import FULL, Line, sources
+from diverseevol.rounds import REDO
+from diverseevol.saved import REWRITE
 
 BUDGET = 6_000_000  # characters of JSON for all answers and reasons
 # (rounds kept, characters of an answer or a reason): the first that fits the budget is taken.
@@ -88,7 +90,7 @@ def _models(collection: Collection, questions: dict[str, dict[str, str]]) -> Ite
 def _answers(run: Run, questions: dict[str, dict[str, str]]) -> Iterator[tuple[int, str, dict[str, str]]]:
     for done in run.rounds:
         for file in sorted((run.folder / "rounds" / f"{done.index:02d}" / "answers").glob("*.jsonl")):
-            lines = read_jsonl(file)
+            lines = read_jsonl(file, REDO)
             texts = questions.setdefault(file.stem, {})
             for line in lines:
                 given = f"\n\n{line['input']}" if line.get("input") else ""
@@ -101,7 +103,7 @@ def _given(runs: Sequence[Run]) -> dict[str, dict[str, dict[str, str | None]]]:
     found: dict[str, dict[str, dict[str, str | None]]] = {}
     for run in runs:
         for file in sorted((run.folder / "questions").glob("*.jsonl")):
-            for line in read_jsonl(file):
+            for line in read_jsonl(file, REWRITE):
                 for kind in BESIDE:
                     if isinstance(line.get(kind), str):
                         known = found.setdefault(file.stem, {}).setdefault(kind, {})

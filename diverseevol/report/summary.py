@@ -12,7 +12,7 @@ from diverseevol.files import read_json, read_jsonl
 from diverseevol.output.console import Console, styled
 from diverseevol.receipts import excerpt
 from diverseevol.report.figures import Point, draw_curves, read_points
-from diverseevol.rounds import Round
+from diverseevol.rounds import REDO, Round
 
 COLUMNS = (
     ("pool_size", "rows", "{:,.0f}"),
@@ -148,7 +148,7 @@ def _answered(round_folder: Path, benchmark: str) -> dict[str, tuple[str, str]]:
     files = [round_folder / kind / f"{benchmark}.jsonl" for kind in ("answers", "judgements")]
     if not all(file.exists() for file in files):
         return {}
-    answers, judgements = map(read_jsonl, files)
+    answers, judgements = (read_jsonl(file, REDO) for file in files)
     scores: dict[str, list[float]] = {}
     for one in judgements:
         if one["model_score"] is not None:

@@ -16,6 +16,7 @@ from diverseevol.report.curves import StopOfCurve
 from diverseevol.report.lines import FULL, Line, sources
 from diverseevol.report.stopping import in_words, recommend
 from diverseevol.report.verdicts import Verdict
+from diverseevol.rounds import REDO
 
 Cell = str | Line  # a line is shown by its name, in its colour
 
@@ -208,6 +209,6 @@ def write_picks(runs: Sequence[Run], folder: Path) -> None:
         for run in runs
         for done in run.rounds
         if done.chosen
-        for line in read_jsonl(run.folder / "rounds" / f"{done.index:02d}" / "chosen.jsonl")
+        for line in read_jsonl(run.folder / "rounds" / f"{done.index:02d}" / "chosen.jsonl", REDO)
     )
     write_csv(folder / "picks.csv", ("source", "schedule", "seed", "round", *keys), rows)

@@ -13,6 +13,8 @@ from diverseevol.report.collection import Run
 from diverseevol.report.lines import Line
 from diverseevol.report.maps import Map
 from diverseevol.report.tables import status
+from diverseevol.rounds import REDO
+from diverseevol.saved import REWRITE
 
 
 def rows_payload(runs: Sequence[Run], maps: Mapping[Run, Map], names: Mapping[Line, str]) -> dict[str, Any]:
@@ -32,7 +34,7 @@ def rows_payload(runs: Sequence[Run], maps: Mapping[Run, Map], names: Mapping[Li
         picks, score = [], None
         for done in run.rounds:
             file = run.folder / "rounds" / f"{done.index:02d}" / "chosen.jsonl"
-            lines = read_jsonl(file) if done.chosen else []
+            lines = read_jsonl(file, REDO) if done.chosen else []
             picks.append([[line.get(key) for key in ("row", "score", "distance", "nearest")] for line in lines])
             score = next((line["score_is"] for line in lines if line.get("score_is")), score)
             _learn(known, lines)
@@ -73,7 +75,7 @@ def _learn(known: dict[int, list[str]], lines: Sequence[Mapping[str, Any]]) -> N
 def _learn_initial(known: dict[int, list[str]], run: Run) -> None:
     """The rows of P_0 have no receipt: their texts are in the final pool, once that is written."""
     file = run.folder / "selected.jsonl"
-    for line in read_jsonl(file) if file.exists() else []:
+    for line in read_jsonl(file, REWRITE) if file.exists() else []:
         row = line.get("row")
         if isinstance(row, int) and not known.get(row, ["", ""])[1]:
             known[row] = _excerpts(line.get("record"), run)
