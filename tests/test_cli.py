@@ -151,9 +151,9 @@ def test_a_group_that_another_command_has_is_told_from_ones_own(tmp_path, argume
         (["judge=gpt-4.1"], "there is no judge=gpt-4.1; choose from gold"),
         (["sampler="], "there is no sampler=; choose from entropy, "),
         (["hydra/launcher=nosuch"], "there is no hydra/launcher=nosuch; choose from basic"),
-        (["sampler=null"], "takes the name of a choice, expected one of"),
+        (["sampler=null"], "a group was given null or a number, but its choices are names"),
         (["trainer=[[1],[2]]"], "trainer=[[1],[2]]: trainer takes one choice, expected one of auto, bf16"),
-        (["~sampler=1"], "takes the name of a choice, expected one of"),
+        (["~sampler=1"], "a group was given null or a number, but its choices are names"),
         (
             ["smapler.metric=cosine"],
             "smapler.metric is not an option of evolve: smapler holds no options here (did",
@@ -329,3 +329,10 @@ def test_a_signal_while_a_command_is_ending_leaves_its_code_and_no_traceback(tmp
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_a_group_that_is_given_null_names_its_choices(tmp_path):
+    said = refused("evolve", "judge=null", cwd=tmp_path)
+    assert said == (
+        "judge=null: judge takes the name of a choice, expected one of gold, local, none, openai, overlap, replay"
+    )
