@@ -151,7 +151,7 @@ def test_a_group_that_another_command_has_is_told_from_ones_own(tmp_path, argume
         (["judge=gpt-4.1"], "there is no judge=gpt-4.1; choose from gold"),
         (["sampler="], "there is no sampler=; choose from entropy, "),
         (["hydra/launcher=nosuch"], "there is no hydra/launcher=nosuch; choose from basic"),
-        (["sampler=null"], "a group was given null or a number, but its choices are names"),
+        (["sampler=null"], "sampler=null: sampler takes the name of a choice, expected one of entropy, "),
         (["trainer=[[1],[2]]"], "trainer=[[1],[2]]: trainer takes one choice, expected one of auto, bf16"),
         (["~sampler=1"], "a group was given null or a number, but its choices are names"),
         (
