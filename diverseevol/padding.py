@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
@@ -9,11 +10,15 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from diverseevol.model_limits import positions
 
+_known: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+
 States = Callable[[Int[torch.Tensor, "batch length"], Int[torch.Tensor, "batch length"]], torch.Tensor]
 
 
 def reads_padding_before(model: PreTrainedModel, prompt: Sequence[int]) -> bool:
     """Whether padding on the left of a prompt changes what a model answers (RWKV, RecurrentGemma, DeepSeek 4).
+
+    A model is asked once, however often it answers: this is a matter of its architecture and not of its weights.
 
     Args:
         model: the model.
@@ -21,7 +26,11 @@ def reads_padding_before(model: PreTrainedModel, prompt: Sequence[int]) -> bool:
     """
     # A short prompt, because states forget padding, and a long one, because some models compress long prompts only.
     most = max(2, positions(model) or 1000) - 2  # less a token of the answer
-    return any(_moves(model, prompt, min(length, most), pads) for length, pads in ((8, 3), (64, 17)) if most > pads)
+    if model not in _known:
+        _known[model] = any(
+            _moves(model, prompt, min(length, most), pads) for length, pads in ((8, 3), (64, 17)) if most > pads
+        )
+    return _known[model]
 
 
 @torch.no_grad()

@@ -112,7 +112,8 @@ def test_a_mask_is_left_out_only_where_no_token_sees_a_later_one(learner, causal
     def forward(input_ids, attention_mask=None, **options):
         given.append(attention_mask)
         states = model.model.embed_tokens(input_ids)
-        return (states if causal else states + states.sum(dim=1, keepdim=True),)
+        seen = states if attention_mask is None else states * attention_mask[..., None]
+        return (states if causal else states + seen.sum(dim=1, keepdim=True),)
 
     halves = Halves(model)
     halves._body = forward
