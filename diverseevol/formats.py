@@ -55,7 +55,7 @@ class BadRecord(ValueError):  # noqa: N818  # it is a thing found, and also give
         self,
         field: str | None,
         problem: str,
-        remedy: str = "mend it, or leave such rows out with data.on_bad_rows=skip",
+        remedy: str = "correct the row, or leave such rows out with data.on_bad_rows=skip",
     ) -> None:
         self.field = None if field is None else _printable(field)
         self.problem = _printable(problem)
@@ -121,7 +121,12 @@ def _record(value: Any) -> Mapping[str, Any]:
 
 def _text(record: Mapping[str, Any], name: str, *, blank: bool = False) -> str:
     if name not in record:
-        raise BadRecord(name, f"is missing (there are: {', '.join(record) or 'none'})")
+        raise BadRecord(
+            name,
+            f"is missing (there are: {', '.join(record) or 'none'})",
+            "correct the row, or data.fields where the records call it otherwise, or leave such rows out with "
+            "data.on_bad_rows=skip",
+        )
     value = record[name]
     if not isinstance(value, str):
         raise BadRecord(name, f"is {_kind(value)} where text belongs")

@@ -22,10 +22,11 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from diverseevol.background import heard
 from diverseevol.caches import cached_folder, content_digest
-from diverseevol.errors import InputError
+from diverseevol.errors import InputError, meant
 from diverseevol.hub import may_be_on_hub, out_of_reach, say_that_a_cache_is_used
 from diverseevol.prompt import alpaca
 from diverseevol.reading import refuse_special
@@ -68,7 +69,19 @@ class Pretrained:
     trust_remote_code: bool = False
 
     def prepare(self, source: Source, cache: Path) -> "Pretrained":
-        """Itself: it is there already."""
+        """Itself: it is there already.
+
+        Raises:
+            InputError: no model is loaded with such options.
+        """
+        if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
+            raise InputError(f"model.dtype is {self.dtype!r}; choose float32, bfloat16 or float16")
+        known = ("auto", "eager", *ALL_ATTENTION_FUNCTIONS.valid_keys())
+        if self.attention not in known and "/" not in self.attention:  # a kernel's name on the hub
+            raise InputError(
+                f"model.attention={self.attention}: no such implementation{meant(self.attention, known)}; choose from "
+                f"{', '.join(dict.fromkeys(known))}"
+            )
         return self
 
     def tokenizer(self) -> PreTrainedTokenizerBase:

@@ -47,10 +47,10 @@ class Schedule:
         """
         wanted = (self.seed_size or 0) + self.rounds * self.step_size
         if wanted > eligible or eligible == 0:
-            reason = f" ({why})" if why else ""
+            reason, change = (f" ({why})", "change that, ") if why else ("", "")
             raise InputError(
                 f"the schedule needs {wanted:,} rows ({self.seed_size or 0:,} + {self.rounds} × {self.step_size:,}) "
-                f"but {eligible:,} can be trained on{reason}; lower schedule.rounds, schedule.seed_size or "
+                f"but {eligible:,} can be trained on{reason}; {change}lower schedule.rounds, schedule.seed_size or "
                 f"schedule.step_size, or bring more rows"
             )
 

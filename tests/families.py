@@ -329,7 +329,7 @@ def _remark(family: str, model: PreTrainedModel) -> str:
 def page(lines: Mapping[str, str]) -> str:
     """The page with a line for each family."""
     left_out = "".join(
-        f"* {reason}: {', '.join(f'`{name}`' for name in names)}.\n" for reason, names in LEFT_OUT.items()
+        f"* {reason}: {', '.join(f'`{name}`' for name in names.split())}.\n" for reason, names in LEFT_OUT.items()
     )
     version = f"Made with transformers {transformers.__version__} and torch {torch.__version__.split('+')[0]}.\n\n"
     head = "| family | attention | result | remark |\n|---|---|---|---|\n"

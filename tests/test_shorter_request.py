@@ -178,7 +178,10 @@ def test_a_complete_folder_is_read_held_out_rows_are_named_and_damage_is_told_be
     code, said = evolve_in(place, f"folder={folder}-new", "data.held_out=1", "prompt.max_length=5")
     assert code == 2
     assert "but 0 can be trained on (" in said
-    assert "no response token within prompt.max_length=5 and 1 row has been held out by data.held_out); lower" in said
+    assert (
+        "no response token within prompt.max_length=5 and 1 row has been held out by data.held_out); change that, lower"
+        in said
+    )
     (answers,) = place.glob("outputs/rows/tiny/kcenter-*/seed0/rounds/02/answers/*.jsonl")
     answers.write_text(answers.read_text()[:-20])
     code, said = evolve_in(place, "schedule.rounds=3")
@@ -219,3 +222,25 @@ def test_other_settings_are_refused_before_the_number_of_rounds_is_looked_at(run
     assert code == 2
     assert "tuning.epochs (there 3, here 2)" in said
     assert state(folder) == before
+
+
+@ignore_forks
+def test_a_map_and_a_configuration_that_are_damaged_are_told_and_made_again(runs, tmp_path):
+    place = tmp_path / "place"
+    shutil.copytree(runs, place)
+    folder = run_folder(place)
+    before = aged(folder)
+    (folder / "map.npy").write_bytes(b"")
+    code, said = evolve_in(place, "schedule.rounds=3")
+    assert code == 0, said
+    assert "map.npy: damaged; it is made again" in said
+    assert (folder / "map.npy").read_bytes() == before["map.npy"][0]
+    content = before["config.yaml"][0]
+    (folder / "config.yaml").write_bytes(content[: len(content) // 3])
+    code, said = evolve_in(place, "schedule.rounds=3")
+    assert code == 2
+    assert "config.yaml: " in said
+    assert "restore it, or delete it and run the same `diverseevol evolve` again" in said
+    (folder / "config.yaml").unlink()
+    assert evolve_in(place, "schedule.rounds=3")[0] == 0
+    assert (folder / "config.yaml").read_bytes() == content

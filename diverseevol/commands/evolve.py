@@ -22,6 +22,7 @@ from diverseevol.commands.logged import keep, kept, logged_config
 from diverseevol.commands.naming import arm, run_path
 from diverseevol.commands.rows import bad_rows_file, load_source
 from diverseevol.commands.settings import Settings
+from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import check_references
 from diverseevol.evaluation.exam import Exam, keep_questions, unexamined
 from diverseevol.evaluation.judges import watch
@@ -37,11 +38,15 @@ from diverseevol.processes import Processes, join, leave
 from diverseevol.progress import Progress, Shown, Silent
 from diverseevol.projections import PCA, PROJECTIONS, map_name
 from diverseevol.prompt import Encoded, Prompt, encode
+from diverseevol.reading import load_array
 from diverseevol.report.summary import show
 from diverseevol.rounds import Round
 from diverseevol.runs import RunFolder, provenance
+from diverseevol.saved import read_complete
 from diverseevol.source import Source
 from diverseevol.trainers import proven
+
+log = logging.getLogger(__name__)
 
 
 def run(settings: Settings) -> None:
@@ -90,6 +95,8 @@ def _run(settings: Settings, conduct: EvolveOptions, path: Path, processes: Proc
     untouched = longer and there
     made = there and (path / "config.yaml").exists()  # by the configuration that it holds, whatever is asked now
     if processes.first:
+        if made:
+            read_complete(path / "config.yaml")
         folder.match() if longer or made else folder.claim(settings.text())
     if processes.first and not untouched:
         if not made or not kept(path):
@@ -113,7 +120,7 @@ def _run(settings: Settings, conduct: EvolveOptions, path: Path, processes: Proc
     if processes.first:
         _tell_unexamined(console, path, exam, before)
     for name in dict.fromkeys((PCA, conduct.projection)) if not untouched else {conduct.projection} - {PCA}:
-        if not processes.share((path / map_name(name)).exists()):
+        if not processes.share(processes.first and _is_map(path / map_name(name), len(source))):
             vectors = space()  # all processes take part
             if processes.first:
                 with atomic_write(path / map_name(name), "wb") as file:
@@ -122,6 +129,19 @@ def _run(settings: Settings, conduct: EvolveOptions, path: Path, processes: Proc
         show(path, rounds, console, draw=not untouched)
     if not longer and len(before) >= len(rounds):  # after all was read, and found sound
         console.print("all of it was there already: nothing was left to do")
+
+
+def _is_map(file: Path, rows: int) -> bool:
+    """Whether the rows' coordinates are there; what is damaged is told and made again."""
+    if not os.path.lexists(file):
+        return False
+    try:
+        sound = load_array(file).shape == (rows, 2)
+    except InputError:
+        sound = False
+    if not sound:
+        log.warning("%s: damaged; it is made again", file)
+    return sound
 
 
 def _tell_longer(console: Console, path: Path, asked: int, reached: int, last: int, untouched: bool) -> None:

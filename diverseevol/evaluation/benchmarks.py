@@ -80,12 +80,14 @@ def check_references(benchmarks: Sequence[Benchmark]) -> None:
         InputError: no question of any benchmark has a reference or a competitor's answer.
     """
     if not benchmarks:
-        raise InputError("reference_loss=true: nothing is asked (benchmark=none); choose a benchmark=, or leave it out")
+        raise InputError(
+            "reference_loss=true: nothing is asked (benchmark=none); choose a benchmark=, or reference_loss=false"
+        )
     if not any(map(with_references, benchmarks)):
         names = ", ".join(benchmark.name for benchmark in benchmarks)
         raise InputError(
             f"reference_loss=true: no question of {names} has a reference or a competitor's answer; give questions "
-            f"with references or benchmark.competitor=FILE, or leave it out"
+            f"with references or benchmark.competitor=FILE, or reference_loss=false"
         )
 
 

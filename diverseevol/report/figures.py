@@ -122,7 +122,7 @@ def _vendi(points: list[Point]) -> Figure:
 
 
 LOSS = "nats per response token"
-WARNING_LIGHT = "lower is better; a warning light, not a judge of answers"
+WARNING_LIGHT = "held-out and references: lower is better; a warning light, not a judge"
 
 
 def loss_names(metrics: Iterable[str]) -> list[str]:
@@ -149,7 +149,9 @@ def _losses(points: list[Point], measured: Sequence[str]) -> Figure:
         known = {"train_loss": "training", "held_out_loss": "held-out rows"}
         ends.append((heights[-1], known.get(kind, f"references of {benchmark}"), colour))
     name_ends(axes, ends)
-    axes.set_title(f"Loss of each round's model; band: 95 % over rows\n{WARNING_LIGHT}", loc="left", fontsize=9)
+    axes.set_title(
+        f"Loss of each round's model; band: 95 % over rows or questions\n{WARNING_LIGHT}", loc="left", fontsize=9
+    )
     return figure
 
 

@@ -147,9 +147,10 @@ def _losses(collection: Collection) -> Iterator[Entry]:
     measured = loss_names(point.metric for point in collection.points)
     caption = (
         "The mean loss of a response token: on the pool (training), on rows that no pool holds, and on the benchmarks' "
-        "references or the competitor's answers. Lower is better. It is a warning light and not a judge: it tells when "
-        f"a fit has gone wrong, and hardly which of two good models answers better. {_band()} Where all "
-        "lines are one seed, the band on held-out rows and references is the 95 % interval over these."
+        "references or the competitor's answers. On the last two lower is better; of training that cannot be said, "
+        "for pools of other rows are other tasks. Both are a warning light and not a judge: they tell when a fit has "
+        f"gone wrong, and hardly which of two good models answers better. {_band()} Where all lines are one seed, the "
+        "band on held-out rows and references is the 95 % interval over these."
     )
     keys = ("train_loss", *measured)
     columns = 0 if len(keys) <= 3 else 2 if len(keys) == 4 else 3
@@ -195,7 +196,8 @@ def _memory(collection: Collection) -> Iterator[Entry]:
     keys = sorted({p.metric for p in collection.points if p.metric.startswith(f"{PEAK_MEMORY}/")}, key=_phase)
     caption = (
         "Peak memory of each phase of a round in gigabytes (10⁹ bytes), of the first process: its resident memory, "
-        "pages of mapped files included, and, where there is a GPU, what torch held on it (“device”). "
+        "pages of mapped files included (evolutions one after the other in one process, as in a sweep, add up), "
+        "and, where there is a GPU, what torch held on it (“device”). "
         f"{_band()}"
     )
     grid = _grid(collection, [(key, "") for key in keys], 4)

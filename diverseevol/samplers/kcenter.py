@@ -13,7 +13,10 @@ from diverseevol.projections import principal_directions
 from diverseevol.samplers.base import Needs, Selection, embedding_of, finite_scores, pool_of
 
 LOSS = "response_loss"
-FARTHEST = "distance to the nearest row of the pool or picked before (without one: to the mean); the highest is picked"
+FARTHEST = (
+    "distance to the nearest row of the pool or picked before; the highest is picked (where there is no such row yet: "
+    "the row nearest the mean of all, and its distance to that)"
+)
 
 
 @dataclass(frozen=True)
