@@ -65,6 +65,15 @@ def test_what_only_some_rows_can_say_has_its_columns_where_it_is_known(tmp_path,
         assert (heading in table) == (value in table) == bool(further)
 
 
+def test_losses_that_were_measured_have_columns(tmp_path):
+    losses = {"held_out_loss": 2.345, "reference_loss/vicuna": 1.678, "reference_loss_low/vicuna": 1.5}
+    table = said(tmp_path, losses).split("some answers")[0]
+    assert "held-out" in table
+    assert "loss on" in table
+    assert "vicuna" in table
+    assert ("2.345" in table, "1.678" in table, "1.500" in table) == (True, True, False)
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_no_number_is_cut_where_there_is_little_room(tmp_path, width):
     table = said(tmp_path, LAB, width=width).split("RS: relative score")[0]

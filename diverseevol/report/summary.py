@@ -11,7 +11,7 @@ from rich.table import Table
 from diverseevol.files import read_json, read_jsonl
 from diverseevol.output.console import Console, styled
 from diverseevol.receipts import excerpt
-from diverseevol.report.figures import Point, draw_curves, read_points
+from diverseevol.report.figures import Point, draw_curves, loss_names, read_points
 from diverseevol.rounds import REDO, Round
 
 COLUMNS = (
@@ -78,7 +78,13 @@ def show(folder: Path, rounds: Sequence[Round], console: Console, *, draw: bool 
 def _table(names: Sequence[str], points: Sequence[Point], console: Console) -> Table:
     """A line a round: its pool, and what its model learned from it."""
     benchmarks = _benchmarks(points)
-    columns = [*COLUMNS, *(column for column in FURTHER if all(column[0] in point.metrics for point in points))]
+    references = [
+        (name, f"loss on\n{name.partition('/')[2]}", "{:.3f}")
+        for name in loss_names(points[0].metrics)
+        if name.startswith("reference_loss/")
+    ]
+    further = [column for column in (*FURTHER, *references) if all(column[0] in point.metrics for point in points)]
+    columns = [*COLUMNS, *further]
     # Where there is little room, intervals are left to scores.json: a number that is cut says something else.
     wide = console.width >= CELL * (len(columns) + 1) + SCORE * len(benchmarks)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, int(wide), 0, 0), pad_edge=False, show_edge=False)

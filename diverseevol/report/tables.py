@@ -13,6 +13,7 @@ from diverseevol.files import read_jsonl
 from diverseevol.output.sheets import write_csv
 from diverseevol.report.collection import Collection, Point, Run
 from diverseevol.report.curves import StopOfCurve
+from diverseevol.report.figures import loss_names
 from diverseevol.report.lines import FULL, Line, sources
 from diverseevol.report.stopping import in_words, recommend
 from diverseevol.report.verdicts import Verdict
@@ -118,6 +119,10 @@ def pool_table(points: Sequence[Point]) -> Table:
     """What was measured of each line's last pool: mean over the seeds that reached it, and their range."""
     names = [("train_loss", "training loss"), ("vendi_score", "Vendi-Score"), ("vendi_score_centred", "Vendi, centred"),
              ("coverage_radius", "coverage radius"), ("seconds/all phases", "seconds of the round")]  # fmt: skip
+    names += [
+        (name, name.replace("held_out", "held-out").replace("_", " ").replace("/", ", "))
+        for name in loss_names(p.metric for p in points)
+    ]
     measured = [p for p in points if p.metric in dict(names)]
     rows: list[tuple[Cell, ...]] = []
     shown: list[tuple[Line, int | None]] = []
