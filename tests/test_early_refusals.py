@@ -129,7 +129,10 @@ CASES = {
     # Rows that cannot be, wherever in the file the first one is.
     (*EVOLVE, "data.path=faulty.jsonl"): 'faulty.jsonl, line 3: field "output" is missing',
     (*EVOLVE, "data.path=faulty.jsonl", "data.on_bad_rows=x"): 'data.on_bad_rows is "x" but must be',
-    (*WITH_ROWS, "data.fields.input=contxt"): "data.fields names input where instruction and response",
+    (
+        *WITH_ROWS,
+        "data.fields.input=contxt",
+    ): "data.fields gives input=contxt and nothing else, expected all parts",
     (*WITH_ROWS, "data.fields={instruction: instruction, input: contxt, response: output}"): (
         "rows.jsonl: data.fields.input is 'contxt', which no record has"
     ),
