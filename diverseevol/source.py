@@ -195,8 +195,8 @@ def _named(fields: Mapping[str, str | None] | None) -> Fields | None:
     if not {"instruction", "response"} <= set(given) <= {"instruction", "input", "response"}:
         raise InputError(
             f"data.fields gives {', '.join(f'{part}={name}' for part, name in given.items())} and nothing else, "
-            f"expected all parts once one is named; add data.fields.instruction=NAME and data.fields.response=NAME, and "
-            f"data.fields.input=NAME where there is one"
+            f"expected all parts once one is named; add data.fields.instruction=NAME and data.fields.response=NAME, "
+            f"and data.fields.input=NAME where there is one"
         )
     if len(set(names)) < len(names) or not all(isinstance(name, str) and name for name in names):
         raise InputError(f"data.fields gives the names {names}, but they must be texts that differ; correct them")
