@@ -31,12 +31,13 @@ class Seat:
     rows: Int[np.ndarray, " pool"]
     seed: Sequence[int]
 
-    def fill(self, learner: Learner) -> None:
-        """Train the model, and keep it."""
+    def fill(self, evolution: Evolution) -> None:
+        """Train the model, and keep it as a round keeps its own."""
+        learner = evolution.learner
         model = learner.fit(self.rows, self.seed, what=f"fine-tune {self.name}").model
 
         def save(folder: Path) -> None:
-            model.save_pretrained(folder)
+            learner.foundation.save(model, folder, evolution.keep_dtype)
 
         if learner.processes.first:
             self.folder.keep_model(save)

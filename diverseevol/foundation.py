@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -119,6 +119,27 @@ class Pretrained:
             more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
             raise self._cannot("weights", ValueError(f"{absent[0]}{more} of config.json is not among them"), folder)
         return model
+
+    def save(self, model: PreTrainedModel, folder: Path, dtype: Literal["source"] | None = None) -> None:
+        """Save a model that was trained from this one.
+
+        Args:
+            model: the model.
+            folder: where its weights and configuration go.
+            dtype: "source" for the checkpoint's precision, to which the model itself is rounded, too, so that what is
+                probed and answers is what is on disk; None for the precision that it has.
+        """
+        if dtype is None:
+            model.save_pretrained(folder)
+            return
+        source, state = self.source_dtype(), model.state_dict()
+        saved: dict[tuple[int, torch.Size], torch.Tensor] = {}  # weights that are tied stay one, and are saved once
+        for name, tensor in state.items():
+            if tensor.is_floating_point():  # some models count in whole numbers
+                rounded = saved.setdefault((tensor.data_ptr(), tensor.shape), tensor.to(source))
+                tensor.copy_(rounded)
+                state[name] = rounded
+        model.save_pretrained(folder, state_dict=state)
 
     def source_dtype(self) -> torch.dtype:
         """The precision in which the checkpoint says that its weights are; float32 where it says nothing."""

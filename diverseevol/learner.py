@@ -20,7 +20,7 @@ from diverseevol.arrays import cached_by_all, filled, read_probe
 from diverseevol.foundation import Pretrained
 from diverseevol.generation import fitting, generate, own_ends
 from diverseevol.memory import named_when_full
-from diverseevol.model_limits import check_readable, positions
+from diverseevol.model_limits import check_ids, check_readable, positions
 from diverseevol.modules.committee import Committee
 from diverseevol.modules.data import plan_steps, probe_loader, step_loader
 from diverseevol.modules.halves import width
@@ -251,6 +251,7 @@ class Learner:
         """
         place = self.processes
         prompts = self.prompt.ids([q for q, _ in questions], [x for _, x in questions])
+        check_ids(model, max((max(ids, default=0) for ids in prompts), default=0))
         if longest := positions(model):
             prompts = fitting(prompts, longest, options)
         mine = range(place.rank, len(prompts), place.world)

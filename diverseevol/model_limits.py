@@ -24,28 +24,59 @@ def check_readable(model: PreTrainedModel, encoded: Encoded) -> None:
         InputError: a row holds ids that the model has no embedding for, or has more tokens than the model has learned
             positions.
     """
-    known = model.get_input_embeddings().weight.shape[0]
-    if encoded.largest_id >= known:
+    check_ids(model, encoded.largest_id)
+    trained = positions(model)
+    if trained is None or encoded.longest <= trained:
+        return
+    if learned_positions(model) is not None or not _reads(model, encoded.longest):
         raise InputError(
-            f"model.path: the tokeniser gives the id {encoded.largest_id}, but the model has {known:,} embeddings (0 "
+            f"prompt.max_length: the longest row has {encoded.longest:,} tokens, but the model has {trained:,} "
+            f"positions and no others; give prompt.max_length={trained} or less"
+        )
+    if read_alike_up_to(model) is None:  # positions that are scaled by the longest row are warned of by themselves
+        _warn_of_length(encoded.longest, trained)
+
+
+def check_ids(model: PreTrainedModel, largest: int, option: str = "model.path") -> None:
+    """Look whether a model has an embedding for each id that its tokeniser gave.
+
+    Args:
+        model: the model.
+        largest: the largest of the ids.
+        option: what names the model, for the message.
+
+    Raises:
+        InputError: it has none.
+    """
+    known = model.get_input_embeddings().weight.shape[0]
+    if largest >= known:
+        raise InputError(
+            f"{option}: the tokeniser gives the id {largest}, but the model has {known:,} embeddings (0 "
             f"to {known - 1}): they do not belong together; give the tokeniser that the model was trained with"
         )
-    learned, trained = learned_positions(model), positions(model)
-    if learned is not None and encoded.longest > learned:
-        raise InputError(
-            f"prompt.max_length: the longest row has {encoded.longest:,} tokens, but the model has {learned:,} "
-            f"positions and no others; give prompt.max_length={learned} or less"
-        )
-    # Positions that are scaled by the longest row are warned of by themselves.
-    computed = learned is None and read_alike_up_to(model) is None
-    if computed and trained is not None and encoded.longest > trained:
-        _warn_of_length(encoded.longest, trained)
 
 
 def positions(model: PreTrainedModel) -> int | None:
     """For how many positions a model was made, by its configuration; None where it counts none."""
-    most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    config = model.config.get_text_config()
+    most = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)  # MPT's name
     return int(most) if isinstance(most, int) and most > 0 else None
+
+
+@torch.no_grad()
+def _reads(model: PreTrainedModel, length: int) -> bool:
+    """Whether a model takes a row so long: tables that are computed once end, too (GPT-J, CodeGen, CTRL, MPT)."""
+    if getattr(model.config.get_text_config(), "rope_parameters", None):  # angles are computed for any length
+        return True
+    row = torch.zeros((1, length), dtype=torch.long, device=model.device)
+    try:
+        hidden = model.base_model(input_ids=row, attention_mask=torch.ones_like(row))[0]
+        hidden.sum().item()  # a device tells of its errors only when it is waited for
+    except torch.OutOfMemoryError:
+        raise
+    except (IndexError, RuntimeError):  # what torch says of places beyond a table, and of tables that are too short
+        return False
+    return True
 
 
 def learned_positions(model: PreTrainedModel) -> int | None:

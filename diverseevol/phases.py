@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from transformers import PreTrainedModel
 
@@ -181,17 +180,7 @@ class Phases:
         return self.place.share(self.place.first and all(map(_sound, files)))
 
     def _save(self, folder: Path) -> None:
-        model = self.model()
-        if self.evolution.keep_dtype == "source":
-            # Rounded in place: what is probed and answers is what is on disk, in an interrupted run and in another.
-            source = self.learner.foundation.source_dtype()
-            for weight in model.parameters():
-                weight.data = weight.data.to(source).to(weight.dtype)
-            halves: dict[int, torch.Tensor] = {}  # weights that are tied stay one, and are saved once
-            state = {k: halves.setdefault(v.data_ptr(), v.to(source)) for k, v in model.state_dict().items()}
-            model.save_pretrained(folder, state_dict=state)
-        else:
-            model.save_pretrained(folder)
+        self.learner.foundation.save(self.model(), folder, self.evolution.keep_dtype)
         self.learner.prompt.tokenizer.save_pretrained(folder)
 
     def _choosable(self) -> Int[np.ndarray, " some"]:
@@ -213,7 +202,7 @@ class Phases:
         for seat in others:
             if not self._there(seat.folder.model):
                 with self.timed(seat.name):
-                    seat.fill(self.learner)
+                    seat.fill(self.evolution)
         with self.timed("disagreement"):
             members = [self.model(), *(seat.load(self.learner) for seat in others)]
             return self.learner.disagreement(members, self._choosable(), self.folder.probe, statistics)

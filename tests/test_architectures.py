@@ -78,6 +78,26 @@ def test_rows_longer_than_the_positions_that_a_model_has_learned_are_refused(lea
     assert model_limits.learned_positions(tiny("llama")) is None
 
 
+@pytest.mark.parametrize("architecture", ["gptj", "codegen", "ctrl", "mpt"])
+def test_rows_longer_than_a_table_of_positions_that_is_computed_once_are_refused(
+    learner, encoded, tmp_path, architecture
+):
+    name = "max_seq_len" if architecture == "mpt" else "max_position_embeddings"
+    model = tiny(architecture, **{name: encoded.longest - 1})
+    with pytest.raises(InputError, match=rf"has {encoded.longest - 1} positions and no others; give prompt\.max_le"):
+        probe(learner, tmp_path / "refused", model)
+    enough = tiny(architecture, **{name: encoded.longest})
+    probe(learner, tmp_path / "read", enough)
+    room = encoded.longest - 8  # a question is cut at the front, so that its answer fits
+    assert len(learner.answer(enough, [("Why? " * room, "")], [(0,)], Generation(8, 0.0))) == 1
+
+
+def test_questions_with_ids_that_a_model_has_no_embedding_for_are_refused(learner, encoded):
+    model = tiny("llama", vocab_size=encoded.largest_id // 2)
+    with pytest.raises(InputError, match=r"model\.path: the tokeniser gives the id \d+, but the model has \d+ emb"):
+        learner.answer(model, [("Why does the largest fish swim?", "")], [(0,)], Generation(8, 0.0))
+
+
 def test_rows_longer_than_a_model_was_made_for_are_warned_of_once(learner, encoded, tmp_path, caplog):
     model_limits._warn_of_length.cache_clear()
     model = tiny("llama", max_position_embeddings=64)

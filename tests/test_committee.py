@@ -1,5 +1,6 @@
 """Query by committee: what members disagree about, who sits on a committee, and what a crash leaves of it."""
 
+import dataclasses
 import functools
 import shutil
 from collections.abc import Callable
@@ -9,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from diverseevol.committee import seats
 from diverseevol.evolution import evolve
 from diverseevol.files import read_jsonl
+from diverseevol.foundation import Pretrained
 from diverseevol.learner import Learner
 from diverseevol.modules.committee import DISAGREEMENTS, Committee, disagreement
 from diverseevol.options import Schedule
@@ -105,6 +108,25 @@ def test_bagging_members_are_resamples_of_the_pool_with_seeds_of_their_own(evolu
     again = seats(2, pool, bagging(evolution, tmp_path))
     assert [seat.rows.tolist() for seat in again] == [first.rows.tolist(), second.rows.tolist()]
     assert seats(3, pool, bagging(evolution, tmp_path))[0].rows.tolist() != first.rows.tolist()
+
+
+def test_a_member_that_is_made_again_is_rounded_as_its_round_was(evolution, learner, tmp_path):
+    half = tmp_path / "checkpoint in bfloat16"
+    learner.foundation.load().to(torch.bfloat16).save_pretrained(half)
+    learner.prompt.tokenizer.save_pretrained(half)
+    of_half = dataclasses.replace(learner, foundation=Pretrained(str(half)))
+    space = functools.cache(lambda: of_half.foundation_embedding(tmp_path / "space"))
+    changes = {"learner": of_half, "space": space, "keep_models": "all", "keep_dtype": "source"}
+    run = bagging(evolution, tmp_path / "run", **changes)
+    _, second = evolve(run)
+    (again,) = seats(1, np.array(second.trained_on), rounds(evolution, tmp_path / "run", 1))
+    weights = again.folder.model / "model.safetensors"
+    before = load_file(weights)
+    shutil.rmtree(again.folder.model)
+    again.fill(run)
+    after = load_file(weights)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_bagging_committee_chooses_and_leaves_nothing_behind(evolution, tmp_path):

@@ -189,6 +189,14 @@ def test_a_model_without_a_longest_prompt_judges(make, foundation, tmp_path):
     assert not any("leaves no room" in one.reason for one in judge.judge(BENCHMARK, ANSWERS))
 
 
+def test_a_tokeniser_that_does_not_belong_to_the_judge_is_refused(make, foundation, tmp_path):
+    small = BloomConfig(vocab_size=100, hidden_size=16, n_layer=1, n_head=2)
+    BloomForCausalLM(small).save_pretrained(tmp_path / "judge")
+    foundation.tokenizer().save_pretrained(tmp_path / "judge")
+    with pytest.raises(InputError, match=r"judge\.path: the tokeniser gives the id \d+, but the model has 100 emb"):
+        make(path=str(tmp_path / "judge")).judge(BENCHMARK, ANSWERS)
+
+
 def test_what_the_model_never_said_is_not_kept(make, speaking, foundation, tmp_path):
     speaking.tokenizer = foundation.tokenizer()
     speaking(lambda text: "5 5")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import GoldJudge
@@ -256,6 +257,20 @@ def test_weights_that_are_kept_in_the_checkpoints_precision_are_the_ones_that_ar
     shutil.rmtree(cut / "rounds/02")
     run("cut", keep_dtype="source")
     assert_same(cut, whole)
+
+
+def test_buffers_are_rounded_with_the_weights_and_whole_numbers_are_kept(learner, tmp_path):
+    half = tmp_path / "checkpoint in bfloat16"
+    learner.foundation.load().to(torch.bfloat16).save_pretrained(half)
+    model = learner.foundation.load()
+    model.register_buffer("bias_of_experts", torch.tensor([1.001, 3.0]))
+    model.register_buffer("seen", torch.tensor([257]))  # which bfloat16 rounds to 256
+    Pretrained(str(half)).save(model, tmp_path / "saved", "source")
+    saved = load_file(tmp_path / "saved/model.safetensors")
+    assert saved["bias_of_experts"].dtype == torch.bfloat16
+    assert (saved["seen"].dtype, saved["seen"].tolist()) == (torch.int64, [257])
+    for name, tensor in saved.items():
+        assert torch.equal(tensor.to(model.state_dict()[name].dtype), model.state_dict()[name]), name
 
 
 def test_the_foundations_embedding_has_its_own_seconds(evolution, tmp_path):

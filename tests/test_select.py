@@ -225,6 +225,18 @@ def test_a_random_choice_of_rows_needs_no_model(chosen, refused, rows):
     assert "no.jsonl: no such file" in refused("data=json", "data.path=no.jsonl", "n=3", "sampler=random", "out=Q.json")
 
 
+def test_a_choice_without_a_model_says_what_is_left_out_and_why(monkeypatch, capsys):
+    records = [{"instruction": f"Name {i}.", "input": "", "output": "cod", "system": "Be brief."} for i in range(6)]
+    records[2]["output"] = records[4]["output"] = " "
+    Path("rows.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    asked = ("data=json", "data.path=rows.jsonl", "data.on_bad_rows=skip", "data.held_out=1", "n=2", "sampler=random")
+    assert select(monkeypatch, *asked, "out=P.json") == 0
+    told = capsys.readouterr().err.splitlines()
+    assert '2 rows left out: field "output" is blank' in told
+    assert "1 row held out: never trained on, the same for all samplers and seeds" in told
+    assert "4 rows with a field 'system' that nothing uses (no option does)" in told
+
+
 def test_a_row_without_a_response_is_no_part_of_the_pool_for_score_or_distance(chosen):
     save([[0], [1], [10], [9]])
     save([1, 1, 0, 1], "int64", "L.npy")

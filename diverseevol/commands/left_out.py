@@ -9,21 +9,31 @@ from diverseevol.prompt import Encoded
 from diverseevol.source import Source
 
 
-def left_out(source: Source, encoded: Encoded, prompt: PromptOptions) -> Iterator[str]:
+def left_out(source: Source, encoded: Encoded | None, prompt: PromptOptions) -> Iterator[str]:
     """A sentence for each kind of row that is not what its author wrote; none where all are.
 
     Args:
         source: the rows.
-        encoded: the same as tokens.
+        encoded: the same as tokens; None where no tokeniser says what is cut.
         prompt: what cut them.
     """
     for reason, count in source.bad.items():
         yield f"{_rows(count)} left out: {reason}"
     if len(source.held_out):
         yield f"{_rows(len(source.held_out))} held out: never trained on, the same for all samplers and seeds"
+    if encoded is not None:
+        yield from _cut(source, encoded, prompt)
+    for name, count in source.unused.items():
+        takes = (
+            f"data.fields.input={name} takes it as the input" if name not in ("system", "history") else "no option does"
+        )
+        yield f"{_rows(count)} with a field {name!r} that nothing uses ({takes})"
+
+
+def _cut(source: Source, encoded: Encoded, prompt: PromptOptions) -> Iterator[str]:
     empty = np.asarray(encoded.response_tokens) == 0
     removed = without_response(source, encoded)
-    shortened = 0 if encoded.lost is None else int((np.asarray(encoded.lost) > 0).sum()) - int(empty.sum())
+    shortened = 0 if encoded.lost is None else int(((np.asarray(encoded.lost) > 0) & ~empty).sum())
     limit = f"prompt.max_length={prompt.max_length:,}"
     if removed:
         yield f"{_rows(removed)} ineligible: {limit} leaves no token of the response"
@@ -31,11 +41,6 @@ def left_out(source: Source, encoded: Encoded, prompt: PromptOptions) -> Iterato
         yield f"{_rows(shortened)} shortened: {limit} cuts the end of the response"
     if encoded.changed:
         yield f"{_rows(encoded.changed)} changed: the chat template leaves part of the response out"
-    for name, count in source.unused.items():
-        takes = (
-            f"data.fields.input={name} takes it as the input" if name not in ("system", "history") else "no option does"
-        )
-        yield f"{_rows(count)} with a field {name!r} that nothing uses ({takes})"
 
 
 def without_response(source: Source, encoded: Encoded) -> int:

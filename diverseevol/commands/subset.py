@@ -84,6 +84,8 @@ def _looked_at(
     trainer, bad_rows = proven(settings.part("trainer"), processes), out.with_suffix(".bad_rows.jsonl")
     source = processes.in_turn(lambda: load_source(settings, cache, bad_rows, progress))
     if not with_model:
+        for sentence in left_out(source, None, prompt_options):
+            console.print(sentence)
         # Every row has a response; how much of it fits into so many tokens only a tokeniser could say.
         tokens = np.ones(len(source), dtype=np.int64)
         tokens[source.held_out] = 0

@@ -22,6 +22,7 @@ from diverseevol.evaluation.replies import Ask, Reply, ReplyCache
 from diverseevol.evaluation.verdicts import Verdicts, to_ask_again
 from diverseevol.foundation import Pretrained
 from diverseevol.generation import generate, own_ends
+from diverseevol.model_limits import check_ids, positions
 from diverseevol.options import Generation, PromptOptions
 from diverseevol.progress import Progress, Silent
 from diverseevol.prompt import Prompt
@@ -146,7 +147,8 @@ class LocalJudge:
         """What the model says, and why it says nothing to the others, which is no reply to keep."""
         ids = dict(zip(texts, prompt.ids(list(texts.values()), [""] * len(texts)), strict=True))
         # Models that tell places by distance, such as Bloom, have no longest prompt.
-        longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+        longest = positions(model) or math.inf
+        check_ids(model, max(max(tokens, default=0) for tokens in ids.values()), "judge.path")
         # A prompt that does not fit is not cut, which would hide an answer: it has no verdict.
         stops = sorted({*prompt.stop_tokens, *own_ends(model)})
         rooms = {i: min(longest - len(tokens), self.max_tokens + self.max_thought_tokens) for i, tokens in ids.items()}
