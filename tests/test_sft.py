@@ -13,6 +13,7 @@ from transformers.models.llama.modeling_llama import LlamaAttention
 from diverseevol.binding import bind
 from diverseevol.errors import InputError
 from diverseevol.learner import Learner, final_loss
+from diverseevol.modules import sft
 from diverseevol.modules.data import IGNORED, collate, length_sorted_batches, plan_steps, step_loader
 from diverseevol.modules.sft import InstructionTuner
 from diverseevol.options import RateSchedule, Tuning
@@ -253,6 +254,16 @@ def test_warm_up_steps_are_rounded_up(learner):
     # 3 % of three steps: one step from 0, as transformers' own trainer takes it, not none.
     fit = tuned(learner, steps=3, schedule="linear", warmup_ratio=0.03, learning_rate=1e-3).fit(POOL, SEED)
     np.testing.assert_allclose([point["learning_rate"] for point in fit.curve], [0, 1e-3, 0.5e-3], rtol=1e-6)
+
+
+def test_a_single_step_that_is_all_warm_up_is_warned_of_once(learner, caplog):
+    sft._warn_of_rate_0.cache_clear()
+    for warmup_ratio in (0.0, 0.03, 0.03):
+        fit = tuned(learner, steps=1, warmup_ratio=warmup_ratio, learning_rate=1e-3).fit(POOL, SEED)
+        assert fit.curve[0]["learning_rate"] == (0 if warmup_ratio else 1e-3)
+        warned = [record.message for record in caplog.records if "nothing is learned" in record.message]
+        assert len(warned) == bool(warmup_ratio)
+    assert "give tuning.warmup_ratio=0" in warned[0]
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_sentence(learner):

@@ -1,5 +1,7 @@
 """Supervised fine-tuning on the pool: response-only loss, normalised over the whole optimizer batch."""
 
+import functools
+import logging
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -14,6 +16,8 @@ from diverseevol.modules.data import IGNORED
 from diverseevol.modules.halves import Halves
 from diverseevol.options import Tuning
 from diverseevol.workers import batches_at_once, side_by_side
+
+log = logging.getLogger(__name__)
 
 
 class InstructionTuner(lightning.LightningModule):
@@ -148,7 +152,17 @@ class InstructionTuner(lightning.LightningModule):
                 f"tuning.schedule is {self.tuning.schedule!r}, which does not go with tuning.learning_rate="
                 f"{self.tuning.learning_rate} ({error}); change either"
             ) from error
+        if self.total_steps == 1 and not any(scheduler.get_last_lr()):
+            _warn_of_rate_0()
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+@functools.cache  # said once, and not in every round
+def _warn_of_rate_0() -> None:
+    log.warning(
+        "the fit has a single optimizer step, which warm-up gives a learning rate of 0, so that nothing is learned; "
+        "give tuning.warmup_ratio=0, a smaller tuning.batch_size or more tuning.epochs"
+    )
 
 
 def has_dropout(model: PreTrainedModel) -> bool:
