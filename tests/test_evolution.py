@@ -118,7 +118,7 @@ def test_a_schedule_must_fit_the_rows_that_can_be_trained_on(evolution, tmp_path
     with pytest.raises(InputError, match=r"needs 60 rows \(4 \+ 7 × 8\) but 59 can be trained on; lower"):
         evolve(evolution(tmp_path, schedule=Schedule(7, 4, 8)))
     assert not (tmp_path / "rounds").exists()
-    with pytest.raises(InputError, match=r"but 0 can be trained on \(1 row has no tokens\); lower schedule"):
+    with pytest.raises(InputError, match=r"but 0 can be trained on \(1 row has no tokens\); change that, lower"):
         Schedule(0, None, 0).fits(0, "1 row has no tokens")
     with pytest.raises(InputError, match="but 0 can be trained on; lower"):
         Schedule(0, None, 0).fits(0)
