@@ -169,7 +169,7 @@ def check_finite(X: Float[np.ndarray, "rows dim"]) -> None:
         named = ", ".join(map(str, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
         raise InputError(
             f"embeddings, row {named}: holds NaN, inf or numbers too large to square in float32; all numbers "
-            f"must be finite: mend or remove these rows, or embed in float32 if float16 overflowed"
+            f"must be finite: correct or remove these rows, or embed in float32 if float16 overflowed"
         )
 
 

@@ -184,7 +184,7 @@ class _Window:
 
     def fault(self, what: str, lines_on: int = 0) -> InputError:
         where = f"{self.path}, line {self.line + lines_on}"
-        return InputError(f"{where}: {what}; mend the file there, for the rest of the array cannot be read")
+        return InputError(f"{where}: {what}; correct the file there, for the rest of the array cannot be read")
 
 
 def _array(window: _Window) -> Iterator[Located]:

@@ -179,7 +179,7 @@ def _load(
     if not meta["rows"]:
         raise InputError(
             f"{origin.where}: none of its {sum(meta['bad_rows'].values())} records can be used, from the first on "
-            f"({meta['first_bad']}); mend them or name the fields with data.fields"
+            f"({meta['first_bad']}); correct them, or name the fields with data.fields"
         )
     with pa.memory_map(str(folder / "rows.arrow")) as file, pa.ipc.open_stream(file) as stream:
         table = stream.read_all()

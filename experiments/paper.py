@@ -35,7 +35,7 @@ LAUNCHED = {"": None, "0": None, "1": LAB, "lab": LAB, "full": FULL_SCALE}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit code 0, 1 where a run that was launched failed, 2 for what the user must mend."""
+    """Exit code 0, 1 where a run that was launched failed, 2 for what the user must fix."""
     given = parsed(arguments)
     console = results_console()
     targets = TARGETS if "paper" in given.targets else tuple(dict.fromkeys(given.targets))

@@ -234,7 +234,7 @@ def load_paper(
     expected = " or ".join(f"{questions} with {answers}" for questions, answers in FOLDER_LAYOUTS)
     raise InputError(
         f"benchmark.folder={folder}: does not hold all three of vicuna, koala and wizardlm as {expected}; "
-        f"mend the folder, or leave the option out to fetch the files"
+        f"complete the folder, or leave the option out to fetch the files"
     )
 
 
@@ -287,7 +287,7 @@ def _text(line: _Line, field: str, *, blank: bool = False) -> str:
     value = line.record.get(field)
     if not isinstance(value, str):
         found = "missing" if field not in line.record else f"a {type(value).__name__}"
-        raise InputError(f"{line.place}, field {field!r}: {found} where a string belongs; mend the line")
+        raise InputError(f"{line.place}, field {field!r}: {found} where a string belongs; correct the line")
     if not blank and not value.strip():
         raise InputError(f"{line.place}, field {field!r}: blank; fill it in or remove the line")
     _check_whole(value, line.place, field)

@@ -202,7 +202,8 @@ def _memory(collection: Collection) -> Iterator[Entry]:
     )
     grid = _grid(collection, [(key, "") for key in keys], 4)
     if grid:
-        yield Entry("memory", "Peak memory of a round", caption, draw_panels(grid, BAND, legend=True))
+        note = "evolutions that share a process, as in a sweep, add up"
+        yield Entry("memory", "Peak memory of a round", caption, draw_panels(grid, BAND, note, legend=True))
 
 
 def _phase(metric: str) -> tuple[int, str]:

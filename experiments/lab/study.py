@@ -44,7 +44,7 @@ def carried_out(jobs: Sequence[Job], options: argparse.Namespace, work: Work) ->
 
 
 def conducted(study: Callable[[], None]) -> None:
-    """Carry out a study's command line; what the user must mend is one sentence, and exit code 2."""
+    """Carry out a study's command line; what the user must fix is one sentence, and exit code 2."""
     try:
         study()
     except InputError as error:
