@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import torch
+
 
 def fork(
     arguments: list[str],
@@ -31,6 +33,9 @@ def fork(
         sys.stdout = sys.stderr = log.open("a", buffering=1)
         os.environ |= environment or {}
         first()
+        # A forked child's first call makes torch's pool of threads anew, and two threads at once find it missing:
+        # called here, before there is a second thread, it is there.
+        torch.set_num_threads(torch.get_num_threads())
         from diverseevol import cli
 
         sys.argv = ["diverseevol", *arguments]
