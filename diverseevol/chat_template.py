@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import jinja2
 from transformers import PreTrainedTokenizerBase
 
-from diverseevol.confined import confined
 from diverseevol.control_tokens import REMEDY, ControlTokens, literals, note_turn_markers
 from diverseevol.errors import InputError
+from diverseevol.parallel.confined import confined
 
 T = TypeVar("T")
 Message = dict[str, str]

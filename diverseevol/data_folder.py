@@ -13,8 +13,8 @@ import yaml  # type: ignore[import-untyped]
 from huggingface_hub import DatasetCard
 
 from diverseevol.errors import InputError
-from diverseevol.packed import refuse_packed
-from diverseevol.reading import files_below, read_text, refuse_special
+from diverseevol.storage.packed import refuse_packed
+from diverseevol.storage.reading import files_below, read_text, refuse_special
 
 LARGEST_README = 1 << 20
 README, SETTINGS = "README.md", ".huggingface.yaml"  # where `datasets` looks for names of files

@@ -24,13 +24,13 @@ from transformers import (
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from diverseevol.background import heard
-from diverseevol.caches import cached_folder, content_digest
 from diverseevol.errors import InputError, meant
 from diverseevol.hub import may_be_on_hub, out_of_reach, say_that_a_cache_is_used
+from diverseevol.parallel.background import heard
 from diverseevol.prompt import alpaca
-from diverseevol.reading import refuse_special
 from diverseevol.source import Source
+from diverseevol.storage.cache import cached_folder, content_digest
+from diverseevol.storage.reading import refuse_special
 
 MOST_WEIGHTS = 1_000_000_000  # of model=tiny: 4 GB
 # What a tokeniser is trained on at most: more says nothing new.

@@ -23,8 +23,8 @@ from diverseevol.errors import InputError
 from diverseevol.growing_cache import growing_cache, joined
 from diverseevol.options import Generation
 from diverseevol.padding import reads_padding_before
+from diverseevol.parallel.threads import batches_at_once, side_by_side
 from diverseevol.products import quick_products
-from diverseevol.workers import batches_at_once, side_by_side
 
 READ_TOGETHER = 2048  # tokens of prompts, padding included
 

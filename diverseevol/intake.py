@@ -11,9 +11,9 @@ from typing import IO, Any
 import pyarrow as pa
 
 from diverseevol.errors import InputError
-from diverseevol.files import atomic_write, write_json
 from diverseevol.formats import KNOWN, BadRecord, Fields, dump_extra, parse, recognise, with_input
 from diverseevol.origins import BATCH, Origin
+from diverseevol.storage.files import atomic_write, write_json
 
 COLUMNS = pa.schema([(name, pa.string()) for name in ("instruction", "input", "response", "extra")])
 BATCH_CHARACTERS = 1 << 22  # fewer rows where they are as long as books

@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Float, Int
 from transformers import PreTrainedModel
 
-from diverseevol.arrays import cached_by_all, filled, read_probe
 from diverseevol.foundation import Pretrained
 from diverseevol.generation import fitting, generate, own_ends
 from diverseevol.memory import named_when_full
@@ -27,7 +26,8 @@ from diverseevol.modules.halves import width
 from diverseevol.modules.probe import Probe
 from diverseevol.modules.sft import InstructionTuner, checkpoint_activations
 from diverseevol.options import Embedding, Generation, Tuning
-from diverseevol.processes import Processes
+from diverseevol.parallel.processes import Processes
+from diverseevol.parallel.shared_arrays import cached_by_all, filled, read_probe
 from diverseevol.products import quick_products
 from diverseevol.progress import Progress, Silent
 from diverseevol.prompt import Encoded, Prompt

@@ -10,15 +10,15 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from diverseevol.caches import in_full, warn_of_damage
 from diverseevol.data_folder import check_folder
 from diverseevol.errors import InputError
-from diverseevol.files import remove
 from diverseevol.hub_names import is_table
-from diverseevol.packed import refuse_packed
-from diverseevol.reading import opened, refuse_special
 from diverseevol.records import Located, read_records
-from diverseevol.sealed import SEAL, damage, seal, sealed_digest
+from diverseevol.storage.cache import in_full, warn_of_damage
+from diverseevol.storage.files import remove
+from diverseevol.storage.packed import refuse_packed
+from diverseevol.storage.reading import opened, refuse_special
+from diverseevol.storage.sealed import SEAL, damage, seal, sealed_digest
 
 if TYPE_CHECKING:  # imported where it is used, for that takes a second
     import datasets

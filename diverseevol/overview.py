@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from diverseevol.evaluation.judging import logged, read_scores
-from diverseevol.files import read_json, read_jsonl
 from diverseevol.runs import RunFolder
+from diverseevol.storage.files import read_json, read_jsonl
 from diverseevol.tracking import RoundLog, RunName, Tracker, opened
 
 

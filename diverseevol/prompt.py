@@ -24,14 +24,14 @@ import numpy as np
 from jaxtyping import Bool, Int
 from transformers import PreTrainedTokenizerBase
 
-from diverseevol.caches import cached_folder
 from diverseevol.chat_template import ChatTemplate, shared_start
 from diverseevol.control_tokens import ControlTokens, in_row, literals, note_turn_markers
 from diverseevol.errors import InputError
-from diverseevol.files import read_json, write_json
 from diverseevol.formats import Example
 from diverseevol.options import PromptOptions
 from diverseevol.source import Source, in_batches
+from diverseevol.storage.cache import cached_folder
+from diverseevol.storage.files import read_json, write_json
 
 # The tokeniser takes some hundred bytes a character, and hears no signal before it is done with a batch. A text that is
 # longer by itself is tokenised in pieces: where they meet, far beyond what a model reads, there may be a token more.

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from diverseevol.errors import InputError
 from diverseevol.formats import BadRecord
-from diverseevol.reading import LONGEST_LINE, TooDeepError, opened, parse_json, refuse_deep, size
+from diverseevol.storage.reading import LONGEST_LINE, TooDeepError, opened, parse_json, refuse_deep, size
 
 # A record, or what is wrong with it; its line; the bytes read so far.
 Located = tuple[Any, int, int]

@@ -10,8 +10,8 @@ from typing import Any
 
 from diverseevol import __version__
 from diverseevol.errors import InputError
-from diverseevol.files import read_json, read_jsonl, temporary, write_json, writing
-from diverseevol.sealed import SEAL, build_whole, damage, sealed_names
+from diverseevol.storage.files import read_json, read_jsonl, temporary, write_json, writing
+from diverseevol.storage.sealed import SEAL, build_whole, damage, sealed_names
 
 ROUND_KEYS = ("index", "trained_on", "chosen", "metrics", "seconds", "fingerprint", "version")
 RESULTS = ("training.jsonl", "chosen.jsonl")  # what a complete round keeps of the files that were sealed

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from diverseevol.errors import InputError
-from diverseevol.files import read_json, read_jsonl
-from diverseevol.reading import opened
+from diverseevol.storage.files import read_json, read_jsonl
+from diverseevol.storage.reading import opened
 
 EXPECTED = (
     "give a JSON list of row numbers such as [0, 17], the P.json that diverseevol select wrote, or the selected.jsonl "

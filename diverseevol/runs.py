@@ -21,7 +21,8 @@ from filelock import Timeout
 
 from diverseevol import __version__
 from diverseevol.errors import InputError
-from diverseevol.files import (
+from diverseevol.rounds import Round, RoundFolder, check_release, shortened
+from diverseevol.storage.files import (
     TEMPORARY,
     atomic_write,
     locked,
@@ -34,7 +35,6 @@ from diverseevol.files import (
     write_jsonl,
     writing,
 )
-from diverseevol.rounds import Round, RoundFolder, check_release, shortened
 
 
 class RunFolder:

@@ -14,7 +14,7 @@ import yaml  # type: ignore[import-untyped]
 
 from diverseevol.choices import VALUES_0_1, choice_of_0_1
 from diverseevol.errors import InputError
-from diverseevol.reading import read_text
+from diverseevol.storage.reading import read_text
 
 CHOICE = "choice"  # the key of a node that names what the other keys are options of
 MOST_BYTES, MOST_LEVELS = 1 << 18, 32  # a configuration has a few thousand bytes and four levels

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int
 
-from diverseevol.caches import cached_folder
 from diverseevol.errors import InputError
-from diverseevol.files import atomic_write, read_json
 from diverseevol.formats import Example, Fields, to_record
 from diverseevol.held_out import held_out_rows
 from diverseevol.intake import BATCH_CHARACTERS, COLUMNS, Intake, Progress
 from diverseevol.origins import BATCH, Origin, find
+from diverseevol.storage.cache import cached_folder
+from diverseevol.storage.files import atomic_write, read_json
 
 T = TypeVar("T")
 VERSION = 2  # of the checks and of what they leave on disk

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from diverseevol.errors import InputError
-from diverseevol.files import TEMPORARY, atomic_write, is_temporary, read_json, write_json
 from diverseevol.output.shell import command
+from diverseevol.storage.files import TEMPORARY, atomic_write, is_temporary, read_json, write_json
 
 STALE_SECONDS = 60  # a note is written in milliseconds
 

@@ -13,8 +13,8 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from transformers import PreTrainedModel
 
 from diverseevol.errors import InputError
-from diverseevol.processes import Processes
-from diverseevol.workers import SMALL
+from diverseevol.parallel.processes import Processes
+from diverseevol.parallel.threads import SMALL
 
 
 def start(make: Callable[..., lightning.Trainer], place: Processes, **options: Any) -> lightning.Trainer:

@@ -22,12 +22,12 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from diverseevol.errors import InputError
-from diverseevol.files import atomic_write
 from diverseevol.output.console import Console, results_console, styled
 from diverseevol.output.shell import command
 from diverseevol.output.terminal import LONGEST, say
 from diverseevol.report.collection import Collection, collect
 from diverseevol.report.drawing import STYLE, save
+from diverseevol.storage.files import atomic_write
 
 TARGETS = ("figure2", "figure3", "figure4", "main-results", "one-time", "win-tie-lose")
 SHOWN = 5  # commands on the terminal; all are in the file

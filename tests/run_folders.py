@@ -12,10 +12,10 @@ from diverseevol.evaluation.benchmarks import Benchmark, Question
 from diverseevol.evaluation.exam import keep_questions
 from diverseevol.evaluation.judges import Judgement
 from diverseevol.evaluation.scores import score
-from diverseevol.files import write_json, write_jsonl
 from diverseevol.rounds import Round
 from diverseevol.runs import RunFolder, write_selected
 from diverseevol.saved import ALWAYS
+from diverseevol.storage.files import write_json, write_jsonl
 
 HOSTILE = "</script><script>alert('row')</script><img src=x onerror=alert(1)> & \u2028 <!--"
 # A name that would steer a terminal, rich, a shell, matplotlib or a spreadsheet, and a text that may also break lines.

@@ -15,19 +15,19 @@ import pytest
 import small_evolution
 from forks import finish, fork
 
-from diverseevol import sealed
-from diverseevol.arrays import cached_by_all
-from diverseevol.caches import cache_folder, cached_folder, checked_in_full, content_digest
 from diverseevol.errors import InputError
-from diverseevol.files import write_json
 from diverseevol.foundation import TinyLlama
 from diverseevol.lab.source import source as lab_source
 from diverseevol.learner import Learner
 from diverseevol.options import PromptOptions, Tuning
-from diverseevol.processes import Processes
+from diverseevol.parallel.processes import Processes
+from diverseevol.parallel.shared_arrays import cached_by_all
 from diverseevol.prompt import Prompt, encode
-from diverseevol.sealed import SEAL, damage, seal
 from diverseevol.source import load
+from diverseevol.storage import sealed
+from diverseevol.storage.cache import cache_folder, cached_folder, checked_in_full, content_digest
+from diverseevol.storage.files import write_json
+from diverseevol.storage.sealed import SEAL, damage, seal
 
 ROWS = 24
 
@@ -327,7 +327,7 @@ def test_a_seal_keeps_what_it_says_of_other_files(tmp_path: Path) -> None:
     assert damage(tmp_path, ["a"]) == "a holds other bytes than were written"
     assert damage(tmp_path, ["b"]) is None
     assert damage(tmp_path, ["c"]) == f"{SEAL} says nothing of c"
-    assert logging.getLogger("diverseevol.caches")
+    assert logging.getLogger("diverseevol.storage.cache")
 
 
 @pytest.mark.slow

@@ -123,7 +123,7 @@ def test_the_paths_of_0_1_are_read_as_choices():
         choices = json.loads((folder / "provenance.json").read_text())["choices"]
         for group in TARGETS_0_1:
             assert choice_of_0_1(group, config[group]["_target_"], config[group]) == choices[group]
-    for unknown in ("os.system", "diverseevol.files._remove", "", None, 3, ["x"], {}):
+    for unknown in ("os.system", "diverseevol.storage.files._remove", "", None, 3, ["x"], {}):
         assert choice_of_0_1("benchmark", unknown, {}) is None
 
 

@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 
 from diverseevol.committee import seats
 from diverseevol.evolution import evolve
-from diverseevol.files import read_jsonl
 from diverseevol.foundation import Pretrained
 from diverseevol.learner import Learner
 from diverseevol.modules.committee import DISAGREEMENTS, Committee, disagreement
 from diverseevol.options import Schedule
 from diverseevol.samplers.qbc import CommitteeSampler
+from diverseevol.storage.files import read_jsonl
 
 BOTH = sorted(DISAGREEMENTS)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from diverseevol import confined as confined_module
-from diverseevol.confined import confined
 from diverseevol.errors import InputError
 from diverseevol.formats import Example
 from diverseevol.options import PromptOptions
+from diverseevol.parallel import confined as confined_module
+from diverseevol.parallel.confined import confined
 from diverseevol.prompt import Prompt
 
 CHAT = PromptOptions(template="chat")

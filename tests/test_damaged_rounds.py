@@ -12,10 +12,10 @@ import pytest
 from diverseevol.evaluation.exam import Exam
 from diverseevol.evolution import evolve
 from diverseevol.experiment import Evolution
-from diverseevol.files import read_json
 from diverseevol.options import Schedule
 from diverseevol.rounds import RoundFolder
-from diverseevol.sealed import SEAL
+from diverseevol.storage.files import read_json
+from diverseevol.storage.sealed import SEAL
 
 
 class Cut(BaseException):

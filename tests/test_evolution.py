@@ -9,14 +9,14 @@ import pytest
 from diverseevol.errors import InputError
 from diverseevol.evolution import evolve, initial_pool
 from diverseevol.experiment import Streams
-from diverseevol.files import read_json, read_jsonl
 from diverseevol.learner import Learner
 from diverseevol.measures import vendi_score
 from diverseevol.options import Schedule
 from diverseevol.samplers.base import Needs, Sampler
 from diverseevol.samplers.kcenter import KCenterSampler
 from diverseevol.samplers.random import RandomSampler
-from diverseevol.sealed import SEAL
+from diverseevol.storage.files import read_json, read_jsonl
+from diverseevol.storage.sealed import SEAL
 
 # --- what an evolution is ---------------------------------------------------------------------------------------
 

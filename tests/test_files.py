@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from diverseevol.errors import InputError
-from diverseevol.files import read_json, read_jsonl, write_json, write_jsonl
+from diverseevol.storage.files import read_json, read_jsonl, write_json, write_jsonl
 
 
 @pytest.mark.parametrize("read", [read_json, read_jsonl])

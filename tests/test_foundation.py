@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from diverseevol.caches import content_digest
 from diverseevol.errors import InputError
 from diverseevol.foundation import Pretrained, TinyLlama
+from diverseevol.storage.cache import content_digest
 
 
 @pytest.fixture

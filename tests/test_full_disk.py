@@ -16,14 +16,14 @@ import pytest
 import small_evolution
 from forks import finish, fork
 
-from diverseevol.arrays import cached_by_all, filled
-from diverseevol.caches import cached_folder
 from diverseevol.errors import InputError
 from diverseevol.evaluation.answers import AnswerFile
-from diverseevol.files import write_jsonl, writing
-from diverseevol.processes import Processes
+from diverseevol.parallel.processes import Processes
+from diverseevol.parallel.shared_arrays import cached_by_all, filled
 from diverseevol.rounds import RoundFolder
-from diverseevol.sealed import build_whole
+from diverseevol.storage.cache import cached_folder
+from diverseevol.storage.files import write_jsonl, writing
+from diverseevol.storage.sealed import build_whole
 
 ROOM = 4096
 

@@ -19,9 +19,9 @@ from judgement_files import lay
 from diverseevol.cli import main
 from diverseevol.evaluation.benchmarks import load_benchmark, read_questions
 from diverseevol.evaluation.exam import keep_questions
-from diverseevol.files import read_jsonl
 from diverseevol.runs import RunFolder
 from diverseevol.saved import ALWAYS
+from diverseevol.storage.files import read_jsonl
 
 QUESTIONS = ["Why?", "Who?", "When?"]
 NEEDED = 2 * len(QUESTIONS)

@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 
 from diverseevol import cli
-from diverseevol.arrays import filled
 from diverseevol.commands.answer import claim
 from diverseevol.errors import InputError
 from diverseevol.evaluation.answers import AnswerFile
 from diverseevol.evaluation.replies import ReplyCache
-from diverseevol.files import (
+from diverseevol.parallel.processes import Processes
+from diverseevol.parallel.shared_arrays import filled
+from diverseevol.rounds import RoundFolder
+from diverseevol.runs import RunFolder
+from diverseevol.storage.files import (
     TEMPORARY,
     atomic_write,
     is_temporary,
@@ -29,10 +32,7 @@ from diverseevol.files import (
     write_json,
     write_jsonl,
 )
-from diverseevol.processes import Processes
-from diverseevol.rounds import RoundFolder
-from diverseevol.runs import RunFolder
-from diverseevol.sealed import SEAL, build_whole
+from diverseevol.storage.sealed import SEAL, build_whole
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from wandb_server import WandbServer
 
 from diverseevol.errors import InputError
 from diverseevol.evolution import evolve
-from diverseevol.files import read_json, read_jsonl
 from diverseevol.options import Schedule
 from diverseevol.runs import RunFolder
+from diverseevol.storage.files import read_json, read_jsonl
 from diverseevol.trackers.csv import CsvTracker
 from diverseevol.trackers.tensorboard import TensorBoardTracker
 from diverseevol.trackers.wandb import WandbTracker

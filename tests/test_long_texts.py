@@ -22,11 +22,11 @@ from diverseevol import foundation as foundation_module
 from diverseevol import intake
 from diverseevol import prompt as prompt_module
 from diverseevol import source as source_module
-from diverseevol.background import heard, left_at_work
 from diverseevol.errors import InputError
 from diverseevol.formats import Example
 from diverseevol.foundation import TinyLlama
 from diverseevol.options import PromptOptions
+from diverseevol.parallel.background import heard, left_at_work
 from diverseevol.prompt import Prompt, encode
 from diverseevol.source import Source, in_batches, load
 

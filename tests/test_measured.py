@@ -16,7 +16,7 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.comparison import compare
 from diverseevol.evaluation.measured import measured_rounds
 from diverseevol.evaluation.tables import comparison_tables
-from diverseevol.files import write_json
+from diverseevol.storage.files import write_json
 
 RADIUS = {"kcenter": [1.0, 1.2, 1.1, 0.9], "random": [2.0, 2.1, 2.3, 1.7]}
 

@@ -10,8 +10,8 @@ from diverseevol.cli.configuration import Configuration
 from diverseevol.commands.naming import run_path
 from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import Benchmark
-from diverseevol.files import write_json
-from diverseevol.names import LONGEST_BYTES, checked_name, is_name, safe_name
+from diverseevol.storage.files import write_json
+from diverseevol.storage.names import LONGEST_BYTES, checked_name, is_name, safe_name
 
 CONF = Path(__file__).parents[1] / "conf"
 BAD = (

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diverseevol import reading, records
-from diverseevol.caches import content_digest
+from diverseevol import records
 from diverseevol.commands.select import _embeddings, _lengths
 from diverseevol.commands.taken import taken_rows
 from diverseevol.errors import InputError
@@ -22,11 +21,13 @@ from diverseevol.evaluation.benchmarks import load_benchmark
 from diverseevol.evaluation.pairwise import load_prompt
 from diverseevol.evaluation.released import read_judgements
 from diverseevol.evaluation.replies import ReplyCache
-from diverseevol.files import read_json, read_jsonl
 from diverseevol.foundation import Pretrained
-from diverseevol.reading import DEEPEST, load_array
 from diverseevol.report.collection import collect
 from diverseevol.source import load
+from diverseevol.storage import reading
+from diverseevol.storage.cache import content_digest
+from diverseevol.storage.files import read_json, read_jsonl
+from diverseevol.storage.reading import DEEPEST, load_array
 
 DEEP = 10**5
 

@@ -10,8 +10,8 @@ import pytest
 
 from diverseevol import cli
 from diverseevol.errors import InputError
-from diverseevol.files import make_folder
 from diverseevol.runs import RunFolder
+from diverseevol.storage.files import make_folder
 
 
 def tree(folder: Path) -> dict[str, str]:

@@ -11,7 +11,6 @@ import pytest
 from run_folders import HOSTILE, World, lay_run, several_runs
 
 from diverseevol.cli import main
-from diverseevol.files import read_jsonl
 from diverseevol.report.answering import answers_payload
 from diverseevol.report.collection import Collection, collect
 from diverseevol.report.curves import stops
@@ -19,6 +18,7 @@ from diverseevol.report.gallery import gallery
 from diverseevol.report.lines import labels, look
 from diverseevol.report.page import script_safe
 from diverseevol.report.publishing import publish
+from diverseevol.storage.files import read_jsonl
 
 
 @pytest.fixture(scope="module")

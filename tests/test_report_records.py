@@ -13,13 +13,13 @@ from run_folders import RISING, World, lay_run, several_runs
 from diverseevol.errors import InputError
 from diverseevol.evaluation.comparison import compare
 from diverseevol.evaluation.scoreboard import score_folder
-from diverseevol.files import read_json
 from diverseevol.report.collection import Collection, collect
 from diverseevol.report.curves import curves, levels
 from diverseevol.report.gallery import gallery
 from diverseevol.report.lines import LOOKS, dashes, labels, line_of, look
 from diverseevol.report.maps import joined, read_maps
 from diverseevol.report.verdicts import verdicts
+from diverseevol.storage.files import read_json
 
 DATA = os.environ.get("DIVERSEEVOL_TEST_DATA")
 VICUNA = Path(DATA) / "gpt4_judgments" if DATA else None

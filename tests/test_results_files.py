@@ -12,7 +12,7 @@ from run_folders import RISING, World, lay_run
 from diverseevol.commands.compare import Options, file_name
 from diverseevol.commands.results import check_place, results_file
 from diverseevol.errors import InputError
-from diverseevol.names import is_name
+from diverseevol.storage.names import is_name
 
 COMMANDS = {
     "compare": (["compare", "judgements={}"], "comparison.json"),

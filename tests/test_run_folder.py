@@ -13,10 +13,10 @@ import pytest
 from diverseevol import __version__
 from diverseevol.errors import InputError
 from diverseevol.evolution import evolve
-from diverseevol.files import read_json, temporary, write_json
 from diverseevol.rounds import METRICS, REDO, release
 from diverseevol.runs import RunFolder
-from diverseevol.sealed import SEAL
+from diverseevol.storage.files import read_json, temporary, write_json
+from diverseevol.storage.sealed import SEAL
 
 
 def test_a_folder_of_another_evolution_is_refused_by_the_key_that_differs(tmp_path):

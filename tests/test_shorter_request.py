@@ -10,9 +10,9 @@ import pytest
 
 from diverseevol.evaluation.benchmarks import Benchmark, Question
 from diverseevol.evolution import evolve
-from diverseevol.files import read_json, read_jsonl
 from diverseevol.options import Schedule
 from diverseevol.rounds import REDO
+from diverseevol.storage.files import read_json, read_jsonl
 
 FIXTURE = Path(__file__).parent / "fixtures" / "run_folders_0_1"
 LONG_AGO = 1_000_000_000  # ns: a file that is written again, with the same content, shows it

@@ -89,7 +89,7 @@ ATTACKS: dict[str, Any] = {
     "a shell": {"_target_": "os.system", "command": "touch ../written"},
     "an import": {"_target_": "evil.WORLD"},
     "a choice beside a target": {"choice": "none", "_target_": "diverseevol.files._remove", "path": "../precious"},
-    "a choice that is code": {"choice": "diverseevol.files._remove", "path": "../precious"},
+    "a choice that is code": {"choice": "diverseevol.storage.files._remove", "path": "../precious"},
     "a choice above the choices": {"choice": "../judge/gold"},
     "a choice in a folder": {"choice": "benchmark/none"},
     "a choice that is an override": {"choice": "none,lab", "name": "x"},

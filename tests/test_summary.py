@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from diverseevol.files import read_json, write_json, write_jsonl
 from diverseevol.output.console import Console
 from diverseevol.report.figures import Point, _relative_score, _vendi
 from diverseevol.report.summary import _all_rows, show
 from diverseevol.rounds import Round
+from diverseevol.storage.files import read_json, write_json, write_jsonl
 
 METRICS = {"pool_size": 2, "train_loss": 1.0, "vendi_score": 1.5, "vendi_score_centred": 2.0, "coverage_radius": 3.0}
 LAB = {"skills_covered": 7, "noisy_share": 0.25, "duplicate_share": 0.5}

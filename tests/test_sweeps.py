@@ -20,8 +20,8 @@ from run_folders import STEERING_NAME
 
 from diverseevol.cli import VERBS
 from diverseevol.errors import InputError
-from diverseevol.files import temporary
 from diverseevol.output.shell import override
+from diverseevol.storage.files import temporary
 from diverseevol.sweep import Ledger
 
 ROOT = Path(__file__).parents[1]

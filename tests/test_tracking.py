@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from diverseevol.evolution import evolve
-from diverseevol.files import read_json, read_jsonl
 from diverseevol.options import Schedule
+from diverseevol.storage.files import read_json, read_jsonl
 from diverseevol.trackers.csv import CsvTracker
 from diverseevol.trackers.wandb import WandbTracker
 from diverseevol.tracking import NoTracker, RunName, opened

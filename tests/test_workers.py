@@ -18,7 +18,7 @@ from diverseevol.modules.data import plan_steps, step_loader
 from diverseevol.modules.halves import Halves
 from diverseevol.modules.sft import InstructionTuner
 from diverseevol.options import Generation, Tuning
-from diverseevol.workers import SMALL, batches_at_once, side_by_side
+from diverseevol.parallel.threads import SMALL, batches_at_once, side_by_side
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from benchmarks.real_model.subject import OURS, PLAIN, PRECISIONS, Candidate, Su
 from benchmarks.turns import Report
 from diverseevol.generation import generate, own_ends
 from diverseevol.options import Generation
-from diverseevol.processes import Processes
+from diverseevol.parallel.processes import Processes
 from diverseevol.trainers import cast_once, start
 
 # prompts, new tokens where all answers are equally long, at most new tokens where they are not, turns

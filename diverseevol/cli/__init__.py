@@ -25,7 +25,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from diverseevol import __version__
-from diverseevol.background import left_at_work
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.home import in_arguments
 from diverseevol.cli.mistakes import check_addresses, check_appended, check_choices, check_flags, verdict
@@ -33,6 +32,7 @@ from diverseevol.cli.shipped import configuration_folder
 from diverseevol.cli.streams import steady_streams
 from diverseevol.errors import InputError, meant
 from diverseevol.output.terminal import LONGEST, finish, keep_plain, say, say_error
+from diverseevol.parallel.background import left_at_work
 from diverseevol.sweep import Ledger
 
 T = TypeVar("T")

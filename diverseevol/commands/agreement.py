@@ -7,8 +7,8 @@ from diverseevol.commands.results import results_file
 from diverseevol.commands.settings import Settings
 from diverseevol.evaluation.agreement import agree
 from diverseevol.evaluation.tables import agreement_table
-from diverseevol.files import write_json
 from diverseevol.output.console import results_console
+from diverseevol.storage.files import write_json
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from diverseevol.caches import cache_folder, checked_in_full
 from diverseevol.commands.conduct import AnswerOptions
 from diverseevol.commands.evolve import quieten
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.evaluation.answers import AnswerFile, answer
 from diverseevol.evaluation.exam import keep_questions
-from diverseevol.files import read_json, refuse_links, write_json
 from diverseevol.foundation import Pretrained
 from diverseevol.learner import Learner
 from diverseevol.options import Generation, PromptOptions, Tuning
 from diverseevol.output.console import Console
-from diverseevol.processes import Processes, join, leave
+from diverseevol.parallel.processes import Processes, join, leave
 from diverseevol.progress import Progress, Shown, Silent
 from diverseevol.prompt import Encoded, Prompt
+from diverseevol.storage.cache import cache_folder, checked_in_full
+from diverseevol.storage.files import read_json, refuse_links, write_json
 from diverseevol.trainers import proven
 
 

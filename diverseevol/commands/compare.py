@@ -11,9 +11,9 @@ from diverseevol.evaluation.comparison import compare
 from diverseevol.evaluation.measured import measured_rounds
 from diverseevol.evaluation.scoreboard import Scoreboard, score_folder
 from diverseevol.evaluation.tables import comparison_tables
-from diverseevol.files import write_json
-from diverseevol.names import safe_name
 from diverseevol.output.console import results_console
+from diverseevol.storage.files import write_json
+from diverseevol.storage.names import safe_name
 
 SCORE = "relative_score"  # the metric that is made of judgements, and what is compared where nothing is said
 BASELINE = "random-*"  # what conf/compare.yaml has

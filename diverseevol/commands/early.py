@@ -9,7 +9,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from diverseevol.caches import cache_folder, checked_in_full
 from diverseevol.commands.conduct import AnswerOptions, EvolveOptions, SelectOptions, has_model, schedule_of
 from diverseevol.commands.naming import run_path
 from diverseevol.commands.results import check_place, choice_file
@@ -21,10 +20,11 @@ from diverseevol.hub_names import MODEL_ID, is_table
 from diverseevol.options import Embedding, Generation, PromptOptions, Tuning
 from diverseevol.output.console import Console, log_to
 from diverseevol.progress import Shown
-from diverseevol.reading import refuse_special
 from diverseevol.records import read_records
 from diverseevol.row_numbers import EXPECTED
 from diverseevol.runs import RunFolder
+from diverseevol.storage.cache import cache_folder, checked_in_full
+from diverseevol.storage.reading import refuse_special
 
 # Targets whose options are known; code that the user names checks its own.
 ROWS, LAB_ROWS = "diverseevol.source.load", "diverseevol.lab.source"

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 import transformers
 
-from diverseevol.caches import cache_folder, checked_in_full
 from diverseevol.commands.conduct import EvolveOptions, schedule_of
 from diverseevol.commands.identity import fingerprint, space_key
 from diverseevol.commands.left_out import left_out, why_ineligible
@@ -28,22 +27,23 @@ from diverseevol.evaluation.exam import Exam, keep_questions, unexamined
 from diverseevol.evaluation.judges import watch
 from diverseevol.evolution import evolve
 from diverseevol.experiment import Evolution
-from diverseevol.files import atomic_write, write_jsonl
 from diverseevol.lab.source import measures_of
 from diverseevol.learner import Learner
 from diverseevol.options import Embedding, Generation, PromptOptions, Schedule, Tuning
 from diverseevol.output.console import Console, log_to, styled
 from diverseevol.output.shell import command, override
-from diverseevol.processes import Processes, join, leave
+from diverseevol.parallel.processes import Processes, join, leave
 from diverseevol.progress import Progress, Shown, Silent
 from diverseevol.projections import PCA, PROJECTIONS, map_name
 from diverseevol.prompt import Encoded, Prompt, encode
-from diverseevol.reading import load_array
 from diverseevol.report.summary import show
 from diverseevol.rounds import Round
 from diverseevol.runs import RunFolder, provenance
 from diverseevol.saved import read_complete
 from diverseevol.source import Source
+from diverseevol.storage.cache import cache_folder, checked_in_full
+from diverseevol.storage.files import atomic_write, write_jsonl
+from diverseevol.storage.reading import load_array
 from diverseevol.trainers import proven
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from diverseevol.caches import cache_folder
 from diverseevol.commands.asked import AskedOf, unfit_for
 from diverseevol.commands.logged import FILE, kept
 from diverseevol.commands.results import check_place
@@ -21,12 +20,13 @@ from diverseevol.evaluation.judges import Judge, NoJudge, Versioned, watch
 from diverseevol.evaluation.judging import judge_answers, read_scores
 from diverseevol.evaluation.spending import Account, Estimate, LimitReachedError
 from diverseevol.evaluation.tables import judged_table
-from diverseevol.files import atomic_write, read_json, read_jsonl, refuse_links
-from diverseevol.linked import refuse_files_from_outside
 from diverseevol.output.console import Console, log_to, results_console, styled
 from diverseevol.overview import log_judged, log_overview
 from diverseevol.progress import Shown
 from diverseevol.runs import RunFolder
+from diverseevol.storage.cache import cache_folder
+from diverseevol.storage.files import atomic_write, read_json, read_jsonl, refuse_links
+from diverseevol.storage.links import refuse_files_from_outside
 from diverseevol.tracking import Careful
 
 Scored = tuple[Path, str, Mapping[str, Any]]  # the round's folder, the benchmark, what scores.json now holds

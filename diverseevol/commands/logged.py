@@ -7,7 +7,7 @@ from typing import Any
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.evaluation.released import MADE_AS, PROVENANCE, named
-from diverseevol.files import read_json, write_json
+from diverseevol.storage.files import read_json, write_json
 
 KEYS = (
     "seed", "data", "model", "prompt", "tuning", "embedding", "sampler", "schedule", "trainer", "benchmark", "judge",

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from diverseevol.commands.settings import Settings
-from diverseevol.names import checked_name, safe_name
+from diverseevol.storage.names import checked_name, safe_name
 
 # What decides the picks, and so names the folder; `rounds` may grow, paths only say where the content lies, and of a
 # schedule the sizes count.

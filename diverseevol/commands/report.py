@@ -6,10 +6,10 @@ from typing import Any
 from diverseevol.commands.results import check_place
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
-from diverseevol.files import refuse_links
 from diverseevol.output.console import results_console
 from diverseevol.report.collection import collect
 from diverseevol.report.place import PAGE, refuse_foreign
+from diverseevol.storage.files import refuse_links
 
 
 def run(settings: Settings) -> None:

@@ -15,12 +15,12 @@ from diverseevol.commands.settings import Settings
 from diverseevol.commands.taken import taken_rows
 from diverseevol.errors import InputError
 from diverseevol.features import Features
-from diverseevol.files import write_json
 from diverseevol.measures import check_finite
 from diverseevol.output.terminal import say
-from diverseevol.reading import load_array
 from diverseevol.receipts import distances
 from diverseevol.samplers.base import Needs, Sampler, Selection, choose, pool_of
+from diverseevol.storage.files import write_json
+from diverseevol.storage.reading import load_array
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from diverseevol.caches import cache_folder, checked_in_full
 from diverseevol.commands.conduct import SelectOptions, has_model
 from diverseevol.commands.evolve import quieten, tokenise
 from diverseevol.commands.identity import space_identity, space_key
@@ -17,16 +16,17 @@ from diverseevol.commands.settings import Settings
 from diverseevol.commands.taken import taken_rows
 from diverseevol.errors import InputError
 from diverseevol.features import Features, columns_of
-from diverseevol.files import temporary, write_json, write_jsonl
 from diverseevol.learner import Learner
 from diverseevol.options import Embedding, PromptOptions, Tuning
 from diverseevol.output.console import Console
-from diverseevol.processes import Processes, join, leave
+from diverseevol.parallel.processes import Processes, join, leave
 from diverseevol.progress import Progress, Shown, Silent
 from diverseevol.prompt import Prompt
 from diverseevol.receipts import receipt
 from diverseevol.samplers.base import Needs, Sampler
 from diverseevol.source import Source
+from diverseevol.storage.cache import cache_folder, checked_in_full
+from diverseevol.storage.files import temporary, write_json, write_jsonl
 from diverseevol.trainers import proven
 
 

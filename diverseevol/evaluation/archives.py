@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from diverseevol.errors import InputError
-from diverseevol.reading import opened, size
+from diverseevol.storage.reading import opened, size
 
 MOST_MEMBERS = 100_000
 LARGEST_MEMBER = 1 << 28  # bytes of a file that is read

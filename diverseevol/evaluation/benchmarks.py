@@ -14,9 +14,9 @@ from typing import Any
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.download import fetch
-from diverseevol.files import read_numbered
 from diverseevol.formats import Example
-from diverseevol.names import checked_name
+from diverseevol.storage.files import read_numbered
+from diverseevol.storage.names import checked_name
 
 # The first names of each line are the plain format's; the last ones are the paper's three files.
 TEXT_FIELDS = ("instruction", "question", "prompt", "text", "Instruction")

@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from diverseevol.reading import DEEPEST, integer
+from diverseevol.storage.reading import DEEPEST, integer
 
 
 def read_json(text: str) -> Any:

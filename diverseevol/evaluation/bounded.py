@@ -9,7 +9,7 @@ from typing import Any
 import openai
 
 from diverseevol.errors import InputError
-from diverseevol.reading import size
+from diverseevol.storage.reading import size
 
 LARGEST_BODY = 1 << 24  # bytes; the longest reply of a judge has a thousandth of them
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from diverseevol.caches import content_digest, warn_of_damage
 from diverseevol.errors import InputError
-from diverseevol.files import atomic_write, locked
-from diverseevol.reading import size
+from diverseevol.storage.cache import content_digest, warn_of_damage
+from diverseevol.storage.files import atomic_write, locked
+from diverseevol.storage.reading import size
 
 TIMEOUT_SECONDS = 30  # without a byte
 LONGEST_SECONDS = 600  # for all of it

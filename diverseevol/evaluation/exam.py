@@ -13,9 +13,9 @@ from diverseevol.evaluation.answers import AnswerFile, answer
 from diverseevol.evaluation.benchmarks import Benchmark
 from diverseevol.evaluation.judges import Judge, NoJudge
 from diverseevol.evaluation.judging import judge_round, logged, read_scores
-from diverseevol.files import read_jsonl, write_jsonl
 from diverseevol.learner import Learner
 from diverseevol.options import Generation
+from diverseevol.storage.files import read_jsonl, write_jsonl
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from diverseevol.evaluation.benchmarks import Benchmark, read_answers
 from diverseevol.evaluation.judges import Judge, Judgement, JudgeOfRounds
 from diverseevol.evaluation.scores import score, unparsed_questions
 from diverseevol.evaluation.verdicts import GivenUpError
-from diverseevol.files import read_json, write_json, write_jsonl
+from diverseevol.storage.files import read_json, write_json, write_jsonl
 
 LOGGED = ("relative_score", "win", "tie", "lose")
 

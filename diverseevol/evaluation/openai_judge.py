@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from diverseevol.caches import cache_folder
 from diverseevol.errors import InputError
 from diverseevol.evaluation.access import check_address, read_key
 from diverseevol.evaluation.benchmarks import Benchmark
@@ -18,6 +17,7 @@ from diverseevol.evaluation.replies import Ask, Reply, ReplyCache
 from diverseevol.evaluation.spending import OPENAI, Account, Estimate, LimitReachedError, price_of
 from diverseevol.evaluation.verdicts import Verdicts
 from diverseevol.progress import Progress, Silent
+from diverseevol.storage.cache import cache_folder
 
 LONGEST_TIMEOUT = 86_400.0  # seconds
 MOST_OTHER_MODELS = 3  # that are warned about

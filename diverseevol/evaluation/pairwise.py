@@ -17,7 +17,7 @@ from diverseevol.evaluation.benchmarks import Benchmark
 from diverseevol.evaluation.grammar import answer_of, parse
 from diverseevol.evaluation.judges import Judgement
 from diverseevol.evaluation.replies import encodable
-from diverseevol.reading import read_text
+from diverseevol.storage.reading import read_text
 
 LONGEST_PROMPT = 1 << 20  # bytes of a wording, which is sent with every question
 

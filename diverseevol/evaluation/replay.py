@@ -11,7 +11,7 @@ from diverseevol.evaluation.benchmarks import Benchmark
 from diverseevol.evaluation.judges import Judge, Judgement
 from diverseevol.evaluation.released import JudgementFile, read_judgements
 from diverseevol.evaluation.scoreboard import LABELS
-from diverseevol.files import read_jsonl
+from diverseevol.storage.files import read_jsonl
 
 UNHELD = "could not be held against the answers, for those that were judged do not lie beside them"
 

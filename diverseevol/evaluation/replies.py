@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Any
 
 from diverseevol.errors import InputError
-from diverseevol.files import writing
-from diverseevol.reading import refuse_special
+from diverseevol.storage.files import writing
+from diverseevol.storage.reading import refuse_special
 
 WAIT_SECONDS = 60.0  # for another process that is writing
 STEP_SECONDS = 0.5  # of that wait, between which a signal is heard

@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from diverseevol.binding import check
-from diverseevol.caches import cached_folder
 from diverseevol.errors import InputError
-from diverseevol.files import write_jsonl
 from diverseevol.formats import Example
 from diverseevol.lab.rows import Mix, make_rows
 from diverseevol.lab.skill import WORLD, find_world
 from diverseevol.source import Source, load
+from diverseevol.storage.cache import cached_folder
+from diverseevol.storage.files import write_jsonl
 
 KEYS = {"skill", "noisy", "duplicate"}
 

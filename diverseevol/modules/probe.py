@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from diverseevol.errors import InputError
 from diverseevol.modules.halves import Halves
 from diverseevol.modules.statistics import NAMES, positions, token_statistics
-from diverseevol.workers import batches_at_once, side_by_side
+from diverseevol.parallel.threads import batches_at_once, side_by_side
 
 TURNS = 4  # batches handed to each thread together: a slow one is made up for by the others
 

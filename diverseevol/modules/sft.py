@@ -15,7 +15,7 @@ from diverseevol.errors import InputError
 from diverseevol.modules.data import IGNORED
 from diverseevol.modules.halves import Halves
 from diverseevol.options import Tuning
-from diverseevol.workers import batches_at_once, side_by_side
+from diverseevol.parallel.threads import batches_at_once, side_by_side
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from numbers import Number
 from pathlib import Path
 
 from diverseevol.errors import InputError
-from diverseevol.files import atomic_write
+from diverseevol.storage.files import atomic_write
 
 # What spreadsheets take for the beginning of a formula, also after blanks and marks that they skip, and in full width.
 _FORMULA = re.compile("'*[\\s\x00-\x1f\ufeff\u200b-\u200f\u2060]*[=+@\uff1d\uff0b\uff0d\uff20-]|'*[\t\r\n]")

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from diverseevol.evaluation.judges import Judgement
-from diverseevol.files import read_jsonl
 from diverseevol.report.collection import Collection, Run
 from diverseevol.report.lines import FULL, Line, sources
 from diverseevol.rounds import REDO
 from diverseevol.saved import REWRITE
+from diverseevol.storage.files import read_jsonl
 
 BUDGET = 6_000_000  # characters of JSON for all answers and reasons
 # (rounds kept, characters of an answer or a reason): the first that fits the budget is taken.

@@ -11,13 +11,13 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import GoldJudge, Judgement, OverlapJudge
 from diverseevol.evaluation.released import JudgementFile, find_judgements, named_run
 from diverseevol.evaluation.scoreboard import Scoreboard, ScoredRound, score_files
-from diverseevol.files import read_json
-from diverseevol.linked import refuse_files_from_outside
-from diverseevol.reading import refuse_special
 from diverseevol.report.lines import FULL, RELEASED_ROWS, Line, line_of
 from diverseevol.rounds import Round
 from diverseevol.runs import RunFolder
 from diverseevol.saved import REWRITE, read_complete
+from diverseevol.storage.files import read_json
+from diverseevol.storage.links import refuse_files_from_outside
+from diverseevol.storage.reading import refuse_special
 
 NEEDS_NO_CALLS = {GoldJudge.name, OverlapJudge.name}
 JUDGE_CALLS = "judge calls"  # the name of that metric

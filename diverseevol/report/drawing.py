@@ -15,11 +15,11 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter
 
-from diverseevol.files import atomic_write
 from diverseevol.output.pictures import lay_out, rendered
 from diverseevol.report.curves import Curve
 from diverseevol.report.line_ends import name_ends
 from diverseevol.report.lines import LOOKS, ONE_TIME, look
+from diverseevol.storage.files import atomic_write
 
 # Neutral colours that are used for nothing else, so that the page can put its own in their place, light or dark.
 INK, MUTED, GRID, PAPER = "#1b1b1c", "#6a6a6b", "#e4e4e5", "#fffffe"

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from diverseevol.evaluation.judges import GoldJudge
-from diverseevol.files import atomic_write, read_json
 from diverseevol.held_out import interval_of
 from diverseevol.output.pictures import rendered
 from diverseevol.report.line_ends import name_ends
+from diverseevol.storage.files import atomic_write, read_json
 
 # Okabe & Ito's palette, told apart with any colour vision; a benchmark or sampler keeps its place in it.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

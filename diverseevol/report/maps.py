@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 
 from diverseevol.errors import InputError
 from diverseevol.projections import PCA, map_name
-from diverseevol.reading import load_array
 from diverseevol.report.collection import Run
 from diverseevol.report.drawing import GRID, MUTED, STYLE, write_note
 from diverseevol.report.lines import Line
+from diverseevol.storage.reading import load_array
 
 # Early to late: viridis without its palest end, which white would swallow, and one without its darkest for dark pages.
 COLOURS = ("#482173", "#3e4c8a", "#2e6f8e", "#21908d", "#35b779", "#90d743", "#c8c01c")

@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 
 from diverseevol.errors import InputError
-from diverseevol.files import atomic_write, is_temporary
-from diverseevol.reading import opened
+from diverseevol.storage.files import atomic_write, is_temporary
+from diverseevol.storage.reading import opened
 
 PAGE = "report.html"
 TITLE = "Which rows are worth training on"

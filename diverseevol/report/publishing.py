@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from diverseevol.evaluation.tables import write_scores_csv
-from diverseevol.files import atomic_write
 from diverseevol.projections import PCA
 from diverseevol.report.answering import answers_payload
 from diverseevol.report.collection import Collection
@@ -29,6 +28,7 @@ from diverseevol.report.tables import (
 )
 from diverseevol.report.texts import rows_payload
 from diverseevol.report.verdicts import verdicts
+from diverseevol.storage.files import atomic_write
 
 
 def publish(collection: Collection, out: Path, projection: str = PCA) -> list[str]:

@@ -8,10 +8,10 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from diverseevol.files import atomic_write
 from diverseevol.output.pictures import rendered
 from diverseevol.report.figures import COLOURS, STYLE
 from diverseevol.report.line_ends import name_ends
+from diverseevol.storage.files import atomic_write
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from diverseevol.files import read_json, read_jsonl
 from diverseevol.output.console import Console, styled
 from diverseevol.receipts import excerpt
 from diverseevol.report.figures import Point, draw_curves, loss_names, read_points
 from diverseevol.rounds import REDO, Round
+from diverseevol.storage.files import read_json, read_jsonl
 
 COLUMNS = (
     ("pool_size", "rows", "{:,.0f}"),

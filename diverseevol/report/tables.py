@@ -9,7 +9,6 @@ import numpy as np
 from diverseevol.evaluation.comparison import best_rounds
 from diverseevol.evaluation.scoreboard import ScoredRound
 from diverseevol.evaluation.significance import t_test
-from diverseevol.files import read_jsonl
 from diverseevol.output.sheets import write_csv
 from diverseevol.report.collection import Collection, Point, Run
 from diverseevol.report.curves import StopOfCurve
@@ -18,6 +17,7 @@ from diverseevol.report.lines import FULL, Line, sources
 from diverseevol.report.stopping import in_words, recommend
 from diverseevol.report.verdicts import Verdict
 from diverseevol.rounds import REDO
+from diverseevol.storage.files import read_jsonl
 
 Cell = str | Line  # a line is shown by its name, in its colour
 

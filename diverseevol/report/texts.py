@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from diverseevol.files import read_jsonl
 from diverseevol.formats import BadRecord, Fields, parse, recognise
 from diverseevol.receipts import excerpt
 from diverseevol.report.collection import Run
@@ -15,6 +14,7 @@ from diverseevol.report.maps import Map
 from diverseevol.report.tables import status
 from diverseevol.rounds import REDO
 from diverseevol.saved import REWRITE
+from diverseevol.storage.files import read_jsonl
 
 
 def rows_payload(runs: Sequence[Run], maps: Mapping[Run, Map], names: Mapping[Line, str]) -> dict[str, Any]:

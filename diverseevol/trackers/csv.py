@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diverseevol.files import write_json
 from diverseevol.output.sheets import write_csv
+from diverseevol.storage.files import write_json
 from diverseevol.tracking import RoundLog, RunName
 
 SECONDS = 10.0  # between two writings of a curve that grows

@@ -12,10 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from diverseevol.evaluation.significance import MINIMUM_SEEDS, t_test
-from diverseevol.files import atomic_write
 from diverseevol.output.pictures import rendered
 from diverseevol.report.drawing import GRID, INK, MUTED, PAPER, STYLE, write_note
 from diverseevol.report.lines import FULL, ONE_TIME, Line, labels, line_of, look
+from diverseevol.storage.files import atomic_write
 
 # Of each figure its unit, and the metrics in it by what they are called.
 FIGURES: Mapping[str, tuple[str, Mapping[str, str]]] = {

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import diverseevol
-from diverseevol.caches import content_digest
 from diverseevol.errors import InputError
-from diverseevol.files import read_json, write_json
 from diverseevol.output.shell import command, override
 from diverseevol.output.terminal import LONGEST, say
+from diverseevol.storage.cache import content_digest
+from diverseevol.storage.files import read_json, write_json
 
 # What every evolution of a study is made of. Sizes are said in full: 40 rows and seven times 40 more, 8 % of 4,000.
 LAB = ("data=lab", "model=lab", "benchmark=lab_both")

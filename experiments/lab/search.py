@@ -22,7 +22,6 @@ import numpy as np
 import torch
 
 from diverseevol import lab
-from diverseevol.caches import cache_folder
 from diverseevol.commands.evolve import quieten
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import GoldJudge
@@ -33,6 +32,7 @@ from diverseevol.output.console import Console
 from diverseevol.output.sheets import read_csv, write_csv
 from diverseevol.output.terminal import LONGEST, say
 from diverseevol.prompt import Prompt, encode
+from diverseevol.storage.cache import cache_folder
 
 COLUMNS = ("rate", "epochs", "steps", "rows", "seed", "relative_score", "exact", "loss", "optimizer_steps", "seconds")
 

@@ -22,12 +22,12 @@ from diverseevol.evaluation.comparison import Comparison, compare
 from diverseevol.evaluation.measured import measured_rounds
 from diverseevol.evaluation.scoreboard import score_folder
 from diverseevol.evaluation.tables import comparison_tables
-from diverseevol.files import write_json
 from diverseevol.output.console import results_console
 from diverseevol.output.sheets import write_csv
 from diverseevol.output.terminal import say
 from diverseevol.report.collection import collect
 from diverseevol.report.publishing import publish
+from diverseevol.storage.files import write_json
 
 GROUP = "lab/sweep"
 BASELINE = "random-iterative"

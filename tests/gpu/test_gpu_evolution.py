@@ -17,11 +17,11 @@ from test_resume import Cut, Fragile, assert_same
 
 from diverseevol.errors import InputError
 from diverseevol.evolution import evolve
-from diverseevol.files import read_json
 from diverseevol.learner import Learner
 from diverseevol.options import Generation
 from diverseevol.samplers.kcenter import KCenterSampler
 from diverseevol.samplers.qbc import CommitteeSampler
+from diverseevol.storage.files import read_json
 
 pytestmark = pytest.mark.gpu
 PRECISIONS = ("32-true", "bf16-mixed")

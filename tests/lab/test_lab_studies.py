@@ -26,7 +26,7 @@ from study import conducted  # noqa: E402
 import diverseevol  # noqa: E402
 from diverseevol.errors import InputError  # noqa: E402
 from diverseevol.evaluation.significance import holm  # noqa: E402
-from diverseevol.files import write_json  # noqa: E402
+from diverseevol.storage.files import write_json  # noqa: E402
 
 
 def job(name: str, code: str, seconds: float = 1.0) -> Job:

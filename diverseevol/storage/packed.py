@@ -4,7 +4,7 @@ import zipfile
 from pathlib import Path
 
 from diverseevol.errors import InputError
-from diverseevol.reading import opened
+from diverseevol.storage.reading import opened
 
 STARTS = {
     b"\x1f\x8b": "gzip",

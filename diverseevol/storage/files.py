@@ -22,7 +22,7 @@ from typing import IO, Any
 from filelock import FileLock
 
 from diverseevol.errors import InputError
-from diverseevol.reading import LARGEST_JSONL, lines, opened, parse_json, read_bytes, too_large
+from diverseevol.storage.reading import LARGEST_JSONL, lines, opened, parse_json, read_bytes, too_large
 
 TEMPORARY = ".partial"  # the suffix of whatever is not yet complete; `sweep_temporary` removes what a crash left
 _TEMPORARY_NAME = re.compile(rf".*\.[0-9a-f]{{16}}{re.escape(TEMPORARY)}", re.DOTALL)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from diverseevol.errors import InputError
-from diverseevol.files import read_json, remove, sync_file, sync_folder, temporary, write_json, writing
-from diverseevol.reading import opened
+from diverseevol.storage.files import read_json, remove, sync_file, sync_folder, temporary, write_json, writing
+from diverseevol.storage.reading import opened
 
 SEAL = ".digests"
 FULL_BYTES = 1 << 28

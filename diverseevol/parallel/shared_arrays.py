@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from diverseevol.caches import cached_folder
-from diverseevol.files import temporary, writing
-from diverseevol.processes import Processes
-from diverseevol.reading import load_array
-from diverseevol.sealed import seal
+from diverseevol.parallel.processes import Processes
+from diverseevol.storage.cache import cached_folder
+from diverseevol.storage.files import temporary, writing
+from diverseevol.storage.reading import load_array
+from diverseevol.storage.sealed import seal
 
 REMEDY = "remove it, and the same command makes it again"
 

@@ -1,6 +1,6 @@
 """The cache: what can be made again from the user's data and model, kept between runs, and never trusted unchecked.
 
-Every entry is a sealed folder (see `diverseevol.sealed`). One that is damaged in any way, or was made before there were
+Every entry is a sealed folder (see `diverseevol.storage.sealed`). One that is damaged in any way, or was made before there were
 seals, is made again with one warning.
 """
 
@@ -15,9 +15,9 @@ from pathlib import Path
 from platformdirs import user_cache_dir
 
 from diverseevol.errors import InputError
-from diverseevol.files import locked, read_json, sweep_siblings, write_json, writing
-from diverseevol.reading import opened
-from diverseevol.sealed import build_whole, damage
+from diverseevol.storage.files import locked, read_json, sweep_siblings, write_json, writing
+from diverseevol.storage.reading import opened
+from diverseevol.storage.sealed import build_whole, damage
 
 log = logging.getLogger(__name__)
 
