@@ -17,7 +17,7 @@ import torch
 from benchmarks.kcenter_peers import Candidate, Picks, installed
 from benchmarks.kcenter_rows import CASES, Case, clustered, rows_of, scattered
 from benchmarks.turns import PrivateMemory, Report, in_turns
-from diverseevol.samplers.farthest_first import farthest_first
+from diverseevol.geometry.farthest_first import farthest_first
 
 
 def run(size: str, report: Report) -> None:

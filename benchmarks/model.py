@@ -8,10 +8,10 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from diverseevol.data.prompt import Encoded, Prompt
 from diverseevol.foundation import Pretrained
 from diverseevol.learner import Learner
 from diverseevol.options import Embedding, PromptOptions, Tuning
-from diverseevol.prompt import Encoded, Prompt
 
 CONFIG = LlamaConfig(
     vocab_size=32_000,

@@ -9,13 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from diverseevol.data.dataset import Source
 from diverseevol.evaluation.exam import Exam
 from diverseevol.learner import Learner
 from diverseevol.options import Schedule
 from diverseevol.rounds import Round
 from diverseevol.runs import RunFolder
 from diverseevol.samplers.base import Sampler
-from diverseevol.source import Source
 from diverseevol.tracking import NoTracker, Tracker
 
 

@@ -24,11 +24,11 @@ from transformers import (
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from diverseevol.data.dataset import Source
+from diverseevol.data.hub import may_be_on_hub, out_of_reach, say_that_a_cache_is_used
+from diverseevol.data.prompt import alpaca
 from diverseevol.errors import InputError, meant
-from diverseevol.hub import may_be_on_hub, out_of_reach, say_that_a_cache_is_used
 from diverseevol.parallel.background import heard
-from diverseevol.prompt import alpaca
-from diverseevol.source import Source
 from diverseevol.storage.cache import cached_folder, content_digest
 from diverseevol.storage.reading import refuse_special
 

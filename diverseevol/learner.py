@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from transformers import PreTrainedModel
 
+from diverseevol.data.prompt import Encoded, Prompt
 from diverseevol.foundation import Pretrained
 from diverseevol.generation import fitting, generate, own_ends
 from diverseevol.memory import named_when_full
@@ -30,7 +31,6 @@ from diverseevol.parallel.processes import Processes
 from diverseevol.parallel.shared_arrays import cached_by_all, filled, read_probe
 from diverseevol.products import quick_products
 from diverseevol.progress import Progress, Silent
-from diverseevol.prompt import Encoded, Prompt
 from diverseevol.rotary import warn_of_company
 from diverseevol.trainers import cast_once, device_of, forget_trainers_of_before, seeded, start
 

@@ -6,8 +6,8 @@ import logging
 import torch
 from transformers import PreTrainedModel
 
+from diverseevol.data.prompt import Encoded
 from diverseevol.errors import InputError
-from diverseevol.prompt import Encoded
 from diverseevol.rotary import read_alike_up_to
 
 log = logging.getLogger(__name__)

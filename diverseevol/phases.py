@@ -13,20 +13,20 @@ from jaxtyping import Float, Int
 from transformers import PreTrainedModel
 
 from diverseevol.committee import seats
+from diverseevol.data.held_out import Loss, as_metrics, mean_loss
+from diverseevol.data.prompt import encode_examples
 from diverseevol.evaluation.benchmarks import with_references
 from diverseevol.experiment import Evolution
-from diverseevol.features import Features, columns_of
-from diverseevol.held_out import Loss, as_metrics, mean_loss
+from diverseevol.geometry.measures import coverage_radius, vendi_score, vendi_score_centred
 from diverseevol.learner import Learner, final_loss
-from diverseevol.measures import coverage_radius, vendi_score, vendi_score_centred
 from diverseevol.memory import peak_memory, reset_peak_memory
 from diverseevol.modules.committee import DISAGREEMENTS
 from diverseevol.overview import log_round
 from diverseevol.parallel.shared_arrays import read_probe
-from diverseevol.prompt import encode_examples
 from diverseevol.receipts import receipt
 from diverseevol.rounds import RoundFolder
 from diverseevol.samplers.base import Selection, choose
+from diverseevol.samplers.features import Features, columns_of
 from diverseevol.storage.files import read_json, read_jsonl, temporary, write_json, write_jsonl
 from diverseevol.storage.sealed import damage, seal
 from diverseevol.tracking import RoundLog

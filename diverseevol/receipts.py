@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from diverseevol.measures import receipt_distances
+from diverseevol.data.dataset import Source
+from diverseevol.geometry.measures import receipt_distances
 from diverseevol.samplers.base import Selection
-from diverseevol.source import Source
 
 
 def distances(

@@ -33,6 +33,8 @@ from hydra.core.global_hydra import GlobalHydra
 # Annotations are checked in tests, with the meaning that mypy gives them: an int will do for a float (PEP 484).
 beartype.beartype = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
 
+from diverseevol.data.dataset import Source, load
+from diverseevol.data.prompt import Encoded, Prompt, encode
 from diverseevol.evaluation.benchmarks import Benchmark, Question
 from diverseevol.evaluation.exam import Exam
 from diverseevol.evaluation.judges import GoldJudge
@@ -41,10 +43,8 @@ from diverseevol.experiment import Evolution
 from diverseevol.foundation import Pretrained, TinyLlama
 from diverseevol.learner import Learner
 from diverseevol.options import Generation, PromptOptions, Schedule, Tuning
-from diverseevol.prompt import Encoded, Prompt, encode
 from diverseevol.runs import RunFolder
 from diverseevol.samplers.kcenter import KCenterSampler
-from diverseevol.source import Source, load
 
 torch.set_num_threads(1)  # contended threads slow models this small down eightfold
 transformers.utils.logging.disable_progress_bar()

@@ -27,6 +27,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+from diverseevol.data.prompt import Encoded, Prompt
 from diverseevol.errors import InputError
 from diverseevol.foundation import Pretrained
 from diverseevol.generation import generate
@@ -34,7 +35,6 @@ from diverseevol.learner import Learner
 from diverseevol.modules.halves import Halves
 from diverseevol.options import Embedding, Generation, PromptOptions, Tuning
 from diverseevol.padding import reads_padding_before
-from diverseevol.prompt import Encoded, Prompt
 
 PAGE = Path(__file__).parent.parent / "docs" / "models.md"
 # Windows, chunks and blocks are shorter than the rows and than most prompts with their answers.

@@ -15,6 +15,8 @@ import pytest
 import small_evolution
 from forks import finish, fork
 
+from diverseevol.data.dataset import load
+from diverseevol.data.prompt import Prompt, encode
 from diverseevol.errors import InputError
 from diverseevol.foundation import TinyLlama
 from diverseevol.lab.source import source as lab_source
@@ -22,8 +24,6 @@ from diverseevol.learner import Learner
 from diverseevol.options import PromptOptions, Tuning
 from diverseevol.parallel.processes import Processes
 from diverseevol.parallel.shared_arrays import cached_by_all
-from diverseevol.prompt import Prompt, encode
-from diverseevol.source import load
 from diverseevol.storage import sealed
 from diverseevol.storage.cache import cache_folder, cached_folder, checked_in_full, content_digest
 from diverseevol.storage.files import write_json

@@ -8,10 +8,10 @@ from chat_shapes import KINDS, SHAPES, tokenizer_of, unigram
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from diverseevol.data.formats import Example
+from diverseevol.data.prompt import Prompt
 from diverseevol.errors import InputError
-from diverseevol.formats import Example
 from diverseevol.options import PromptOptions
-from diverseevol.prompt import Prompt
 
 CHAT = PromptOptions(template="chat")
 PLAIN = [

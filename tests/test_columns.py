@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
+from diverseevol.data.dataset import load
+from diverseevol.data.prompt import encode
 from diverseevol.errors import InputError
 from diverseevol.evolution import evolve
-from diverseevol.features import Features
-from diverseevol.prompt import encode
 from diverseevol.samplers.base import Needs, Selection
+from diverseevol.samplers.features import Features
 from diverseevol.samplers.stratified import StratifiedSampler
-from diverseevol.source import load
 
 KINDS = ("count", "greet", "spell")
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from diverseevol.data.formats import Example
+from diverseevol.data.prompt import Prompt
 from diverseevol.errors import InputError
-from diverseevol.formats import Example
 from diverseevol.options import PromptOptions
 from diverseevol.parallel import confined as confined_module
 from diverseevol.parallel.confined import confined
-from diverseevol.prompt import Prompt
 
 CHAT = PromptOptions(template="chat")
 PLAIN = "{% for m in messages %}{{ m.content }}\n{% endfor %}"

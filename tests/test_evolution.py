@@ -9,8 +9,8 @@ import pytest
 from diverseevol.errors import InputError
 from diverseevol.evolution import evolve, initial_pool
 from diverseevol.experiment import Streams
+from diverseevol.geometry.measures import vendi_score
 from diverseevol.learner import Learner
-from diverseevol.measures import vendi_score
 from diverseevol.options import Schedule
 from diverseevol.samplers.base import Needs, Sampler
 from diverseevol.samplers.kcenter import KCenterSampler

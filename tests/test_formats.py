@@ -4,9 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from diverseevol import records as reading
-from diverseevol.errors import InputError
-from diverseevol.formats import (
+from diverseevol.data import json_reader as reading
+from diverseevol.data.formats import (
     ALPACA,
     DOLLY,
     BadRecord,
@@ -17,7 +16,8 @@ from diverseevol.formats import (
     recognise,
     to_record,
 )
-from diverseevol.records import read_records
+from diverseevol.data.json_reader import read_records
+from diverseevol.errors import InputError
 
 ROW = {"instruction": "Name a colour.", "input": "", "output": "Red."}
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from diverseevol.data.dataset import load
+from diverseevol.data.formats import Example
+from diverseevol.data.held_out import mean_loss
+from diverseevol.data.prompt import encode
 from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import Benchmark, Question, check_references, with_references
 from diverseevol.evolution import evolve
-from diverseevol.formats import Example
-from diverseevol.held_out import mean_loss
-from diverseevol.prompt import encode
 from diverseevol.samplers.random import RandomSampler
-from diverseevol.source import load
 
 
 @pytest.fixture

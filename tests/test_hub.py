@@ -13,10 +13,10 @@ import datasets
 import pytest
 from huggingface_hub import constants
 
-from diverseevol import hub
+from diverseevol.data import hub
+from diverseevol.data.dataset import load
 from diverseevol.errors import InputError
 from diverseevol.foundation import Pretrained
-from diverseevol.source import load
 
 
 class Closing:

@@ -4,9 +4,9 @@ import json
 import numpy as np
 
 from diverseevol.commands.left_out import left_out, why_ineligible
+from diverseevol.data.dataset import load
+from diverseevol.data.prompt import Prompt, encode
 from diverseevol.options import PromptOptions
-from diverseevol.prompt import Prompt, encode
-from diverseevol.source import load
 
 
 def test_what_is_left_out_cut_or_unused_is_counted_apart_and_with_its_reason(prompt, tmp_path):

@@ -19,16 +19,16 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from diverseevol import foundation as foundation_module
-from diverseevol import intake
-from diverseevol import prompt as prompt_module
-from diverseevol import source as source_module
+from diverseevol.data import dataset as source_module
+from diverseevol.data import ingest
+from diverseevol.data import prompt as prompt_module
+from diverseevol.data.dataset import Source, in_batches, load
+from diverseevol.data.formats import Example
+from diverseevol.data.prompt import Prompt, encode
 from diverseevol.errors import InputError
-from diverseevol.formats import Example
 from diverseevol.foundation import TinyLlama
 from diverseevol.options import PromptOptions
 from diverseevol.parallel.background import heard, left_at_work
-from diverseevol.prompt import Prompt, encode
-from diverseevol.source import Source, in_batches, load
 
 WORDS = "The cod met a cow, 12 times; it said: no! "
 
@@ -78,7 +78,7 @@ def test_the_tokeniser_is_given_no_more_than_fits_at_a_time(prompt, asked, tmp_p
 
 
 def test_a_row_that_no_model_reads_is_refused_or_left_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(intake, "LONGEST_ROW", 1000)
+    monkeypatch.setattr(ingest, "LONGEST_ROW", 1000)
     with pytest.raises(InputError, match=r"x\.jsonl, line 2: holds 1,\d\d\d characters, and a row may hold 1,000"):
         rows_of(tmp_path, "a", "b" * 1000)
     assert len(rows_of(tmp_path, "a" * 900)) == 1

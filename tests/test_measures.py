@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from diverseevol.errors import InputError
-from diverseevol.measures import (
+from diverseevol.geometry.farthest_first import farthest_first
+from diverseevol.geometry.measures import (
     coverage_radius,
     distance_to_pool,
     mean_row,
@@ -14,8 +15,7 @@ from diverseevol.measures import (
     vendi_score,
     vendi_score_centred,
 )
-from diverseevol.projections import pca_map
-from diverseevol.samplers.farthest_first import farthest_first
+from diverseevol.geometry.projections import pca_map
 
 
 def rows_with_large_mean(rows: int = 200, dim: int = 24, seed: int = 0) -> np.ndarray:

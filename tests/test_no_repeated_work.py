@@ -6,11 +6,11 @@ import dataclasses
 import pytest
 from transformers import PreTrainedModel
 
+from diverseevol.data.prompt import Prompt
 from diverseevol.evolution import evolve
 from diverseevol.foundation import Pretrained
 from diverseevol.learner import Learner
 from diverseevol.options import Schedule
-from diverseevol.prompt import Prompt
 from diverseevol.samplers.kcenter import KCenterSampler
 from diverseevol.samplers.qbc import CommitteeSampler
 from diverseevol.samplers.random import RandomSampler

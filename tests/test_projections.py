@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diverseevol.projections import PROJECTIONS, map_name, tsne_map
+from diverseevol.geometry.projections import PROJECTIONS, map_name, tsne_map
 
 
 def clusters(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

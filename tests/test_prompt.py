@@ -6,13 +6,13 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from diverseevol import prompt as prompt_module
 from diverseevol.binding import bind
+from diverseevol.data import prompt as prompt_module
+from diverseevol.data.formats import Example
+from diverseevol.data.prompt import Prompt, encode
 from diverseevol.errors import InputError
-from diverseevol.formats import Example
 from diverseevol.modules.data import IGNORED, collate
 from diverseevol.options import PromptOptions
-from diverseevol.prompt import Prompt, encode
 
 QUESTION = "Name a fish."
 WITHOUT_INPUT = """\

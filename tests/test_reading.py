@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diverseevol import records
 from diverseevol.commands.select import _embeddings, _lengths
 from diverseevol.commands.taken import taken_rows
+from diverseevol.data import json_reader
+from diverseevol.data.dataset import load
 from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import load_benchmark
 from diverseevol.evaluation.pairwise import load_prompt
@@ -23,7 +24,6 @@ from diverseevol.evaluation.released import read_judgements
 from diverseevol.evaluation.replies import ReplyCache
 from diverseevol.foundation import Pretrained
 from diverseevol.report.collection import collect
-from diverseevol.source import load
 from diverseevol.storage import reading
 from diverseevol.storage.cache import content_digest
 from diverseevol.storage.files import read_json, read_jsonl
@@ -203,9 +203,9 @@ def test_a_row_that_is_nested_too_deeply_may_be_left_out(tmp_path):
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> int:
     """Limits that small files reach."""
-    for module in (reading, records):
+    for module in (reading, json_reader):
         monkeypatch.setattr(module, "LONGEST_LINE", 1000)
-    monkeypatch.setattr(records, "CHUNK", 100)
+    monkeypatch.setattr(json_reader, "CHUNK", 100)
     return 1000
 
 

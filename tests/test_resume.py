@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from diverseevol.data.prompt import Prompt, encode
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import GoldJudge
 from diverseevol.evolution import evolve
@@ -20,7 +21,6 @@ from diverseevol.lab.model import foundation_model
 from diverseevol.lab.source import source as lab_rows
 from diverseevol.learner import Learner
 from diverseevol.options import Embedding, Generation, PromptOptions, Schedule, Tuning
-from diverseevol.prompt import Prompt, encode
 from diverseevol.storage.files import read_json, read_jsonl
 from diverseevol.tracking import NoTracker
 

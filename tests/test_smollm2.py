@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from diverseevol.formats import Example
+from diverseevol.data.dataset import load
+from diverseevol.data.formats import Example
+from diverseevol.data.prompt import Prompt, encode
 from diverseevol.foundation import Pretrained
 from diverseevol.learner import Learner
 from diverseevol.options import Generation, PromptOptions, Tuning
-from diverseevol.prompt import Prompt, encode
-from diverseevol.source import load
 
 pytestmark = pytest.mark.slow
 ROWS = [

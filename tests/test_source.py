@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from diverseevol import intake, origins
-from diverseevol import source as source_module
+from diverseevol.data import dataset as source_module
+from diverseevol.data import ingest, locate
+from diverseevol.data.dataset import load
+from diverseevol.data.formats import ALPACA, DOLLY, Example, Fields
 from diverseevol.errors import InputError
-from diverseevol.formats import ALPACA, DOLLY, Example, Fields
-from diverseevol.source import load
 
 ROWS = [
     {"instruction": "Name a colour.", "input": "", "output": "Red.\u2028Or blue.", "id": 1},
@@ -226,7 +226,7 @@ def test_a_path_that_is_no_file_is_refused(tmp_path, cache):
 def test_a_file_that_may_not_be_read_is_refused(rows_file, cache):
     rows_file.chmod(0)
     program = (
-        "import os, sys; from pathlib import Path; from diverseevol.source import load\n"
+        "import os, sys; from pathlib import Path; from diverseevol.data.dataset import load\n"
         "if os.geteuid() == 0: os.seteuid(65534)\n"
         "load(sys.argv[1], cache=Path(sys.argv[2]))"
     )
@@ -334,7 +334,7 @@ def entry(cache):
 def test_a_second_start_reads_what_the_first_one_wrote(rows_file, cache, monkeypatch):
     first = load(rows_file, cache=cache)
     before = {path: path.stat().st_mtime_ns for path in entry(cache).iterdir()}
-    monkeypatch.setattr(origins, "read_records", lambda path: pytest.fail("the file was read again"))
+    monkeypatch.setattr(locate, "read_records", lambda path: pytest.fail("the file was read again"))
     second = load(rows_file, cache=cache)
     assert everything(second) == everything(first)
     assert second.fingerprint == first.fingerprint
@@ -357,8 +357,8 @@ def test_a_file_that_changes_while_it_is_read_is_refused(rows_file, cache, monke
         with path.open("a") as file:
             file.write(GOOD)
 
-    original = origins.read_records
-    monkeypatch.setattr(origins, "read_records", appended)
+    original = locate.read_records
+    monkeypatch.setattr(locate, "read_records", appended)
     assert "changed while it was being read" in refusal(rows_file, cache)
 
 
@@ -416,7 +416,7 @@ def test_progress_ends_at_the_size_of_the_file_and_is_silent_on_reuse(tmp_path, 
 
 
 def test_long_rows_are_written_a_few_at_a_time(rows_file, cache, monkeypatch):
-    monkeypatch.setattr(intake, "BATCH_CHARACTERS", 1)
+    monkeypatch.setattr(ingest, "BATCH_CHARACTERS", 1)
     load(rows_file, cache=cache)
     with pa.ipc.open_stream(entry(cache) / "rows.arrow") as reader:
         assert [batch.num_rows for batch in reader] == [1, 1, 1]
@@ -672,7 +672,7 @@ def test_a_table_that_cannot_be_read_is_one_sentence(tmp_path, no_network, cache
 @pytest.mark.parametrize("given", ["data_of/nobody", None])
 def test_without_a_network_a_hub_id_is_one_sentence(tmp_path, given):
     program = (
-        "import sys; from pathlib import Path; from diverseevol.source import load\n"
+        "import sys; from pathlib import Path; from diverseevol.data.dataset import load\n"
         f"load({given!r}, hub='data_of/nobody', cache=Path(sys.argv[1]))"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}

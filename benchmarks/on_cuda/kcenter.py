@@ -17,8 +17,8 @@ from benchmarks.kcenter import full_matrix, running_minimum
 from benchmarks.kcenter_rows import Case, clustered, rows_of, scattered
 from benchmarks.on_cuda.turns import on_device
 from benchmarks.turns import Report
-from diverseevol.samplers import traversal
-from diverseevol.samplers.farthest_first import farthest_first
+from diverseevol.geometry import farthest_first_cuda
+from diverseevol.geometry.farthest_first import farthest_first
 
 OURS, DEVICE = "ours, lazy, processor", "ours, sampler.device=cuda, transfer included"
 TRANSFER = "the transfer alone"
@@ -49,7 +49,7 @@ def compare(case: Case, X: np.ndarray, taken: np.ndarray, report: Report, plain:
     device = torch.device("cuda")
     candidates: dict[str, Callable[[], Any]] = {
         OURS: lambda: farthest_first(X, taken, case.picks)[0],
-        DEVICE: lambda: traversal.running_minimum(X, taken, case.picks, None, device)[0],
+        DEVICE: lambda: farthest_first_cuda.running_minimum(X, taken, case.picks, None, device)[0],
         TRANSFER: functools.partial(transfer, X),
     }
     if plain:
@@ -76,6 +76,6 @@ def compare(case: Case, X: np.ndarray, taken: np.ndarray, report: Report, plain:
 
 
 def transfer(X: np.ndarray) -> None:
-    step = max(1, traversal.BLOCK_ELEMENTS // X.shape[1])
+    step = max(1, farthest_first_cuda.BLOCK_ELEMENTS // X.shape[1])
     kept = [torch.from_numpy(X[start : start + step]).cuda() for start in range(0, len(X), step)]
     del kept

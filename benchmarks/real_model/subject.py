@@ -19,11 +19,11 @@ from jaxtyping import Int
 from transformers import PreTrainedModel
 
 from benchmarks import turns
+from diverseevol.data.dataset import load
+from diverseevol.data.prompt import Encoded, Prompt, encode
 from diverseevol.foundation import Pretrained
 from diverseevol.learner import Learner
 from diverseevol.options import PromptOptions, Tuning
-from diverseevol.prompt import Encoded, Prompt, encode
-from diverseevol.source import load
 
 OURS, PLAIN, TRL = "ours", "plain", "TRL"
 PRECISIONS: dict[str, Any] = {"float32": "32-true", "bf16": "bf16-mixed"}  # as trainer=auto and trainer=bf16 compute

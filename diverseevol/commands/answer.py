@@ -9,6 +9,7 @@ import numpy as np
 from diverseevol.commands.conduct import AnswerOptions
 from diverseevol.commands.evolve import quieten
 from diverseevol.commands.settings import Settings
+from diverseevol.data.prompt import Encoded, Prompt
 from diverseevol.errors import InputError
 from diverseevol.evaluation.answers import AnswerFile, answer
 from diverseevol.evaluation.exam import keep_questions
@@ -18,7 +19,6 @@ from diverseevol.options import Generation, PromptOptions, Tuning
 from diverseevol.output.console import Console
 from diverseevol.parallel.processes import Processes, join, leave
 from diverseevol.progress import Progress, Shown, Silent
-from diverseevol.prompt import Encoded, Prompt
 from diverseevol.storage.cache import cache_folder, checked_in_full
 from diverseevol.storage.files import read_json, refuse_links, write_json
 from diverseevol.trainers import proven

@@ -14,20 +14,20 @@ from diverseevol.commands.naming import run_path
 from diverseevol.commands.results import check_place, choice_file
 from diverseevol.commands.rows import bad_rows_file, load_source
 from diverseevol.commands.settings import Settings
+from diverseevol.data.formats import BadRecord
+from diverseevol.data.hub_names import MODEL_ID, is_table
+from diverseevol.data.json_reader import read_records
+from diverseevol.data.row_numbers import EXPECTED
 from diverseevol.errors import InputError
-from diverseevol.formats import BadRecord
-from diverseevol.hub_names import MODEL_ID, is_table
 from diverseevol.options import Embedding, Generation, PromptOptions, Tuning
 from diverseevol.output.console import Console, log_to
 from diverseevol.progress import Shown
-from diverseevol.records import read_records
-from diverseevol.row_numbers import EXPECTED
 from diverseevol.runs import RunFolder
 from diverseevol.storage.cache import cache_folder, checked_in_full
 from diverseevol.storage.reading import refuse_special
 
 # Targets whose options are known; code that the user names checks its own.
-ROWS, LAB_ROWS = "diverseevol.source.load", "diverseevol.lab.source"
+ROWS, LAB_ROWS = "diverseevol.data.dataset.load", "diverseevol.lab.source"
 LIGHT = (  # modules that are imported in no time
     "diverseevol.samplers.", "diverseevol.trackers.", "diverseevol.tracking.", "diverseevol.evaluation.benchmarks.",
     "diverseevol.evaluation.judges.", "diverseevol.evaluation.openai_judge.", "diverseevol.evaluation.replay.",

@@ -10,10 +10,10 @@ import numpy as np
 from diverseevol import __version__
 from diverseevol.commands.naming import MEMORY_ONLY, NOT_PICKS
 from diverseevol.commands.settings import Settings
+from diverseevol.data.dataset import Source
 from diverseevol.learner import Learner
 from diverseevol.rounds import release
 from diverseevol.saved import CHOICE
-from diverseevol.source import Source
 
 
 def fingerprint(settings: Settings, source: Source, learner: Learner, cache: Path) -> dict[str, Any]:

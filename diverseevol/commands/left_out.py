@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from diverseevol.data.dataset import Source
+from diverseevol.data.prompt import Encoded
 from diverseevol.options import PromptOptions
-from diverseevol.prompt import Encoded
-from diverseevol.source import Source
 
 
 def left_out(source: Source, encoded: Encoded | None, prompt: PromptOptions) -> Iterator[str]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from diverseevol.commands.naming import run_path
 from diverseevol.commands.settings import Settings
+from diverseevol.data.dataset import Source
 from diverseevol.progress import Progress
-from diverseevol.source import Source
 
 
 def load_source(settings: Settings, cache: Path, bad_rows: Path, progress: Progress) -> Source:

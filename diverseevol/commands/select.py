@@ -14,11 +14,11 @@ from diverseevol.commands.results import choice_file
 from diverseevol.commands.settings import Settings
 from diverseevol.commands.taken import taken_rows
 from diverseevol.errors import InputError
-from diverseevol.features import Features
-from diverseevol.measures import check_finite
+from diverseevol.geometry.measures import check_finite
 from diverseevol.output.terminal import say
 from diverseevol.receipts import distances
 from diverseevol.samplers.base import Needs, Sampler, Selection, choose, pool_of
+from diverseevol.samplers.features import Features
 from diverseevol.storage.files import write_json
 from diverseevol.storage.reading import load_array
 
@@ -58,7 +58,7 @@ def run(settings: Settings) -> None:
     features = _brought(options, sampler.needs, name)
     taken = taken_rows(options.taken, features.response_tokens, options.n)
     if sampler.needs.space != "none":  # what these compute with is imported for seconds: not on the sampler's clock
-        for module in ("diverseevol.samplers.farthest_first", "sklearn.cluster"):
+        for module in ("diverseevol.geometry.farthest_first", "sklearn.cluster"):
             importlib.import_module(module)
     choice = chosen(sampler, features, taken, options)
     report = described(settings, choice, features)

@@ -14,17 +14,17 @@ from diverseevol.commands.rows import load_source
 from diverseevol.commands.select import chosen, described, fall
 from diverseevol.commands.settings import Settings
 from diverseevol.commands.taken import taken_rows
+from diverseevol.data.dataset import Source
+from diverseevol.data.prompt import Prompt
 from diverseevol.errors import InputError
-from diverseevol.features import Features, columns_of
 from diverseevol.learner import Learner
 from diverseevol.options import Embedding, PromptOptions, Tuning
 from diverseevol.output.console import Console
 from diverseevol.parallel.processes import Processes, join, leave
 from diverseevol.progress import Progress, Shown, Silent
-from diverseevol.prompt import Prompt
 from diverseevol.receipts import receipt
 from diverseevol.samplers.base import Needs, Sampler
-from diverseevol.source import Source
+from diverseevol.samplers.features import Features, columns_of
 from diverseevol.storage.cache import cache_folder, checked_in_full
 from diverseevol.storage.files import temporary, write_json, write_jsonl
 from diverseevol.trainers import proven

@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Bool, Int
 
+from diverseevol.data.row_numbers import read_row_numbers
 from diverseevol.errors import InputError
-from diverseevol.row_numbers import read_row_numbers
 
 
 def taken_rows(path: str | None, response_tokens: Int[np.ndarray, " rows"], n: int) -> Bool[np.ndarray, " rows"]:

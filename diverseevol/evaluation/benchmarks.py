@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from diverseevol.data.formats import Example
 from diverseevol.errors import InputError
 from diverseevol.evaluation.download import fetch
-from diverseevol.formats import Example
 from diverseevol.storage.files import read_numbered
 from diverseevol.storage.names import checked_name
 

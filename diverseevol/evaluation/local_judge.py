@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from transformers import PreTrainedModel
 
+from diverseevol.data.prompt import Prompt
 from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import Benchmark
 from diverseevol.evaluation.grammar import answer_of, is_mark, opened_thought, thinks
@@ -24,7 +25,6 @@ from diverseevol.generation import generate, own_ends
 from diverseevol.model_limits import check_ids, positions
 from diverseevol.options import Generation, PromptOptions
 from diverseevol.progress import Progress, Silent
-from diverseevol.prompt import Prompt
 from diverseevol.storage.cache import cache_folder
 
 KNOWN_BY = 32  # prompts, of which a judge that never keeps to the form is given up

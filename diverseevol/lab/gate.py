@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from diverseevol.data.prompt import Prompt
 from diverseevol.evaluation.benchmarks import Benchmark
 from diverseevol.evaluation.judges import GoldJudge
 from diverseevol.generation import generate
 from diverseevol.lab.skill import World
 from diverseevol.options import Generation, PromptOptions
-from diverseevol.prompt import Prompt
 
 LEAST, MEAN = 0.5, 0.8  # what a kept skill reaches, and what they reach on average
 PROBES = 40  # arguments asked of each skill

@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from diverseevol.binding import check
+from diverseevol.data.dataset import Source, load
+from diverseevol.data.formats import Example
 from diverseevol.errors import InputError
-from diverseevol.formats import Example
 from diverseevol.lab.rows import Mix, make_rows
 from diverseevol.lab.skill import WORLD, find_world
-from diverseevol.source import Source, load
 from diverseevol.storage.cache import cached_folder
 from diverseevol.storage.files import write_jsonl
 
@@ -43,7 +43,7 @@ def source(
         seed: of the rows, and of which skill is frequent.
         world: "lab", or the dotted name of a tuple of skills (see `diverseevol.lab.skill`).
         cache: the project's cache folder.
-        reading: passed on to `diverseevol.source.load`.
+        reading: passed on to `diverseevol.data.dataset.load`.
 
     Raises:
         InputError: an option is none of either, or there can be no such rows.

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch.utils.data import DataLoader, Dataset
 
-from diverseevol.prompt import Encoded
+from diverseevol.data.prompt import Encoded
 
 IGNORED = -100  # the label of positions that carry no loss, as in transformers and torch
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from diverseevol.errors import InputError
-from diverseevol.projections import PCA, map_name
+from diverseevol.geometry.projections import PCA, map_name
 from diverseevol.report.collection import Run
 from diverseevol.report.drawing import GRID, MUTED, STYLE, write_note
 from diverseevol.report.lines import Line

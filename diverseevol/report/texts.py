@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from diverseevol.formats import BadRecord, Fields, parse, recognise
+from diverseevol.data.formats import BadRecord, Fields, parse, recognise
 from diverseevol.receipts import excerpt
 from diverseevol.report.collection import Run
 from diverseevol.report.lines import Line

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from diverseevol.errors import InputError
-from diverseevol.features import Features
+from diverseevol.samplers.features import Features
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from diverseevol.features import Features
-from diverseevol.measures import distance_to_pool, mean_row
+from diverseevol.geometry.lazy_greedy import lazy_greedy
+from diverseevol.geometry.measures import distance_to_pool, mean_row
 from diverseevol.samplers.base import Needs, Selection, embedding_of, pool_of
-from diverseevol.samplers.lazy_greedy import lazy_greedy
+from diverseevol.samplers.features import Features
 
 ROWS, COLUMNS = 1024, 2048  # of the block of distances that is in memory
 PAIRS = 2**26  # distances that may be kept, at ten bytes each

@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from diverseevol.errors import InputError
-from diverseevol.features import Features
-from diverseevol.measures import blocks
-from diverseevol.projections import principal_directions
+from diverseevol.geometry.measures import blocks
+from diverseevol.geometry.projections import principal_directions
 from diverseevol.samplers.base import Needs, Selection, embedding_of, finite_scores, pool_of
+from diverseevol.samplers.features import Features
 
 LOSS = "response_loss"
 FARTHEST = (
@@ -83,13 +83,13 @@ class KCenterSampler:
         if self.drop:
             taken = taken | self._dropped(features, taken, n)
         if self.device == "cpu":
-            from diverseevol.samplers.farthest_first import farthest_first
+            from diverseevol.geometry.farthest_first import farthest_first
 
             rows, distance = farthest_first(X, taken, n, centres, features.eligible)
         else:
             import torch
 
-            from diverseevol.samplers.traversal import running_minimum
+            from diverseevol.geometry.farthest_first_cuda import running_minimum
 
             rows, distance = running_minimum(X, taken, n, centres, torch.device(self.device), features.eligible)
         return Selection(rows, distance, FARTHEST)

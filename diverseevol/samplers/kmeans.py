@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from diverseevol.errors import InputError
-from diverseevol.features import Features
-from diverseevol.measures import mean_row
+from diverseevol.geometry.measures import mean_row
 from diverseevol.samplers.base import Needs, Selection, embedding_of
+from diverseevol.samplers.features import Features
 
 BATCH = 1024  # rows of a mini-batch
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool
 
-from diverseevol.features import Features
 from diverseevol.samplers.base import Needs, Selection
+from diverseevol.samplers.features import Features
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from diverseevol.errors import InputError
-from diverseevol.features import Features
 from diverseevol.samplers.base import Needs, Selection, finite_scores
+from diverseevol.samplers.features import Features
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from diverseevol.errors import InputError
-from diverseevol.features import Features
 from diverseevol.samplers.base import Needs, Selection, embedding_of, pool_of
+from diverseevol.samplers.features import Features
 from diverseevol.samplers.kcenter import FARTHEST
 from diverseevol.samplers.uncertainty import Measure, UncertaintySampler, Variant
 
@@ -56,7 +56,7 @@ class UncertainKCenterSampler:
         Raises:
             InputError: a row's embedding or a candidate's statistic holds NaN or inf.
         """
-        from diverseevol.samplers.farthest_first import farthest_first  # here, for it imports torch
+        from diverseevol.geometry.farthest_first import farthest_first  # here, for it imports torch
 
         X = embedding_of(features)
         left = int((~taken).sum())

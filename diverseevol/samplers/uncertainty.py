@@ -6,8 +6,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool
 
-from diverseevol.features import Features
 from diverseevol.samplers.base import Needs, Selection, finite_scores
+from diverseevol.samplers.features import Features
 
 Measure = Literal["confidence", "margin", "entropy"]
 Variant = Literal["reference", "probability"]

@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from diverseevol.errors import InputError
-from diverseevol.features import Features
-from diverseevol.measures import check_finite, unit_directions, vendi_score
+from diverseevol.geometry.lazy_greedy import lazy_greedy
+from diverseevol.geometry.measures import check_finite, unit_directions, vendi_score
 from diverseevol.samplers.base import Needs, Selection, embedding_of, pool_of
-from diverseevol.samplers.lazy_greedy import lazy_greedy
+from diverseevol.samplers.features import Features
 
 ROWS = 4096  # whose products with the pool are in memory together
 

@@ -23,6 +23,7 @@ import torch
 
 from diverseevol import lab
 from diverseevol.commands.evolve import quieten
+from diverseevol.data.prompt import Prompt, encode
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import GoldJudge
 from diverseevol.lab.skill import WORLD
@@ -31,7 +32,6 @@ from diverseevol.options import Generation, PromptOptions, Tuning
 from diverseevol.output.console import Console
 from diverseevol.output.sheets import read_csv, write_csv
 from diverseevol.output.terminal import LONGEST, say
-from diverseevol.prompt import Prompt, encode
 from diverseevol.storage.cache import cache_folder
 
 COLUMNS = ("rate", "epochs", "steps", "rows", "seed", "relative_score", "exact", "loss", "optimizer_steps", "seconds")

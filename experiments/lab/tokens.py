@@ -10,9 +10,9 @@ from text import Writer
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from diverseevol.data.prompt import ALPACA, ALPACA_WITH_INPUT
 from diverseevol.lab.skill import World
 from diverseevol.output.terminal import say
-from diverseevol.prompt import ALPACA, ALPACA_WITH_INPUT
 
 VOCABULARY = 1792
 END, UNKNOWN = "<end>", "<unk>"

@@ -9,11 +9,11 @@ import lightning
 import pytest
 import torch
 
+from diverseevol.data.prompt import Prompt, encode
 from diverseevol.lab import foundation_model
 from diverseevol.lab.source import source as lab_source
 from diverseevol.learner import Learner
 from diverseevol.options import PromptOptions, Tuning
-from diverseevol.prompt import Prompt, encode
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,10 +8,10 @@ import torch
 from kcenter_cases import DATA, clustered, greedy, scattered
 
 from diverseevol.errors import InputError
-from diverseevol.features import Features
-from diverseevol.samplers import traversal
+from diverseevol.geometry import farthest_first_cuda
+from diverseevol.geometry.farthest_first import farthest_first
 from diverseevol.samplers.base import Selection, choose
-from diverseevol.samplers.farthest_first import farthest_first
+from diverseevol.samplers.features import Features
 from diverseevol.samplers.kcenter import KCenterSampler
 
 pytestmark = pytest.mark.gpu
@@ -23,9 +23,9 @@ def test_picks_are_those_of_a_greedy_algorithm_in_float64(
     device: torch.device, data: str, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     X = DATA[data]
-    monkeypatch.setattr(traversal, "BLOCK_ELEMENTS", 128 * X.shape[1])
+    monkeypatch.setattr(farthest_first_cuda, "BLOCK_ELEMENTS", 128 * X.shape[1])
     taken = scattered(len(X), size)
-    rows, distance = traversal.running_minimum(X, taken, 60, None, device)
+    rows, distance = farthest_first_cuda.running_minimum(X, taken, 60, None, device)
     expected, expected_distance = greedy(X, taken, 60)
     assert rows.tolist() == expected
     np.testing.assert_allclose(distance, expected_distance, rtol=1e-9)
@@ -82,7 +82,7 @@ def test_tf32_and_other_settings_of_torch_change_no_pick(device: torch.device) -
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
-        assert traversal.running_minimum(X, taken, 100, None, device)[0].tolist() == expected
+        assert farthest_first_cuda.running_minimum(X, taken, 100, None, device)[0].tolist() == expected
         assert farthest_first(X, taken, 100)[0].tolist() == expected
     finally:
         torch.set_float32_matmul_precision(before)

@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from diverseevol.data.prompt import Prompt
 from diverseevol.errors import InputError
 from diverseevol.lab import benchmark, development, foundation_model
 from diverseevol.lab.gate import LEAST, MEAN, known_share, untuned_score
 from diverseevol.lab.model import SHIPPED
 from diverseevol.lab.world import WORLD
 from diverseevol.options import PromptOptions
-from diverseevol.prompt import Prompt
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diverseevol.data.prompt import ALPACA, ALPACA_WITH_INPUT
 from diverseevol.errors import InputError
 from diverseevol.lab.gate import LEAST, MEAN
 from diverseevol.lab.model import SHIPPED
 from diverseevol.lab.skill import Skill
 from diverseevol.lab.world import WORLD
-from diverseevol.prompt import ALPACA, ALPACA_WITH_INPUT
 
 STUDIES = Path(__file__).parents[2] / "experiments/lab"
 sys.path.insert(0, str(STUDIES))

@@ -3,8 +3,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from diverseevol.features import Features
 from diverseevol.samplers.base import Needs, Selection, choose
+from diverseevol.samplers.features import Features
 
 TAKEN = np.array([True, False, False, True, False])
 

@@ -10,9 +10,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from diverseevol.errors import InputError
-from diverseevol.features import Features
 from diverseevol.modules.statistics import NAMES
 from diverseevol.samplers.base import Needs, Sampler, Selection, choose
+from diverseevol.samplers.features import Features
 
 CONF = Path(__file__).parents[2] / "conf"
 OPTIONS = [

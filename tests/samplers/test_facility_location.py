@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from diverseevol.features import Features
 from diverseevol.samplers import facility_location
 from diverseevol.samplers.facility_location import FacilityLocationSampler
+from diverseevol.samplers.features import Features
 
 
 def select(X: np.ndarray, taken: np.ndarray, n: int, tokens: np.ndarray | None = None):

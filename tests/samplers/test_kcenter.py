@@ -10,12 +10,12 @@ import torch
 from kcenter_cases import DATA, clustered, greedy, scattered
 
 from diverseevol.errors import InputError
-from diverseevol.features import Features
-from diverseevol.measures import receipt_distances
-from diverseevol.samplers import farthest_first as module
-from diverseevol.samplers import traversal
+from diverseevol.geometry import farthest_first as module
+from diverseevol.geometry import farthest_first_cuda
+from diverseevol.geometry.farthest_first import farthest_first
+from diverseevol.geometry.measures import receipt_distances
 from diverseevol.samplers.base import Selection, choose
-from diverseevol.samplers.farthest_first import farthest_first
+from diverseevol.samplers.features import Features
 from diverseevol.samplers.kcenter import KCenterSampler
 
 
@@ -39,7 +39,7 @@ def test_a_first_pick_lies_nearest_the_mean_of_the_rows_that_count(data: str) ->
     expected = among[squared.argmin()]
     for found in (
         farthest_first(X, taken, 3, none, among),
-        traversal.running_minimum(X, taken, 3, none, torch.device("cpu"), among),
+        farthest_first_cuda.running_minimum(X, taken, 3, none, torch.device("cpu"), among),
     ):
         assert found[0][0] == expected
         assert found[1][0] == pytest.approx(np.sqrt(squared.min()))
@@ -49,9 +49,9 @@ def test_a_first_pick_lies_nearest_the_mean_of_the_rows_that_count(data: str) ->
 @pytest.mark.parametrize("size", [0, 1, 40])
 def test_a_running_minimum_picks_the_same(data: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     X = DATA[data]
-    monkeypatch.setattr(traversal, "BLOCK_ELEMENTS", 128 * X.shape[1])
+    monkeypatch.setattr(farthest_first_cuda, "BLOCK_ELEMENTS", 128 * X.shape[1])
     taken = scattered(len(X), size)
-    rows, distance = traversal.running_minimum(X, taken, 60, None, torch.device("cpu"))
+    rows, distance = farthest_first_cuda.running_minimum(X, taken, 60, None, torch.device("cpu"))
     expected, expected_distance = greedy(X, taken, 60)
     assert rows.tolist() == expected
     np.testing.assert_allclose(distance, expected_distance, rtol=1e-9)
@@ -66,13 +66,13 @@ def test_a_device_that_is_not_there_is_said_before_any_work() -> None:
 def test_a_running_minimum_keeps_to_the_centres_given_and_names_bad_rows() -> None:
     X, cpu = DATA["clustered"].copy(), torch.device("cpu")
     taken, centres = scattered(len(X), 90), np.array([3, 11])
-    found = traversal.running_minimum(X, taken, 20, centres, cpu)
+    found = farthest_first_cuda.running_minimum(X, taken, 20, centres, cpu)
     expected = farthest_first(X, taken, 20, centres)
     assert found[0].tolist() == expected[0].tolist()
-    assert traversal.running_minimum(X, taken, 0, None, cpu)[0].tolist() == []
+    assert farthest_first_cuda.running_minimum(X, taken, 0, None, cpu)[0].tolist() == []
     X[17, 3] = np.nan
     with pytest.raises(InputError, match="row 17"):
-        traversal.running_minimum(X, taken, 3, None, cpu)
+        farthest_first_cuda.running_minimum(X, taken, 3, None, cpu)
 
 
 @pytest.mark.parametrize("data", ["clustered", "float16", "iid", "many ties"])
@@ -177,7 +177,7 @@ def test_a_mapped_file_needs_less_memory_than_a_copy_of_it(tmp_path: Path) -> No
     script = f"""
 import resource
 import numpy as np
-from diverseevol.samplers.farthest_first import farthest_first
+from diverseevol.geometry.farthest_first import farthest_first
 E = np.load({str(tmp_path / "E.npy")!r}, mmap_mode="r")
 taken = np.arange(len(E)) < 100
 farthest_first(E[:2000], taken[:2000], 3)

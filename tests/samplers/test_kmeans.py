@@ -3,7 +3,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from diverseevol.errors import InputError
-from diverseevol.features import Features
+from diverseevol.samplers.features import Features
 from diverseevol.samplers.kmeans import KMeansSampler
 
 # Clusters of 4, 3 and 2 rows; in each the row that is nearest the centre, then the others by distance.

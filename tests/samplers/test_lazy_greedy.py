@@ -1,6 +1,6 @@
 import numpy as np
 
-from diverseevol.samplers.lazy_greedy import lazy_greedy
+from diverseevol.geometry.lazy_greedy import lazy_greedy
 
 
 class Coverage:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from diverseevol.errors import InputError
-from diverseevol.features import Features
+from diverseevol.samplers.features import Features
 from diverseevol.samplers.qbc import CommitteeSampler
 
 

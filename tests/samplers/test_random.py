@@ -1,6 +1,6 @@
 import numpy as np
 
-from diverseevol.features import Features
+from diverseevol.samplers.features import Features
 from diverseevol.samplers.random import RandomSampler
 
 TAKEN = np.array([True, False, False, True, False, False])

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from diverseevol.data.formats import Example
 from diverseevol.errors import InputError
-from diverseevol.features import Features, columns_of
-from diverseevol.formats import Example
+from diverseevol.samplers.features import Features, columns_of
 from diverseevol.samplers.stratified import StratifiedSampler
 
 #                   0    1    2    3    4    5    6    7

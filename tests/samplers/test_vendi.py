@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from diverseevol.errors import InputError
-from diverseevol.features import Features
-from diverseevol.measures import vendi_score
+from diverseevol.geometry.measures import vendi_score
+from diverseevol.samplers.features import Features
 from diverseevol.samplers.vendi import VendiSampler
 
 # Along the axes: the rows 0 and 1 say the same thing.

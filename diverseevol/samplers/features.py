@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from diverseevol.data.formats import Example
 from diverseevol.errors import InputError
-from diverseevol.formats import Example
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from diverseevol.data.formats import Example
+from diverseevol.data.row_numbers import read_row_numbers
 from diverseevol.errors import InputError
-from diverseevol.formats import Example
-from diverseevol.row_numbers import read_row_numbers
 
 NAMED, LONGEST = 8, 40  # fields or values in a message, and letters of each
 INTERVAL = 1.959964  # standard errors on either side of a 95 % interval

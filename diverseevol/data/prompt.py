@@ -24,12 +24,12 @@ import numpy as np
 from jaxtyping import Bool, Int
 from transformers import PreTrainedTokenizerBase
 
-from diverseevol.chat_template import ChatTemplate, shared_start
-from diverseevol.control_tokens import ControlTokens, in_row, literals, note_turn_markers
+from diverseevol.data.chat_template import ChatTemplate, shared_start
+from diverseevol.data.control_tokens import ControlTokens, in_row, literals, note_turn_markers
+from diverseevol.data.dataset import Source, in_batches
+from diverseevol.data.formats import Example
 from diverseevol.errors import InputError
-from diverseevol.formats import Example
 from diverseevol.options import PromptOptions
-from diverseevol.source import Source, in_batches
 from diverseevol.storage.cache import cached_folder
 from diverseevol.storage.files import read_json, write_json
 

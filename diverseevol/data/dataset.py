@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int
 
+from diverseevol.data.formats import Example, Fields, to_record
+from diverseevol.data.held_out import held_out_rows
+from diverseevol.data.ingest import BATCH_CHARACTERS, COLUMNS, Intake, Progress
+from diverseevol.data.locate import BATCH, Origin, find
 from diverseevol.errors import InputError
-from diverseevol.formats import Example, Fields, to_record
-from diverseevol.held_out import held_out_rows
-from diverseevol.intake import BATCH_CHARACTERS, COLUMNS, Intake, Progress
-from diverseevol.origins import BATCH, Origin, find
 from diverseevol.storage.cache import cached_folder
 from diverseevol.storage.files import atomic_write, read_json
 
@@ -136,7 +136,7 @@ def load(
         fields: what the records call `instruction`, `input` and `response`; recognised where it says nothing.
         name: what folders and figures call the data; the file's name where None.
         on_bad_rows: "stop" at the first record that fails the checks, or "skip" and list such records.
-        held_out: rows that are never trained on: a number, a file or a field (see `diverseevol.held_out`).
+        held_out: rows that are never trained on: a number, a file or a field (see `diverseevol.data.held_out`).
         held_out_seed: what a number of them is drawn with.
         cache: the folder of what can be made again; the checked rows are kept there for the next start.
         bad_rows_file: gets the skipped records, a line {line, field, problem} each ("row" in tables).

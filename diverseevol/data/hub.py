@@ -8,7 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import constants, get_session
 
-from diverseevol.hub_names import MODEL_ID
+from diverseevol.data.hub_names import MODEL_ID
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from diverseevol.data.formats import BadRecord
 from diverseevol.errors import InputError
-from diverseevol.formats import BadRecord
 from diverseevol.storage.reading import LONGEST_LINE, TooDeepError, opened, parse_json, refuse_deep, size
 
 # A record, or what is wrong with it; its line; the bytes read so far.

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import jinja2
 from transformers import PreTrainedTokenizerBase
 
-from diverseevol.control_tokens import REMEDY, ControlTokens, literals, note_turn_markers
+from diverseevol.data.control_tokens import REMEDY, ControlTokens, literals, note_turn_markers
 from diverseevol.errors import InputError
 from diverseevol.parallel.confined import confined
 

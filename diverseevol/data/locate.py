@@ -10,10 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from diverseevol.data_folder import check_folder
+from diverseevol.data.folder import check_folder
+from diverseevol.data.hub_names import is_table
+from diverseevol.data.json_reader import Located, read_records
 from diverseevol.errors import InputError
-from diverseevol.hub_names import is_table
-from diverseevol.records import Located, read_records
 from diverseevol.storage.cache import in_full, warn_of_damage
 from diverseevol.storage.files import remove
 from diverseevol.storage.packed import refuse_packed
@@ -127,7 +127,7 @@ def _table(where: str, what: str, *, on_hub: bool = False, **options: Any) -> Or
     """A parquet file, a folder or a data set on the hub, through `datasets`."""
     import datasets
 
-    from diverseevol.hub import out_of_reach, say_that_a_cache_is_used
+    from diverseevol.data.hub import out_of_reach, say_that_a_cache_is_used
 
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it has to say is in the error that it raises

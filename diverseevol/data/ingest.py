@@ -10,9 +10,9 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from diverseevol.data.formats import KNOWN, BadRecord, Fields, dump_extra, parse, recognise, with_input
+from diverseevol.data.locate import BATCH, Origin
 from diverseevol.errors import InputError
-from diverseevol.formats import KNOWN, BadRecord, Fields, dump_extra, parse, recognise, with_input
-from diverseevol.origins import BATCH, Origin
 from diverseevol.storage.files import atomic_write, write_json
 
 COLUMNS = pa.schema([(name, pa.string()) for name in ("instruction", "input", "response", "extra")])

@@ -1,0 +1,1 @@
+"""Arrays in, numbers out: diversity, distances, projections, and the exact searches that samplers share."""
