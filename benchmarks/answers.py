@@ -11,7 +11,7 @@ from transformers import LlamaForCausalLM
 
 from benchmarks.model import END, llama, rows
 from benchmarks.turns import Report, in_turns
-from diverseevol.generation import generate
+from diverseevol.engine.answering.generation import generate
 from diverseevol.options import Generation
 
 SIZES = {"smoke": (4, 2, 1), "small": (80, 64, 3), "full": (80, 64, 5)}  # prompts, new tokens, turns

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.token_statistics import TOKENS, TURNS, VOCABULARY
 from benchmarks.turns import Report, in_turns
-from diverseevol.modules.committee import DISAGREEMENTS, disagreement
+from diverseevol.engine.probing.committee_probe import DISAGREEMENTS, disagreement
 
 MEMBERS, HIDDEN = 4, 256
 

@@ -16,8 +16,8 @@ from transformers import LlamaForCausalLM
 
 from benchmarks.model import CONFIG, body_flops, learner, llama, rows
 from benchmarks.turns import Report, in_turns
+from diverseevol.engine.learner import Learner
 from diverseevol.geometry.farthest_first import farthest_first
-from diverseevol.learner import Learner
 
 SIZES = {"smoke": (6, 1), "small": (150, 3), "full": (600, 5)}  # sequences, turns
 OURS, AUTHORS = "ours, float32", "one row at a time, head and loss"

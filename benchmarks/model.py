@@ -9,8 +9,8 @@ from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from diverseevol.data.prompt import Encoded, Prompt
-from diverseevol.foundation import Pretrained
-from diverseevol.learner import Learner
+from diverseevol.engine.learner import Learner
+from diverseevol.engine.pretrained import Pretrained
 from diverseevol.options import Embedding, PromptOptions, Tuning
 
 CONFIG = LlamaConfig(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.turns import Report, in_turns
-from diverseevol.modules.statistics import token_statistics
+from diverseevol.engine.probing.token_statistics import token_statistics
 
 TOKENS, VOCABULARY = 110, 32_000  # a row of average length, LLaMA's vocabulary
 TURNS = {"smoke": 1, "small": 5, "full": 15}

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Int
 from transformers import PreTrainedModel
 
+from diverseevol.engine.learner import Learner
 from diverseevol.experiment import Evolution
-from diverseevol.learner import Learner
-from diverseevol.rounds import RoundFolder
+from diverseevol.runs.round_folder import RoundFolder
 
 FOLDER = "committee"  # below a round's folder, while the round is not whole
 

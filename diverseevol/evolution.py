@@ -17,9 +17,9 @@ from diverseevol.evaluation.exam import examine
 from diverseevol.experiment import Evolution, Streams
 from diverseevol.overview import log_overview
 from diverseevol.phases import Phases
-from diverseevol.rounds import Round
-from diverseevol.runs import write_selected
-from diverseevol.tracking import Careful, NoTracker, RunName, opened
+from diverseevol.runs.round_folder import Round
+from diverseevol.runs.run_folder import write_selected
+from diverseevol.runs.tracking import Careful, NoTracker, RunName, opened
 
 
 def evolve(evolution: Evolution) -> list[Round]:

@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from diverseevol.data.dataset import Source
+from diverseevol.engine.learner import Learner
 from diverseevol.evaluation.exam import Exam
-from diverseevol.learner import Learner
 from diverseevol.options import Schedule
-from diverseevol.rounds import Round
-from diverseevol.runs import RunFolder
+from diverseevol.runs.round_folder import Round
+from diverseevol.runs.run_folder import RunFolder
+from diverseevol.runs.tracking import NoTracker, Tracker
 from diverseevol.samplers.base import Sampler
-from diverseevol.tracking import NoTracker, Tracker
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from diverseevol.evaluation.judging import logged, read_scores
-from diverseevol.runs import RunFolder
+from diverseevol.runs.run_folder import RunFolder
+from diverseevol.runs.tracking import RoundLog, RunName, Tracker, opened
 from diverseevol.storage.files import read_json, read_jsonl
-from diverseevol.tracking import RoundLog, RunName, Tracker, opened
 
 
 def log_round(log: RoundLog, t: int, metrics: Mapping[str, float], receipt: Path) -> None:

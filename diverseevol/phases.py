@@ -15,21 +15,21 @@ from transformers import PreTrainedModel
 from diverseevol.committee import seats
 from diverseevol.data.held_out import Loss, as_metrics, mean_loss
 from diverseevol.data.prompt import encode_examples
+from diverseevol.engine.learner import Learner, final_loss
+from diverseevol.engine.memory import peak_memory, reset_peak_memory
+from diverseevol.engine.probing.committee_probe import DISAGREEMENTS
 from diverseevol.evaluation.benchmarks import with_references
 from diverseevol.experiment import Evolution
 from diverseevol.geometry.measures import coverage_radius, vendi_score, vendi_score_centred
-from diverseevol.learner import Learner, final_loss
-from diverseevol.memory import peak_memory, reset_peak_memory
-from diverseevol.modules.committee import DISAGREEMENTS
 from diverseevol.overview import log_round
 from diverseevol.parallel.shared_arrays import read_probe
 from diverseevol.receipts import receipt
-from diverseevol.rounds import RoundFolder
+from diverseevol.runs.round_folder import RoundFolder
+from diverseevol.runs.tracking import RoundLog
 from diverseevol.samplers.base import Selection, choose
 from diverseevol.samplers.features import Features, columns_of
 from diverseevol.storage.files import read_json, read_jsonl, temporary, write_json, write_jsonl
 from diverseevol.storage.sealed import damage, seal
-from diverseevol.tracking import RoundLog
 
 RESPONSE_LOSS = "response_loss"  # the token statistic that held-out losses are made of
 

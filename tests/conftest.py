@@ -35,15 +35,15 @@ beartype.beartype = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower
 
 from diverseevol.data.dataset import Source, load
 from diverseevol.data.prompt import Encoded, Prompt, encode
+from diverseevol.engine.learner import Learner
+from diverseevol.engine.pretrained import Pretrained, TinyLlama
 from diverseevol.evaluation.benchmarks import Benchmark, Question
 from diverseevol.evaluation.exam import Exam
 from diverseevol.evaluation.judges import GoldJudge
 from diverseevol.evolution import evolve
 from diverseevol.experiment import Evolution
-from diverseevol.foundation import Pretrained, TinyLlama
-from diverseevol.learner import Learner
 from diverseevol.options import Generation, PromptOptions, Schedule, Tuning
-from diverseevol.runs import RunFolder
+from diverseevol.runs.run_folder import RunFolder
 from diverseevol.samplers.kcenter import KCenterSampler
 
 torch.set_num_threads(1)  # contended threads slow models this small down eightfold

@@ -28,13 +28,13 @@ from tokenizers.models import WordLevel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from diverseevol.data.prompt import Encoded, Prompt
+from diverseevol.engine.answering.generation import generate
+from diverseevol.engine.body_and_head import Halves
+from diverseevol.engine.learner import Learner
+from diverseevol.engine.padding import reads_padding_before
+from diverseevol.engine.pretrained import Pretrained
 from diverseevol.errors import InputError
-from diverseevol.foundation import Pretrained
-from diverseevol.generation import generate
-from diverseevol.learner import Learner
-from diverseevol.modules.halves import Halves
 from diverseevol.options import Embedding, Generation, PromptOptions, Tuning
-from diverseevol.padding import reads_padding_before
 
 PAGE = Path(__file__).parent.parent / "docs" / "models.md"
 # Windows, chunks and blocks are shorter than the rows and than most prompts with their answers.

@@ -12,9 +12,9 @@ from diverseevol.evaluation.benchmarks import Benchmark, Question
 from diverseevol.evaluation.exam import keep_questions
 from diverseevol.evaluation.judges import Judgement
 from diverseevol.evaluation.scores import score
-from diverseevol.rounds import Round
-from diverseevol.runs import RunFolder, write_selected
-from diverseevol.saved import ALWAYS
+from diverseevol.runs.round_folder import Round
+from diverseevol.runs.run_folder import RunFolder, write_selected
+from diverseevol.runs.saved_config import ALWAYS
 from diverseevol.storage.files import write_json, write_jsonl
 
 HOSTILE = "</script><script>alert('row')</script><img src=x onerror=alert(1)> & \u2028 <!--"

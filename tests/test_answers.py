@@ -3,13 +3,13 @@ from dataclasses import replace
 
 import pytest
 
+from diverseevol.engine.learner import Learner
 from diverseevol.errors import InputError
 from diverseevol.evaluation.answers import AnswerFile, answer
 from diverseevol.evaluation.benchmarks import Benchmark, Question, load_benchmark, read_answers
 from diverseevol.evaluation.exam import keep_questions
-from diverseevol.learner import Learner
 from diverseevol.options import Generation
-from diverseevol.rounds import REDO
+from diverseevol.runs.round_folder import REDO
 from diverseevol.storage.files import read_jsonl, sweep_temporary
 
 OPTIONS = Generation(max_new_tokens=5, temperature=0.7, batch_size=2)

@@ -9,11 +9,12 @@ from families import tiny
 from test_probe import ROWS, probe, row_oracle
 from transformers import LlamaForCausalLM
 
-from diverseevol import generation, model_limits, rotary
+from diverseevol.engine import batch_dependence, model_limits
+from diverseevol.engine.answering import generation
+from diverseevol.engine.pretrained import Pretrained
+from diverseevol.engine.probing.probe import Probe
+from diverseevol.engine.tuning.sft import has_dropout
 from diverseevol.errors import InputError
-from diverseevol.foundation import Pretrained
-from diverseevol.modules.probe import Probe
-from diverseevol.modules.sft import has_dropout
 from diverseevol.options import Generation
 
 ARCHITECTURES = (
@@ -167,7 +168,7 @@ def test_positions_that_follow_the_longest_row_of_a_batch_are_warned_of_once(
     model = tiny("llama", max_position_embeddings=positions, rope_parameters=rope)
     short, some = ROWS[encoded.lengths[ROWS] <= 128], ROWS[encoded.lengths[ROWS] != encoded.lengths[ROWS].min()]
     assert 1 < len(short) < len(some)
-    rotary._warn.cache_clear()
+    batch_dependence._warn.cache_clear()
     alone, together = (
         probe(learner, tmp_path / f"short{tokens}", model, short, batch_tokens=tokens)[0] for tokens in (1, 10**5)
     )

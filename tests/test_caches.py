@@ -17,10 +17,10 @@ from forks import finish, fork
 
 from diverseevol.data.dataset import load
 from diverseevol.data.prompt import Prompt, encode
+from diverseevol.engine.learner import Learner
+from diverseevol.engine.pretrained import TinyLlama
 from diverseevol.errors import InputError
-from diverseevol.foundation import TinyLlama
 from diverseevol.lab.source import source as lab_source
-from diverseevol.learner import Learner
 from diverseevol.options import PromptOptions, Tuning
 from diverseevol.parallel.processes import Processes
 from diverseevol.parallel.shared_arrays import cached_by_all

@@ -9,7 +9,7 @@ import pytest
 from campaign import BASES, cases, lay_world, run, trial
 
 from diverseevol.cli import VERBS
-from diverseevol.foundation import Pretrained
+from diverseevol.engine.pretrained import Pretrained
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 LATE = (  # what commands import once they need it

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import yaml
 
-from diverseevol.choices import TARGETS_0_1, choice_of_0_1
 from diverseevol.cli.configuration import Configuration, configure
 from diverseevol.cli.shipped import shipped_choices
 from diverseevol.commands.identity import _picks
 from diverseevol.commands.logged import logged_config
 from diverseevol.report.lines import line_of
-from diverseevol.saved import read_saved, saved_choice
+from diverseevol.runs.choices_0_1 import TARGETS_0_1, choice_of_0_1
+from diverseevol.runs.saved_config import read_saved, saved_choice
 
 FOLDERS = Path(__file__).parent / "fixtures" / "run_folders_0_1"
 GROUPS = ("data", "model", "sampler", "schedule", "trainer", "benchmark", "judge", "logger")

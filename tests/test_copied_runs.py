@@ -12,7 +12,7 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.measured import measured_rounds
 from diverseevol.evaluation.scoreboard import score_folder
 from diverseevol.report.collection import collect
-from diverseevol.saved import ALWAYS, read_complete
+from diverseevol.runs.saved_config import ALWAYS, read_complete
 from diverseevol.storage.files import read_json, write_json
 
 OLD = Path(__file__).parent / "fixtures" / "run_folders_0_1" / "rows" / "tiny" / "kcenter-iterative-61348c43" / "seed0"

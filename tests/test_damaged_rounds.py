@@ -13,7 +13,7 @@ from diverseevol.evaluation.exam import Exam
 from diverseevol.evolution import evolve
 from diverseevol.experiment import Evolution
 from diverseevol.options import Schedule
-from diverseevol.rounds import RoundFolder
+from diverseevol.runs.round_folder import RoundFolder
 from diverseevol.storage.files import read_json
 from diverseevol.storage.sealed import SEAL
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from diverseevol.engine.learner import Learner
 from diverseevol.errors import InputError
 from diverseevol.evolution import evolve, initial_pool
 from diverseevol.experiment import Streams
 from diverseevol.geometry.measures import vendi_score
-from diverseevol.learner import Learner
 from diverseevol.options import Schedule
 from diverseevol.samplers.base import Needs, Sampler
 from diverseevol.samplers.kcenter import KCenterSampler

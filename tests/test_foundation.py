@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
+from diverseevol.engine.pretrained import Pretrained, TinyLlama
 from diverseevol.errors import InputError
-from diverseevol.foundation import Pretrained, TinyLlama
 from diverseevol.storage.cache import content_digest
 
 

@@ -20,7 +20,7 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.answers import AnswerFile
 from diverseevol.parallel.processes import Processes
 from diverseevol.parallel.shared_arrays import cached_by_all, filled
-from diverseevol.rounds import RoundFolder
+from diverseevol.runs.round_folder import RoundFolder
 from diverseevol.storage.cache import cached_folder
 from diverseevol.storage.files import write_jsonl, writing
 from diverseevol.storage.sealed import build_whole

@@ -7,9 +7,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from diverseevol.binding import bind
+from diverseevol.engine.answering.generation import GumbelNoise, generate
+from diverseevol.engine.answering.kv_cache import growing_cache
 from diverseevol.errors import InputError
-from diverseevol.generation import GumbelNoise, generate
-from diverseevol.growing_cache import growing_cache
 from diverseevol.options import Generation
 
 QUESTIONS = [
@@ -133,7 +133,7 @@ def test_ended_rows_are_dropped_and_the_others_answer_as_before(model, prompts, 
 
 
 def test_padding_of_short_prompts_is_not_read(model, prompts, monkeypatch):
-    monkeypatch.setattr("diverseevol.generation.READ_TOGETHER", 60)
+    monkeypatch.setattr("diverseevol.engine.answering.generation.READ_TOGETHER", 60)
     read: list[int] = []
     watch = model.register_forward_pre_hook(
         lambda _, args, given: read.append(given["input_ids"].numel()), with_kwargs=True

@@ -15,8 +15,8 @@ from huggingface_hub import constants
 
 from diverseevol.data import hub
 from diverseevol.data.dataset import load
+from diverseevol.engine.pretrained import Pretrained
 from diverseevol.errors import InputError
-from diverseevol.foundation import Pretrained
 
 
 class Closing:

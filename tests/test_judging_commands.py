@@ -19,8 +19,8 @@ from judgement_files import lay
 from diverseevol.cli import main
 from diverseevol.evaluation.benchmarks import load_benchmark, read_questions
 from diverseevol.evaluation.exam import keep_questions
-from diverseevol.runs import RunFolder
-from diverseevol.saved import ALWAYS
+from diverseevol.runs.run_folder import RunFolder
+from diverseevol.runs.saved_config import ALWAYS
 from diverseevol.storage.files import read_jsonl
 
 QUESTIONS = ["Why?", "Who?", "When?"]

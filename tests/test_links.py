@@ -17,8 +17,8 @@ from diverseevol.evaluation.answers import AnswerFile
 from diverseevol.evaluation.replies import ReplyCache
 from diverseevol.parallel.processes import Processes
 from diverseevol.parallel.shared_arrays import filled
-from diverseevol.rounds import RoundFolder
-from diverseevol.runs import RunFolder
+from diverseevol.runs.round_folder import RoundFolder
+from diverseevol.runs.run_folder import RunFolder
 from diverseevol.storage.files import (
     TEMPORARY,
     atomic_write,

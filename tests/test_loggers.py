@@ -18,12 +18,12 @@ from wandb_server import WandbServer
 from diverseevol.errors import InputError
 from diverseevol.evolution import evolve
 from diverseevol.options import Schedule
-from diverseevol.runs import RunFolder
+from diverseevol.runs.run_folder import RunFolder
+from diverseevol.runs.trackers.csv_tracker import CsvTracker
+from diverseevol.runs.trackers.tensorboard_tracker import TensorBoardTracker
+from diverseevol.runs.trackers.wandb_tracker import WandbTracker
+from diverseevol.runs.tracking import Careful, NoTracker, RunName, opened
 from diverseevol.storage.files import read_json, read_jsonl
-from diverseevol.trackers.csv import CsvTracker
-from diverseevol.trackers.tensorboard import TensorBoardTracker
-from diverseevol.trackers.wandb import WandbTracker
-from diverseevol.tracking import Careful, NoTracker, RunName, opened
 
 NOWHERE = "http://127.0.0.1:9"  # the port "discard", where nobody listens
 # Logs one run as a round does, in a process of its own: W&B reads its environment once.
@@ -31,7 +31,7 @@ LOG = """
 import logging, os, sys, time
 from pathlib import Path
 from diverseevol.trackers import wandb
-from diverseevol.tracking import Careful, RunName, opened
+from diverseevol.runs.tracking import Careful, RunName, opened
 logging.basicConfig(format="%(message)s")
 wandb.END_SECONDS = 3.0
 wandb.START_SECONDS = 2.0 if os.environ["WANDB_BASE_URL"].endswith(":9") else 60.0

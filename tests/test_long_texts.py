@@ -18,15 +18,15 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from diverseevol import foundation as foundation_module
 from diverseevol.data import dataset as source_module
 from diverseevol.data import ingest
 from diverseevol.data import prompt as prompt_module
 from diverseevol.data.dataset import Source, in_batches, load
 from diverseevol.data.formats import Example
 from diverseevol.data.prompt import Prompt, encode
+from diverseevol.engine import pretrained as foundation_module
+from diverseevol.engine.pretrained import TinyLlama
 from diverseevol.errors import InputError
-from diverseevol.foundation import TinyLlama
 from diverseevol.options import PromptOptions
 from diverseevol.parallel.background import heard, left_at_work
 

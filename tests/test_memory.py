@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from diverseevol.engine.memory import peak_memory, reset_peak_memory
 from diverseevol.errors import InputError
-from diverseevol.memory import peak_memory, reset_peak_memory
 from diverseevol.options import Generation
 
 

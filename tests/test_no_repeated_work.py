@@ -7,9 +7,9 @@ import pytest
 from transformers import PreTrainedModel
 
 from diverseevol.data.prompt import Prompt
+from diverseevol.engine.learner import Learner
+from diverseevol.engine.pretrained import Pretrained
 from diverseevol.evolution import evolve
-from diverseevol.foundation import Pretrained
-from diverseevol.learner import Learner
 from diverseevol.options import Schedule
 from diverseevol.samplers.kcenter import KCenterSampler
 from diverseevol.samplers.qbc import CommitteeSampler

@@ -8,10 +8,10 @@ import torch
 from transformers import LlamaForCausalLM
 
 from diverseevol.binding import bind
+from diverseevol.engine.probing.probe import Probe, pooled
+from diverseevol.engine.probing.token_statistics import NAMES, token_statistics
+from diverseevol.engine.tuning.batches import probe_loader
 from diverseevol.errors import InputError
-from diverseevol.modules.data import probe_loader
-from diverseevol.modules.probe import Probe, pooled
-from diverseevol.modules.statistics import NAMES, token_statistics
 from diverseevol.options import Embedding
 
 REGIONS = ("all", "response", "instruction")

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from diverseevol import learner as learner_module
-from diverseevol import products
-from diverseevol.foundation import TinyLlama
-from diverseevol.generation import generate
-from diverseevol.learner import Learner
+from diverseevol.engine import learner as learner_module
+from diverseevol.engine import products
+from diverseevol.engine.answering.generation import generate
+from diverseevol.engine.learner import Learner
+from diverseevol.engine.pretrained import TinyLlama
+from diverseevol.engine.products import FEWEST, OneDnnProducts, Product, quick_products
 from diverseevol.options import Embedding, Generation, Tuning
-from diverseevol.products import FEWEST, OneDnnProducts, Product, quick_products
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from diverseevol.binding import bind
 from diverseevol.data import prompt as prompt_module
 from diverseevol.data.formats import Example
 from diverseevol.data.prompt import Prompt, encode
+from diverseevol.engine.tuning.batches import IGNORED, collate
 from diverseevol.errors import InputError
-from diverseevol.modules.data import IGNORED, collate
 from diverseevol.options import PromptOptions
 
 QUESTION = "Name a fish."

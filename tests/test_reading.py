@@ -17,12 +17,12 @@ from diverseevol.commands.select import _embeddings, _lengths
 from diverseevol.commands.taken import taken_rows
 from diverseevol.data import json_reader
 from diverseevol.data.dataset import load
+from diverseevol.engine.pretrained import Pretrained
 from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import load_benchmark
 from diverseevol.evaluation.pairwise import load_prompt
 from diverseevol.evaluation.released import read_judgements
 from diverseevol.evaluation.replies import ReplyCache
-from diverseevol.foundation import Pretrained
 from diverseevol.report.collection import collect
 from diverseevol.storage import reading
 from diverseevol.storage.cache import content_digest

@@ -10,7 +10,7 @@ import pytest
 
 from diverseevol import cli
 from diverseevol.errors import InputError
-from diverseevol.runs import RunFolder
+from diverseevol.runs.run_folder import RunFolder
 from diverseevol.storage.files import make_folder
 
 

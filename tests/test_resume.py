@@ -13,16 +13,16 @@ import torch
 from safetensors.torch import load_file
 
 from diverseevol.data.prompt import Prompt, encode
+from diverseevol.engine.learner import Learner
+from diverseevol.engine.pretrained import Pretrained
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import GoldJudge
 from diverseevol.evolution import evolve
-from diverseevol.foundation import Pretrained
 from diverseevol.lab.model import foundation_model
 from diverseevol.lab.source import source as lab_rows
-from diverseevol.learner import Learner
 from diverseevol.options import Embedding, Generation, PromptOptions, Schedule, Tuning
+from diverseevol.runs.tracking import NoTracker
 from diverseevol.storage.files import read_json, read_jsonl
-from diverseevol.tracking import NoTracker
 
 
 class Cut(BaseException):

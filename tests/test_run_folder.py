@@ -13,8 +13,8 @@ import pytest
 from diverseevol import __version__
 from diverseevol.errors import InputError
 from diverseevol.evolution import evolve
-from diverseevol.rounds import METRICS, REDO, release
-from diverseevol.runs import RunFolder
+from diverseevol.runs.round_folder import METRICS, REDO, release
+from diverseevol.runs.run_folder import RunFolder
 from diverseevol.storage.files import read_json, temporary, write_json
 from diverseevol.storage.sealed import SEAL
 
@@ -129,7 +129,7 @@ def test_a_second_process_is_refused_while_the_first_is_at_work(tmp_path):
 
 def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path):
     program = (
-        "import sys, time; from pathlib import Path; from diverseevol.runs import RunFolder\n"
+        "import sys, time; from pathlib import Path; from diverseevol.runs.run_folder import RunFolder\n"
         "with RunFolder(Path(sys.argv[1]), {}).locked(): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:

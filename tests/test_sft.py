@@ -11,11 +11,11 @@ import torch
 from transformers.models.llama.modeling_llama import LlamaAttention
 
 from diverseevol.binding import bind
+from diverseevol.engine.learner import Learner, final_loss
+from diverseevol.engine.tuning import sft
+from diverseevol.engine.tuning.batches import IGNORED, collate, length_sorted_batches, plan_steps, step_loader
+from diverseevol.engine.tuning.sft import InstructionTuner
 from diverseevol.errors import InputError
-from diverseevol.learner import Learner, final_loss
-from diverseevol.modules import sft
-from diverseevol.modules.data import IGNORED, collate, length_sorted_batches, plan_steps, step_loader
-from diverseevol.modules.sft import InstructionTuner
 from diverseevol.options import RateSchedule, Tuning
 
 POOL = np.array([0, 1, 2, 4, 6, 13, 18, 19, 21, 30, 31, 59])

@@ -11,7 +11,7 @@ import pytest
 from diverseevol.evaluation.benchmarks import Benchmark, Question
 from diverseevol.evolution import evolve
 from diverseevol.options import Schedule
-from diverseevol.rounds import REDO
+from diverseevol.runs.round_folder import REDO
 from diverseevol.storage.files import read_json, read_jsonl
 
 FIXTURE = Path(__file__).parent / "fixtures" / "run_folders_0_1"

@@ -13,8 +13,8 @@ import torch
 from diverseevol.data.dataset import load
 from diverseevol.data.formats import Example
 from diverseevol.data.prompt import Prompt, encode
-from diverseevol.foundation import Pretrained
-from diverseevol.learner import Learner
+from diverseevol.engine.learner import Learner
+from diverseevol.engine.pretrained import Pretrained
 from diverseevol.options import Generation, PromptOptions, Tuning
 
 pytestmark = pytest.mark.slow

@@ -19,8 +19,8 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.released import find_judgements
 from diverseevol.report.collection import collect
 from diverseevol.report.texts import _excerpts, rows_payload
-from diverseevol.runs import provenance
-from diverseevol.saved import MOST_BYTES, read_saved, saved_choice
+from diverseevol.runs.run_folder import provenance
+from diverseevol.runs.saved_config import MOST_BYTES, read_saved, saved_choice
 
 RUN = Path(__file__).parent / "fixtures" / "run_folders_0_1" / "rows" / "tiny" / "kcenter-iterative-61348c43" / "seed0"
 SECRET = "sk-of-the-reader"

@@ -8,7 +8,7 @@ import pytest
 from diverseevol.output.console import Console
 from diverseevol.report.figures import Point, _relative_score, _vendi
 from diverseevol.report.summary import _all_rows, show
-from diverseevol.rounds import Round
+from diverseevol.runs.round_folder import Round
 from diverseevol.storage.files import read_json, write_json, write_jsonl
 
 METRICS = {"pool_size": 2, "train_loss": 1.0, "vendi_score": 1.5, "vendi_score_centred": 2.0, "coverage_radius": 3.0}

@@ -9,10 +9,10 @@ import pytest
 
 from diverseevol.evolution import evolve
 from diverseevol.options import Schedule
+from diverseevol.runs.trackers.csv_tracker import CsvTracker
+from diverseevol.runs.trackers.wandb_tracker import WandbTracker
+from diverseevol.runs.tracking import NoTracker, RunName, opened
 from diverseevol.storage.files import read_json, read_jsonl
-from diverseevol.trackers.csv import CsvTracker
-from diverseevol.trackers.wandb import WandbTracker
-from diverseevol.tracking import NoTracker, RunName, opened
 
 CONFIG = {"seed": 0, "sampler": {"metric": "euclidean"}, "versions": {"torch": "2"}}
 ONCE = Schedule(1, 6, 4)

@@ -13,10 +13,10 @@ from transformers import (
     MistralConfig,
 )
 
-from diverseevol.generation import generate
-from diverseevol.modules.data import plan_steps, step_loader
-from diverseevol.modules.halves import Halves
-from diverseevol.modules.sft import InstructionTuner
+from diverseevol.engine.answering.generation import generate
+from diverseevol.engine.body_and_head import Halves
+from diverseevol.engine.tuning.batches import plan_steps, step_loader
+from diverseevol.engine.tuning.sft import InstructionTuner
 from diverseevol.options import Generation, Tuning
 from diverseevol.parallel.threads import SMALL, batches_at_once, side_by_side
 

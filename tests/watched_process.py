@@ -25,10 +25,10 @@ def hook(event: str, given: tuple[Any, ...]) -> None:
 
 
 def watch() -> None:
-    from diverseevol import learner
-    from diverseevol.modules.data import IGNORED
-    from diverseevol.modules.probe import Probe
-    from diverseevol.modules.sft import InstructionTuner
+    from diverseevol.engine import learner
+    from diverseevol.engine.probing.probe import Probe
+    from diverseevol.engine.tuning.batches import IGNORED
+    from diverseevol.engine.tuning.sft import InstructionTuner
 
     embed, train, generate = Probe.predict_step, InstructionTuner.training_step, learner.generate
 

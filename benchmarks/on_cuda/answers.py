@@ -12,7 +12,7 @@ from benchmarks.model import END, rows
 from benchmarks.on_cuda.models import ONE, llama
 from benchmarks.on_cuda.turns import on_device
 from benchmarks.turns import Report
-from diverseevol.generation import generate
+from diverseevol.engine.answering.generation import generate
 from diverseevol.options import Generation
 
 SIZES = {"small": (80, 64, 6, 1), "full": (80, 64, 20, 3)}  # prompts, new tokens, prompts one at a time, turns

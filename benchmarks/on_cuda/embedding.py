@@ -14,8 +14,8 @@ from benchmarks.model import END, encoded, rows
 from benchmarks.on_cuda.models import SEVEN, body_flops, llama
 from benchmarks.on_cuda.turns import on_device
 from benchmarks.turns import Report
-from diverseevol.modules.data import length_sorted_batches, probe_loader
-from diverseevol.modules.probe import Probe
+from diverseevol.engine.probing.probe import Probe
+from diverseevol.engine.tuning.batches import length_sorted_batches, probe_loader
 
 BUDGETS = (2_048, 8_192, 32_768)  # tokens of one forward pass
 SIZES = {"small": (1_000, 40, 1), "full": (4_000, 200, 2)}  # rows, rows one at a time, turns

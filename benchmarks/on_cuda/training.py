@@ -13,8 +13,8 @@ from benchmarks.model import encoded, rows
 from benchmarks.on_cuda.models import ONE, llama
 from benchmarks.on_cuda.turns import on_device
 from benchmarks.turns import Report
-from diverseevol.modules.data import collate, length_sorted_batches
-from diverseevol.modules.sft import InstructionTuner
+from diverseevol.engine.tuning.batches import collate, length_sorted_batches
+from diverseevol.engine.tuning.sft import InstructionTuner
 from diverseevol.options import Tuning
 
 SIZES = {"small": (64, 3), "full": (256, 5)}  # rows, turns

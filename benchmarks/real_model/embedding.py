@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from benchmarks.real_model.subject import OURS, PLAIN, PRECISIONS, Candidate, Subject, in_turns, named, plainly
 from benchmarks.turns import Report
-from diverseevol.modules.data import collate, length_sorted_batches
+from diverseevol.engine.tuning.batches import collate, length_sorted_batches
 from diverseevol.options import Embedding
 
 SIZES = {"smoke": (4, 1), "small": (16, 2), "full": (100, 5)}  # rows, turns

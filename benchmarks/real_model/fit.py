@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, PrinterCallback, get_scheduler
 
 from benchmarks.real_model.subject import OURS, PLAIN, PRECISIONS, TRL, Candidate, Subject, in_turns, named, plainly
 from benchmarks.turns import Report
-from diverseevol.modules.data import Step, collate, plan_steps
+from diverseevol.engine.tuning.batches import Step, collate, plan_steps
 from diverseevol.options import Tuning
 
 SIZES = {"smoke": (4, 2, 1), "small": (8, 4, 2), "full": (64, 16, 3)}  # rows, rows of an optimizer step, turns

@@ -21,8 +21,8 @@ from transformers import PreTrainedModel
 from benchmarks import turns
 from diverseevol.data.dataset import load
 from diverseevol.data.prompt import Encoded, Prompt, encode
-from diverseevol.foundation import Pretrained
-from diverseevol.learner import Learner
+from diverseevol.engine.learner import Learner
+from diverseevol.engine.pretrained import Pretrained
 from diverseevol.options import PromptOptions, Tuning
 
 OURS, PLAIN, TRL = "ours", "plain", "TRL"

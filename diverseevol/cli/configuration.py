@@ -14,7 +14,7 @@ from diverseevol.binding import bind, check, fitting, node_of, target_of
 from diverseevol.cli.home import in_configuration
 from diverseevol.cli.shipped import configuration_folder, recorded_node, shipped_choices, without_names
 from diverseevol.errors import InputError, input_error
-from diverseevol.saved import DECIDED_BY_FOLDERS, SavedChoice, shown
+from diverseevol.runs.saved_config import DECIDED_BY_FOLDERS, SavedChoice, shown
 
 T = TypeVar("T")
 

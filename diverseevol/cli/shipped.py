@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from diverseevol.saved import CHOICE
+from diverseevol.runs.saved_config import CHOICE
 
 NAMES_OF_HYDRA = {"_target_", "_partial_", "_convert_", "_recursive_"}
 

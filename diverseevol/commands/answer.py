@@ -10,18 +10,18 @@ from diverseevol.commands.conduct import AnswerOptions
 from diverseevol.commands.evolve import quieten
 from diverseevol.commands.settings import Settings
 from diverseevol.data.prompt import Encoded, Prompt
+from diverseevol.engine.learner import Learner
+from diverseevol.engine.pretrained import Pretrained
+from diverseevol.engine.trainers import proven
 from diverseevol.errors import InputError
 from diverseevol.evaluation.answers import AnswerFile, answer
 from diverseevol.evaluation.exam import keep_questions
-from diverseevol.foundation import Pretrained
-from diverseevol.learner import Learner
 from diverseevol.options import Generation, PromptOptions, Tuning
 from diverseevol.output.console import Console
 from diverseevol.parallel.processes import Processes, join, leave
 from diverseevol.progress import Progress, Shown, Silent
 from diverseevol.storage.cache import cache_folder, checked_in_full
 from diverseevol.storage.files import read_json, refuse_links, write_json
-from diverseevol.trainers import proven
 
 
 def run(settings: Settings) -> None:

@@ -9,7 +9,7 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.answered import Answered
 from diverseevol.evaluation.benchmarks import Benchmark, read_questions
 from diverseevol.evaluation.judges import Judge
-from diverseevol.saved import SavedChoice, read_complete, saved_choice
+from diverseevol.runs.saved_config import SavedChoice, read_complete, saved_choice
 from diverseevol.storage.links import refuse_from_outside
 
 GROUP = "benchmark"

@@ -22,18 +22,18 @@ from diverseevol.errors import InputError
 from diverseevol.options import Embedding, Generation, PromptOptions, Tuning
 from diverseevol.output.console import Console, log_to
 from diverseevol.progress import Shown
-from diverseevol.runs import RunFolder
+from diverseevol.runs.run_folder import RunFolder
 from diverseevol.storage.cache import cache_folder, checked_in_full
 from diverseevol.storage.reading import refuse_special
 
 # Targets whose options are known; code that the user names checks its own.
 ROWS, LAB_ROWS = "diverseevol.data.dataset.load", "diverseevol.lab.source"
 LIGHT = (  # modules that are imported in no time
-    "diverseevol.samplers.", "diverseevol.trackers.", "diverseevol.tracking.", "diverseevol.evaluation.benchmarks.",
+    "diverseevol.samplers.", "diverseevol.trackers.", "diverseevol.runs.tracking.", "diverseevol.evaluation.benchmarks.",
     "diverseevol.evaluation.judges.", "diverseevol.evaluation.openai_judge.", "diverseevol.evaluation.replay.",
     "diverseevol.lab.benchmark", "diverseevol.lab.both", "diverseevol.lab.development", "diverseevol.lab.natural",
 )  # fmt: skip
-MODELS = ("diverseevol.foundation.Pretrained", "diverseevol.lab.model.foundation_model")
+MODELS = ("diverseevol.engine.pretrained.Pretrained", "diverseevol.lab.model.foundation_model")
 BENCHMARK = "diverseevol.evaluation.benchmarks.load_benchmark"
 PAPER = "diverseevol.evaluation.benchmarks.load_paper"
 QUESTIONS = "a benchmark is a JSONL file, a question a line"

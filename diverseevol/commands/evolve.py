@@ -23,6 +23,8 @@ from diverseevol.commands.rows import bad_rows_file, load_source
 from diverseevol.commands.settings import Settings
 from diverseevol.data.dataset import Source
 from diverseevol.data.prompt import Encoded, Prompt, encode
+from diverseevol.engine.learner import Learner
+from diverseevol.engine.trainers import proven
 from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import check_references
 from diverseevol.evaluation.exam import Exam, keep_questions, unexamined
@@ -31,20 +33,18 @@ from diverseevol.evolution import evolve
 from diverseevol.experiment import Evolution
 from diverseevol.geometry.projections import PCA, PROJECTIONS, map_name
 from diverseevol.lab.source import measures_of
-from diverseevol.learner import Learner
 from diverseevol.options import Embedding, Generation, PromptOptions, Schedule, Tuning
 from diverseevol.output.console import Console, log_to, styled
 from diverseevol.output.shell import command, override
 from diverseevol.parallel.processes import Processes, join, leave
 from diverseevol.progress import Progress, Shown, Silent
 from diverseevol.report.summary import show
-from diverseevol.rounds import Round
-from diverseevol.runs import RunFolder, provenance
-from diverseevol.saved import read_complete
+from diverseevol.runs.round_folder import Round
+from diverseevol.runs.run_folder import RunFolder, provenance
+from diverseevol.runs.saved_config import read_complete
 from diverseevol.storage.cache import cache_folder, checked_in_full
 from diverseevol.storage.files import atomic_write, write_jsonl
 from diverseevol.storage.reading import load_array
-from diverseevol.trainers import proven
 
 log = logging.getLogger(__name__)
 

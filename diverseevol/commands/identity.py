@@ -11,9 +11,9 @@ from diverseevol import __version__
 from diverseevol.commands.naming import MEMORY_ONLY, NOT_PICKS
 from diverseevol.commands.settings import Settings
 from diverseevol.data.dataset import Source
-from diverseevol.learner import Learner
-from diverseevol.rounds import release
-from diverseevol.saved import CHOICE
+from diverseevol.engine.learner import Learner
+from diverseevol.runs.round_folder import release
+from diverseevol.runs.saved_config import CHOICE
 
 
 def fingerprint(settings: Settings, source: Source, learner: Learner, cache: Path) -> dict[str, Any]:

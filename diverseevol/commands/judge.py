@@ -23,11 +23,11 @@ from diverseevol.evaluation.tables import judged_table
 from diverseevol.output.console import Console, log_to, results_console, styled
 from diverseevol.overview import log_judged, log_overview
 from diverseevol.progress import Shown
-from diverseevol.runs import RunFolder
+from diverseevol.runs.run_folder import RunFolder
+from diverseevol.runs.tracking import Careful
 from diverseevol.storage.cache import cache_folder
 from diverseevol.storage.files import atomic_write, read_json, read_jsonl, refuse_links
 from diverseevol.storage.links import refuse_files_from_outside
-from diverseevol.tracking import Careful
 
 Scored = tuple[Path, str, Mapping[str, Any]]  # the round's folder, the benchmark, what scores.json now holds
 

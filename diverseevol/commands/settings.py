@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from diverseevol.errors import InputError
-from diverseevol.saved import SavedChoice
+from diverseevol.runs.saved_config import SavedChoice
 
 T = TypeVar("T")
 

@@ -16,8 +16,9 @@ from diverseevol.commands.settings import Settings
 from diverseevol.commands.taken import taken_rows
 from diverseevol.data.dataset import Source
 from diverseevol.data.prompt import Prompt
+from diverseevol.engine.learner import Learner
+from diverseevol.engine.trainers import proven
 from diverseevol.errors import InputError
-from diverseevol.learner import Learner
 from diverseevol.options import Embedding, PromptOptions, Tuning
 from diverseevol.output.console import Console
 from diverseevol.parallel.processes import Processes, join, leave
@@ -27,7 +28,6 @@ from diverseevol.samplers.base import Needs, Sampler
 from diverseevol.samplers.features import Features, columns_of
 from diverseevol.storage.cache import cache_folder, checked_in_full
 from diverseevol.storage.files import temporary, write_json, write_jsonl
-from diverseevol.trainers import proven
 
 
 def select_subset(settings: Settings, options: SelectOptions, sampler: Sampler, out: Path) -> None:

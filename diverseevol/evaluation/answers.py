@@ -9,12 +9,12 @@ from zlib import crc32
 
 from transformers import PreTrainedModel
 
+from diverseevol.engine.learner import Learner
 from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import Benchmark
-from diverseevol.learner import Learner
 from diverseevol.options import Generation
 from diverseevol.parallel.threads import batches_at_once
-from diverseevol.rounds import REDO
+from diverseevol.runs.round_folder import REDO
 from diverseevol.storage.files import atomic_write, read_jsonl, sync_folder, writing
 
 UNFINISHED = ".unfinished"  # instead of .jsonl: whole lines, but not yet an answer to every question

@@ -13,6 +13,9 @@ import torch
 from transformers import PreTrainedModel
 
 from diverseevol.data.prompt import Prompt
+from diverseevol.engine.answering.generation import generate, own_ends
+from diverseevol.engine.model_limits import check_ids, positions
+from diverseevol.engine.pretrained import Pretrained
 from diverseevol.errors import InputError
 from diverseevol.evaluation.benchmarks import Benchmark
 from diverseevol.evaluation.grammar import answer_of, is_mark, opened_thought, thinks
@@ -20,9 +23,6 @@ from diverseevol.evaluation.judges import Judgement
 from diverseevol.evaluation.pairwise import JudgePrompt, Showing, both_orders, load_prompt
 from diverseevol.evaluation.replies import Ask, Reply, ReplyCache
 from diverseevol.evaluation.verdicts import Verdicts, to_ask_again
-from diverseevol.foundation import Pretrained
-from diverseevol.generation import generate, own_ends
-from diverseevol.model_limits import check_ids, positions
 from diverseevol.options import Generation, PromptOptions
 from diverseevol.progress import Progress, Silent
 from diverseevol.storage.cache import cache_folder

@@ -22,7 +22,7 @@ from diverseevol.evaluation.archives import read_members
 from diverseevol.evaluation.grammar import as_released
 from diverseevol.evaluation.judges import TOP, Judgement
 from diverseevol.evaluation.replied import agrees_with_its_reply
-from diverseevol.saved import read_complete, shown
+from diverseevol.runs.saved_config import read_complete, shown
 from diverseevol.storage.files import read_json
 from diverseevol.storage.links import refuse_from_outside
 from diverseevol.storage.reading import LARGEST_JSONL, parse_json, read_bytes, refuse_special

@@ -11,9 +11,9 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from diverseevol.data.prompt import Prompt
+from diverseevol.engine.answering.generation import generate
 from diverseevol.evaluation.benchmarks import Benchmark
 from diverseevol.evaluation.judges import GoldJudge
-from diverseevol.generation import generate
 from diverseevol.lab.skill import World
 from diverseevol.options import Generation, PromptOptions
 

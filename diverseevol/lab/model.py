@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from diverseevol.engine.pretrained import Pretrained
 from diverseevol.errors import InputError
-from diverseevol.foundation import Pretrained
 from diverseevol.lab.skill import PLACE_OF_WORLD, WORLD
 
 SHIPPED = Path(__file__).parent / "foundation"

@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 from transformers import PreTrainedModel
 
-from diverseevol.rotary import read_alike_up_to
+from diverseevol.engine.batch_dependence import read_alike_up_to
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")

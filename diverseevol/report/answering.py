@@ -8,8 +8,8 @@ from typing import Any
 from diverseevol.evaluation.judges import Judgement
 from diverseevol.report.collection import Collection, Run
 from diverseevol.report.lines import FULL, Line, sources
-from diverseevol.rounds import REDO
-from diverseevol.saved import REWRITE
+from diverseevol.runs.round_folder import REDO
+from diverseevol.runs.saved_config import REWRITE
 from diverseevol.storage.files import read_jsonl
 
 BUDGET = 6_000_000  # characters of JSON for all answers and reasons

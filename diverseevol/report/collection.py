@@ -12,9 +12,9 @@ from diverseevol.evaluation.judges import GoldJudge, Judgement, OverlapJudge
 from diverseevol.evaluation.released import JudgementFile, find_judgements, named_run
 from diverseevol.evaluation.scoreboard import Scoreboard, ScoredRound, score_files
 from diverseevol.report.lines import FULL, RELEASED_ROWS, Line, line_of
-from diverseevol.rounds import Round
-from diverseevol.runs import RunFolder
-from diverseevol.saved import REWRITE, read_complete
+from diverseevol.runs.round_folder import Round
+from diverseevol.runs.run_folder import RunFolder
+from diverseevol.runs.saved_config import REWRITE, read_complete
 from diverseevol.storage.files import read_json
 from diverseevol.storage.links import refuse_files_from_outside
 from diverseevol.storage.reading import refuse_special

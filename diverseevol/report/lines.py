@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from zlib import crc32
 
-from diverseevol.choices import choice_of_0_1
+from diverseevol.runs.choices_0_1 import choice_of_0_1
 
 # Okabe & Ito's palette and, from `vendi` on, Tol's muted one: told apart with any colour vision. The second colour is
 # for dark pages. A sampler keeps its look in every figure and every report, whatever stands beside it.

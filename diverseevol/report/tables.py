@@ -16,7 +16,7 @@ from diverseevol.report.figures import loss_names
 from diverseevol.report.lines import FULL, Line, sources
 from diverseevol.report.stopping import in_words, recommend
 from diverseevol.report.verdicts import Verdict
-from diverseevol.rounds import REDO
+from diverseevol.runs.round_folder import REDO
 from diverseevol.storage.files import read_jsonl
 
 Cell = str | Line  # a line is shown by its name, in its colour

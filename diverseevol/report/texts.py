@@ -12,8 +12,8 @@ from diverseevol.report.collection import Run
 from diverseevol.report.lines import Line
 from diverseevol.report.maps import Map
 from diverseevol.report.tables import status
-from diverseevol.rounds import REDO
-from diverseevol.saved import REWRITE
+from diverseevol.runs.round_folder import REDO
+from diverseevol.runs.saved_config import REWRITE
 from diverseevol.storage.files import read_jsonl
 
 

@@ -41,7 +41,7 @@ class CommitteeSampler:
 
     @property
     def statistic(self) -> str:
-        """The name of the statistic that rows are sorted by (see `diverseevol.modules.committee`)."""
+        """The name of the statistic that rows are sorted by (see `diverseevol.engine.probing.committee_probe`)."""
         return f"committee_{self.disagreement}"
 
     @property

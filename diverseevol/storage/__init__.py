@@ -1,1 +1,1 @@
-"""Files that are complete or absent: written under a temporary name and renamed, sealed, cached, and read with limits."""
+"""Files that are complete or absent: written to a temporary name and renamed, sealed, cached, read with limits."""

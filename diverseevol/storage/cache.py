@@ -1,7 +1,7 @@
 """The cache: what can be made again from the user's data and model, kept between runs, and never trusted unchecked.
 
-Every entry is a sealed folder (see `diverseevol.storage.sealed`). One that is damaged in any way, or was made before there were
-seals, is made again with one warning.
+Every entry is a sealed folder (see `diverseevol.storage.sealed`). One that is damaged in any way, or was made before
+there were seals, is made again with one warning.
 """
 
 import hashlib

@@ -24,10 +24,10 @@ import torch
 from diverseevol import lab
 from diverseevol.commands.evolve import quieten
 from diverseevol.data.prompt import Prompt, encode
+from diverseevol.engine.learner import Learner, final_loss
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import GoldJudge
 from diverseevol.lab.skill import WORLD
-from diverseevol.learner import Learner, final_loss
 from diverseevol.options import Generation, PromptOptions, Tuning
 from diverseevol.output.console import Console
 from diverseevol.output.sheets import read_csv, write_csv

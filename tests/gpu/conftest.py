@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from diverseevol.data.prompt import Prompt, encode
+from diverseevol.engine.learner import Learner
 from diverseevol.lab import foundation_model
 from diverseevol.lab.source import source as lab_source
-from diverseevol.learner import Learner
 from diverseevol.options import PromptOptions, Tuning
 
 

@@ -15,9 +15,9 @@ import pytest
 import torch
 from test_resume import Cut, Fragile, assert_same
 
+from diverseevol.engine.learner import Learner
 from diverseevol.errors import InputError
 from diverseevol.evolution import evolve
-from diverseevol.learner import Learner
 from diverseevol.options import Generation
 from diverseevol.samplers.kcenter import KCenterSampler
 from diverseevol.samplers.qbc import CommitteeSampler

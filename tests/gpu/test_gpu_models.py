@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from diverseevol.engine.learner import Learner
+from diverseevol.engine.probing.committee_probe import DISAGREEMENTS
+from diverseevol.engine.probing.token_statistics import NAMES, token_statistics
 from diverseevol.lab import development
-from diverseevol.learner import Learner
-from diverseevol.modules.committee import DISAGREEMENTS
-from diverseevol.modules.statistics import NAMES, token_statistics
 from diverseevol.options import Generation
 
 pytestmark = pytest.mark.gpu

@@ -9,8 +9,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from diverseevol.engine.probing.token_statistics import NAMES
 from diverseevol.errors import InputError
-from diverseevol.modules.statistics import NAMES
 from diverseevol.samplers.base import Needs, Sampler, Selection, choose
 from diverseevol.samplers.features import Features
 

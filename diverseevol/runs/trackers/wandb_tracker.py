@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml  # type: ignore[import-untyped]
 
 from diverseevol.output.terminal import one_line
-from diverseevol.tracking import NoTracker, RoundLog, RunName
+from diverseevol.runs.tracking import NoTracker, RoundLog, RunName
 
 log = logging.getLogger(__name__)
 

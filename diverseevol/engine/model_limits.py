@@ -7,8 +7,8 @@ import torch
 from transformers import PreTrainedModel
 
 from diverseevol.data.prompt import Encoded
+from diverseevol.engine.batch_dependence import read_alike_up_to
 from diverseevol.errors import InputError
-from diverseevol.rotary import read_alike_up_to
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from filelock import Timeout
 
 from diverseevol import __version__
 from diverseevol.errors import InputError
-from diverseevol.rounds import Round, RoundFolder, check_release, shortened
+from diverseevol.runs.round_folder import Round, RoundFolder, check_release, shortened
 from diverseevol.storage.files import (
     TEMPORARY,
     atomic_write,

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from diverseevol.output.sheets import write_csv
+from diverseevol.runs.tracking import RoundLog, RunName
 from diverseevol.storage.files import write_json
-from diverseevol.tracking import RoundLog, RunName
 
 SECONDS = 10.0  # between two writings of a curve that grows
 

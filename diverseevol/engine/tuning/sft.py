@@ -11,9 +11,9 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel, get_scheduler
 
+from diverseevol.engine.body_and_head import Halves
+from diverseevol.engine.tuning.batches import IGNORED
 from diverseevol.errors import InputError
-from diverseevol.modules.data import IGNORED
-from diverseevol.modules.halves import Halves
 from diverseevol.options import Tuning
 from diverseevol.parallel.threads import batches_at_once, side_by_side
 

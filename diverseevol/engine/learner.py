@@ -17,22 +17,22 @@ from jaxtyping import Float, Int
 from transformers import PreTrainedModel
 
 from diverseevol.data.prompt import Encoded, Prompt
-from diverseevol.foundation import Pretrained
-from diverseevol.generation import fitting, generate, own_ends
-from diverseevol.memory import named_when_full
-from diverseevol.model_limits import check_ids, check_readable, positions
-from diverseevol.modules.committee import Committee
-from diverseevol.modules.data import plan_steps, probe_loader, step_loader
-from diverseevol.modules.halves import width
-from diverseevol.modules.probe import Probe
-from diverseevol.modules.sft import InstructionTuner, checkpoint_activations
+from diverseevol.engine.answering.generation import fitting, generate, own_ends
+from diverseevol.engine.batch_dependence import warn_of_company
+from diverseevol.engine.body_and_head import width
+from diverseevol.engine.memory import named_when_full
+from diverseevol.engine.model_limits import check_ids, check_readable, positions
+from diverseevol.engine.pretrained import Pretrained
+from diverseevol.engine.probing.committee_probe import Committee
+from diverseevol.engine.probing.probe import Probe
+from diverseevol.engine.products import quick_products
+from diverseevol.engine.trainers import cast_once, device_of, forget_trainers_of_before, seeded, start
+from diverseevol.engine.tuning.batches import plan_steps, probe_loader, step_loader
+from diverseevol.engine.tuning.sft import InstructionTuner, checkpoint_activations
 from diverseevol.options import Embedding, Generation, Tuning
 from diverseevol.parallel.processes import Processes
 from diverseevol.parallel.shared_arrays import cached_by_all, filled, read_probe
-from diverseevol.products import quick_products
 from diverseevol.progress import Progress, Silent
-from diverseevol.rotary import warn_of_company
-from diverseevol.trainers import cast_once, device_of, forget_trainers_of_before, seeded, start
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Learner:
             rows: [some] the rows to ask about, ascending.
             folder: gets `embedding.npy` [some, dim] and `<statistic>.npy` [some], aligned with `rows`.
             embedding: whether embeddings are wanted.
-            statistics: names of token statistics (see `diverseevol.modules.statistics`).
+            statistics: names of token statistics (see `diverseevol.engine.probing.token_statistics`).
             aligned: the arrays hold all rows of the source; those not asked about are zero.
             what: the phase's name in the progress display.
 
@@ -177,7 +177,7 @@ class Learner:
             models: the members, all of them in memory together.
             rows: [some] the rows to ask about, ascending.
             folder: gets `<statistic>.npy` [rows of the source].
-            statistics: names of disagreements (see `diverseevol.modules.committee`).
+            statistics: names of disagreements (see `diverseevol.engine.probing.committee_probe`).
         """
         shapes = {name: ((len(self.encoded),), "float32") for name in statistics}
         self._pass_over(

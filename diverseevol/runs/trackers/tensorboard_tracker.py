@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diverseevol.errors import InputError
-from diverseevol.tracking import RoundLog, RunName
+from diverseevol.runs.tracking import RoundLog, RunName
 
 ROWS = 100  # of a table; all of them are in the run folder
 

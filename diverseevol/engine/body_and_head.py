@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from transformers import PreTrainedModel
 
+from diverseevol.engine.padding import reads_padding_after
 from diverseevol.errors import InputError
-from diverseevol.padding import reads_padding_after
 
 
 class Halves:

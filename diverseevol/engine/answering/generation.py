@@ -19,12 +19,12 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from diverseevol.engine.answering.kv_cache import growing_cache, joined
+from diverseevol.engine.padding import reads_padding_before
+from diverseevol.engine.products import quick_products
 from diverseevol.errors import InputError
-from diverseevol.growing_cache import growing_cache, joined
 from diverseevol.options import Generation
-from diverseevol.padding import reads_padding_before
 from diverseevol.parallel.threads import batches_at_once, side_by_side
-from diverseevol.products import quick_products
 
 READ_TOGETHER = 2048  # tokens of prompts, padding included
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from transformers import GenerationConfig, PreTrainedModel
 
-from diverseevol.model_limits import positions
+from diverseevol.engine.model_limits import positions
 
 _known: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from transformers import PreTrainedModel
 
+from diverseevol.engine.body_and_head import Halves
+from diverseevol.engine.probing.token_statistics import NAMES, positions, token_statistics
 from diverseevol.errors import InputError
-from diverseevol.modules.halves import Halves
-from diverseevol.modules.statistics import NAMES, positions, token_statistics
 from diverseevol.parallel.threads import batches_at_once, side_by_side
 
 TURNS = 4  # batches handed to each thread together: a slow one is made up for by the others

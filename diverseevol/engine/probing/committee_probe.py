@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from transformers import PreTrainedModel
 
-from diverseevol.modules.probe import Probe
-from diverseevol.modules.statistics import positions
+from diverseevol.engine.probing.probe import Probe
+from diverseevol.engine.probing.token_statistics import positions
 
 DISAGREEMENTS = frozenset({"committee_kl", "committee_vote_entropy"})
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from diverseevol.choices import VALUES_0_1, choice_of_0_1
 from diverseevol.errors import InputError
+from diverseevol.runs.choices_0_1 import VALUES_0_1, choice_of_0_1
 from diverseevol.storage.reading import read_text
 
 CHOICE = "choice"  # the key of a node that names what the other keys are options of

@@ -1,0 +1,1 @@
+"""How the foundation model becomes the round's: fine-tuning on the pool."""

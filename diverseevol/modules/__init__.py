@@ -1,1 +1,0 @@
-"""Lightning modules: one for fine-tuning, one for probing, and the data they read."""
