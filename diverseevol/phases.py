@@ -18,7 +18,7 @@ from diverseevol.data.prompt import encode_examples
 from diverseevol.engine.learner import Learner, final_loss
 from diverseevol.engine.memory import peak_memory, reset_peak_memory
 from diverseevol.engine.probing.committee_probe import DISAGREEMENTS
-from diverseevol.evaluation.benchmarks import with_references
+from diverseevol.evaluation.questions.benchmarks import with_references
 from diverseevol.experiment import Evolution
 from diverseevol.geometry.measures import coverage_radius, vendi_score, vendi_score_centred
 from diverseevol.overview import log_round

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from estimates import data_of, place_of
 
-from diverseevol.evaluation.comparison import ModelVerdict, SamplerVerdict, compare
-from diverseevol.evaluation.significance import MINIMUM_SEEDS, t_test
+from diverseevol.evaluation.scores.comparison import ModelVerdict, SamplerVerdict, compare
+from diverseevol.evaluation.scores.significance import MINIMUM_SEEDS, t_test
 from diverseevol.report.collection import Collection
 from diverseevol.report.lines import FULL, Line, sources
 

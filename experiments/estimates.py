@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from diverseevol.evaluation.scoreboard import PAPER_QUESTIONS, Scoreboard
-from diverseevol.evaluation.significance import t_test
+from diverseevol.evaluation.scores.scoreboard import PAPER_QUESTIONS, Scoreboard
+from diverseevol.evaluation.scores.significance import t_test
 from diverseevol.output.sheets import write_csv
 from diverseevol.report.collection import Collection
 from diverseevol.report.curves import Curve

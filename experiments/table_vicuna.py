@@ -16,9 +16,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.scoreboard import PAPER_QUESTIONS, ScoredRound, score_folder
-from diverseevol.evaluation.scores import INTERVAL
-from diverseevol.evaluation.tables import write_scores_csv
+from diverseevol.evaluation.scores.scoreboard import PAPER_QUESTIONS, ScoredRound, score_folder
+from diverseevol.evaluation.scores.scores import INTERVAL
+from diverseevol.evaluation.scores.tables import write_scores_csv
 from diverseevol.output.console import results_console
 from diverseevol.output.terminal import LONGEST, say
 from diverseevol.report.schedules import Line, draw_schedules

@@ -37,9 +37,9 @@ from diverseevol.data.dataset import Source, load
 from diverseevol.data.prompt import Encoded, Prompt, encode
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained, TinyLlama
-from diverseevol.evaluation.benchmarks import Benchmark, Question
 from diverseevol.evaluation.exam import Exam
-from diverseevol.evaluation.judges import GoldJudge
+from diverseevol.evaluation.judges.base import GoldJudge
+from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.evolution import evolve
 from diverseevol.experiment import Evolution
 from diverseevol.options import Generation, PromptOptions, Schedule, Tuning

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from diverseevol.evaluation.judges import Judgement
+from diverseevol.evaluation.judges.base import Judgement
 
 
 def authors_record(question: Any = 1, model: str = "kc_dolly_x/rd_6", **changes: Any) -> dict[str, Any]:

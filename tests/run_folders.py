@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from diverseevol.evaluation.benchmarks import Benchmark, Question
 from diverseevol.evaluation.exam import keep_questions
-from diverseevol.evaluation.judges import Judgement
-from diverseevol.evaluation.scores import score
+from diverseevol.evaluation.judges.base import Judgement
+from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
+from diverseevol.evaluation.scores.scores import score
 from diverseevol.runs.round_folder import Round
 from diverseevol.runs.run_folder import RunFolder, write_selected
 from diverseevol.runs.saved_config import ALWAYS

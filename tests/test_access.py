@@ -23,10 +23,10 @@ from diverseevol.cli import main
 from diverseevol.cli.configuration import configure
 from diverseevol.cli.mistakes import check_addresses, verdict
 from diverseevol.errors import InputError
-from diverseevol.evaluation.access import check_address, hidden, read_key
-from diverseevol.evaluation.benchmarks import Benchmark, Question
-from diverseevol.evaluation.bounded import BoundedClient
-from diverseevol.evaluation.openai_judge import OpenAIJudge
+from diverseevol.evaluation.judges.access import check_address, hidden, read_key
+from diverseevol.evaluation.judges.bounded import BoundedClient
+from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
+from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 
 BENCHMARK = Benchmark("mine", (Question("0", "What is 0?", competitor="yyy"), Question("1", "What?", competitor="yy")))
 ANSWERS = {"0": "xx", "1": "x"}

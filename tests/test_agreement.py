@@ -8,7 +8,7 @@ from judgement_files import authors_file, authors_record, lay, own_record
 from scipy.stats import pearsonr, spearmanr
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.agreement import agree, rank_correlation
+from diverseevol.evaluation.scores.agreement import agree, rank_correlation
 
 VICUNA = Path(os.environ.get("DIVERSEEVOL_TEST_DATA", "/nonexistent")) / "gpt4_judgments" / "vicuna_test.tar.xz"
 SCHEDULES = ("kc", "rand", "ms", "lc")

@@ -5,9 +5,9 @@ import pytest
 
 from diverseevol.engine.learner import Learner
 from diverseevol.errors import InputError
-from diverseevol.evaluation.answers import AnswerFile, answer
-from diverseevol.evaluation.benchmarks import Benchmark, Question, load_benchmark, read_answers
 from diverseevol.evaluation.exam import keep_questions
+from diverseevol.evaluation.questions.answer_file import AnswerFile, answer
+from diverseevol.evaluation.questions.benchmarks import Benchmark, Question, load_benchmark, read_answers
 from diverseevol.options import Generation
 from diverseevol.runs.round_folder import REDO
 from diverseevol.storage.files import read_jsonl, sweep_temporary

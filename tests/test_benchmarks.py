@@ -20,8 +20,8 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation import download
-from diverseevol.evaluation.benchmarks import Benchmark, Question, load_benchmark
+from diverseevol.evaluation.questions import download
+from diverseevol.evaluation.questions.benchmarks import Benchmark, Question, load_benchmark
 
 CONF = Path(__file__).parents[1] / "conf" / "benchmark"
 DATA = Path(os.environ.get("DIVERSEEVOL_TEST_DATA", "/nonexistent"))

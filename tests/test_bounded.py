@@ -16,9 +16,9 @@ import pytest
 
 pytest.importorskip("openai")
 
-from diverseevol.evaluation import bounded
-from diverseevol.evaluation.bounded import BodyError, BoundedClient
-from diverseevol.evaluation.endpoint import connect
+from diverseevol.evaluation.judges.base import bounded
+from diverseevol.evaluation.judges.bounded import BodyError, BoundedClient
+from diverseevol.evaluation.judges.endpoint import connect
 
 LIMIT = 1 << 20
 Write = Callable[[BaseHTTPRequestHandler], None]

@@ -82,7 +82,7 @@ def test_a_shipped_benchmark_is_made_again_from_what_a_run_keeps(choice, tmp_pat
         return target
 
     fetched: list[str] = []
-    monkeypatch.setattr("diverseevol.evaluation.benchmarks.fetch", fetch)
+    monkeypatch.setattr("diverseevol.evaluation.questions.benchmarks.fetch", fetch)
     settings = chosen("benchmark", choice)
     (tmp_path / "config.yaml").write_text(settings.text())
     saved = saved_choice(read_saved(tmp_path / "config.yaml"), "benchmark", tmp_path / "config.yaml")

@@ -11,13 +11,13 @@ import pytest
 from scipy.stats import ttest_rel
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.comparison import Comparison, compare, compare_models
-from diverseevol.evaluation.judges import Judgement
-from diverseevol.evaluation.over_seeds import compare_samplers
-from diverseevol.evaluation.scoreboard import ScoredRound, score_folder
-from diverseevol.evaluation.scores import score
-from diverseevol.evaluation.significance import holm
-from diverseevol.evaluation.tables import comparison_tables
+from diverseevol.evaluation.judges.base import Judgement
+from diverseevol.evaluation.scores.comparison import Comparison, compare, compare_models
+from diverseevol.evaluation.scores.over_seeds import compare_samplers
+from diverseevol.evaluation.scores.scoreboard import ScoredRound, score_folder
+from diverseevol.evaluation.scores.scores import score
+from diverseevol.evaluation.scores.significance import holm
+from diverseevol.evaluation.scores.tables import comparison_tables
 from diverseevol.output.console import Console
 
 VICUNA = Path(os.environ.get("DIVERSEEVOL_TEST_DATA", "/nonexistent")) / "gpt4_judgments" / "vicuna_test.tar.xz"

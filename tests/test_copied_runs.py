@@ -9,8 +9,8 @@ from run_folders import RISING, World, lay_run
 from diverseevol.commands.judge import _copy_identity
 from diverseevol.commands.logged import keep
 from diverseevol.errors import InputError
-from diverseevol.evaluation.measured import measured_rounds
-from diverseevol.evaluation.scoreboard import score_folder
+from diverseevol.evaluation.scores.read_metrics import measured_rounds
+from diverseevol.evaluation.scores.scoreboard import score_folder
 from diverseevol.report.collection import collect
 from diverseevol.runs.saved_config import ALWAYS, read_complete
 from diverseevol.storage.files import read_json, write_json

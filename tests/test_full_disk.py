@@ -17,7 +17,7 @@ import small_evolution
 from forks import finish, fork
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.answers import AnswerFile
+from diverseevol.evaluation.questions.answer_file import AnswerFile
 from diverseevol.parallel.processes import Processes
 from diverseevol.parallel.shared_arrays import cached_by_all, filled
 from diverseevol.runs.round_folder import RoundFolder

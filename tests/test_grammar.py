@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from diverseevol.evaluation.grammar import answer_of, as_released, opened_thought, parse, plain
-from diverseevol.evaluation.released import read_judgements
+from diverseevol.evaluation.judges.grammar import answer_of, as_released, opened_thought, parse, plain
+from diverseevol.evaluation.scores.read_judgements import read_judgements
 
 VICUNA = Path(os.environ.get("DIVERSEEVOL_TEST_DATA", "/nonexistent")) / "gpt4_judgments" / "vicuna_test.tar.xz"
 

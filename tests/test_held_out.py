@@ -13,7 +13,7 @@ from diverseevol.data.formats import Example
 from diverseevol.data.held_out import mean_loss
 from diverseevol.data.prompt import encode
 from diverseevol.errors import InputError
-from diverseevol.evaluation.benchmarks import Benchmark, Question, check_references, with_references
+from diverseevol.evaluation.questions.benchmarks import Benchmark, Question, check_references, with_references
 from diverseevol.evolution import evolve
 from diverseevol.samplers.random import RandomSampler
 

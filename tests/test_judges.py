@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.benchmarks import Benchmark, Question
-from diverseevol.evaluation.judges import GoldJudge, Judge, Judgement, NoJudge, OverlapJudge
-from diverseevol.evaluation.scores import score
+from diverseevol.evaluation.judges.base import GoldJudge, Judge, Judgement, NoJudge, OverlapJudge
+from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
+from diverseevol.evaluation.scores.scores import score
 
 QUESTION = Question("q", "Which?", reference="The red fox sleeps.", competitor="A fox, the red one, is asleep.")
 

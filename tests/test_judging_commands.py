@@ -17,8 +17,8 @@ from chat_server import KEY, Answer, ChatServer, by_length, fails, says
 from judgement_files import lay
 
 from diverseevol.cli import main
-from diverseevol.evaluation.benchmarks import load_benchmark, read_questions
 from diverseevol.evaluation.exam import keep_questions
+from diverseevol.evaluation.questions.benchmarks import load_benchmark, read_questions
 from diverseevol.runs.run_folder import RunFolder
 from diverseevol.runs.saved_config import ALWAYS
 from diverseevol.storage.files import read_jsonl

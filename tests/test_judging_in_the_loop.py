@@ -9,11 +9,11 @@ import pytest
 from chat_server import KEY, ChatServer
 from judgement_files import lay
 
-from diverseevol.evaluation.benchmarks import Benchmark, Question
 from diverseevol.evaluation.exam import Exam, unexamined
-from diverseevol.evaluation.judges import GoldJudge, NoJudge, OverlapJudge
-from diverseevol.evaluation.judging import judge_round, length_report, read_scores
-from diverseevol.evaluation.openai_judge import OpenAIJudge
+from diverseevol.evaluation.judge_round import judge_round, length_report, read_scores
+from diverseevol.evaluation.judges.base import GoldJudge, NoJudge, OverlapJudge
+from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
+from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.evolution import evolve
 from diverseevol.options import Generation
 

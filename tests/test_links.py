@@ -13,8 +13,8 @@ import pytest
 from diverseevol import cli
 from diverseevol.commands.answer import claim
 from diverseevol.errors import InputError
-from diverseevol.evaluation.answers import AnswerFile
-from diverseevol.evaluation.replies import ReplyCache
+from diverseevol.evaluation.judges.reply_cache import ReplyCache
+from diverseevol.evaluation.questions.answer_file import AnswerFile
 from diverseevol.parallel.processes import Processes
 from diverseevol.parallel.shared_arrays import filled
 from diverseevol.runs.round_folder import RoundFolder

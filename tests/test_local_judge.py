@@ -6,11 +6,10 @@ import pytest
 from transformers import BloomConfig, BloomForCausalLM
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation import local_judge
-from diverseevol.evaluation.benchmarks import Benchmark, Question
-from diverseevol.evaluation.judges import Judge
-from diverseevol.evaluation.local_judge import LocalJudge
-from diverseevol.evaluation.verdicts import GivenUpError
+from diverseevol.evaluation.judges.base import Judge, local_judge
+from diverseevol.evaluation.judges.local_judge import LocalJudge
+from diverseevol.evaluation.judges.verdicts import GivenUpError
+from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 
 BENCHMARK = Benchmark("mine", tuple(Question(str(i), f"What is {i}?", competitor="y" * 6) for i in range(3)))
 ANSWERS = {"0": "x", "1": "xx", "2": "xxx"}

@@ -13,9 +13,9 @@ from scipy.stats import ttest_rel
 
 from diverseevol import cli
 from diverseevol.errors import InputError
-from diverseevol.evaluation.comparison import compare
-from diverseevol.evaluation.measured import measured_rounds
-from diverseevol.evaluation.tables import comparison_tables
+from diverseevol.evaluation.scores.comparison import compare
+from diverseevol.evaluation.scores.read_metrics import measured_rounds
+from diverseevol.evaluation.scores.tables import comparison_tables
 from diverseevol.storage.files import write_json
 
 RADIUS = {"kcenter": [1.0, 1.2, 1.1, 0.9], "random": [2.0, 2.1, 2.3, 1.7]}

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from diverseevol.cli.configuration import Configuration
 from diverseevol.commands.naming import run_path
 from diverseevol.errors import InputError
-from diverseevol.evaluation.benchmarks import Benchmark
+from diverseevol.evaluation.questions.benchmarks import Benchmark
 from diverseevol.storage.files import write_json
 from diverseevol.storage.names import LONGEST_BYTES, checked_name, is_name, safe_name
 

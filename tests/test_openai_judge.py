@@ -15,11 +15,11 @@ import pytest
 from chat_server import KEY, Answer, ChatServer, Request, by_length, fails, says
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.benchmarks import Benchmark, Question
-from diverseevol.evaluation.judges import Judge
-from diverseevol.evaluation.openai_judge import OpenAIJudge
-from diverseevol.evaluation.scores import score
-from diverseevol.evaluation.verdicts import GivenUpError
+from diverseevol.evaluation.judges.base import Judge
+from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
+from diverseevol.evaluation.judges.verdicts import GivenUpError
+from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
+from diverseevol.evaluation.scores.scores import score
 
 QUESTIONS = 4
 ANSWERS = {str(i): "x" * (i + 1) for i in range(QUESTIONS)}  # 1 to 4 letters against the competitor's 6

@@ -15,11 +15,11 @@ import pytest
 from chat_server import KEY, Answer, ChatServer, Request, by_length, says
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation import replies
-from diverseevol.evaluation.benchmarks import Benchmark, Question
-from diverseevol.evaluation.bodies import read_json
-from diverseevol.evaluation.openai_judge import OpenAIJudge
-from diverseevol.evaluation.replies import Ask, Reply, ReplyCache, encodable
+from diverseevol.evaluation.judges.base import reply_cache
+from diverseevol.evaluation.judges.bodies import read_json
+from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
+from diverseevol.evaluation.judges.reply_cache import Ask, Reply, ReplyCache, encodable
+from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 
 QUESTIONS = 3
 NEEDED = 2 * QUESTIONS
@@ -252,7 +252,7 @@ def test_a_damaged_refusal_is_refused_with_the_file(kept, tmp_path):
 
 
 def test_a_locked_file_is_said_to_be_locked(tmp_path, monkeypatch):
-    monkeypatch.setattr(replies, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(reply_cache, "WAIT_SECONDS", 0.1)
     with ReplyCache(tmp_path / "a.sqlite") as cache, closing(sqlite3.connect(tmp_path / "a.sqlite")) as file:
         file.execute("BEGIN EXCLUSIVE")
         with pytest.raises(InputError, match=r"a\.sqlite: .*locked by another process .*end that process") as caught:

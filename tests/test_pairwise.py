@@ -1,8 +1,8 @@
 import re
 from dataclasses import replace
 
-from diverseevol.evaluation.benchmarks import Benchmark, Question
-from diverseevol.evaluation.pairwise import AGAIN, FIELDS, JudgePrompt, Showing, both_orders, conclude
+from diverseevol.evaluation.judges.pairwise import AGAIN, FIELDS, JudgePrompt, Showing, both_orders, conclude
+from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 
 
 def test_each_pair_is_shown_in_both_orders_with_input_and_empty_answers():

@@ -19,10 +19,10 @@ from diverseevol.data import json_reader
 from diverseevol.data.dataset import load
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.errors import InputError
-from diverseevol.evaluation.benchmarks import load_benchmark
-from diverseevol.evaluation.pairwise import load_prompt
-from diverseevol.evaluation.released import read_judgements
-from diverseevol.evaluation.replies import ReplyCache
+from diverseevol.evaluation.judges.pairwise import load_prompt
+from diverseevol.evaluation.judges.reply_cache import ReplyCache
+from diverseevol.evaluation.questions.benchmarks import load_benchmark
+from diverseevol.evaluation.scores.read_judgements import read_judgements
 from diverseevol.report.collection import collect
 from diverseevol.storage import reading
 from diverseevol.storage.cache import content_digest

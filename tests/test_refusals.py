@@ -9,10 +9,10 @@ import pytest
 from chat_server import KEY, Answer, Behaviour, ChatServer, Request, by_length, says
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.benchmarks import Benchmark, Question
-from diverseevol.evaluation.openai_judge import OpenAIJudge
-from diverseevol.evaluation.refusals import Concern, read_refusal
-from diverseevol.evaluation.spending import LimitReachedError
+from diverseevol.evaluation.judges.budget import LimitReachedError
+from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
+from diverseevol.evaluation.judges.refusals import Concern, read_refusal
+from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 
 QUESTIONS = 5
 NEEDED = 2 * QUESTIONS

@@ -7,9 +7,9 @@ import pytest
 from judgement_files import authors_file, authors_record, lay, own_file, own_record
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.judges import Judgement
-from diverseevol.evaluation.pairwise import AGAIN
-from diverseevol.evaluation.released import MISPLACED, UNCHECKED, read_judgements
+from diverseevol.evaluation.judges.base import Judgement
+from diverseevol.evaluation.judges.pairwise import AGAIN
+from diverseevol.evaluation.scores.read_judgements import MISPLACED, UNCHECKED, read_judgements
 
 
 def test_both_orders_of_the_released_scores_are_read_as_model_then_competitor(tmp_path):

@@ -5,11 +5,11 @@ import pytest
 from judgement_files import authors_file, authors_record, lay, own_file, own_record
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.benchmarks import Benchmark, Question
-from diverseevol.evaluation.judges import Judge, JudgeOfRounds
-from diverseevol.evaluation.judging import judge_round
-from diverseevol.evaluation.replay import UNHELD, ReplayJudge
-from diverseevol.evaluation.scoreboard import score_folder
+from diverseevol.evaluation.judge_round import judge_round
+from diverseevol.evaluation.judges.base import Judge, JudgeOfRounds
+from diverseevol.evaluation.judges.replay import UNHELD, ReplayJudge
+from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
+from diverseevol.evaluation.scores.scoreboard import score_folder
 
 VICUNA = Benchmark("vicuna", (Question("1", "Why?"), Question("2", "Why?")))
 LAB = Benchmark("lab", (Question("a", "Why?"), Question("b", "Why?")))

@@ -12,7 +12,7 @@ import pytest
 from chat_server import KEY, Answer, ChatServer, by_length
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.replies import Ask, Reply, ReplyCache
+from diverseevol.evaluation.judges.reply_cache import Ask, Reply, ReplyCache
 
 ASK = Ask("who", "v1", "q", 0, "text")
 QUESTIONS = 20
@@ -20,8 +20,8 @@ NEEDED = 2 * QUESTIONS
 IN_FLIGHT = 4
 JUDGING = """
 import sys
-from diverseevol.evaluation.benchmarks import Benchmark, Question
-from diverseevol.evaluation.openai_judge import OpenAIJudge
+from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
+from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
 
 url, cache = sys.argv[1:]
 questions = tuple(Question(str(i), f"What is {i}?", competitor="y" * 6) for i in range(20))

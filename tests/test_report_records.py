@@ -11,8 +11,8 @@ from judgement_files import authors_record, lay
 from run_folders import RISING, World, lay_run, several_runs
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.comparison import compare
-from diverseevol.evaluation.scoreboard import score_folder
+from diverseevol.evaluation.scores.comparison import compare
+from diverseevol.evaluation.scores.scoreboard import score_folder
 from diverseevol.report.collection import Collection, collect
 from diverseevol.report.curves import curves, levels
 from diverseevol.report.gallery import gallery

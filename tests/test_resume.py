@@ -16,7 +16,7 @@ from diverseevol.data.prompt import Prompt, encode
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.errors import InputError
-from diverseevol.evaluation.judges import GoldJudge
+from diverseevol.evaluation.judges.base import GoldJudge
 from diverseevol.evolution import evolve
 from diverseevol.lab.model import foundation_model
 from diverseevol.lab.source import source as lab_rows

@@ -8,8 +8,8 @@ import pytest
 from judgement_files import authors_file, authors_record, lay, own_file, own_record
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.scoreboard import Scoreboard, score_folder
-from diverseevol.evaluation.tables import COLUMNS, judged_table, scores_table, write_scores_csv
+from diverseevol.evaluation.scores.scoreboard import Scoreboard, score_folder
+from diverseevol.evaluation.scores.tables import COLUMNS, judged_table, scores_table, write_scores_csv
 from diverseevol.output.console import Console
 
 VICUNA = Path(os.environ.get("DIVERSEEVOL_TEST_DATA", "/nonexistent")) / "gpt4_judgments" / "vicuna_test.tar.xz"

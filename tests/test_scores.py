@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.judges import Judgement
-from diverseevol.evaluation.scores import RESAMPLES, Scores, resampled_counts, score
+from diverseevol.evaluation.judges.base import Judgement
+from diverseevol.evaluation.scores.scores import RESAMPLES, Scores, resampled_counts, score
 
 
 def judgements(rows: Sequence[Sequence[tuple[float, float]]]) -> list[Judgement]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import forks
 import pytest
 
-from diverseevol.evaluation.benchmarks import Benchmark, Question
+from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.evolution import evolve
 from diverseevol.options import Schedule
 from diverseevol.runs.round_folder import REDO

@@ -2,10 +2,10 @@ import pytest
 from chat_server import KEY, Answer, ChatServer, by_length, fails, says
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.benchmarks import Benchmark, Question
-from diverseevol.evaluation.openai_judge import OpenAIJudge
-from diverseevol.evaluation.replies import Reply
-from diverseevol.evaluation.spending import OPENAI, PRICES, Account, LimitReachedError, Price, price_of
+from diverseevol.evaluation.judges.budget import OPENAI, PRICES, Account, LimitReachedError, Price, price_of
+from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
+from diverseevol.evaluation.judges.reply_cache import Reply
+from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 
 BENCHMARK = Benchmark("mine", tuple(Question(str(i), f"What is {i}?", competitor="y" * 6) for i in range(6)))
 ANSWERS = {str(i): "xxx" for i in range(6)}

@@ -16,7 +16,7 @@ import yaml
 
 from diverseevol import cli
 from diverseevol.errors import InputError
-from diverseevol.evaluation.released import find_judgements
+from diverseevol.evaluation.scores.read_judgements import find_judgements
 from diverseevol.report.collection import collect
 from diverseevol.report.texts import _excerpts, rows_payload
 from diverseevol.runs.run_folder import provenance
@@ -77,8 +77,8 @@ def assert_unharmed(folder: Path, printed: str, path: list[str]) -> None:
 
 
 REMOVE = {"_target_": "diverseevol.files._remove", "path": "../precious"}
-PAPER = "diverseevol.evaluation.benchmarks.load_paper"
-LOAD = "diverseevol.evaluation.benchmarks.load_benchmark"
+PAPER = "diverseevol.evaluation.questions.benchmarks.load_paper"
+LOAD = "diverseevol.evaluation.questions.benchmarks.load_benchmark"
 ATTACKS: dict[str, Any] = {
     "the hub's code": {
         "_target_": "diverseevol.foundation.AutoConfig.from_pretrained", "pretrained_model_name_or_path": ".",

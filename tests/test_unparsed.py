@@ -6,12 +6,12 @@ import pytest
 from judgement_files import own_file, own_record
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.comparison import compare
-from diverseevol.evaluation.judges import Judgement
-from diverseevol.evaluation.released import read_judgements
-from diverseevol.evaluation.scoreboard import score_folder
-from diverseevol.evaluation.scores import score
-from diverseevol.evaluation.tables import scores_table
+from diverseevol.evaluation.judges.base import Judgement
+from diverseevol.evaluation.scores.comparison import compare
+from diverseevol.evaluation.scores.read_judgements import read_judgements
+from diverseevol.evaluation.scores.scoreboard import score_folder
+from diverseevol.evaluation.scores.scores import score
+from diverseevol.evaluation.scores.tables import scores_table
 from diverseevol.output.console import Console
 
 LOST = {"model_score": None, "competitor_score": None}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from diverseevol.commands.results import results_file
 from diverseevol.commands.settings import Settings
-from diverseevol.evaluation.agreement import agree
-from diverseevol.evaluation.tables import agreement_table
+from diverseevol.evaluation.scores.agreement import agree
+from diverseevol.evaluation.scores.tables import agreement_table
 from diverseevol.output.console import results_console
 from diverseevol.storage.files import write_json
 

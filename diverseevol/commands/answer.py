@@ -14,8 +14,8 @@ from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.engine.trainers import proven
 from diverseevol.errors import InputError
-from diverseevol.evaluation.answers import AnswerFile, answer
 from diverseevol.evaluation.exam import keep_questions
+from diverseevol.evaluation.questions.answer_file import AnswerFile, answer
 from diverseevol.options import Generation, PromptOptions, Tuning
 from diverseevol.output.console import Console
 from diverseevol.parallel.processes import Processes, join, leave

@@ -6,9 +6,9 @@ from typing import Any
 
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
-from diverseevol.evaluation.answered import Answered
-from diverseevol.evaluation.benchmarks import Benchmark, read_questions
-from diverseevol.evaluation.judges import Judge
+from diverseevol.evaluation.judges.base import Judge
+from diverseevol.evaluation.questions.benchmarks import Benchmark, read_questions
+from diverseevol.evaluation.questions.find_answers import Answered
 from diverseevol.runs.saved_config import SavedChoice, read_complete, saved_choice
 from diverseevol.storage.links import refuse_from_outside
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from diverseevol.commands.results import results_file
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
-from diverseevol.evaluation.comparison import compare
-from diverseevol.evaluation.measured import measured_rounds
-from diverseevol.evaluation.scoreboard import Scoreboard, score_folder
-from diverseevol.evaluation.tables import comparison_tables
+from diverseevol.evaluation.scores.comparison import compare
+from diverseevol.evaluation.scores.read_metrics import measured_rounds
+from diverseevol.evaluation.scores.scoreboard import Scoreboard, score_folder
+from diverseevol.evaluation.scores.tables import comparison_tables
 from diverseevol.output.console import results_console
 from diverseevol.storage.files import write_json
 from diverseevol.storage.names import safe_name

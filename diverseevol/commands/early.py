@@ -29,13 +29,13 @@ from diverseevol.storage.reading import refuse_special
 # Targets whose options are known; code that the user names checks its own.
 ROWS, LAB_ROWS = "diverseevol.data.dataset.load", "diverseevol.lab.source"
 LIGHT = (  # modules that are imported in no time
-    "diverseevol.samplers.", "diverseevol.trackers.", "diverseevol.runs.tracking.", "diverseevol.evaluation.benchmarks.",
-    "diverseevol.evaluation.judges.", "diverseevol.evaluation.openai_judge.", "diverseevol.evaluation.replay.",
+    "diverseevol.samplers.", "diverseevol.trackers.", "diverseevol.runs.tracking.", "diverseevol.evaluation.questions.benchmarks.",
+    "diverseevol.evaluation.judges.base.", "diverseevol.evaluation.judges.openai_judge.", "diverseevol.evaluation.judges.replay.",
     "diverseevol.lab.benchmark", "diverseevol.lab.both", "diverseevol.lab.development", "diverseevol.lab.natural",
 )  # fmt: skip
 MODELS = ("diverseevol.engine.pretrained.Pretrained", "diverseevol.lab.model.foundation_model")
-BENCHMARK = "diverseevol.evaluation.benchmarks.load_benchmark"
-PAPER = "diverseevol.evaluation.benchmarks.load_paper"
+BENCHMARK = "diverseevol.evaluation.questions.benchmarks.load_benchmark"
+PAPER = "diverseevol.evaluation.questions.benchmarks.load_paper"
 QUESTIONS = "a benchmark is a JSONL file, a question a line"
 JUDGED = "give the folder or archive that holds the judgements"
 

@@ -26,9 +26,9 @@ from diverseevol.data.prompt import Encoded, Prompt, encode
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.trainers import proven
 from diverseevol.errors import InputError
-from diverseevol.evaluation.benchmarks import check_references
 from diverseevol.evaluation.exam import Exam, keep_questions, unexamined
-from diverseevol.evaluation.judges import watch
+from diverseevol.evaluation.judges.base import watch
+from diverseevol.evaluation.questions.benchmarks import check_references
 from diverseevol.evolution import evolve
 from diverseevol.experiment import Evolution
 from diverseevol.geometry.projections import PCA, PROJECTIONS, map_name

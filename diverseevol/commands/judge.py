@@ -14,12 +14,12 @@ from diverseevol.commands.logged import FILE, kept
 from diverseevol.commands.results import check_place
 from diverseevol.commands.settings import Settings
 from diverseevol.errors import InputError
-from diverseevol.evaluation.answered import Answered, answered_below
-from diverseevol.evaluation.benchmarks import Benchmark, read_answers
-from diverseevol.evaluation.judges import Judge, NoJudge, Versioned, watch
-from diverseevol.evaluation.judging import judge_answers, read_scores
-from diverseevol.evaluation.spending import Account, Estimate, LimitReachedError
-from diverseevol.evaluation.tables import judged_table
+from diverseevol.evaluation.judge_round import judge_answers, read_scores
+from diverseevol.evaluation.judges.base import Judge, NoJudge, Versioned, watch
+from diverseevol.evaluation.judges.budget import Account, Estimate, LimitReachedError
+from diverseevol.evaluation.questions.benchmarks import Benchmark, read_answers
+from diverseevol.evaluation.questions.find_answers import Answered, answered_below
+from diverseevol.evaluation.scores.tables import judged_table
 from diverseevol.output.console import Console, log_to, results_console, styled
 from diverseevol.overview import log_judged, log_overview
 from diverseevol.progress import Shown

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from diverseevol.commands.results import results_file
 from diverseevol.commands.settings import Settings
-from diverseevol.evaluation.scoreboard import score_folder
-from diverseevol.evaluation.tables import scores_table, write_scores_csv
+from diverseevol.evaluation.scores.scoreboard import score_folder
+from diverseevol.evaluation.scores.tables import scores_table, write_scores_csv
 from diverseevol.output.console import results_console
 
 

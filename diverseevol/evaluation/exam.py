@@ -10,10 +10,10 @@ from transformers import PreTrainedModel
 
 from diverseevol.engine.learner import Learner
 from diverseevol.errors import InputError
-from diverseevol.evaluation.answers import AnswerFile, answer
-from diverseevol.evaluation.benchmarks import Benchmark
-from diverseevol.evaluation.judges import Judge, NoJudge
-from diverseevol.evaluation.judging import judge_round, logged, read_scores
+from diverseevol.evaluation.judge_round import judge_round, logged, read_scores
+from diverseevol.evaluation.judges.base import Judge, NoJudge
+from diverseevol.evaluation.questions.answer_file import AnswerFile, answer
+from diverseevol.evaluation.questions.benchmarks import Benchmark
 from diverseevol.options import Generation
 from diverseevol.storage.files import read_jsonl, write_jsonl
 

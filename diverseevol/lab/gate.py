@@ -12,8 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from diverseevol.data.prompt import Prompt
 from diverseevol.engine.answering.generation import generate
-from diverseevol.evaluation.benchmarks import Benchmark
-from diverseevol.evaluation.judges import GoldJudge
+from diverseevol.evaluation.judges.base import GoldJudge
+from diverseevol.evaluation.questions.benchmarks import Benchmark
 from diverseevol.lab.skill import World
 from diverseevol.options import Generation, PromptOptions
 

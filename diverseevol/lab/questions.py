@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.benchmarks import Benchmark, Question
+from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.lab.rows import Mix, apportion, filled_up, frequencies
 from diverseevol.lab.skill import WORLD, Arguments, Skill, World, find_world
 from diverseevol.lab.split import QUESTIONS, Part, share_out

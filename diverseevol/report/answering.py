@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from diverseevol.evaluation.judges import Judgement
+from diverseevol.evaluation.judges.base import Judgement
 from diverseevol.report.collection import Collection, Run
 from diverseevol.report.lines import FULL, Line, sources
 from diverseevol.runs.round_folder import REDO

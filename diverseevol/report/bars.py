@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from diverseevol.evaluation.compared import spread
-from diverseevol.evaluation.levels import FINAL as FINAL_ROUND
-from diverseevol.evaluation.levels import ends, in_words, shared
+from diverseevol.evaluation.scores.compared import spread
+from diverseevol.evaluation.scores.levels import FINAL as FINAL_ROUND
+from diverseevol.evaluation.scores.levels import ends, in_words, shared
 from diverseevol.report.collection import Point
 from diverseevol.report.drawing import GRID, INK, MUTED, PAPER, write_note
 from diverseevol.report.lines import FULL, Line, look, sources

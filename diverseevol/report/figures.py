@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from diverseevol.data.held_out import interval_of
-from diverseevol.evaluation.judges import GoldJudge
+from diverseevol.evaluation.judges.base import GoldJudge
 from diverseevol.output.pictures import rendered
 from diverseevol.report.line_ends import name_ends
 from diverseevol.storage.files import atomic_write, read_json

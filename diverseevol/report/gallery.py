@@ -7,7 +7,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from diverseevol.data.held_out import interval_of
-from diverseevol.evaluation.scoreboard import PAPER_QUESTIONS
+from diverseevol.evaluation.scores.scoreboard import PAPER_QUESTIONS
 from diverseevol.report.bars import draw_win_tie_lose
 from diverseevol.report.collection import ALL_PHASES, JUDGE_CALLS, PEAK_MEMORY, Collection, Point
 from diverseevol.report.curves import BAND, Curve, curves, levels

@@ -12,9 +12,9 @@ from string import Template
 from typing import Any
 
 from diverseevol import __version__
-from diverseevol.evaluation.comparison import AFTER_THE_FACT, MODELS
-from diverseevol.evaluation.over_seeds import SAMPLERS
-from diverseevol.evaluation.significance import MINIMUM_SEEDS
+from diverseevol.evaluation.scores.comparison import AFTER_THE_FACT, MODELS
+from diverseevol.evaluation.scores.over_seeds import SAMPLERS
+from diverseevol.evaluation.scores.significance import MINIMUM_SEEDS
 from diverseevol.output.terminal import escaped, visible
 from diverseevol.report.drawing import colour_name
 from diverseevol.report.lines import FULL, LOOKS, Line, look

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from diverseevol.evaluation.tables import write_scores_csv
+from diverseevol.evaluation.scores.tables import write_scores_csv
 from diverseevol.geometry.projections import PCA
 from diverseevol.report.answering import answers_payload
 from diverseevol.report.collection import Collection

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from diverseevol.evaluation.comparison import best_rounds
-from diverseevol.evaluation.scoreboard import ScoredRound
-from diverseevol.evaluation.significance import t_test
+from diverseevol.evaluation.scores.comparison import best_rounds
+from diverseevol.evaluation.scores.scoreboard import ScoredRound
+from diverseevol.evaluation.scores.significance import t_test
 from diverseevol.output.sheets import write_csv
 from diverseevol.report.collection import Collection, Point, Run
 from diverseevol.report.curves import StopOfCurve

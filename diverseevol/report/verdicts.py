@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.comparison import ModelVerdict, compare
-from diverseevol.evaluation.over_seeds import SamplerVerdict
-from diverseevol.evaluation.scoreboard import ScoredRound
+from diverseevol.evaluation.scores.comparison import ModelVerdict, compare
+from diverseevol.evaluation.scores.over_seeds import SamplerVerdict
+from diverseevol.evaluation.scores.scoreboard import ScoredRound
 from diverseevol.report.collection import Collection
 from diverseevol.report.lines import FULL, Line, sources
 

@@ -26,7 +26,7 @@ from diverseevol.commands.evolve import quieten
 from diverseevol.data.prompt import Prompt, encode
 from diverseevol.engine.learner import Learner, final_loss
 from diverseevol.errors import InputError
-from diverseevol.evaluation.judges import GoldJudge
+from diverseevol.evaluation.judges.base import GoldJudge
 from diverseevol.lab.skill import WORLD
 from diverseevol.options import Generation, PromptOptions, Tuning
 from diverseevol.output.console import Console

@@ -18,10 +18,10 @@ from study import arguments, carried_out, conducted
 from tidy import rounds_of, whole, write_table
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.comparison import Comparison, compare
-from diverseevol.evaluation.measured import measured_rounds
-from diverseevol.evaluation.scoreboard import score_folder
-from diverseevol.evaluation.tables import comparison_tables
+from diverseevol.evaluation.scores.comparison import Comparison, compare
+from diverseevol.evaluation.scores.read_metrics import measured_rounds
+from diverseevol.evaluation.scores.scoreboard import score_folder
+from diverseevol.evaluation.scores.tables import comparison_tables
 from diverseevol.output.console import results_console
 from diverseevol.output.sheets import write_csv
 from diverseevol.output.terminal import say

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from diverseevol import lab
-from diverseevol.evaluation.judges import GoldJudge
+from diverseevol.evaluation.judges.base import GoldJudge
 from diverseevol.lab.rows import Mix, frequencies, make_rows
 from diverseevol.lab.skills.lists import WORDS
 from diverseevol.lab.skills.words import MORE as ADJECTIVES

@@ -14,12 +14,12 @@ from time import time
 import openai
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.access import PART, check_proxies, hidden
-from diverseevol.evaluation.bounded import BodyError, BoundedClient
-from diverseevol.evaluation.completions import ReportedError, UnreadableError, UnusableError, read_completion
-from diverseevol.evaluation.refusals import Concern, read_refusal
-from diverseevol.evaluation.replies import Reply, encodable
-from diverseevol.evaluation.spending import FRAME_TOKENS
+from diverseevol.evaluation.judges.access import PART, check_proxies, hidden
+from diverseevol.evaluation.judges.bounded import BodyError, BoundedClient
+from diverseevol.evaluation.judges.budget import FRAME_TOKENS
+from diverseevol.evaluation.judges.completions import ReportedError, UnreadableError, UnusableError, read_completion
+from diverseevol.evaluation.judges.refusals import Concern, read_refusal
+from diverseevol.evaluation.judges.reply_cache import Reply, encodable
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 """How a language model is asked to judge: a question and two answers in a prompt, two scores on the first line back.
 
 Every pair is shown twice, with the answers in either order. What counts as two scores is the business of
-`diverseevol.evaluation.grammar`; a reply without them is asked for once more, and after that the judgement is recorded
-without scores, which is counted and never read as a zero (`diverseevol.evaluation.verdicts`).
+`diverseevol.evaluation.judges.grammar`; a reply without them is asked for once more, and after that the judgement is recorded
+without scores, which is counted and never read as a zero (`diverseevol.evaluation.judges.verdicts`).
 """
 
 import hashlib
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.benchmarks import Benchmark
-from diverseevol.evaluation.grammar import answer_of, parse
-from diverseevol.evaluation.judges import Judgement
-from diverseevol.evaluation.replies import encodable
+from diverseevol.evaluation.judges.base import Judgement
+from diverseevol.evaluation.judges.grammar import answer_of, parse
+from diverseevol.evaluation.judges.reply_cache import encodable
+from diverseevol.evaluation.questions.benchmarks import Benchmark
 from diverseevol.storage.reading import read_text
 
 LONGEST_PROMPT = 1 << 20  # bytes of a wording, which is sent with every question

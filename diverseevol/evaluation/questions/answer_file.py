@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from diverseevol.engine.learner import Learner
 from diverseevol.errors import InputError
-from diverseevol.evaluation.benchmarks import Benchmark
+from diverseevol.evaluation.questions.benchmarks import Benchmark
 from diverseevol.options import Generation
 from diverseevol.parallel.threads import batches_at_once
 from diverseevol.runs.round_folder import REDO

@@ -18,10 +18,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.archives import read_members
-from diverseevol.evaluation.grammar import as_released
-from diverseevol.evaluation.judges import TOP, Judgement
-from diverseevol.evaluation.replied import agrees_with_its_reply
+from diverseevol.evaluation.judges.base import TOP, Judgement
+from diverseevol.evaluation.judges.grammar import as_released
+from diverseevol.evaluation.judges.replied import agrees_with_its_reply
+from diverseevol.evaluation.scores.archives import read_members
 from diverseevol.runs.saved_config import read_complete, shown
 from diverseevol.storage.files import read_json
 from diverseevol.storage.links import refuse_from_outside

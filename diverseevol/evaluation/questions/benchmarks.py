@@ -14,7 +14,7 @@ from typing import Any
 
 from diverseevol.data.formats import Example
 from diverseevol.errors import InputError
-from diverseevol.evaluation.download import fetch
+from diverseevol.evaluation.questions.download import fetch
 from diverseevol.storage.files import read_numbered
 from diverseevol.storage.names import checked_name
 

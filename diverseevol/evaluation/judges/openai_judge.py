@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.access import check_address, read_key
-from diverseevol.evaluation.benchmarks import Benchmark
-from diverseevol.evaluation.judges import Judgement
-from diverseevol.evaluation.pairwise import JudgePrompt, Showing, both_orders, load_prompt
-from diverseevol.evaluation.replies import Ask, Reply, ReplyCache
-from diverseevol.evaluation.spending import OPENAI, Account, Estimate, LimitReachedError, price_of
-from diverseevol.evaluation.verdicts import Verdicts
+from diverseevol.evaluation.judges.access import check_address, read_key
+from diverseevol.evaluation.judges.base import Judgement
+from diverseevol.evaluation.judges.budget import OPENAI, Account, Estimate, LimitReachedError, price_of
+from diverseevol.evaluation.judges.pairwise import JudgePrompt, Showing, both_orders, load_prompt
+from diverseevol.evaluation.judges.reply_cache import Ask, Reply, ReplyCache
+from diverseevol.evaluation.judges.verdicts import Verdicts
+from diverseevol.evaluation.questions.benchmarks import Benchmark
 from diverseevol.progress import Progress, Silent
 from diverseevol.storage.cache import cache_folder
 
@@ -125,8 +125,8 @@ class OpenAIJudge:
                 reached, or too many replies hold no scores.
             ConnectionError: the endpoint does not answer.
         """
-        from diverseevol.evaluation.asking import Asking
-        from diverseevol.evaluation.endpoint import connect
+        from diverseevol.evaluation.judges.asking import Asking
+        from diverseevol.evaluation.judges.endpoint import connect
 
         showings = both_orders(benchmark, answers)
         refused: list[tuple[Showing, str]] = []

@@ -8,9 +8,9 @@ from itertools import groupby
 from typing import Generic, TypeVar
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.levels import FINAL, Level, ends, in_words, kind, shared
-from diverseevol.evaluation.measured import MeasuredRound
-from diverseevol.evaluation.scoreboard import ScoredRound
+from diverseevol.evaluation.scores.levels import FINAL, Level, ends, in_words, kind, shared
+from diverseevol.evaluation.scores.read_metrics import MeasuredRound
+from diverseevol.evaluation.scores.scoreboard import ScoredRound
 
 R = TypeVar("R", ScoredRound, MeasuredRound)  # one number of one round, and whose it is
 _CHOICES = re.compile(r"-[0-9a-f]{8}$")  # the hash of further choices that ends a schedule's name

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.replies import Reply
+from diverseevol.evaluation.judges.reply_cache import Reply
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from diverseevol.evaluation.bodies import plain_text, read_json
+from diverseevol.evaluation.judges.bodies import plain_text, read_json
 
 LONGEST_BODY = 100_000  # characters that are looked at
 MOST_NODES = 1_000  # parts of a body that are looked at

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.judges import TOP, Judgement
+from diverseevol.evaluation.judges.base import TOP, Judgement
 
 INTERVAL = "95 % bootstrap over questions: question noise only, one seed's model says nothing about another seed's"
 RESAMPLES = 10_000

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from diverseevol.evaluation.levels import FINAL, in_words, kind
-from diverseevol.evaluation.pairing import Duel, unequal
+from diverseevol.evaluation.scores.levels import FINAL, in_words, kind
+from diverseevol.evaluation.scores.pairing import Duel, unequal
 
 
 def endpoint_in_words(duels: Sequence[Duel[Any]], asked: int | None) -> str:

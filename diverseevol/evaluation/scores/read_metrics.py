@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.released import PROVENANCE, initial_pool, named_run, recorded
+from diverseevol.evaluation.scores.read_judgements import PROVENANCE, initial_pool, named_run, recorded
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import re
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.grammar import Scores, as_released, parse, plain, read
-from diverseevol.evaluation.judges import Judgement
-from diverseevol.evaluation.pairwise import AGAIN
+from diverseevol.evaluation.judges.base import Judgement
+from diverseevol.evaluation.judges.grammar import Scores, as_released, parse, plain, read
+from diverseevol.evaluation.judges.pairwise import AGAIN
 
 PAIR_PROMPT = re.compile(r".*-[0-9a-f]{8}|released")  # the versions whose replies begin with two scores
 

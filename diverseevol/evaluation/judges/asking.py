@@ -10,11 +10,11 @@ from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
-from diverseevol.evaluation.endpoint import Call, DoubtfulError, Endpoint, UnansweredError
-from diverseevol.evaluation.pairwise import JudgePrompt, Showing
-from diverseevol.evaluation.replies import Ask, Reply, ReplyCache
-from diverseevol.evaluation.spending import Account, LimitReachedError
-from diverseevol.evaluation.verdicts import to_ask_again
+from diverseevol.evaluation.judges.budget import Account, LimitReachedError
+from diverseevol.evaluation.judges.endpoint import Call, DoubtfulError, Endpoint, UnansweredError
+from diverseevol.evaluation.judges.pairwise import JudgePrompt, Showing
+from diverseevol.evaluation.judges.reply_cache import Ask, Reply, ReplyCache
+from diverseevol.evaluation.judges.verdicts import to_ask_again
 
 T = TypeVar("T")
 CLAIM_SECONDS = 60.0  # beyond a request's time-out, for which a process that is at work keeps others from asking

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.judges import OverlapJudge
-from diverseevol.evaluation.released import JudgementFile, read_judgements
-from diverseevol.evaluation.scores import Scores, paired_scores, score, unparsed_questions
+from diverseevol.evaluation.judges.base import OverlapJudge
+from diverseevol.evaluation.scores.read_judgements import JudgementFile, read_judgements
+from diverseevol.evaluation.scores.scores import Scores, paired_scores, score, unparsed_questions
 
 PAPER_QUESTIONS = {"vicuna": 80, "koala": 180, "wizardlm": 218}
 LABELS = {OverlapJudge.name: OverlapJudge.label}
@@ -86,7 +86,7 @@ class Scoreboard:
 
 
 def score_folder(place: Path) -> Scoreboard:
-    """Score every file of judgements below a folder or in an archive (see `diverseevol.evaluation.released`).
+    """Score every file of judgements below a folder or in an archive (see `diverseevol.evaluation.scores.read_judgements`).
 
     Raises:
         InputError: a file is faulty, two files are of one model, or there are none.

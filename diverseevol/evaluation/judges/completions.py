@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from diverseevol.evaluation.bodies import read_json
-from diverseevol.evaluation.replies import Reply, encodable
+from diverseevol.evaluation.judges.bodies import read_json
+from diverseevol.evaluation.judges.reply_cache import Reply, encodable
 
 # The parts that content may have: those that are read, and those that only lead to them.
 TEXTS = ("text", "output_text", "refusal")

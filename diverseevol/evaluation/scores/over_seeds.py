@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diverseevol.evaluation.pairing import Duel, R, pair_up, unequal
-from diverseevol.evaluation.significance import MINIMUM_SEEDS, SIGNIFICANCE, holm, t_test
+from diverseevol.evaluation.scores.pairing import Duel, R, pair_up, unequal
+from diverseevol.evaluation.scores.significance import MINIMUM_SEEDS, SIGNIFICANCE, holm, t_test
 
 LOWER_IS_BETTER = ("held_out_loss", "reference_loss")
 SAMPLERS = (

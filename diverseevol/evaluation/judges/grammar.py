@@ -22,7 +22,7 @@ Thoughts come before the reply and hold no scores, whatever numbers they mention
 import re
 from itertools import islice
 
-from diverseevol.evaluation.judges import FLOOR, TOP
+from diverseevol.evaluation.judges.base import FLOOR, TOP
 
 Scores = tuple[float, float]
 

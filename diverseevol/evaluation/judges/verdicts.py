@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.grammar import answer_of, parse
-from diverseevol.evaluation.judges import Judgement
-from diverseevol.evaluation.pairwise import Showing, conclude
-from diverseevol.evaluation.replies import Reply
+from diverseevol.evaluation.judges.base import Judgement
+from diverseevol.evaluation.judges.grammar import answer_of, parse
+from diverseevol.evaluation.judges.pairwise import Showing, conclude
+from diverseevol.evaluation.judges.reply_cache import Reply
 
 ENOUGH = 12  # judgements that say how well a judge keeps to the form: 24 requests, if none does
 ENOUGH_CUT = 4  # likewise, where every reply ended at the limit of tokens before it said anything

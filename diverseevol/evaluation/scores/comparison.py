@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from diverseevol.evaluation.compared import endpoint_in_words, left_aside
-from diverseevol.evaluation.measured import MeasuredRound
-from diverseevol.evaluation.over_seeds import SAMPLERS, SamplerVerdict, compare_samplers, differing
-from diverseevol.evaluation.pairing import Duel, R, pair_up, unequal
-from diverseevol.evaluation.scoreboard import ScoredRound
-from diverseevol.evaluation.scores import resampled_counts
+from diverseevol.evaluation.scores.compared import endpoint_in_words, left_aside
+from diverseevol.evaluation.scores.over_seeds import SAMPLERS, SamplerVerdict, compare_samplers, differing
+from diverseevol.evaluation.scores.pairing import Duel, R, pair_up, unequal
+from diverseevol.evaluation.scores.read_metrics import MeasuredRound
+from diverseevol.evaluation.scores.scoreboard import ScoredRound
+from diverseevol.evaluation.scores.scores import resampled_counts
 
 MODELS = (
     "these two models: 95 % paired bootstrap over questions, which says nothing about other seeds, uncorrected for how "

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.benchmarks import Benchmark
-from diverseevol.evaluation.judges import Judge, Judgement
-from diverseevol.evaluation.released import JudgementFile, read_judgements
-from diverseevol.evaluation.scoreboard import LABELS
+from diverseevol.evaluation.judges.base import Judge, Judgement
+from diverseevol.evaluation.questions.benchmarks import Benchmark
+from diverseevol.evaluation.scores.read_judgements import JudgementFile, read_judgements
+from diverseevol.evaluation.scores.scoreboard import LABELS
 from diverseevol.storage.files import read_jsonl
 
 UNHELD = "could not be held against the answers, for those that were judged do not lie beside them"
@@ -18,7 +18,7 @@ UNHELD = "could not be held against the answers, for those that were judged do n
 
 @dataclass
 class ReplayJudge:
-    """Repeats what a judge has said before, from judgements in either layout (see `diverseevol.evaluation.released`).
+    """Repeats what a judge has said before, from judgements in either layout (see `diverseevol.evaluation.scores.read_judgements`).
 
     Attributes:
         judgements: the folder or archive that holds them.

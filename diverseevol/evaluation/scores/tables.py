@@ -9,12 +9,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from diverseevol.evaluation.agreement import Agreement
-from diverseevol.evaluation.compared import spread
-from diverseevol.evaluation.comparison import AFTER_THE_FACT, MODELS, Comparison
-from diverseevol.evaluation.over_seeds import LOWER_IS_BETTER, SAMPLERS
-from diverseevol.evaluation.scoreboard import Scoreboard, ScoredRound
-from diverseevol.evaluation.scores import INTERVAL
+from diverseevol.evaluation.scores.agreement import Agreement
+from diverseevol.evaluation.scores.compared import spread
+from diverseevol.evaluation.scores.comparison import AFTER_THE_FACT, MODELS, Comparison
+from diverseevol.evaluation.scores.over_seeds import LOWER_IS_BETTER, SAMPLERS
+from diverseevol.evaluation.scores.scoreboard import Scoreboard, ScoredRound
+from diverseevol.evaluation.scores.scores import INTERVAL
 from diverseevol.output.sheets import write_csv
 from diverseevol.output.terminal import one_line
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.agreement import rank_correlation
-from diverseevol.evaluation.benchmarks import Benchmark, read_answers
-from diverseevol.evaluation.judges import Judge, Judgement, JudgeOfRounds
-from diverseevol.evaluation.scores import score, unparsed_questions
-from diverseevol.evaluation.verdicts import GivenUpError
+from diverseevol.evaluation.judges.base import Judge, Judgement, JudgeOfRounds
+from diverseevol.evaluation.judges.verdicts import GivenUpError
+from diverseevol.evaluation.questions.benchmarks import Benchmark, read_answers
+from diverseevol.evaluation.scores.agreement import rank_correlation
+from diverseevol.evaluation.scores.scores import score, unparsed_questions
 from diverseevol.storage.files import read_json, write_json, write_jsonl
 
 LOGGED = ("relative_score", "win", "tie", "lose")

@@ -17,12 +17,12 @@ from diverseevol.engine.answering.generation import generate, own_ends
 from diverseevol.engine.model_limits import check_ids, positions
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.errors import InputError
-from diverseevol.evaluation.benchmarks import Benchmark
-from diverseevol.evaluation.grammar import answer_of, is_mark, opened_thought, thinks
-from diverseevol.evaluation.judges import Judgement
-from diverseevol.evaluation.pairwise import JudgePrompt, Showing, both_orders, load_prompt
-from diverseevol.evaluation.replies import Ask, Reply, ReplyCache
-from diverseevol.evaluation.verdicts import Verdicts, to_ask_again
+from diverseevol.evaluation.judges.base import Judgement
+from diverseevol.evaluation.judges.grammar import answer_of, is_mark, opened_thought, thinks
+from diverseevol.evaluation.judges.pairwise import JudgePrompt, Showing, both_orders, load_prompt
+from diverseevol.evaluation.judges.reply_cache import Ask, Reply, ReplyCache
+from diverseevol.evaluation.judges.verdicts import Verdicts, to_ask_again
+from diverseevol.evaluation.questions.benchmarks import Benchmark
 from diverseevol.options import Generation, PromptOptions
 from diverseevol.progress import Progress, Silent
 from diverseevol.storage.cache import cache_folder

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.released import JudgementFile, read_judgements
-from diverseevol.evaluation.scores import paired_scores, unparsed_questions
+from diverseevol.evaluation.scores.read_judgements import JudgementFile, read_judgements
+from diverseevol.evaluation.scores.scores import paired_scores, unparsed_questions
 
 Key = tuple[str, str, str, int | None, int]  # source, benchmark, schedule, seed, round: what names one model's answers
 

@@ -1,7 +1,7 @@
 """Who says how good an answer is: the protocol of a judge, and the two judges that need no language model.
 
 A judge gives the model's answer and the competitor's answer a score each. What becomes of the scores is the
-business of `diverseevol.evaluation.scores`.
+business of `diverseevol.evaluation.scores.scores`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Literal, Protocol, runtime_checkable
 from sacrebleu.metrics import CHRF
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.benchmarks import Benchmark
+from diverseevol.evaluation.questions.benchmarks import Benchmark
 from diverseevol.progress import Progress
 
 FLOOR, TOP = 1.0, 10.0

@@ -1,0 +1,1 @@
+"""Judges: what a judge is, each kind of judge, and what asking one takes."""

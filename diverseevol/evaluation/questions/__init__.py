@@ -1,0 +1,1 @@
+"""Benchmarks: where the questions come from, and the answers to them on disk."""

@@ -1,0 +1,1 @@
+"""From judgements to numbers: relative scores, comparisons over seeds and over questions."""
