@@ -40,8 +40,8 @@ from diverseevol.engine.pretrained import Pretrained, TinyLlama
 from diverseevol.evaluation.exam import Exam
 from diverseevol.evaluation.judges.base import GoldJudge
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
-from diverseevol.evolution import evolve
-from diverseevol.experiment import Evolution
+from diverseevol.evolution.loop import evolve
+from diverseevol.evolution.setup import Evolution
 from diverseevol.options import Generation, PromptOptions, Schedule, Tuning
 from diverseevol.runs.run_folder import RunFolder
 from diverseevol.samplers.kcenter import KCenterSampler

@@ -9,7 +9,7 @@ import pytest
 from diverseevol.data.dataset import load
 from diverseevol.data.prompt import encode
 from diverseevol.errors import InputError
-from diverseevol.evolution import evolve
+from diverseevol.evolution.loop import evolve
 from diverseevol.samplers.base import Needs, Selection
 from diverseevol.samplers.features import Features
 from diverseevol.samplers.stratified import StratifiedSampler

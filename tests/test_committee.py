@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diverseevol.committee import seats
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.engine.probing.committee_probe import DISAGREEMENTS, Committee, disagreement
-from diverseevol.evolution import evolve
+from diverseevol.evolution.committee import seats
+from diverseevol.evolution.loop import evolve
 from diverseevol.options import Schedule
 from diverseevol.samplers.qbc import CommitteeSampler
 from diverseevol.storage.files import read_jsonl

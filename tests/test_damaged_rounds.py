@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from diverseevol.evaluation.exam import Exam
-from diverseevol.evolution import evolve
-from diverseevol.experiment import Evolution
+from diverseevol.evolution.loop import evolve
+from diverseevol.evolution.setup import Evolution
 from diverseevol.options import Schedule
 from diverseevol.runs.round_folder import RoundFolder
 from diverseevol.storage.files import read_json

@@ -14,7 +14,7 @@ from diverseevol.data.held_out import mean_loss
 from diverseevol.data.prompt import encode
 from diverseevol.errors import InputError
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question, check_references, with_references
-from diverseevol.evolution import evolve
+from diverseevol.evolution.loop import evolve
 from diverseevol.samplers.random import RandomSampler
 
 

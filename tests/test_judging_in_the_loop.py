@@ -14,7 +14,7 @@ from diverseevol.evaluation.judge_round import judge_round, length_report, read_
 from diverseevol.evaluation.judges.base import GoldJudge, NoJudge, OverlapJudge
 from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
-from diverseevol.evolution import evolve
+from diverseevol.evolution.loop import evolve
 from diverseevol.options import Generation
 
 

@@ -16,7 +16,7 @@ from test_tracking import inspected
 from wandb_server import WandbServer
 
 from diverseevol.errors import InputError
-from diverseevol.evolution import evolve
+from diverseevol.evolution.loop import evolve
 from diverseevol.options import Schedule
 from diverseevol.runs.run_folder import RunFolder
 from diverseevol.runs.trackers.csv_tracker import CsvTracker

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from diverseevol.data.prompt import Prompt
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
-from diverseevol.evolution import evolve
+from diverseevol.evolution.loop import evolve
 from diverseevol.options import Schedule
 from diverseevol.samplers.kcenter import KCenterSampler
 from diverseevol.samplers.qbc import CommitteeSampler

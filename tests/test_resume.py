@@ -17,7 +17,7 @@ from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import GoldJudge
-from diverseevol.evolution import evolve
+from diverseevol.evolution.loop import evolve
 from diverseevol.lab.model import foundation_model
 from diverseevol.lab.source import source as lab_rows
 from diverseevol.options import Embedding, Generation, PromptOptions, Schedule, Tuning

@@ -12,7 +12,7 @@ import pytest
 
 from diverseevol import __version__
 from diverseevol.errors import InputError
-from diverseevol.evolution import evolve
+from diverseevol.evolution.loop import evolve
 from diverseevol.runs.round_folder import METRICS, REDO, release
 from diverseevol.runs.run_folder import RunFolder
 from diverseevol.storage.files import read_json, temporary, write_json

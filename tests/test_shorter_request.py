@@ -9,7 +9,7 @@ import forks
 import pytest
 
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
-from diverseevol.evolution import evolve
+from diverseevol.evolution.loop import evolve
 from diverseevol.options import Schedule
 from diverseevol.runs.round_folder import REDO
 from diverseevol.storage.files import read_json, read_jsonl

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from diverseevol.evolution import evolve
+from diverseevol.evolution.loop import evolve
 from diverseevol.options import Schedule
 from diverseevol.runs.trackers.csv_tracker import CsvTracker
 from diverseevol.runs.trackers.wandb_tracker import WandbTracker

@@ -29,8 +29,8 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.exam import Exam, keep_questions, unexamined
 from diverseevol.evaluation.judges.base import watch
 from diverseevol.evaluation.questions.benchmarks import check_references
-from diverseevol.evolution import evolve
-from diverseevol.experiment import Evolution
+from diverseevol.evolution.loop import evolve
+from diverseevol.evolution.setup import Evolution
 from diverseevol.geometry.projections import PCA, PROJECTIONS, map_name
 from diverseevol.lab.source import measures_of
 from diverseevol.options import Embedding, Generation, PromptOptions, Schedule, Tuning

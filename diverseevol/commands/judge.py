@@ -20,8 +20,8 @@ from diverseevol.evaluation.judges.budget import Account, Estimate, LimitReached
 from diverseevol.evaluation.questions.benchmarks import Benchmark, read_answers
 from diverseevol.evaluation.questions.find_answers import Answered, answered_below
 from diverseevol.evaluation.scores.tables import judged_table
+from diverseevol.evolution.log_rounds import log_judged, log_overview
 from diverseevol.output.console import Console, log_to, results_console, styled
-from diverseevol.overview import log_judged, log_overview
 from diverseevol.progress import Shown
 from diverseevol.runs.run_folder import RunFolder
 from diverseevol.runs.tracking import Careful

@@ -14,9 +14,9 @@ from diverseevol.commands.results import choice_file
 from diverseevol.commands.settings import Settings
 from diverseevol.commands.taken import taken_rows
 from diverseevol.errors import InputError
+from diverseevol.evolution.receipts import distances
 from diverseevol.geometry.measures import check_finite
 from diverseevol.output.terminal import say
-from diverseevol.receipts import distances
 from diverseevol.samplers.base import Needs, Sampler, Selection, choose, pool_of
 from diverseevol.samplers.features import Features
 from diverseevol.storage.files import write_json

@@ -19,11 +19,11 @@ from diverseevol.data.prompt import Prompt
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.trainers import proven
 from diverseevol.errors import InputError
+from diverseevol.evolution.receipts import receipt
 from diverseevol.options import Embedding, PromptOptions, Tuning
 from diverseevol.output.console import Console
 from diverseevol.parallel.processes import Processes, join, leave
 from diverseevol.progress import Progress, Shown, Silent
-from diverseevol.receipts import receipt
 from diverseevol.samplers.base import Needs, Sampler
 from diverseevol.samplers.features import Features, columns_of
 from diverseevol.storage.cache import cache_folder, checked_in_full

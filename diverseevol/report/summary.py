@@ -8,8 +8,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from diverseevol.evolution.receipts import excerpt
 from diverseevol.output.console import Console, styled
-from diverseevol.receipts import excerpt
 from diverseevol.report.figures import Point, draw_curves, loss_names, read_points
 from diverseevol.runs.round_folder import REDO, Round
 from diverseevol.storage.files import read_json, read_jsonl

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from diverseevol.data.formats import BadRecord, Fields, parse, recognise
-from diverseevol.receipts import excerpt
+from diverseevol.evolution.receipts import excerpt
 from diverseevol.report.collection import Run
 from diverseevol.report.lines import Line
 from diverseevol.report.maps import Map

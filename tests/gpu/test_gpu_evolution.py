@@ -17,7 +17,7 @@ from test_resume import Cut, Fragile, assert_same
 
 from diverseevol.engine.learner import Learner
 from diverseevol.errors import InputError
-from diverseevol.evolution import evolve
+from diverseevol.evolution.loop import evolve
 from diverseevol.options import Generation
 from diverseevol.samplers.kcenter import KCenterSampler
 from diverseevol.samplers.qbc import CommitteeSampler

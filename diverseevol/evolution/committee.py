@@ -9,7 +9,7 @@ from jaxtyping import Int
 from transformers import PreTrainedModel
 
 from diverseevol.engine.learner import Learner
-from diverseevol.experiment import Evolution
+from diverseevol.evolution.setup import Evolution
 from diverseevol.runs.round_folder import RoundFolder
 
 FOLDER = "committee"  # below a round's folder, while the round is not whole

@@ -12,18 +12,18 @@ import numpy as np
 from jaxtyping import Float, Int
 from transformers import PreTrainedModel
 
-from diverseevol.committee import seats
 from diverseevol.data.held_out import Loss, as_metrics, mean_loss
 from diverseevol.data.prompt import encode_examples
 from diverseevol.engine.learner import Learner, final_loss
 from diverseevol.engine.memory import peak_memory, reset_peak_memory
 from diverseevol.engine.probing.committee_probe import DISAGREEMENTS
 from diverseevol.evaluation.questions.benchmarks import with_references
-from diverseevol.experiment import Evolution
+from diverseevol.evolution.committee import seats
+from diverseevol.evolution.log_rounds import log_round
+from diverseevol.evolution.receipts import receipt
+from diverseevol.evolution.setup import Evolution
 from diverseevol.geometry.measures import coverage_radius, vendi_score, vendi_score_centred
-from diverseevol.overview import log_round
 from diverseevol.parallel.shared_arrays import read_probe
-from diverseevol.receipts import receipt
 from diverseevol.runs.round_folder import RoundFolder
 from diverseevol.runs.tracking import RoundLog
 from diverseevol.samplers.base import Selection, choose

@@ -12,11 +12,11 @@ import itertools
 import numpy as np
 from jaxtyping import Int
 
-from diverseevol.committee import FOLDER
 from diverseevol.evaluation.exam import examine
-from diverseevol.experiment import Evolution, Streams
-from diverseevol.overview import log_overview
-from diverseevol.phases import Phases
+from diverseevol.evolution.committee import FOLDER
+from diverseevol.evolution.log_rounds import log_overview
+from diverseevol.evolution.phases import Phases
+from diverseevol.evolution.setup import Evolution, Streams
 from diverseevol.runs.round_folder import Round
 from diverseevol.runs.run_folder import write_selected
 from diverseevol.runs.tracking import Careful, NoTracker, RunName, opened

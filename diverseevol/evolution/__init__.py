@@ -1,0 +1,1 @@
+"""What happens in a round and from round to round. Start reading at `loop`."""
