@@ -51,7 +51,7 @@ import collections, functools, json, os, sys, time
 began = time.time()
 import diverseevol.cli
 known = time.time()
-import diverseevol.commands.evolve
+import diverseevol.cli.commands.evolve
 imported = time.time()
 import lightning
 from diverseevol import evolution, foundation, learner, phases, runs

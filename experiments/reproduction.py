@@ -136,7 +136,7 @@ def _named(arm: Arm) -> Path:
     """The folder above an arm's seeds, as `evolve` names it below outputs/."""
     # Here, since they bring torch and Lightning, which take longer to load than most of the rest together.
     from diverseevol.cli.configuration import configure
-    from diverseevol.commands.naming import run_path
+    from diverseevol.cli.naming import run_path
 
     return run_path(configure("evolve", [*arm.overrides, "outputs=.", "seed=0"])).parent
 

@@ -333,7 +333,7 @@ def test_a_seal_keeps_what_it_says_of_other_files(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["flipped", "cut", "deleted"])
 def test_an_evolution_from_a_damaged_cache_picks_the_same_rows(kind: str, tmp_path: Path) -> None:
-    import diverseevol.commands.evolve  # noqa: F401
+    import diverseevol.cli.commands.evolve  # noqa: F401
 
     usual = ["evolve", "logger=none", *small_evolution.SMALL, f"cache={tmp_path / 'cache'}"]
     picks = []

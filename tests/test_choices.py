@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from diverseevol.cli.configuration import Configuration, configure
+from diverseevol.cli.fingerprint import _picks
+from diverseevol.cli.provenance import logged_config
 from diverseevol.cli.shipped import shipped_choices
-from diverseevol.commands.identity import _picks
-from diverseevol.commands.logged import logged_config
 from diverseevol.report.lines import line_of
 from diverseevol.runs.choices_0_1 import TARGETS_0_1, choice_of_0_1
 from diverseevol.runs.saved_config import read_saved, saved_choice

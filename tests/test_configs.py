@@ -12,10 +12,10 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from diverseevol.binding import bind, check, target_of
+from diverseevol.cli.binding import bind, check, target_of
+from diverseevol.cli.conduct import schedule_of as command_schedule_of
 from diverseevol.cli.configuration import configure
 from diverseevol.cli.mistakes import check_choices
-from diverseevol.commands.conduct import schedule_of as command_schedule_of
 from diverseevol.errors import InputError
 from diverseevol.options import Embedding, Generation, PromptOptions, Schedule, Tuning
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from run_folders import RISING, World, lay_run
 
-from diverseevol.commands.judge import _copy_identity
-from diverseevol.commands.logged import keep
+from diverseevol.cli.commands.judge import _copy_identity
+from diverseevol.cli.provenance import keep
 from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.read_metrics import measured_rounds
 from diverseevol.evaluation.scores.scoreboard import score_folder

@@ -181,7 +181,7 @@ def test_an_evolution_on_a_disk_that_grows_is_refused_in_sentences_until_it_fits
     """Room is added in small steps, so that the disk is full at many instants."""
     import torch
 
-    import diverseevol.commands.evolve  # noqa: F401
+    import diverseevol.cli.commands.evolve  # noqa: F401
 
     torch.set_num_threads(1)
     usual = ["evolve", "logger=none", *small_evolution.SMALL]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
-from diverseevol.binding import bind
+from diverseevol.cli.binding import bind
 from diverseevol.engine.answering.generation import GumbelNoise, generate
 from diverseevol.engine.answering.kv_cache import growing_cache
 from diverseevol.errors import InputError

@@ -62,7 +62,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A cache that is filled, and the folder of an uninterrupted evolution; imports done before the first fork."""
     import torch
 
-    import diverseevol.commands.evolve  # noqa: F401
+    import diverseevol.cli.commands.evolve  # noqa: F401
 
     torch.set_num_threads(1)
     base = tmp_path_factory.mktemp("kills")
@@ -181,7 +181,7 @@ def test_signals_end_cleanly_with_130_and_the_rest_resumes(
 
 @pytest.mark.slow
 def test_two_processes_that_are_killed_leave_nothing_in_the_cache(tmp_path: Path) -> None:
-    from diverseevol.commands import evolve  # noqa: F401
+    from diverseevol.cli.commands import evolve  # noqa: F401
 
     arguments = ["evolve", f"folder={tmp_path / 'run'}", f"cache={tmp_path / 'cache'}", "logger=none",
                  *small_evolution.SMALL, "trainer.accelerator=cpu", "embedding.batch_tokens=64"]  # fmt: skip

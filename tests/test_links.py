@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from diverseevol import cli
-from diverseevol.commands.answer import claim
+from diverseevol.cli.commands.answer import claim
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.reply_cache import ReplyCache
 from diverseevol.evaluation.questions.answer_file import AnswerFile

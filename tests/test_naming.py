@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from diverseevol.cli.configuration import Configuration
-from diverseevol.commands.naming import run_path
+from diverseevol.cli.naming import run_path
 
 CONF = Path(__file__).parents[1] / "conf"
 

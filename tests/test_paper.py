@@ -18,7 +18,7 @@ from run_folders import World, lay_run
 from scipy import stats
 
 from diverseevol.cli.configuration import configure
-from diverseevol.commands.naming import run_path
+from diverseevol.cli.naming import run_path
 from diverseevol.evaluation.scores.significance import t_test
 from diverseevol.options import Schedule
 from diverseevol.report.collection import collect

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from diverseevol.binding import bind
+from diverseevol.cli.binding import bind
 from diverseevol.engine.probing.probe import Probe, pooled
 from diverseevol.engine.probing.token_statistics import NAMES, token_statistics
 from diverseevol.engine.tuning.batches import probe_loader

@@ -6,7 +6,7 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from diverseevol.binding import bind
+from diverseevol.cli.binding import bind
 from diverseevol.data import prompt as prompt_module
 from diverseevol.data.formats import Example
 from diverseevol.data.prompt import Prompt, encode

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diverseevol.commands.select import _embeddings, _lengths
-from diverseevol.commands.taken import taken_rows
+from diverseevol.cli.commands.select import _embeddings, _lengths
+from diverseevol.cli.taken import taken_rows
 from diverseevol.data import json_reader
 from diverseevol.data.dataset import load
 from diverseevol.engine.pretrained import Pretrained

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from run_folders import RISING, World, lay_run
 
-from diverseevol.commands.compare import Options, file_name
-from diverseevol.commands.results import check_place, results_file
+from diverseevol.cli.commands.compare import Options, file_name
+from diverseevol.cli.results import check_place, results_file
 from diverseevol.errors import InputError
 from diverseevol.storage.names import is_name
 

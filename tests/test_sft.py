@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers.models.llama.modeling_llama import LlamaAttention
 
-from diverseevol.binding import bind
+from diverseevol.cli.binding import bind
 from diverseevol.engine.learner import Learner, final_loss
 from diverseevol.engine.tuning import sft
 from diverseevol.engine.tuning.batches import IGNORED, collate, length_sorted_batches, plan_steps, step_loader

@@ -19,10 +19,10 @@ from omegaconf import OmegaConf
 from run_folders import STEERING_NAME
 
 from diverseevol.cli import VERBS
+from diverseevol.cli.sweep import Ledger
 from diverseevol.errors import InputError
 from diverseevol.output.shell import override
 from diverseevol.storage.files import temporary
-from diverseevol.sweep import Ledger
 
 ROOT = Path(__file__).parents[1]
 SMALL = (*small_evolution.SMALL, "logger=none", "threads=1")

@@ -30,25 +30,25 @@ from diverseevol.cli.home import in_arguments
 from diverseevol.cli.mistakes import check_addresses, check_appended, check_choices, check_flags, verdict
 from diverseevol.cli.shipped import configuration_folder
 from diverseevol.cli.streams import steady_streams
+from diverseevol.cli.sweep import Ledger
 from diverseevol.errors import InputError, meant
 from diverseevol.output.terminal import LONGEST, finish, keep_plain, say, say_error
 from diverseevol.parallel.background import left_at_work
-from diverseevol.sweep import Ledger
 
 T = TypeVar("T")
 
 VERBS = {
-    "evolve": ("diverseevol.commands.evolve", "run an evolution: train, probe, choose rows, train again"),
-    "select": ("diverseevol.commands.select", "choose rows once, from embeddings or with a foundation model"),
-    "answer": ("diverseevol.commands.answer", "let a model answer a benchmark, for instance as the competitor"),
-    "judge": ("diverseevol.commands.judge", "judge answers that are on disk: cached, resumable, under a budget"),
-    "score": ("diverseevol.commands.score", "relative scores with intervals, from judgements in either layout"),
+    "evolve": ("diverseevol.cli.commands.evolve", "run an evolution: train, probe, choose rows, train again"),
+    "select": ("diverseevol.cli.commands.select", "choose rows once, from embeddings or with a foundation model"),
+    "answer": ("diverseevol.cli.commands.answer", "let a model answer a benchmark, for instance as the competitor"),
+    "judge": ("diverseevol.cli.commands.judge", "judge answers that are on disk: cached, resumable, under a budget"),
+    "score": ("diverseevol.cli.commands.score", "relative scores with intervals, from judgements in either layout"),
     "compare": (
-        "diverseevol.commands.compare",
+        "diverseevol.cli.commands.compare",
         "better, worse or cannot tell, between samplers and between models",
     ),
-    "report": ("diverseevol.commands.report", "figures, tables and one HTML page over any set of runs"),
-    "agreement": ("diverseevol.commands.agreement", "how far one judge agrees with another on the same answers"),
+    "report": ("diverseevol.cli.commands.report", "figures, tables and one HTML page over any set of runs"),
+    "agreement": ("diverseevol.cli.commands.agreement", "how far one judge agrees with another on the same answers"),
 }
 
 
@@ -197,7 +197,7 @@ def _run(configuration: Configuration) -> None:
     steady_streams()  # here too, for launchers run jobs in processes of their own
     if configuration.verb == "evolve":
         configuration.complete()
-    importlib.import_module("diverseevol.commands.early").refuse_early(configuration.verb, configuration)
+    importlib.import_module("diverseevol.cli.early").refuse_early(configuration.verb, configuration)
     importlib.import_module(VERBS[configuration.verb][0]).run(configuration)
 
 

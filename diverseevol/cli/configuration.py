@@ -10,7 +10,7 @@ from hydra._internal.utils import _locate
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from diverseevol.binding import bind, check, fitting, node_of, target_of
+from diverseevol.cli.binding import bind, check, fitting, node_of, target_of
 from diverseevol.cli.home import in_configuration
 from diverseevol.cli.shipped import configuration_folder, recorded_node, shipped_choices, without_names
 from diverseevol.errors import InputError, input_error

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int
 
-from diverseevol.binding import check
+from diverseevol.cli.binding import check
 from diverseevol.data.dataset import Source, load
 from diverseevol.data.formats import Example
 from diverseevol.errors import InputError

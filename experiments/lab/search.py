@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from diverseevol import lab
-from diverseevol.commands.evolve import quieten
+from diverseevol.cli.commands.evolve import quieten
 from diverseevol.data.prompt import Prompt, encode
 from diverseevol.engine.learner import Learner, final_loss
 from diverseevol.errors import InputError

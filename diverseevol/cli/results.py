@@ -6,7 +6,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from diverseevol.commands.settings import Settings
+from diverseevol.cli.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.output.shell import command, override
 

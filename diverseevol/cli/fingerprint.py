@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from diverseevol import __version__
-from diverseevol.commands.naming import MEMORY_ONLY, NOT_PICKS
-from diverseevol.commands.settings import Settings
+from diverseevol.cli.naming import MEMORY_ONLY, NOT_PICKS
+from diverseevol.cli.settings import Settings
 from diverseevol.data.dataset import Source
 from diverseevol.engine.learner import Learner
 from diverseevol.runs.round_folder import release

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 import transformers
 
-from diverseevol.commands.conduct import EvolveOptions, schedule_of
-from diverseevol.commands.identity import fingerprint, space_key
-from diverseevol.commands.left_out import left_out, why_ineligible
-from diverseevol.commands.logged import keep, kept, logged_config
-from diverseevol.commands.naming import arm, run_path
-from diverseevol.commands.rows import bad_rows_file, load_source
-from diverseevol.commands.settings import Settings
+from diverseevol.cli.conduct import EvolveOptions, schedule_of
+from diverseevol.cli.fingerprint import fingerprint, space_key
+from diverseevol.cli.left_out import left_out, why_ineligible
+from diverseevol.cli.naming import arm, run_path
+from diverseevol.cli.provenance import keep, kept, logged_config
+from diverseevol.cli.rows import bad_rows_file, load_source
+from diverseevol.cli.settings import Settings
 from diverseevol.data.dataset import Source
 from diverseevol.data.prompt import Encoded, Prompt, encode
 from diverseevol.engine.learner import Learner

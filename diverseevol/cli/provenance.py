@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from diverseevol.commands.settings import Settings
+from diverseevol.cli.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.read_judgements import MADE_AS, PROVENANCE, named
 from diverseevol.storage.files import read_json, write_json

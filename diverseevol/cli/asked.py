@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diverseevol.commands.settings import Settings
+from diverseevol.cli.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import Judge
 from diverseevol.evaluation.questions.benchmarks import Benchmark, read_questions

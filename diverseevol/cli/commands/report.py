@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from diverseevol.commands.results import check_place
-from diverseevol.commands.settings import Settings
+from diverseevol.cli.results import check_place
+from diverseevol.cli.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.output.console import results_console
 from diverseevol.report.collection import collect

@@ -9,11 +9,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from diverseevol.commands.conduct import AnswerOptions, EvolveOptions, SelectOptions, has_model, schedule_of
-from diverseevol.commands.naming import run_path
-from diverseevol.commands.results import check_place, choice_file
-from diverseevol.commands.rows import bad_rows_file, load_source
-from diverseevol.commands.settings import Settings
+from diverseevol.cli.conduct import AnswerOptions, EvolveOptions, SelectOptions, has_model, schedule_of
+from diverseevol.cli.naming import run_path
+from diverseevol.cli.results import check_place, choice_file
+from diverseevol.cli.rows import bad_rows_file, load_source
+from diverseevol.cli.settings import Settings
 from diverseevol.data.formats import BadRecord
 from diverseevol.data.hub_names import MODEL_ID, is_table
 from diverseevol.data.json_reader import read_records

@@ -5,7 +5,7 @@ import json
 import re
 from pathlib import Path
 
-from diverseevol.commands.settings import Settings
+from diverseevol.cli.settings import Settings
 from diverseevol.storage.names import checked_name, safe_name
 
 # What decides the picks, and so names the folder; `rounds` may grow, paths only say where the content lies, and of a

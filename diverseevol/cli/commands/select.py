@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from diverseevol.commands.conduct import SelectOptions
-from diverseevol.commands.results import choice_file
-from diverseevol.commands.settings import Settings
-from diverseevol.commands.taken import taken_rows
+from diverseevol.cli.conduct import SelectOptions
+from diverseevol.cli.results import choice_file
+from diverseevol.cli.settings import Settings
+from diverseevol.cli.taken import taken_rows
 from diverseevol.errors import InputError
 from diverseevol.evolution.receipts import distances
 from diverseevol.geometry.measures import check_finite
@@ -51,7 +51,7 @@ def run(settings: Settings) -> None:
         torch.set_num_threads(options.threads)
     if given:
         # Here, for it imports for seconds what embeddings of the user's do not need.
-        from diverseevol.commands.subset import select_subset
+        from diverseevol.cli.commands.subset import select_subset
 
         select_subset(settings, options, sampler, out)
         return

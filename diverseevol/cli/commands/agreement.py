@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from diverseevol.commands.results import results_file
-from diverseevol.commands.settings import Settings
+from diverseevol.cli.results import results_file
+from diverseevol.cli.settings import Settings
 from diverseevol.evaluation.scores.agreement import agree
 from diverseevol.evaluation.scores.tables import agreement_table
 from diverseevol.output.console import results_console

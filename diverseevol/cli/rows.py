@@ -3,8 +3,8 @@
 import hashlib
 from pathlib import Path
 
-from diverseevol.commands.naming import run_path
-from diverseevol.commands.settings import Settings
+from diverseevol.cli.naming import run_path
+from diverseevol.cli.settings import Settings
 from diverseevol.data.dataset import Source
 from diverseevol.progress import Progress
 

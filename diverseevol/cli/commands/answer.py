@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from diverseevol.commands.conduct import AnswerOptions
-from diverseevol.commands.evolve import quieten
-from diverseevol.commands.settings import Settings
+from diverseevol.cli.commands.evolve import quieten
+from diverseevol.cli.conduct import AnswerOptions
+from diverseevol.cli.settings import Settings
 from diverseevol.data.prompt import Encoded, Prompt
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained

@@ -9,10 +9,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from diverseevol.commands.asked import AskedOf, unfit_for
-from diverseevol.commands.logged import FILE, kept
-from diverseevol.commands.results import check_place
-from diverseevol.commands.settings import Settings
+from diverseevol.cli.asked import AskedOf, unfit_for
+from diverseevol.cli.provenance import FILE, kept
+from diverseevol.cli.results import check_place
+from diverseevol.cli.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judge_round import judge_answers, read_scores
 from diverseevol.evaluation.judges.base import Judge, NoJudge, Versioned, watch

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from diverseevol.commands.results import results_file
-from diverseevol.commands.settings import Settings
+from diverseevol.cli.results import results_file
+from diverseevol.cli.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.comparison import compare
 from diverseevol.evaluation.scores.read_metrics import measured_rounds

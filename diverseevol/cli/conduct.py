@@ -6,7 +6,7 @@ Nothing here imports what takes seconds, so that a value that cannot be is refus
 from dataclasses import dataclass
 from typing import Literal
 
-from diverseevol.commands.settings import Settings, check_threads
+from diverseevol.cli.settings import Settings, check_threads
 from diverseevol.errors import InputError
 from diverseevol.options import Schedule
 from diverseevol.samplers.base import Needs

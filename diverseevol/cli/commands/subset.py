@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from diverseevol.commands.conduct import SelectOptions, has_model
-from diverseevol.commands.evolve import quieten, tokenise
-from diverseevol.commands.identity import space_identity, space_key
-from diverseevol.commands.left_out import left_out
-from diverseevol.commands.rows import load_source
-from diverseevol.commands.select import chosen, described, fall
-from diverseevol.commands.settings import Settings
-from diverseevol.commands.taken import taken_rows
+from diverseevol.cli.commands.evolve import quieten, tokenise
+from diverseevol.cli.commands.select import chosen, described, fall
+from diverseevol.cli.conduct import SelectOptions, has_model
+from diverseevol.cli.fingerprint import space_identity, space_key
+from diverseevol.cli.left_out import left_out
+from diverseevol.cli.rows import load_source
+from diverseevol.cli.settings import Settings
+from diverseevol.cli.taken import taken_rows
 from diverseevol.data.dataset import Source
 from diverseevol.data.prompt import Prompt
 from diverseevol.engine.learner import Learner
