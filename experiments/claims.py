@@ -8,8 +8,8 @@ from estimates import data_of, place_of
 
 from diverseevol.evaluation.scores.comparison import ModelVerdict, SamplerVerdict, compare
 from diverseevol.evaluation.scores.significance import MINIMUM_SEEDS, t_test
-from diverseevol.report.collection import Collection
-from diverseevol.report.lines import FULL, Line, sources
+from diverseevol.report.charts.lines import FULL, Line, sources
+from diverseevol.report.collect import Collection
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from diverseevol.evaluation.scores.scoreboard import PAPER_QUESTIONS, Scoreboard
 from diverseevol.evaluation.scores.significance import t_test
 from diverseevol.output.sheets import write_csv
-from diverseevol.report.collection import Collection
-from diverseevol.report.curves import Curve
-from diverseevol.report.drawing import Drawn, Panel, draw_panels
-from diverseevol.report.gallery import TITLES
-from diverseevol.report.lines import FULL, Line, dashes, labels, sources
+from diverseevol.report.charts.curves import Curve
+from diverseevol.report.charts.gallery import TITLES
+from diverseevol.report.charts.lines import FULL, Line, dashes, labels, sources
+from diverseevol.report.charts.style import Drawn, Panel, draw_panels
+from diverseevol.report.collect import Collection
 
 Record = dict[str, Any]
 SEEDS, QUESTIONS = "seeds", "questions"

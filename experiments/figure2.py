@@ -7,7 +7,7 @@ from estimates import Record, curves_figure, estimates, record
 from matplotlib.figure import Figure
 from reproduction import PAPER_SAMPLERS, full_scale, lab
 
-from diverseevol.report.collection import Collection
+from diverseevol.report.collect import Collection
 
 RUNS = (
     *(lab(sampler) for sampler in PAPER_SAMPLERS),

@@ -10,7 +10,7 @@ from estimates import Record, curves_figure, estimates, record
 from figure2 import RUNS as CURVES
 from matplotlib.figure import Figure
 
-from diverseevol.report.collection import Collection
+from diverseevol.report.collect import Collection
 
 RUNS = CURVES
 METRICS = ("vendi_score", "vendi_score_centred")

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from reproduction import full_scale, lab
 from scipy.stats import rankdata
 
-from diverseevol.report.collection import Collection
-from diverseevol.report.drawing import GRID, MUTED, write_note
-from diverseevol.report.lines import look
+from diverseevol.report.charts.lines import look
+from diverseevol.report.charts.style import GRID, MUTED, write_note
+from diverseevol.report.collect import Collection
 
 RANKS = (1, 50, 100)  # of 100 batches: the most diverse, the middle, the least
 SEEDS = 3

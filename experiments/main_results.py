@@ -8,9 +8,9 @@ from figure2 import RUNS as CURVES
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from diverseevol.report.collection import Collection
-from diverseevol.report.drawing import INK, MUTED, PAPER, write_note
-from diverseevol.report.lines import FULL, Line, look
+from diverseevol.report.charts.lines import FULL, Line, look
+from diverseevol.report.charts.style import INK, MUTED, PAPER, write_note
+from diverseevol.report.collect import Collection
 
 RUNS = CURVES
 WHITE = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.8}  # behind a number, so that no line crosses it

@@ -10,7 +10,7 @@ from estimates import Record, curves_figure, estimates, final, record, restrict,
 from matplotlib.figure import Figure
 from reproduction import full_scale, lab
 
-from diverseevol.report.collection import Collection
+from diverseevol.report.collect import Collection
 
 RUNS = (
     lab("kcenter"), lab("kcenter", "one_time"),

@@ -25,8 +25,8 @@ from diverseevol.errors import InputError
 from diverseevol.output.console import Console, results_console, styled
 from diverseevol.output.shell import command
 from diverseevol.output.terminal import LONGEST, say
-from diverseevol.report.collection import Collection, collect
-from diverseevol.report.drawing import STYLE, save
+from diverseevol.report.charts.style import STYLE, save
+from diverseevol.report.collect import Collection, collect
 from diverseevol.storage.files import atomic_write
 
 TARGETS = ("figure2", "figure3", "figure4", "main-results", "one-time", "win-tie-lose")

@@ -21,7 +21,7 @@ from diverseevol.evaluation.scores.scores import INTERVAL
 from diverseevol.evaluation.scores.tables import write_scores_csv
 from diverseevol.output.console import results_console
 from diverseevol.output.terminal import LONGEST, say
-from diverseevol.report.schedules import Line, draw_schedules
+from diverseevol.report.charts.schedules import Line, draw_schedules
 
 SAMPLERS = {"kc": "K-Center", "rand": "random", "lc": "least confidence", "ms": "margin", "baseline": "all rows"}
 DATA = {"dolly": "Dolly", "davinci": "SelfInstruct-Davinci", "gpt4": "SelfInstruct-GPT4"}

@@ -7,8 +7,8 @@ from estimates import HUNDRED, Record, estimates, final, named, record, title
 from figure2 import RUNS as CURVES
 from matplotlib.figure import Figure
 
-from diverseevol.report.bars import draw_win_tie_lose
-from diverseevol.report.collection import Collection
+from diverseevol.report.charts.bars import draw_win_tie_lose
+from diverseevol.report.collect import Collection
 
 RUNS = CURVES
 

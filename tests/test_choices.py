@@ -11,7 +11,7 @@ from diverseevol.cli.configuration import Configuration, configure
 from diverseevol.cli.fingerprint import _picks
 from diverseevol.cli.provenance import logged_config
 from diverseevol.cli.shipped import shipped_choices
-from diverseevol.report.lines import line_of
+from diverseevol.report.charts.lines import line_of
 from diverseevol.runs.choices_0_1 import TARGETS_0_1, choice_of_0_1
 from diverseevol.runs.saved_config import read_saved, saved_choice
 

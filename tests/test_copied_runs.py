@@ -11,7 +11,7 @@ from diverseevol.cli.provenance import keep
 from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.read_metrics import measured_rounds
 from diverseevol.evaluation.scores.scoreboard import score_folder
-from diverseevol.report.collection import collect
+from diverseevol.report.collect import collect
 from diverseevol.runs.saved_config import ALWAYS, read_complete
 from diverseevol.storage.files import read_json, write_json
 

@@ -21,7 +21,7 @@ from diverseevol.cli.configuration import configure
 from diverseevol.cli.naming import run_path
 from diverseevol.evaluation.scores.significance import t_test
 from diverseevol.options import Schedule
-from diverseevol.report.collection import collect
+from diverseevol.report.collect import collect
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 JUDGEMENTS = Path(os.environ.get("DIVERSEEVOL_TEST_DATA", "/nonexistent")) / "gpt4_judgments"

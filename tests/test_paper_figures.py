@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from run_folders import World, lay_run
 
-from diverseevol.report.collection import collect
+from diverseevol.report.collect import collect
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 

@@ -23,7 +23,7 @@ from diverseevol.evaluation.judges.pairwise import load_prompt
 from diverseevol.evaluation.judges.reply_cache import ReplyCache
 from diverseevol.evaluation.questions.benchmarks import load_benchmark
 from diverseevol.evaluation.scores.read_judgements import read_judgements
-from diverseevol.report.collection import collect
+from diverseevol.report.collect import collect
 from diverseevol.storage import reading
 from diverseevol.storage.cache import content_digest
 from diverseevol.storage.files import read_json, read_jsonl

@@ -11,13 +11,13 @@ import pytest
 from run_folders import HOSTILE, World, lay_run, several_runs
 
 from diverseevol.cli import main
-from diverseevol.report.answering import answers_payload
-from diverseevol.report.collection import Collection, collect
-from diverseevol.report.curves import stops
-from diverseevol.report.gallery import gallery
-from diverseevol.report.lines import labels, look
-from diverseevol.report.page import script_safe
-from diverseevol.report.publishing import publish
+from diverseevol.report.charts.curves import stops
+from diverseevol.report.charts.gallery import gallery
+from diverseevol.report.charts.lines import labels, look
+from diverseevol.report.collect import Collection, collect
+from diverseevol.report.page.answers import answers_payload
+from diverseevol.report.page.html import script_safe
+from diverseevol.report.page.publish import publish
 from diverseevol.storage.files import read_jsonl
 
 
@@ -175,7 +175,7 @@ def test_answers_keep_both_orders_and_fit_their_budget(collection, monkeypatch):
     judged = [model for model in whole["models"] if model["judged"]]
     assert len(judged) == len(collection.board.rounds)
     assert all(len(both) == 2 for model in judged for found in model["judged"].values() for both in found)
-    monkeypatch.setattr("diverseevol.report.answering.BUDGET", 9000)
+    monkeypatch.setattr("diverseevol.report.page.answers.BUDGET", 9000)
     small = answers_payload(collection, names)
     assert len(json.dumps(small, ensure_ascii=False)) <= 9000
     assert small["which"] == "the last round"
@@ -252,7 +252,7 @@ def test_a_report_is_made_again_over_an_earlier_one(command, outputs, tmp_path):
 def test_a_report_that_was_cut_off_is_made_again(command, outputs, tmp_path, monkeypatch):
     folder = f"folder={outputs / 'toy/tiny/random-iterative'}"
     with monkeypatch.context() as patched:
-        patched.setattr("diverseevol.report.publishing.draw_maps", lambda *_: 1 / 0)
+        patched.setattr("diverseevol.report.page.publish.draw_maps", lambda *_: 1 / 0)
         code, _, _ = command(folder, "out=here")
     assert code == 1
     assert (tmp_path / "here/figures").is_dir()
@@ -266,7 +266,7 @@ def test_a_report_that_fails_keeps_the_page_of_the_earlier_one(command, outputs,
     folder = f"folder={outputs / 'toy/tiny/random-iterative'}"
     assert command(folder, "out=here")[0] == 0
     before = (tmp_path / "here/report.html").read_bytes()
-    monkeypatch.setattr("diverseevol.report.publishing.draw_maps", lambda *_: 1 / 0)
+    monkeypatch.setattr("diverseevol.report.page.publish.draw_maps", lambda *_: 1 / 0)
     assert command(folder, "out=here")[0] == 1
     assert (tmp_path / "here/report.html").read_bytes() == before
 

@@ -7,12 +7,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from run_folders import RISING, World, lay_run, several_runs
 
-from diverseevol.report.collection import collect
-from diverseevol.report.drawing import COUNTED, CROWDED, PAPER, legend_columns, write_note
-from diverseevol.report.figures import _losses, draw_curves, read_points
-from diverseevol.report.gallery import gallery
-from diverseevol.report.lines import LOOKS, look
-from diverseevol.report.scatter import pools
+from diverseevol.report.charts.gallery import gallery
+from diverseevol.report.charts.lines import LOOKS, look
+from diverseevol.report.charts.run_figures import _losses, draw_curves, read_points
+from diverseevol.report.charts.scatter import pools
+from diverseevol.report.charts.style import COUNTED, CROWDED, PAPER, legend_columns, write_note
+from diverseevol.report.collect import collect
 
 
 def drawn(folder: Path, name: str) -> Figure:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from run_folders import HOSTILE, World, lay_run
 
-from diverseevol.report.collection import collect
-from diverseevol.report.publishing import publish
+from diverseevol.report.collect import collect
+from diverseevol.report.page.publish import publish
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (the dev extra has it)")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")

@@ -13,11 +13,11 @@ from run_folders import RISING, World, lay_run, several_runs
 from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.comparison import compare
 from diverseevol.evaluation.scores.scoreboard import score_folder
-from diverseevol.report.collection import Collection, collect
-from diverseevol.report.curves import curves, levels
-from diverseevol.report.gallery import gallery
-from diverseevol.report.lines import LOOKS, dashes, labels, line_of, look
-from diverseevol.report.maps import joined, read_maps
+from diverseevol.report.charts.curves import curves, levels
+from diverseevol.report.charts.gallery import gallery
+from diverseevol.report.charts.lines import LOOKS, dashes, labels, line_of, look
+from diverseevol.report.charts.maps import joined, read_maps
+from diverseevol.report.collect import Collection, collect
 from diverseevol.report.verdicts import verdicts
 from diverseevol.storage.files import read_json
 

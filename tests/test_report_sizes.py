@@ -5,10 +5,10 @@ import re
 import pytest
 from run_folders import RISING, World, lay_run
 
-from diverseevol.report.bars import draw_win_tie_lose
-from diverseevol.report.collection import collect
-from diverseevol.report.lines import labels
-from diverseevol.report.publishing import publish
+from diverseevol.report.charts.bars import draw_win_tie_lose
+from diverseevol.report.charts.lines import labels
+from diverseevol.report.collect import collect
+from diverseevol.report.page.publish import publish
 from diverseevol.report.tables import final_table, pool_table, verdict_table
 from diverseevol.report.verdicts import verdicts
 
@@ -69,7 +69,7 @@ def test_tables_of_final_rounds_say_that_their_pools_differ_and_only_then(uneven
 
 
 def test_the_page_has_it_in_its_headings_and_notes(uneven, tmp_path_factory, monkeypatch):
-    monkeypatch.setattr("diverseevol.report.publishing.gallery", lambda collection: [])
+    monkeypatch.setattr("diverseevol.report.page.publish.gallery", lambda collection: [])
     out = tmp_path_factory.mktemp("out")
     notes = publish(uneven, out)
     headings = re.findall("<h3>(.*?)</h3>", (out / "report.html").read_text())

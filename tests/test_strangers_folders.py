@@ -17,8 +17,8 @@ import yaml
 from diverseevol import cli
 from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.read_judgements import find_judgements
-from diverseevol.report.collection import collect
-from diverseevol.report.texts import _excerpts, rows_payload
+from diverseevol.report.collect import collect
+from diverseevol.report.page.rows import _excerpts, rows_payload
 from diverseevol.runs.run_folder import provenance
 from diverseevol.runs.saved_config import MOST_BYTES, read_saved, saved_choice
 

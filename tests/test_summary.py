@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from diverseevol.output.console import Console
-from diverseevol.report.figures import Point, _relative_score, _vendi
-from diverseevol.report.summary import _all_rows, show
+from diverseevol.report.charts.run_figures import Point, _relative_score, _vendi
+from diverseevol.report.terminal import _all_rows, show
 from diverseevol.runs.round_folder import Round
 from diverseevol.storage.files import read_json, write_json, write_jsonl
 

@@ -8,7 +8,7 @@ import pytest
 from judgement_files import authors_record, lay
 from matplotlib.image import imread
 
-from diverseevol.report.line_ends import spread
+from diverseevol.report.charts.line_ends import spread
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "table_vicuna.py"
 VICUNA = Path(os.environ.get("DIVERSEEVOL_TEST_DATA", "/nonexistent")) / "gpt4_judgments" / "vicuna_test.tar.xz"

@@ -10,10 +10,10 @@ from diverseevol.evaluation.scores.comparison import best_rounds
 from diverseevol.evaluation.scores.scoreboard import ScoredRound
 from diverseevol.evaluation.scores.significance import t_test
 from diverseevol.output.sheets import write_csv
-from diverseevol.report.collection import Collection, Point, Run
-from diverseevol.report.curves import StopOfCurve
-from diverseevol.report.figures import loss_names
-from diverseevol.report.lines import FULL, Line, sources
+from diverseevol.report.charts.curves import StopOfCurve
+from diverseevol.report.charts.lines import FULL, Line, sources
+from diverseevol.report.charts.run_figures import loss_names
+from diverseevol.report.collect import Collection, Point, Run
 from diverseevol.report.stopping import in_words, recommend
 from diverseevol.report.verdicts import Verdict
 from diverseevol.runs.round_folder import REDO

@@ -7,8 +7,8 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.comparison import ModelVerdict, compare
 from diverseevol.evaluation.scores.over_seeds import SamplerVerdict
 from diverseevol.evaluation.scores.scoreboard import ScoredRound
-from diverseevol.report.collection import Collection
-from diverseevol.report.lines import FULL, Line, sources
+from diverseevol.report.charts.lines import FULL, Line, sources
+from diverseevol.report.collect import Collection
 
 BASELINE = "random"
 

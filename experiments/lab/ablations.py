@@ -21,7 +21,7 @@ from tidy import rounds_of, write_table
 
 from diverseevol.errors import InputError
 from diverseevol.output.terminal import say
-from diverseevol.report.collection import collect
+from diverseevol.report.collect import collect
 
 TOKENS = (1_000_000, 2_000_000)  # of shorter pretraining; the model that ships has read 5,000,000
 

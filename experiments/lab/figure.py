@@ -13,8 +13,8 @@ from matplotlib.patches import Patch
 
 from diverseevol.evaluation.scores.significance import MINIMUM_SEEDS, t_test
 from diverseevol.output.pictures import rendered
-from diverseevol.report.drawing import GRID, INK, MUTED, PAPER, STYLE, write_note
-from diverseevol.report.lines import FULL, ONE_TIME, Line, labels, line_of, look
+from diverseevol.report.charts.lines import FULL, ONE_TIME, Line, labels, line_of, look
+from diverseevol.report.charts.style import GRID, INK, MUTED, PAPER, STYLE, write_note
 from diverseevol.storage.files import atomic_write
 
 # Of each figure its unit, and the metrics in it by what they are called.

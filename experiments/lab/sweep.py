@@ -25,8 +25,8 @@ from diverseevol.evaluation.scores.tables import comparison_tables
 from diverseevol.output.console import results_console
 from diverseevol.output.sheets import write_csv
 from diverseevol.output.terminal import say
-from diverseevol.report.collection import collect
-from diverseevol.report.publishing import publish
+from diverseevol.report.collect import collect
+from diverseevol.report.page.publish import publish
 from diverseevol.storage.files import write_json
 
 GROUP = "lab/sweep"

@@ -8,7 +8,7 @@ from jobs import WHOLE
 
 from diverseevol.output.sheets import write_csv
 from diverseevol.output.terminal import say
-from diverseevol.report.collection import Collection
+from diverseevol.report.collect import Collection
 
 LEAVE_OUT = ("seconds/", "judge calls", "win/", "tie/", "lose/")
 

@@ -38,7 +38,7 @@ from diverseevol.output.console import Console, log_to, styled
 from diverseevol.output.shell import command, override
 from diverseevol.parallel.processes import Processes, join, leave
 from diverseevol.progress import Progress, Shown, Silent
-from diverseevol.report.summary import show
+from diverseevol.report.terminal import show
 from diverseevol.runs.round_folder import Round
 from diverseevol.runs.run_folder import RunFolder, provenance
 from diverseevol.runs.saved_config import read_complete

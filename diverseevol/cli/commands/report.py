@@ -7,8 +7,8 @@ from diverseevol.cli.results import check_place
 from diverseevol.cli.settings import Settings
 from diverseevol.errors import InputError
 from diverseevol.output.console import results_console
-from diverseevol.report.collection import collect
-from diverseevol.report.place import PAGE, refuse_foreign
+from diverseevol.report.collect import collect
+from diverseevol.report.page.folder import PAGE, refuse_foreign
 from diverseevol.storage.files import refuse_links
 
 
@@ -31,7 +31,7 @@ def run(settings: Settings) -> None:
         check_place(out, f"{out}: the report cannot be written there", "another folder")
     collection = collect(folders, judgements)
     # Here, for it imports for seconds what a refusal does not need.
-    from diverseevol.report.publishing import publish
+    from diverseevol.report.page.publish import publish
 
     console = results_console()
     for note in publish(collection, out, projection):

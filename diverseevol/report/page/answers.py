@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from diverseevol.evaluation.judges.base import Judgement
-from diverseevol.report.collection import Collection, Run
-from diverseevol.report.lines import FULL, Line, sources
+from diverseevol.report.charts.lines import FULL, Line, sources
+from diverseevol.report.collect import Collection, Run
 from diverseevol.runs.round_folder import REDO
 from diverseevol.runs.saved_config import REWRITE
 from diverseevol.storage.files import read_jsonl

@@ -11,7 +11,7 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import GoldJudge, Judgement, OverlapJudge
 from diverseevol.evaluation.scores.read_judgements import JudgementFile, find_judgements, named_run
 from diverseevol.evaluation.scores.scoreboard import Scoreboard, ScoredRound, score_files
-from diverseevol.report.lines import FULL, RELEASED_ROWS, Line, line_of
+from diverseevol.report.charts.lines import FULL, RELEASED_ROWS, Line, line_of
 from diverseevol.runs.round_folder import Round
 from diverseevol.runs.run_folder import RunFolder
 from diverseevol.runs.saved_config import REWRITE, read_complete

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from diverseevol.output.pictures import rendered
-from diverseevol.report.figures import COLOURS, STYLE
-from diverseevol.report.line_ends import name_ends
+from diverseevol.report.charts.line_ends import name_ends
+from diverseevol.report.charts.run_figures import COLOURS, STYLE
 from diverseevol.storage.files import atomic_write
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from diverseevol.evolution.receipts import excerpt
 from diverseevol.output.console import Console, styled
-from diverseevol.report.figures import Point, draw_curves, loss_names, read_points
+from diverseevol.report.charts.run_figures import Point, draw_curves, loss_names, read_points
 from diverseevol.runs.round_folder import REDO, Round
 from diverseevol.storage.files import read_json, read_jsonl
 

@@ -16,9 +16,9 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter
 
 from diverseevol.output.pictures import lay_out, rendered
-from diverseevol.report.curves import Curve
-from diverseevol.report.line_ends import name_ends
-from diverseevol.report.lines import LOOKS, ONE_TIME, look
+from diverseevol.report.charts.curves import Curve
+from diverseevol.report.charts.line_ends import name_ends
+from diverseevol.report.charts.lines import LOOKS, ONE_TIME, look
 from diverseevol.storage.files import atomic_write
 
 # Neutral colours that are used for nothing else, so that the page can put its own in their place, light or dark.

@@ -8,9 +8,9 @@ import numpy as np
 
 from diverseevol.data.formats import BadRecord, Fields, parse, recognise
 from diverseevol.evolution.receipts import excerpt
-from diverseevol.report.collection import Run
-from diverseevol.report.lines import Line
-from diverseevol.report.maps import Map
+from diverseevol.report.charts.lines import Line
+from diverseevol.report.charts.maps import Map
+from diverseevol.report.collect import Run
 from diverseevol.report.tables import status
 from diverseevol.runs.round_folder import REDO
 from diverseevol.runs.saved_config import REWRITE

@@ -5,15 +5,16 @@ from pathlib import Path
 
 from diverseevol.evaluation.scores.tables import write_scores_csv
 from diverseevol.geometry.projections import PCA
-from diverseevol.report.answering import answers_payload
-from diverseevol.report.collection import Collection
-from diverseevol.report.curves import stops
-from diverseevol.report.drawing import save
-from diverseevol.report.gallery import gallery
-from diverseevol.report.lines import Line, labels, sources
-from diverseevol.report.maps import draw_maps, read_maps
-from diverseevol.report.page import Content, Picture, page
-from diverseevol.report.place import PAGE, begin
+from diverseevol.report.charts.curves import stops
+from diverseevol.report.charts.gallery import gallery
+from diverseevol.report.charts.lines import Line, labels, sources
+from diverseevol.report.charts.maps import draw_maps, read_maps
+from diverseevol.report.charts.style import save
+from diverseevol.report.collect import Collection
+from diverseevol.report.page.answers import answers_payload
+from diverseevol.report.page.folder import PAGE, begin
+from diverseevol.report.page.html import Content, Picture, page
+from diverseevol.report.page.rows import rows_payload
 from diverseevol.report.tables import (
     Table,
     final_table,
@@ -26,7 +27,6 @@ from diverseevol.report.tables import (
     write_points,
     write_table,
 )
-from diverseevol.report.texts import rows_payload
 from diverseevol.report.verdicts import verdicts
 from diverseevol.storage.files import atomic_write
 

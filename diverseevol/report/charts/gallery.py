@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 
 from diverseevol.data.held_out import interval_of
 from diverseevol.evaluation.scores.scoreboard import PAPER_QUESTIONS
-from diverseevol.report.bars import draw_win_tie_lose
-from diverseevol.report.collection import ALL_PHASES, JUDGE_CALLS, PEAK_MEMORY, Collection, Point
-from diverseevol.report.curves import BAND, Curve, curves, levels
-from diverseevol.report.drawing import CROWDED, STYLE, Drawn, Panel, draw_panels
-from diverseevol.report.figures import LOSS, WARNING_LIGHT, loss_names, questions_of, score_label
-from diverseevol.report.lines import FULL, dashes, labels, sources
-from diverseevol.report.scatter import draw_diversity_against_score
+from diverseevol.report.charts.bars import draw_win_tie_lose
+from diverseevol.report.charts.curves import BAND, Curve, curves, levels
+from diverseevol.report.charts.lines import FULL, dashes, labels, sources
+from diverseevol.report.charts.run_figures import LOSS, WARNING_LIGHT, loss_names, questions_of, score_label
+from diverseevol.report.charts.scatter import draw_diversity_against_score
+from diverseevol.report.charts.style import CROWDED, STYLE, Drawn, Panel, draw_panels
+from diverseevol.report.collect import ALL_PHASES, JUDGE_CALLS, PEAK_MEMORY, Collection, Point
 
 TITLES: Mapping[str, tuple[str, str]] = {  # what a metric is called, and its unit
     "vendi_score": ("as in the paper", "Vendi-Score (effective rows)"),

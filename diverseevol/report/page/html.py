@@ -16,10 +16,10 @@ from diverseevol.evaluation.scores.comparison import AFTER_THE_FACT, MODELS
 from diverseevol.evaluation.scores.over_seeds import SAMPLERS
 from diverseevol.evaluation.scores.significance import MINIMUM_SEEDS
 from diverseevol.output.terminal import escaped, visible
-from diverseevol.report.drawing import colour_name
-from diverseevol.report.lines import FULL, LOOKS, Line, look
-from diverseevol.report.maps import COLOURS, DARK_COLOURS
-from diverseevol.report.place import HEAD, TITLE
+from diverseevol.report.charts.lines import FULL, LOOKS, Line, look
+from diverseevol.report.charts.maps import COLOURS, DARK_COLOURS
+from diverseevol.report.charts.style import colour_name
+from diverseevol.report.page.folder import HEAD, TITLE
 from diverseevol.report.stopping import RULE
 from diverseevol.report.tables import Table
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from diverseevol.report.collection import Point
-from diverseevol.report.lines import FULL, Line
+from diverseevol.report.charts.lines import FULL, Line
+from diverseevol.report.collect import Point
 from diverseevol.report.stopping import Stop, stop
 
 BAND = "band: lowest to highest seed; no band: one seed"

@@ -10,9 +10,9 @@ from matplotlib.patches import Patch
 from diverseevol.evaluation.scores.compared import spread
 from diverseevol.evaluation.scores.levels import FINAL as FINAL_ROUND
 from diverseevol.evaluation.scores.levels import ends, in_words, shared
-from diverseevol.report.collection import Point
-from diverseevol.report.drawing import GRID, INK, MUTED, PAPER, write_note
-from diverseevol.report.lines import FULL, Line, look, sources
+from diverseevol.report.charts.lines import FULL, Line, look, sources
+from diverseevol.report.charts.style import GRID, INK, MUTED, PAPER, write_note
+from diverseevol.report.collect import Point
 
 OUTCOMES = (("win", INK, PAPER), ("tie", MUTED, PAPER), ("lose", GRID, INK))  # shade, and the number's colour on it
 READABLE = 7  # per cent: a narrower part holds no number

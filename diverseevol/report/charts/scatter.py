@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from diverseevol.report.collection import Point
-from diverseevol.report.drawing import PAPER, write_note
-from diverseevol.report.figures import questions_of
-from diverseevol.report.lines import FULL, ONE_TIME, Line, labels, look
+from diverseevol.report.charts.lines import FULL, ONE_TIME, Line, labels, look
+from diverseevol.report.charts.run_figures import questions_of
+from diverseevol.report.charts.style import PAPER, write_note
+from diverseevol.report.collect import Point
 
 SIZES = 3  # panels a benchmark, at most: the paper has three
 # Of the paper's score and the one that is not squeezed towards 1, what an axis says.

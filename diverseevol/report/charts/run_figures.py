@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from diverseevol.data.held_out import interval_of
 from diverseevol.evaluation.judges.base import GoldJudge
 from diverseevol.output.pictures import rendered
-from diverseevol.report.line_ends import name_ends
+from diverseevol.report.charts.line_ends import name_ends
 from diverseevol.storage.files import atomic_write, read_json
 
 # Okabe & Ito's palette, told apart with any colour vision; a benchmark or sampler keeps its place in it.

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from diverseevol.errors import InputError
 from diverseevol.geometry.projections import PCA, map_name
-from diverseevol.report.collection import Run
-from diverseevol.report.drawing import GRID, MUTED, STYLE, write_note
-from diverseevol.report.lines import Line
+from diverseevol.report.charts.lines import Line
+from diverseevol.report.charts.style import GRID, MUTED, STYLE, write_note
+from diverseevol.report.collect import Run
 from diverseevol.storage.reading import load_array
 
 # Early to late: viridis without its palest end, which white would swallow, and one without its darkest for dark pages.
