@@ -90,18 +90,18 @@ smollm2: setup  ## SmolLM2-135M on 400 rows of Dolly, K-Center beside random, th
 	$(RUN) report folder=outputs/smollm2
 
 bench: setup  ## each part beside the plain alternative, interleaved, as ratios; SIZE=full: the paper's sizes
-	$(BIN)/python -m benchmarks --size $(SIZE)
+	$(BIN)/python -m perf --size $(SIZE)
 
 bench-models: setup  ## a real MODEL on the rows of DOLLY beside the plain Hugging Face way: fit, embedding, answers, memory
 	$(if $(MODEL),,$(error give MODEL=…, a folder with a causal language model))
 	$(if $(DOLLY),,$(error give DOLLY=…, a file of rows such as databricks-dolly-15k.jsonl))
-	$(BIN)/python -m benchmarks.real_model --model "$(MODEL)" --data "$(DOLLY)" --size $(SIZE) --clock $(CLOCK)
+	$(BIN)/python -m perf.real_model --model "$(MODEL)" --data "$(DOLLY)" --size $(SIZE) --clock $(CLOCK)
 
 test-gpu: setup  ## the tests that need a CUDA device; skipped without one
 	$(BIN)/python -m pytest -m gpu
 
 bench-gpu: setup  ## K-Center, embedding and answers on a CUDA device, likewise
-	$(BIN)/python -m benchmarks --device cuda --size $(SIZE)
+	$(BIN)/python -m perf --device cuda --size $(SIZE)
 
 lab-foundation: setup  ## pretrain the lab's foundation model from its seed into outputs/lab-foundation
 	$(BIN)/python experiments/lab/pretrain.py --out outputs/lab-foundation

@@ -20,7 +20,7 @@ from diverseevol.data.prompt import Prompt, encode
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import TinyLlama
 from diverseevol.errors import InputError
-from diverseevol.lab.source import source as lab_source
+from diverseevol.lab.dataset import load as lab_source
 from diverseevol.options import PromptOptions, Tuning
 from diverseevol.parallel.processes import Processes
 from diverseevol.parallel.shared_arrays import cached_by_all

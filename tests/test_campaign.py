@@ -13,7 +13,8 @@ from diverseevol.engine.pretrained import Pretrained
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 LATE = (  # what commands import once they need it
-    "diverseevol.cli.commands.subset", "diverseevol.evaluation.judges.local_judge", "diverseevol.evaluation.judges.openai_judge",
+    "diverseevol.cli.commands.subset", "diverseevol.evaluation.judges.local_judge",
+    "diverseevol.evaluation.judges.openai_judge",
     "diverseevol.evaluation.judges.replay", "diverseevol.report.page.publish",
 )  # fmt: skip
 SEED = int(os.environ.get("DIVERSEEVOL_CAMPAIGN", "0"))

@@ -301,7 +301,7 @@ def test_judgements_are_replayed_without_a_key(judge, command, monkeypatch, tmp_
 
 
 def test_commands_that_need_no_model_do_not_wait_for_torch(tmp_path):
-    modules = ", ".join(f"diverseevol.commands.{verb}" for verb in ("score", "compare", "agreement", "judge"))
+    modules = ", ".join(f"diverseevol.cli.commands.{verb}" for verb in ("score", "compare", "agreement", "judge"))
     script = f"import sys, diverseevol.cli, {modules}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
 

@@ -18,8 +18,8 @@ from diverseevol.engine.pretrained import Pretrained
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import GoldJudge
 from diverseevol.evolution.loop import evolve
+from diverseevol.lab.dataset import load as lab_rows
 from diverseevol.lab.model import foundation_model
-from diverseevol.lab.source import source as lab_rows
 from diverseevol.options import Embedding, Generation, PromptOptions, Schedule, Tuning
 from diverseevol.runs.tracking import NoTracker
 from diverseevol.storage.files import read_json, read_jsonl

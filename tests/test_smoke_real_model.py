@@ -9,7 +9,7 @@ import pytest
 
 HERE = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
-COMMAND = [sys.executable, "-m", "benchmarks.real_model"]
+COMMAND = [sys.executable, "-m", "perf.real_model"]
 
 
 def test_every_part_runs_and_both_sides_agree(foundation, cache, tmp_path: Path) -> None:

@@ -27,10 +27,12 @@ from diverseevol.storage.cache import cache_folder, checked_in_full
 from diverseevol.storage.reading import refuse_special
 
 # Targets whose options are known; code that the user names checks its own.
-ROWS, LAB_ROWS = "diverseevol.data.dataset.load", "diverseevol.lab.source"
+ROWS, LAB_ROWS = "diverseevol.data.dataset.load", "diverseevol.lab.load"
 LIGHT = (  # modules that are imported in no time
-    "diverseevol.samplers.", "diverseevol.trackers.", "diverseevol.runs.tracking.", "diverseevol.evaluation.questions.benchmarks.",
-    "diverseevol.evaluation.judges.base.", "diverseevol.evaluation.judges.openai_judge.", "diverseevol.evaluation.judges.replay.",
+    "diverseevol.samplers.", "diverseevol.runs.trackers.", "diverseevol.runs.tracking.",
+    "diverseevol.evaluation.questions.benchmarks.",
+    "diverseevol.evaluation.judges.base.", "diverseevol.evaluation.judges.openai_judge.",
+    "diverseevol.evaluation.judges.replay.",
     "diverseevol.lab.benchmark", "diverseevol.lab.both", "diverseevol.lab.development", "diverseevol.lab.natural",
 )  # fmt: skip
 MODELS = ("diverseevol.engine.pretrained.Pretrained", "diverseevol.lab.model.foundation_model")

@@ -1,6 +1,6 @@
 """The lab: a small closed world on which the whole idea can be seen and measured in minutes.
 
-    source(...)             `data=lab`: instruction rows with the faults of real ones; `labels(source)` names them
+    load(...)              `data=lab`: instruction rows with the faults of real ones; `labels(source)` names them
     benchmark(...)          `benchmark=lab`; likewise `natural`, `development` and `both`
     foundation_model(...)   `model=lab`: a million parameters that have read plain text of the world
 
@@ -9,10 +9,10 @@ A world of your own is a tuple of `diverseevol.lab.skill.Skill`, each of a few l
 
 from typing import TYPE_CHECKING, Any
 
+from diverseevol.lab.dataset import Labels, labels, labels_of, load
 from diverseevol.lab.questions import benchmark, both, development, natural
-from diverseevol.lab.source import Labels, labels, labels_of, source
 
-__all__ = ["Labels", "benchmark", "both", "development", "foundation_model", "labels", "labels_of", "natural", "source"]
+__all__ = ["Labels", "benchmark", "both", "development", "foundation_model", "labels", "labels_of", "load", "natural"]
 
 if TYPE_CHECKING:
     from diverseevol.lab.model import foundation_model

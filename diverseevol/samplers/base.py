@@ -20,7 +20,7 @@ class Needs:
 
     Attributes:
         space: whose embeddings: none, those of the round's own model ("current"), or the foundation's.
-        statistics: names of per-row token statistics from the same pass (see `diverseevol.engine.probing.token_statistics`).
+        statistics: names of per-row token statistics from the same pass (see `engine.probing.token_statistics`).
         committee: how many further models (query by committee) the loop must train on resamples of the pool.
         earlier: how many of the last rounds' models sit on the committee, which the loop then keeps; early rounds
             have fewer.

@@ -74,7 +74,7 @@ def search(options: argparse.Namespace) -> None:
     (benchmark,) = lab.development(world=options.world, cache=cache)
     if max(options.rows, default=0) > options.size:
         raise InputError(f"--rows {max(options.rows)} of a --size of {options.size}; give no more rows than there are")
-    source = lab.source(size=options.size, world=options.world, cache=cache)
+    source = lab.load(size=options.size, world=options.world, cache=cache)
     prompt = Prompt(foundation.tokenizer(), PromptOptions())
     encoded = encode(source, prompt, cache)
     done = read(options.out)

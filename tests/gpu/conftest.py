@@ -12,7 +12,7 @@ import torch
 from diverseevol.data.prompt import Prompt, encode
 from diverseevol.engine.learner import Learner
 from diverseevol.lab import foundation_model
-from diverseevol.lab.source import source as lab_source
+from diverseevol.lab.dataset import load as lab_source
 from diverseevol.options import PromptOptions, Tuning
 
 

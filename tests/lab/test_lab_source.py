@@ -7,8 +7,8 @@ import pytest
 
 from diverseevol import lab
 from diverseevol.errors import InputError
+from diverseevol.lab.dataset import measures_of
 from diverseevol.lab.rows import Mix, apportion, frequencies, make_rows
-from diverseevol.lab.source import measures_of
 from diverseevol.lab.split import share_out
 from diverseevol.lab.world import WORLD
 
@@ -152,14 +152,14 @@ def test_largest_remainders_keep_the_sum():
 
 
 def test_the_source_carries_its_labels_for_analysis(cache, rows):
-    source = lab.source(cache=cache)
+    source = lab.load(cache=cache)
     assert len(source) == 4000
     labels = lab.labels(source)
     assert list(labels.skill) == [row["skill"] for row in rows]
     assert labels.noisy.tolist() == [bool(row["noisy"]) for row in rows]
     assert labels.duplicate.tolist() == [bool(row["duplicate"]) for row in rows]
-    assert lab.source(cache=cache).fingerprint == source.fingerprint
-    assert lab.source(cache=cache, seed=1).fingerprint != source.fingerprint
+    assert lab.load(cache=cache).fingerprint == source.fingerprint
+    assert lab.load(cache=cache, seed=1).fingerprint != source.fingerprint
 
 
 def test_a_pool_covers_a_skill_by_a_sound_row_and_has_shares_of_spoiled_and_of_repeated_rows():
@@ -178,7 +178,7 @@ def test_a_pool_covers_a_skill_by_a_sound_row_and_has_shares_of_spoiled_and_of_r
 
 
 def test_a_source_of_the_labs_is_measured_by_its_labels_and_another_is_not(cache, source):
-    of_lab = lab.source(size=300, noise=0.2, duplicates=0.3, cache=cache)
+    of_lab = lab.load(size=300, noise=0.2, duplicates=0.3, cache=cache)
     pool = np.arange(0, 300, 3)
     rows = [each for i, each in enumerate(make_rows(WORLD, Mix(size=300, noise=0.2, duplicates=0.3))) if i % 3 == 0]
     assert measures_of(of_lab)(pool) == {

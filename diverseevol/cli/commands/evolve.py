@@ -32,7 +32,7 @@ from diverseevol.evaluation.questions.benchmarks import check_references
 from diverseevol.evolution.loop import evolve
 from diverseevol.evolution.setup import Evolution
 from diverseevol.geometry.projections import PCA, PROJECTIONS, map_name
-from diverseevol.lab.source import measures_of
+from diverseevol.lab.dataset import measures_of
 from diverseevol.options import Embedding, Generation, PromptOptions, Schedule, Tuning
 from diverseevol.output.console import Console, log_to, styled
 from diverseevol.output.shell import command, override

@@ -1,8 +1,8 @@
 """How a language model is asked to judge: a question and two answers in a prompt, two scores on the first line back.
 
 Every pair is shown twice, with the answers in either order. What counts as two scores is the business of
-`diverseevol.evaluation.judges.grammar`; a reply without them is asked for once more, and after that the judgement is recorded
-without scores, which is counted and never read as a zero (`diverseevol.evaluation.judges.verdicts`).
+`diverseevol.evaluation.judges.grammar`; a reply without them is asked for once more, and after that the judgement is
+recorded without scores, which is counted and never read as a zero (`diverseevol.evaluation.judges.verdicts`).
 """
 
 import hashlib

@@ -18,7 +18,7 @@ UNHELD = "could not be held against the answers, for those that were judged do n
 
 @dataclass
 class ReplayJudge:
-    """Repeats what a judge has said before, from judgements in either layout (see `diverseevol.evaluation.scores.read_judgements`).
+    """Repeats what a judge has said before, from judgements in either layout (see `scores.read_judgements`).
 
     Attributes:
         judgements: the folder or archive that holds them.

@@ -86,7 +86,7 @@ class Scoreboard:
 
 
 def score_folder(place: Path) -> Scoreboard:
-    """Score every file of judgements below a folder or in an archive (see `diverseevol.evaluation.scores.read_judgements`).
+    """Score every file of judgements below a folder or in an archive (see `read_judgements`).
 
     Raises:
         InputError: a file is faulty, two files are of one model, or there are none.

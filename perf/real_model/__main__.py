@@ -1,4 +1,4 @@
-"""`python -m benchmarks.real_model --model FOLDER --data FILE`: fit, embedding and answers beside the plain way."""
+"""`python -m perf.real_model --model FOLDER --data FILE`: fit, embedding and answers beside the plain way."""
 
 import argparse
 import json
@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from benchmarks import turns
-from benchmarks.real_model.subject import Subject, quiet
-from benchmarks.turns import Report, machine
+from perf import turns
+from perf.real_model.subject import Subject, quiet
+from perf.turns import Report, machine
 
 PARTS = ("embedding", "answers", "fit", "memory")
 SIZES = ("smoke", "small", "full")
@@ -43,7 +43,7 @@ def main() -> None:
         subject = Subject(str(options.model), str(options.data), Path(cache))
         for part in options.only:
             report.benchmark = part
-            import_module(f"benchmarks.real_model.{part}").run(subject, options.size, report)
+            import_module(f"perf.real_model.{part}").run(subject, options.size, report)
             if options.out:  # after each: the next may be cut
                 found = {"size": options.size, "machine": before, "found": report.found}
                 options.out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--size smoke|small|full] [--only NAME …] [--device cuda]`: each part beside the plain way."""
+"""`python -m perf [--size smoke|small|full] [--only NAME …] [--device cuda]`: each part beside the plain way."""
 
 import argparse
 import json
@@ -9,12 +9,12 @@ import torch
 import transformers
 from rich.console import Console
 
-from benchmarks import turns
-from benchmarks.turns import Report, machine
+from perf import turns
+from perf.turns import Report, machine
 
 NAMES = ("kcenter", "embedding", "answers", "token_statistics", "committee", "fixed_costs")
 SIZES = ("smoke", "small", "full")
-ON_CUDA = ("embedding", "answers", "training", "kcenter")  # benchmarks/on_cuda
+ON_CUDA = ("embedding", "answers", "training", "kcenter")  # perf/on_cuda
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     report = Report(console)
     before = machine()
     console.print(", ".join(f"{key}: {value}" for key, value in before.items()), highlight=False)
-    here = "benchmarks.on_cuda" if options.device == "cuda" else "benchmarks"
+    here = "perf.on_cuda" if options.device == "cuda" else "perf"
     for name in options.only or (ON_CUDA if options.device == "cuda" else NAMES):
         report.benchmark = name
         import_module(f"{here}.{name}").run(options.size, report)

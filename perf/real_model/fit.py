@@ -18,10 +18,10 @@ from datasets import Dataset
 from jaxtyping import Int
 from transformers import AutoModelForCausalLM, PrinterCallback, get_scheduler
 
-from benchmarks.real_model.subject import OURS, PLAIN, PRECISIONS, TRL, Candidate, Subject, in_turns, named, plainly
-from benchmarks.turns import Report
 from diverseevol.engine.tuning.batches import Step, collate, plan_steps
 from diverseevol.options import Tuning
+from perf.real_model.subject import OURS, PLAIN, PRECISIONS, TRL, Candidate, Subject, in_turns, named, plainly
+from perf.turns import Report
 
 SIZES = {"smoke": (4, 2, 1), "small": (8, 4, 2), "full": (64, 16, 3)}  # rows, rows of an optimizer step, turns
 GOAL = 1.2

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from transformers import LlamaForCausalLM
 
-from benchmarks.model import CONFIG, body_flops, learner, llama, rows
-from benchmarks.turns import Report, in_turns
 from diverseevol.engine.learner import Learner
 from diverseevol.geometry.farthest_first import farthest_first
+from perf.model import CONFIG, body_flops, learner, llama, rows
+from perf.turns import Report, in_turns
 
 SIZES = {"smoke": (6, 1), "small": (150, 3), "full": (600, 5)}  # sequences, turns
 OURS, AUTHORS = "ours, float32", "one row at a time, head and loss"

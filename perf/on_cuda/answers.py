@@ -1,19 +1,19 @@
 """Answers of a model of a billion weights: together beside one prompt at a time, greedy and sampled.
 
-python -m benchmarks --device cuda --only answers
+python -m perf --device cuda --only answers
 """
 
 import functools
 
 import torch
 
-from benchmarks.answers import ours
-from benchmarks.model import END, rows
-from benchmarks.on_cuda.models import ONE, llama
-from benchmarks.on_cuda.turns import on_device
-from benchmarks.turns import Report
 from diverseevol.engine.answering.generation import generate
 from diverseevol.options import Generation
+from perf.answers import ours
+from perf.model import END, rows
+from perf.on_cuda.models import ONE, llama
+from perf.on_cuda.turns import on_device
+from perf.turns import Report
 
 SIZES = {"small": (80, 64, 6, 1), "full": (80, 64, 20, 3)}  # prompts, new tokens, prompts one at a time, turns
 

@@ -1,6 +1,6 @@
 """Token statistics beside the authors' reductions, which sort the vocabulary at every position.
 
-python -m benchmarks --only token_statistics
+python -m perf --only token_statistics
 """
 
 import functools
@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.turns import Report, in_turns
 from diverseevol.engine.probing.token_statistics import token_statistics
+from perf.turns import Report, in_turns
 
 TOKENS, VOCABULARY = 110, 32_000  # a row of average length, LLaMA's vocabulary
 TURNS = {"smoke": 1, "small": 5, "full": 15}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import NAMES
+from perf.__main__ import NAMES
 
 HERE = Path(__file__).parents[1]
 
@@ -17,7 +17,7 @@ HERE = Path(__file__).parents[1]
 def test_every_benchmark_runs_and_says_what_it_found(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--size", "smoke", "--out", str(out)], cwd=HERE, capture_output=True,
+        [sys.executable, "-m", "perf", "--size", "smoke", "--out", str(out)], cwd=HERE, capture_output=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]

@@ -18,12 +18,12 @@ import transformers
 from jaxtyping import Int
 from transformers import PreTrainedModel
 
-from benchmarks import turns
 from diverseevol.data.dataset import load
 from diverseevol.data.prompt import Encoded, Prompt, encode
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.options import PromptOptions, Tuning
+from perf import turns
 
 OURS, PLAIN, TRL = "ours", "plain", "TRL"
 PRECISIONS: dict[str, Any] = {"float32": "32-true", "bf16": "bf16-mixed"}  # as trainer=auto and trainer=bf16 compute

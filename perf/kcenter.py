@@ -1,7 +1,7 @@
 """K-Center beside the plain alternatives: the same picks, as ratios.
 
-    python -m benchmarks --only kcenter                 a few minutes
-    python -m benchmarks --only kcenter --size full     the paper's sizes, and a mapped file of a million rows
+    python -m perf --only kcenter                 a few minutes
+    python -m perf --only kcenter --size full     the paper's sizes, and a mapped file of a million rows
 
 Other libraries join in where they are installed: pip install diverseevol[peers].
 """
@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.kcenter_peers import Candidate, Picks, installed
-from benchmarks.kcenter_rows import CASES, Case, clustered, rows_of, scattered
-from benchmarks.turns import PrivateMemory, Report, in_turns
 from diverseevol.geometry.farthest_first import farthest_first
+from perf.kcenter_peers import Candidate, Picks, installed
+from perf.kcenter_rows import CASES, Case, clustered, rows_of, scattered
+from perf.turns import PrivateMemory, Report, in_turns
 
 
 def run(size: str, report: Report) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.turns import Report
+from perf.turns import Report
 
 TURNS = {"smoke": 1, "small": 3, "full": 7}
 COMMANDS = {

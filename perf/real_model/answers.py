@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from transformers import GenerationConfig
 
-from benchmarks.real_model.subject import OURS, PLAIN, PRECISIONS, Candidate, Subject, in_turns, named, plainly
-from benchmarks.turns import Report
 from diverseevol.engine.answering.generation import generate, own_ends
 from diverseevol.engine.trainers import cast_once, start
 from diverseevol.options import Generation
 from diverseevol.parallel.processes import Processes
+from perf.real_model.subject import OURS, PLAIN, PRECISIONS, Candidate, Subject, in_turns, named, plainly
+from perf.turns import Report
 
 # prompts, new tokens where all answers are equally long, at most new tokens where they are not, turns
 SIZES = {"smoke": (3, 2, 3, 1), "small": (10, 20, 96, 2), "full": (40, 64, 256, 3)}

@@ -1,6 +1,6 @@
 """What it costs that training gives the same bits each time (`trainer.deterministic`), with a billion weights.
 
-python -m benchmarks --device cuda --only training
+python -m perf --device cuda --only training
 """
 
 import functools
@@ -9,13 +9,13 @@ import os
 import numpy as np
 import torch
 
-from benchmarks.model import encoded, rows
-from benchmarks.on_cuda.models import ONE, llama
-from benchmarks.on_cuda.turns import on_device
-from benchmarks.turns import Report
 from diverseevol.engine.tuning.batches import collate, length_sorted_batches
 from diverseevol.engine.tuning.sft import InstructionTuner
 from diverseevol.options import Tuning
+from perf.model import encoded, rows
+from perf.on_cuda.models import ONE, llama
+from perf.on_cuda.turns import on_device
+from perf.turns import Report
 
 SIZES = {"small": (64, 3), "full": (256, 5)}  # rows, turns
 

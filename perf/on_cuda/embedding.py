@@ -1,6 +1,6 @@
 """Embedding with a model of LLaMA-7B's shape beside the authors' way: one row at a time, head, loss, all hidden states.
 
-python -m benchmarks --device cuda --only embedding
+python -m perf --device cuda --only embedding
 """
 
 import functools
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.model import END, encoded, rows
-from benchmarks.on_cuda.models import SEVEN, body_flops, llama
-from benchmarks.on_cuda.turns import on_device
-from benchmarks.turns import Report
 from diverseevol.engine.probing.probe import Probe
 from diverseevol.engine.tuning.batches import length_sorted_batches, probe_loader
+from perf.model import END, encoded, rows
+from perf.on_cuda.models import SEVEN, body_flops, llama
+from perf.on_cuda.turns import on_device
+from perf.turns import Report
 
 BUDGETS = (2_048, 8_192, 32_768)  # tokens of one forward pass
 SIZES = {"small": (1_000, 40, 1), "full": (4_000, 200, 2)}  # rows, rows one at a time, turns

@@ -7,9 +7,9 @@ from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
-from benchmarks.real_model import answers, embedding, fit
-from benchmarks.real_model.subject import Candidate, Subject, quiet
-from benchmarks.turns import PrivateMemory, Report
+from perf.real_model import answers, embedding, fit
+from perf.real_model.subject import Candidate, Subject, quiet
+from perf.turns import PrivateMemory, Report
 
 # rows of one optimizer step, the longest; rows embedded, the longest; prompts, and new tokens of each
 SIZES = {"smoke": (2, 2, 2, 2), "small": (4, 4, 10, 8), "full": (16, 16, 40, 64)}

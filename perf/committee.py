@@ -1,13 +1,13 @@
 """The disagreement of a committee, streamed, beside all members' predictions in one stack.
 
-python -m benchmarks --only committee
+python -m perf --only committee
 """
 
 import torch
 
-from benchmarks.token_statistics import TOKENS, TURNS, VOCABULARY
-from benchmarks.turns import Report, in_turns
 from diverseevol.engine.probing.committee_probe import DISAGREEMENTS, disagreement
+from perf.token_statistics import TOKENS, TURNS, VOCABULARY
+from perf.turns import Report, in_turns
 
 MEMBERS, HIDDEN = 4, 256
 

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from diverseevol.cli.binding import check
-from diverseevol.data.dataset import Source, load
+from diverseevol.data import dataset
+from diverseevol.data.dataset import Source
 from diverseevol.data.formats import Example
 from diverseevol.errors import InputError
 from diverseevol.lab.rows import Mix, make_rows
@@ -20,7 +21,7 @@ from diverseevol.storage.files import write_jsonl
 KEYS = {"skill", "noisy", "duplicate"}
 
 
-def source(
+def load(
     name: str = "lab",
     size: int = 4000,
     skew: float = 1.1,
@@ -53,7 +54,7 @@ def source(
     made = make_rows(skills, mix)  # a second or less; only its content can say whether the cache holds it
     key = hashlib.sha256(repr(made).encode()).hexdigest()[:32]
     folder = cached_folder(cache / "lab" / key, lambda folder: write_jsonl(folder / "lab.jsonl", made))
-    return load(folder / "lab.jsonl", name=name, cache=cache, **reading)  # type: ignore[arg-type]
+    return dataset.load(folder / "lab.jsonl", name=name, cache=cache, **reading)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from benchmarks.real_model.subject import OURS, PLAIN, PRECISIONS, Candidate, Subject, in_turns, named, plainly
-from benchmarks.turns import Report
 from diverseevol.engine.tuning.batches import collate, length_sorted_batches
 from diverseevol.options import Embedding
+from perf.real_model.subject import OURS, PLAIN, PRECISIONS, Candidate, Subject, in_turns, named, plainly
+from perf.turns import Report
 
 SIZES = {"smoke": (4, 1), "small": (16, 2), "full": (100, 5)}  # rows, turns
 HALF = "plain, weights in bfloat16"

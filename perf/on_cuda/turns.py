@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.turns import SLOW, Taken, in_turns
+from perf.turns import SLOW, Taken, in_turns
 
 
 def on_device(

@@ -1,7 +1,7 @@
 """K-Center where there is a GPU: the lazy traversal on the processor, or a running minimum on the device?
 
-    python -m benchmarks --device cuda --only kcenter                 about 100 s
-    python -m benchmarks --device cuda --only kcenter --size full     a million rows, too
+    python -m perf --device cuda --only kcenter                 about 100 s
+    python -m perf --device cuda --only kcenter --size full     a million rows, too
 
 Rows lie in the host's memory, as those of a file do, so a device has to fetch them first.
 """
@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.kcenter import full_matrix, running_minimum
-from benchmarks.kcenter_rows import Case, clustered, rows_of, scattered
-from benchmarks.on_cuda.turns import on_device
-from benchmarks.turns import Report
 from diverseevol.geometry import farthest_first_cuda
 from diverseevol.geometry.farthest_first import farthest_first
+from perf.kcenter import full_matrix, running_minimum
+from perf.kcenter_rows import Case, clustered, rows_of, scattered
+from perf.on_cuda.turns import on_device
+from perf.turns import Report
 
 OURS, DEVICE = "ours, lazy, processor", "ours, sampler.device=cuda, transfer included"
 TRANSFER = "the transfer alone"

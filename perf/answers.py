@@ -1,6 +1,6 @@
 """Answering questions beside one prompt at a time.
 
-python -m benchmarks --only answers
+python -m perf --only answers
 """
 
 import functools
@@ -9,10 +9,10 @@ import math
 import torch
 from transformers import LlamaForCausalLM
 
-from benchmarks.model import END, llama, rows
-from benchmarks.turns import Report, in_turns
 from diverseevol.engine.answering.generation import generate
 from diverseevol.options import Generation
+from perf.model import END, llama, rows
+from perf.turns import Report, in_turns
 
 SIZES = {"smoke": (4, 2, 1), "small": (80, 64, 3), "full": (80, 64, 5)}  # prompts, new tokens, turns
 ONE = "one prompt at a time"
