@@ -59,12 +59,13 @@ test-nightly: setup  ## the longest tests: what is too long for every change
 model-table: setup  ## docs/models.md: every family of models, tried
 	$(BIN)/python tests/families.py
 
-check: setup  ## lint, format and types
+check: setup  ## lint, format, types and which room imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
-format: setup  ## mend what can be mended by itself
+format: setup  ## fix what can be fixed automatically
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -15,10 +15,10 @@ from transformers import (
 
 from diverseevol.engine.answering.generation import generate
 from diverseevol.engine.body_and_head import Halves
+from diverseevol.engine.side_by_side import SMALL, batches_at_once, side_by_side
 from diverseevol.engine.tuning.batches import plan_steps, step_loader
 from diverseevol.engine.tuning.sft import InstructionTuner
 from diverseevol.options import Generation, Tuning
-from diverseevol.parallel.threads import SMALL, batches_at_once, side_by_side
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
-from diverseevol.parallel.threads import SMALL
+from diverseevol.engine.side_by_side import SMALL
 
 FEWEST = 32  # tokens
 

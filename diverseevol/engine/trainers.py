@@ -12,9 +12,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.plugins.precision import MixedPrecision
 from transformers import PreTrainedModel
 
+from diverseevol.engine.side_by_side import SMALL
 from diverseevol.errors import InputError
 from diverseevol.parallel.processes import Processes
-from diverseevol.parallel.threads import SMALL
 
 
 def start(make: Callable[..., lightning.Trainer], place: Processes, **options: Any) -> lightning.Trainer:

@@ -22,9 +22,9 @@ from transformers import (
 from diverseevol.engine.answering.kv_cache import growing_cache, joined
 from diverseevol.engine.padding import reads_padding_before
 from diverseevol.engine.products import quick_products
+from diverseevol.engine.side_by_side import batches_at_once, side_by_side
 from diverseevol.errors import InputError
 from diverseevol.options import Generation
-from diverseevol.parallel.threads import batches_at_once, side_by_side
 
 READ_TOGETHER = 2048  # tokens of prompts, padding included
 

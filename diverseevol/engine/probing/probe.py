@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 
 from diverseevol.engine.body_and_head import Halves
 from diverseevol.engine.probing.token_statistics import NAMES, positions, token_statistics
+from diverseevol.engine.side_by_side import batches_at_once, side_by_side
 from diverseevol.errors import InputError
-from diverseevol.parallel.threads import batches_at_once, side_by_side
 
 TURNS = 4  # batches handed to each thread together: a slow one is made up for by the others
 

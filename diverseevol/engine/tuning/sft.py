@@ -12,10 +12,10 @@ from torch.nn import functional
 from transformers import PreTrainedModel, get_scheduler
 
 from diverseevol.engine.body_and_head import Halves
+from diverseevol.engine.side_by_side import batches_at_once, side_by_side
 from diverseevol.engine.tuning.batches import IGNORED
 from diverseevol.errors import InputError
 from diverseevol.options import Tuning
-from diverseevol.parallel.threads import batches_at_once, side_by_side
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from zlib import crc32
 from transformers import PreTrainedModel
 
 from diverseevol.engine.learner import Learner
+from diverseevol.engine.side_by_side import batches_at_once
 from diverseevol.errors import InputError
 from diverseevol.evaluation.questions.benchmarks import Benchmark
 from diverseevol.options import Generation
-from diverseevol.parallel.threads import batches_at_once
 from diverseevol.runs.round_folder import REDO
 from diverseevol.storage.files import atomic_write, read_jsonl, sync_folder, writing
 
