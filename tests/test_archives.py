@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from diverseevol.errors import InputError
+from diverseevol.evaluation.scores import archives
 from diverseevol.evaluation.scores.archives import read_members
-from diverseevol.evaluation.scores.scores import archives
 
 MB = 1 << 20
 

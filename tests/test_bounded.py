@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip("openai")
 
-from diverseevol.evaluation.judges.base import bounded
+from diverseevol.evaluation.judges import bounded
 from diverseevol.evaluation.judges.bounded import BodyError, BoundedClient
 from diverseevol.evaluation.judges.endpoint import connect
 

@@ -6,7 +6,8 @@ import pytest
 from transformers import BloomConfig, BloomForCausalLM
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.judges.base import Judge, local_judge
+from diverseevol.evaluation.judges import local_judge
+from diverseevol.evaluation.judges.base import Judge
 from diverseevol.evaluation.judges.local_judge import LocalJudge
 from diverseevol.evaluation.judges.verdicts import GivenUpError
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
