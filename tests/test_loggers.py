@@ -30,7 +30,7 @@ NOWHERE = "http://127.0.0.1:9"  # the port "discard", where nobody listens
 LOG = """
 import logging, os, sys, time
 from pathlib import Path
-from diverseevol.trackers import wandb
+from diverseevol.runs.trackers import wandb_tracker as wandb
 from diverseevol.runs.tracking import Careful, RunName, opened
 logging.basicConfig(format="%(message)s")
 wandb.END_SECONDS = 3.0

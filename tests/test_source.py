@@ -39,7 +39,7 @@ EXAMPLES = [
     Example(row["instruction"], row["input"], row["output"], {k: v for k, v in row.items() if k in ("id", "tags")})
     for row in ROWS
 ]
-CONF = Path(source_module.__file__).parents[1] / "conf" / "data"
+CONF = Path(source_module.__file__).parents[2] / "conf" / "data"
 
 
 def jsonl(*rows):
@@ -372,12 +372,12 @@ def test_a_cache_entry_without_its_meta_file_is_built_again(rows_file, cache):
 BUILD_SLOWLY = """
 import sys, time
 from pathlib import Path
-from diverseevol import intake, source
-intake.BATCH = 1
+from diverseevol.data import ingest, dataset
+ingest.BATCH = 1
 def slowly(done, total):
     print(done, flush=True)
     time.sleep(0.2)
-source.load(sys.argv[1], cache=Path(sys.argv[2]), progress=slowly)
+dataset.load(sys.argv[1], cache=Path(sys.argv[2]), progress=slowly)
 """
 
 
@@ -686,7 +686,7 @@ def test_without_a_network_a_hub_id_is_one_sentence(tmp_path, given):
 @pytest.mark.parametrize("name", ["json", "dolly"])
 def test_the_configuration_names_options_that_there_are(name, rows_file, cache):
     options = yaml.safe_load((CONF / f"{name}.yaml").read_text())
-    assert options.pop("_target_") == "diverseevol.source.load"
+    assert options.pop("_target_") == "diverseevol.data.dataset.load"
     path = rows_file
     if name == "dolly":
         path = written(rows_file.with_name("dolly.jsonl"), jsonl({"instruction": "a", "context": "b", "response": "c"}))

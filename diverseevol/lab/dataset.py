@@ -49,7 +49,7 @@ def load(
     Raises:
         InputError: an option is none of either, or there can be no such rows.
     """
-    check(load, reading, "data")
+    check(dataset.load, reading, "data")
     mix, skills = Mix(size, skew, noise, duplicates, seed), find_world(world)
     made = make_rows(skills, mix)  # a second or less; only its content can say whether the cache holds it
     key = hashlib.sha256(repr(made).encode()).hexdigest()[:32]
