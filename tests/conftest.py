@@ -33,7 +33,7 @@ from hydra.core.global_hydra import GlobalHydra
 # Annotations are checked in tests, with the meaning that mypy gives them: an int will do for a float (PEP 484).
 beartype.beartype = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
 
-from diverseevol.data.dataset import Source, load
+from diverseevol.data.dataset import Dataset, load
 from diverseevol.data.prompt import Encoded, Prompt, encode
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained, TinyLlama
@@ -80,15 +80,15 @@ def records() -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def source(cache: Path) -> Source:
+def dataset(cache: Path) -> Dataset:
     file = cache / "animals.jsonl"
     file.write_text("".join(json.dumps(record) + "\n" for record in records()))
     return load(file, cache=cache)
 
 
 @pytest.fixture(scope="session")
-def foundation(source: Source, cache: Path) -> Pretrained:
-    return TinyLlama(hidden=32, layers=2, heads=2, vocabulary=300).prepare(source, cache)
+def foundation(dataset: Dataset, cache: Path) -> Pretrained:
+    return TinyLlama(hidden=32, layers=2, heads=2, vocabulary=300).prepare(dataset, cache)
 
 
 @pytest.fixture(scope="session")
@@ -97,8 +97,8 @@ def prompt(foundation: Pretrained) -> Prompt:
 
 
 @pytest.fixture(scope="session")
-def encoded(source: Source, prompt: Prompt, cache: Path) -> Encoded:
-    return encode(source, prompt, cache)
+def encoded(dataset: Dataset, prompt: Prompt, cache: Path) -> Encoded:
+    return encode(dataset, prompt, cache)
 
 
 @pytest.fixture(scope="session")
@@ -117,7 +117,7 @@ MakeEvolution = Callable[..., Evolution]
 
 
 @pytest.fixture(scope="session")
-def evolution(source: Source, learner: Learner, exam: Exam, cache: Path) -> MakeEvolution:
+def evolution(dataset: Dataset, learner: Learner, exam: Exam, cache: Path) -> MakeEvolution:
     """`evolution(folder, **changes)`: an evolution of three rounds in a folder, the lock not held."""
 
     def make(folder: Path, **changes: Any) -> Evolution:
@@ -126,7 +126,7 @@ def evolution(source: Source, learner: Learner, exam: Exam, cache: Path) -> Make
             return learner.foundation_embedding(cache / "foundation-of-the-tests")
 
         usual = Evolution(
-            source=source, learner=learner, sampler=KCenterSampler(), schedule=Schedule(2, 6, 4),
+            dataset=dataset, learner=learner, sampler=KCenterSampler(), schedule=Schedule(2, 6, 4),
             run=RunFolder(folder, {"what": "a test"}), space=space, seed=0, exam=exam,
         )  # fmt: skip
         return dataclasses.replace(usual, **changes)

@@ -20,7 +20,7 @@ from diverseevol.data.prompt import Prompt, encode
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import TinyLlama
 from diverseevol.errors import InputError
-from diverseevol.lab.dataset import load as lab_source
+from diverseevol.lab.dataset import load as lab_rows
 from diverseevol.options import PromptOptions, Tuning
 from diverseevol.parallel.processes import Processes
 from diverseevol.parallel.shared_arrays import cached_by_all
@@ -90,17 +90,17 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def all_of(rows: Path, cache: Path) -> dict[str, Any]:
     """What a run takes from every kind of entry."""
-    source = load(rows / "rows.jsonl", cache=cache)
+    dataset = load(rows / "rows.jsonl", cache=cache)
     table = load(rows / "table.parquet", cache=cache)
-    lab = lab_source(size=30, cache=cache)
-    foundation = TinyLlama(hidden=16, layers=1, vocabulary=300).prepare(source, cache)
+    lab = lab_rows(size=30, cache=cache)
+    foundation = TinyLlama(hidden=16, layers=1, vocabulary=300).prepare(dataset, cache)
     prompt = Prompt(foundation.tokenizer(), PromptOptions())
-    encoded = encode(source, prompt, cache)
+    encoded = encode(dataset, prompt, cache)
     learner = Learner(foundation, prompt, encoded, Tuning())
     space = learner.foundation_embedding(cache / "foundation" / "key")
     weights = foundation.load().state_dict()
     return {
-        "rows": [source.fingerprint, *source.take(range(ROWS))],
+        "rows": [dataset.fingerprint, *dataset.take(range(ROWS))],
         "table": [table.fingerprint, *table.take(range(ROWS))],
         "lab": lab.fingerprint,
         "weights": {name: value.numpy().tobytes() for name, value in weights.items()},

@@ -24,11 +24,11 @@ def labelled(cache, learner, prompt, evolution, tmp_path):
     kinds = [KINDS[0] if i % 10 < 8 else KINDS[i % 10 - 7] for i in range(40)]
     rows = [{"instruction": f"Do {i}.", "output": f"Done {i}.", "kind": kind} for i, kind in enumerate(kinds)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    source = load(file, cache=cache)
-    here = replace(learner, encoded=encode(source, prompt, cache))
+    dataset = load(file, cache=cache)
+    here = replace(learner, encoded=encode(dataset, prompt, cache))
     space = here.foundation_embedding(tmp_path / "space")
     return lambda sampler: evolution(
-        tmp_path / "run", source=source, learner=here, sampler=sampler, space=lambda: space
+        tmp_path / "run", dataset=dataset, learner=here, sampler=sampler, space=lambda: space
     )
 
 
@@ -61,7 +61,7 @@ def test_columns_are_shown_to_who_asks_for_them_and_to_no_one_else(labelled, ask
 def test_an_evolution_with_the_oracle_balances_what_the_rows_say_of_themselves(labelled):
     evolution = labelled(StratifiedSampler("kind"))
     rounds = evolve(evolution)
-    kinds = [evolution.source[row].extra["kind"] for row in (*rounds[-1].trained_on,)]
+    kinds = [evolution.dataset[row].extra["kind"] for row in (*rounds[-1].trained_on,)]
     counts = [kinds.count(kind) for kind in KINDS]
     assert min(counts[1:]) == 4 or max(counts) - min(counts) <= 1  # all there are of the rare ones, or balance
 

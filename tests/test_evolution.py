@@ -212,7 +212,7 @@ def assert_shown(shown, expected, eligible):
 # --- what it leaves -----------------------------------------------------------------------------------------------
 
 
-def test_a_receipt_tells_how_far_each_pick_was_from_the_pool_and_the_picks_before(evolution, source, tmp_path):
+def test_a_receipt_tells_how_far_each_pick_was_from_the_pool_and_the_picks_before(evolution, dataset, tmp_path):
     witness = Witness(KCenterSampler(), Needs(space="current"))
     rounds = evolve(evolution(tmp_path, sampler=witness))
     for done, shown in zip(rounds, witness.shown, strict=False):
@@ -226,9 +226,9 @@ def test_a_receipt_tells_how_far_each_pick_was_from_the_pool_and_the_picks_befor
             assert line["distance"] == pytest.approx(distances.min())
             assert line["score"] == pytest.approx(line["distance"])
             assert line["nearest"] == before[int(distances.argmin())]
-            assert line["instruction"] == source[line["row"]].instruction
-            assert line["nearest_instruction"] == source[line["nearest"]].instruction
-            assert line["response"] == source[line["row"]].response.strip()
+            assert line["instruction"] == dataset[line["row"]].instruction
+            assert line["nearest_instruction"] == dataset[line["nearest"]].instruction
+            assert line["response"] == dataset[line["row"]].response.strip()
 
 
 def test_a_receipt_of_a_sampler_that_embeds_nothing_measures_in_the_foundations_space(evolution, tmp_path):
@@ -242,12 +242,12 @@ def test_a_receipt_of_a_sampler_that_embeds_nothing_measures_in_the_foundations_
         assert (line["score"], line["score_is"], line["space"]) == (0.0, "none: picked at random", "foundation")
 
 
-def test_the_selected_rows_are_listed_as_they_joined(whole, source):
+def test_the_selected_rows_are_listed_as_they_joined(whole, dataset):
     lines = read_jsonl(whole / "selected.jsonl")
     assert [line["row"] for line in lines] == read_json(whole / "rounds/02/round.json")["trained_on"]
     assert [line["joined"] for line in lines] == [0] * 6 + [1] * 4 + [2] * 4
     for line in lines:
-        assert line["record"] == source.record(line["row"])
+        assert line["record"] == dataset.record(line["row"])
         assert set(line["record"]) >= {"instruction", "output"}
 
 

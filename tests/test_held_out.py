@@ -99,20 +99,20 @@ def test_the_mean_is_of_tokens_and_its_interval_over_rows():
 
 
 @pytest.fixture
-def held(evolution, learner, source, cache, tmp_path):
+def held(evolution, learner, dataset, cache, tmp_path):
     """Makes an evolution of which 9 rows are held out; one of them has no response token."""
-    ours = dataclasses.replace(source, held_out=np.array([2, 7, 11, 20, 31, 40, 41, 50, 59]))
+    ours = dataclasses.replace(dataset, held_out=np.array([2, 7, 11, 20, 31, 40, 41, 50, 59]))
     theirs = dataclasses.replace(learner, encoded=encode(ours, learner.prompt, cache))
     space = functools.cache(lambda: theirs.foundation_embedding(cache / "foundation-of-the-tests"))
-    return functools.partial(evolution, source=ours, learner=theirs, space=space)
+    return functools.partial(evolution, dataset=ours, learner=theirs, space=space)
 
 
-def test_held_out_rows_join_no_pool_and_are_measured_each_round(held, learner, source, tmp_path):
+def test_held_out_rows_join_no_pool_and_are_measured_each_round(held, learner, dataset, tmp_path):
     benchmark = Benchmark("small", (Question("1", "What is 1?", reference="It is 1."), Question("2", "And 2?")))
     exam = dataclasses.replace(held(tmp_path).exam, benchmarks=())
     rounds = evolve(held(tmp_path / "kcenter", keep_models="all"))
     other = evolve(held(tmp_path / "random", sampler=RandomSampler(), exam=exam))
-    out = set(held(tmp_path).source.held_out.tolist())
+    out = set(held(tmp_path).dataset.held_out.tolist())
     assert all(not out & {*done.trained_on, *done.chosen} for done in (*rounds, *other))
     assert rounds[0].metrics["held_out_loss"] == other[0].metrics["held_out_loss"]  # the same rows, the same model
     assert "reference_loss/small" not in rounds[0].metrics

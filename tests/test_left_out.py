@@ -15,19 +15,19 @@ def test_what_is_left_out_cut_or_unused_is_counted_apart_and_with_its_reason(pro
     rows += [{"instruction": "Why? " * 200, "input": "", "output": "So."}, {**rows[0], "context": "c"}]
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    source = load(file, cache=tmp_path, on_bad_rows="skip")
-    whole = Prompt(prompt.tokenizer, PromptOptions()).rows(source.take(range(len(source))))
+    dataset = load(file, cache=tmp_path, on_bad_rows="skip")
+    whole = Prompt(prompt.tokenizer, PromptOptions()).rows(dataset.take(range(len(dataset))))
     limit = sorted(len(row.ids) for row in whole)[-4]  # the longest prompt, and two responses, are beyond it
     options = PromptOptions(max_length=limit)
-    encoded = encode(source, Prompt(prompt.tokenizer, options), tmp_path)
-    assert list(left_out(source, encoded, options)) == [
+    encoded = encode(dataset, Prompt(prompt.tokenizer, options), tmp_path)
+    assert list(left_out(dataset, encoded, options)) == [
         '2 rows left out: field "output" is blank',
         f"1 row ineligible: prompt.max_length={limit} leaves no token of the response",
         f"2 rows shortened: prompt.max_length={limit} cuts the end of the response",
         "1 row with a field 'context' that nothing uses (data.fields.input=context takes it as the input)",
     ]
-    assert why_ineligible(source, encoded, options) == f"1 row has no response token within prompt.max_length={limit}"
+    assert why_ineligible(dataset, encoded, options) == f"1 row has no response token within prompt.max_length={limit}"
     without = int(np.flatnonzero(np.asarray(encoded.response_tokens) == 0)[0])
-    held = dataclasses.replace(source, held_out=np.array([0, without]))  # a row that is held out is counted as that
+    held = dataclasses.replace(dataset, held_out=np.array([0, without]))  # a row that is held out is counted as that
     assert why_ineligible(held, encoded, options) == "2 rows have been held out by data.held_out"
     assert not any("ineligible" in sentence for sentence in left_out(held, encoded, options))

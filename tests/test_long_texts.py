@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 from diverseevol.data import dataset as source_module
 from diverseevol.data import ingest
 from diverseevol.data import prompt as prompt_module
-from diverseevol.data.dataset import Source, in_batches, load
+from diverseevol.data.dataset import Dataset, in_batches, load
 from diverseevol.data.formats import Example
 from diverseevol.data.prompt import Prompt, encode
 from diverseevol.engine import pretrained as foundation_module
@@ -33,7 +33,7 @@ from diverseevol.parallel.background import heard, left_at_work
 WORDS = "The cod met a cow, 12 times; it said: no! "
 
 
-def rows_of(cache: Path, *texts: str) -> Source:
+def rows_of(cache: Path, *texts: str) -> Dataset:
     file = cache / "x.jsonl"
     file.write_text("".join(json.dumps({"instruction": "Go on.", "output": text}) + "\n" for text in texts))
     return load(file, cache=cache)
@@ -46,11 +46,11 @@ def test_batches_are_of_consecutive_items_and_no_larger_than_asked():
 
 
 def test_rows_come_in_batches_of_few_where_they_are_long(tmp_path, monkeypatch):
-    source = rows_of(tmp_path, "a" * 50, "b" * 5000, *"cdef", "g" * 900, "h" * 200)
+    dataset = rows_of(tmp_path, "a" * 50, "b" * 5000, *"cdef", "g" * 900, "h" * 200)
     monkeypatch.setattr(source_module, "BATCH_CHARACTERS", 1000)
-    batches = [[example.response[0] for example in batch] for batch in source.iterate()]
+    batches = [[example.response[0] for example in batch] for batch in dataset.iterate()]
     assert batches == [["a"], ["b"], [*"cdefg"], ["h"]]
-    two = [[example.response[0] for example in batch] for batch in source.iterate(2)]
+    two = [[example.response[0] for example in batch] for batch in dataset.iterate(2)]
     assert two == [["a"], ["b"], [*"cd"], [*"ef"], ["g"], ["h"]]
 
 
@@ -71,8 +71,8 @@ def asked(prompt: Prompt, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_the_tokeniser_is_given_no_more_than_fits_at_a_time(prompt, asked, tmp_path, monkeypatch):
     monkeypatch.setattr(prompt_module, "BATCH_CHARACTERS", 20_000)
-    source = rows_of(tmp_path, *(WORDS * 100 for _ in range(30)), WORDS * 1000)
-    encoded = encode(source, Prompt(prompt.tokenizer, PromptOptions(max_length=100)), tmp_path)
+    dataset = rows_of(tmp_path, *(WORDS * 100 for _ in range(30)), WORDS * 1000)
+    encoded = encode(dataset, Prompt(prompt.tokenizer, PromptOptions(max_length=100)), tmp_path)
     assert encoded.lengths.tolist() == [100] * 31
     assert max(asked) <= 20_000
 
@@ -84,8 +84,8 @@ def test_a_row_that_no_model_reads_is_refused_or_left_out(tmp_path, monkeypatch)
     assert len(rows_of(tmp_path, "a" * 900)) == 1
     rows_of_table = pyarrow.table({"instruction": ["a", "b"], "output": ["c", "d" * 2000]})
     pyarrow.parquet.write_table(rows_of_table, tmp_path / "x.parquet")
-    source = load(tmp_path / "x.parquet", on_bad_rows="skip", cache=tmp_path)
-    assert (len(source), source.bad_rows) == (1, 1)
+    dataset = load(tmp_path / "x.parquet", on_bad_rows="skip", cache=tmp_path)
+    assert (len(dataset), dataset.bad_rows) == (1, 1)
 
 
 @pytest.mark.parametrize("text", [WORDS * 2500, "x" + "ab" * 60_000, "鱼 " * 50_000, "a\n" * 50_000])
@@ -120,9 +120,9 @@ def test_pieces_make_up_the_text_and_none_is_too_long():
 
 @pytest.mark.parametrize("word", ["a", "ab", " ", "\n", "7", "=", "鱼"])
 def test_a_tokeniser_is_soon_trained_on_a_word_without_an_end(word, tmp_path):
-    source = rows_of(tmp_path, "x" + word * 300_000 + "x", WORDS)
+    dataset = rows_of(tmp_path, "x" + word * 300_000 + "x", WORDS)
     began = time.monotonic()
-    tokenizer = TinyLlama(hidden=8, heads=2, vocabulary=400).prepare(source, tmp_path).tokenizer()
+    tokenizer = TinyLlama(hidden=8, heads=2, vocabulary=400).prepare(dataset, tmp_path).tokenizer()
     assert time.monotonic() - began < 30  # minutes, where the word is one
     assert tokenizer.decode(tokenizer(WORDS)["input_ids"]) == WORDS
 
@@ -134,13 +134,13 @@ def test_texts_without_long_words_train_a_tokeniser_as_they_are():
     assert "".join(pieces) == "a" * 2500 + " b"
 
 
-def test_a_tokeniser_is_trained_on_no_more_than_says_something(source, monkeypatch):
-    everything = list(foundation_module._texts(source))
-    assert len(everything) == 2 * len(source)
+def test_a_tokeniser_is_trained_on_no_more_than_says_something(dataset, monkeypatch):
+    everything = list(foundation_module._texts(dataset))
+    assert len(everything) == 2 * len(dataset)
     monkeypatch.setattr(foundation_module, "TOKENISER_CHARACTERS", 1000)
-    assert "".join(foundation_module._texts(source)) == "".join(everything)[:1000]
+    assert "".join(foundation_module._texts(dataset)) == "".join(everything)[:1000]
     monkeypatch.setattr(foundation_module, "TOKENISER_ROWS", 20)
-    assert list(foundation_module._texts(source))[2:4] == everything[6:8]
+    assert list(foundation_module._texts(dataset))[2:4] == everything[6:8]
 
 
 class Stopped(BaseException):
@@ -201,15 +201,15 @@ def in_child(work) -> int:
 def test_a_signal_is_heard_within_two_seconds_while_texts_are_worked_on(phase, prompt, tmp_path):
     letters = random.Random(0).choices("abcdefghijklmnop", k=8_000_000)
     word = "".join(letters)
-    source = rows_of(tmp_path, *(word[i : i + 2_000_000] for i in range(0, len(word), 2_000_000)))
+    dataset = rows_of(tmp_path, *(word[i : i + 2_000_000] for i in range(0, len(word), 2_000_000)))
     ready = tmp_path / "ready"
 
     def work() -> None:
         ready.touch()
         if phase == "train":
-            TinyLlama(hidden=8, heads=2).prepare(source, tmp_path)
+            TinyLlama(hidden=8, heads=2).prepare(dataset, tmp_path)
         else:
-            encode(source, Prompt(prompt.tokenizer, PromptOptions(max_length=4_000_000)), tmp_path)
+            encode(dataset, Prompt(prompt.tokenizer, PromptOptions(max_length=4_000_000)), tmp_path)
 
     child = in_child(work)
     while not ready.exists():
@@ -252,14 +252,14 @@ def test_the_command_ends_within_two_seconds_of_a_signal_while_its_tokeniser_is_
 
 @pytest.mark.slow
 def test_books_are_tokenised_in_memory_that_has_a_limit(prompt, tmp_path):
-    source = rows_of(tmp_path, *(WORDS * 12_000 for _ in range(8)))  # of half a million characters each
+    dataset = rows_of(tmp_path, *(WORDS * 12_000 for _ in range(8)))  # of half a million characters each
 
     warm = rows_of(tmp_path, WORDS)
 
     def work() -> None:
         encode(warm, Prompt(prompt.tokenizer, PromptOptions(max_length=511)), tmp_path)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        encode(source, Prompt(prompt.tokenizer, PromptOptions(max_length=511)), tmp_path)
+        encode(dataset, Prompt(prompt.tokenizer, PromptOptions(max_length=511)), tmp_path)
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         print(f"{grown} KiB", file=sys.stderr)
         assert grown < 200_000  # it was 460,000

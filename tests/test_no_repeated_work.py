@@ -59,12 +59,14 @@ def test_a_round_loads_the_foundation_once_and_its_own_model_never(evolution, tm
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_no_phase_tokenises_a_row_and_each_question_is_tokenised_once_a_round(evolution, source, tmp_path, calls, name):
+def test_no_phase_tokenises_a_row_and_each_question_is_tokenised_once_a_round(
+    evolution, dataset, tmp_path, calls, name
+):
     this = evolution(tmp_path, sampler=SAMPLERS[name], schedule=Schedule(1, 6, 4))
     rounds = evolve(this)
     texts = {key[1]: times for key, times in calls.items() if key[0] == "tokenise" and key[1]}
     questions = [question.instruction for bench in this.exam.benchmarks for question in bench.questions]
-    assert len(texts) == len(questions)  # nothing else was: no instruction and no response of the source
+    assert len(texts) == len(questions)  # nothing else was: no instruction and no response of the data set
     assert all(any(question in text for text in texts) for question in questions)
     assert set(texts.values()) == {len(rounds)}
 

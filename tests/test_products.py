@@ -91,9 +91,9 @@ def test_small_models_and_other_processors_are_left_alone(foundation, monkeypatc
 
 
 def test_fit_probe_and_answers_of_a_wide_model_are_the_same_up_to_rounding(
-    source, prompt, encoded, cache, tmp_path, asked
+    dataset, prompt, encoded, cache, tmp_path, asked
 ):
-    wide = TinyLlama(hidden=288, layers=1, heads=2, vocabulary=300).prepare(source, cache)
+    wide = TinyLlama(hidden=288, layers=1, heads=2, vocabulary=300).prepare(dataset, cache)
     trainer = functools.partial(lightning.Trainer, accelerator="cpu")
     own = Learner(wide, prompt, encoded, Tuning(learning_rate=1e-3, steps=3, batch_size=4), trainer=trainer)
     rows = np.flatnonzero(encoded.eligible)[:12]

@@ -69,20 +69,20 @@ def test_braces_in_the_data_are_text_like_any_other(prompt):
     assert "\n{input} and {\n" in decoded
 
 
-def test_a_row_begins_with_the_ids_that_its_question_has_when_it_is_asked(prompt, source, encoded):
-    rows = [row for row in range(len(source)) if encoded.eligible[row]]
-    examples = source.take(rows)
+def test_a_row_begins_with_the_ids_that_its_question_has_when_it_is_asked(prompt, dataset, encoded):
+    rows = [row for row in range(len(dataset)) if encoded.eligible[row]]
+    examples = dataset.take(rows)
     asked = prompt.ids([e.instruction for e in examples], [e.input for e in examples])
     for row, question in zip(rows, asked, strict=True):
         start = encoded.response_start[row]
         assert encoded.row(row)[:start].tolist() == question
 
 
-def test_what_follows_the_prompt_is_the_response_and_the_end_token(prompt, source, encoded):
+def test_what_follows_the_prompt_is_the_response_and_the_end_token(prompt, dataset, encoded):
     for row in (0, 1, 2):
         response = encoded.row(row)[encoded.response_start[row] :].tolist()
         assert response[-1] == prompt.end
-        assert prompt.tokenizer.decode(response[:-1]) == source[row].response
+        assert prompt.tokenizer.decode(response[:-1]) == dataset[row].response
         assert encoded.response_tokens[row] == len(response)
 
 
@@ -98,7 +98,7 @@ def test_labels_cover_the_response_with_its_end_and_nothing_else(prompt, encoded
         assert batch["attention_mask"][i].sum() == length
 
 
-def test_a_row_is_cut_at_its_end_and_one_without_a_response_is_ineligible(prompt, source, cache):
+def test_a_row_is_cut_at_its_end_and_one_without_a_response_is_ineligible(prompt, dataset, cache):
     example = Example(QUESTION, "", "A cod. " * 9)
     ((whole, start, _, _),) = prompt.rows([example])
     for limit in (start - 1, start, start + 1, len(whole) - 1, len(whole), len(whole) + 1):
@@ -108,10 +108,10 @@ def test_a_row_is_cut_at_its_end_and_one_without_a_response_is_ineligible(prompt
         assert len(ids) - border == max(0, min(limit, len(whole)) - start)
         assert lost == len(whole) - len(ids)
     short = Prompt(prompt.tokenizer, PromptOptions(max_length=150))
-    encoded = encode(source, short, cache)
-    expected = [len(row.ids) > row.start for row in short.rows(source.take(range(len(source))))]
+    encoded = encode(dataset, short, cache)
+    expected = [len(row.ids) > row.start for row in short.rows(dataset.take(range(len(dataset))))]
     assert encoded.eligible.tolist() == expected
-    assert 0 < sum(expected) < len(source)
+    assert 0 < sum(expected) < len(dataset)
 
 
 def test_a_tokeniser_that_adds_special_tokens_adds_them_to_the_prompt_alone(prompt):
@@ -208,14 +208,16 @@ def test_the_identity_does_not_change_with_use(prompt):
     assert Prompt(used, PromptOptions()).identity == before == prompt.identity
 
 
-def test_the_source_is_tokenised_once(prompt, source, tmp_path):
+def test_the_data_set_is_tokenised_once(prompt, dataset, tmp_path):
     done: list[int] = []
-    first = encode(source, prompt, tmp_path, done.append)
-    assert sum(done) == len(source)
-    again = encode(source, prompt, tmp_path, lambda rows: pytest.fail("tokenised again"))
+    first = encode(dataset, prompt, tmp_path, done.append)
+    assert sum(done) == len(dataset)
+    again = encode(dataset, prompt, tmp_path, lambda rows: pytest.fail("tokenised again"))
     for field in dataclasses.fields(first):
         np.testing.assert_array_equal(getattr(first, field.name), getattr(again, field.name))
-    expected = prompt.rows(source.take(range(len(source))))
+    expected = prompt.rows(dataset.take(range(len(dataset))))
     assert first.lost is not None
-    rows = [(first.row(i).tolist(), int(first.response_start[i]), int(first.lost[i]), True) for i in range(len(source))]
+    rows = [
+        (first.row(i).tolist(), int(first.response_start[i]), int(first.lost[i]), True) for i in range(len(dataset))
+    ]
     assert rows == expected

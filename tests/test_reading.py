@@ -196,8 +196,8 @@ def test_a_row_that_is_nested_too_deeply_may_be_left_out(tmp_path):
         f'{{"instruction": "a", "output": "b", "x": {nested(DEEP, "lists")}}}',
     ]
     (tmp_path / "x.jsonl").write_text("\n".join(rows))
-    source = load(tmp_path / "x.jsonl", on_bad_rows="skip", cache=tmp_path / "cache")
-    assert (len(source), source.bad_rows) == (1, 1)
+    dataset = load(tmp_path / "x.jsonl", on_bad_rows="skip", cache=tmp_path / "cache")
+    assert (len(dataset), dataset.bad_rows) == (1, 1)
 
 
 @pytest.fixture
@@ -214,8 +214,8 @@ def test_a_line_beyond_the_limit_is_refused_or_left_out_and_the_next_one_read(sh
     (tmp_path / "x.jsonl").write_text(row % "b" + row % ("b" * 5000) + row % "c" + row % ("d" * 3000))
     with pytest.raises(InputError, match=r"x\.jsonl, line 2: is 4\.92 KiB long, and a line may be 1000 bytes"):
         load(tmp_path / "x.jsonl", cache=tmp_path / "cache")
-    source = load(tmp_path / "x.jsonl", on_bad_rows="skip", cache=tmp_path / "cache")
-    assert [source[i].response for i in range(len(source))] == ["b", "c"]
+    dataset = load(tmp_path / "x.jsonl", on_bad_rows="skip", cache=tmp_path / "cache")
+    assert [dataset[i].response for i in range(len(dataset))] == ["b", "c"]
     with pytest.raises(InputError, match=r"x\.jsonl, line 2: is longer than 1000 bytes"):
         read_jsonl(tmp_path / "x.jsonl")
 

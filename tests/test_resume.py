@@ -51,14 +51,14 @@ def assert_same(found: Path, expected: Path) -> None:
 
 def in_the_lab(evolution, learner, cache):
     """What `evolution` makes, of some of the lab's rows and with its foundation model."""
-    source, foundation = lab_rows(size=200, cache=cache), foundation_model()
+    dataset, foundation = lab_rows(size=200, cache=cache), foundation_model()
     prompt = Prompt(foundation.tokenizer(), PromptOptions())
     ours = Learner(
-        foundation, prompt, encode(source, prompt, cache), Tuning(learning_rate=1e-3, steps=3, batch_size=8),
+        foundation, prompt, encode(dataset, prompt, cache), Tuning(learning_rate=1e-3, steps=3, batch_size=8),
         Embedding(batch_tokens=1024), learner.trainer,
     )  # fmt: skip
     space = functools.cache(lambda: ours.foundation_embedding(cache / "foundation-in-the-lab"))
-    return functools.partial(evolution, source=source, learner=ours, space=space)
+    return functools.partial(evolution, dataset=dataset, learner=ours, space=space)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from typing import Any
 from diverseevol.cli.conduct import AnswerOptions, EvolveOptions, SelectOptions, has_model, schedule_of
 from diverseevol.cli.naming import run_path
 from diverseevol.cli.results import check_place, choice_file
-from diverseevol.cli.rows import bad_rows_file, load_source
+from diverseevol.cli.rows import bad_rows_file, load_dataset
 from diverseevol.cli.settings import Settings
 from diverseevol.data.formats import BadRecord
 from diverseevol.data.hub_names import MODEL_ID, is_table
@@ -172,7 +172,7 @@ def _rows(settings: Settings, cache: Path, bad_rows: Path, verify_cache: bool) -
         console = Console(stderr=True)
         log_to(console)
         with checked_in_full(verify_cache):
-            load_source(settings, cache, bad_rows, Shown(console))
+            load_dataset(settings, cache, bad_rows, Shown(console))
 
 
 def _exam(settings: Settings) -> None:

@@ -10,43 +10,43 @@ import numpy as np
 from diverseevol import __version__
 from diverseevol.cli.naming import MEMORY_ONLY, NOT_PICKS
 from diverseevol.cli.settings import Settings
-from diverseevol.data.dataset import Source
+from diverseevol.data.dataset import Dataset
 from diverseevol.engine.learner import Learner
 from diverseevol.runs.round_folder import release
 from diverseevol.runs.saved_config import CHOICE
 
 
-def fingerprint(settings: Settings, source: Source, learner: Learner, cache: Path) -> dict[str, Any]:
+def fingerprint(settings: Settings, dataset: Dataset, learner: Learner, cache: Path) -> dict[str, Any]:
     """What a resume must match: all that changes picks, key by key."""
     return {
         "release": release(__version__),  # rounds that are not whole say of no version
-        **space_identity(settings, source, learner, cache),
+        **space_identity(settings, dataset, learner, cache),
         "eligible": hashlib.sha256(np.packbits(learner.encoded.eligible).tobytes()).hexdigest(),
-        **_held_out(settings, source),
+        **_held_out(settings, dataset),
         "seed": settings.value("seed"),
         "keep_dtype": settings.value("keep_dtype"),
         **{name: value for key in ("sampler", "tuning", "schedule") for name, value in _picks(settings, key).items()},
     }
 
 
-def _held_out(settings: Settings, source: Source) -> dict[str, Any]:
+def _held_out(settings: Settings, dataset: Dataset) -> dict[str, Any]:
     """Which rows are held out, by the options where a number says so; nothing where there are none.
 
     A file may be moved, and a field be given as a file: there the rows count.
     """
-    if not len(source.held_out):
+    if not len(dataset.held_out):
         return {}
     data = settings.value("data", dict)
     if isinstance(data.get("held_out"), int):
         return {"data.held_out": data["held_out"], "data.held_out_seed": data.get("held_out_seed", 0)}
-    digest = hashlib.sha256(source.held_out.tobytes()).hexdigest()
-    return {"data.held_out": f"{len(source.held_out)} rows {digest[:16]}"}
+    digest = hashlib.sha256(dataset.held_out.tobytes()).hexdigest()
+    return {"data.held_out": f"{len(dataset.held_out)} rows {digest[:16]}"}
 
 
-def space_identity(settings: Settings, source: Source, learner: Learner, cache: Path) -> dict[str, Any]:
+def space_identity(settings: Settings, dataset: Dataset, learner: Learner, cache: Path) -> dict[str, Any]:
     """What the foundation model's embedding of the rows depends on, and nothing else."""
     return {
-        "data": source.fingerprint,
+        "data": dataset.fingerprint,
         "model": learner.foundation.identity(cache),
         "prompt": learner.prompt.identity,
         "precision": str(settings.value("trainer", dict).get("precision")),

@@ -4,35 +4,35 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from diverseevol.data.dataset import Source
+from diverseevol.data.dataset import Dataset
 from diverseevol.data.prompt import Encoded
 from diverseevol.options import PromptOptions
 
 
-def left_out(source: Source, encoded: Encoded | None, prompt: PromptOptions) -> Iterator[str]:
+def left_out(dataset: Dataset, encoded: Encoded | None, prompt: PromptOptions) -> Iterator[str]:
     """A sentence for each kind of row that is not what its author wrote; none where all are.
 
     Args:
-        source: the rows.
+        dataset: the rows.
         encoded: the same as tokens; None where no tokeniser says what is cut.
         prompt: what cut them.
     """
-    for reason, count in source.bad.items():
+    for reason, count in dataset.bad.items():
         yield f"{_rows(count)} left out: {reason}"
-    if len(source.held_out):
-        yield f"{_rows(len(source.held_out))} held out: never trained on, the same for all samplers and seeds"
+    if len(dataset.held_out):
+        yield f"{_rows(len(dataset.held_out))} held out: never trained on, the same for all samplers and seeds"
     if encoded is not None:
-        yield from _cut(source, encoded, prompt)
-    for name, count in source.unused.items():
+        yield from _cut(dataset, encoded, prompt)
+    for name, count in dataset.unused.items():
         takes = (
             f"data.fields.input={name} takes it as the input" if name not in ("system", "history") else "no option does"
         )
         yield f"{_rows(count)} with a field {name!r} that nothing uses ({takes})"
 
 
-def _cut(source: Source, encoded: Encoded, prompt: PromptOptions) -> Iterator[str]:
+def _cut(dataset: Dataset, encoded: Encoded, prompt: PromptOptions) -> Iterator[str]:
     empty = np.asarray(encoded.response_tokens) == 0
-    removed = without_response(source, encoded)
+    removed = without_response(dataset, encoded)
     shortened = 0 if encoded.lost is None else int(((np.asarray(encoded.lost) > 0) & ~empty).sum())
     limit = f"prompt.max_length={prompt.max_length:,}"
     if removed:
@@ -43,17 +43,17 @@ def _cut(source: Source, encoded: Encoded, prompt: PromptOptions) -> Iterator[st
         yield f"{_rows(encoded.changed)} changed: the chat template leaves part of the response out"
 
 
-def without_response(source: Source, encoded: Encoded) -> int:
+def without_response(dataset: Dataset, encoded: Encoded) -> int:
     """How many rows have no token of the response left, apart from those held out."""
     empty = np.asarray(encoded.response_tokens) == 0
-    return int(empty.sum()) - int(empty[source.held_out].sum())
+    return int(empty.sum()) - int(empty[dataset.held_out].sum())
 
 
-def why_ineligible(source: Source, encoded: Encoded, prompt: PromptOptions) -> str:
+def why_ineligible(dataset: Dataset, encoded: Encoded, prompt: PromptOptions) -> str:
     """Why rows cannot be trained on, with their numbers; empty where all can be."""
     counts = {
-        f"no response token within prompt.max_length={prompt.max_length:,}": without_response(source, encoded),
-        "been held out by data.held_out": len(source.held_out),
+        f"no response token within prompt.max_length={prompt.max_length:,}": without_response(dataset, encoded),
+        "been held out by data.held_out": len(dataset.held_out),
     }
     return " and ".join(
         f"{_rows(count)} {'has' if count == 1 else 'have'} {reason}" for reason, count in counts.items() if count

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from diverseevol.cli.naming import run_path
 from diverseevol.cli.settings import Settings
-from diverseevol.data.dataset import Source
+from diverseevol.data.dataset import Dataset
 from diverseevol.progress import Progress
 
 
-def load_source(settings: Settings, cache: Path, bad_rows: Path, progress: Progress) -> Source:
+def load_dataset(settings: Settings, cache: Path, bad_rows: Path, progress: Progress) -> Dataset:
     """The rows, checked; the first time with progress."""
 
-    def load() -> Source:
+    def load() -> Dataset:
         with progress.track("check the data, %", 100) as advance:
             done = 0
 
@@ -22,8 +22,8 @@ def load_source(settings: Settings, cache: Path, bad_rows: Path, progress: Progr
                 advance(percent - done)
                 done = percent
 
-            source: Source = settings.part("data", cache=cache, bad_rows_file=bad_rows, progress=report)
-        return source
+            dataset: Dataset = settings.part("data", cache=cache, bad_rows_file=bad_rows, progress=report)
+        return dataset
 
     return settings.once("data", load)
 

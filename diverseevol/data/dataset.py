@@ -26,7 +26,7 @@ VERSION = 2  # of the checks and of what they leave on disk
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class Dataset:
     """The rows of D, memory-mapped: row i is the i-th record that passed the checks, and i is its only name.
 
     Attributes:
@@ -124,7 +124,7 @@ def load(
     cache: Path,
     bad_rows_file: Path | None = None,
     progress: Progress | None = None,
-) -> Source:
+) -> Dataset:
     """Load instruction rows from wherever they are.
 
     Args:
@@ -154,8 +154,8 @@ def load(
     origin = find(where, split, subset, revision, cache, on_hub=path is None)
     if held_out_seed < 0:
         raise InputError(f"data.held_out_seed is {held_out_seed}; it must not be negative")
-    source = _load(origin, name or origin.name, fields, on_bad_rows, cache, bad_rows_file, progress)
-    return replace(source, held_out=held_out_rows(len(source), source.iterate(), held_out, held_out_seed))
+    dataset = _load(origin, name or origin.name, fields, on_bad_rows, cache, bad_rows_file, progress)
+    return replace(dataset, held_out=held_out_rows(len(dataset), dataset.iterate(), held_out, held_out_seed))
 
 
 def _load(
@@ -166,7 +166,7 @@ def _load(
     cache: Path,
     bad_rows_file: Path | None,
     progress: Progress | None,
-) -> Source:
+) -> Dataset:
     """Check the records once; the same content and choices give what is already on disk."""
     named = _named(fields)
     identity = json.dumps([VERSION, origin.unit, origin.content, named and asdict(named), on_bad_rows])
@@ -183,7 +183,7 @@ def _load(
         )
     with pa.memory_map(str(folder / "rows.arrow")) as file, pa.ipc.open_stream(file) as stream:
         table = stream.read_all()
-    return Source(name, meta["fingerprint"], Fields(**meta["fields"]), meta["bad_rows"], meta["unused"], table)
+    return Dataset(name, meta["fingerprint"], Fields(**meta["fields"]), meta["bad_rows"], meta["unused"], table)
 
 
 def _named(fields: Mapping[str, str | None] | None) -> Fields | None:

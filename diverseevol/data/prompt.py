@@ -26,7 +26,7 @@ from transformers import PreTrainedTokenizerBase
 
 from diverseevol.data.chat_template import ChatTemplate, shared_start
 from diverseevol.data.control_tokens import ControlTokens, in_row, literals, note_turn_markers
-from diverseevol.data.dataset import Source, in_batches
+from diverseevol.data.dataset import Dataset, in_batches
 from diverseevol.data.formats import Example
 from diverseevol.errors import InputError
 from diverseevol.options import PromptOptions
@@ -271,7 +271,7 @@ def _question(example: Example) -> str:
 
 @dataclass(frozen=True)
 class Encoded:
-    """All rows of the source as token ids, in one flat memory-mapped array.
+    """All rows of the data set as token ids, in one flat memory-mapped array.
 
     Attributes:
         ids: [tokens] the rows' ids, one row after the other.
@@ -336,21 +336,23 @@ def encode_examples(examples: Sequence[Example], prompt: Prompt) -> Encoded:
     )
 
 
-def encode(source: Source, prompt: Prompt, cache: Path, progress: Callable[[int], None] = lambda rows: None) -> Encoded:
-    """Tokenise the whole source once; a second call with the same rows, tokeniser and options reads what is there.
+def encode(
+    dataset: Dataset, prompt: Prompt, cache: Path, progress: Callable[[int], None] = lambda rows: None
+) -> Encoded:
+    """Tokenise the whole data set once; a second call with the same rows, tokeniser and options reads what is there.
 
     Args:
-        source: the rows.
+        dataset: the rows.
         prompt: template and tokeniser.
         cache: where token arrays are kept, under a key of content.
         progress: called with the number of rows done since the last call.
     """
-    key = hashlib.sha256(f"{source.fingerprint} {prompt.identity}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{dataset.fingerprint} {prompt.identity}".encode()).hexdigest()[:32]
 
     def build(folder: Path) -> None:
         offsets, starts, lost, changed = array("q", [0]), array("i"), array("q"), 0
         with (folder / "ids.bin").open("wb") as file:
-            for examples in source.iterate():
+            for examples in dataset.iterate():
                 rows = prompt.rows(examples, first=len(starts))
                 np.fromiter(chain.from_iterable(row.ids for row in rows), dtype=np.int32).tofile(file)
                 for row in rows:
@@ -371,5 +373,5 @@ def encode(source: Source, prompt: Prompt, cache: Path, progress: Callable[[int]
         response_start=np.load(folder / "response_start.npy", mmap_mode="r"),
         lost=np.load(folder / "lost.npy", mmap_mode="r"),
         changed=int(read_json(folder / "changed.json")),
-        held_out=source.held_out,
+        held_out=dataset.held_out,
     )

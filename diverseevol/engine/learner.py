@@ -55,7 +55,7 @@ class Learner:
     Attributes:
         foundation: the weights that every fit starts from.
         prompt: template and tokeniser.
-        encoded: all rows of the source as tokens.
+        encoded: all rows of the data set as tokens.
         tuning: hyper-parameters of a fit.
         embedding: how rows become vectors.
         trainer: makes a Lightning trainer from further keywords.
@@ -144,7 +144,7 @@ class Learner:
             folder: gets `embedding.npy` [some, dim] and `<statistic>.npy` [some], aligned with `rows`.
             embedding: whether embeddings are wanted.
             statistics: names of token statistics (see `diverseevol.engine.probing.token_statistics`).
-            aligned: the arrays hold all rows of the source; those not asked about are zero.
+            aligned: the arrays hold all rows of the data set; those not asked about are zero.
             what: the phase's name in the progress display.
 
         Returns:
@@ -176,7 +176,7 @@ class Learner:
         Args:
             models: the members, all of them in memory together.
             rows: [some] the rows to ask about, ascending.
-            folder: gets `<statistic>.npy` [rows of the source].
+            folder: gets `<statistic>.npy` [rows of the data set].
             statistics: names of disagreements (see `diverseevol.engine.probing.committee_probe`).
         """
         shapes = {name: ((len(self.encoded),), "float32") for name in statistics}

@@ -24,7 +24,7 @@ from transformers import (
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from diverseevol.data.dataset import Source
+from diverseevol.data.dataset import Dataset
 from diverseevol.data.hub import may_be_on_hub, out_of_reach, say_that_a_cache_is_used
 from diverseevol.data.prompt import alpaca
 from diverseevol.errors import InputError, meant
@@ -44,7 +44,7 @@ LONG_WORD = re.compile(r"\S{1000}|\s{1000}")
 class Foundation(Protocol):
     """Where a foundation model comes from."""
 
-    def prepare(self, source: Source, cache: Path) -> "Pretrained":
+    def prepare(self, dataset: Dataset, cache: Path) -> "Pretrained":
         """A model on disk or on the hub, made first where need be."""
         ...
 
@@ -68,7 +68,7 @@ class Pretrained:
     attention: str = "auto"
     trust_remote_code: bool = False
 
-    def prepare(self, source: Source, cache: Path) -> "Pretrained":
+    def prepare(self, dataset: Dataset, cache: Path) -> "Pretrained":
         """Itself: it is there already.
 
         Raises:
@@ -256,13 +256,13 @@ class TinyLlama:
                 f"model.vocabulary={self.vocabulary} must be at least 258: all bytes and two special tokens"
             )
 
-    def prepare(self, source: Source, cache: Path) -> Pretrained:
+    def prepare(self, dataset: Dataset, cache: Path) -> Pretrained:
         """Make the model once for these rows; later runs find it in the cache."""
-        key = hashlib.sha256(f"{self} {source.fingerprint}".encode()).hexdigest()[:32]
-        folder = cached_folder(cache / "models" / key, lambda partial: self._build(source, partial))
+        key = hashlib.sha256(f"{self} {dataset.fingerprint}".encode()).hexdigest()[:32]
+        folder = cached_folder(cache / "models" / key, lambda partial: self._build(dataset, partial))
         return Pretrained(str(folder))
 
-    def _build(self, source: Source, folder: Path) -> None:
+    def _build(self, dataset: Dataset, folder: Path) -> None:
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
@@ -274,7 +274,7 @@ class TinyLlama:
         )
         heard(
             lambda stopped: tokenizer.train_from_iterator(
-                takewhile(lambda text: not stopped.is_set(), _texts(source)), trainer
+                takewhile(lambda text: not stopped.is_set(), _texts(dataset)), trainer
             )
         )
         fast = PreTrainedTokenizerFast(
@@ -304,10 +304,10 @@ class TinyLlama:
         model.save_pretrained(folder)
 
 
-def _texts(source: Source) -> Iterator[str]:
-    """What a tokeniser is trained on: prompts and responses of rows from all over the source."""
-    every, left = -(-len(source) // TOKENISER_ROWS), TOKENISER_CHARACTERS
-    examples = (example for batch in source.iterate() for example in batch)
+def _texts(dataset: Dataset) -> Iterator[str]:
+    """What a tokeniser is trained on: prompts and responses of rows from all over the data set."""
+    every, left = -(-len(dataset) // TOKENISER_ROWS), TOKENISER_CHARACTERS
+    examples = (example for batch in dataset.iterate() for example in batch)
     for example in islice(examples, 0, None, every):
         for text in (alpaca(example), example.response):
             yield from _pieces(text[:left])

@@ -67,7 +67,7 @@ def evolve(evolution: Evolution) -> list[Round]:
         if news:
             log_overview(run.path, run, evolution.tracker, evolution.config)
         if not longer or (news and rounds[-1].index == last):
-            write_selected(run.path / "selected.jsonl", rounds, evolution.source.record)
+            write_selected(run.path / "selected.jsonl", rounds, evolution.dataset.record)
     return rounds
 
 

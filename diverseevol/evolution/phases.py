@@ -90,8 +90,8 @@ class Phases:
                 embedding, space = self._space(), "foundation"
             with self.timed("select"):
                 if self.place.first:
-                    selection, source = self._choose(features), self.evolution.source
-                    write_jsonl(file, receipt(selection, source, embedding, self.rows, space))
+                    selection, dataset = self._choose(features), self.evolution.dataset
+                    write_jsonl(file, receipt(selection, dataset, embedding, self.rows, space))
                     seal(self.folder.path, [file.name])
                 self.place.barrier()
         return tuple(self.place.share(self.folder.chosen() or [] if self.place.first else []))
@@ -117,7 +117,7 @@ class Phases:
             embedding = self._space()
         if disagreements := sorted(needs.statistics & DISAGREEMENTS):
             scores = {**scores, **self._disagreement(disagreements)}
-        columns = columns_of(self.evolution.source.iterate(), needs.columns)
+        columns = columns_of(self.evolution.dataset.iterate(), needs.columns)
         tokens = np.where(learner.encoded.eligible, learner.encoded.response_tokens, 0)
         return Features(tokens, embedding, dict(scores), columns)
 
@@ -225,7 +225,7 @@ class Phases:
 
     def _losses(self) -> dict[str, float]:
         """The round's model's loss on held-out rows, and on the benchmarks' references where that is asked for."""
-        held_out, encoded = self.evolution.source.held_out, self.learner.encoded
+        held_out, encoded = self.evolution.dataset.held_out, self.learner.encoded
         losses: dict[str, float] = {}
         if len(rows := held_out[np.asarray(encoded.response_tokens)[held_out] > 0]):
             losses.update(as_metrics("held_out_loss", self._loss(self.learner, rows, "held-out rows")))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from diverseevol.data.dataset import Source
+from diverseevol.data.dataset import Dataset
 from diverseevol.geometry.measures import receipt_distances
 from diverseevol.samplers.base import Selection
 
@@ -26,7 +26,7 @@ def distances(
 
 def receipt(
     selection: Selection,
-    source: Source,
+    dataset: Dataset,
     embedding: Float[np.ndarray, "rows dim"] | None,
     pool: Int[np.ndarray, " pool"],
     space: str | None,
@@ -35,19 +35,19 @@ def receipt(
 
     Args:
         selection: the picks.
-        source: their texts.
+        dataset: their texts.
         embedding: [rows, dim] what distances are taken in; None: there are none.
         pool: the rows trained on before the first pick.
         space: whose embedding it is: "current", the round's own model's, or "foundation".
     """
     far, near = distances(embedding, selection.rows, pool)
     for rank, (row, score) in enumerate(zip(selection.rows.tolist(), selection.score.tolist(), strict=True)):
-        example, nearest = source[row], near[rank]
+        example, nearest = dataset[row], near[rank]
         yield {
             "rank": rank, "row": row, "score": score, "distance": far[rank], "nearest": nearest,
             "score_is": selection.meaning, "space": None if embedding is None else space,
             "instruction": excerpt(example.instruction), "response": excerpt(example.response),
-            "nearest_instruction": None if nearest is None else excerpt(source[nearest].instruction),
+            "nearest_instruction": None if nearest is None else excerpt(dataset[nearest].instruction),
         }  # fmt: skip
 
 

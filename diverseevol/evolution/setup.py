@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from diverseevol.data.dataset import Source
+from diverseevol.data.dataset import Dataset
 from diverseevol.engine.learner import Learner
 from diverseevol.evaluation.exam import Exam
 from diverseevol.options import Schedule
@@ -42,7 +42,7 @@ class Evolution:
     """Everything that one evolution is made of.
 
     Attributes:
-        source: the rows D.
+        dataset: the rows D.
         learner: trains, probes and answers.
         sampler: chooses the rows that join.
         schedule: how many, how often.
@@ -60,7 +60,7 @@ class Evolution:
         on_round: called with each round as it becomes whole, or is found whole.
     """
 
-    source: Source
+    dataset: Dataset
     learner: Learner
     sampler: Sampler
     schedule: Schedule

@@ -1,4 +1,4 @@
-"""How diverse a pool is and how well it covers the source: pure functions of arrays.
+"""How diverse a pool is and how well it covers the data set: pure functions of arrays.
 
 All of them read their input in blocks of a few megabytes, so memory-mapped arrays of any length and
 precision stay where they are.
@@ -49,7 +49,7 @@ def vendi_score(X: Float[np.ndarray, "rows dim"]) -> float:
 def vendi_score_centred(
     X: Float[np.ndarray, "rows dim"], pool: Int[np.ndarray, " pool"], rows: Int[np.ndarray, " some"] | None = None
 ) -> float:
-    """The Vendi-Score of the pool's rows after the mean over all rows of the source is taken off.
+    """The Vendi-Score of the pool's rows after the mean over all rows of the data set is taken off.
 
     Hidden states share a large mean, which presses the paper's score of every pool towards 1.
 

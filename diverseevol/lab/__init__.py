@@ -1,6 +1,6 @@
 """The lab: a small closed world on which the whole idea can be seen and measured in minutes.
 
-    load(...)              `data=lab`: instruction rows with the faults of real ones; `labels(source)` names them
+    load(...)              `data=lab`: instruction rows with the faults of real ones; `labels(dataset)` names them
     benchmark(...)          `benchmark=lab`; likewise `natural`, `development` and `both`
     foundation_model(...)   `model=lab`: a million parameters that have read plain text of the world
 

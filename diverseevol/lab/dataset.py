@@ -1,4 +1,4 @@
-"""`data=lab`: the rows as a source like any other, and what is known of each row."""
+"""`data=lab`: the rows as a data set like any other, and what is known of each row."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 
 from diverseevol.cli.binding import check
 from diverseevol.data import dataset
-from diverseevol.data.dataset import Source
+from diverseevol.data.dataset import Dataset
 from diverseevol.data.formats import Example
 from diverseevol.errors import InputError
 from diverseevol.lab.rows import Mix, make_rows
@@ -32,7 +32,7 @@ def load(
     *,
     cache: Path,
     **reading: object,
-) -> Source:
+) -> Dataset:
     """Make the rows, write them as JSONL into the cache, and load that file like any other.
 
     Args:
@@ -80,20 +80,20 @@ class Labels:
         }
 
 
-def measures_of(source: Source) -> Callable[[Int[np.ndarray, " pool"]], Mapping[str, float]]:
+def measures_of(dataset: Dataset) -> Callable[[Int[np.ndarray, " pool"]], Mapping[str, float]]:
     """What is measured of a pool beyond what any data set allows: nothing, unless the rows are the lab's."""
-    if not set(source[0].extra) >= KEYS:
+    if not set(dataset[0].extra) >= KEYS:
         return lambda rows: {}
-    return labels(source).pool_measures
+    return labels(dataset).pool_measures
 
 
-def labels(source: Source) -> Labels:
-    """The labels of all rows of a lab source.
+def labels(dataset: Dataset) -> Labels:
+    """The labels of all rows of a lab data set.
 
     Raises:
         InputError: the rows carry no such labels: they are not the lab's.
     """
-    return labels_of([example for batch in source.iterate() for example in batch])
+    return labels_of([example for batch in dataset.iterate() for example in batch])
 
 
 def labels_of(examples: Sequence[Example]) -> Labels:

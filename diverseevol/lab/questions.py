@@ -37,7 +37,7 @@ def natural(
     *,
     cache: Path,
 ) -> tuple[Benchmark, ...]:
-    """Questions of each skill in proportion to its rows in the source of the same size, skew, duplicates and seed.
+    """Questions of each skill in proportion to its rows in the data set of the same size, skew, duplicates and seed.
 
     What a skill has too few held-out arguments for is asked of the others.
 

@@ -1,4 +1,4 @@
-"""The rows of the lab's source, with the faults of real data sets: skew, near-duplicates, noise."""
+"""The rows of the lab's data set, with the faults of real data sets: skew, near-duplicates, noise."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ AFTER = ("Thanks.", "Answer briefly.", "Thank you very much.", "I am waiting.", 
 
 @dataclass(frozen=True)
 class Mix:
-    """What the source is like.
+    """What the data set is like.
 
     Attributes:
         size: rows in all.

@@ -1,4 +1,4 @@
-"""What one probing pass of a model says about every row of the source."""
+"""What one probing pass of a model says about every row of the data set."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from diverseevol.errors import InputError
 
 @dataclass(frozen=True)
 class Features:
-    """Per-row facts that samplers choose by, aligned with the source: index i is row i of D.
+    """Per-row facts that samplers choose by, aligned with the data set: index i is row i of D.
 
     Attributes:
         response_tokens: [rows] tokens of each row's response (end token included) after truncation; 0 marks a
@@ -31,7 +31,7 @@ class Features:
 
     @property
     def rows(self) -> int:
-        """How many rows the source has."""
+        """How many rows the data set has."""
         return len(self.response_tokens)
 
     @property

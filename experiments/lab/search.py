@@ -74,12 +74,12 @@ def search(options: argparse.Namespace) -> None:
     (benchmark,) = lab.development(world=options.world, cache=cache)
     if max(options.rows, default=0) > options.size:
         raise InputError(f"--rows {max(options.rows)} of a --size of {options.size}; give no more rows than there are")
-    source = lab.load(size=options.size, world=options.world, cache=cache)
+    dataset = lab.load(size=options.size, world=options.world, cache=cache)
     prompt = Prompt(foundation.tokenizer(), PromptOptions())
-    encoded = encode(source, prompt, cache)
+    encoded = encode(dataset, prompt, cache)
     done = read(options.out)
     say("\t".join(COLUMNS))
-    for trial in trials(options, len(source)):
+    for trial in trials(options, len(dataset)):
         if trial.key in done:
             say("\t".join(done[trial.key].values()))
             continue
@@ -87,7 +87,7 @@ def search(options: argparse.Namespace) -> None:
         trainer = functools.partial(lightning.Trainer, accelerator="cpu")
         tuning = Tuning(learning_rate=trial.rate, epochs=trial.epochs, steps=trial.steps, batch_size=8)
         learner = Learner(foundation, prompt, encoded, tuning, trainer=trainer)
-        pool = np.sort(np.random.default_rng([trial.seed, 31]).permutation(len(source))[: trial.rows])
+        pool = np.sort(np.random.default_rng([trial.seed, 31]).permutation(len(dataset))[: trial.rows])
         fit = learner.fit(pool, (trial.seed, trial.rows))
         asked = [(q.instruction, q.input) for q in benchmark.questions]
         texts = learner.answer(fit.model, asked, [(0,)] * len(asked), Generation(24, 0.0, 80))
@@ -107,7 +107,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("outputs/lab-search.csv"))
     parser.add_argument("--model", default=None, help="another foundation model's folder")
     parser.add_argument("--world", default=WORLD, help="MODULE.NAME of a tuple of skills; it needs a --model")
-    parser.add_argument("--size", type=int, default=4000, help="rows of the source")
+    parser.add_argument("--size", type=int, default=4000, help="rows of the data set")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--rows", type=int, nargs="*", default=[40, 320])
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 5e-4, 2.5e-4])

@@ -59,8 +59,8 @@ class Subject:
     @cached_property
     def encoded(self) -> Encoded:
         """The file's first 2,000 rows as tokens."""
-        source = load(self.data, split="train[:2000]", on_bad_rows="skip", cache=self.cache)
-        return encode(source, self.prompt, self.cache)
+        dataset = load(self.data, split="train[:2000]", on_bad_rows="skip", cache=self.cache)
+        return encode(dataset, self.prompt, self.cache)
 
     def rows(self, n: int) -> Int[np.ndarray, " n"]:
         """A sample of the rows that can be trained on, the same each time, ascending."""

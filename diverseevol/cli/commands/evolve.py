@@ -19,9 +19,9 @@ from diverseevol.cli.fingerprint import fingerprint, space_key
 from diverseevol.cli.left_out import left_out, why_ineligible
 from diverseevol.cli.naming import arm, run_path
 from diverseevol.cli.provenance import keep, kept, logged_config
-from diverseevol.cli.rows import bad_rows_file, load_source
+from diverseevol.cli.rows import bad_rows_file, load_dataset
 from diverseevol.cli.settings import Settings
-from diverseevol.data.dataset import Source
+from diverseevol.data.dataset import Dataset
 from diverseevol.data.prompt import Encoded, Prompt, encode
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.trainers import proven
@@ -78,13 +78,13 @@ def _run(settings: Settings, conduct: EvolveOptions, path: Path, processes: Proc
     if conduct.reference_loss:
         check_references(exam.benchmarks)
     bad_rows = bad_rows_file(settings, cache)
-    source = processes.in_turn(lambda: load_source(settings, cache, bad_rows, progress))
-    foundation = processes.in_turn(lambda: settings.part("model").prepare(source, cache))
+    dataset = processes.in_turn(lambda: load_dataset(settings, cache, bad_rows, progress))
+    foundation = processes.in_turn(lambda: settings.part("model").prepare(dataset, cache))
     prompt = Prompt(foundation.tokenizer(), prompt_options)
-    encoded = processes.in_turn(lambda: tokenise(source, prompt, cache, progress))
-    schedule.fits(int(np.asarray(encoded.eligible).sum()), why_ineligible(source, encoded, prompt_options))
+    encoded = processes.in_turn(lambda: tokenise(dataset, prompt, cache, progress))
+    schedule.fits(int(np.asarray(encoded.eligible).sum()), why_ineligible(dataset, encoded, prompt_options))
     learner = Learner(foundation, prompt, encoded, tuning, embedding, trainer, processes, progress)
-    found = fingerprint(settings, source, learner, cache)
+    found = fingerprint(settings, dataset, learner, cache)
     folder = RunFolder(path, found)
     origin = {"choices": dict(settings.choices), "arm": arm(settings), "threads": torch.get_num_threads()}
     config = logged_config(settings, {**origin, "provenance": provenance(), "fingerprint": found})
@@ -101,18 +101,18 @@ def _run(settings: Settings, conduct: EvolveOptions, path: Path, processes: Proc
     if processes.first and not untouched:
         if not made or not kept(path):
             keep(path, config)
-        _list_left_out(path, source, encoded, bad_rows)
+        _list_left_out(path, dataset, encoded, bad_rows)
         keep_questions(path, exam.benchmarks)
     space = functools.cache(lambda: learner.foundation_embedding(cache / "foundation" / space_key(found)))
     evolution = Evolution(
-        source=source, learner=learner, sampler=sampler, schedule=schedule, run=folder, space=space,
-        seed=conduct.seed, further=measures_of(source), exam=exam, tracker=tracker,
+        dataset=dataset, learner=learner, sampler=sampler, schedule=schedule, run=folder, space=space,
+        seed=conduct.seed, further=measures_of(dataset), exam=exam, tracker=tracker,
         config=config, keep_models=conduct.keep_models, keep_dtype=conduct.keep_dtype,
         reference_loss=conduct.reference_loss,
         on_round=functools.partial(_announce, console, last),
     )  # fmt: skip
     verb = "reads" if there else "writes"
-    _greet(console, settings, f"{verb} {path}/", source, encoded, dataclasses.replace(schedule, rounds=last))
+    _greet(console, settings, f"{verb} {path}/", dataset, encoded, dataclasses.replace(schedule, rounds=last))
     before = {path.parent.name for path in path.glob("rounds/*/round.json")}
     rounds = evolve(evolution)
     if longer:
@@ -120,7 +120,7 @@ def _run(settings: Settings, conduct: EvolveOptions, path: Path, processes: Proc
     if processes.first:
         _tell_unexamined(console, path, exam, before)
     for name in dict.fromkeys((PCA, conduct.projection)) if not untouched else {conduct.projection} - {PCA}:
-        if not processes.share(processes.first and _is_map(path / map_name(name), len(source))):
+        if not processes.share(processes.first and _is_map(path / map_name(name), len(dataset))):
             vectors = space()  # all processes take part
             if processes.first:
                 with atomic_write(path / map_name(name), "wb") as file:
@@ -182,10 +182,10 @@ def _tell_unexamined(console: Console, path: Path, exam: Exam, before: set[str])
         ))  # fmt: skip
 
 
-def tokenise(source: Source, prompt: Prompt, cache: Path, progress: Progress) -> Encoded:
+def tokenise(dataset: Dataset, prompt: Prompt, cache: Path, progress: Progress) -> Encoded:
     """The rows as tokens; the first time with progress."""
-    with progress.track("tokenise", len(source)) as advance:
-        return encode(source, prompt, cache, advance)
+    with progress.track("tokenise", len(dataset)) as advance:
+        return encode(dataset, prompt, cache, advance)
 
 
 def quieten(console: Console) -> None:
@@ -213,13 +213,13 @@ def _locked(path: Path, processes: Processes) -> Iterator[Path]:
         yield path
 
 
-def _list_left_out(path: Path, source: Source, encoded: Encoded, bad_rows: Path) -> None:
-    if source.bad_rows and bad_rows.exists():
+def _list_left_out(path: Path, dataset: Dataset, encoded: Encoded, bad_rows: Path) -> None:
+    if dataset.bad_rows and bad_rows.exists():
         with atomic_write(path / "bad_rows.jsonl", "wb") as file:
             shutil.copyfileobj(bad_rows.open("rb"), file)
     rows = np.flatnonzero(~np.asarray(encoded.eligible))
     if len(rows):
-        held_out = set(source.held_out.tolist())
+        held_out = set(dataset.held_out.tolist())
         lines = (
             {
                 "row": int(row),
@@ -232,22 +232,22 @@ def _list_left_out(path: Path, source: Source, encoded: Encoded, bad_rows: Path)
 
 
 def _greet(
-    console: Console, settings: Settings, doing: str, source: Source, encoded: Encoded, schedule: Schedule
+    console: Console, settings: Settings, doing: str, dataset: Dataset, encoded: Encoded, schedule: Schedule
 ) -> None:
     eligible = int(np.asarray(encoded.eligible).sum())
-    held_out = len(source.held_out)
-    counts = {"held out": held_out, "ineligible": len(source) - eligible - held_out}
+    held_out = len(dataset.held_out)
+    counts = {"held out": held_out, "ineligible": len(dataset) - eligible - held_out}
     listed = "".join(f", {count:,} {what}" for what, count in counts.items() if count)
     listed += " (ineligible.jsonl)" if listed else ""
-    if source.bad_rows:
-        listed += f", {source.bad_rows:,} bad ones left out (bad_rows.jsonl)"
+    if dataset.bad_rows:
+        listed += f", {dataset.bad_rows:,} bad ones left out (bad_rows.jsonl)"
     start = schedule.seed_size if schedule.seed_size is not None else eligible
     console.print(styled(
-        (source.name, "bold"),
-        f": {len(source):,} rows{listed} · {settings.choices['sampler']}, {start:,} + {schedule.rounds} × "
+        (dataset.name, "bold"),
+        f": {len(dataset):,} rows{listed} · {settings.choices['sampler']}, {start:,} + {schedule.rounds} × "
         f"{schedule.step_size:,} rows · seed {settings.value('seed')}",
     ))  # fmt: skip
-    for sentence in left_out(source, encoded, settings.options("prompt", PromptOptions)):
+    for sentence in left_out(dataset, encoded, settings.options("prompt", PromptOptions)):
         console.print(f"  {sentence}")
     console.print(doing)
 

@@ -11,10 +11,10 @@ from diverseevol.cli.commands.select import chosen, described, fall
 from diverseevol.cli.conduct import SelectOptions, has_model
 from diverseevol.cli.fingerprint import space_identity, space_key
 from diverseevol.cli.left_out import left_out
-from diverseevol.cli.rows import load_source
+from diverseevol.cli.rows import load_dataset
 from diverseevol.cli.settings import Settings
 from diverseevol.cli.taken import taken_rows
-from diverseevol.data.dataset import Source
+from diverseevol.data.dataset import Dataset
 from diverseevol.data.prompt import Prompt
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.trainers import proven
@@ -46,18 +46,18 @@ def select_subset(settings: Settings, options: SelectOptions, sampler: Sampler, 
         console = Console(stderr=True, quiet=not processes.first)
         quieten(console)
         with checked_in_full(options.verify_cache):
-            source, features, taken = _looked_at(settings, options, sampler.needs, processes, console, out, with_model)
+            dataset, features, taken = _looked_at(settings, options, sampler.needs, processes, console, out, with_model)
         if processes.first:
             choice = chosen(sampler, features, taken, options)
-            lines = list(receipt(choice.selection, source, features.embedding, choice.pool, "foundation"))
+            lines = list(receipt(choice.selection, dataset, features.embedding, choice.pool, "foundation"))
             rows = out.with_suffix(".jsonl")
-            write_jsonl(rows, map(source.record, choice.selection.rows.tolist()))
+            write_jsonl(rows, map(dataset.record, choice.selection.rows.tolist()))
             report = described(settings, choice, features)
             write_json(out, {**report, "receipt": lines})
-            if source.bad_rows:
-                console.print(f"{source.bad_rows:,} bad records were left out ({out.with_suffix('.bad_rows.jsonl')})")
+            if dataset.bad_rows:
+                console.print(f"{dataset.bad_rows:,} bad records were left out ({out.with_suffix('.bad_rows.jsonl')})")
             console.print(
-                f"{source.name}: {options.n:,} of {len(source):,} rows by {settings.choices['sampler']} in "
+                f"{dataset.name}: {options.n:,} of {len(dataset):,} rows by {settings.choices['sampler']} in "
                 f"{choice.seconds:.1f} s"
             )
             for line in fall(report["distance"]):
@@ -76,41 +76,41 @@ def _looked_at(
     console: Console,
     out: Path,
     with_model: bool,
-) -> tuple[Source, Features, Bool[np.ndarray, " rows"]]:
+) -> tuple[Dataset, Features, Bool[np.ndarray, " rows"]]:
     """The rows, what the foundation model says of them as far as the sampler asks, and which may not be chosen."""
     progress: Progress = Shown(console) if processes.first else Silent()
     cache = cache_folder(options.cache)
     embedding, prompt_options = settings.options("embedding", Embedding), settings.options("prompt", PromptOptions)
     trainer, bad_rows = proven(settings.part("trainer"), processes), out.with_suffix(".bad_rows.jsonl")
-    source = processes.in_turn(lambda: load_source(settings, cache, bad_rows, progress))
+    dataset = processes.in_turn(lambda: load_dataset(settings, cache, bad_rows, progress))
     if not with_model:
-        for sentence in left_out(source, None, prompt_options):
+        for sentence in left_out(dataset, None, prompt_options):
             console.print(sentence)
         # Every row has a response; how much of it fits into so many tokens only a tokeniser could say.
-        tokens = np.ones(len(source), dtype=np.int64)
-        tokens[source.held_out] = 0
+        tokens = np.ones(len(dataset), dtype=np.int64)
+        tokens[dataset.held_out] = 0
         taken = taken_rows(options.taken, tokens, options.n)
-        return source, Features(tokens, None, {}, columns_of(source.iterate(), needs.columns)), taken
-    foundation = processes.in_turn(lambda: settings.part("model").prepare(source, cache))
+        return dataset, Features(tokens, None, {}, columns_of(dataset.iterate(), needs.columns)), taken
+    foundation = processes.in_turn(lambda: settings.part("model").prepare(dataset, cache))
     prompt = Prompt(foundation.tokenizer(), prompt_options)
-    encoded = processes.in_turn(lambda: tokenise(source, prompt, cache, progress))
-    for sentence in left_out(source, encoded, prompt_options):
+    encoded = processes.in_turn(lambda: tokenise(dataset, prompt, cache, progress))
+    for sentence in left_out(dataset, encoded, prompt_options):
         console.print(sentence)
     tokens = np.where(encoded.eligible, encoded.response_tokens, 0)
     taken = taken_rows(options.taken, tokens, options.n)  # before the model reads anything, for they may be too many
     learner = Learner(foundation, prompt, encoded, Tuning(), embedding, trainer, processes, progress)
-    columns = columns_of(source.iterate(), needs.columns)  # first, for they may be missing
+    columns = columns_of(dataset.iterate(), needs.columns)  # first, for they may be missing
     X = None
     if needs.space != "none":
-        key = space_key(space_identity(settings, source, learner, cache))
+        key = space_key(space_identity(settings, dataset, learner, cache))
         X = learner.foundation_embedding(cache / "foundation" / key)
     scores = {}
     if needs.statistics:
         model, folder = foundation.load().eval(), processes.share(temporary(out.with_suffix(".probe")))
-        everything, names = np.arange(len(source)), sorted(needs.statistics)
+        everything, names = np.arange(len(dataset)), sorted(needs.statistics)
         _, probed = learner.probe(model, everything, folder, embedding=False, statistics=names, what="ask the model")
         scores = {name: np.array(values) for name, values in probed.items()}
         processes.barrier()
         if processes.first:
             shutil.rmtree(folder)
-    return source, Features(tokens, X, scores, columns), taken
+    return dataset, Features(tokens, X, scores, columns), taken

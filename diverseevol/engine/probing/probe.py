@@ -17,7 +17,7 @@ TURNS = 4  # batches handed to each thread together: a slow one is made up for b
 
 
 class Probe(lightning.LightningModule):
-    """Writes what the model says of each row straight into arrays that are aligned with the source.
+    """Writes what the model says of each row straight into arrays that are aligned with the data set.
 
     The embedding is the masked mean of the last hidden state (after the final norm) of the model's body; the LM head
     runs only for statistics, over `head_tokens` positions at a time, so the logits of a batch are never held together.

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from diverseevol.data import dataset as source_module
+from diverseevol.data import dataset as dataset_module
 from diverseevol.data import ingest, locate
 from diverseevol.data.dataset import load
 from diverseevol.data.formats import ALPACA, DOLLY, Example, Fields
@@ -39,7 +39,7 @@ EXAMPLES = [
     Example(row["instruction"], row["input"], row["output"], {k: v for k, v in row.items() if k in ("id", "tags")})
     for row in ROWS
 ]
-CONF = Path(source_module.__file__).parents[2] / "conf" / "data"
+CONF = Path(dataset_module.__file__).parents[2] / "conf" / "data"
 
 
 def jsonl(*rows):
@@ -71,16 +71,16 @@ def refusal(path, cache, **choices):
     return message
 
 
-def everything(source):
-    return [example for batch in source.iterate(2) for example in batch]
+def everything(dataset):
+    return [example for batch in dataset.iterate(2) for example in batch]
 
 
 def test_rows_come_back_by_number_in_order_and_as_they_were(rows_file, cache):
-    source = load(rows_file, cache=cache)
-    assert (source.name, source.fields, source.bad_rows, len(source)) == ("rows", ALPACA, 0, 3)
-    assert everything(source) == EXAMPLES
-    assert [source[row] for row in range(3)] == EXAMPLES
-    assert [source.record(row) for row in range(3)] == ROWS
+    dataset = load(rows_file, cache=cache)
+    assert (dataset.name, dataset.fields, dataset.bad_rows, len(dataset)) == ("rows", ALPACA, 0, 3)
+    assert everything(dataset) == EXAMPLES
+    assert [dataset[row] for row in range(3)] == EXAMPLES
+    assert [dataset.record(row) for row in range(3)] == ROWS
 
 
 @pytest.mark.parametrize("rows", [[2, 0, 2], [], np.array([1, 0])])
@@ -121,9 +121,9 @@ WRITINGS = {
 
 @pytest.mark.parametrize("name", WRITINGS)
 def test_the_fingerprint_is_of_what_the_rows_say_not_of_how_they_are_written(tmp_path, rows_file, cache, name):
-    source = load(written(tmp_path / name, WRITINGS[name]), cache=cache)
-    assert everything(source) == EXAMPLES
-    assert source.fingerprint == load(rows_file, cache=cache).fingerprint
+    dataset = load(written(tmp_path / name, WRITINGS[name]), cache=cache)
+    assert everything(dataset) == EXAMPLES
+    assert dataset.fingerprint == load(rows_file, cache=cache).fingerprint
 
 
 @pytest.mark.parametrize(
@@ -144,10 +144,10 @@ def test_other_rows_have_another_fingerprint(tmp_path, rows_file, cache, rows):
 def test_fields_of_any_name_can_be_given(tmp_path, cache):
     path = written(tmp_path / "mine.jsonl", jsonl({"q": "Why?", "a": "So.", "input": "kept"}))
     assert "data.fields.instruction=" in refusal(path, cache)
-    source = load(path, fields={"instruction": "q", "input": None, "response": "a"}, name="mine", cache=cache)
-    assert (source.name, source.fields) == ("mine", Fields("q", None, "a"))
-    assert source[0] == Example("Why?", "", "So.", {"input": "kept"})
-    assert source.record(0) == {"q": "Why?", "a": "So.", "input": "kept"}
+    dataset = load(path, fields={"instruction": "q", "input": None, "response": "a"}, name="mine", cache=cache)
+    assert (dataset.name, dataset.fields) == ("mine", Fields("q", None, "a"))
+    assert dataset[0] == Example("Why?", "", "So.", {"input": "kept"})
+    assert dataset.record(0) == {"q": "Why?", "a": "So.", "input": "kept"}
 
 
 @pytest.mark.parametrize(
@@ -245,9 +245,9 @@ def test_a_named_field_that_no_record_has_is_refused_with_those_there_are(tmp_pa
 
 def test_a_first_record_without_an_input_does_not_decide_for_the_others(tmp_path, cache):
     rows = [{"instruction": "a?", "output": "b"}, {"instruction": "a?", "context": "c", "output": "b"}]
-    source = load(written(tmp_path / "rows.jsonl", jsonl(*rows)), cache=cache)
-    assert [example.input for example in source.take([0, 1])] == ["", "c"]
-    assert source.unused == {}
+    dataset = load(written(tmp_path / "rows.jsonl", jsonl(*rows)), cache=cache)
+    assert [example.input for example in dataset.take([0, 1])] == ["", "c"]
+    assert dataset.unused == {}
 
 
 def test_known_fields_that_nothing_uses_are_counted(tmp_path, cache):
@@ -256,8 +256,8 @@ def test_known_fields_that_nothing_uses_are_counted(tmp_path, cache):
         {"instruction": "a?", "input": "", "context": "c", "output": "b", "system": "s"},
         {"instruction": "a?", "input": "i", "output": "b", "system": ""},
     ]
-    source = load(written(tmp_path / "rows.jsonl", jsonl(*rows)), cache=cache)
-    assert source.unused == {"context": 1, "history": 1, "system": 1}
+    dataset = load(written(tmp_path / "rows.jsonl", jsonl(*rows)), cache=cache)
+    assert dataset.unused == {"context": 1, "history": 1, "system": 1}
 
 
 def test_what_to_do_with_bad_rows_is_one_of_two(rows_file, cache):
@@ -288,9 +288,9 @@ def test_skipped_rows_are_listed_and_the_others_numbered_on(tmp_path, cache, aga
     listed = tmp_path / "run" / "bad_rows.jsonl"
     if again:  # the list does not depend on whether the rows were in the cache
         load(path, on_bad_rows="skip", cache=cache)
-    source = load(path, on_bad_rows="skip", bad_rows_file=listed, cache=cache)
-    assert everything(source) == EXAMPLES
-    assert source.bad_rows == len(BAD)
+    dataset = load(path, on_bad_rows="skip", bad_rows_file=listed, cache=cache)
+    assert everything(dataset) == EXAMPLES
+    assert dataset.bad_rows == len(BAD)
     found = [json.loads(line) for line in listed.read_text(encoding="utf-8").splitlines()]
     assert [list(entry) for entry in found] == [["line", "field", "problem"]] * len(BAD)
     assert [(entry["line"], entry["field"]) for entry in found] == [(line, field) for line, field, _, _ in BAD]
@@ -306,8 +306,8 @@ def test_bad_records_of_an_array_are_skipped_too(tmp_path, cache):
     bad = '{"instruction": "a", "output": "b", "output": "c"}'
     path = written(tmp_path / "mixed.json", f"[3,\n{bad},\n" + ",\n".join(json.dumps(row) for row in ROWS) + "]")
     listed = tmp_path / "bad_rows.jsonl"
-    source = load(path, on_bad_rows="skip", bad_rows_file=listed, cache=cache)
-    assert everything(source) == EXAMPLES
+    dataset = load(path, on_bad_rows="skip", bad_rows_file=listed, cache=cache)
+    assert everything(dataset) == EXAMPLES
     assert [json.loads(line)["line"] for line in listed.read_text().splitlines()] == [1, 2]
 
 
@@ -449,11 +449,11 @@ def parquet(tmp_path, no_network):
 
 
 def test_a_parquet_file_says_what_the_same_rows_in_json_say(tmp_path, parquet, cache):
-    source = load(parquet, cache=cache)
+    dataset = load(parquet, cache=cache)
     again = load(parquet, cache=cache)
-    assert (source.name, [source.record(row) for row in range(3)]) == ("rows", TABLE_ROWS)
+    assert (dataset.name, [dataset.record(row) for row in range(3)]) == ("rows", TABLE_ROWS)
     same = load(written(tmp_path / "rows.jsonl", jsonl(*TABLE_ROWS)), cache=cache)
-    assert source.fingerprint == again.fingerprint == same.fingerprint
+    assert dataset.fingerprint == again.fingerprint == same.fingerprint
     assert len(load(parquet, split="train[:2]", cache=cache)) == 2
 
 
@@ -518,8 +518,8 @@ def test_a_folder_with_configurations_in_its_readme_is_read_by_subset(tmp_path, 
     written(folder / "long" / "b.jsonl", jsonl(TABLE_ROWS[2]))
 
     def rows(**choices):
-        source = load(folder, cache=cache, **choices)
-        return [source.record(row) for row in range(len(source))]
+        dataset = load(folder, cache=cache, **choices)
+        return [dataset.record(row) for row in range(len(dataset))]
 
     assert rows() == rows(subset="short") == rows(subset="long", split="test") == TABLE_ROWS[:1]
     assert rows(subset="long") == TABLE_ROWS[1:]
@@ -557,9 +557,9 @@ def test_the_shards_of_a_folder_are_read_one_after_another(tmp_path, no_network,
     for shard, rows in enumerate([TABLE_ROWS[:1], TABLE_ROWS[1:]]):
         pq.write_table(pa.Table.from_pylist(rows), data / f"train-{shard:05}-of-00002.parquet")
     pq.write_table(pa.Table.from_pylist(TABLE_ROWS[2:]), data / "test-00000-of-00001.parquet")
-    source = load(data.parent, cache=cache)
-    assert [source.record(row) for row in range(len(source))] == TABLE_ROWS
-    assert everything(load(data.parent, split="test", cache=cache)) == everything(source)[2:]
+    dataset = load(data.parent, cache=cache)
+    assert [dataset.record(row) for row in range(len(dataset))] == TABLE_ROWS
+    assert everything(load(data.parent, split="test", cache=cache)) == everything(dataset)[2:]
 
 
 def packed_rows(kind):
@@ -690,9 +690,9 @@ def test_the_configuration_names_options_that_there_are(name, rows_file, cache):
     path = rows_file
     if name == "dolly":
         path = written(rows_file.with_name("dolly.jsonl"), jsonl({"instruction": "a", "context": "b", "response": "c"}))
-    source = load(**{**options, "path": str(path)}, cache=cache)
-    assert source.fields == {"json": ALPACA, "dolly": DOLLY}[name]
-    assert source.name == {"json": "rows", "dolly": "dolly"}[name]
+    dataset = load(**{**options, "path": str(path)}, cache=cache)
+    assert dataset.fields == {"json": ALPACA, "dolly": DOLLY}[name]
+    assert dataset.name == {"json": "rows", "dolly": "dolly"}[name]
 
 
 def test_dolly_itself_is_loaded_whole(cache):
@@ -700,8 +700,8 @@ def test_dolly_itself_is_loaded_whole(cache):
     path = Path(folder or "") / "databricks-dolly-15k.jsonl"
     if not (folder and path.is_file()):
         pytest.skip("DIVERSEEVOL_TEST_DATA does not name a folder with databricks-dolly-15k.jsonl")
-    source = load(path, cache=cache)
+    dataset = load(path, cache=cache)
     lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-    assert (len(source), source.fields, source.bad_rows) == (len(lines), DOLLY, 0)
+    assert (len(dataset), dataset.fields, dataset.bad_rows) == (len(lines), DOLLY, 0)
     for row in (0, 7, len(lines) - 1):
-        assert source.record(row) == json.loads(lines[row])
+        assert dataset.record(row) == json.loads(lines[row])

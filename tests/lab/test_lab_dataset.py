@@ -152,14 +152,14 @@ def test_largest_remainders_keep_the_sum():
 
 
 def test_the_source_carries_its_labels_for_analysis(cache, rows):
-    source = lab.load(cache=cache)
-    assert len(source) == 4000
-    labels = lab.labels(source)
+    dataset = lab.load(cache=cache)
+    assert len(dataset) == 4000
+    labels = lab.labels(dataset)
     assert list(labels.skill) == [row["skill"] for row in rows]
     assert labels.noisy.tolist() == [bool(row["noisy"]) for row in rows]
     assert labels.duplicate.tolist() == [bool(row["duplicate"]) for row in rows]
-    assert lab.load(cache=cache).fingerprint == source.fingerprint
-    assert lab.load(cache=cache, seed=1).fingerprint != source.fingerprint
+    assert lab.load(cache=cache).fingerprint == dataset.fingerprint
+    assert lab.load(cache=cache, seed=1).fingerprint != dataset.fingerprint
 
 
 def test_a_pool_covers_a_skill_by_a_sound_row_and_has_shares_of_spoiled_and_of_repeated_rows():
@@ -177,7 +177,7 @@ def test_a_pool_covers_a_skill_by_a_sound_row_and_has_shares_of_spoiled_and_of_r
         }
 
 
-def test_a_source_of_the_labs_is_measured_by_its_labels_and_another_is_not(cache, source):
+def test_a_data_set_of_the_labs_is_measured_by_its_labels_and_another_is_not(cache, dataset):
     of_lab = lab.load(size=300, noise=0.2, duplicates=0.3, cache=cache)
     pool = np.arange(0, 300, 3)
     rows = [each for i, each in enumerate(make_rows(WORLD, Mix(size=300, noise=0.2, duplicates=0.3))) if i % 3 == 0]
@@ -186,12 +186,12 @@ def test_a_source_of_the_labs_is_measured_by_its_labels_and_another_is_not(cache
         "noisy_share": sum(row["noisy"] != "" for row in rows) / 100,
         "duplicate_share": sum(row["duplicate"] != "" for row in rows) / 100,
     }
-    assert measures_of(source)(np.arange(3)) == {}
+    assert measures_of(dataset)(np.arange(3)) == {}
 
 
-def test_labels_of_other_sources_are_refused(source):
+def test_labels_of_other_data_sets_are_refused(dataset):
     with pytest.raises(InputError, match="only data=lab does"):
-        lab.labels(source)
+        lab.labels(dataset)
 
 
 def test_another_share_of_noise_spoils_more_or_fewer_of_the_same_rows():
