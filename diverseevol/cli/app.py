@@ -1,0 +1,258 @@
+"""The program: from its arguments to one command, or a sweep of them, and an exit code.
+
+    diverseevol VERB [GROUP=CHOICE] [KEY=VALUE] …
+
+Exit codes: 0 done, 1 failed, 2 the user's input or configuration, 130 interrupted.
+"""
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from diverseevol import __version__
+from diverseevol.cli.configuration import Configuration
+from diverseevol.cli.home import in_arguments
+from diverseevol.cli.mistakes import check_addresses, check_appended, check_choices, check_flags, verdict
+from diverseevol.cli.shipped import configuration_folder
+from diverseevol.cli.streams import steady_streams
+from diverseevol.cli.sweep import Ledger
+from diverseevol.errors import InputError, meant
+from diverseevol.output.terminal import LONGEST, finish, keep_plain, say, say_error
+from diverseevol.parallel.background import left_at_work
+
+T = TypeVar("T")
+
+VERBS = {
+    "evolve": ("diverseevol.cli.commands.evolve", "run an evolution: train, probe, choose rows, train again"),
+    "select": ("diverseevol.cli.commands.select", "choose rows once, from embeddings or with a foundation model"),
+    "answer": ("diverseevol.cli.commands.answer", "let a model answer a benchmark, for instance as the competitor"),
+    "judge": ("diverseevol.cli.commands.judge", "judge answers that are on disk: cached, resumable, under a budget"),
+    "score": ("diverseevol.cli.commands.score", "relative scores with intervals, from judgements in either layout"),
+    "compare": (
+        "diverseevol.cli.commands.compare",
+        "better, worse or cannot tell, between samplers and between models",
+    ),
+    "report": ("diverseevol.cli.commands.report", "figures, tables and one HTML page over any set of runs"),
+    "agreement": ("diverseevol.cli.commands.agreement", "how far one judge agrees with another on the same answers"),
+}
+
+
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM. Not a KeyboardInterrupt, which Lightning would turn into an exit code of its own."""
+
+
+def main() -> None:
+    """Run one command and exit with its code."""
+    steady_streams()
+    keep_plain()
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        for line in _usage().split("\n"):
+            say(line)
+        sys.exit(0)
+    if arguments[0] in ("-V", "--version"):
+        say(f"diverseevol {__version__}")
+        sys.exit(0)
+    if arguments[0] in ("-sc", "--shell-completion"):
+        arguments = _of_verb(arguments)
+    code = _guarded(arguments[0], arguments[1:])
+    _leave_at_once(code)
+    if left_at_work():  # Python's own end would wait for it
+        finish()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _of_verb(completion: list[str]) -> list[str]:
+    """Shell completion is asked of the program; its answer is the verb's, which the line to be completed names."""
+    line = os.environ.get("COMP_LINE", "")
+    words = line.split(maxsplit=2)
+    if "query" not in "".join(completion):
+        return ["evolve", *completion]
+    if len(words) < 2 or words[1] not in VERBS or line.endswith(words[1]):
+        say(" ".join(VERBS))
+        sys.exit(0)
+    os.environ["COMP_LINE"] = f"{words[0]} {words[2] if len(words) > 2 else ''}"
+    os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
+    return [words[1], *completion]
+
+
+def _usage() -> str:
+    verbs = "\n".join(f"  {verb:<10}{what}" for verb, (_, what) in VERBS.items())
+    return (
+        "diverseevol — which thousand of my instruction rows should I fine-tune on?\n\n"
+        "Usage: diverseevol VERB [GROUP=CHOICE] [KEY=VALUE] …\n\n"
+        f"{verbs}\n\n"
+        "diverseevol VERB --help lists a verb's groups, choices and keys;\n"
+        "diverseevol evolve alone runs the lab: no data, network, key or GPU needed.\n"
+        'Shell completion: eval "$(diverseevol -sc install=bash)"'
+    )
+
+
+def _guarded(verb: str, arguments: list[str]) -> int:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        if verb not in VERBS:
+            raise InputError(f"there is no command {verb!r}{meant(verb, VERBS)}; choose from {', '.join(VERBS)}")
+        check_flags(verb, arguments)
+        check_addresses(arguments)
+        check_choices(arguments)
+        check_appended(verb, arguments)
+        return _compose_and_run(verb, in_arguments(arguments))
+    except Interrupted:
+        _leave_at_once(130)
+        _say("interrupted; everything so far is kept: the same command goes on from here")
+        return 130
+    except Exception as error:  # the last line of defence: whatever it is, it leaves as a sentence and a code
+        return _explain(error, verb)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted
+
+
+def _leave_at_once(code: int) -> None:
+    """Let a signal end the process from here on: the work is on disk, and libraries that tidy up would trace it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(code))
+
+
+def _explain(error: BaseException, verb: str) -> int:
+    """Say what went wrong in a sentence; the exit code."""
+    if os.environ.get("DIVERSEEVOL_TRACEBACK") == "1":
+        say_error(error)
+    code, sentence = verdict(error, verb)
+    if code == 2:
+        _say(sentence, LONGEST)
+    else:  # every process speaks for itself
+        say(f"diverseevol: {sentence} (DIVERSEEVOL_TRACEBACK=1 shows where)", error=True, longest=LONGEST)
+    return code
+
+
+def _say(text: str, longest: int | None = None) -> None:
+    if os.environ.get("RANK", "0") == "0":  # of several processes, the first one speaks
+        say(f"diverseevol: {text}", error=True, longest=longest)
+
+
+def _compose_and_run(verb: str, arguments: list[str]) -> int:
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to `_explain` instead of Hydra's own report
+    # Hydra's completion scripts name the program by the first word.
+    sys.argv = ["diverseevol" if {"-sc", "--shell-completion"} & {*arguments} else f"diverseevol {verb}", *arguments]
+    job = _Job(verb)
+    NoteSweep.job = job
+    task = hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name=verb)(job)
+    try:
+        task()
+    except Exception as error:
+        if not job.composed and verdict(error, verb)[0] == 1:  # Hydra stumbled over what it was given
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise InputError(
+                f"these arguments do not make a configuration ({reason}); see diverseevol {verb} --help"
+            ) from error
+        if job.ledger is None or (not job.ledger.ended() and verdict(error, verb)[0] == 2):
+            raise  # nothing began: the sweep itself is the user's mistake
+        _explain(error, verb)  # a launcher that broke: what it was running is cut off
+    for run in job.single:
+        run()
+    return 0 if job.ledger is None else _close(job.ledger)
+
+
+def _close(ledger: Ledger) -> int:
+    """What of a sweep has to be run again, as commands; the exit code."""
+    if not (jobs := ledger.missing()):
+        if ledger.verb == "evolve":
+            _say(
+                "the sweep is whole; a page to look at: diverseevol report; verdicts: diverseevol compare judgements=… "
+                "(or, where nothing was judged, metric=[vendi_score_centred])"
+            )
+        return 0
+    _say(
+        f"{len(jobs)} of {ledger.planned()} jobs of the sweep did not succeed, the others are done; to run again "
+        f"({ledger.folder / 'rerun.sh'} has the commands, too):"
+    )
+    for job in jobs:
+        _say(f"  {job.command}")
+        say(f"      # {job.said or 'it was cut off'}", error=True, longest=LONGEST)
+    return 2 if all(job.code == 2 for job in jobs) else 1
+
+
+def _run(configuration: Configuration) -> None:
+    """Run a command; its module is imported only now, for seconds, and what is plainly missing is said before."""
+    steady_streams()  # here too, for launchers run jobs in processes of their own
+    if configuration.verb == "evolve":
+        configuration.complete()
+    importlib.import_module("diverseevol.cli.early").refuse_early(configuration.verb, configuration)
+    importlib.import_module(VERBS[configuration.verb][0]).run(configuration)
+
+
+class NoteSweep(Callback):
+    """Hydra's callback that begins a sweep's ledger (see conf/, hydra.callbacks)."""
+
+    job: "_Job"  # the command's, which carries the ledger to wherever the launcher runs it
+
+    def on_multirun_start(self, config: DictConfig, **further: Any) -> None:
+        """Note the jobs that Hydra's own sweeper will make of the overrides."""
+        self.job.composed = True
+        settings = config.hydra
+        given = OmegaConf.to_container(settings.overrides.task)
+        if not str(settings.sweeper._target_).endswith("BasicSweeper") or not isinstance(given, list):
+            return
+        batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(map(str, given))), None)
+        here = "BasicLauncher" in str(settings.launcher._target_)
+        launcher = () if here else ("-m", *(name for name in settings.overrides.hydra if name != "hydra.mode=MULTIRUN"))
+        ledger = Ledger(Path(settings.sweep.dir).absolute(), self.job.verb, launcher)
+        try:
+            ledger.plan([overrides for batch in batches for overrides in batch])
+        except (InputError, OSError) as error:  # Hydra would only warn of what a callback raises
+            self.job.unplanned = error
+        else:
+            self.job.ledger = ledger
+
+
+class _Job:
+    """What Hydra calls with a composed configuration: kept for after Hydra, or, in a sweep, run on the spot."""
+
+    def __init__(self, verb: str) -> None:
+        self.verb = verb
+        self.single: list[Callable[[], None]] = []
+        self.composed = False
+        self.ledger: Ledger | None = None
+        self.unplanned: InputError | OSError | None = None
+        self.__name__ = self.__qualname__ = verb
+
+    def __call__(self, composed: DictConfig) -> None:
+        self.composed = True
+        if self.unplanned is not None:
+            raise self.unplanned
+        settings = HydraConfig.get()
+        chosen = settings.runtime.choices
+        choices = {str(group): str(chosen[group]) for group in chosen if "/" not in str(group)}
+        configuration = Configuration(self.verb, composed, choices)
+        if settings.mode == RunMode.RUN:
+            self.single.append(lambda: _run(configuration))
+            return
+        number, overrides = settings.job.num, list(settings.overrides.task)
+        try:
+            _run(configuration)
+        except Exception as error:  # the sweep goes on; at its end it says what to run again
+            _explain(error, self.verb)
+            if self.ledger is None:
+                raise
+            self.ledger.end(number, overrides, *verdict(error, self.verb))
+        else:
+            if self.ledger is not None:
+                self.ledger.end(number, overrides)
