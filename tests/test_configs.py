@@ -13,7 +13,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from diverseevol.cli.binding import bind, check, target_of
-from diverseevol.cli.conduct import schedule_of as command_schedule_of
+from diverseevol.cli.checked_options import schedule_of as command_schedule_of
 from diverseevol.cli.configuration import configure
 from diverseevol.cli.mistakes import check_choices
 from diverseevol.errors import InputError

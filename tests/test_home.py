@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from diverseevol import cli
 from diverseevol.cli.configuration import Configuration, configure
-from diverseevol.cli.home import in_arguments
+from diverseevol.cli.home_folder import in_arguments
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 
-from diverseevol.cli.left_out import left_out, why_ineligible
+from diverseevol.cli.left_out_rows import left_out, why_ineligible
 from diverseevol.data.dataset import load
 from diverseevol.data.prompt import Prompt, encode
 from diverseevol.options import PromptOptions

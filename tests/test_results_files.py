@@ -10,7 +10,7 @@ import pytest
 from run_folders import RISING, World, lay_run
 
 from diverseevol.cli.commands.compare import Options, file_name
-from diverseevol.cli.results import check_place, results_file
+from diverseevol.cli.output_files import check_writable, results_file
 from diverseevol.errors import InputError
 from diverseevol.storage.names import is_name
 
@@ -132,12 +132,12 @@ def test_names_that_no_file_system_takes_are_a_sentence(here, name):
 def test_a_folder_without_the_right_to_write_is_told(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match="Permission denied"):
-        check_place(tmp_path / "deep/file.json", "it cannot", "another")
+        check_writable(tmp_path / "deep/file.json", "it cannot", "another")
     tmp_path.chmod(0o700)
 
 
 def test_looking_leaves_nothing(tmp_path):
-    check_place(tmp_path / "deep/er/file.json", "it cannot", "another")
+    check_writable(tmp_path / "deep/er/file.json", "it cannot", "another")
     assert not list(tmp_path.iterdir())
 
 

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from diverseevol import __version__
 from diverseevol.cli.configuration import Configuration
-from diverseevol.cli.home import in_arguments
+from diverseevol.cli.home_folder import in_arguments
 from diverseevol.cli.mistakes import check_addresses, check_appended, check_choices, check_flags, verdict
 from diverseevol.cli.shipped import configuration_folder
 from diverseevol.cli.streams import steady_streams

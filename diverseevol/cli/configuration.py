@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from diverseevol.cli.binding import bind, check, fitting, node_of, target_of
-from diverseevol.cli.home import in_configuration
+from diverseevol.cli.home_folder import in_configuration
 from diverseevol.cli.shipped import configuration_folder, recorded_node, shipped_choices, without_names
 from diverseevol.errors import InputError, input_error
 from diverseevol.runs.saved_config import DECIDED_BY_FOLDERS, SavedChoice, shown

@@ -9,11 +9,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from diverseevol.cli.conduct import AnswerOptions, EvolveOptions, SelectOptions, has_model, schedule_of
+from diverseevol.cli.checked_options import AnswerOptions, EvolveOptions, SelectOptions, has_model, schedule_of
+from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.naming import run_path
-from diverseevol.cli.results import check_place, choice_file
+from diverseevol.cli.output_files import check_writable, choice_file
 from diverseevol.cli.rows import bad_rows_file, load_dataset
-from diverseevol.cli.settings import Settings
 from diverseevol.data.formats import BadRecord
 from diverseevol.data.hub_names import MODEL_ID, is_table
 from diverseevol.data.json_reader import read_records
@@ -42,7 +42,7 @@ QUESTIONS = "a benchmark is a JSONL file, a question a line"
 JUDGED = "give the folder or archive that holds the judgements"
 
 
-def refuse_early(verb: str, settings: Settings) -> None:
+def refuse_early(verb: str, settings: Configuration) -> None:
     """Refuse what can be seen to be wrong without the libraries that a command needs.
 
     Args:
@@ -56,7 +56,7 @@ def refuse_early(verb: str, settings: Settings) -> None:
     CHECKS.get(verb, lambda settings: None)(settings)
 
 
-def _evolve(settings: Settings) -> None:
+def _evolve(settings: Configuration) -> None:
     options = settings.options("", EvolveOptions)
     schedule_of(settings)
     _nodes(settings, generation=Generation, tuning=Tuning, embedding=Embedding, prompt=PromptOptions)
@@ -72,7 +72,7 @@ def _evolve(settings: Settings) -> None:
     _rows(settings, cache, bad_rows_file(settings, cache), options.verify_cache)
 
 
-def _select(settings: Settings) -> None:
+def _select(settings: Configuration) -> None:
     options = settings.options("", SelectOptions)
     _nodes(settings, embedding=Embedding, prompt=PromptOptions)
     sampler = _part(settings, "sampler")
@@ -95,7 +95,7 @@ def _select(settings: Settings) -> None:
         _rows(settings, cache, out.with_suffix(".bad_rows.jsonl"), options.verify_cache)
 
 
-def _answer(settings: Settings) -> None:
+def _answer(settings: Configuration) -> None:
     settings.options("", AnswerOptions)
     _nodes(settings, generation=Generation, prompt=PromptOptions)
     _model(settings)
@@ -103,26 +103,26 @@ def _answer(settings: Settings) -> None:
     out = settings.value("out", str)
     if os.path.lexists(out) and not Path(out).is_dir():
         raise InputError(f"out={out}: is a file; give a folder, which gets answers/BENCHMARK.jsonl")
-    check_place(Path(out), f"out={out}: cannot be written", "another folder")
+    check_writable(Path(out), f"out={out}: cannot be written", "another folder")
     _exam(settings)
 
 
-def _judging(settings: Settings) -> None:
+def _judging(settings: Configuration) -> None:
     _folder(settings.value("folder", str), "give a run folder, or one above some")
     _benchmark(settings)
     _judge(settings)
 
 
-def _judgements(settings: Settings) -> None:
+def _judgements(settings: Configuration) -> None:
     for name in ("judgements", *(("recorded",) if settings.value("recorded") is not None else ())):
         _place(settings.value(name, str), JUDGED)
 
 
-def _score(settings: Settings) -> None:
+def _score(settings: Configuration) -> None:
     _place(settings.value("judgements", str), JUDGED)
 
 
-def _report(settings: Settings) -> None:
+def _report(settings: Configuration) -> None:
     for name in ("folder", "judgements"):
         value = settings.value(name)
         for place in value if isinstance(value, list) else [value]:
@@ -130,13 +130,13 @@ def _report(settings: Settings) -> None:
                 raise InputError(f"{place}: no such folder; give one that holds run folders or judgements")
 
 
-CHECKS: Mapping[str, Callable[[Settings], None]] = {
+CHECKS: Mapping[str, Callable[[Configuration], None]] = {
     "evolve": _evolve, "select": _select, "answer": _answer, "judge": _judging, "score": _score, "compare": _score,
     "agreement": _judgements, "report": _report,
 }  # fmt: skip
 
 
-def _is_given(settings: Settings, key: str) -> bool:
+def _is_given(settings: Configuration, key: str) -> bool:
     try:
         settings.value(key)
     except InputError:
@@ -144,24 +144,24 @@ def _is_given(settings: Settings, key: str) -> bool:
     return True
 
 
-def _node(settings: Settings, key: str) -> dict[str, Any]:
+def _node(settings: Configuration, key: str) -> dict[str, Any]:
     node = settings.value(key)
     return node if isinstance(node, dict) else {}
 
 
-def _nodes(settings: Settings, **kinds: type) -> None:
+def _nodes(settings: Configuration, **kinds: type) -> None:
     """Nodes of plain options are what they should be."""
     for name, kind in kinds.items():
         settings.options(name, kind)
 
 
-def _part(settings: Settings, name: str, **further: Any) -> Any:
+def _part(settings: Configuration, name: str, **further: Any) -> Any:
     """A part of the project's own can be made with its options; None where it takes seconds to find that out."""
     target = str(_node(settings, name).get("_target_"))
     return settings.part(name, **further) if target.startswith(LIGHT) else None
 
 
-def _rows(settings: Settings, cache: Path, bad_rows: Path, verify_cache: bool) -> None:
+def _rows(settings: Configuration, cache: Path, bad_rows: Path, verify_cache: bool) -> None:
     """All rows that lie here are what they should be; what the hub has is fetched after all else is known to be right.
 
     Of several processes each would do it at once: they take turns later.
@@ -175,7 +175,7 @@ def _rows(settings: Settings, cache: Path, bad_rows: Path, verify_cache: bool) -
             load_dataset(settings, cache, bad_rows, Shown(console))
 
 
-def _exam(settings: Settings) -> None:
+def _exam(settings: Configuration) -> None:
     """The questions can be asked, and the judge be made; of several processes each would fetch what is not here."""
     if _alone():
         if settings.value("judge") is not None:
@@ -187,7 +187,7 @@ def _alone() -> bool:
     return os.environ.get("WORLD_SIZE", "1") == "1" and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) < 2
 
 
-def _first_row(settings: Settings) -> None:
+def _first_row(settings: Configuration) -> None:
     """The rows' file is there, and its first record is one."""
     node = _node(settings, "data")
     where = node.get("path")
@@ -209,7 +209,7 @@ def _first_row(settings: Settings) -> None:
         raise InputError(f"{path}, line {number}: {record}")
 
 
-def _model(settings: Settings) -> None:
+def _model(settings: Configuration) -> None:
     node = _node(settings, "model")
     if node.get("_target_") in MODELS:
         _model_folder(node.get("path"), "model.path")
@@ -230,7 +230,7 @@ def _model_folder(path: Any, option: str) -> None:
         raise InputError(f"{option}={path}: {problem}; {belongs}safetensors weights")
 
 
-def _benchmark(settings: Settings) -> None:
+def _benchmark(settings: Configuration) -> None:
     """The questions' files are there."""
     node = _node(settings, "benchmark")
     parts = [node, *(part for part in node.values() if isinstance(part, dict) and node.get("_target_") == PAPER)]
@@ -244,7 +244,7 @@ def _benchmark(settings: Settings) -> None:
         _folder(node["folder"], "give benchmark.folder one that holds the six files")
 
 
-def _judge(settings: Settings) -> None:
+def _judge(settings: Configuration) -> None:
     """What a judge reads is there."""
     node = _node(settings, "judge")
     target = str(node.get("_target_")).rpartition(".")[2]
@@ -256,7 +256,7 @@ def _judge(settings: Settings) -> None:
         _file(node["prompt"], f"judge.prompt={node['prompt']}", "give a text file")
 
 
-def _run_folder(settings: Settings) -> None:
+def _run_folder(settings: Configuration) -> None:
     """The run folder is free and no other's; of several processes, the first one looks when all have met."""
     if _alone():
         with RunFolder(run_path(settings), {}).locked():

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from diverseevol import __version__
+from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.naming import MEMORY_ONLY, NOT_PICKS
-from diverseevol.cli.settings import Settings
 from diverseevol.data.dataset import Dataset
 from diverseevol.engine.learner import Learner
 from diverseevol.runs.round_folder import release
 from diverseevol.runs.saved_config import CHOICE
 
 
-def fingerprint(settings: Settings, dataset: Dataset, learner: Learner, cache: Path) -> dict[str, Any]:
+def fingerprint(settings: Configuration, dataset: Dataset, learner: Learner, cache: Path) -> dict[str, Any]:
     """What a resume must match: all that changes picks, key by key."""
     return {
         "release": release(__version__),  # rounds that are not whole say of no version
@@ -29,7 +29,7 @@ def fingerprint(settings: Settings, dataset: Dataset, learner: Learner, cache: P
     }
 
 
-def _held_out(settings: Settings, dataset: Dataset) -> dict[str, Any]:
+def _held_out(settings: Configuration, dataset: Dataset) -> dict[str, Any]:
     """Which rows are held out, by the options where a number says so; nothing where there are none.
 
     A file may be moved, and a field be given as a file: there the rows count.
@@ -43,7 +43,7 @@ def _held_out(settings: Settings, dataset: Dataset) -> dict[str, Any]:
     return {"data.held_out": f"{len(dataset.held_out)} rows {digest[:16]}"}
 
 
-def space_identity(settings: Settings, dataset: Dataset, learner: Learner, cache: Path) -> dict[str, Any]:
+def space_identity(settings: Configuration, dataset: Dataset, learner: Learner, cache: Path) -> dict[str, Any]:
     """What the foundation model's embedding of the rows depends on, and nothing else."""
     return {
         "data": dataset.fingerprint,
@@ -60,7 +60,7 @@ def space_key(found: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps([found[key] for key in keys]).encode()).hexdigest()[:32]
 
 
-def _picks(settings: Settings, key: str) -> dict[str, Any]:
+def _picks(settings: Configuration, key: str) -> dict[str, Any]:
     """The choice of a node and its options that change picks, by their path."""
     ignored = (*NOT_PICKS, *MEMORY_ONLY)
     options = settings.recorded(key)

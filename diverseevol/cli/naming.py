@@ -5,7 +5,7 @@ import json
 import re
 from pathlib import Path
 
-from diverseevol.cli.settings import Settings
+from diverseevol.cli.configuration import Configuration
 from diverseevol.storage.names import checked_name, safe_name
 
 # What decides the picks, and so names the folder; `rounds` may grow, paths only say where the content lies, and of a
@@ -18,7 +18,7 @@ NOT_PICKS = (
 MEMORY_ONLY = ("tuning.micro_batch_tokens", "tuning.gradient_checkpointing", "embedding.batch_tokens")
 
 
-def run_path(settings: Settings) -> Path:
+def run_path(settings: Configuration) -> Path:
     """`folder`, or a path that names the choices: `<data>/<model>/<sampler>-<schedule>[-<hash>]/seed<k>`.
 
     The hash stands for all other settings that change the picks, where they differ from the choices' own.
@@ -30,7 +30,7 @@ def run_path(settings: Settings) -> Path:
     return Path(outputs, *parts, arm(settings), f"seed{settings.value('seed')}")
 
 
-def arm(settings: Settings) -> str:
+def arm(settings: Configuration) -> str:
     """What the seeds of one way to choose have in common, and compare by: `<sampler>-<schedule>[-<hash>]`."""
     name = f"{settings.choices['sampler']}-{settings.choices['schedule']}"
     others = settings.differs_from_default(PICKS, GROUPS)
@@ -42,7 +42,7 @@ def arm(settings: Settings) -> str:
     return safe_name(name)
 
 
-def short_name(settings: Settings, group: str) -> str:
+def short_name(settings: Configuration, group: str) -> str:
     """What a data set or model is called in paths: its own name, its file's, or its choice's."""
     node, choice = settings.value(group, dict), settings.choices[group]
     if node.get("name") is not None and node["name"] != choice:

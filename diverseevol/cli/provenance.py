@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from diverseevol.cli.settings import Settings
+from diverseevol.cli.configuration import Configuration
 from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.read_judgements import MADE_AS, PROVENANCE, named
 from diverseevol.storage.files import read_json, write_json
@@ -16,7 +16,7 @@ KEYS = (
 FILE = PROVENANCE
 
 
-def logged_config(settings: Settings, origin: Mapping[str, Any]) -> dict[str, Any]:
+def logged_config(settings: Configuration, origin: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration as run folders hold it, the choices that led to it, and what computed the run."""
     return {**{key: settings.recorded(key) for key in KEYS}, **origin}
 

@@ -3,13 +3,13 @@
 import hashlib
 from pathlib import Path
 
+from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.naming import run_path
-from diverseevol.cli.settings import Settings
 from diverseevol.data.dataset import Dataset
 from diverseevol.progress import Progress
 
 
-def load_dataset(settings: Settings, cache: Path, bad_rows: Path, progress: Progress) -> Dataset:
+def load_dataset(settings: Configuration, cache: Path, bad_rows: Path, progress: Progress) -> Dataset:
     """The rows, checked; the first time with progress."""
 
     def load() -> Dataset:
@@ -28,7 +28,7 @@ def load_dataset(settings: Settings, cache: Path, bad_rows: Path, progress: Prog
     return settings.once("data", load)
 
 
-def bad_rows_file(settings: Settings, cache: Path) -> Path:
+def bad_rows_file(settings: Configuration, cache: Path) -> Path:
     """Where an evolution's bad rows are listed until its run folder may be written to."""
     path = run_path(settings).absolute()
     return cache / "bad_rows" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.jsonl"

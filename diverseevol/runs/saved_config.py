@@ -1,7 +1,7 @@
 """The configuration that a run folder keeps, read as plain values: whoever wrote it, it calls and fetches nothing.
 
 `config.yaml` holds, for each group, `choice: NAME` and plain options. It is read without tags, aliases, interpolation
-and OmegaConf; what a choice means is looked up in the package (`diverseevol.cli.settings.Settings.shipped`).
+and OmegaConf; what a choice means is looked up in the package (`diverseevol.cli.configuration.Configuration.shipped`).
 """
 
 import re

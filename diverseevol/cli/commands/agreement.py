@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from diverseevol.cli.results import results_file
-from diverseevol.cli.settings import Settings
+from diverseevol.cli.configuration import Configuration
+from diverseevol.cli.output_files import results_file
 from diverseevol.evaluation.scores.agreement import agree
 from diverseevol.evaluation.scores.tables import agreement_table
 from diverseevol.output.console import results_console
@@ -26,7 +26,7 @@ class Options:
     out: str | None
 
 
-def run(settings: Settings) -> None:
+def run(settings: Configuration) -> None:
     """Compare the judges, print and write."""
     options = settings.options("", Options)
     out = results_file(options.out, Path(options.judgements), "agreement.json")

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from diverseevol.cli.checked_options import AnswerOptions
 from diverseevol.cli.commands.evolve import quieten
-from diverseevol.cli.conduct import AnswerOptions
-from diverseevol.cli.settings import Settings
+from diverseevol.cli.configuration import Configuration
 from diverseevol.data.prompt import Encoded, Prompt
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
@@ -24,7 +24,7 @@ from diverseevol.storage.cache import cache_folder, checked_in_full
 from diverseevol.storage.files import read_json, refuse_links, write_json
 
 
-def run(settings: Settings) -> None:
+def run(settings: Configuration) -> None:
     """Answer what is not answered yet."""
     processes = join()
     try:
@@ -35,7 +35,7 @@ def run(settings: Settings) -> None:
         leave(processes)
 
 
-def _run(settings: Settings, processes: Processes, console: Console) -> None:
+def _run(settings: Configuration, processes: Processes, console: Console) -> None:
     options, generation = settings.options("", AnswerOptions), settings.options("generation", Generation)
     trainer = proven(settings.part("trainer"), processes)
     benchmarks = settings.part("benchmark", cache=cache_folder(settings.value("cache", str | None)))
@@ -62,7 +62,7 @@ def _run(settings: Settings, processes: Processes, console: Console) -> None:
 
 
 def _identity(
-    settings: Settings, model: Pretrained, prompt: Prompt, generation: Generation, seed: int
+    settings: Configuration, model: Pretrained, prompt: Prompt, generation: Generation, seed: int
 ) -> dict[str, Any]:
     """All that answers depend on but for the questions, which stand beside them."""
     return {

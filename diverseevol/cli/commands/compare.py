@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from diverseevol.cli.results import results_file
-from diverseevol.cli.settings import Settings
+from diverseevol.cli.configuration import Configuration
+from diverseevol.cli.output_files import results_file
 from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.comparison import compare
 from diverseevol.evaluation.scores.read_metrics import measured_rounds
@@ -36,7 +36,7 @@ class Options:
     out: str | None
 
 
-def run(settings: Settings) -> None:
+def run(settings: Configuration) -> None:
     """Compare, print and write."""
     options, metrics = settings.options("", Options), _metrics(settings.value("metric"))
     place = Path(options.judgements)

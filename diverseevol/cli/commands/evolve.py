@@ -14,13 +14,13 @@ import numpy as np
 import torch
 import transformers
 
-from diverseevol.cli.conduct import EvolveOptions, schedule_of
+from diverseevol.cli.checked_options import EvolveOptions, schedule_of
+from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.fingerprint import fingerprint, space_key
-from diverseevol.cli.left_out import left_out, why_ineligible
+from diverseevol.cli.left_out_rows import left_out, why_ineligible
 from diverseevol.cli.naming import arm, run_path
 from diverseevol.cli.provenance import keep, kept, logged_config
 from diverseevol.cli.rows import bad_rows_file, load_dataset
-from diverseevol.cli.settings import Settings
 from diverseevol.data.dataset import Dataset
 from diverseevol.data.prompt import Encoded, Prompt, encode
 from diverseevol.engine.learner import Learner
@@ -49,7 +49,7 @@ from diverseevol.storage.reading import load_array
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings) -> None:
+def run(settings: Configuration) -> None:
     """Run the evolution that the configuration describes, or what is missing of it."""
     processes = join()
     try:
@@ -64,7 +64,7 @@ def run(settings: Settings) -> None:
         leave(processes)
 
 
-def _run(settings: Settings, conduct: EvolveOptions, path: Path, processes: Processes, console: Console) -> None:
+def _run(settings: Configuration, conduct: EvolveOptions, path: Path, processes: Processes, console: Console) -> None:
     progress: Progress = Shown(console) if processes.first else Silent()
     cache = cache_folder(settings.value("cache", str | None))
     # What the user may have got wrong is bound first, before any work is done.
@@ -232,7 +232,7 @@ def _list_left_out(path: Path, dataset: Dataset, encoded: Encoded, bad_rows: Pat
 
 
 def _greet(
-    console: Console, settings: Settings, doing: str, dataset: Dataset, encoded: Encoded, schedule: Schedule
+    console: Console, settings: Configuration, doing: str, dataset: Dataset, encoded: Encoded, schedule: Schedule
 ) -> None:
     eligible = int(np.asarray(encoded.eligible).sum())
     held_out = len(dataset.held_out)

@@ -9,10 +9,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from diverseevol.cli.asked import AskedOf, unfit_for
+from diverseevol.cli.configuration import Configuration
+from diverseevol.cli.output_files import check_writable
 from diverseevol.cli.provenance import FILE, kept
-from diverseevol.cli.results import check_place
-from diverseevol.cli.settings import Settings
+from diverseevol.cli.saved_questions import SavedQuestions, unfit_for
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judge_round import judge_answers, read_scores
 from diverseevol.evaluation.judges.base import Judge, NoJudge, Versioned, watch
@@ -68,7 +68,7 @@ class Task:
     name: Path
 
 
-def run(settings: Settings) -> None:
+def run(settings: Configuration) -> None:
     """Judge what the configuration says, and print the scores."""
     console = Console(stderr=True)
     _quieten(console)
@@ -120,13 +120,13 @@ def _quieten(console: Console) -> None:
         os.environ.setdefault(name, value)
 
 
-def _tasks(settings: Settings, options: Options) -> list[Task]:
+def _tasks(settings: Configuration, options: Options) -> list[Task]:
     """Everything that could be judged."""
     cache = cache_folder(settings.value("cache", str | None))
     given = settings.value("benchmark") is not None
     chosen: Sequence[Benchmark] = settings.part("benchmark", cache=cache) if given else ()
     named = {benchmark.name: benchmark for benchmark in chosen}
-    asked = AskedOf(settings, cache)
+    asked = SavedQuestions(settings, cache)
     found = answered_below(Path(options.folder))
     tasks: dict[tuple[Path, str], Task] = {}
     for run in dict.fromkeys(answered.run for answered in found if answered.run is not None):
@@ -149,7 +149,7 @@ def _tasks(settings: Settings, options: Options) -> list[Task]:
     if options.out is not None:
         refuse_links(Path(options.out))
     for target in dict.fromkeys(task.target for task in tasks.values()):
-        check_place(target, f"{target}: judgements cannot be written there", "another folder")
+        check_writable(target, f"{target}: judgements cannot be written there", "another folder")
     return list(tasks.values())
 
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from diverseevol.cli.results import check_place
-from diverseevol.cli.settings import Settings
+from diverseevol.cli.configuration import Configuration
+from diverseevol.cli.output_files import check_writable
 from diverseevol.errors import InputError
 from diverseevol.output.console import results_console
 from diverseevol.report.collect import collect
@@ -12,7 +12,7 @@ from diverseevol.report.page.folder import PAGE, refuse_foreign
 from diverseevol.storage.files import refuse_links
 
 
-def run(settings: Settings) -> None:
+def run(settings: Configuration) -> None:
     """Read the folders, write the report, and say where it is."""
     folders = _places(settings.value("folder"), "folder")
     judgements = _places(settings.value("judgements"), "judgements")
@@ -28,7 +28,7 @@ def run(settings: Settings) -> None:
     refuse_foreign(out, given)
     refuse_links(out)
     if (folders or judgements)[0].exists():
-        check_place(out, f"{out}: the report cannot be written there", "another folder")
+        check_writable(out, f"{out}: the report cannot be written there", "another folder")
     collection = collect(folders, judgements)
     # Here, for it imports for seconds what a refusal does not need.
     from diverseevol.report.page.publish import publish

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from diverseevol.cli.results import results_file
-from diverseevol.cli.settings import Settings
+from diverseevol.cli.configuration import Configuration
+from diverseevol.cli.output_files import results_file
 from diverseevol.evaluation.scores.scoreboard import score_folder
 from diverseevol.evaluation.scores.tables import scores_table, write_scores_csv
 from diverseevol.output.console import results_console
@@ -18,7 +18,7 @@ class Options:
     out: str | None
 
 
-def run(settings: Settings) -> None:
+def run(settings: Configuration) -> None:
     """Score, print and write."""
     options = settings.options("", Options)
     place = Path(options.judgements)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from diverseevol.cli.conduct import SelectOptions
-from diverseevol.cli.results import choice_file
-from diverseevol.cli.settings import Settings
+from diverseevol.cli.checked_options import SelectOptions
+from diverseevol.cli.configuration import Configuration
+from diverseevol.cli.output_files import choice_file
 from diverseevol.cli.taken import taken_rows
 from diverseevol.errors import InputError
 from diverseevol.evolution.receipts import distances
@@ -32,7 +32,7 @@ class Choice:
     seconds: float
 
 
-def run(settings: Settings) -> None:
+def run(settings: Configuration) -> None:
     """Choose, and write what was chosen."""
     options = settings.options("", SelectOptions)
     out = choice_file(settings)
@@ -75,7 +75,7 @@ def chosen(sampler: Sampler, features: Features, taken: Bool[np.ndarray, " rows"
     return Choice(selection, pool_of(features, taken), time.perf_counter() - began)
 
 
-def described(settings: Settings, choice: Choice, features: Features) -> dict[str, Any]:
+def described(settings: Configuration, choice: Choice, features: Features) -> dict[str, Any]:
     """What `out` says of a choice, each list in pick order."""
     distance, nearest = distances(features.embedding, choice.selection.rows, choice.pool)
     given = settings.value("sampler")

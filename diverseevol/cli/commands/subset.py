@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
+from diverseevol.cli.checked_options import SelectOptions, has_model
 from diverseevol.cli.commands.evolve import quieten, tokenise
 from diverseevol.cli.commands.select import chosen, described, fall
-from diverseevol.cli.conduct import SelectOptions, has_model
+from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.fingerprint import space_identity, space_key
-from diverseevol.cli.left_out import left_out
+from diverseevol.cli.left_out_rows import left_out
 from diverseevol.cli.rows import load_dataset
-from diverseevol.cli.settings import Settings
 from diverseevol.cli.taken import taken_rows
 from diverseevol.data.dataset import Dataset
 from diverseevol.data.prompt import Prompt
@@ -30,7 +30,7 @@ from diverseevol.storage.cache import cache_folder, checked_in_full
 from diverseevol.storage.files import temporary, write_json, write_jsonl
 
 
-def select_subset(settings: Settings, options: SelectOptions, sampler: Sampler, out: Path) -> None:
+def select_subset(settings: Configuration, options: SelectOptions, sampler: Sampler, out: Path) -> None:
     """Embed the rows with the foundation model, choose, and write the choice and the rows themselves.
 
     A sampler that asks nothing of a model chooses without one, if none is given.
@@ -69,7 +69,7 @@ def select_subset(settings: Settings, options: SelectOptions, sampler: Sampler, 
 
 
 def _looked_at(
-    settings: Settings,
+    settings: Configuration,
     options: SelectOptions,
     needs: Needs,
     processes: Processes,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diverseevol.cli.settings import Settings
+from diverseevol.cli.configuration import Configuration
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import Judge
 from diverseevol.evaluation.questions.benchmarks import Benchmark, read_questions
@@ -15,7 +15,7 @@ from diverseevol.storage.links import refuse_from_outside
 GROUP = "benchmark"
 
 
-class AskedOf:
+class SavedQuestions:
     """The questions of runs, each read once. A run folder may come from anywhere: it names, and never calls.
 
     Args:
@@ -23,7 +23,7 @@ class AskedOf:
         cache: the project's cache folder.
     """
 
-    def __init__(self, settings: Settings, cache: Path) -> None:
+    def __init__(self, settings: Configuration, cache: Path) -> None:
         self._settings = settings
         self._cache = cache
         self._configs: dict[Path, dict[str, Any]] = {}

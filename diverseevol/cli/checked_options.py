@@ -1,15 +1,17 @@
-"""What commands are told that belongs to no group, and what an evolution is told in all: checked as it is bound.
+"""The options of commands that belong to no group, checked as they are bound.
 
-Nothing here imports what takes seconds, so that a value that cannot be is refused before.
+Nothing here imports a slow library, so that a wrong value is refused at once.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from diverseevol.cli.settings import Settings, check_threads
+from diverseevol.cli.configuration import Configuration
 from diverseevol.errors import InputError
 from diverseevol.options import Schedule
 from diverseevol.samplers.base import Needs
+
+MOST_THREADS = 1024  # more than any processor has cores for; far more of them end the process
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,8 @@ class EvolveOptions:
     verify_cache: bool
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise InputError(f"seed is {self.seed}; it must not be negative")
-        check_threads(self.threads)
+        _check_seed(self.seed)
+        _check_threads(self.threads)
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,10 @@ class SelectOptions:
     verify_cache: bool
 
     def __post_init__(self) -> None:
-        for name, value, least in (("n", self.n, 1), ("seed", self.seed, 0)):
-            if value < least:
-                raise InputError(f"{name} is {value}; it must be at least {least}")
-        check_threads(self.threads)
+        if self.n < 1:
+            raise InputError(f"n is {self.n}; it must be at least 1")
+        _check_seed(self.seed)
+        _check_threads(self.threads)
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,22 @@ class AnswerOptions:
     verify_cache: bool
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise InputError(f"seed is {self.seed}; it must not be negative")
+        _check_seed(self.seed)
 
 
-def schedule_of(settings: Settings) -> Schedule:
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise InputError(f"seed is {seed}; it must not be negative")
+
+
+def _check_threads(threads: int | None) -> None:
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise InputError(
+            f"threads is {threads}; it must be at least 1 and at most {MOST_THREADS}, or null for all cores"
+        )
+
+
+def schedule_of(settings: Configuration) -> Schedule:
     """How the pool grows.
 
     Raises:
@@ -93,7 +105,7 @@ def schedule_of(settings: Settings) -> Schedule:
     return settings.options("schedule", Schedule)
 
 
-def has_model(settings: Settings, needs: Needs) -> bool:
+def has_model(settings: Configuration, needs: Needs) -> bool:
     """Whether a model is given.
 
     Raises:

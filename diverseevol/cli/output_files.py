@@ -6,7 +6,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from diverseevol.cli.settings import Settings
+from diverseevol.cli.configuration import Configuration
 from diverseevol.errors import InputError
 from diverseevol.output.shell import command, override
 
@@ -29,10 +29,10 @@ def results_file(out: str | None, of: Path, name: str) -> Path:
         stem = of.name.partition(".tar")[0].removesuffix(".tgz")
         path = of / name if of.is_dir() else of.with_name(f"{stem}-{name}")
         if of.exists():  # else whoever reads it says so
-            check_place(path, f"{path}: the results cannot be written beside what they are of", "a file")
+            check_writable(path, f"{path}: the results cannot be written beside what they are of", "a file")
         return path
     path, ending = Path(out), Path(name).suffix
-    check_place(path, f"out={out}: cannot be written", "another file")
+    check_writable(path, f"out={out}: cannot be written", "another file")
     if path.is_dir():
         raise InputError(f"out={out}: is a folder; name a file in it, such as {command(override('out', path / name))}")
     if path.suffix != ending:
@@ -42,7 +42,7 @@ def results_file(out: str | None, of: Path, name: str) -> Path:
     return path
 
 
-def check_place(path: Path, problem: str, what: str) -> None:
+def check_writable(path: Path, problem: str, what: str) -> None:
     """See whether something can be written under a path, by writing nothing beside it.
 
     Args:
@@ -69,7 +69,7 @@ def check_place(path: Path, problem: str, what: str) -> None:
         raise InputError(f"{problem} ({above}: {reason}); say out=… with {what} where you may write") from error
 
 
-def choice_file(settings: Settings) -> Path:
+def choice_file(settings: Configuration) -> Path:
     """The file that gets what `select` chose, refused now rather than after the work.
 
     Raises:
@@ -77,7 +77,7 @@ def choice_file(settings: Settings) -> Path:
     """
     out = settings.value("out", str)
     path = Path(out)
-    check_place(path, f"out={out}: cannot be written", "another file")
+    check_writable(path, f"out={out}: cannot be written", "another file")
     if path.suffix != ".json":
         raise InputError(f"out={out}: the name must end in .json; the rows of data go beside it, in .jsonl")
     if path.is_dir():
