@@ -12,9 +12,9 @@ from diverseevol.evaluation.scores.scoreboard import PAPER_QUESTIONS, Scoreboard
 from diverseevol.evaluation.scores.significance import t_test
 from diverseevol.output.sheets import write_csv
 from diverseevol.report.charts.curves import Curve
-from diverseevol.report.charts.gallery import TITLES
 from diverseevol.report.charts.lines import FULL, Line, dashes, labels, sources
-from diverseevol.report.charts.style import Drawn, Panel, draw_panels
+from diverseevol.report.charts.style import Panel, draw_panels
+from diverseevol.report.charts.titles import TITLES
 from diverseevol.report.collect import Collection
 
 Record = dict[str, Any]
@@ -129,7 +129,7 @@ def panels(found: Sequence[Estimate]) -> tuple[list[list[Panel | None]], str]:
         here = [each for each in found if each.line.source == source]
         for metric, judge in dict.fromkeys((each.metric, each.judge) for each in here):
             own = [each for each in here if (each.metric, each.judge) == (metric, judge)]
-            drawn = [Drawn(curve, names[curve.line], patterns[curve.line]) for curve in curves(own)]
+            drawn = [replace(c, label=names[c.line], dashes=patterns[c.line]) for c in curves(own)]
             levels = {names[each.line]: each.value for each in own if each.line.kind == FULL}
             row.append(Panel(title(source, metric, judge), unit(metric, judge), drawn, levels))
         grid.append(row)

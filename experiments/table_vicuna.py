@@ -16,12 +16,13 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.scores.scoreboard import PAPER_QUESTIONS, ScoredRound, score_folder
+from diverseevol.evaluation.scores.scoreboard import PAPER_QUESTIONS, ScoredRound
 from diverseevol.evaluation.scores.scores import INTERVAL
 from diverseevol.evaluation.scores.tables import write_scores_csv
 from diverseevol.output.console import results_console
 from diverseevol.output.terminal import LONGEST, say
-from diverseevol.report.charts.schedules import Line, draw_schedules
+from diverseevol.report.charts.gallery import draw_run
+from diverseevol.report.collect import collect
 
 SAMPLERS = {"kc": "K-Center", "rand": "random", "lc": "least confidence", "ms": "margin", "baseline": "all rows"}
 DATA = {"dolly": "Dolly", "davinci": "SelfInstruct-Davinci", "gpt4": "SelfInstruct-GPT4"}
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     out = Path(arguments[1] if len(arguments) == 2 else "outputs/table-vicuna")
     try:
-        board = score_folder(Path(arguments[0]))
+        collection = collect([], [Path(arguments[0])])
+        board = collection.board
         rounds = [each for each in board.rounds if sampler_of(each)]
         if not rounds:
             raise InputError(f"{arguments[0]}: holds none of the released schedules, which are named like kc_dolly_…")
@@ -59,9 +61,9 @@ def main(arguments: Sequence[str]) -> int:
     for note in (f"[…]: {INTERVAL}", *(f"warning: {warning}" for warning in board.warnings)):
         console.print(note)
     write_scores_csv(out / "scores.csv", rounds)
-    title = "Relative score (ChatGPT = 100) by GPT-4's released judgements\nbands: 95 % over questions; one seed each"
-    lines = {(DATA[source], name): lines_of(models) for (source, name), models in panels.items()}
-    figure = draw_schedules(lines, title, out / "relative_score.png")
+    schedules = {(each.source, each.schedule) for each in rounds}
+    points = [p for p in collection.points if (p.line.source, p.line.schedule) in schedules]
+    (figure,) = draw_run(out, points)
     console.print(f"{out / 'scores.csv'}")
     console.print(f"{figure}")
     return 0
@@ -72,19 +74,6 @@ def sampler_of(each: ScoredRound) -> str | None:
     match = re.fullmatch(r"(kc|rand|lc|ms)_(\w+?)_initRAND100|baseline_(\w+)", each.schedule)
     known = match and (match[2] or match[3]) in DATA and each.benchmark in PAPER_QUESTIONS
     return SAMPLERS[match[1] or "baseline"] if match and known else None
-
-
-def lines_of(models: Sequence[ScoredRound]) -> list[Line]:
-    """One line a sampler, in the order of `SAMPLERS`."""
-    lines = []
-    for name in SAMPLERS.values():
-        own = sorted((e for e in models if sampler_of(e) == name), key=lambda e: e.round)
-        if own:
-            scores = [e.scores for e in own]
-            rows = [INITIAL + STEP * e.round for e in own]
-            low, high = [s.ci_low for s in scores], [s.ci_high for s in scores]
-            lines.append(Line(name, rows, [s.relative_score for s in scores], low, high))
-    return lines
 
 
 def table(title: str, models: Sequence[ScoredRound]) -> Table:

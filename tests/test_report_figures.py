@@ -7,9 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from run_folders import RISING, World, lay_run, several_runs
 
-from diverseevol.report.charts.gallery import gallery
+from diverseevol.report.charts.gallery import draw_run, gallery
 from diverseevol.report.charts.lines import LOOKS, look
-from diverseevol.report.charts.run_figures import _losses, draw_curves, read_points
 from diverseevol.report.charts.scatter import pools
 from diverseevol.report.charts.style import COUNTED, CROWDED, PAPER, legend_columns, write_note
 from diverseevol.report.collect import collect
@@ -94,15 +93,11 @@ def test_where_only_the_trainings_loss_was_measured_there_is_no_figure_of_losses
 
 
 def test_a_run_folder_gets_a_figure_of_the_losses_that_were_measured(tmp_path):
-    folder = lay_run(tmp_path / "plain", World())
-    assert "losses.png" not in [file.name for file in draw_curves(folder)]
-    folder = lay_run(tmp_path / "held", World(), extra=LOSSES)
-    assert "losses.png" in [file.name for file in draw_curves(folder)]
-    (axes,) = _losses(read_points(folder), ["held_out_loss", "reference_loss/vicuna"]).axes
-    assert [text.get_text() for text in axes.texts] == ["training", "held-out rows", "references of vicuna"]
-    ends = [tuple(map(float, band.get_datalim(axes.transData).intervaly)) for band in axes.collections]
-    assert ends == [(1.9, 2.2), (2.5, 3.5)]
-    assert "lower is better; a warning light, not a judge" in axes.get_title(loc="left")
+    for name, extra, expected in (("plain", {}, False), ("held", LOSSES, True)):
+        folder = lay_run(tmp_path / name, World(), extra=extra, scores=RISING)
+        files = draw_run(folder, collect([folder]).points)
+        assert [file.name for file in files] == ["relative_score.png", "vendi_score.png", *["losses.png"] * expected]
+        assert all(file.stat().st_size > 10_000 for file in files)
 
 
 @pytest.mark.parametrize("width", [2.0, 3.6, 7.2])

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from diverseevol.output.console import Console
-from diverseevol.report.charts.run_figures import Point, _relative_score, _vendi
-from diverseevol.report.terminal import _all_rows, show
+from diverseevol.report.charts.gallery import draw_run
+from diverseevol.report.terminal import RoundResult, _all_rows, run_points, show
 from diverseevol.runs.round_folder import Round
 from diverseevol.storage.files import read_json, write_json, write_jsonl
 
@@ -113,27 +114,50 @@ def test_where_everything_is_fits_eighty_characters_and_says_the_folder_once(tmp
     ]  # fmt: skip
 
 
+def figures(monkeypatch: pytest.MonkeyPatch, folder: Path, *results: RoundResult, **level: RoundResult) -> list[Figure]:
+    """What the run's files show."""
+    drawn: list[Figure] = []
+
+    def keep(figure: Figure, path: Path) -> Path:
+        drawn.append(figure)
+        return path
+
+    monkeypatch.setattr("diverseevol.report.charts.gallery.save_png", keep)
+    draw_run(folder, run_points(folder, results, **level), ["gold: a smoke measure"])
+    return drawn
+
+
 @pytest.mark.parametrize(
-    ("judges", "meaning"),
+    ("judge", "meaning"),
     [
-        (["gold"], "\n(all right = 100, floor = 10)"),
-        (["gold (words-lcs-1)"], "\n(all right = 100, floor = 10)"),
-        (["openai", "local"], "\n(competitor = 100)"),
-        (["gold", "openai"], ""),
+        ("gold", "all right = 100, floor = 10"),
+        ("gold (words-lcs-1)", "all right = 100, floor = 10"),
+        ("openai", "competitor = 100"),
     ],
 )
-def test_the_axis_says_what_a_score_of_100_is(judges, meaning):
-    score = {"relative_score": 50.0, "ci_low": 40.0, "ci_high": 60.0}
-    points = [Point(rows, METRICS, {n: {**score, "judge": n} for n in judges}) for rows in (50, 75)]
-    figure = _relative_score(points, None)
-    assert figure.axes[0].get_ylabel() == f"relative score{meaning}"
+def test_the_axis_says_what_a_score_of_100_is(tmp_path, monkeypatch, judge, meaning):
+    score = {"relative_score": 50.0, "ci_low": 40.0, "ci_high": 60.0, "judge": judge}
+    results = [RoundResult(rows, METRICS, {"quiz": score, "other": score}) for rows in (50, 75)]
+    scores, _ = figures(monkeypatch, tmp_path, *results)
+    assert [axes.get_ylabel() for axes in scores.axes] == [f"relative score\n({meaning})", ""]
+
+
+def test_the_figure_of_one_run_has_its_interval_over_questions_and_what_all_rows_reach(tmp_path, monkeypatch):
+    score = {"relative_score": 50.0, "ci_low": 40.0, "ci_high": 60.0, "judge": "gold"}
+    results = [RoundResult(rows, METRICS, {"quiz": score}) for rows in (50, 75)]
+    scores, _ = figures(monkeypatch, tmp_path, *results, level=RoundResult(999, METRICS, {"quiz": score}))
+    (axes,) = scores.axes
+    (band,) = axes.collections
+    assert tuple(map(float, band.get_datalim(axes.transData).intervaly)) == (40.0, 60.0)
+    assert "all rows" in [text.get_text() for text in axes.texts]
+    assert scores.get_supxlabel() == "band: 95 % over questions; one seed; gold: a smoke measure"
 
 
 @pytest.mark.parametrize("sizes", [(50, 75), (2, 3), (7,), (40, 320)])
-def test_no_row_on_an_axis_is_a_fraction(sizes):
+def test_no_row_on_an_axis_is_a_fraction(tmp_path, monkeypatch, sizes):
     score = {"relative_score": 50.0, "ci_low": 40.0, "ci_high": 60.0, "judge": "gold"}
-    points = [Point(rows, METRICS, {"quiz": score}) for rows in sizes]
-    for figure in (_relative_score(points, None), _vendi(points)):
+    results = [RoundResult(rows, METRICS, {"quiz": score}) for rows in sizes]
+    for figure in figures(monkeypatch, tmp_path, *results):
         figure.draw_without_rendering()
         for axes in figure.axes:
             ticks = axes.get_xticks()
@@ -203,4 +227,4 @@ def test_a_folder_next_door_that_is_no_run_is_passed_over(tmp_path):
 
 
 def test_a_run_folder_may_lie_at_the_root(tmp_path):
-    assert _all_rows(Path("/no-such-run"), Point(1, {}, {})) is None
+    assert _all_rows(Path("/no-such-run"), RoundResult(1, {}, {})) is None

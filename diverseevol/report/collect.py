@@ -7,6 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from diverseevol.data.held_out import interval_of
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import GoldJudge, Judgement, OverlapJudge
 from diverseevol.evaluation.scores.read_judgements import JudgementFile, find_judgements, named_run
@@ -70,6 +71,7 @@ class Point:
         metric: by logged name, such as `relative_score/vicuna`; seconds of a phase as `seconds/fit`, its peak
             memory in gigabytes as `peak_memory/fit`.
         judge: whose it is, "" for what nobody judged.
+        low, high: its own 95 % interval, over questions or rows; None where it has none.
     """
 
     line: Line
@@ -79,6 +81,8 @@ class Point:
     metric: str
     judge: str
     value: float
+    low: float | None = None
+    high: float | None = None
 
     @property
     def pool_size(self) -> int | None:
@@ -220,11 +224,21 @@ def _measured(runs: Sequence[Run]) -> Iterator[Point]:
     for run in runs:
         for done in run.rounds:
             seconds = {**done.seconds, ALL_PHASES: sum(done.seconds.values())}
-            found = {**done.metrics, **{f"seconds/{phase}": value for phase, value in seconds.items()}}
-            found |= {f"{PEAK_MEMORY}/{phase}": size / GIGABYTE for phase, size in done.peak_memory.items()}
-            for metric, value in found.items():
-                if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
-                    yield Point(run.line, run.seed, done.index, len(done.trained_on), metric, "", float(value))
+            values = {**done.metrics, **{f"seconds/{phase}": value for phase, value in seconds.items()}}
+            values |= {f"{PEAK_MEMORY}/{phase}": size / GIGABYTE for phase, size in done.peak_memory.items()}
+            yield from measured_points(run.line, run.seed, done.index, len(done.trained_on), values)
+
+
+def measured_points(line: Line, seed: int | None, t: int, rows: int, values: Mapping[str, Any]) -> Iterator[Point]:
+    """A point for each of a round's values that is a number."""
+    numbers = {name: float(value) for name, value in values.items() if _is_number(value)}
+    for metric, value in numbers.items():
+        low, high = (numbers.get(end) for end in interval_of(metric))
+        yield Point(line, seed, t, rows, metric, "", value, low, high)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 def _judged(collected: Collection, rows: Mapping[tuple[Any, ...], int]) -> Iterator[Point]:
@@ -234,12 +248,19 @@ def _judged(collected: Collection, rows: Mapping[tuple[Any, ...], int]) -> Itera
         if size is None and line.kind != FULL:
             continue
         calls = 0 if each.judge in NEEDS_NO_CALLS or line.released else len(collected.judgements[each.file])
-        s = each.scores
-        for metric, value in (
-            ("relative_score", s.relative_score), ("win", s.win), ("tie", s.tie), ("lose", s.lose),
-            *([(JUDGE_CALLS, calls)] if calls else []),
-        ):  # fmt: skip
-            yield Point(line, each.seed, each.round, size, f"{metric}/{each.benchmark}", each.judge, float(value))
+        yield score_point(line, each.seed, each.round, size, each.benchmark, vars(each.scores) | {"judge": each.judge})
+        counts = {name: float(getattr(each.scores, name)) for name in ("win", "tie", "lose")}
+        for metric, value in (counts | ({JUDGE_CALLS: float(calls)} if calls else {})).items():
+            yield Point(line, each.seed, each.round, size, f"{metric}/{each.benchmark}", each.judge, value)
+
+
+def score_point(
+    line: Line, seed: int | None, t: int, rows: int | None, benchmark: str, scores: Mapping[str, Any]
+) -> Point:
+    """The relative score of one model, as `scores.json` has it; one question alone has no interval."""
+    low, high = (scores[end] if scores.get("questions") != 1 else None for end in ("ci_low", "ci_high"))
+    name, value = f"relative_score/{benchmark}", scores["relative_score"]
+    return Point(line, seed, t, rows, name, scores["judge"], value, low, high)
 
 
 def _rows_of(line: Line, each: ScoredRound, rows: Mapping[tuple[Any, ...], int]) -> int | None:

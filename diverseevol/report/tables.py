@@ -12,7 +12,7 @@ from diverseevol.evaluation.scores.significance import t_test
 from diverseevol.output.sheets import write_csv
 from diverseevol.report.charts.curves import StopOfCurve
 from diverseevol.report.charts.lines import FULL, Line, sources
-from diverseevol.report.charts.run_figures import loss_names
+from diverseevol.report.charts.titles import loss_names
 from diverseevol.report.collect import Collection, Point, Run
 from diverseevol.report.stopping import in_words, recommend
 from diverseevol.report.verdicts import Verdict

@@ -1,16 +1,20 @@
-"""What a run folder has to say at the end of an evolution: a table, two figures, and where everything is."""
+"""What a run folder has to say at the end of an evolution: a table, figures, and where everything is."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
+from diverseevol.evaluation.scores.read_judgements import named_run
 from diverseevol.evolution.receipts import excerpt
 from diverseevol.output.console import Console, styled
-from diverseevol.report.charts.run_figures import Point, draw_curves, loss_names, read_points
+from diverseevol.report.charts.lines import FULL, Line, line_of
+from diverseevol.report.charts.titles import loss_names
+from diverseevol.report.collect import Point, measured_points, score_point
 from diverseevol.runs.round_folder import REDO, Round
 from diverseevol.storage.files import read_json, read_jsonl
 
@@ -31,6 +35,15 @@ CELL, SCORE = 9, 22  # characters of a column of numbers, and of a score beside 
 ASIDE = 5  # questions whose first and last answers are shown
 
 
+@dataclass(frozen=True)
+class RoundResult:
+    """What is shown of a round: the rows of its pool, its metrics, and its scores by benchmark as in `scores.json`."""
+
+    rows: int
+    metrics: Mapping[str, float]
+    scores: Mapping[str, Mapping[str, Any]]
+
+
 def show(folder: Path, rounds: Sequence[Round], console: Console, *, draw: bool = True) -> None:
     """Print the table of rounds, draw the figures, and say where the files are.
 
@@ -40,13 +53,13 @@ def show(folder: Path, rounds: Sequence[Round], console: Console, *, draw: bool 
         console: where to print.
         draw: whether figures are drawn; else those that are there stay as they are.
     """
-    points = [Point(len(done.trained_on), done.metrics, read_scores(folder, done.index)) for done in rounds]
-    level = _all_rows(folder, points[-1])
+    results = [RoundResult(len(done.trained_on), done.metrics, read_scores(folder, done.index)) for done in rounds]
+    level = _all_rows(folder, results[-1])
     names = [str(done.index) for done in rounds]
     console.print("what each round's model learned from its pool", style="bold")
-    console.print(_table([*names, "all"], [*points, level], console) if level else _table(names, points, console))
+    console.print(_table([*names, "all"], [*results, level], console) if level else _table(names, results, console))
     console.print()
-    judged = [score for point in points for score in point.scores.values()]
+    judged = [score for result in results for score in result.scores.values()]
     if judged and rounds[-1].index and not level:
         console.print(
             "for a line of what all rows reach: this command with schedule=full and no other schedule option, then "
@@ -60,11 +73,18 @@ def show(folder: Path, rounds: Sequence[Round], console: Console, *, draw: bool 
             style="dim",
             soft_wrap=False,
         )
-    for label in sorted({score["label"] for score in judged if score.get("label")}):  # of the scores' own judge
+    labels = sorted({score["label"] for score in judged if score.get("label")})  # of the scores' own judge
+    for label in labels:
         console.print(label, style="bold")
-    for name in _benchmarks(points)[:1]:
+    for name in _benchmarks(results)[:1]:
         _side_by_side(folder, name, (rounds[0], rounds[-1]), console)
-    drawn = draw_curves(folder, level) if draw else [file for file in sorted(folder.glob("*.png")) if file.is_file()]
+    if draw:
+        # Here, for matplotlib takes long to import.
+        from diverseevol.report.charts.gallery import draw_run
+
+        drawn = draw_run(folder, run_points(folder, results, level), labels)
+    else:
+        drawn = [file for file in sorted(folder.glob("*.png")) if file.is_file()]
     console.print(styled(("where everything is", "bold"), f": {folder}/"))
     for name, what in (
         *((figure.name, "figure") for figure in drawn),
@@ -75,22 +95,44 @@ def show(folder: Path, rounds: Sequence[Round], console: Console, *, draw: bool 
         console.print(styled(f"  {name:<18}  ", (what, "dim")))
 
 
-def _table(names: Sequence[str], points: Sequence[Point], console: Console) -> Table:
+def run_points(folder: Path, results: Sequence[RoundResult], level: RoundResult | None = None) -> list[Point]:
+    """The rounds of a run as a report has them.
+
+    Args:
+        folder: the run folder, by whose fingerprint the line is named.
+        results: of its rounds, in their order.
+        level: what all rows reach; None where that is not known.
+    """
+    file = folder / "fingerprint.json"
+    source, schedule, seed = named_run(folder)
+    line = line_of(source, schedule, read_json(file) if file.exists() else {})
+    points = [point for t, result in enumerate(results) for point in _points(line, seed, t, result)]
+    full = dataclasses.replace(line, schedule=FULL, sampler=FULL, kind=FULL)
+    return points if level is None else [*points, *_points(full, seed, 0, level)]
+
+
+def _points(line: Line, seed: int | None, t: int, result: RoundResult) -> Iterator[Point]:
+    yield from measured_points(line, seed, t, result.rows, result.metrics)
+    for name, scores in result.scores.items():
+        yield score_point(line, seed, t, result.rows, name, scores)
+
+
+def _table(names: Sequence[str], results: Sequence[RoundResult], console: Console) -> Table:
     """A line a round: its pool, and what its model learned from it."""
-    benchmarks = _benchmarks(points)
+    benchmarks = _benchmarks(results)
     references = [
         (name, f"loss on\n{name.partition('/')[2]}", "{:.3f}")
-        for name in loss_names(points[0].metrics)
+        for name in loss_names(results[0].metrics)
         if name.startswith("reference_loss/")
     ]
-    further = [column for column in (*FURTHER, *references) if all(column[0] in point.metrics for point in points)]
+    further = [column for column in (*FURTHER, *references) if all(column[0] in result.metrics for result in results)]
     columns = [*COLUMNS, *further]
     # Where there is little room, intervals are left to scores.json: a number that is cut says something else.
     wide = console.width >= CELL * (len(columns) + 1) + SCORE * len(benchmarks)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, int(wide), 0, 0), pad_edge=False, show_edge=False)
     content = {"round": list(names)}
-    content |= {heading: [form.format(point.metrics[key]) for point in points] for key, heading, form in columns}
-    content |= {f"RS\n{name}": [_score(point.scores.get(name), wide) for point in points] for name in benchmarks}
+    content |= {heading: [form.format(result.metrics[key]) for result in results] for key, heading, form in columns}
+    content |= {f"RS\n{name}": [_score(result.scores.get(name), wide) for result in results] for name in benchmarks}
     for heading, cells in content.items():
         width = max(map(len, cells))
         table.add_column(heading, justify="right", vertical="bottom", overflow="fold", min_width=width)
@@ -99,11 +141,11 @@ def _table(names: Sequence[str], points: Sequence[Point], console: Console) -> T
     return table
 
 
-def _benchmarks(points: Sequence[Point]) -> list[str]:
-    return sorted({name for point in points for name in point.scores})
+def _benchmarks(results: Sequence[RoundResult]) -> list[str]:
+    return sorted({name for result in results for name in result.scores})
 
 
-def _all_rows(folder: Path, last: Point) -> Point | None:
+def _all_rows(folder: Path, last: RoundResult) -> RoundResult | None:
     """What all rows reach: a run with schedule=full on the same data, model and tuning, next door in the outputs.
 
     Of its scores those that can stand beside the last round's: on as many questions, by the same judge.
@@ -119,13 +161,14 @@ def _all_rows(folder: Path, last: Point) -> Point | None:
     runs.sort(key=lambda run: run.name != folder.name)  # the same seed first
     if not runs:
         return None
-    level = read_points(runs[0])[0]
+    metrics = read_json(runs[0] / "rounds/00/round.json")["metrics"]
+    scores = read_scores(runs[0], 0)
 
     def alike(name: str) -> bool:
-        return all(level.scores[name].get(key) == last.scores[name].get(key) for key in ("judge", "questions"))
+        return all(scores[name].get(key) == last.scores[name].get(key) for key in ("judge", "questions"))
 
-    shared = [name for name in level.scores if name in last.scores and alike(name)]
-    return dataclasses.replace(level, scores={name: level.scores[name] for name in shared})
+    shared = [name for name in scores if name in last.scores and alike(name)]
+    return RoundResult(int(metrics["pool_size"]), metrics, {name: scores[name] for name in shared})
 
 
 def _side_by_side(folder: Path, benchmark: str, ends: tuple[Round, Round], console: Console) -> None:

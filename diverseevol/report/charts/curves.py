@@ -21,6 +21,9 @@ class Curve:
         rows: training rows, growing.
         mean, low, high: over the seeds that came so far.
         seeds: how many these are.
+        label: what the line is called.
+        dashes: of the line.
+        thin: whether it is somebody else's, drawn beside our own.
     """
 
     line: Line
@@ -29,26 +32,36 @@ class Curve:
     low: tuple[float, ...]
     high: tuple[float, ...]
     seeds: tuple[int, ...]
+    label: str = ""
+    dashes: tuple[float, ...] = ()
+    thin: bool = False
 
 
-def curves(points: Iterable[Point], metric: str, judge: str = "") -> list[Curve]:
-    """The curve of every line that was measured at a number of rows below all."""
-    found: dict[Line, dict[int, list[float]]] = {}
+def curves(points: Iterable[Point], metric: str, judge: str = "", *, own_intervals: bool = False) -> list[Curve]:
+    """The curve of every line that was measured at a number of rows below all.
+
+    Args:
+        points: all there are.
+        metric: by logged name.
+        judge: whose scores, "" for what nobody judged.
+        own_intervals: of a line of one seed, whether its band is the points' own interval, where all of them have one.
+    """
+    of_line: dict[Line, dict[int, list[Point]]] = {}
     for point in points:
         if (point.metric, point.judge) == (metric, judge) and point.line.kind != FULL and point.rows is not None:
-            found.setdefault(point.line, {}).setdefault(point.rows, []).append(point.value)
-    return [_curve(line, dict(sorted(at.items()))) for line, at in sorted(found.items())]
+            of_line.setdefault(point.line, {}).setdefault(point.rows, []).append(point)
+    return [_curve(line, dict(sorted(at.items())), own_intervals) for line, at in sorted(of_line.items())]
 
 
-def _curve(line: Line, at: Mapping[int, Sequence[float]]) -> Curve:
-    return Curve(
-        line,
-        tuple(at),
-        tuple(float(np.mean(values)) for values in at.values()),
-        tuple(min(values) for values in at.values()),
-        tuple(max(values) for values in at.values()),
-        tuple(len(values) for values in at.values()),
-    )
+def _curve(line: Line, at: Mapping[int, Sequence[Point]], own_intervals: bool) -> Curve:
+    values = [[point.value for point in points] for points in at.values()]
+    low, high = [min(v) for v in values], [max(v) for v in values]
+    ends = [(points[0].low, points[0].high) for points in at.values() if len(points) == 1]
+    bounds = [(a, b) for a, b in ends if a is not None and b is not None]
+    if own_intervals and len(bounds) == len(at):
+        low, high = [a for a, _ in bounds], [b for _, b in bounds]
+    means = tuple(float(np.mean(v)) for v in values)
+    return Curve(line, tuple(at), means, tuple(low), tuple(high), tuple(map(len, values)))
 
 
 def levels(points: Iterable[Point], metric: str, judge: str = "") -> dict[str, float]:

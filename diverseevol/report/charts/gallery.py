@@ -1,7 +1,8 @@
 """Which figures a report shows: each from points alone, with a caption that says how to read it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -10,24 +11,12 @@ from diverseevol.data.held_out import interval_of
 from diverseevol.evaluation.scores.scoreboard import PAPER_QUESTIONS
 from diverseevol.report.charts.bars import draw_win_tie_lose
 from diverseevol.report.charts.curves import BAND, Curve, curves, levels
-from diverseevol.report.charts.lines import FULL, dashes, labels, sources
-from diverseevol.report.charts.run_figures import LOSS, WARNING_LIGHT, loss_names, questions_of, score_label
+from diverseevol.report.charts.lines import FULL, Line, dashes, labels, sources
 from diverseevol.report.charts.scatter import draw_diversity_against_score
-from diverseevol.report.charts.style import CROWDED, STYLE, Drawn, Panel, draw_panels
+from diverseevol.report.charts.style import CROWDED, STYLE, Panel, draw_panels, save_png
+from diverseevol.report.charts.titles import TITLES, WARNING_LIGHT, loss_names, questions_of, score_label
 from diverseevol.report.collect import ALL_PHASES, JUDGE_CALLS, PEAK_MEMORY, Collection, Point
 
-TITLES: Mapping[str, tuple[str, str]] = {  # what a metric is called, and its unit
-    "vendi_score": ("as in the paper", "Vendi-Score (effective rows)"),
-    "vendi_score_centred": ("centred by the mean over all rows", "Vendi-Score (effective rows)"),
-    "vendi_score_current": ("in the round's own space", "Vendi-Score (effective rows)"),
-    "coverage_radius": ("coverage radius", "largest distance to the pool"),
-    "train_loss": ("training loss", LOSS),
-    "held_out_loss": ("loss on held-out rows", LOSS),
-    "reference_loss": ("loss on references", LOSS),
-    "skills_covered": ("skills covered", "skills in the pool"),
-    "noisy_share": ("noisy rows", "share of the pool"),
-    "duplicate_share": ("duplicates", "share of the pool"),
-}
 SHOWN_ELSEWHERE = {"pool_size", "round", *list(TITLES)[:7]}
 INTERVALS = (*interval_of("held_out_loss"), *interval_of("reference_loss"))
 AMOUNTS = {"seconds", "gigabytes", "calls", "share", "share of the pool"}
@@ -51,38 +40,79 @@ class Entry:
 
 def gallery(collection: Collection) -> list[Entry]:
     """Every figure that the points allow."""
+    points = collection.points
+    warnings = {f"{each.judge}: {each.scores.label}" for each in collection.board.rounds if each.scores.label}
     with matplotlib.rc_context(STYLE):
-        return [entry for make in FIGURES for entry in make(collection)]
+        figures = (entry for make in FIGURES for entry in make(points))
+        return [*_relative_score(points, warnings), *figures]
 
 
-def _relative_score(collection: Collection) -> Iterator[Entry]:
-    names, patterns = labels(collection.lines), dashes(collection.lines)
-    scored = [p for p in collection.points if p.metric.startswith("relative_score/")]
+def draw_run(folder: Path, points: Sequence[Point], warnings: Iterable[str] = ()) -> list[Path]:
+    """Draw relative score, Vendi-Score and losses of one run into its folder, as a report draws them of many.
+
+    Args:
+        folder: the run folder.
+        points: of the run, and of one on all rows where that is known.
+        warnings: of the judges.
+
+    Returns:
+        The PNG files written; the score's is missing where nothing was judged, the losses' where only the training's
+        was measured.
+    """
+    with matplotlib.rc_context(STYLE):
+        entries = [*_relative_score(points, warnings), *_vendi(points), *_losses(points)]
+        return [save_png(entry.figure, folder / f"{entry.name}.png") for entry in entries]
+
+
+def _relative_score(points: Sequence[Point], warnings: Iterable[str]) -> Iterator[Entry]:
+    names, patterns = _labels(points)
+    scored = [p for p in points if p.metric.startswith("relative_score/")]
     benchmarks = sorted({_of(p) for p in scored}, key=lambda name: ([*PAPER_QUESTIONS, name].index(name), name))
+    keys = {(p.metric, p.judge) for p in scored}
+    alone = _one_seed(scored, keys)
     grid, overlaid = [], False
-    order = sources(collection.lines)
+    order = sources(names)
     for source, judge in sorted({(p.line.source, p.judge) for p in scored}, key=lambda key: (order.index(key[0]), key)):
         row: list[Panel | None] = []
         for name in benchmarks:
             metric = f"relative_score/{name}"
-            own = [Drawn(c, names[c.line], patterns[c.line]) for c in _at(source, scored, metric, judge)]
-            theirs = [Drawn(c, f"{names[c.line]} (authors)", (), True) for c in _authors(own, scored, metric)]
+            own = [
+                replace(curve, label=names[curve.line], dashes=patterns[curve.line])
+                for curve in curves(scored, metric, judge, own_intervals=alone)
+                if curve.line.source == source
+            ]
+            theirs = [
+                replace(curve, label=f"{names[curve.line]} (authors)", thin=True)
+                for curve in _authors(own, scored, metric)
+            ]
             height = levels(scored, metric, judge).get(source)
             overlaid = overlaid or bool(theirs)
             full = {} if height is None else {"all rows": height}
             title = questions_of(name, judge)
             title = f"{source}\n{title}" if len(order) > 1 else title
-            row.append(Panel(title, score_label([judge]), [*own, *theirs], full) if own else None)
+            row.append(Panel(title, score_label(judge), [*own, *theirs], full) if own else None)
         grid.append(row)
     grid = _flowing(grid)
     if grid:
-        also = "dotted and hollow: the authors' released run" if overlaid else ""
+        also = ["dotted and hollow: the authors' released run" if overlaid else "", *sorted(warnings)]
         caption = (
             "100 · Σ model scores / Σ competitor scores against the rows trained on (the paper's figure 2); for judge "
-            f"gold the competitor is the right answer. {_band()} "
-            "Dashed grey: a model trained on all rows, where there is one."
+            f"gold the competitor is the right answer. {_band()} Where all lines are one seed, the band is the 95 % "
+            "interval over questions. Dashed grey: a model trained on all rows, where there is one."
         )
-        yield Entry("relative_score", "Relative score", caption, draw_panels(grid, BAND, also))
+        band = "band: 95 % over questions; one seed" if alone else BAND
+        yield Entry("relative_score", "Relative score", caption, draw_panels(grid, band, "; ".join(filter(None, also))))
+
+
+def _labels(points: Iterable[Point]) -> tuple[dict[Line, str], dict[Line, tuple[float, ...]]]:
+    """What each line is called, and how it is dashed."""
+    lines = {point.line for point in points}
+    return labels(lines), dashes(lines)
+
+
+def _one_seed(points: Sequence[Point], keys: Iterable[tuple[str, str]]) -> bool:
+    """Whether no curve has several seeds: bands of two kinds beside each other would be compared."""
+    return all(max(curve.seeds) == 1 for metric, judge in keys for curve in curves(points, metric, judge))
 
 
 def _flowing(grid: list[list[Panel | None]]) -> list[list[Panel | None]]:
@@ -106,13 +136,9 @@ def _of(point: Point) -> str:
     return point.metric.partition("/")[2]
 
 
-def _at(source: str, points: Sequence[Point], metric: str, judge: str = "") -> list[Curve]:
-    return [curve for curve in curves(points, metric, judge) if curve.line.source == source]
-
-
-def _authors(own: Sequence[Drawn], points: Sequence[Point], metric: str) -> list[Curve]:
+def _authors(own: Sequence[Curve], points: Sequence[Point], metric: str) -> list[Curve]:
     """The authors' curves on the same data set and benchmark, for the samplers that our own panel shows."""
-    lines = [each.curve.line for each in own if not each.curve.line.released]
+    lines = [curve.line for curve in own if not curve.line.released]
     if not lines:
         return []
     data = lines[0].source.partition("/")[0].lower()
@@ -123,28 +149,28 @@ def _authors(own: Sequence[Drawn], points: Sequence[Point], metric: str) -> list
             if c.line.sampler in samplers]  # fmt: skip
 
 
-def _vendi(collection: Collection) -> Iterator[Entry]:
+def _vendi(points: Sequence[Point]) -> Iterator[Entry]:
     keys = ("vendi_score", "vendi_score_centred", "vendi_score_current")
     caption = (
         "The effective number of distinct rows in the pool, by the foundation model's embeddings (the paper's figure "
         "3). Hidden states share a large mean, which squeezes the paper's score towards 1; centred by the mean over "
         f"all rows it spreads out. {_band()}"
     )
-    yield from _metrics(collection, "vendi_score", "Vendi-Score", keys, caption)
+    yield from _metrics(points, "vendi_score", "Vendi-Score", keys, caption)
 
 
-def _learning(collection: Collection) -> Iterator[Entry]:
+def _learning(points: Sequence[Point]) -> Iterator[Entry]:
     caption = (
         "Coverage radius: the largest distance from any row of the data set to the pool, in the foundation model's "
         "space, which is what K-Center makes small. Training loss: mean over the last tenth of the steps, on the pool "
         f"itself, so pools of other rows are other tasks. {_band()}"
     )
     keys = ("coverage_radius", "train_loss")
-    yield from _metrics(collection, "coverage_and_loss", "Coverage radius and training loss", keys, caption)
+    yield from _metrics(points, "coverage_and_loss", "Coverage radius and training loss", keys, caption)
 
 
-def _losses(collection: Collection) -> Iterator[Entry]:
-    measured = loss_names(point.metric for point in collection.points)
+def _losses(points: Sequence[Point]) -> Iterator[Entry]:
+    measured = loss_names(point.metric for point in points)
     caption = (
         "The mean loss of a response token: on the pool (training), on rows that no pool holds, and on the benchmarks' "
         "references or the competitor's answers. On the last two lower is better; of training that cannot be said, "
@@ -154,53 +180,41 @@ def _losses(collection: Collection) -> Iterator[Entry]:
     )
     keys = ("train_loss", *measured)
     columns = 0 if len(keys) <= 3 else 2 if len(keys) == 4 else 3
-    # Bands of two kinds beside each other would be compared.
-    alone = all(max(c.seeds) == 1 for key in measured for c in curves(collection.points, key))
-    grid = _grid(collection, [(key, "") for key in keys], columns, over_rows=alone) if measured else []
+    alone = _one_seed(points, [(key, "") for key in measured])
+    grid = _grid(points, [(key, "") for key in keys], columns, own_intervals=alone) if measured else []
     if grid:
         band = "band: 95 % over rows; one seed" if alone else BAND
         yield Entry("losses", "Losses", caption, draw_panels(grid, band, WARNING_LIGHT, legend=bool(columns)))
 
 
-def _over_rows(curve: Curve, metric: str, points: Sequence[Point]) -> Curve:
-    """The curve of one seed's loss; its band is the interval over the rows that the loss was measured on."""
-    ends = interval_of(metric)
-    found = {(p.metric, p.rows): p.value for p in points if p.line == curve.line and p.metric in ends}
-    low, high = ([found.get((name, n)) for n in curve.rows] for name in ends)
-    there = [(a, b) for a, b in zip(low, high, strict=True) if a is not None and b is not None]
-    if len(there) < len(curve.rows):
-        return curve
-    return replace(curve, low=tuple(a for a, _ in there), high=tuple(b for _, b in there))
-
-
-def _others(collection: Collection) -> Iterator[Entry]:
+def _others(points: Sequence[Point]) -> Iterator[Entry]:
     known = (*SHOWN_ELSEWHERE, "seconds", PEAK_MEMORY, JUDGE_CALLS, *SCORES, *INTERVALS)
-    keys = sorted({p.metric for p in collection.points if p.metric.partition("/")[0] not in known})
-    yield from _metrics(collection, "other_metrics", "Other metrics", keys, f"As logged by the rounds. {_band()}", 4)
+    keys = sorted({p.metric for p in points if p.metric.partition("/")[0] not in known})
+    yield from _metrics(points, "other_metrics", "Other metrics", keys, f"As logged by the rounds. {_band()}", 4)
 
 
-def _cost(collection: Collection) -> Iterator[Entry]:
-    keys = sorted({p.metric for p in collection.points if p.metric.startswith("seconds/")}, key=_phase)
-    calls = sorted({(p.metric, p.judge) for p in collection.points if p.metric.startswith(JUDGE_CALLS)})
+def _cost(points: Sequence[Point]) -> Iterator[Entry]:
+    keys = sorted({p.metric for p in points if p.metric.startswith("seconds/")}, key=_phase)
+    calls = sorted({(p.metric, p.judge) for p in points if p.metric.startswith(JUDGE_CALLS)})
     caption = (
         "Wall seconds of each phase of a round, as measured where it ran, and judgements by a language model for each "
         "round: one call each, unless the reply was in the cache. "
         f"{_band()}"
     )
-    grid = _grid(collection, [*((key, "") for key in keys), *calls], 4)
+    grid = _grid(points, [*((key, "") for key in keys), *calls], 4)
     if grid:  # a run on all rows has no curve
         yield Entry("cost", "Cost of a round", caption, draw_panels(grid, BAND, legend=True))
 
 
-def _memory(collection: Collection) -> Iterator[Entry]:
-    keys = sorted({p.metric for p in collection.points if p.metric.startswith(f"{PEAK_MEMORY}/")}, key=_phase)
+def _memory(points: Sequence[Point]) -> Iterator[Entry]:
+    keys = sorted({p.metric for p in points if p.metric.startswith(f"{PEAK_MEMORY}/")}, key=_phase)
     caption = (
         "Peak memory of each phase of a round in gigabytes (10⁹ bytes), of the first process: its resident memory, "
         "pages of mapped files included (evolutions one after the other in one process, as in a sweep, add up), "
         "and, where there is a GPU, what torch held on it (“device”). "
         f"{_band()}"
     )
-    grid = _grid(collection, [(key, "") for key in keys], 4)
+    grid = _grid(points, [(key, "") for key in keys], 4)
     if grid:
         note = "evolutions that share a process, as in a sweep, add up"
         yield Entry("memory", "Peak memory of a round", caption, draw_panels(grid, BAND, note, legend=True))
@@ -214,35 +228,36 @@ def _phase(metric: str) -> tuple[int, str]:
 
 
 def _metrics(
-    collection: Collection, name: str, title: str, keys: Sequence[str], caption: str, columns: int = 0
+    points: Sequence[Point], name: str, title: str, keys: Sequence[str], caption: str, columns: int = 0
 ) -> Iterator[Entry]:
-    grid = _grid(collection, [(key, "") for key in keys], columns)
+    grid = _grid(points, [(key, "") for key in keys], columns)
     if grid:
         yield Entry(name, title, caption, draw_panels(grid, BAND, legend=bool(columns)))
 
 
 def _grid(
-    collection: Collection, keys: Sequence[tuple[str, str]], columns: int, *, over_rows: bool = False
+    points: Sequence[Point], keys: Sequence[tuple[str, str]], columns: int, *, own_intervals: bool = False
 ) -> list[list[Panel | None]]:
     """A row of panels a source, or, where `columns` is given, as many rows as it takes; empty panels left out.
 
-    Bands are over seeds, or, with `over_rows`, a loss's own over the rows that it was measured on.
+    Bands are over seeds, or, with `own_intervals`, a loss's own over the rows that it was measured on.
     """
-    names, patterns = labels(collection.lines), dashes(collection.lines)
+    names, patterns = _labels(points)
     grid: list[list[Panel | None]] = []
     wanted = {key for key, _ in keys}
-    found = sources(p.line for p in collection.points if p.metric in wanted and p.line.kind != FULL)
+    found = sources(p.line for p in points if p.metric in wanted and p.line.kind != FULL)
     for source in found:
         row: list[Panel | None] = []
         for key, judge in keys:
-            of_source = _at(source, collection.points, key, judge)
-            if over_rows:
-                of_source = [_over_rows(curve, key, collection.points) for curve in of_source]
-            drawn = [Drawn(c, names[c.line], patterns[c.line]) for c in of_source]
+            drawn = [
+                replace(curve, label=names[curve.line], dashes=patterns[curve.line])
+                for curve in curves(points, key, judge, own_intervals=own_intervals)
+                if curve.line.source == source
+            ]
             title, unit = _title(key)
             # The time of another schedule is no level to reach, and the radius of all rows is 0 whatever they are.
             level = not key.startswith(("seconds/", f"{PEAK_MEMORY}/")) and key != "coverage_radius"
-            height = levels(collection.points, key, judge).get(source) if level else None
+            height = levels(points, key, judge).get(source) if level else None
             full = {} if height is None else {"all rows": height}
             title = title if len(found) == 1 else f"{source}\n{title}"
             row.append(Panel(title, unit, drawn, full, unit in AMOUNTS) if drawn else None)
@@ -268,8 +283,8 @@ def _title(key: str) -> tuple[str, str]:
     return TITLES.get(key, (key.replace("_", " "), "share" if key.endswith("_share") else key.replace("_", " ")))
 
 
-def _against(collection: Collection) -> Iterator[Entry]:
-    figure = draw_diversity_against_score(collection.points)
+def _against(points: Sequence[Point]) -> Iterator[Entry]:
+    figure = draw_diversity_against_score(points)
     if figure is not None:
         caption = (
             "Each point is one run's pool: its Vendi-Score and the relative score of the model trained on it, at equal "
@@ -278,8 +293,8 @@ def _against(collection: Collection) -> Iterator[Entry]:
         yield Entry("score_against_vendi", "Relative score against Vendi-Score at equal sizes", caption, figure)
 
 
-def _win_tie_lose(collection: Collection) -> Iterator[Entry]:
-    figure = draw_win_tie_lose(collection.points, labels(collection.lines))
+def _win_tie_lose(points: Sequence[Point]) -> Iterator[Entry]:
+    figure = draw_win_tie_lose(points, _labels(points)[0])
     if figure is not None:
         caption = (
             "Questions on which the model beats, ties with or loses to the competitor (scores summed over both "
@@ -288,6 +303,6 @@ def _win_tie_lose(collection: Collection) -> Iterator[Entry]:
         yield Entry("win_tie_lose", "Win, tie, lose", caption, figure)
 
 
-FIGURES: tuple[Callable[[Collection], Iterator[Entry]], ...] = (
-    _relative_score, _vendi, _against, _learning, _losses, _win_tie_lose, _cost, _memory, _others,
+FIGURES: tuple[Callable[[Sequence[Point]], Iterator[Entry]], ...] = (
+    _vendi, _against, _learning, _losses, _win_tie_lose, _cost, _memory, _others,
 )  # fmt: skip

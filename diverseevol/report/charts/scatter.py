@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from diverseevol.report.charts.lines import FULL, ONE_TIME, Line, labels, look
-from diverseevol.report.charts.run_figures import questions_of
 from diverseevol.report.charts.style import PAPER, write_note
+from diverseevol.report.charts.titles import questions_of
 from diverseevol.report.collect import Point
 
 SIZES = 3  # panels a benchmark, at most: the paper has three

@@ -44,30 +44,20 @@ LEVEL: Any = {"color": MUTED, "linestyle": (0, (4, 3)), "linewidth": 1.1}
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A curve with its looks."""
-
-    curve: Curve
-    label: str
-    dashes: tuple[float, ...] = ()
-    other: bool = False  # somebody else's, drawn thin beside our own
-
-
-@dataclass(frozen=True)
 class Panel:
     """One pair of axes.
 
     Attributes:
         title: above it.
         label: of the y axis, with its unit.
-        drawn: the curves.
+        curves: with their labels.
         levels: height by label, of what was trained on all rows.
         from_zero: whether the y axis begins at 0, as for amounts.
     """
 
     title: str
     label: str
-    drawn: Sequence[Drawn]
+    curves: Sequence[Curve]
     levels: Mapping[str, float]
     from_zero: bool = False
 
@@ -82,29 +72,29 @@ def draw_panels(grid: Sequence[Sequence[Panel | None]], band: str, also: str = "
         legend: one for the whole figure, for panels too many or too small for labels at the lines' ends.
     """
     columns = max(len(row) for row in grid)
-    whole = [panel for row in grid for panel in row if panel]
-    crowded = any(len(panel.drawn) > CROWDED for panel in whole)
+    shown = [panel for row in grid for panel in row if panel]
+    crowded = any(len(panel.curves) > CROWDED for panel in shown)
     legend = legend or crowded
     width, height = ((2.75, 2.05) if legend else (3.9, 2.6)) if columns > 1 else (5.4, 3.1)
     if crowded:
         width, height = (3.9, 3.2) if columns <= 2 else (2.75, 2.5)
     figure = Figure(figsize=(width * columns, height * len(grid) + 0.25 + 0.25 * legend), dpi=200, layout="constrained")
-    axes = figure.subplots(len(grid), columns, squeeze=False)
-    for row, (i, panels) in zip(axes, enumerate(grid), strict=True):
-        for j, place in enumerate(row):
+    all_axes = figure.subplots(len(grid), columns, squeeze=False)
+    for row, (i, panels) in zip(all_axes, enumerate(grid), strict=True):
+        for j, axes in enumerate(row):
             panel = panels[j] if j < len(panels) else None
             if panel is None:
-                place.set_visible(False)
+                axes.set_visible(False)
                 continue
-            draw_panel(place, panel, named=not legend, bands=not crowded)
+            draw_panel(axes, panel, named=not legend, bands=not crowded)
             beside = panels[j - 1] if j else None
             if beside is not None and beside.label == panel.label:
-                place.set_ylabel("")
+                axes.set_ylabel("")
             below = grid[i + 1][j] if i + 1 < len(grid) and j < len(grid[i + 1]) else None
             if below is None:
-                place.set_xlabel("training rows")
+                axes.set_xlabel("training rows")
     if legend:
-        _legend(figure, whole, counted=crowded)
+        _legend(figure, shown, counted=crowded)
     write_note(figure, "; ".join(filter(None, [COUNTED if crowded else band, also])))
     return figure
 
@@ -112,17 +102,17 @@ def draw_panels(grid: Sequence[Sequence[Panel | None]], band: str, also: str = "
 def draw_panel(axes: Axes, panel: Panel, *, named: bool, bands: bool = True) -> None:
     """One panel; where they are named, lines are so at their ends, where the eye is."""
     ends: list[tuple[float, str, str]] = []
-    rows = sorted({n for each in panel.drawn for n in each.curve.rows})
-    for each in panel.drawn:
-        colour, _, marker = look(each.curve.line.sampler)
-        _curve(axes, each, colour, marker, bands)
-        end = each.curve.rows[-1], each.curve.mean[-1]
+    rows = sorted({n for curve in panel.curves for n in curve.rows})
+    for curve in panel.curves:
+        colour, _, marker = look(curve.line.sampler)
+        _draw_curve(axes, curve, colour, marker, bands)
+        end = curve.rows[-1], curve.mean[-1]
         if named and end[0] < rows[0] + EARLY * (rows[-1] - rows[0]):
             axes.annotate(
-                each.label, end, xytext=(5, 3), textcoords="offset points", color=colour, fontsize=8, zorder=4
+                curve.label, end, xytext=(5, 3), textcoords="offset points", color=colour, fontsize=8, zorder=4
             )
         else:
-            ends.append((end[1], each.label, colour))
+            ends.append((end[1], curve.label, colour))
     for label, height in panel.levels.items():
         axes.axhline(height, **LEVEL, zorder=1)
         ends.append((height, label, MUTED))
@@ -137,21 +127,20 @@ def draw_panel(axes: Axes, panel: Panel, *, named: bool, bands: bool = True) -> 
         name_ends(axes, ends)
 
 
-def _curve(axes: Axes, each: Drawn, colour: str, marker: str, bands: bool) -> None:
-    curve = each.curve
-    size = 2.6 if each.other else 3.8
+def _draw_curve(axes: Axes, curve: Curve, colour: str, marker: str, bands: bool) -> None:
+    size = 2.6 if curve.thin else 3.8
     if bands and curve.low != curve.high:
         if curve.line.kind == ONE_TIME:  # which has no rounds between its two: nothing was measured there
             axes.vlines(curve.rows, curve.low, curve.high, color=colour, alpha=0.4, linewidth=2.5)
         else:
             axes.fill_between(curve.rows, curve.low, curve.high, color=colour, alpha=0.14, linewidth=0)
-    axes.plot(curve.rows, curve.mean, color=colour, zorder=2, **_stroke(each))
-    for whole in (True, False):  # hollow where seeds are missing, so that a step of the mean is seen for what it is
-        at = [i for i, n in enumerate(curve.seeds) if (n == max(curve.seeds) and not _hollow(each)) == whole]
+    axes.plot(curve.rows, curve.mean, color=colour, zorder=2, **_stroke(curve))
+    for complete in (True, False):  # hollow where seeds are missing, so that a step of the mean is seen for what it is
+        at = [i for i, n in enumerate(curve.seeds) if (n == max(curve.seeds) and not _hollow(curve)) == complete]
         if at:
             axes.plot(
                 [curve.rows[i] for i in at], [curve.mean[i] for i in at], linestyle="none", marker=marker,
-                markersize=size, color=colour, markerfacecolor=colour if whole else PAPER, zorder=3, clip_on=False,
+                markersize=size, color=colour, markerfacecolor=colour if complete else PAPER, zorder=3, clip_on=False,
             )  # fmt: skip
 
 
@@ -166,33 +155,34 @@ def _thinned(rows: Sequence[int]) -> list[int]:
     return sorted({*kept})
 
 
-def _stroke(each: Drawn) -> dict[str, Any]:
+def _stroke(curve: Curve) -> dict[str, Any]:
     """How a line is drawn between its markers."""
-    if each.curve.line.kind == ONE_TIME:
+    if curve.line.kind == ONE_TIME:
         return {"linestyle": (0, (1, 2.5)), "linewidth": 1.0}
-    style: Any = (0, (1, 1.2)) if each.other else (0, each.dashes) if each.dashes else "-"
-    return {"linestyle": style, "linewidth": 0.9 if each.other else 1.5}
+    style: Any = (0, (1, 1.2)) if curve.thin else (0, curve.dashes) if curve.dashes else "-"
+    return {"linestyle": style, "linewidth": 0.9 if curve.thin else 1.5}
 
 
-def _hollow(each: Drawn) -> bool:
-    return each.other or each.curve.line.kind == ONE_TIME
+def _hollow(curve: Curve) -> bool:
+    return curve.thin or curve.line.kind == ONE_TIME
 
 
 def _legend(figure: Figure, panels: Sequence[Panel], *, counted: bool) -> None:
     """Every line once, if asked for with the most seeds that it has anywhere; then the levels."""
-    drawn = [each for panel in panels for each in panel.drawn]
+    curves = [curve for panel in panels for curve in panel.curves]
     seeds: dict[str, int] = {}
-    for each in drawn:
-        seeds[each.label] = max(seeds.get(each.label, 0), *each.curve.seeds)
+    for curve in curves:
+        seeds[curve.label] = max(seeds.get(curve.label, 0), *curve.seeds)
     handles: dict[str, Any] = {}
-    for each in drawn:
-        colour, _, marker = look(each.curve.line.sampler)
-        label = f"{each.label} ({seeds[each.label]})" if counted else each.label
-        handles.setdefault(label, Line2D([], [], color=colour, marker=marker, markersize=3.8, **_stroke(each)))
-        handles[label].set_markerfacecolor(PAPER if _hollow(each) else colour)
+    for curve in curves:
+        colour, _, marker = look(curve.line.sampler)
+        label = f"{curve.label} ({seeds[curve.label]})" if counted else curve.label
+        handles.setdefault(label, Line2D([], [], color=colour, marker=marker, markersize=3.8, **_stroke(curve)))
+        handles[label].set_markerfacecolor(PAPER if _hollow(curve) else colour)
     for label in dict.fromkeys(label for panel in panels for label in panel.levels):
         handles[label] = Line2D([], [], **LEVEL)
-    dashed = any(each.dashes for each in drawn) or any(panel.levels for panel in panels)  # which a short handle hides
+    # A short handle would hide that a line is dashed.
+    dashed = any(curve.dashes for curve in curves) or any(panel.levels for panel in panels)
     figure.legend(
         list(handles.values()), list(handles), loc="outside upper left", fontsize=LEGEND_SIZE,
         handlelength=3 if dashed else 2, ncols=legend_columns(list(handles), figure.get_figwidth()),
@@ -225,6 +215,13 @@ def write_note(figure: Figure, note: str) -> None:
         figure.supxlabel(note, x=0.008, ha="left", fontsize=7.5, color=MUTED)
 
 
+def save_png(figure: Figure, path: Path) -> Path:
+    """Write a PNG file, on white."""
+    with matplotlib.rc_context(STYLE), atomic_write(path, "wb") as file:
+        file.write(rendered(figure, "png", facecolor="white"))
+    return path
+
+
 def save(figure: Figure, folder: Path, name: str) -> str:
     """Write NAME.png and NAME.svg.
 
@@ -233,8 +230,7 @@ def save(figure: Figure, folder: Path, name: str) -> str:
     """
     with matplotlib.rc_context(STYLE):
         lay_out(figure)
-        with atomic_write(folder / f"{name}.png", "wb") as file:
-            file.write(rendered(figure, "png", facecolor="white"))
+        save_png(figure, folder / f"{name}.png")
         svg = rendered(figure, "svg", metadata={"Date": None, "Creator": None}).decode()
     with atomic_write(folder / f"{name}.svg") as out:
         out.write(svg)
