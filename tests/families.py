@@ -29,7 +29,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 
 from diverseevol.data.prompt import Encoded, Prompt
 from diverseevol.engine.answering.generation import generate
-from diverseevol.engine.body_and_head import Halves
+from diverseevol.engine.body_and_head import BodyAndHead
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.padding import reads_padding_before
 from diverseevol.engine.pretrained import Pretrained
@@ -321,7 +321,7 @@ def _remark(family: str, model: PreTrainedModel) -> str:
     parts = (
         "" if config.model_type == family else f"a checkpoint of `{config.model_type}`",
         "" if kinds in ([], ["full_attention"]) else "layers: " + ", ".join(kind.replace("_", " ") for kind in kinds),
-        "" if Halves(model).head_is_all(batch) else "logits of all tokens",
+        "" if BodyAndHead(model).logits_equal_head_output(batch) else "logits of all tokens",
     )
     return "; ".join(part for part in parts if part)
 

@@ -128,7 +128,7 @@ def test_a_model_whose_body_cannot_be_told_is_named(learner):
         base_model_prefix = "elsewhere"
 
     model = Twofold(learner.foundation.load().config)
-    assert Probe(model, "all", None, {}).halves  # one part of it is a model
+    assert Probe(model, "all", None, {}).parts  # one part of it is a model
     model.other = LlamaForCausalLM(model.config)
     with pytest.raises(InputError, match=r"model\.path: Twofold has 2 parts that could be its body"):
         Probe(model, "all", None, {})

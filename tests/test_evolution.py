@@ -10,7 +10,7 @@ from diverseevol.engine.learner import Learner
 from diverseevol.errors import InputError
 from diverseevol.evolution.loop import evolve, initial_pool
 from diverseevol.evolution.setup import Streams
-from diverseevol.geometry.measures import vendi_score
+from diverseevol.geometry.diversity import vendi_score
 from diverseevol.options import Schedule
 from diverseevol.samplers.base import Needs, Sampler
 from diverseevol.samplers.kcenter import KCenterSampler

@@ -6,16 +6,11 @@ import numpy as np
 import pytest
 
 from diverseevol.errors import InputError
+from diverseevol.geometry.distances import coverage_radius, distance_to_pool, receipt_distances
+from diverseevol.geometry.diversity import vendi_score, vendi_score_centred
 from diverseevol.geometry.farthest_first import farthest_first
-from diverseevol.geometry.measures import (
-    coverage_radius,
-    distance_to_pool,
-    mean_row,
-    receipt_distances,
-    vendi_score,
-    vendi_score_centred,
-)
 from diverseevol.geometry.projections import pca_map
+from diverseevol.geometry.row_blocks import mean_row
 
 
 def rows_with_large_mean(rows: int = 200, dim: int = 24, seed: int = 0) -> np.ndarray:

@@ -13,7 +13,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from diverseevol import cli
-from diverseevol.geometry.measures import receipt_distances
+from diverseevol.geometry.distances import receipt_distances
 
 
 @pytest.fixture(scope="module")

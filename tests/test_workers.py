@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from diverseevol.engine.answering.generation import generate
-from diverseevol.engine.body_and_head import Halves
+from diverseevol.engine.body_and_head import BodyAndHead
 from diverseevol.engine.side_by_side import SMALL, batches_at_once, side_by_side
 from diverseevol.engine.tuning.batches import plan_steps, step_loader
 from diverseevol.engine.tuning.sft import InstructionTuner
@@ -115,10 +115,10 @@ def test_a_mask_is_left_out_only_where_no_token_sees_a_later_one(learner, causal
         seen = states if attention_mask is None else states * attention_mask[..., None]
         return (states if causal else states + seen.sum(dim=1, keepdim=True),)
 
-    halves = Halves(model)
-    halves._body = forward
+    parts = BodyAndHead(model)
+    parts._body = forward
     ids, mask = torch.arange(6)[None], torch.ones(1, 6, dtype=torch.int64)
-    halves.hidden(ids, mask)
+    parts.hidden(ids, mask)
     assert (given[-1] is None) == causal
 
 
@@ -133,11 +133,11 @@ MODELS = {
 def test_padding_reaches_no_token_without_a_mask_either(name):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(MODELS[name]).eval()
-    halves, lengths = Halves(model), (24, 17, 9)
+    parts, lengths = BodyAndHead(model), (24, 17, 9)
     ids = torch.randint(2, 50, (3, 24))
     mask = (torch.arange(24)[None] < torch.tensor(lengths)[:, None]).long()
     with torch.no_grad():
-        together = halves.hidden(ids, mask)
+        together = parts.hidden(ids, mask)
         for i, length in enumerate(lengths):
             alone = model(input_ids=ids[i : i + 1, :length], output_hidden_states=True).hidden_states[-1][0]
             torch.testing.assert_close(together[i, :length], alone, rtol=1e-4, atol=1e-5)

@@ -12,7 +12,7 @@ BY_THE_BATCH = ("dynamic", "longrope")  # transformers' names of the kinds whose
 log = logging.getLogger(__name__)
 
 
-def read_alike_up_to(model: PreTrainedModel) -> int | None:
+def batch_independent_length(model: PreTrainedModel) -> int | None:
     """The length up to which a batch's rows do not change what the model says of one another; None: any length."""
     config = model.config.get_text_config()
     given = getattr(config, "rope_parameters", None) or {}
@@ -25,9 +25,9 @@ def read_alike_up_to(model: PreTrainedModel) -> int | None:
     return min(lengths, default=None)
 
 
-def warn_of_company(model: PreTrainedModel, lengths: Int[np.ndarray, " rows"]) -> None:
+def warn_if_batch_dependent(model: PreTrainedModel, lengths: Int[np.ndarray, " rows"]) -> None:
     """Say, once, that rows so long are read differently in other batches, where they are."""
-    most = read_alike_up_to(model)
+    most = batch_independent_length(model)
     if most is not None and lengths.max(initial=0) > most:
         _warn(most)
 

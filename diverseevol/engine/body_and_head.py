@@ -15,7 +15,7 @@ from diverseevol.engine.padding import reads_padding_after
 from diverseevol.errors import InputError
 
 
-class Halves:
+class BodyAndHead:
     """A causal language model, asked by halves."""
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -25,7 +25,7 @@ class Halves:
         self._no_cache = {"use_cache": False} if takes_cache else {}
         self._last: tuple[torch.Tensor, int, torch.Tensor] = torch.empty(0), -1, torch.empty(0)
         # Found out at the first batch: whether logits are just head(hidden), and whether no token sees a later one.
-        self._head_is_all: bool | None = None
+        self._logits_equal_head_output: bool | None = None
         self._causal: bool | None = None
 
     def hidden(
@@ -37,7 +37,7 @@ class Halves:
             InputError: what the model says of a row depends on its padding.
         """
         if self._causal is None:
-            self._causal = self._quietly(lambda model: self._blind_to_later(ids.device))
+            self._causal = self._quietly(lambda model: self._is_causal(ids.device))
             if not self._causal and self._quietly(lambda model: reads_padding_after(model, self._states)):
                 raise InputError(
                     f"model.path: {type(self.model).__name__} reads the padding after a row, so that a row's embedding "
@@ -54,7 +54,7 @@ class Halves:
         hidden: torch.Tensor = self._body(input_ids=ids, attention_mask=mask, **self._no_cache)[0]
         return hidden
 
-    def _blind_to_later(self, device: torch.device) -> bool:
+    def _is_causal(self, device: torch.device) -> bool:
         one = torch.arange(8, device=device)[None] % self.model.config.get_text_config().vocab_size
         other = torch.cat([one[:, :4], one[:, :4]], dim=1)
         return torch.equal(self._states(one, None)[:, :4], self._states(other, None)[:, :4])
@@ -74,16 +74,16 @@ class Halves:
         part: Int[torch.Tensor, "positions two"],
     ) -> Float[torch.Tensor, "positions vocabulary"]:
         """The logits at some positions, each given by its place in the batch and in the row."""
-        if not self.head_is_all(batch):  # soft-capped or scaled logits: only the whole model knows them
+        if not self.logits_equal_head_output(batch):  # soft-capped or scaled logits: only the whole model knows them
             return self._whole_logits(batch, part)
         logits: torch.Tensor = self.model.get_output_embeddings()(hidden[part[:, 0], part[:, 1]])
         return logits
 
-    def head_is_all(self, batch: Mapping[str, torch.Tensor]) -> bool:
+    def logits_equal_head_output(self, batch: Mapping[str, torch.Tensor]) -> bool:
         """Whether the model does nothing to the logits that its head makes of the hidden states."""
-        if self._head_is_all is None:
-            self._head_is_all = self._quietly(lambda model: self._same(model, batch))
-        return self._head_is_all
+        if self._logits_equal_head_output is None:
+            self._logits_equal_head_output = self._quietly(lambda model: self._same(model, batch))
+        return self._logits_equal_head_output
 
     def _same(self, model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> bool:
         head = model.get_output_embeddings()

@@ -18,15 +18,15 @@ from transformers import PreTrainedModel
 
 from diverseevol.data.prompt import Encoded, Prompt
 from diverseevol.engine.answering.generation import fitting, generate, own_ends
-from diverseevol.engine.batch_dependence import warn_of_company
+from diverseevol.engine.batch_dependence import warn_if_batch_dependent
 from diverseevol.engine.body_and_head import width
-from diverseevol.engine.memory import named_when_full
+from diverseevol.engine.memory import explain_out_of_memory
 from diverseevol.engine.model_limits import check_ids, check_readable, positions
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.engine.probing.committee_probe import Committee
 from diverseevol.engine.probing.probe import Probe
 from diverseevol.engine.products import quick_products
-from diverseevol.engine.trainers import cast_once, device_of, forget_trainers_of_before, seeded, start
+from diverseevol.engine.trainers import cast_once, device_of, free_old_trainers, seeded, start
 from diverseevol.engine.tuning.batches import plan_steps, probe_loader, step_loader
 from diverseevol.engine.tuning.sft import InstructionTuner, checkpoint_activations
 from diverseevol.options import Embedding, Generation, Tuning
@@ -105,15 +105,15 @@ class Learner:
             trainer = start(self.trainer, place, max_epochs=1, max_steps=len(plan))
             device = device_of(trainer)
             dropout, budget = int(rng.integers(2**62)), tuning.micro_batch_tokens
-            with seeded(device, dropout), named_when_full("tuning.micro_batch_tokens", budget):
+            with seeded(device, dropout), explain_out_of_memory("tuning.micro_batch_tokens", budget):
                 model = self.foundation.load()
                 check_readable(model, self.encoded)
                 model = model.to(device)
-                warn_of_company(model, self.encoded.lengths[rows])
+                warn_if_batch_dependent(model, self.encoded.lengths[rows])
                 model.train()
                 if tuning.gradient_checkpointing:
                     checkpoint_activations(model, "enable")
-                forget_trainers_of_before(model)
+                free_old_trainers(model)
                 module = InstructionTuner(model, tuning, len(plan), note)
                 threads = module.at_once if place.world == 1 else 1
                 loader = step_loader(self.encoded, plan, self.prompt.end, place.rank, place.world, threads)
@@ -122,7 +122,7 @@ class Learner:
         if tuning.gradient_checkpointing:
             checkpoint_activations(model, "disable")
         del trainer, module, loader
-        forget_trainers_of_before(model)  # this one's optimizer is twice as large as the model
+        free_old_trainers(model)  # this one's optimizer is twice as large as the model
         return Fit(model.eval(), place.share(curve))
 
     def probe(
@@ -151,7 +151,7 @@ class Learner:
             The embedding (or None) and the statistics by name, memory-mapped read-only.
         """
         check_readable(model, self.encoded)
-        warn_of_company(model, self.encoded.lengths[rows])
+        warn_if_batch_dependent(model, self.encoded.lengths[rows])
         n = len(self.encoded) if aligned else len(rows)
         shapes: dict[str, tuple[tuple[int, ...], str]] = dict.fromkeys(sorted(statistics), ((n,), "float32"))
         if embedding:
@@ -210,7 +210,7 @@ class Learner:
             loader = probe_loader(self.encoded, rows, among, tokens, self.prompt.end, place.rank, place.world)
             asked = module(arrays, lambda done: advance(done * place.world))
             with (
-                named_when_full("embedding.batch_tokens", tokens),
+                explain_out_of_memory("embedding.batch_tokens", tokens),
                 cast_once(trainer),
                 quick_products(model),
             ):
@@ -258,7 +258,7 @@ class Learner:
         trainer = start(self.trainer, place)
         device = device_of(trainer)
         # In the trainer's precision, as Lightning's loops run: answers are asked of a model without one.
-        with named_when_full("generation.batch_size", options.batch_size), cast_once(trainer):
+        with explain_out_of_memory("generation.batch_size", options.batch_size), cast_once(trainer):
             ids = generate(
                 model.to(device), [prompts[i] for i in mine], [seeds[i] for i in mine], options,
                 sorted({*self.prompt.stop_tokens, *own_ends(model)}), lambda done: advance(done * place.world),

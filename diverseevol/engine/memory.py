@@ -44,7 +44,7 @@ def _resident_peak() -> int:
 
 
 @contextmanager
-def named_when_full(option: str, value: int) -> Iterator[None]:
+def explain_out_of_memory(option: str, value: int) -> Iterator[None]:
     """Name the option that decides how much a phase holds on a device, where the device had no room for it.
 
     Raises:

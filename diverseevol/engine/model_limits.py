@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from diverseevol.data.prompt import Encoded
-from diverseevol.engine.batch_dependence import read_alike_up_to
+from diverseevol.engine.batch_dependence import batch_independent_length
 from diverseevol.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,9 @@ def check_readable(model: PreTrainedModel, encoded: Encoded) -> None:
             f"prompt.max_length: the longest row has {encoded.longest:,} tokens, but the model has {trained:,} "
             f"positions and no others; give prompt.max_length={trained} or less"
         )
-    if read_alike_up_to(model) is None:  # positions that are scaled by the longest row are warned of by themselves
+    if (
+        batch_independent_length(model) is None
+    ):  # positions that are scaled by the longest row are warned of by themselves
         _warn_of_length(encoded.longest, trained)
 
 

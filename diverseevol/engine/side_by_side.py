@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from transformers import PreTrainedModel
 
-from diverseevol.engine.batch_dependence import read_alike_up_to
+from diverseevol.engine.batch_dependence import batch_independent_length
 from diverseevol.parallel.threads import workers
 
 Item = TypeVar("Item")
@@ -22,7 +22,7 @@ def batches_at_once(model: PreTrainedModel) -> int:
     """How many batches may pass through a model side by side: one a thread of a small model on a processor."""
     small = model.device.type == "cpu" and model.config.get_text_config().hidden_size <= SMALL
     # One that scales its positions by the batch keeps the last batch's scale, which another thread would read.
-    return torch.get_num_threads() if small and read_alike_up_to(model) is None else 1
+    return torch.get_num_threads() if small and batch_independent_length(model) is None else 1
 
 
 def side_by_side(work: Callable[[Item], Done], items: Sequence[Item]) -> list[Done]:

@@ -53,7 +53,7 @@ def start(make: Callable[..., lightning.Trainer], place: Processes, **options: A
         raise InputError(f"trainer: Lightning cannot start with these options ({reason}); change trainer.…") from error
 
 
-def proven(make: Callable[..., lightning.Trainer], place: Processes) -> Callable[..., lightning.Trainer]:
+def validated(make: Callable[..., lightning.Trainer], place: Processes) -> Callable[..., lightning.Trainer]:
     """The same maker of trainers, once it has made one: what Lightning refuses is said before any work is done.
 
     Raises:
@@ -83,7 +83,7 @@ def cast_once(trainer: lightning.Trainer) -> Iterator[None]:
         yield
 
 
-def forget_trainers_of_before(model: PreTrainedModel) -> None:
+def free_old_trainers(model: PreTrainedModel) -> None:
     """Free the memory of trainers that are no longer used: cycles of references hold their models and optimizers.
 
     Not for a small model, whose memory is not worth the time.

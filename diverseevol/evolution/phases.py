@@ -22,7 +22,8 @@ from diverseevol.evolution.committee import seats
 from diverseevol.evolution.log_rounds import log_round
 from diverseevol.evolution.receipts import receipt
 from diverseevol.evolution.setup import Evolution
-from diverseevol.geometry.measures import coverage_radius, vendi_score, vendi_score_centred
+from diverseevol.geometry.distances import coverage_radius
+from diverseevol.geometry.diversity import vendi_score, vendi_score_centred
 from diverseevol.parallel.shared_arrays import read_probe
 from diverseevol.runs.round_folder import RoundFolder
 from diverseevol.runs.tracking import RoundLog

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from diverseevol.data.dataset import Dataset
-from diverseevol.geometry.measures import receipt_distances
+from diverseevol.geometry.distances import receipt_distances
 from diverseevol.samplers.base import Selection
 
 

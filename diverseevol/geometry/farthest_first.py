@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch.utils.dlpack import from_dlpack  # from_numpy warns of read-only memory maps
 
-from diverseevol.geometry.measures import check_finite, mean_row, squared_distances
+from diverseevol.geometry.distances import squared_distances
+from diverseevol.geometry.row_blocks import check_finite, mean_row
 from diverseevol.parallel.threads import workers as _workers
 
 BLOCK_ELEMENTS = 2**20  # 256 rows of 4,096 numbers: a block of float32 stays in the processor's cache

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch.utils.dlpack import from_dlpack  # from_numpy warns of read-only memory maps
 
 from diverseevol.errors import InputError
-from diverseevol.geometry.measures import LONGEST, check_finite, mean_row
+from diverseevol.geometry.row_blocks import LONGEST, check_finite, mean_row
 
 BLOCK_ELEMENTS = 2**22  # of rows whose differences are held in float64 at once: 32 MiB
 

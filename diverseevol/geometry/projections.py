@@ -6,7 +6,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float, Int
 
-from diverseevol.geometry.measures import blocks, mean_row
+from diverseevol.geometry.row_blocks import blocks, mean_row
 
 PCA = "pca"
 DIMENSIONS = 50  # that t-SNE is given: what lies beyond is mostly noise, and costs time

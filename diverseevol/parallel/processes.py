@@ -4,14 +4,10 @@ Every process runs the whole loop. The first one (rank 0) selects and writes; th
 process nothing here does anything.
 """
 
-import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TypeVar
 
-import torch
 from torch import distributed
 
 from diverseevol.errors import InputError, input_error
@@ -72,48 +68,6 @@ class Processes:
         values: list[T | None] = [None] * self.world
         distributed.all_gather_object(values, value)
         return values  # type: ignore[return-value]
-
-
-def join() -> Processes:
-    """Join the peers that torchrun's, or srun's, environment variables name; alone without them."""
-    _read_slurm()
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
-        return Processes()
-    if not distributed.is_initialized():
-        if torch.cuda.is_available():  # before anything is shared: objects travel through the current device
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        # The others wait while the first judges or prepares the data, which may take hours.
-        distributed.init_process_group(backend, timeout=timedelta(days=1))
-    return Processes(
-        rank=distributed.get_rank(),
-        world=world,
-        local_world=int(os.environ.get("LOCAL_WORLD_SIZE", str(world))),
-    )
-
-
-def _read_slurm() -> None:
-    """Set what torchrun would set, in a step that `srun` started with several tasks."""
-    if "WORLD_SIZE" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
-        return
-    from lightning.fabric.plugins.environments.slurm import (
-        SLURMEnvironment,
-    )  # seconds, which who is alone need not wait
-
-    slurm, layout = SLURMEnvironment(auto_requeue=False), os.environ["SLURM_STEP_TASKS_PER_NODE"]
-    if not (tasks := re.fullmatch(r"(\d+)(\(x\d+\))?", layout)):
-        raise InputError(
-            f"srun starts {layout} tasks on the nodes; each needs as many as the others: give --ntasks-per-node"
-        )
-    os.environ |= {
-        "RANK": str(slurm.global_rank()),
-        "LOCAL_RANK": str(slurm.local_rank()),
-        "WORLD_SIZE": str(slurm.world_size()),
-        "LOCAL_WORLD_SIZE": tasks[1],
-        "MASTER_ADDR": slurm.main_address,
-        "MASTER_PORT": str(slurm.main_port),
-    }
 
 
 def leave(processes: Processes) -> None:

@@ -7,8 +7,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from diverseevol.geometry.distances import distance_to_pool
 from diverseevol.geometry.lazy_greedy import lazy_greedy
-from diverseevol.geometry.measures import distance_to_pool, mean_row
+from diverseevol.geometry.row_blocks import mean_row
 from diverseevol.samplers.base import Needs, Selection, embedding_of, pool_of
 from diverseevol.samplers.features import Features
 

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from diverseevol.errors import InputError
-from diverseevol.geometry.measures import blocks
 from diverseevol.geometry.projections import principal_directions
+from diverseevol.geometry.row_blocks import blocks
 from diverseevol.samplers.base import Needs, Selection, embedding_of, finite_scores, pool_of
 from diverseevol.samplers.features import Features
 

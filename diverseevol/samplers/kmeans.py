@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from diverseevol.errors import InputError
-from diverseevol.geometry.measures import mean_row
+from diverseevol.geometry.row_blocks import mean_row
 from diverseevol.samplers.base import Needs, Selection, embedding_of
 from diverseevol.samplers.features import Features
 

@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from diverseevol.errors import InputError
+from diverseevol.geometry.diversity import unit_directions, vendi_score
 from diverseevol.geometry.lazy_greedy import lazy_greedy
-from diverseevol.geometry.measures import check_finite, unit_directions, vendi_score
+from diverseevol.geometry.row_blocks import check_finite
 from diverseevol.samplers.base import Needs, Selection, embedding_of, pool_of
 from diverseevol.samplers.features import Features
 

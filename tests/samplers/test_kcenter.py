@@ -12,8 +12,8 @@ from kcenter_cases import DATA, clustered, greedy, scattered
 from diverseevol.errors import InputError
 from diverseevol.geometry import farthest_first as module
 from diverseevol.geometry import farthest_first_cuda
+from diverseevol.geometry.distances import receipt_distances
 from diverseevol.geometry.farthest_first import farthest_first
-from diverseevol.geometry.measures import receipt_distances
 from diverseevol.samplers.base import Selection, choose
 from diverseevol.samplers.features import Features
 from diverseevol.samplers.kcenter import KCenterSampler

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from diverseevol.errors import InputError
-from diverseevol.geometry.measures import vendi_score
+from diverseevol.geometry.diversity import vendi_score
 from diverseevol.samplers.features import Features
 from diverseevol.samplers.vendi import VendiSampler
 

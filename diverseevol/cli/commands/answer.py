@@ -10,15 +10,16 @@ from diverseevol.cli.checked_options import AnswerOptions
 from diverseevol.cli.commands.evolve import quieten
 from diverseevol.cli.configuration import Configuration
 from diverseevol.data.prompt import Encoded, Prompt
+from diverseevol.engine.launch import join
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
-from diverseevol.engine.trainers import proven
+from diverseevol.engine.trainers import validated
 from diverseevol.errors import InputError
 from diverseevol.evaluation.exam import keep_questions
 from diverseevol.evaluation.questions.answer_file import AnswerFile, answer
 from diverseevol.options import Generation, PromptOptions, Tuning
 from diverseevol.output.console import Console
-from diverseevol.parallel.processes import Processes, join, leave
+from diverseevol.parallel.processes import Processes, leave
 from diverseevol.progress import Progress, Shown, Silent
 from diverseevol.storage.cache import cache_folder, checked_in_full
 from diverseevol.storage.files import read_json, refuse_links, write_json
@@ -37,7 +38,7 @@ def run(settings: Configuration) -> None:
 
 def _run(settings: Configuration, processes: Processes, console: Console) -> None:
     options, generation = settings.options("", AnswerOptions), settings.options("generation", Generation)
-    trainer = proven(settings.part("trainer"), processes)
+    trainer = validated(settings.part("trainer"), processes)
     benchmarks = settings.part("benchmark", cache=cache_folder(settings.value("cache", str | None)))
     model = settings.part("model")
     if not isinstance(model, Pretrained):

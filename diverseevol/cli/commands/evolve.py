@@ -23,8 +23,9 @@ from diverseevol.cli.provenance import keep, kept, logged_config
 from diverseevol.cli.rows import bad_rows_file, load_dataset
 from diverseevol.data.dataset import Dataset
 from diverseevol.data.prompt import Encoded, Prompt, encode
+from diverseevol.engine.launch import join
 from diverseevol.engine.learner import Learner
-from diverseevol.engine.trainers import proven
+from diverseevol.engine.trainers import validated
 from diverseevol.errors import InputError
 from diverseevol.evaluation.exam import Exam, keep_questions, unexamined
 from diverseevol.evaluation.judges.base import watch
@@ -36,7 +37,7 @@ from diverseevol.lab.dataset import measures_of
 from diverseevol.options import Embedding, Generation, PromptOptions, Schedule, Tuning
 from diverseevol.output.console import Console, log_to, styled
 from diverseevol.output.shell import command, override
-from diverseevol.parallel.processes import Processes, join, leave
+from diverseevol.parallel.processes import Processes, leave
 from diverseevol.progress import Progress, Shown, Silent
 from diverseevol.report.terminal import show
 from diverseevol.runs.round_folder import Round
@@ -73,7 +74,7 @@ def _run(settings: Configuration, conduct: EvolveOptions, path: Path, processes:
     prompt_options = settings.options("prompt", PromptOptions)
     sampler, tracker, judge = settings.part("sampler"), settings.part("logger"), settings.part("judge")
     watch(judge, progress)
-    trainer = proven(settings.part("trainer"), processes)
+    trainer = validated(settings.part("trainer"), processes)
     exam = Exam(settings.part("benchmark", cache=cache), judge, generation)
     if conduct.reference_loss:
         check_references(exam.benchmarks)

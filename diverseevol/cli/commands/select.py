@@ -15,7 +15,7 @@ from diverseevol.cli.output_files import choice_file
 from diverseevol.cli.taken import taken_rows
 from diverseevol.errors import InputError
 from diverseevol.evolution.receipts import distances
-from diverseevol.geometry.measures import check_finite
+from diverseevol.geometry.row_blocks import check_finite
 from diverseevol.output.terminal import say
 from diverseevol.samplers.base import Needs, Sampler, Selection, choose, pool_of
 from diverseevol.samplers.features import Features

@@ -16,13 +16,14 @@ from diverseevol.cli.rows import load_dataset
 from diverseevol.cli.taken import taken_rows
 from diverseevol.data.dataset import Dataset
 from diverseevol.data.prompt import Prompt
+from diverseevol.engine.launch import join
 from diverseevol.engine.learner import Learner
-from diverseevol.engine.trainers import proven
+from diverseevol.engine.trainers import validated
 from diverseevol.errors import InputError
 from diverseevol.evolution.receipts import receipt
 from diverseevol.options import Embedding, PromptOptions, Tuning
 from diverseevol.output.console import Console
-from diverseevol.parallel.processes import Processes, join, leave
+from diverseevol.parallel.processes import Processes, leave
 from diverseevol.progress import Progress, Shown, Silent
 from diverseevol.samplers.base import Needs, Sampler
 from diverseevol.samplers.features import Features, columns_of
@@ -81,7 +82,7 @@ def _looked_at(
     progress: Progress = Shown(console) if processes.first else Silent()
     cache = cache_folder(options.cache)
     embedding, prompt_options = settings.options("embedding", Embedding), settings.options("prompt", PromptOptions)
-    trainer, bad_rows = proven(settings.part("trainer"), processes), out.with_suffix(".bad_rows.jsonl")
+    trainer, bad_rows = validated(settings.part("trainer"), processes), out.with_suffix(".bad_rows.jsonl")
     dataset = processes.in_turn(lambda: load_dataset(settings, cache, bad_rows, progress))
     if not with_model:
         for sentence in left_out(dataset, None, prompt_options):

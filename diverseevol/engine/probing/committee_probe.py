@@ -49,11 +49,11 @@ class Committee(lightning.LightningModule):
         """Ask all members about one right-padded batch; how many rows these are."""
         rows = batch["rows"].cpu().numpy()
         members = [cast(Probe, member) for member in self.members]
-        hidden = [member.halves.hidden(batch["input_ids"], batch["attention_mask"]) for member in members]
+        hidden = [member.parts.hidden(batch["input_ids"], batch["attention_mask"]) for member in members]
         where = positions("committee", batch["attention_mask"], batch["response_start"])
         sums = {name: torch.zeros(len(rows), dtype=torch.float64, device=where.device) for name in self.scores}
         for part in where.nonzero().split(self.head_tokens):
-            logits = (member.halves.logits(batch, states, part) for member, states in zip(members, hidden, strict=True))
+            logits = (member.parts.logits(batch, states, part) for member, states in zip(members, hidden, strict=True))
             for name, value in disagreement(logits, self.scores).items():
                 sums[name].index_add_(0, part[:, 0], value.double())
         count = where.sum(dim=1).clamp(min=1)

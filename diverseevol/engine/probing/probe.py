@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from transformers import PreTrainedModel
 
-from diverseevol.engine.body_and_head import Halves
+from diverseevol.engine.body_and_head import BodyAndHead
 from diverseevol.engine.probing.token_statistics import NAMES, positions, token_statistics
 from diverseevol.engine.side_by_side import batches_at_once, side_by_side
 from diverseevol.errors import InputError
@@ -54,13 +54,13 @@ class Probe(lightning.LightningModule):
         self.scores = scores
         self.head_tokens = head_tokens
         self.on_rows = on_rows
-        self.halves = Halves(model)
+        self.parts = BodyAndHead(model)
         self.waiting: list[dict[str, torch.Tensor]] = []
 
     def predict_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> int:
         """Embed right-padded batches, several at once where that is quicker; how many rows this one has."""
         self.waiting.append(batch)
-        # The first goes alone: it finds out what `Halves` wants to know. The last takes along what still waits.
+        # The first goes alone: it finds out what `BodyAndHead` wants to know. The last takes along what still waits.
         last = batch_idx + 1 == self.trainer.num_predict_batches[0]
         at_once = batches_at_once(self.model)
         if batch_idx == 0 or last or len(self.waiting) == (TURNS * at_once if at_once > 1 else 1):
@@ -72,7 +72,7 @@ class Probe(lightning.LightningModule):
     def _file(self, batch: dict[str, torch.Tensor]) -> None:
         """Embed one batch and file the results under its rows."""
         rows = batch["rows"].cpu().numpy()
-        hidden = self.halves.hidden(batch["input_ids"], batch["attention_mask"])
+        hidden = self.parts.hidden(batch["input_ids"], batch["attention_mask"])
         if self.embedding is not None:
             self.embedding[rows] = (
                 pooled(hidden, batch["attention_mask"], batch["response_start"], self.region).cpu().numpy()
@@ -88,7 +88,7 @@ class Probe(lightning.LightningModule):
         needed = torch.stack(list(where.values())).any(dim=0)
         which = needed.nonzero()
         for part in which.split(self.head_tokens):
-            logits = self.halves.logits(batch, hidden, part)
+            logits = self.parts.logits(batch, hidden, part)
             values = token_statistics(logits, next_ids[part[:, 0], part[:, 1]], self.scores)
             for name, value in values.items():
                 counted = where[name][part[:, 0], part[:, 1]]

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel, get_scheduler
 
-from diverseevol.engine.body_and_head import Halves
+from diverseevol.engine.body_and_head import BodyAndHead
 from diverseevol.engine.side_by_side import batches_at_once, side_by_side
 from diverseevol.engine.tuning.batches import IGNORED
 from diverseevol.errors import InputError
@@ -51,7 +51,7 @@ class InstructionTuner(lightning.LightningModule):
         self.total_steps = total_steps
         self.on_step = on_step
         self.losses: list[float] = []
-        self.halves = Halves(model)
+        self.parts = BodyAndHead(model)
         # Threads would draw dropout from one stream in an order of their own.
         plain = not tuning.gradient_checkpointing and not has_dropout(model)
         self.at_once = batches_at_once(model) if plain else 1
@@ -59,7 +59,7 @@ class InstructionTuner(lightning.LightningModule):
     def training_step(self, batch: list[dict[str, torch.Tensor]], batch_idx: int) -> None:
         """Take one optimizer step over its micro-batches."""
         optimizer: Any = self.optimizers()
-        # One after the other at first: the first micro-batch finds out what `Halves` wants to know.
+        # One after the other at first: the first micro-batch finds out what `BodyAndHead` wants to know.
         several = self.at_once > 1 and self.trainer.world_size == 1 and batch_idx > 0
         total = self._gradients_side_by_side(batch) if several else self._gradients(batch)
         if self.tuning.max_grad_norm:
@@ -121,9 +121,9 @@ class InstructionTuner(lightning.LightningModule):
         """Sum of the cross entropies of a micro-batch's response tokens, a scalar in nats."""
         labels = micro["labels"][:, 1:]
         learned = labels != IGNORED
-        if self.halves.head_is_all(micro):
+        if self.parts.logits_equal_head_output(micro):
             # The head and the softmax, a large part of a small model, run over the response tokens alone.
-            hidden = self.halves.hidden(micro["input_ids"], micro["attention_mask"])
+            hidden = self.parts.hidden(micro["input_ids"], micro["attention_mask"])
             logits = self.model.get_output_embeddings()(hidden[:, :-1][learned])
         else:
             out = self.model(input_ids=micro["input_ids"], attention_mask=micro["attention_mask"], use_cache=False)
