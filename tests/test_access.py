@@ -24,7 +24,7 @@ from diverseevol.cli.configuration import configure
 from diverseevol.cli.mistakes import check_addresses, verdict
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.access import check_address, hidden, read_key
-from diverseevol.evaluation.judges.bounded import BoundedClient
+from diverseevol.evaluation.judges.endpoint import BoundedClient
 from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 
@@ -222,7 +222,7 @@ def serving(handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext | Non
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_to_another_server_is_refused_and_named(server, make, status):
     to = server.url.replace("//", f"//me:{SECRET}@") + f"/chat/completions?key={SECRET}"
-    with sends_on(to, status) as (url, keys), pytest.raises(InputError, match="sends on to another server") as caught:
+    with sends_on(to, status) as (url, keys), pytest.raises(InputError, match="redirects to another server") as caught:
         make(base_url=url, concurrency=1).judge(BENCHMARK, ANSWERS)
     assert f"{server.url}/chat/completions (HTTP {status})" in str(caught.value)
     assert SECRET not in str(caught.value)
@@ -232,7 +232,7 @@ def test_a_redirect_to_another_server_is_refused_and_named(server, make, status)
 
 @pytest.mark.parametrize("to", ["https://127.0.0.1:1/v1", "//example.invalid/v1", "http://[", "file:///etc/passwd"])
 def test_redirects_to_odd_places_are_refused(make, to):
-    with sends_on(to, 307) as (url, keys), pytest.raises(InputError, match="sends on to"):
+    with sends_on(to, 307) as (url, keys), pytest.raises(InputError, match="redirects to"):
         make(base_url=url, concurrency=1).judge(BENCHMARK, ANSWERS)
     assert len(keys) == 1
 

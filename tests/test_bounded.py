@@ -16,9 +16,8 @@ import pytest
 
 pytest.importorskip("openai")
 
-from diverseevol.evaluation.judges import bounded
-from diverseevol.evaluation.judges.bounded import BodyError, BoundedClient
-from diverseevol.evaluation.judges.endpoint import connect
+from diverseevol.evaluation.judges import endpoint
+from diverseevol.evaluation.judges.endpoint import BodyError, BoundedClient, Endpoint
 
 LIMIT = 1 << 20
 Write = Callable[[BaseHTTPRequestHandler], None]
@@ -75,7 +74,7 @@ def post(url: str) -> Any:
 
 @pytest.fixture(autouse=True)
 def limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounded, "LARGEST_BODY", LIMIT)
+    monkeypatch.setattr(endpoint, "LARGEST_BODY", LIMIT)
 
 
 @pytest.mark.parametrize("status", [200, 400, 429, 500])
@@ -123,11 +122,11 @@ def test_a_body_that_fits_is_what_was_sent(packing, status):
 
 def test_an_endpoint_says_that_the_reply_is_too_long(tmp_path: Path):
     async def ask(url: str) -> None:
-        endpoint = connect(url, "m", None, None, {}, 10.0, 0, 0.0)
+        asked = Endpoint(url, "m", None, None, {}, 10.0, 0, 0.0)
         try:
-            await endpoint._request("hello")
+            await asked._request("hello")
         finally:
-            await endpoint.client.close()
+            await asked.client.close()
 
     with serving(endless) as url, pytest.raises(Exception, match="the reply is longer than 1 MiB"):
         asyncio.run(ask(url))

@@ -9,7 +9,7 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import local_judge
 from diverseevol.evaluation.judges.base import Judge
 from diverseevol.evaluation.judges.local_judge import LocalJudge
-from diverseevol.evaluation.judges.verdicts import GivenUpError
+from diverseevol.evaluation.judges.pairwise import GivenUpError
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 
 BENCHMARK = Benchmark("mine", tuple(Question(str(i), f"What is {i}?", competitor="y" * 6) for i in range(3)))

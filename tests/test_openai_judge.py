@@ -17,7 +17,7 @@ from chat_server import KEY, Answer, ChatServer, Request, by_length, fails, says
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import Judge
 from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
-from diverseevol.evaluation.judges.verdicts import GivenUpError
+from diverseevol.evaluation.judges.pairwise import GivenUpError
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.evaluation.scores.scores import score
 

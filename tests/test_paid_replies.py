@@ -16,9 +16,9 @@ from chat_server import KEY, Answer, ChatServer, Request, by_length, says
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import reply_cache
-from diverseevol.evaluation.judges.bodies import read_json
 from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
 from diverseevol.evaluation.judges.reply_cache import Ask, Reply, ReplyCache, encodable
+from diverseevol.evaluation.judges.responses import read_json
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 
 QUESTIONS = 3

@@ -11,7 +11,7 @@ from chat_server import KEY, Answer, Behaviour, ChatServer, Request, by_length, 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.budget import LimitReachedError
 from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
-from diverseevol.evaluation.judges.refusals import Concern, read_refusal
+from diverseevol.evaluation.judges.responses import Concern, read_refusal
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 
 QUESTIONS = 5

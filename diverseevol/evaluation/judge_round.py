@@ -9,7 +9,7 @@ import numpy as np
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import Judge, Judgement, JudgeOfRounds
-from diverseevol.evaluation.judges.verdicts import GivenUpError
+from diverseevol.evaluation.judges.pairwise import GivenUpError
 from diverseevol.evaluation.questions.benchmarks import Benchmark, read_answers
 from diverseevol.evaluation.scores.agreement import rank_correlation
 from diverseevol.evaluation.scores.scores import score, unparsed_questions

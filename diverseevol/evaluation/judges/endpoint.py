@@ -1,36 +1,126 @@
-"""An OpenAI-compatible endpoint: one prompt in, one reply out, whatever the network does in between."""
+"""An OpenAI-compatible endpoint: one prompt in, one reply out, whatever the network does in between.
+
+The official client sends the requests. Three things are our own, because its options do not reach them: bodies are read
+up to a limit, redirects to another server are refused, and retries pass the account one by one, wait as long as the
+server asks, and also follow errors that come with HTTP 200.
+"""
 
 import asyncio
 import logging
 import os
 import random
 import ssl
+import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from time import time
+from typing import Any
 
 import openai
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.access import PART, check_proxies, hidden
-from diverseevol.evaluation.judges.bounded import BodyError, BoundedClient
 from diverseevol.evaluation.judges.budget import FRAME_TOKENS
-from diverseevol.evaluation.judges.completions import ReportedError, UnreadableError, UnusableError, read_completion
-from diverseevol.evaluation.judges.refusals import Concern, read_refusal
 from diverseevol.evaluation.judges.reply_cache import Reply, encodable
+from diverseevol.evaluation.judges.responses import (
+    Concern,
+    ReportedError,
+    UnreadableError,
+    UnusableError,
+    read_completion,
+    read_refusal,
+)
+from diverseevol.storage.reading import size
 
 log = logging.getLogger(__name__)
 
+LARGEST_BODY = 1 << 24  # bytes, unpacked; a judge's longest reply has about a thousandth of that
 LONGEST_WAIT_SECONDS = 300.0
 LONGEST_CONNECT_SECONDS = 20.0
-UNREACHED_RETRIES = 2  # while an endpoint has never been heard of
-LONGEST_WORDS = 300  # characters of what somebody else said
+UNREACHED_RETRIES = 2  # while an endpoint has never responded
+LONGEST_QUOTE = 300  # characters of the server's words in a message
+
+
+class BodyError(Exception):
+    """A response's body is too large, or is compressed in a way that was not asked for."""
+
+
+class BoundedClient(openai.DefaultAsyncHttpxClient):
+    """The official client's own transport, except that it reads each body itself, up to `LARGEST_BODY`."""
+
+    def __init__(self, **options: Any) -> None:
+        hooks = {"response": [_refuse_redirect]}  # runs before a redirect is followed
+        super().__init__(headers={"accept-encoding": "gzip"}, max_redirects=3, event_hooks=hooks, **options)
+
+    async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
+        """Send a request.
+
+        Raises:
+            BodyError: the response's body is too large or cannot be unpacked.
+        """
+        response = await super().send(request, stream=True, **options)
+        try:
+            body = await _read_body(response)
+        finally:
+            await response.aclose()
+        # The body is unpacked, and read as UTF-8: its type may name an encoding that Python does not know.
+        outdated = ("content-encoding", "content-length", "transfer-encoding", "content-type")
+        return type(response)(
+            response.status_code,
+            headers=[(name, value) for name, value in response.headers.multi_items() if name not in outdated],
+            content=body,
+            request=response.request,
+            extensions=response.extensions,
+            history=response.history,
+        )
+
+
+async def _read_body(response: Any) -> bytes:
+    packing = response.headers.get("content-encoding", "identity").strip().lower()
+    if packing not in ("identity", "gzip", "x-gzip", "deflate"):
+        raise BodyError(f"the reply is packed as {packing[:40]}, which was not asked for")
+    unpacker = None if packing == "identity" else zlib.decompressobj(zlib.MAX_WBITS | 32)
+    body = bytearray()
+    async for part in response.aiter_raw():
+        try:
+            # Room for one byte beyond the limit: a body that is too large differs from one that just fits.
+            body += unpacker.decompress(part, LARGEST_BODY + 1 - len(body)) if unpacker else part
+        except zlib.error as error:
+            raise BodyError(f"the reply cannot be unpacked ({error})") from None
+        if len(body) > LARGEST_BODY:
+            raise BodyError(f"the reply is longer than {size(LARGEST_BODY)}, the longest that is read")
+    if unpacker and not unpacker.eof:
+        raise BodyError("the reply is cut off before its packing ends")
+    return bytes(body)
+
+
+async def _refuse_redirect(response: Any) -> None:
+    """Refuse a redirect that would take the key to another server, or drop the prompt from the request."""
+    if not response.has_redirect_location:
+        return
+    origin = response.request.url
+    try:
+        target = origin.join(response.headers["location"])
+        address = f"{target.scheme}://{target.netloc.decode('ascii', 'replace').rpartition('@')[2]}{target.path}"
+    except Exception:  # whatever the error, it is not an address
+        raise InputError(f"{origin}: redirects to what is not an address (HTTP {response.status_code})") from None
+    if (origin.scheme, origin.host, origin.port) == (target.scheme, target.host, target.port):
+        if response.status_code in (307, 308):
+            return
+        raise InputError(
+            f"{origin}: redirects to {address} (HTTP {response.status_code}), which drops the prompt; correct "
+            f"judge.base_url"
+        )
+    raise InputError(
+        f"{origin}: redirects to another server, {address} (HTTP {response.status_code}), which is not given the key; "
+        f"if it is the right one, give it as judge.base_url"
+    )
 
 
 class UnansweredError(Exception):
-    """The endpoint will not answer this prompt, whoever asks how often.
+    """The endpoint will not answer this prompt, however often it is asked.
 
     Attributes:
         billed: whether it costs something all the same.
@@ -42,11 +132,11 @@ class UnansweredError(Exception):
 
 
 class DoubtfulError(Exception):
-    """The endpoint does not answer this prompt, and does not tell whether it would answer another.
+    """The endpoint does not answer this prompt, and does not say whether it would answer another one.
 
     Attributes:
-        verdict: what it is if the endpoint answers no other prompt, either.
-        passing: whether it may have been the moment's fault, though it was asked as often as it may be.
+        verdict: the error if the endpoint does not answer another prompt either.
+        passing: whether the failure may be temporary, although all retries were used.
     """
 
     def __init__(self, words: str, verdict: Exception, *, passing: bool = False) -> None:
@@ -55,33 +145,25 @@ class DoubtfulError(Exception):
         self.passing = passing
 
 
-class _AgainError(Exception):
-    """The call failed in a way that may pass.
+@dataclass(eq=False)
+class _PassingError(Exception):
+    """The request failed in a way that may pass.
 
     Attributes:
+        words: what happened.
         wait: seconds that the endpoint asks to wait, where it does.
         billed: whether it may cost something: the endpoint may have done its work.
-        prompt: whether this prompt may be why.
-        unusable: whether that is because there is a reply, though none that can be used.
-        reached: whether the endpoint was heard of at all.
+        prompt: whether this prompt may be the cause.
+        unusable: whether it is, because a reply arrived that cannot be used.
+        reached: whether the endpoint responded at all.
     """
 
-    def __init__(
-        self,
-        what: str,
-        wait: float | None = None,
-        *,
-        billed: bool = True,
-        prompt: bool = False,
-        unusable: bool = False,
-        reached: bool = True,
-    ) -> None:
-        super().__init__(what)
-        self.wait = wait
-        self.billed = billed
-        self.prompt = prompt or unusable
-        self.unusable = unusable
-        self.reached = reached
+    words: str
+    wait: float | None = None
+    billed: bool = True
+    prompt: bool = False
+    unusable: bool = False
+    reached: bool = True
 
 
 @dataclass
@@ -97,20 +179,22 @@ Admission = Callable[[], AbstractAsyncContextManager[Call]]
 
 @dataclass
 class Endpoint:
-    """Where a model answers, and how patiently it is asked.
+    """Where a model answers, and how patiently it is asked; it holds an open client, which the caller closes.
 
     Attributes:
-        client: the official client, without retries of its own: each request passes the account.
-        key: the key in use, so that it can be kept out of every message.
+        base_url: its address.
+        model: the model's name there.
+        key: the key, which is kept out of every message.
         key_variable: the environment variable that holds it.
-        limits: what each request says of the reply: its longest length and the temperature.
+        limits: what each request says of the reply: its greatest length and the temperature.
         timeout: seconds for a request, from the first byte to the last.
         retries: further requests after a failed one.
-        backoff: seconds before the first of them; each further wait is twice as long, and a part of it random.
-        reached: whether it was heard of before.
+        backoff: seconds before the first of them; each further wait is twice as long, and partly random.
+        client: the official client, without retries of its own.
+        reached: whether the endpoint has responded before.
     """
 
-    client: openai.AsyncOpenAI
+    base_url: str
     model: str
     key: str | None = field(repr=False)
     key_variable: str | None
@@ -118,18 +202,41 @@ class Endpoint:
     timeout: float
     retries: int
     backoff: float
+    client: openai.AsyncOpenAI = field(init=False, repr=False)
     reached: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        check_proxies()
+        timeout = openai.Timeout(self.timeout, connect=min(self.timeout, LONGEST_CONNECT_SECONDS))
+        try:
+            http_client = BoundedClient(timeout=timeout)
+        except OSError as error:  # it reads certificates, and nothing else
+            raise InputError(
+                f"SSL_CERT_FILE={os.environ.get('SSL_CERT_FILE', '')}: no certificates can be read there "
+                f"({error.strerror or error}); set this environment variable to a file of certificates (PEM), or unset "
+                f"it"
+            ) from error
+        self.client = openai.AsyncOpenAI(
+            api_key=self.key or "none", base_url=self.base_url, max_retries=0, timeout=timeout, http_client=http_client
+        )
+        for name, value in self.client.default_headers.items():
+            if isinstance(value, str) and not (value.isascii() and value.isprintable()):
+                raise InputError(
+                    f"the header {name}, which the client takes from an environment variable such as OPENAI_ORG_ID, "
+                    f"OPENAI_PROJECT_ID or OPENAI_CUSTOM_HEADERS, holds other than printable ASCII characters; correct "
+                    f"it"
+                )
 
     async def ask(
         self, text: str, admission: Admission, pause: Callable[[float], Awaitable[None]], retries: int | None = None
     ) -> Reply:
-        """Ask once, and again where it may help.
+        """Ask once, and again where that may help.
 
         Args:
             text: the prompt.
             admission: entered for each request, before it is sent.
             pause: waits for so many seconds before the next one.
-            retries: the most further requests; None is the endpoint's own.
+            retries: the most further requests; None is the endpoint's own number.
 
         Raises:
             UnansweredError: this prompt cannot be answered.
@@ -143,7 +250,7 @@ class Endpoint:
                 try:
                     call.reply = await self._request(text)
                     return call.reply
-                except _AgainError as error:
+                except _PassingError as error:
                     call.billed = error.billed
                     failure = error
                 except (UnansweredError, DoubtfulError, InputError) as error:
@@ -155,17 +262,19 @@ class Endpoint:
             most = retries if self.reached else min(retries, UNREACHED_RETRIES)
             if attempt >= most or wait > LONGEST_WAIT_SECONDS:
                 break
-            log.info("%s: %s; asking again in %.1f s", self.client.base_url, failure, wait)
+            log.info("%s: %s; asking again in %.1f s", self.client.base_url, failure.words, wait)
             await pause(wait)
-        asked = f", and asks to wait {wait:.6g} s" if wait > LONGEST_WAIT_SECONDS else ""
-        kept = (
+        long_wait = f", and asks to wait {wait:.6g} s" if wait > LONGEST_WAIT_SECONDS else ""
+        remedy = (
             "every reply so far is kept: run the same command again later, or with a lower judge.concurrency"
             if self.reached
             else "check judge.base_url and that the server runs; every reply from before is kept"
         )
-        verdict = ConnectionError(f"{self.client.base_url}: {failure}{asked} (requests sent: {attempt + 1}); {kept}")
-        if failure.prompt and not asked:
-            raise DoubtfulError(str(failure), verdict, passing=not failure.unusable)
+        verdict = ConnectionError(
+            f"{self.client.base_url}: {failure.words}{long_wait} (requests sent: {attempt + 1}); {remedy}"
+        )
+        if failure.prompt and not long_wait:
+            raise DoubtfulError(failure.words, verdict, passing=not failure.unusable)
         raise verdict
 
     def _wait(self, attempt: int) -> float:
@@ -180,20 +289,21 @@ class Endpoint:
                 )  # fmt: skip
         except (TimeoutError, openai.APITimeoutError) as error:
             if any(type(cause).__name__ == "ConnectTimeout" for cause in _causes(error)):
-                raise _AgainError("no connection (nobody answers)", billed=False, reached=False) from None
-            raise _AgainError(f"no reply within judge.timeout={self.timeout:g} seconds", prompt=True) from None
+                raise _PassingError("no connection (nobody answers)", billed=False, reached=False) from None
+            raise _PassingError(f"no reply within judge.timeout={self.timeout:g} seconds", prompt=True) from None
         except BodyError as error:
-            raise _AgainError(self._clean(str(error)), unusable=True) from None
+            raise _PassingError(self._clean(str(error)), prompt=True, unusable=True) from None
         except openai.APIConnectionError as error:
             raise self._unconnected(error) from None
         except openai.APIStatusError as error:
             # `from None`: the client's own error quotes the server, which may quote the key.
-            raise self._refused(error.status_code, error.response.text, _retry_after(error)) from None
+            wait = _retry_after(error.response.headers)
+            raise self._refused(error.status_code, error.response.text, wait) from None
         self.reached = True
         return self._reply(response.content, len(text.encode("utf-8", "replace")) + FRAME_TOKENS)
 
     def _unconnected(self, error: openai.APIConnectionError) -> Exception:
-        """What a connection that failed means."""
+        """What a failed connection means."""
         causes = list(_causes(error))
         certificate = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
         if certificate is not None:
@@ -207,117 +317,80 @@ class Endpoint:
                 f"{self.client.base_url}: there is no secure connection ({self._clean(str(causes[1]))}); check "
                 f"judge.base_url: a server without TLS is asked by http://"
             )
-        # Where nothing was sent, there is nothing to bill.
         kinds = {type(cause).__name__ for cause in causes}
-        unsent = "ConnectError" in kinds
-        what = f"no connection ({self._clean(str(error.__cause__ or error)) or type(error.__cause__).__name__})"
-        cut = not unsent and "TooManyRedirects" not in kinds
-        return _AgainError(what, billed=not unsent, prompt=cut, reached=not unsent)
+        unsent = "ConnectError" in kinds  # nothing was sent, so there is nothing to bill
+        words = f"no connection ({self._clean(str(error.__cause__ or error)) or type(error.__cause__).__name__})"
+        prompt = not unsent and "TooManyRedirects" not in kinds
+        return _PassingError(words, billed=not unsent, prompt=prompt, reached=not unsent)
 
     def _reply(self, body: bytes, most_prompt_tokens: int) -> Reply:
         """The reply that a body holds, without the key.
 
         Args:
-            body: what came.
+            body: what came with HTTP 200.
             most_prompt_tokens: the most that the prompt can be by itself.
         """
         longest = self.limits.get("max_tokens") or self.limits.get("max_completion_tokens") or 0
         try:
             reply = read_completion(body, most_prompt_tokens, int(longest))
         except UnusableError as error:
-            raise self._unusable(str(error), body) from None
+            start = self._clean(body[: 4 * LONGEST_QUOTE].decode("utf-8", "replace"))
+            words = f"{error}: {start[:100]!r}" if start else f"{error}: it is empty"
+            raise _PassingError(words, prompt=True, unusable=True) from None
         except UnreadableError as error:
             raise UnansweredError(self._clean(f"HTTP 200: {error}"), billed=True) from None
         except ReportedError as error:
             raise self._refused(error.status, error.body, None, "HTTP 200 with an error") from None
         model = None if reply.model is None else self._clean(reply.model)
-        return replace(reply, text=self._without_key(reply.text), model=model)
+        # The text stays as it came, except for the key.
+        text = reply.text.replace(self.key, "[key]") if self.key and len(self.key) >= PART else reply.text
+        return replace(reply, text=text, model=model)
 
-    def _unusable(self, what: str, body: bytes) -> _AgainError:
-        start = self._clean(body[: 4 * LONGEST_WORDS].decode("utf-8", "replace"))
-        return _AgainError(f"{what}: {start[:100]!r}" if start else f"{what}: it is empty", unusable=True)
-
-    def _refused(self, status: int, body: str, wait: float | None, what: str | None = None) -> Exception:
+    def _refused(self, status: int, body: str, wait: float | None, kind: str | None = None) -> Exception:
         """What an HTTP status and its body mean for this prompt, and for all others.
 
         Args:
-            status: the HTTP status, or the one that a body speaks of.
-            body: the words.
+            status: the HTTP status, or the one that a body names.
+            body: the server's words.
             wait: seconds that the endpoint asks to wait.
-            what: what to call it; None is the status.
+            kind: what to call it in a message; None is the status.
         """
         self.reached = True
         refusal = read_refusal(status, body)
-        said = f"{what or f'HTTP {status}'}: {self._clean(refusal.words) or 'the server gives no reason'}"
+        words = f"{kind or f'HTTP {status}'}: {self._clean(refusal.words) or 'the server gives no reason'}"
         url = self.client.base_url
         match refusal.concern:
             case Concern.PROMPT:
-                return UnansweredError(said)
+                return UnansweredError(words)
             case Concern.KEY:
-                place = f"the key in ${self.key_variable}" if self.key_variable else "being asked without a key"
+                used = f"the key in ${self.key_variable}" if self.key_variable else "being asked without a key"
                 return InputError(
-                    f"{url} does not accept {place} ({said}); set the environment variable that judge.key_variable "
+                    f"{url} does not accept {used} ({words}); set the environment variable that judge.key_variable "
                     f"names to a valid key for this endpoint"
                 )
             case Concern.ACCOUNT:
                 return InputError(
-                    f"{url}: the account has no credit left or may not be used ({said}); settle that there, or use "
+                    f"{url}: the account has no credit left or may not be used ({words}); settle that there, or use "
                     f"another"
                 )
             case Concern.MODEL:
                 return InputError(
-                    f"{url} has no model {self.model!r} ({said}); give judge.model a name that it serves, or correct "
+                    f"{url} has no model {self.model!r} ({words}); give judge.model a name that it serves, or correct "
                     f"judge.base_url, which usually ends in /v1"
                 )
             case Concern.PASSING:
-                # Too many requests say nothing of the prompt; a server that fails may fail at this one.
-                return _AgainError(said, wait, billed=what is not None, prompt=status >= 500 or status == 408)
-        if status < 400 and what is not None:  # an error in place of a reply, and no word of what it is
-            return _AgainError(said, wait, unusable=True)
-        verdict = InputError(f"{url} does not accept the request ({said}); correct the judge's options")
-        return verdict if refusal.concern is Concern.REQUEST else DoubtfulError(said, verdict)
-
-    def _without_key(self, text: str) -> str:
-        """A reply as it came, but for the key."""
-        return text.replace(self.key, "[key]") if self.key and len(self.key) >= PART else text
+                # Too many requests say nothing of the prompt; a server that fails may fail because of this one.
+                return _PassingError(words, wait, billed=kind is not None, prompt=status >= 500 or status == 408)
+        if status < 400 and kind is not None:  # an error in place of a reply, and no word of its kind
+            return _PassingError(words, wait, prompt=True, unusable=True)
+        verdict = InputError(f"{url} does not accept the request ({words}); correct the judge's options")
+        return verdict if refusal.concern is Concern.REQUEST else DoubtfulError(words, verdict)
 
     def _clean(self, text: str) -> str:
-        """The start of what somebody else said, on one line, without the key."""
-        shown = hidden(text[: 10 * LONGEST_WORDS], self.key)
+        """The start of the server's words, on one line, without the key."""
+        shown = hidden(text[: 10 * LONGEST_QUOTE], self.key)
         line = " ".join("".join(c if c.isprintable() else " " for c in shown).split())
-        return line if len(line) <= LONGEST_WORDS else f"{line[:LONGEST_WORDS]} …"
-
-
-def connect(
-    base_url: str,
-    model: str,
-    key: str | None,
-    key_variable: str | None,
-    limits: Mapping[str, float],
-    timeout: float,
-    retries: int,
-    backoff: float,
-) -> Endpoint:
-    """An endpoint, with an open client that the caller closes; arguments as `Endpoint` has them."""
-    check_proxies()
-    limits_of_time = openai.Timeout(timeout, connect=min(timeout, LONGEST_CONNECT_SECONDS))
-    try:
-        http_client = BoundedClient(timeout=limits_of_time)
-    except OSError as error:  # it reads certificates, and nothing else
-        raise InputError(
-            f"SSL_CERT_FILE={os.environ.get('SSL_CERT_FILE', '')}: no certificates can be read there "
-            f"({error.strerror or error}); set this environment variable to a file of certificates (PEM), or unset it"
-        ) from error
-    client = openai.AsyncOpenAI(
-        api_key=key or "none", base_url=base_url, max_retries=0, timeout=limits_of_time, http_client=http_client
-    )
-    for name, value in client.default_headers.items():
-        if isinstance(value, str) and not (value.isascii() and value.isprintable()):
-            raise InputError(
-                f"the header {name}, which the client takes from an environment variable such as OPENAI_ORG_ID, "
-                f"OPENAI_PROJECT_ID or OPENAI_CUSTOM_HEADERS, holds other than printable ASCII characters; correct it"
-            )
-    return Endpoint(client, model, key, key_variable, limits, timeout, retries, backoff)
+        return line if len(line) <= LONGEST_QUOTE else f"{line[:LONGEST_QUOTE]} …"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -327,9 +400,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _retry_after(error: openai.APIStatusError) -> float | None:
-    """Seconds to wait by the reply's headers: a number, or a date."""
-    headers = error.response.headers
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait by the response's headers: a number, or a date."""
     try:
         if "retry-after-ms" in headers:
             return max(0.0, float(headers["retry-after-ms"]) / 1000)

@@ -19,9 +19,15 @@ from diverseevol.engine.pretrained import Pretrained
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import Judgement
 from diverseevol.evaluation.judges.grammar import answer_of, is_mark, opened_thought, thinks
-from diverseevol.evaluation.judges.pairwise import JudgePrompt, Showing, both_orders, load_prompt
+from diverseevol.evaluation.judges.pairwise import (
+    JudgePrompt,
+    Showing,
+    Verdicts,
+    both_orders,
+    load_prompt,
+    to_ask_again,
+)
 from diverseevol.evaluation.judges.reply_cache import Ask, Reply, ReplyCache
-from diverseevol.evaluation.judges.verdicts import Verdicts, to_ask_again
 from diverseevol.evaluation.questions.benchmarks import Benchmark
 from diverseevol.options import Generation, PromptOptions
 from diverseevol.progress import Progress, Silent

@@ -12,9 +12,8 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.access import check_address, read_key
 from diverseevol.evaluation.judges.base import Judgement
 from diverseevol.evaluation.judges.budget import OPENAI, Account, Estimate, LimitReachedError, price_of
-from diverseevol.evaluation.judges.pairwise import JudgePrompt, Showing, both_orders, load_prompt
+from diverseevol.evaluation.judges.pairwise import JudgePrompt, Showing, Verdicts, both_orders, load_prompt
 from diverseevol.evaluation.judges.reply_cache import Ask, Reply, ReplyCache
-from diverseevol.evaluation.judges.verdicts import Verdicts
 from diverseevol.evaluation.questions.benchmarks import Benchmark
 from diverseevol.progress import Progress, Silent
 from diverseevol.storage.cache import cache_folder
@@ -126,7 +125,7 @@ class OpenAIJudge:
             ConnectionError: the endpoint does not answer.
         """
         from diverseevol.evaluation.judges.asking import Asking
-        from diverseevol.evaluation.judges.endpoint import connect
+        from diverseevol.evaluation.judges.endpoint import Endpoint
 
         showings = both_orders(benchmark, answers)
         refused: list[tuple[Showing, str]] = []
@@ -141,7 +140,7 @@ class OpenAIJudge:
                 verdicts.add(showing, replies)
 
             asking = Asking(
-                lambda: connect(
+                lambda: Endpoint(
                     self.base_url, self.model, self._key(), self.key_variable, self._limits(), self.timeout,
                     self.retries, self.backoff,
                 ),

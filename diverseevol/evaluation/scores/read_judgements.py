@@ -20,7 +20,7 @@ from typing import Any
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import TOP, Judgement
 from diverseevol.evaluation.judges.grammar import as_released
-from diverseevol.evaluation.judges.replied import agrees_with_its_reply
+from diverseevol.evaluation.judges.pairwise import scores_match_reply
 from diverseevol.evaluation.scores.archives import read_members
 from diverseevol.runs.saved_config import read_complete, shown
 from diverseevol.storage.files import read_json
@@ -180,7 +180,7 @@ def _own(name: str, match: re.Match[str], t: str, content: bytes) -> JudgementFi
     judgements, unchecked = [], 0
     for place, record in _records(name, content):
         judgements.append(_judgement(place, record))
-        unchecked += not agrees_with_its_reply(place, judgements[-1])
+        unchecked += not scores_match_reply(place, judgements[-1])
     return JudgementFile(
         file=name,
         source=source,

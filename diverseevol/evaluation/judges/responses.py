@@ -1,23 +1,171 @@
-"""What an endpoint's refusal means, in the many shapes in which servers word one.
+"""What an endpoint sends back, whatever a server puts there: JSON within bounds, a chat completion, a refusal.
 
 A refusal concerns the prompt (too long, against a content policy), or all prompts (the account, the key, the model, a
 parameter), or it may pass. Where its words do not tell, it is in doubt, and another prompt shows which it is.
 """
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from diverseevol.evaluation.judges.bodies import plain_text, read_json
+from diverseevol.evaluation.judges.reply_cache import Reply, encodable
+from diverseevol.storage.reading import DEEPEST, integer
 
+
+def read_json(text: str) -> Any:
+    """Untrusted JSON: what is nested deeper than 100 levels becomes null, and numbers beyond reason are not finite.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    try:
+        return json.loads(text, parse_int=integer)
+    except RecursionError:
+        return json.loads(_shallow(text), parse_int=integer)
+
+
+def _shallow(text: str) -> str:
+    """JSON with null for what is nested deeper than 100 levels."""
+    kept, depth, start = [], 0, 0
+    for match in re.finditer(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', text, re.DOTALL):
+        if match[0] in "[{":
+            depth += 1
+            if depth == DEEPEST:
+                kept.append(text[start : match.start()] + "null")
+        elif match[0] in "]}":
+            depth -= 1
+            if depth == DEEPEST - 1:
+                start = match.end()
+    return "".join(kept) + (text[start:] if depth < DEEPEST else "")
+
+
+def plain_text(body: str) -> str:
+    """HTML or text as words."""
+    text = re.sub(r"(?is)<(script|style|head)\b(?!er).*?</\1>", _title, body) if "<" in body else body
+    return " ".join(re.sub(r"<[^<>]*>", " ", text).split())
+
+
+def _title(match: re.Match[str]) -> str:
+    title = re.search(r"(?is)<title[^>]*>(.*?)</title>", match[0])
+    return f" {title[1]}: " if title else " "
+
+
+# --- completions
+# Kinds of parts that a message may have: those that are read, and thoughts, which are not.
+TEXTS = ("text", "output_text", "refusal")
+THOUGHTS = ("thinking", "redacted_thinking", "reasoning", "reasoning_content")
+# Reasons to finish: the limit of tokens, and the starts of those that mean a filter.
+CUT = {"length", "max_tokens", "max_output_tokens", "model_length"}
+FILTERED = ("content_filter", "safety", "prohibited_content", "blocklist", "recitation", "spii")
+# A usage may exceed what was asked for, by a server's own instructions and by thoughts beyond the limit; one that
+# exceeds it by more tokens than this cannot be right.
+SLACK_TOKENS = 200_000
+
+
+class UnusableError(ValueError):
+    """A body that is not a reply; another request may bring one."""
+
+
+class UnreadableError(ValueError):
+    """A complete reply that holds no text."""
+
+
+class ReportedError(Exception):
+    """A body that holds an error in place of a reply.
+
+    Attributes:
+        status: the HTTP status that it names, or 200.
+        body: the error, as JSON.
+    """
+
+    def __init__(self, status: int, body: str) -> None:
+        super().__init__(body)
+        self.status, self.body = status, body
+
+
+def read_completion(body: bytes, most_prompt_tokens: int, most_completion_tokens: int) -> Reply:
+    """Read the reply: its text is empty where there is no choice or content, and a refusal where there is one.
+
+    Args:
+        body: what came with HTTP 200.
+        most_prompt_tokens: the most that the prompt can be by itself.
+        most_completion_tokens: the most that was asked for.
+
+    Raises:
+        UnusableError: the body is not a chat completion.
+        UnreadableError: the reply holds something other than text, or the endpoint's filter has withheld it.
+        ReportedError: the body holds an error.
+    """
+    try:
+        completion = read_json(body.decode(json.detect_encoding(body), "replace"))
+    except ValueError:
+        raise UnusableError("the reply is not valid JSON") from None
+    if not isinstance(completion, dict):
+        raise UnusableError("the reply is no chat completion")
+    if error := completion.get("error"):
+        code = error.get("code") if isinstance(error, dict) else None
+        raise ReportedError(code if isinstance(code, int) and 400 <= code < 600 else 200, json.dumps(error))
+    if "choices" not in completion:
+        raise UnusableError("the reply is no chat completion")
+    choices = completion["choices"]
+    if not isinstance(choices, list):
+        raise UnusableError("the reply holds no choices")
+    choice = choices[0] if choices else {"message": {}}
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(message, dict):
+        raise UnusableError("the reply's choice holds no message")
+    model, usage = completion.get("model"), completion.get("usage")
+    counts = usage if isinstance(usage, dict) else {}
+    reason = str(choice.get("finish_reason")).lower()
+    text = _text(message)
+    if not text and reason.startswith(FILTERED):
+        raise UnreadableError(f"the reply is kept back (finish_reason {reason})")
+    return Reply(
+        encodable(text),
+        model if isinstance(model, str) else None,
+        _count(counts.get("prompt_tokens"), most_prompt_tokens + SLACK_TOKENS),
+        _count(counts.get("completion_tokens"), most_completion_tokens + SLACK_TOKENS),
+        reason in CUT,
+    )
+
+
+def _text(message: Mapping[str, Any]) -> str:
+    """The content, its parts joined; or else a refusal. Thoughts in fields or parts of their own are neither.
+
+    Raises:
+        UnreadableError: the content is not text.
+    """
+    content, refusal = message.get("content"), message.get("refusal")
+    texts = []
+    for part in content if isinstance(content, list) else [content]:
+        kind = part.get("type", "text") if isinstance(part, dict) else "text"
+        text = part.get("text", part.get("refusal")) if isinstance(part, dict) else part
+        if part is None or kind in THOUGHTS:
+            continue
+        if kind not in TEXTS or not isinstance(text, str):
+            what = f"of type {kind!r}" if isinstance(part, dict) else f"that is a {type(part).__name__}"
+            raise UnreadableError(f"the reply holds a part {what}, not text")
+        texts.append(text)
+    return "".join(texts) or (refusal if isinstance(refusal, str) else "")
+
+
+def _count(tokens: Any, most: float) -> int | None:
+    """A number of tokens; None where it cannot be right."""
+    if isinstance(tokens, bool) or not isinstance(tokens, int | float) or not 0 <= tokens <= most:
+        return None
+    return int(tokens) if tokens == int(tokens) else None
+
+
+# --- refusals
 LONGEST_BODY = 100_000  # characters that are looked at
 MOST_NODES = 1_000  # parts of a body that are looked at
 
 
 class Concern(Enum):
-    """Whom a refusal concerns."""
+    """What a refusal concerns."""
 
     PROMPT = "this prompt alone"
     KEY = "the key"
@@ -28,7 +176,7 @@ class Concern(Enum):
     DOUBT = "this prompt or all"
 
 
-# Of OpenAI, Azure, vLLM, llama.cpp, LiteLLM, OpenRouter, Groq, Gemini, Alibaba: compared in small letters.
+# Codes of OpenAI, Azure, vLLM, llama.cpp, LiteLLM, OpenRouter, Groq, Gemini and Alibaba, in lower case.
 PROMPT_CODES = {
     "content_filter", "content_policy_violation", "context_length_exceeded", "responsibleaipolicyviolation",
     "exceed_context_size_error", "string_above_max_length", "invalid_prompt", "data_inspection_failed",
@@ -49,8 +197,8 @@ REQUEST_CODES = {
     "unsupported_parameter", "unknown_parameter", "unsupported_value", "extra_forbidden", "integer_above_max_value",
     "integer_below_min_value", "decimal_above_max_value", "decimal_below_min_value", "unsupportedparamserror",
 }  # fmt: skip
-UNFIT = (405, 406, 410, 415, 426)  # no request of this kind is taken there
-OURS = r"max_tokens|max_completion_tokens|temperature"  # the parameters that are sent
+UNFIT = (405, 406, 410, 415, 426)  # statuses: no request of this kind is accepted there
+SENT_PARAMETERS = r"max_tokens|max_completion_tokens|temperature"
 PROMPT_PARAMETER = re.compile(r"(body\.)?(messages?|prompt|inputs?|input_tokens|content)\b")
 
 LENGTH_WORDS = re.compile(
@@ -79,13 +227,14 @@ ACCOUNT_WORDS = re.compile(
     r"(deactivated|suspended|disabled|blocked|flagged|not active|terminated|expired|banned|restricted)"
     r"|location is not supported|(country|region)\b[^.]{0,40}not supported"
 )
-LASTING = re.compile(r"insufficient[ _](quota|balance|funds|credits?)|credit balance")  # also where others may pass
+# These do not pass, even with a status that otherwise may.
+LASTING = re.compile(r"insufficient[ _](quota|balance|funds|credits?)|credit balance")
 MODEL_WORDS = re.compile(
     r"\bmodel\b[^.]{0,100}\b(not found|not exist|not supported|not available|unknown|no access|not loaded)"
     r"|(invalid|unknown|unsupported|no such) model\b|no model\b"
 )
 REQUEST_WORDS = re.compile(
-    rf"\b({OURS})\b"
+    rf"\b({SENT_PARAMETERS})\b"
     r"|(unsupported|unknown|unrecogni[sz]ed|unexpected|extra) (request )?(parameter|argument|field|input|key)"
 )
 
@@ -99,7 +248,7 @@ class Refusal:
 
 
 def read_refusal(status: int, body: str) -> Refusal:
-    """What a refusal concerns.
+    """Find out what a refusal concerns.
 
     Args:
         status: the HTTP status.
@@ -140,7 +289,7 @@ def _concern(status: int, marks: "_Marks", words: str) -> Concern:
 
 @dataclass
 class _Marks:
-    """What a body says for programs: its codes, and the parameters that it finds fault with."""
+    """What a body says to programs: its codes, and the parameters that it complains about."""
 
     codes: set[str]
     parameters: list[str]
@@ -150,15 +299,8 @@ CODES = ("code", "type", "status", "reason", "error_type", "error_code", "error_
 WORDS = (
     "message", "msg", "detail", "error", "error_message", "error_description", "description", "title", "raw", "reasons"
 )  # fmt: skip
-ECHOES = (
-    "input",
-    "ctx",
-    "messages",
-    "prompt",
-    "request",
-    "flagged_input",
-    "body",
-)  # the prompt, not the server's words
+# These fields repeat the prompt, and are not the server's words.
+ECHOES = ("input", "ctx", "messages", "prompt", "request", "flagged_input", "body")
 
 
 def _marks_and_messages(body: str) -> tuple[_Marks, list[str]]:
@@ -176,14 +318,14 @@ def _marks_and_messages(body: str) -> tuple[_Marks, list[str]]:
             marks.parameters.append(".".join(str(part) for part in value if part != "body").lower())
         elif key in WORDS and isinstance(value, str):
             messages.append(" ".join(value.split()))
-    # LiteLLM names the kind of an error in its message; and a message often repeats another one.
+    # LiteLLM names the kind of an error in its message, and one message often repeats another.
     marks.codes |= {word.lower() for text in messages for word in re.findall(r"\b[A-Za-z]+Error\b", text)}
     unique = [text for text in dict.fromkeys(messages) if text]
     return marks, [a for a in unique if not any(a != b and a in b for b in unique)]
 
 
 def _walk(data: Any) -> Iterator[tuple[str, Any]]:
-    """The parts of a body under their keys, the outer ones first; JSON within a text is taken apart, too."""
+    """The parts of a body under their keys, the outer ones first; JSON within a text is parsed, too."""
     waiting, seen = [("message", data)], 0
     while waiting and seen < MOST_NODES:
         key, value = waiting.pop(0)
