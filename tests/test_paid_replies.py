@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -262,25 +262,54 @@ def test_a_locked_file_is_said_to_be_locked(tmp_path, monkeypatch):
             ReplyCache(tmp_path / "a.sqlite")
 
 
-def test_a_signal_is_heard_while_a_locked_file_is_waited_for(tmp_path):
-    class HeardError(Exception):
-        pass
+class HeardError(Exception):
+    pass
+
+
+@contextmanager
+def interrupted_by_alarm() -> Iterator[None]:
+    """The alarm signal interrupts what runs inside."""
 
     def hear(*arguments: object) -> None:
         raise HeardError
 
     before = signal.signal(signal.SIGALRM, hear)
+    try:
+        with pytest.raises(HeardError):
+            yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_signal_is_heard_while_a_locked_file_is_waited_for(tmp_path):
     with ReplyCache(tmp_path / "a.sqlite") as cache, closing(sqlite3.connect(tmp_path / "a.sqlite")) as file:
         file.execute("BEGIN EXCLUSIVE")
         begun = time.monotonic()
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
-        try:
-            with pytest.raises(HeardError):
-                cache.get(ASK)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+        with interrupted_by_alarm():
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            cache.get(ASK)
     assert time.monotonic() - begun < 10  # of the minute that is waited
+
+
+def test_a_signal_ends_judging_at_once_and_what_came_before_is_known(server, make):
+    def behaviour(request: Request) -> Answer:
+        if len(server.requests) <= 2:
+            return by_length(request)
+        if len(server.requests) == 4:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+        return Answer(body=by_length(request).body, delay=30)
+
+    server.behaviour = behaviour
+    judge = make(concurrency=2)
+    begun = time.monotonic()
+    with interrupted_by_alarm():
+        judge.judge(BENCHMARK, ANSWERS)
+    assert time.monotonic() - begun < 25
+    assert (len(server.requests), judge.account.in_flight) == (4, 0)
+    server.behaviour = by_length
+    assert all(j.parsed for j in make().judge(BENCHMARK, ANSWERS))
+    assert len(server.requests) == 4 + NEEDED - 2
 
 
 def test_a_file_that_is_free_again_is_used(tmp_path):
