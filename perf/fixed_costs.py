@@ -54,7 +54,10 @@ known = time.time()
 import diverseevol.cli.commands.evolve
 imported = time.time()
 import lightning
-from diverseevol import evolution, foundation, learner, phases, runs
+from diverseevol.engine import model_job, pretrained
+from diverseevol.engine.learner import Learner
+from diverseevol.evolution import loop, phases
+from diverseevol.runs.round_folder import RoundFolder
 seconds, calls = collections.Counter(), collections.Counter()
 first = []
 def watch(owner, name, what):
@@ -70,21 +73,21 @@ def watch(owner, name, what):
             seconds[what] += time.perf_counter() - start
             calls[what] += 1
     setattr(owner, name, watched)
-watch(evolution, "evolve_once", "a round")
+watch(loop, "evolve_once", "a round")
 watch(phases.Phases, "fit", "fit: the phase")
-watch(learner.Learner, "fit", "fit")
+watch(Learner, "fit", "fit")
 watch(lightning.Trainer, "fit", "fit: lightning.Trainer.fit")
 watch(phases.Phases, "select", "probe and select: the phase")
-watch(learner.Learner, "probe", "probe")
+watch(Learner, "probe", "probe")
 watch(lightning.Trainer, "predict", "probe: lightning.Trainer.predict")
 watch(phases, "choose", "select: the sampler")
 watch(phases.Phases, "measure", "measure: the phase")
-watch(evolution, "examine", "answer and judge: the phases")
-watch(learner.Learner, "answer", "answer")
-watch(learner, "start", "around: making trainers")
-watch(foundation.Pretrained, "load", "around: loading the foundation")
-watch(runs.RoundFolder, "keep_model", "around: saving the model")
-watch(runs.RoundFolder, "finish", "around: round.json")
+watch(loop, "examine", "answer and judge: the phases")
+watch(Learner, "answer", "answer")
+watch(model_job, "start", "around: making trainers")
+watch(pretrained.Pretrained, "load", "around: loading the foundation")
+watch(RoundFolder, "keep_model", "around: saving the model")
+watch(RoundFolder, "finish", "around: round.json")
 sys.argv = ["diverseevol", *sys.argv[1:]]
 try:
     diverseevol.cli.main()

@@ -57,7 +57,10 @@ def learner(ids: list[list[int]], precision: str = "32-true", batch_tokens: int 
     words = Tokenizer(models.WordLevel({"<end>": END}, unk_token="<end>"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>")
     prompt, options = Prompt(tokenizer, PromptOptions()), Embedding(batch_tokens=batch_tokens)
-    return Learner(Pretrained("random weights"), prompt, encoded(ids), Tuning(), options, trainer)
+    return Learner(
+        foundation=Pretrained("random weights"), prompt=prompt, encoded=encoded(ids), tuning=Tuning(),
+        embedding=options, trainer=trainer,
+    )  # fmt: skip
 
 
 def body_flops(lengths: list[int]) -> float:

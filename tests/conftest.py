@@ -104,7 +104,10 @@ def encoded(dataset: Dataset, prompt: Prompt, cache: Path) -> Encoded:
 @pytest.fixture(scope="session")
 def learner(foundation: Pretrained, prompt: Prompt, encoded: Encoded) -> Learner:
     tuning = Tuning(learning_rate=1e-2, steps=3, batch_size=3)
-    return Learner(foundation, prompt, encoded, tuning, trainer=functools.partial(lightning.Trainer, accelerator="cpu"))
+    return Learner(
+        foundation=foundation, prompt=prompt, encoded=encoded, tuning=tuning,
+        trainer=functools.partial(lightning.Trainer, accelerator="cpu"),
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -243,8 +243,8 @@ def tried(family: str, folder: Path) -> Outcome:
     """
     save(family, folder / "checkpoint")
     learner = Learner(
-        Pretrained(str(folder / "checkpoint")), prompt(), rows(),
-        Tuning(learning_rate=1e-2, steps=1, batch_size=3, warmup_ratio=0),
+        foundation=Pretrained(str(folder / "checkpoint")), prompt=prompt(), encoded=rows(),
+        tuning=Tuning(learning_rate=1e-2, steps=1, batch_size=3, warmup_ratio=0),
         trainer=functools.partial(lightning.Trainer, accelerator="cpu"),
     )  # fmt: skip
     model = learner.foundation.load().eval()

@@ -96,7 +96,7 @@ def all_of(rows: Path, cache: Path) -> dict[str, Any]:
     foundation = TinyLlama(hidden=16, layers=1, vocabulary=300).prepare(dataset, cache)
     prompt = Prompt(foundation.tokenizer(), PromptOptions())
     encoded = encode(dataset, prompt, cache)
-    learner = Learner(foundation, prompt, encoded, Tuning())
+    learner = Learner(foundation=foundation, prompt=prompt, encoded=encoded, tuning=Tuning())
     space = learner.foundation_embedding(cache / "foundation" / "key")
     weights = foundation.load().state_dict()
     return {

@@ -81,7 +81,7 @@ def test_disagreement_is_averaged_over_the_positions_that_predict_the_response(l
 def test_disagreement_does_not_depend_on_how_positions_are_cut_up(learner, models, tmp_path, monkeypatch):
     rows = np.arange(0, 60, 5)
     whole = learner.disagreement(models, rows, tmp_path / "whole", BOTH)
-    monkeypatch.setattr("diverseevol.engine.learner.Committee", functools.partial(Committee, head_tokens=3))
+    monkeypatch.setattr("diverseevol.engine.probing.prober.Committee", functools.partial(Committee, head_tokens=3))
     cut = learner.disagreement(models, rows, tmp_path / "cut", BOTH)
     for name in BOTH:
         np.testing.assert_allclose(cut[name], whole[name], rtol=1e-3, atol=1e-5)

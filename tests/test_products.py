@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from diverseevol.engine import learner as learner_module
 from diverseevol.engine import products
 from diverseevol.engine.answering.generation import generate
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import TinyLlama
 from diverseevol.engine.products import FEWEST, OneDnnProducts, Product, quick_products
+from diverseevol.engine.trainers import start
 from diverseevol.options import Embedding, Generation, Tuning
 
 
@@ -95,7 +95,10 @@ def test_fit_probe_and_answers_of_a_wide_model_are_the_same_up_to_rounding(
 ):
     wide = TinyLlama(hidden=288, layers=1, heads=2, vocabulary=300).prepare(dataset, cache)
     trainer = functools.partial(lightning.Trainer, accelerator="cpu")
-    own = Learner(wide, prompt, encoded, Tuning(learning_rate=1e-3, steps=3, batch_size=4), trainer=trainer)
+    own = Learner(
+        foundation=wide, prompt=prompt, encoded=encoded, trainer=trainer,
+        tuning=Tuning(learning_rate=1e-3, steps=3, batch_size=4),
+    )  # fmt: skip
     rows = np.flatnonzero(encoded.eligible)[:12]
 
     def results(slow: bool, folder: str) -> tuple[list[float], np.ndarray, list[list[int]]]:
@@ -123,9 +126,7 @@ def test_fit_probe_and_answers_of_a_wide_model_are_the_same_up_to_rounding(
 
 
 def test_a_deterministic_trainer_does_not_fill_new_memory(learner, encoded):
-    own = learner_module.start(
-        functools.partial(lightning.Trainer, accelerator="cpu", deterministic=True), learner.processes
-    )
+    own = start(functools.partial(lightning.Trainer, accelerator="cpu", deterministic=True), learner.processes)
     try:
         assert own is not None
         assert torch.are_deterministic_algorithms_enabled()

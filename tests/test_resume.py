@@ -54,8 +54,8 @@ def in_the_lab(evolution, learner, cache):
     dataset, foundation = lab_rows(size=200, cache=cache), foundation_model()
     prompt = Prompt(foundation.tokenizer(), PromptOptions())
     ours = Learner(
-        foundation, prompt, encode(dataset, prompt, cache), Tuning(learning_rate=1e-3, steps=3, batch_size=8),
-        Embedding(batch_tokens=1024), learner.trainer,
+        foundation=foundation, prompt=prompt, encoded=encode(dataset, prompt, cache), trainer=learner.trainer,
+        tuning=Tuning(learning_rate=1e-3, steps=3, batch_size=8), embedding=Embedding(batch_tokens=1024),
     )  # fmt: skip
     space = functools.cache(lambda: ours.foundation_embedding(cache / "foundation-in-the-lab"))
     return functools.partial(evolution, dataset=dataset, learner=ours, space=space)

@@ -11,10 +11,11 @@ import torch
 from transformers.models.llama.modeling_llama import LlamaAttention
 
 from diverseevol.cli.binding import bind
-from diverseevol.engine.learner import Learner, final_loss
+from diverseevol.engine.learner import Learner
 from diverseevol.engine.tuning import sft
 from diverseevol.engine.tuning.batches import IGNORED, collate, length_sorted_batches, plan_steps, step_loader
 from diverseevol.engine.tuning.sft import InstructionTuner
+from diverseevol.engine.tuning.tuner import final_loss
 from diverseevol.errors import InputError
 from diverseevol.options import RateSchedule, Tuning
 

@@ -48,8 +48,9 @@ def learner_of(folder: Path, prompt: Prompt, cache: Path, precision: str) -> Lea
     trainer = functools.partial(lightning.Trainer, accelerator="cpu", precision=precision)
     tuning = Tuning(learning_rate=1e-4, steps=3, batch_size=4, warmup_ratio=0.0)
     return Learner(
-        Pretrained(str(folder)), prompt, encode(load(file, cache=cache), prompt, cache), tuning, trainer=trainer
-    )
+        foundation=Pretrained(str(folder)), prompt=prompt, encoded=encode(load(file, cache=cache), prompt, cache),
+        tuning=tuning, trainer=trainer,
+    )  # fmt: skip
 
 
 def dolly() -> list[Example]:

@@ -25,12 +25,12 @@ def hook(event: str, given: tuple[Any, ...]) -> None:
 
 
 def watch() -> None:
-    from diverseevol.engine import learner
+    from diverseevol.engine.answering import answerer
     from diverseevol.engine.probing.probe import Probe
     from diverseevol.engine.tuning.batches import IGNORED
     from diverseevol.engine.tuning.sft import InstructionTuner
 
-    embed, train, generate = Probe.predict_step, InstructionTuner.training_step, learner.generate
+    embed, train, generate = Probe.predict_step, InstructionTuner.training_step, answerer.generate
 
     def embedding(self: Any, batch: Any, batch_idx: int) -> Any:
         note("embedded", [batch_idx, batch["rows"].tolist()])
@@ -45,7 +45,7 @@ def watch() -> None:
         note("answered", [0, prompts])
         return generate(model, prompts, *given)
 
-    Probe.predict_step, InstructionTuner.training_step, learner.generate = embedding, training, answering
+    Probe.predict_step, InstructionTuner.training_step, answerer.generate = embedding, training, answering
 
 
 if __name__ == "__main__":

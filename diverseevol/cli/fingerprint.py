@@ -11,17 +11,17 @@ from diverseevol import __version__
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.naming import MEMORY_ONLY, NOT_PICKS
 from diverseevol.data.dataset import Dataset
-from diverseevol.engine.learner import Learner
+from diverseevol.engine.probing.prober import Prober
 from diverseevol.runs.round_folder import release
 from diverseevol.runs.saved_config import CHOICE
 
 
-def fingerprint(settings: Configuration, dataset: Dataset, learner: Learner, cache: Path) -> dict[str, Any]:
+def fingerprint(settings: Configuration, dataset: Dataset, prober: Prober, cache: Path) -> dict[str, Any]:
     """What a resume must match: all that changes picks, key by key."""
     return {
         "release": release(__version__),  # rounds that are not whole say of no version
-        **space_identity(settings, dataset, learner, cache),
-        "eligible": hashlib.sha256(np.packbits(learner.encoded.eligible).tobytes()).hexdigest(),
+        **space_identity(settings, dataset, prober, cache),
+        "eligible": hashlib.sha256(np.packbits(prober.encoded.eligible).tobytes()).hexdigest(),
         **_held_out(settings, dataset),
         "seed": settings.value("seed"),
         "keep_dtype": settings.value("keep_dtype"),
@@ -43,12 +43,12 @@ def _held_out(settings: Configuration, dataset: Dataset) -> dict[str, Any]:
     return {"data.held_out": f"{len(dataset.held_out)} rows {digest[:16]}"}
 
 
-def space_identity(settings: Configuration, dataset: Dataset, learner: Learner, cache: Path) -> dict[str, Any]:
+def space_identity(settings: Configuration, dataset: Dataset, prober: Prober, cache: Path) -> dict[str, Any]:
     """What the foundation model's embedding of the rows depends on, and nothing else."""
     return {
         "data": dataset.fingerprint,
-        "model": learner.foundation.identity(cache),
-        "prompt": learner.prompt.identity,
+        "model": prober.foundation.identity(cache),
+        "prompt": prober.prompt.identity,
         "precision": str(settings.value("trainer", dict).get("precision")),
         **_picks(settings, "embedding"),
     }

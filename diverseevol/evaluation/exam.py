@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from diverseevol.engine.learner import Learner
+from diverseevol.engine.answering.answerer import Answerer
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judge_round import judge_round, logged, read_scores
 from diverseevol.evaluation.judges.base import Judge, NoJudge
@@ -78,7 +78,7 @@ def unexamined(exam: Exam, folder: Path) -> tuple[list[str], list[str], list[str
 
 def examine(
     exam: Exam,
-    learner: Learner,
+    answerer: Answerer,
     model: Callable[[], PreTrainedModel],
     folder: Path,
     seed: Sequence[int],
@@ -88,7 +88,7 @@ def examine(
 
     Args:
         exam: benchmarks, judge and generation settings.
-        learner: puts the questions to the model.
+        answerer: puts the questions to the model.
         model: gives the round's model; not called where all answers are on disk.
         folder: the round's folder, which gets `answers/`, `judgements/` and `scores.json`.
         seed: what the sampling of answers comes from.
@@ -97,12 +97,12 @@ def examine(
     Returns:
         The scores by logged name, such as `relative_score/vicuna`.
     """
-    place = learner.processes
+    place = answerer.processes
     for benchmark in exam.benchmarks:
         file = AnswerFile(folder, benchmark, exam.generation)
         if not place.share(file.whole()):
             with timed(f"answer {benchmark.name}"):
-                answer(file, learner, model(), seed)
+                answer(file, answerer, model(), seed)
     if place.first and exam.benchmarks and not isinstance(exam.judge, NoJudge):
         with timed("judge"):
             judge_round(folder, exam.benchmarks, exam.judge)

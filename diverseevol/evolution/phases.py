@@ -14,9 +14,10 @@ from transformers import PreTrainedModel
 
 from diverseevol.data.held_out import Loss, as_metrics, mean_loss
 from diverseevol.data.prompt import encode_examples
-from diverseevol.engine.learner import Learner, final_loss
+from diverseevol.engine.learner import Learner
 from diverseevol.engine.memory import peak_memory, reset_peak_memory
 from diverseevol.engine.probing.committee_probe import DISAGREEMENTS
+from diverseevol.engine.tuning.tuner import final_loss
 from diverseevol.evaluation.questions.benchmarks import with_references
 from diverseevol.evolution.committee import seats
 from diverseevol.evolution.log_rounds import log_round

@@ -24,7 +24,8 @@ import torch
 from diverseevol import lab
 from diverseevol.cli.commands.evolve import quieten
 from diverseevol.data.prompt import Prompt, encode
-from diverseevol.engine.learner import Learner, final_loss
+from diverseevol.engine.learner import Learner
+from diverseevol.engine.tuning.tuner import final_loss
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import GoldJudge
 from diverseevol.lab.skill import WORLD
@@ -86,7 +87,7 @@ def search(options: argparse.Namespace) -> None:
         start = time.time()
         trainer = functools.partial(lightning.Trainer, accelerator="cpu")
         tuning = Tuning(learning_rate=trial.rate, epochs=trial.epochs, steps=trial.steps, batch_size=8)
-        learner = Learner(foundation, prompt, encoded, tuning, trainer=trainer)
+        learner = Learner(foundation=foundation, prompt=prompt, encoded=encoded, tuning=tuning, trainer=trainer)
         pool = np.sort(np.random.default_rng([trial.seed, 31]).permutation(len(dataset))[: trial.rows])
         fit = learner.fit(pool, (trial.seed, trial.rows))
         asked = [(q.instruction, q.input) for q in benchmark.questions]

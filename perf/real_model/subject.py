@@ -77,7 +77,10 @@ class Subject:
         trainer = functools.partial(
             lightning.Trainer, accelerator="cpu", precision=PRECISIONS[precision], deterministic=True
         )
-        return Learner(self.foundation, self.prompt, self.encoded, tuning or Tuning(), trainer=trainer)
+        return Learner(
+            foundation=self.foundation, prompt=self.prompt, encoded=self.encoded, tuning=tuning or Tuning(),
+            trainer=trainer,
+        )  # fmt: skip
 
     @functools.cache  # noqa: B019 — a subject lives as long as its process
     def loaded(self, dtype: str = "float32") -> PreTrainedModel:

@@ -42,5 +42,5 @@ def lab(cache: Path) -> Callable[..., Learner]:
     encoded = encode(rows, prompt, cache)
     tuning = Tuning(learning_rate=1e-3, epochs=4, batch_size=8)
     return lambda accelerator, precision="32-true": Learner(
-        foundation, prompt, encoded, tuning, trainer=trainer(accelerator, precision)
+        foundation=foundation, prompt=prompt, encoded=encoded, tuning=tuning, trainer=trainer(accelerator, precision)
     )

@@ -4,20 +4,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from diverseevol.cli.checked_options import AnswerOptions
 from diverseevol.cli.commands.evolve import quieten
 from diverseevol.cli.configuration import Configuration
-from diverseevol.data.prompt import Encoded, Prompt
+from diverseevol.data.prompt import Prompt
+from diverseevol.engine.answering.answerer import Answerer
 from diverseevol.engine.launch import join
-from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.engine.trainers import validated
 from diverseevol.errors import InputError
 from diverseevol.evaluation.exam import keep_questions
 from diverseevol.evaluation.questions.answer_file import AnswerFile, answer
-from diverseevol.options import Generation, PromptOptions, Tuning
+from diverseevol.options import Generation, PromptOptions
 from diverseevol.output.console import Console
 from diverseevol.parallel.processes import Processes, leave
 from diverseevol.progress import Progress, Shown, Silent
@@ -45,9 +43,7 @@ def _run(settings: Configuration, processes: Processes, console: Console) -> Non
         raise InputError("model must be a pretrained one here: give model=hf model.path=FOLDER or a hub name")
     progress: Progress = Shown(console) if processes.first else Silent()
     prompt = Prompt(model.tokenizer(), settings.options("prompt", PromptOptions))
-    nothing = np.zeros(0, dtype=np.int64)
-    rows = Encoded(ids=nothing, offsets=np.zeros(1, dtype=np.int64), response_start=nothing)
-    learner = Learner(model, prompt, rows, Tuning(), trainer=trainer, processes=processes, progress=progress)
+    answerer = Answerer(prompt=prompt, trainer=trainer, processes=processes, progress=progress)
     if processes.first:
         with checked_in_full(options.verify_cache):
             identity = _identity(settings, model, prompt, generation, options.seed)
@@ -58,7 +54,7 @@ def _run(settings: Configuration, processes: Processes, console: Console) -> Non
         file = AnswerFile(Path(options.out), benchmark, generation)
         if not processes.share(file.whole()):
             weights = weights or model.load().eval()
-            answer(file, learner, weights, (options.seed,))
+            answer(file, answerer, weights, (options.seed,))
         console.print(f"{benchmark.name}: {len(benchmark.questions):,} answers in {file.path}")
 
 

@@ -84,7 +84,10 @@ def _run(settings: Configuration, conduct: EvolveOptions, path: Path, processes:
     prompt = Prompt(foundation.tokenizer(), prompt_options)
     encoded = processes.in_turn(lambda: tokenise(dataset, prompt, cache, progress))
     schedule.fits(int(np.asarray(encoded.eligible).sum()), why_ineligible(dataset, encoded, prompt_options))
-    learner = Learner(foundation, prompt, encoded, tuning, embedding, trainer, processes, progress)
+    learner = Learner(
+        foundation=foundation, prompt=prompt, encoded=encoded, tuning=tuning, embedding=embedding, trainer=trainer,
+        processes=processes, progress=progress,
+    )  # fmt: skip
     found = fingerprint(settings, dataset, learner, cache)
     folder = RunFolder(path, found)
     origin = {"choices": dict(settings.choices), "arm": arm(settings), "threads": torch.get_num_threads()}

@@ -17,11 +17,11 @@ from diverseevol.cli.taken import taken_rows
 from diverseevol.data.dataset import Dataset
 from diverseevol.data.prompt import Prompt
 from diverseevol.engine.launch import join
-from diverseevol.engine.learner import Learner
+from diverseevol.engine.probing.prober import Prober
 from diverseevol.engine.trainers import validated
 from diverseevol.errors import InputError
 from diverseevol.evolution.receipts import receipt
-from diverseevol.options import Embedding, PromptOptions, Tuning
+from diverseevol.options import Embedding, PromptOptions
 from diverseevol.output.console import Console
 from diverseevol.parallel.processes import Processes, leave
 from diverseevol.progress import Progress, Shown, Silent
@@ -99,17 +99,20 @@ def _looked_at(
         console.print(sentence)
     tokens = np.where(encoded.eligible, encoded.response_tokens, 0)
     taken = taken_rows(options.taken, tokens, options.n)  # before the model reads anything, for they may be too many
-    learner = Learner(foundation, prompt, encoded, Tuning(), embedding, trainer, processes, progress)
+    prober = Prober(
+        foundation=foundation, prompt=prompt, encoded=encoded, embedding=embedding, trainer=trainer,
+        processes=processes, progress=progress,
+    )  # fmt: skip
     columns = columns_of(dataset.iterate(), needs.columns)  # first, for they may be missing
     X = None
     if needs.space != "none":
-        key = space_key(space_identity(settings, dataset, learner, cache))
-        X = learner.foundation_embedding(cache / "foundation" / key)
+        key = space_key(space_identity(settings, dataset, prober, cache))
+        X = prober.foundation_embedding(cache / "foundation" / key)
     scores = {}
     if needs.statistics:
         model, folder = foundation.load().eval(), processes.share(temporary(out.with_suffix(".probe")))
         everything, names = np.arange(len(dataset)), sorted(needs.statistics)
-        _, probed = learner.probe(model, everything, folder, embedding=False, statistics=names, what="ask the model")
+        _, probed = prober.probe(model, everything, folder, embedding=False, statistics=names, what="ask the model")
         scores = {name: np.array(values) for name, values in probed.items()}
         processes.barrier()
         if processes.first:

@@ -9,7 +9,7 @@ from zlib import crc32
 
 from transformers import PreTrainedModel
 
-from diverseevol.engine.learner import Learner
+from diverseevol.engine.answering.answerer import Answerer
 from diverseevol.engine.side_by_side import batches_at_once
 from diverseevol.errors import InputError
 from diverseevol.evaluation.questions.benchmarks import Benchmark
@@ -103,22 +103,22 @@ class AnswerFile:
         )
 
 
-def answer(file: AnswerFile, learner: Learner, model: PreTrainedModel, seed: Sequence[int]) -> None:
+def answer(file: AnswerFile, answerer: Answerer, model: PreTrainedModel, seed: Sequence[int]) -> None:
     """Answer what is missing, a batch at a time, or as many as go side by side.
 
     Args:
         file: which questions, how, and where to.
-        learner: puts the questions to the model.
+        answerer: puts the questions to the model.
         model: the model that answers.
         seed: what the sampling comes from; each question has a stream of its own below it.
     """
-    place, name, questions = learner.processes, file.benchmark.name, file.benchmark.questions
+    place, name, questions = answerer.processes, file.benchmark.name, file.benchmark.questions
     together = file.generation.batch_size * place.world * batches_at_once(model)
     done = len(place.share(file.begun() if place.first else []))
-    with learner.progress.track(f"answer {name}", len(questions) - done) as advance:
+    with answerer.progress.track(f"answer {name}", len(questions) - done) as advance:
         while done < len(questions):
             part = questions[done : done + together]
-            texts = learner.answer(
+            texts = answerer.answer(
                 model,
                 [(question.instruction, question.input) for question in part],
                 [(*seed, crc32(f"{name} {question.id}".encode())) for question in part],

@@ -1,0 +1,101 @@
+"""Fine-tuning: the foundation model becomes the round's."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+from transformers import PreTrainedModel
+
+from diverseevol.data.prompt import Encoded
+from diverseevol.engine.batch_dependence import warn_if_batch_dependent
+from diverseevol.engine.memory import explain_out_of_memory
+from diverseevol.engine.model_job import ModelJob
+from diverseevol.engine.model_limits import check_readable
+from diverseevol.engine.pretrained import Pretrained
+from diverseevol.engine.products import quick_products
+from diverseevol.engine.trainers import device_of, free_old_trainers, seeded
+from diverseevol.engine.tuning.batches import plan_steps, step_loader
+from diverseevol.engine.tuning.sft import InstructionTuner, checkpoint_activations
+from diverseevol.options import Tuning
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fine-tuned model, and the loss and learning rate of each optimizer step."""
+
+    model: PreTrainedModel
+    curve: list[dict[str, float]]
+
+
+def final_loss(curve: Sequence[Mapping[str, float]]) -> float:
+    """Mean loss of the last tenth of a fit's steps, in nats per response token."""
+    return float(np.mean([point["loss"] for point in curve[-max(1, len(curve) // 10) :]]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuner(ModelJob):
+    """Fine-tunes a foundation model.
+
+    Attributes:
+        foundation: the weights that every fit starts from.
+        encoded: all rows of the data set as tokens.
+        tuning: hyper-parameters of a fit.
+    """
+
+    foundation: Pretrained
+    encoded: Encoded
+    tuning: Tuning
+
+    def fit(
+        self,
+        rows: Int[np.ndarray, " pool"],
+        seed: Sequence[int],
+        on_step: Callable[[int, dict[str, float]], None] = lambda step, values: None,
+        what: str = "fine-tune",
+    ) -> Fit:
+        """Fine-tune the foundation model on a pool: always from its own weights, never from an earlier round's.
+
+        Args:
+            rows: [pool] row numbers; they may repeat (a bootstrap resample).
+            seed: what the order of the rows and dropout come from; the same seed gives the same weights.
+            on_step: called with each step's number, loss and learning rate.
+            what: the phase's name in the progress display.
+        """
+        rng = np.random.default_rng(list(seed))
+        tuning = self.tuning
+        plan = plan_steps(
+            self.encoded, rows, epochs=tuning.epochs, steps=tuning.steps, batch_size=tuning.batch_size,
+            micro_batch_tokens=tuning.micro_batch_tokens, rng=rng,
+        )  # fmt: skip
+        curve: list[dict[str, float]] = []
+        with self.progress.track(what, len(plan)) as advance:
+
+            def note(step: int, values: dict[str, float]) -> None:
+                curve.append({"step": step, **values})
+                on_step(step, values)
+                advance(1)
+
+            trainer = self.start(max_epochs=1, max_steps=len(plan))
+            device = device_of(trainer)
+            dropout, budget = int(rng.integers(2**62)), tuning.micro_batch_tokens
+            with seeded(device, dropout), explain_out_of_memory("tuning.micro_batch_tokens", budget):
+                model = self.foundation.load()
+                check_readable(model, self.encoded)
+                model = model.to(device)
+                warn_if_batch_dependent(model, self.encoded.lengths[rows])
+                model.train()
+                if tuning.gradient_checkpointing:
+                    checkpoint_activations(model, "enable")
+                free_old_trainers(model)
+                module = InstructionTuner(model, tuning, len(plan), note)
+                rank, world = self.processes.rank, self.processes.world
+                threads = module.at_once if world == 1 else 1
+                loader = step_loader(self.encoded, plan, self.prompt.end, rank, world, threads)
+                with quick_products(model):
+                    trainer.fit(module, loader)
+        if tuning.gradient_checkpointing:
+            checkpoint_activations(model, "disable")
+        del trainer, module, loader
+        free_old_trainers(model)  # this one's optimizer is twice as large as the model
+        return Fit(model.eval(), self.processes.share(curve))
