@@ -14,6 +14,7 @@ from diverseevol.geometry import farthest_first as module
 from diverseevol.geometry import farthest_first_cuda
 from diverseevol.geometry.distances import receipt_distances
 from diverseevol.geometry.farthest_first import farthest_first
+from diverseevol.parallel.threads import workers
 from diverseevol.samplers.base import Selection, choose
 from diverseevol.samplers.features import Features
 from diverseevol.samplers.kcenter import KCenterSampler
@@ -110,21 +111,18 @@ def test_what_is_kept_of_picks_and_centres_is_bounded(monkeypatch: pytest.Monkey
     X = np.random.default_rng(5).standard_normal((40_000, 3)).astype(np.float32)
     taken = scattered(len(X), 30_000)
     monkeypatch.setattr(module, "KEPT_ELEMENTS", 100 * 3)
-    columns = []
-    product = torch.Tensor.__matmul__
+    columns, product = [], module.product
 
-    def noted(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        columns.append(b.shape[1])
-        return product(a, b)
+    def noted(A: torch.Tensor, C: torch.Tensor) -> torch.Tensor:
+        columns.append(len(C))
+        return product(A, C)
 
-    monkeypatch.setattr(torch.Tensor, "__matmul__", noted)
-    with module._workers() as workers:
-        centres = np.flatnonzero(taken)
-        candidates = module._Candidates(X, taken, 250, centres, workers)
-        assert max(columns) == 1024  # and not a sixteenth, 1,875
+    monkeypatch.setattr(module, "product", noted)
+    with workers() as pool:
+        candidates = module.Candidates(X, taken, 250, np.flatnonzero(taken), pool)
+        assert set(columns) == {1024}  # and not a sixteenth, 1,875
         rows = [candidates.pick()[0] for _ in range(250)]
     assert candidates.picked.shape == (100, 3)
-    monkeypatch.undo()
     assert rows == farthest_first(X, taken, 250)[0].tolist()
 
 
@@ -138,17 +136,19 @@ def test_all_rows_can_be_picked() -> None:
 
 @pytest.mark.parametrize("data", ["clustered", "iid", "tiny numbers", "near duplicates", "all equal"])
 def test_first_bounds_hold_though_products_are_rounded_to_bfloat16(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    product = torch.Tensor.__matmul__
+    product, calls = module.product, []
 
-    def rounded(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return product(*(x.bfloat16().float() if x.dtype == torch.float32 else x for x in (a, b)))
+    def rounded(A: torch.Tensor, C: torch.Tensor) -> torch.Tensor:
+        calls.append(A.dtype)
+        return product(A.bfloat16().float(), C.bfloat16().float())
 
-    monkeypatch.setattr(torch.Tensor, "__matmul__", rounded)
+    monkeypatch.setattr(module, "product", rounded)
     X = DATA[data]
     centres = np.flatnonzero(scattered(len(X), 90))
     exact = np.square(X[:, None].astype(np.float64) - X[centres]).sum(axis=2).min(axis=1)
-    with module._workers() as workers:
-        assert (module._upper_bounds(X, centres, workers) >= exact).all()
+    with workers() as pool:
+        assert (module.upper_bounds(X, centres, pool) >= exact).all()
+    assert set(calls) == {torch.float32}
     taken = scattered(len(X), 90)
     assert farthest_first(X, taken, 40)[0].tolist() == greedy(X, taken, 40)[0]
 
@@ -178,6 +178,7 @@ def test_a_mapped_file_needs_less_memory_than_a_copy_of_it(tmp_path: Path) -> No
 import resource
 import numpy as np
 from diverseevol.geometry.farthest_first import farthest_first
+from diverseevol.parallel.threads import workers
 E = np.load({str(tmp_path / "E.npy")!r}, mmap_mode="r")
 taken = np.arange(len(E)) < 100
 farthest_first(E[:2000], taken[:2000], 3)
