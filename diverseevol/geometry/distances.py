@@ -1,6 +1,6 @@
 """Exact distances between rows, and how well a pool covers a data set.
 
-Float32 products sort out which pairs of rows matter; what is returned comes from float64 sums of squared differences.
+Products in float32 decide which pairs of rows matter; what is returned comes from float64 sums of squared differences.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def distance_to_pool(
     """The Euclidean distance of each of `rows` to the nearest row of the pool, and that row's number.
 
     Every distance is a float64 sum of squared differences, so duplicates are exactly 0 apart; float32
-    products only sort out which pairs need one. Of equally near rows the lowest is named. An empty pool gives
+    products only decide which pairs need one. Of equally near rows the lowest is named. An empty pool gives
     NaN and −1.
 
     Raises:
@@ -29,7 +29,7 @@ def distance_to_pool(
 def receipt_distances(
     X: Float[np.ndarray, "rows dim"], chosen: Int[np.ndarray, " n"], pool: Int[np.ndarray, " pool"]
 ) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """What `distance_to_pool` said of each pick when it was made: the pool and all earlier picks count.
+    """What `distance_to_pool` was for each pick when it was made: the pool and all earlier picks count.
 
     Args:
         X: the embeddings.
@@ -49,8 +49,8 @@ def coverage_radius(
     Args:
         X: [rows, dim] all rows.
         pool: the rows that cover.
-        rows: [some] the rows to be covered, None for all: a row that no sampler may pick would stay the farthest for
-            ever, and hide what the pool does for the others.
+        rows: [some] the rows to be covered, None for all. A row that no sampler may pick would remain the farthest
+            forever, and hide how well the pool covers the rest.
 
     Raises:
         ValueError: the pool is empty.
@@ -69,7 +69,7 @@ def coverage_radius(
 def squared_distances(
     X: Float[np.ndarray, "rows dim"], left: Int[np.ndarray, " pairs"], right: Int[np.ndarray, " pairs"]
 ) -> Float[np.ndarray, " pairs"]:
-    """The squared Euclidean distances of pairs of rows: float64 sums, the same bits for a pair in any company."""
+    """The squared Euclidean distance of each pair of rows: float64 sums, whose bits depend on the pair alone."""
     squared = np.empty(len(left))
     step = max(1, BLOCK_ELEMENTS // (4 * max(X.shape[1], 1)))
     for start in range(0, len(left), step):
@@ -93,12 +93,13 @@ def _nearest(
         unseen = np.arange(len(columns)) >= visible[part, None]
         squared[unseen] = np.inf
         close = (squared - error <= (squared + error).min(axis=1, keepdims=True)) & ~unseen
-        who, which = np.nonzero(close)
-        exact = np.sqrt(squared_distances(X, rows[part][who], columns[which]))
-        order = np.lexsort((columns[which], exact, who))
-        who, first = np.unique(who[order], return_index=True)
-        distance[part.start + who] = exact[order][first]
-        nearest[part.start + who] = columns[which[order][first]]
+        row, column = np.nonzero(close)
+        exact = np.sqrt(squared_distances(X, rows[part][row], columns[column]))
+        # By row, then by distance, then by number: the first pair of each row is its nearest.
+        order = np.lexsort((columns[column], exact, row))
+        row, first = np.unique(row[order], return_index=True)
+        distance[part.start + row] = exact[order][first]
+        nearest[part.start + row] = columns[column[order][first]]
     return distance, nearest
 
 
@@ -107,10 +108,10 @@ def _against(
 ) -> Iterator[tuple[slice, Float[np.ndarray, "part p"], Float[np.ndarray, "part p"]]]:
     """|x − c|² of parts of the rows to all columns, and a bound on its error.
 
-    One float32 product, after a vector near all rows is taken off: that changes no distance and saves float32
-    from cancellation. dim terms are rounded, each at most 2⁻²⁴ of (|x| + |c|)².
+    One float32 product, after a vector near all rows is subtracted, which changes no distance and spares float32 the
+    cancellation. dim terms are rounded, each at most 2⁻²⁴ of (|x| + |c|)².
     """
-    with np.errstate(all="ignore"):  # _shifted names what is wrong
+    with np.errstate(all="ignore"):  # _shifted reports what is wrong
         shift = X[columns[:1024]].mean(axis=0, dtype=np.float64).astype(np.float32)
     centres, norms = _shifted(X, columns, shift)
     dim = X.shape[1]
@@ -126,7 +127,7 @@ def _against(
 def _shifted(
     X: Float[np.ndarray, "rows dim"], rows: Int[np.ndarray, " m"], shift: Float[np.ndarray, " dim"]
 ) -> tuple[Float[np.ndarray, "m dim"], Float[np.ndarray, " m"]]:
-    """The rows less the shift in float32, and their lengths."""
+    """The rows less the shift, in float32, and their lengths."""
     with np.errstate(over="ignore", invalid="ignore"):
         shifted = (X[rows] - shift).astype(np.float32)
         lengths = np.linalg.norm(shifted, axis=1)

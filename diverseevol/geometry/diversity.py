@@ -13,8 +13,8 @@ def vendi_score(X: Float[np.ndarray, "rows dim"]) -> float:
     2210.02410; the paper's analysis, figure 4). K and the dim × dim matrix of the same products share their
     non-zero eigenvalues, so the smaller one is decomposed.
 
-    A zero row has no direction. It is given one of its own, orthogonal to all others and shared by all zero
-    rows, so that equal rows stay equal; only centred embeddings have such rows, where a row is the mean.
+    A zero row has no direction. All zero rows get one extra direction, orthogonal to all others, so that equal rows
+    stay equal. Only centred embeddings have such rows, where a row is the mean.
 
     Raises:
         ValueError: there are no rows.
@@ -31,8 +31,9 @@ def vendi_score(X: Float[np.ndarray, "rows dim"]) -> float:
         for _, block in blocks(X):
             directions = unit_directions(block)
             kernel += directions.T @ directions
-    # score_K divides by the side of what it is given; the eigenvalues must be those of products over n.
-    from vendi_score import vendi  # here, for it imports scikit-learn
+    from vendi_score import vendi  # imports scikit-learn, which takes a second
+
+    # score_K divides by the side of its matrix; the eigenvalues must be those of products divided by n.
 
     return float(vendi.score_K(kernel * (len(kernel) / n)))
 
@@ -40,20 +41,20 @@ def vendi_score(X: Float[np.ndarray, "rows dim"]) -> float:
 def vendi_score_centred(
     X: Float[np.ndarray, "rows dim"], pool: Int[np.ndarray, " pool"], rows: Int[np.ndarray, " some"] | None = None
 ) -> float:
-    """The Vendi-Score of the pool's rows after the mean over all rows of the data set is taken off.
+    """The Vendi-Score of the pool's rows after the mean over all rows of the data set is subtracted.
 
-    Hidden states share a large mean, which presses the paper's score of every pool towards 1.
+    Hidden states share a large mean, which pushes the paper's score of every pool towards 1.
 
     Args:
         X: [rows, dim] all rows.
         pool: the rows that are scored.
-        rows: [some] the rows whose mean it is, None for all: a row that cannot be trained on may have no response
-            to embed, and its zeros would drag the mean.
+        rows: [some] the rows that the mean is taken over, None for all. A row that cannot be trained on may have no
+            response to embed, and its zeros would shift the mean.
     """
     return vendi_score(X[pool].astype(np.float64) - mean_row(X, rows))
 
 
 def unit_directions(block: Float[np.ndarray, "block dim"]) -> Float[np.ndarray, "block dim+1"]:
-    """Rows of length 1; the last column is the direction of those that have none."""
+    """Rows scaled to length 1; the last column is the direction of zero rows."""
     length = np.linalg.norm(block.astype(np.float64), axis=1, keepdims=True)
     return np.hstack([block / np.where(length > 0, length, 1), length == 0])

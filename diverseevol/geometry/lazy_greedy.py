@@ -1,11 +1,11 @@
-"""Lazy greedy maximisation of a submodular function: the picks of the greedy algorithm, most gains never computed."""
+"""Lazy greedy maximisation of a submodular function: the greedy algorithm's picks from a few of the gains."""
 
 from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float, Int
 
-FEW = 16  # gains that are brought up to date at once, at first
+FEW = 16  # gains that are computed together at first, then twice as many each time
 
 
 def lazy_greedy(
@@ -18,12 +18,12 @@ def lazy_greedy(
 
     What a candidate adds never grows as others join (that is submodularity), so an old gain bounds the present one
     from above, and a candidate whose gain is up to date and above all other bounds is the greedy choice. Of equal
-    ones the lowest is picked.
+    candidates the lowest is picked.
 
     Args:
-        bounds: [candidates] upper bounds of the gains at first; the gains themselves are the best.
-        gains: the present gains of some candidates.
-        add: lets a candidate join, which changes what `gains` gives.
+        bounds: [candidates] upper bounds of the first gains; the tighter, the less is computed.
+        gains: returns the present gains of some candidates.
+        add: adds a candidate, which changes what `gains` returns.
         n: how many to pick; at most the number of candidates.
 
     Returns:
@@ -32,7 +32,7 @@ def lazy_greedy(
     value = bounds.astype(np.float64)
     picks, gained = np.empty(n, dtype=np.int64), np.empty(n)
     for turn in range(n):
-        fresh = np.isneginf(value)  # picked, and out of question
+        fresh = np.isneginf(value)  # already picked
         batch = FEW
         while not fresh[best := int(value.argmax())]:
             rivals = np.flatnonzero(~fresh & (value >= value[fresh].max(initial=-np.inf)))

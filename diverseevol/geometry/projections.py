@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from diverseevol.geometry.row_blocks import blocks, mean_row
 
 PCA = "pca"
-DIMENSIONS = 50  # that t-SNE is given: what lies beyond is mostly noise, and costs time
-PERPLEXITY = 30  # neighbours that a row attends to; fewer where there are few rows
+DIMENSIONS = 50  # principal directions that t-SNE reads: the others are mostly noise, and cost time
+PERPLEXITY = 30  # t-SNE's number of neighbours; lower where there are few rows
 
 
 def pca_map(
@@ -60,24 +60,24 @@ def tsne_map(
 ) -> Float[np.ndarray, "rows 2"]:
     """Coordinates that keep neighbours together (van der Maaten & Hinton 2008); float32.
 
-    Distances between clusters, and their sizes, mean nothing. Starts from the PCA, with a fixed seed: the same rows
-    give the same map. Takes minutes for tens of thousands of rows.
+    Distances between clusters and the sizes of clusters mean nothing. It starts from the PCA with a fixed seed: the
+    same rows give the same map. It takes minutes for tens of thousands of rows.
     """
-    from sklearn.manifold import TSNE  # a second that a report need not wait
+    from sklearn.manifold import TSNE  # takes a second to import
 
     reduced = pca_map(X, rows, min(DIMENSIONS, X.shape[1]))
     if len(X) < 4 or not np.ptp(reduced, axis=0).any():  # nothing to arrange
         return pca_map(X, rows)
     perplexity = min(PERPLEXITY, (len(X) - 1) / 3)
-    # The start is ours: scikit-learn's is scaled by a spread that may be 0.
+    # scikit-learn's own start is divided by a standard deviation that may be 0.
     start = 1e-4 * pca_map(X, rows) / (np.std(reduced[:, 0]) or 1.0)
-    found: np.ndarray = TSNE(perplexity=perplexity, init=start, random_state=0, n_jobs=1).fit_transform(reduced)
-    return found.astype(np.float32)
+    coordinates: np.ndarray = TSNE(perplexity=perplexity, init=start, random_state=0, n_jobs=1).fit_transform(reduced)
+    return coordinates.astype(np.float32)
 
 
 PROJECTIONS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {PCA: pca_map, "tsne": tsne_map}
 
 
 def map_name(projection: str) -> str:
-    """The file in the run folder: `map.npy` is the PCA, `map-NAME.npy` any other, by whoever put it there."""
+    """The file in the run folder: `map.npy` for the PCA, `map-NAME.npy` for any other projection."""
     return "map.npy" if projection == PCA else f"map-{projection}.npy"

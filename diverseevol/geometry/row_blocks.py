@@ -14,7 +14,7 @@ LONGEST = 1e18  # a row's length: squares of sums of two such rows still fit in 
 def blocks(
     X: Float[np.ndarray, "rows dim"], rows: Int[np.ndarray, " some"] | None = None
 ) -> Iterator[tuple[int, Float[np.ndarray, "block dim"]]]:
-    """Some rows, None for all, in float32 or better, checked; with each block the place of its first row."""
+    """Some rows, None for all, checked and in float32 or better; with each block the index of its first row."""
     step = max(1, BLOCK_ELEMENTS // max(X.shape[1], 1))
     for start in range(0, len(X) if rows is None else len(rows), step):
         part = slice(start, start + step)
@@ -35,10 +35,10 @@ def mean_row(
 
 
 def check_finite(X: Float[np.ndarray, "rows dim"]) -> None:
-    """Do nothing where a distance can be taken to every row.
+    """Check that a distance can be taken to every row.
 
     Raises:
-        InputError: rows hold NaN, inf or numbers too large; it names them.
+        InputError: rows hold NaN, inf or numbers that are too large; the message names the rows.
     """
     bad: list[int] = []
     step = max(1, BLOCK_ELEMENTS // max(X.shape[1], 1))
