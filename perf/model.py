@@ -8,7 +8,8 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from diverseevol.data.prompt import Encoded, Prompt
+from diverseevol.data.prompt import Prompt, Row
+from diverseevol.data.tokens import Tokens, tokens_of
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.options import Embedding, PromptOptions, Tuning
@@ -42,10 +43,9 @@ def rows(n: int, least: int = 16, most: int = 512, seed: int = 0) -> list[list[i
     return [rng.integers(1, CONFIG.vocab_size, length).tolist() for length in lengths]
 
 
-def encoded(ids: list[list[int]]) -> Encoded:
+def encoded(ids: list[list[int]]) -> Tokens:
     """Rows as the project keeps them; the second half of each is its response."""
-    lengths = np.array([len(row) for row in ids])
-    return Encoded(np.concatenate(ids).astype(np.int32), np.concatenate([[0], np.cumsum(lengths)]), lengths // 2)
+    return tokens_of([Row(row, ((len(row) // 2, len(row)),)) for row in ids])
 
 
 def learner(ids: list[list[int]], precision: str = "32-true", batch_tokens: int | None = None) -> Learner:

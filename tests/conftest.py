@@ -34,7 +34,8 @@ from hydra.core.global_hydra import GlobalHydra
 beartype.beartype = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
 
 from diverseevol.data.dataset import Dataset, load
-from diverseevol.data.prompt import Encoded, Prompt, encode
+from diverseevol.data.prompt import Prompt
+from diverseevol.data.tokens import Tokens, encode
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained, TinyLlama
 from diverseevol.evaluation.exam import Exam
@@ -97,12 +98,12 @@ def prompt(foundation: Pretrained) -> Prompt:
 
 
 @pytest.fixture(scope="session")
-def encoded(dataset: Dataset, prompt: Prompt, cache: Path) -> Encoded:
+def encoded(dataset: Dataset, prompt: Prompt, cache: Path) -> Tokens:
     return encode(dataset, prompt, cache)
 
 
 @pytest.fixture(scope="session")
-def learner(foundation: Pretrained, prompt: Prompt, encoded: Encoded) -> Learner:
+def learner(foundation: Pretrained, prompt: Prompt, encoded: Tokens) -> Learner:
     tuning = Tuning(learning_rate=1e-2, steps=3, batch_size=3)
     return Learner(
         foundation=foundation, prompt=prompt, encoded=encoded, tuning=tuning,

@@ -27,7 +27,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from diverseevol.data.prompt import Encoded, Prompt
+from diverseevol.data.prompt import Prompt, Row
+from diverseevol.data.tokens import Tokens, tokens_of
 from diverseevol.engine.answering.generation import generate
 from diverseevol.engine.body_and_head import BodyAndHead
 from diverseevol.engine.learner import Learner
@@ -204,11 +205,13 @@ def tiny(family: str, **changes: Any) -> PreTrainedModel:
         return Pretrained(folder).load().eval()
 
 
-def rows() -> Encoded:
+def rows() -> Tokens:
     """A few rows of many lengths, of random tokens."""
     lengths = [9, 40, 23, 70, 12, 33]
-    ids = np.random.default_rng(0).integers(2, SIZES["vocab_size"], sum(lengths), dtype=np.int32)
-    return Encoded(ids, np.cumsum([0, *lengths]), response_start=np.array([4, 20, 22, 30, 2, 10]))
+    ids = np.random.default_rng(0).integers(2, SIZES["vocab_size"], sum(lengths), dtype=np.int32).tolist()
+    starts, stops = (4, 20, 22, 30, 2, 10), np.cumsum(lengths)
+    rows = zip(lengths, starts, stops, strict=True)
+    return tokens_of([Row(ids[stop - length : stop], ((start, length),)) for length, start, stop in rows])
 
 
 def prompt() -> Prompt:

@@ -30,7 +30,8 @@ def test_of_every_architecture_the_probe_says_what_the_whole_model_says(learner,
     names = ("response_loss", "response_entropy", "reference_entropy", "response_margin")
     embedding, scores = probe(learner, tmp_path, model, statistics=names)
     for row in ROWS[encoded.eligible[ROWS]].tolist():
-        ids, start = torch.tensor(encoded.row(row).astype(np.int64))[None], int(encoded.response_start[row])
+        ids = torch.tensor(encoded.row(row).astype(np.int64))[None]
+        start = int(encoded.lengths[row] - encoded.response_tokens[row])
         labels = torch.where(torch.arange(ids.shape[1]) < start, -100, ids)
         with torch.no_grad():
             out = model(ids, attention_mask=torch.ones_like(ids), labels=labels, output_hidden_states=True)

@@ -16,7 +16,8 @@ import small_evolution
 from forks import finish, fork
 
 from diverseevol.data.dataset import load
-from diverseevol.data.prompt import Prompt, encode
+from diverseevol.data.prompt import Prompt
+from diverseevol.data.tokens import encode
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import TinyLlama
 from diverseevol.errors import InputError
@@ -104,7 +105,7 @@ def all_of(rows: Path, cache: Path) -> dict[str, Any]:
         "table": [table.fingerprint, *table.take(range(ROWS))],
         "lab": lab.fingerprint,
         "weights": {name: value.numpy().tobytes() for name, value in weights.items()},
-        "tokens": [encoded.row(i).tolist() for i in range(ROWS)] + encoded.response_start.tolist(),
+        "tokens": [encoded.row(i).tolist() for i in range(ROWS)] + encoded.spans.tolist(),
         "space": np.asarray(space).tobytes(),
         "digest": content_digest(rows / "rows.jsonl", cache, large=1),
     }

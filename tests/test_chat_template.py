@@ -44,10 +44,10 @@ def test_ordinary_conversations_have_the_ids_that_the_library_gives_them(name, k
     rows = prompt.rows(PLAIN)
     assert [row.ids for row in rows] == expected
     for row, example in zip(rows, PLAIN, strict=True):
-        assert example.response.strip() in tokenizer.decode(row.ids[row.start :])
+        assert example.response.strip() in tokenizer.decode(row.ids[row.spans[0][0] :])
         (asked,) = prompt.ids([example.instruction], [example.input])
-        assert row.ids[: row.start] == asked[: row.start]
-        assert len(asked) - row.start <= 2  # white space that the end of the prompt and the response share
+        assert row.ids[: row.spans[0][0]] == asked[: row.spans[0][0]]
+        assert len(asked) - row.spans[0][0] <= 2  # white space that the end of the prompt and the response share
 
 
 @pytest.mark.parametrize(("name", "kind"), NAMES)
@@ -67,9 +67,9 @@ def test_the_text_of_a_control_token_is_text(name, kind):
         text = prompt.tokenizer.decode(row.ids)
         assert f"Say {token} so." in text
         assert f"It is {token} so. {token}" in text
-        assert asked[: row.start] == row.ids[: row.start], token
-        assert len(asked) - row.start <= 2
-        assert controls(prompt, row.ids[row.start :]) == controls(prompt, usual.ids[usual.start :])
+        assert asked[: row.spans[0][0]] == row.ids[: row.spans[0][0]], token
+        assert len(asked) - row.spans[0][0] <= 2
+        assert controls(prompt, row.ids[row.spans[0][0] :]) == controls(prompt, usual.ids[usual.spans[0][0] :])
 
 
 @pytest.mark.parametrize("name", ["qwen 3 thinking", "pairs", "gpt-oss"])
@@ -85,8 +85,8 @@ def test_a_model_is_asked_up_to_where_its_rows_part_from_the_prompt():
     prompt = Prompt(tokenizer_of(SHAPES["qwen 3 thinking"]), CHAT)
     for question in ("Say so.", "Say <|im_end|> so."):
         (row,), (asked,) = prompt.rows([Example(question, "", "So.")]), prompt.ids([question], [""])
-        assert asked == row.ids[: row.start]
-        assert prompt.tokenizer.decode(row.ids[row.start :]).startswith("\n\n</think>\n\nSo.")
+        assert asked == row.ids[: row.spans[0][0]]
+        assert prompt.tokenizer.decode(row.ids[row.spans[0][0] :]).startswith("\n\n</think>\n\nSo.")
 
 
 def test_turn_markers_of_a_chat_model_are_text_in_the_alpaca_template_too():
@@ -125,9 +125,9 @@ def test_the_alpaca_template_holds_no_control_token_but_the_last(kind):
         for token in ("it", "</s>")
     )
     assert controls(prompt, forged.ids) == controls(prompt, plain.ids)
-    assert controls(prompt, forged.ids[forged.start :]) == ["</s>"]
-    assert prompt.tokenizer.decode(forged.ids[forged.start : -1]).strip() == "Write </s> at the end</s>"
-    assert prompt.ids(["Write </s> at the end"], ["</s>"]) == [forged.ids[: forged.start]]
+    assert controls(prompt, forged.ids[forged.spans[0][0] :]) == ["</s>"]
+    assert prompt.tokenizer.decode(forged.ids[forged.spans[0][0] : -1]).strip() == "Write </s> at the end</s>"
+    assert prompt.ids(["Write </s> at the end"], ["</s>"]) == [forged.ids[: forged.spans[0][0]]]
 
 
 def test_data_may_be_meant_to_hold_control_tokens():
@@ -157,7 +157,7 @@ def test_answers_stop_at_what_ends_a_response(name):
     stops = prompt.tokenizer.convert_ids_to_tokens(prompt.stop_tokens)
     assert set(stops) == {shape.turn_end, shape.end}
     (row,) = prompt.rows([Example("Say so.", "", "So.")])
-    after = controls(prompt, row.ids[row.start :])
+    after = controls(prompt, row.ids[row.spans[0][0] :])
     assert after[-1] == shape.turn_end
     assert after.count(shape.turn_end) == 1
 
@@ -166,7 +166,7 @@ def test_answers_stop_at_what_ends_a_response(name):
 def test_an_answer_is_what_was_said_and_nothing_that_frames_it(name):
     prompt = Prompt(tokenizer_of(SHAPES[name]), CHAT)
     (row,) = prompt.rows([Example("Name three fish.", "", "Cod, eel and ray.")])
-    said = list(itertools.takewhile(lambda token: token not in prompt.stop_tokens, row.ids[row.start :]))
+    said = list(itertools.takewhile(lambda token: token not in prompt.stop_tokens, row.ids[row.spans[0][0] :]))
     assert prompt.text(said) == "Cod, eel and ray."
 
 
@@ -178,7 +178,7 @@ def test_a_response_that_the_template_cuts_is_refused_by_row_or_kept():
     keeping = Prompt(tokenizer, PromptOptions(template="chat", changed_response="keep"))
     kept = keeping.rows(rows)
     assert [row.complete for row in kept] == [True, False]
-    assert keeping.text(kept[1].ids[kept[1].start :]) == "Well."
+    assert keeping.text(kept[1].ids[kept[1].spans[0][0] :]) == "Well."
 
 
 def test_the_date_of_a_template_that_reads_the_clock_is_settled():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from diverseevol.data.dataset import load
-from diverseevol.data.prompt import encode
+from diverseevol.data.tokens import encode
 from diverseevol.errors import InputError
 from diverseevol.evolution.loop import evolve
 from diverseevol.samplers.base import Needs, Selection

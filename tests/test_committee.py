@@ -63,7 +63,7 @@ def test_disagreement_is_averaged_over_the_positions_that_predict_the_response(l
     found = learner.disagreement(models, rows, tmp_path / "probe", BOTH)
     for row in rows.tolist():
         ids = torch.as_tensor(np.array(encoded.row(row)), dtype=torch.int64)[None]
-        start = int(encoded.response_start[row])
+        start = int(encoded.lengths[row] - encoded.response_tokens[row])
         with torch.no_grad():
             p = torch.stack([model(ids).logits[0, start - 1 : -1].double().softmax(dim=1) for model in models])
         if row == 7:

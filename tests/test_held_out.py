@@ -11,7 +11,7 @@ import torch
 from diverseevol.data.dataset import load
 from diverseevol.data.formats import Example
 from diverseevol.data.held_out import mean_loss
-from diverseevol.data.prompt import encode
+from diverseevol.data.tokens import encode
 from diverseevol.errors import InputError
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question, check_references, with_references
 from diverseevol.evolution.loop import evolve
@@ -121,7 +121,7 @@ def test_held_out_rows_join_no_pool_and_are_measured_each_round(held, learner, d
     for row in sorted(out - {7}):
         ids, start = (
             torch.tensor(learner.encoded.row(row).astype(np.int64))[None],
-            int(learner.encoded.response_start[row]),
+            int(learner.encoded.lengths[row] - learner.encoded.response_tokens[row]),
         )
         labels = torch.where(torch.arange(ids.shape[1]) < start, -100, ids)
         with torch.no_grad():

@@ -5,7 +5,8 @@ import numpy as np
 
 from diverseevol.cli.left_out_rows import left_out, why_ineligible
 from diverseevol.data.dataset import load
-from diverseevol.data.prompt import Prompt, encode
+from diverseevol.data.prompt import Prompt
+from diverseevol.data.tokens import encode
 from diverseevol.options import PromptOptions
 
 

@@ -23,7 +23,8 @@ from diverseevol.data import ingest
 from diverseevol.data import prompt as prompt_module
 from diverseevol.data.dataset import Dataset, in_batches, load
 from diverseevol.data.formats import Example
-from diverseevol.data.prompt import Prompt, encode
+from diverseevol.data.prompt import Prompt
+from diverseevol.data.tokens import encode
 from diverseevol.engine import pretrained as foundation_module
 from diverseevol.engine.pretrained import TinyLlama
 from diverseevol.errors import InputError
@@ -95,7 +96,7 @@ def test_a_text_in_pieces_begins_with_the_ids_that_it_has_as_one(text, prompt, m
     (whole,) = wide.rows([example])
     monkeypatch.setattr(prompt_module, "BATCH_CHARACTERS", 90_000)
     (pieced,) = wide.rows([example])
-    assert (pieced.ids, pieced.start) == (whole.ids, whole.start)
+    assert (pieced.ids, pieced.spans) == (whole.ids, whole.spans)
     assert abs(pieced.lost - whole.lost) <= 4  # where pieces meet
 
 

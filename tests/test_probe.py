@@ -70,7 +70,7 @@ def test_an_embedding_is_the_mean_of_the_last_hidden_states_over_its_region(lear
     assert not scores
     model = learner.foundation.load().eval()
     for row in ROWS.tolist():
-        start = int(encoded.response_start[row])
+        start = int(encoded.lengths[row] - encoded.response_tokens[row])
         hidden, _ = outputs(model, encoded, row)
         part = {"all": hidden, "response": hidden[start:], "instruction": hidden[:start]}[region]
         expected = part.mean(dim=0).numpy() if len(part) else np.zeros(hidden.shape[1])
@@ -83,7 +83,8 @@ def test_each_statistic_is_what_its_definition_says(learner, encoded, tmp_path):
     assert set(scores) == NAMES
     for row in ROWS[encoded.eligible[ROWS]].tolist():
         _, z = outputs(model, encoded, row)
-        for name, value in row_oracle(z, encoded.row(row), int(encoded.response_start[row])).items():
+        start = int(encoded.lengths[row] - encoded.response_tokens[row])
+        for name, value in row_oracle(z, encoded.row(row), start).items():
             assert scores[name][row] == pytest.approx(value, rel=1e-4), name
     assert all(np.isfinite(values).all() for values in scores.values())
 
@@ -135,7 +136,8 @@ def test_logits_that_the_model_caps_after_its_head_are_capped_in_the_statistics(
     _, scores = probe(learner, tmp_path, model, statistics=sorted(NAMES))
     for row in (0, 1, 59):
         _, z = outputs(model, encoded, row)
-        for name, value in row_oracle(z, encoded.row(row), int(encoded.response_start[row])).items():
+        start = int(encoded.lengths[row] - encoded.response_tokens[row])
+        for name, value in row_oracle(z, encoded.row(row), start).items():
             assert scores[name][row] == pytest.approx(value, rel=1e-4), name
 
 
@@ -183,7 +185,7 @@ def test_a_statistic_does_not_depend_on_which_others_are_asked_for(names):
 def test_half_precision_hidden_states_are_averaged_in_float32():
     hidden = torch.full((1, 5000, 1), 0.1, dtype=torch.bfloat16)
     mask = torch.ones(1, 5000, dtype=torch.int64)
-    mean = pooled(hidden, mask, torch.zeros(1, dtype=torch.int64), "all")
+    mean = pooled(hidden, mask, torch.zeros_like(mask, dtype=torch.bool), "all")
     assert mean.dtype == torch.float32
     assert mean.item() == pytest.approx(hidden[0, 0, 0].item(), rel=1e-5)
 

@@ -9,7 +9,8 @@ from transformers import PreTrainedTokenizerFast
 from diverseevol.cli.binding import bind
 from diverseevol.data import prompt as prompt_module
 from diverseevol.data.formats import Example
-from diverseevol.data.prompt import Prompt, encode
+from diverseevol.data.prompt import Prompt
+from diverseevol.data.tokens import encode
 from diverseevol.engine.tuning.batches import IGNORED, collate
 from diverseevol.errors import InputError
 from diverseevol.options import PromptOptions
@@ -74,13 +75,13 @@ def test_a_row_begins_with_the_ids_that_its_question_has_when_it_is_asked(prompt
     examples = dataset.take(rows)
     asked = prompt.ids([e.instruction for e in examples], [e.input for e in examples])
     for row, question in zip(rows, asked, strict=True):
-        start = encoded.response_start[row]
+        start = encoded.lengths[row] - encoded.response_tokens[row]
         assert encoded.row(row)[:start].tolist() == question
 
 
 def test_what_follows_the_prompt_is_the_response_and_the_end_token(prompt, dataset, encoded):
     for row in (0, 1, 2):
-        response = encoded.row(row)[encoded.response_start[row] :].tolist()
+        response = encoded.row(row)[encoded.lengths[row] - encoded.response_tokens[row] :].tolist()
         assert response[-1] == prompt.end
         assert prompt.tokenizer.decode(response[:-1]) == dataset[row].response
         assert encoded.response_tokens[row] == len(response)
@@ -90,7 +91,7 @@ def test_labels_cover_the_response_with_its_end_and_nothing_else(prompt, encoded
     rows = [0, 1, 2]
     batch = collate(encoded, rows, prompt.end)
     for i, row in enumerate(rows):
-        start, length = encoded.response_start[row], encoded.lengths[row]
+        start, length = encoded.lengths[row] - encoded.response_tokens[row], encoded.lengths[row]
         labels = batch["labels"][i].numpy()
         np.testing.assert_array_equal(labels[start:length], encoded.row(row)[start:])
         assert labels[length - 1] == prompt.end
@@ -100,32 +101,32 @@ def test_labels_cover_the_response_with_its_end_and_nothing_else(prompt, encoded
 
 def test_a_row_is_cut_at_its_end_and_one_without_a_response_is_ineligible(prompt, dataset, cache):
     example = Example(QUESTION, "", "A cod. " * 9)
-    ((whole, start, _, _),) = prompt.rows([example])
+    ((whole, ((start, _),), _, _),) = prompt.rows([example])
     for limit in (start - 1, start, start + 1, len(whole) - 1, len(whole), len(whole) + 1):
         cut = Prompt(prompt.tokenizer, PromptOptions(max_length=limit))
-        ((ids, border, lost, _),) = cut.rows([example])
+        ((ids, spans, lost, _),) = cut.rows([example])
         assert ids == whole[:limit]
-        assert len(ids) - border == max(0, min(limit, len(whole)) - start)
+        assert spans == (((start, len(ids)),) if limit > start else ())
         assert lost == len(whole) - len(ids)
     short = Prompt(prompt.tokenizer, PromptOptions(max_length=150))
     encoded = encode(dataset, short, cache)
-    expected = [len(row.ids) > row.start for row in short.rows(dataset.take(range(len(dataset))))]
+    expected = [bool(row.spans) for row in short.rows(dataset.take(range(len(dataset))))]
     assert encoded.eligible.tolist() == expected
     assert 0 < sum(expected) < len(dataset)
 
 
 def test_a_tokeniser_that_adds_special_tokens_adds_them_to_the_prompt_alone(prompt):
     example = Example(QUESTION, "", "A cod.")
-    ((plain, border, *_),) = prompt.rows([example])
-    ((first, after_first, *_),) = Prompt(decorated(prompt, "<unk> $A"), PromptOptions()).rows([example])
+    ((plain, ((border, _),), *_),) = prompt.rows([example])
+    ((first, ((after_first, _),), *_),) = Prompt(decorated(prompt, "<unk> $A"), PromptOptions()).rows([example])
     assert (first, after_first) == ([0, *plain], border + 1)
-    ((both, after_both, *_),) = Prompt(decorated(prompt, "<unk> $A <end>"), PromptOptions()).rows([example])
+    ((both, ((after_both, _),), *_),) = Prompt(decorated(prompt, "<unk> $A <end>"), PromptOptions()).rows([example])
     assert (both, after_both) == (first, after_first)
 
 
 def test_the_chat_template_frames_both_sides_and_ends_the_turn(chatty):
     prompt = Prompt(chatty, PromptOptions(template="chat", system="Be brief."))
-    ((ids, start, *_),) = prompt.rows([Example(QUESTION, "cod, cow", "Cod.")])
+    ((ids, ((start, _),), *_),) = prompt.rows([Example(QUESTION, "cod, cow", "Cod.")])
     asked = "<|turn|>system\nBe brief.<|done|>\n<|turn|>user\nName a fish.\n\ncod, cow<|done|>\n<|turn|>assistant\n"
     assert chatty.decode(ids[:start]) == asked
     assert chatty.decode(ids[start:]) == "Cod.<|done|>\n"
@@ -144,7 +145,7 @@ def test_a_chat_template_without_an_end_of_turn_gets_the_end_token(chatty):
         "{% if add_generation_prompt %}assistant: {% endif %}"
     )
     prompt = Prompt(chatty, CHAT)
-    ((ids, start, *_),) = prompt.rows([Example(QUESTION, "", "Cod.")])
+    ((ids, ((start, _),), *_),) = prompt.rows([Example(QUESTION, "", "Cod.")])
     assert chatty.decode(ids[start:]) == "Cod.\n<end>"
     assert prompt.stop_tokens == [prompt.end]
 
@@ -216,8 +217,8 @@ def test_the_data_set_is_tokenised_once(prompt, dataset, tmp_path):
     for field in dataclasses.fields(first):
         np.testing.assert_array_equal(getattr(first, field.name), getattr(again, field.name))
     expected = prompt.rows(dataset.take(range(len(dataset))))
-    assert first.lost is not None
     rows = [
-        (first.row(i).tolist(), int(first.response_start[i]), int(first.lost[i]), True) for i in range(len(dataset))
+        (first.row(i).tolist(), tuple(map(tuple, first.spans_of(i).tolist())), first.lost[i], True)
+        for i in range(len(dataset))
     ]
     assert rows == expected

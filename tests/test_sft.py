@@ -53,7 +53,7 @@ def test_the_loss_is_the_summed_cross_entropy_of_the_response_tokens(learner, en
     for row in rows:
         ids = torch.tensor(encoded.row(row).astype(np.int64))
         log_p = model(input_ids=ids[None]).logits[0].detach().double().log_softmax(dim=-1)
-        for i in range(int(encoded.response_start[row]), len(ids)):
+        for i in range(int(encoded.lengths[row] - encoded.response_tokens[row]), len(ids)):
             expected -= float(log_p[i - 1, ids[i]])  # position i - 1 predicts token i
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
@@ -82,7 +82,7 @@ def test_prompt_tokens_carry_no_loss(learner, encoded):
     batch = collate(encoded, [0], learner.prompt.end)
     hidden = batch | {"labels": torch.full_like(batch["labels"], IGNORED)}
     assert module.summed_loss(hidden).item() == 0
-    start = int(encoded.response_start[0])
+    start = int(encoded.lengths[0] - encoded.response_tokens[0])
     only_last = batch["labels"].clone()
     only_last[0, start:-1] = IGNORED
     first = batch["labels"].clone()

@@ -12,7 +12,8 @@ import torch
 
 from diverseevol.data.dataset import load
 from diverseevol.data.formats import Example
-from diverseevol.data.prompt import Prompt, encode
+from diverseevol.data.prompt import Prompt
+from diverseevol.data.tokens import encode
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.options import Generation, PromptOptions, Tuning
@@ -69,7 +70,7 @@ def test_rows_of_dolly_have_the_ids_that_the_library_gives_them(prompt):
         expected = prompt.tokenizer.apply_chat_template(messages, return_dict=False)
         assert row.ids == expected[: prompt.options.max_length]
         (asked,) = prompt.ids([example.instruction], [example.input])
-        assert row.ids[: row.start] == asked[: row.start]
+        assert row.ids[: row.spans[0][0]] == asked[: row.spans[0][0]]
 
 
 def test_turn_markers_in_a_row_are_text(prompt):

@@ -2,8 +2,7 @@
 
 In the Alpaca template a row's ids are `prompt + response + end`, the response tokenised apart from its prompt. In a
 chat template they are those of the rendered conversation, as `apply_chat_template` gives them. Either is cut at
-`max_length`; the loss is taken from `response_start` on, so that the end of the response is learned and the prompt is
-not.
+`max_length`; the response with its end is the stretch of a row that is learned, and the prompt is not.
 
 The text of a control token ("</s>", "<|im_start|>") in data, questions or answers is text like any other: only the
 template and this module write control tokens.
@@ -12,26 +11,18 @@ template and this module write control tokens.
 import datetime
 import hashlib
 import json
-from array import array
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import chain
-from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import Bool, Int
 from transformers import PreTrainedTokenizerBase
 
 from diverseevol.data.chat_template import ChatTemplate, shared_start
 from diverseevol.data.control_tokens import ControlTokens, in_row, literals, note_turn_markers
-from diverseevol.data.dataset import Dataset, in_batches
+from diverseevol.data.dataset import in_batches
 from diverseevol.data.formats import Example
 from diverseevol.errors import InputError
 from diverseevol.options import PromptOptions
-from diverseevol.storage.cache import cached_folder
-from diverseevol.storage.files import read_json, write_json
 
 # The tokeniser takes some hundred bytes a character, and hears no signal before it is done with a batch. A text that is
 # longer by itself is tokenised in pieces: where they meet, far beyond what a model reads, there may be a token more.
@@ -62,15 +53,15 @@ class Row(NamedTuple):
 
     Attributes:
         ids: prompt and response, cut at `max_length`.
-        start: index of the first response token; `len(ids)` where the cut left none.
+        spans: the stretches [start, end) that are learned; none where the cut left nothing of the response.
         lost: tokens that the cut removed.
         complete: whether the template wrote all of the response.
     """
 
     ids: list[int]
-    start: int
-    lost: int
-    complete: bool
+    spans: tuple[tuple[int, int], ...]
+    lost: int = 0
+    complete: bool = True
 
 
 class Prompt:
@@ -120,10 +111,12 @@ class Prompt:
         """
         sides = self._alpaca_rows(examples, first) if self.chat is None else self._chat_rows(self.chat, examples, first)
         limit = self.options.max_length
-        return [
-            Row((prompt + response)[:limit], min(len(prompt), limit), max(0, len(prompt) + len(response) - limit), kept)
-            for prompt, response, kept in sides
-        ]
+        rows = []
+        for prompt, response, kept in sides:
+            ids = (prompt + response)[:limit]
+            spans = ((len(prompt), len(ids)),) if len(prompt) < len(ids) else ()
+            rows.append(Row(ids, spans, len(prompt) + len(response) - len(ids), kept))
+        return rows
 
     def text(self, ids: Sequence[int]) -> str:
         """What an answer says: without control tokens, and without what the template writes before a response."""
@@ -267,111 +260,3 @@ def pieces(text: str, most: int) -> Iterator[str]:
 
 def _question(example: Example) -> str:
     return f"{example.instruction}\n\n{example.input}" if example.input else example.instruction
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """All rows of the data set as token ids, in one flat memory-mapped array.
-
-    Attributes:
-        ids: [tokens] the rows' ids, one row after the other.
-        offsets: [rows + 1] where each row starts in `ids`.
-        response_start: [rows] index within the row of the first response token.
-        lost: [rows] tokens that the cut at `max_length` removed from each row; None where nothing was cut.
-        changed: how many rows the chat template left part of the response out of.
-        held_out: [held out] rows that are never trained on.
-    """
-
-    ids: Int[np.ndarray, " tokens"]
-    offsets: Int[np.ndarray, " rows_and_one"]
-    response_start: Int[np.ndarray, " rows"]
-    lost: Int[np.ndarray, " rows"] | None = None
-    changed: int = 0
-    held_out: Int[np.ndarray, " held_out"] | None = None
-
-    def __len__(self) -> int:
-        return len(self.response_start)
-
-    def row(self, row: int) -> Int[np.ndarray, " length"]:
-        """The ids of one row."""
-        return self.ids[self.offsets[row] : self.offsets[row + 1]]
-
-    @property
-    def lengths(self) -> Int[np.ndarray, " rows"]:
-        """Tokens of each row, prompt and response."""
-        return np.diff(self.offsets)
-
-    @property
-    def response_tokens(self) -> Int[np.ndarray, " rows"]:
-        """Tokens of each row's response, the end token included; 0 where truncation left none."""
-        return np.asarray(self.lengths - self.response_start)
-
-    @cached_property
-    def longest(self) -> int:
-        """Tokens of the longest row."""
-        return int(self.lengths.max(initial=0))
-
-    @cached_property
-    def largest_id(self) -> int:
-        """The largest token id; -1 where there are no tokens."""
-        return int(self.ids.max(initial=-1))
-
-    @property
-    def eligible(self) -> Bool[np.ndarray, " rows"]:
-        """Rows that can be trained on: those with a response token that are not held out."""
-        eligible = np.array(self.response_tokens > 0)
-        if self.held_out is not None:
-            eligible[self.held_out] = False
-        return eligible
-
-
-def encode_examples(examples: Sequence[Example], prompt: Prompt) -> Encoded:
-    """A few rows as tokens, in memory."""
-    rows = prompt.rows(examples)
-    return Encoded(
-        ids=np.fromiter(chain.from_iterable(row.ids for row in rows), dtype=np.int32),
-        offsets=np.cumsum([0, *(len(row.ids) for row in rows)]),
-        response_start=np.array([row.start for row in rows], dtype=np.int64),
-        lost=np.array([row.lost for row in rows], dtype=np.int64),
-    )
-
-
-def encode(
-    dataset: Dataset, prompt: Prompt, cache: Path, progress: Callable[[int], None] = lambda rows: None
-) -> Encoded:
-    """Tokenise the whole data set once; a second call with the same rows, tokeniser and options reads what is there.
-
-    Args:
-        dataset: the rows.
-        prompt: template and tokeniser.
-        cache: where token arrays are kept, under a key of content.
-        progress: called with the number of rows done since the last call.
-    """
-    key = hashlib.sha256(f"{dataset.fingerprint} {prompt.identity}".encode()).hexdigest()[:32]
-
-    def build(folder: Path) -> None:
-        offsets, starts, lost, changed = array("q", [0]), array("i"), array("q"), 0
-        with (folder / "ids.bin").open("wb") as file:
-            for examples in dataset.iterate():
-                rows = prompt.rows(examples, first=len(starts))
-                np.fromiter(chain.from_iterable(row.ids for row in rows), dtype=np.int32).tofile(file)
-                for row in rows:
-                    offsets.append(offsets[-1] + len(row.ids))
-                    starts.append(row.start)
-                    lost.append(row.lost)
-                    changed += not row.complete
-                progress(len(examples))
-        np.save(folder / "offsets.npy", np.asarray(offsets, dtype=np.int64))
-        np.save(folder / "response_start.npy", np.asarray(starts, dtype=np.int64))
-        np.save(folder / "lost.npy", np.asarray(lost, dtype=np.int64))
-        write_json(folder / "changed.json", changed)
-
-    folder = cached_folder(cache / "tokens" / key, build)
-    return Encoded(
-        ids=np.memmap(folder / "ids.bin", dtype=np.int32, mode="r"),
-        offsets=np.load(folder / "offsets.npy", mmap_mode="r"),
-        response_start=np.load(folder / "response_start.npy", mmap_mode="r"),
-        lost=np.load(folder / "lost.npy", mmap_mode="r"),
-        changed=int(read_json(folder / "changed.json")),
-        held_out=dataset.held_out,
-    )

@@ -6,14 +6,14 @@ import logging
 import torch
 from transformers import PreTrainedModel
 
-from diverseevol.data.prompt import Encoded
+from diverseevol.data.tokens import Tokens
 from diverseevol.engine.batch_dependence import batch_independent_length
 from diverseevol.errors import InputError
 
 log = logging.getLogger(__name__)
 
 
-def check_readable(model: PreTrainedModel, encoded: Encoded) -> None:
+def check_readable(model: PreTrainedModel, encoded: Tokens) -> None:
     """Look whether a model can read the rows, before it fails in the middle of them.
 
     Args:

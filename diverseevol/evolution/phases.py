@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from transformers import PreTrainedModel
 
 from diverseevol.data.held_out import Loss, as_metrics, mean_loss
-from diverseevol.data.prompt import encode_examples
+from diverseevol.data.tokens import encode_examples
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.memory import peak_memory, reset_peak_memory
 from diverseevol.engine.probing.committee_probe import DISAGREEMENTS

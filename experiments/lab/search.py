@@ -23,7 +23,8 @@ import torch
 
 from diverseevol import lab
 from diverseevol.cli.commands.evolve import quieten
-from diverseevol.data.prompt import Prompt, encode
+from diverseevol.data.prompt import Prompt
+from diverseevol.data.tokens import encode
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.tuning.tuner import final_loss
 from diverseevol.errors import InputError

@@ -82,7 +82,7 @@ def _same(answers: Ids, expected: Ids) -> str:
 def _prompts(subject: Subject, n: int) -> Ids:
     """The prompts of a sample of the rows, without their responses."""
     encoded = subject.encoded
-    return [encoded.row(int(row))[: encoded.response_start[row]].tolist() for row in subject.rows(n)]
+    return [encoded.row(row)[: -encoded.response_tokens[row]].tolist() for row in subject.rows(n).tolist()]
 
 
 def _ours(subject: Subject, prompts: Ids, new: int, ends: list[int], precision: str) -> Callable[[], Ids]:

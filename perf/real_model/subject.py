@@ -19,7 +19,8 @@ from jaxtyping import Int
 from transformers import PreTrainedModel
 
 from diverseevol.data.dataset import load
-from diverseevol.data.prompt import Encoded, Prompt, encode
+from diverseevol.data.prompt import Prompt
+from diverseevol.data.tokens import Tokens, encode
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.options import PromptOptions, Tuning
@@ -57,7 +58,7 @@ class Subject:
         return Prompt(tokenizer, PromptOptions(template="chat" if tokenizer.chat_template else "alpaca"))
 
     @cached_property
-    def encoded(self) -> Encoded:
+    def encoded(self) -> Tokens:
         """The file's first 2,000 rows as tokens."""
         dataset = load(self.data, split="train[:2000]", on_bad_rows="skip", cache=self.cache)
         return encode(dataset, self.prompt, self.cache)

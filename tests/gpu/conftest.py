@@ -9,7 +9,8 @@ import lightning
 import pytest
 import torch
 
-from diverseevol.data.prompt import Prompt, encode
+from diverseevol.data.prompt import Prompt
+from diverseevol.data.tokens import encode
 from diverseevol.engine.learner import Learner
 from diverseevol.lab import foundation_model
 from diverseevol.lab.dataset import load as lab_source

@@ -22,7 +22,8 @@ from diverseevol.cli.naming import arm, run_path
 from diverseevol.cli.provenance import keep, kept, logged_config
 from diverseevol.cli.rows import bad_rows_file, load_dataset
 from diverseevol.data.dataset import Dataset
-from diverseevol.data.prompt import Encoded, Prompt, encode
+from diverseevol.data.prompt import Prompt
+from diverseevol.data.tokens import Tokens, encode
 from diverseevol.engine.launch import join
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.trainers import validated
@@ -186,7 +187,7 @@ def _tell_unexamined(console: Console, path: Path, exam: Exam, before: set[str])
         ))  # fmt: skip
 
 
-def tokenise(dataset: Dataset, prompt: Prompt, cache: Path, progress: Progress) -> Encoded:
+def tokenise(dataset: Dataset, prompt: Prompt, cache: Path, progress: Progress) -> Tokens:
     """The rows as tokens; the first time with progress."""
     with progress.track("tokenise", len(dataset)) as advance:
         return encode(dataset, prompt, cache, advance)
@@ -217,7 +218,7 @@ def _locked(path: Path, processes: Processes) -> Iterator[Path]:
         yield path
 
 
-def _list_left_out(path: Path, dataset: Dataset, encoded: Encoded, bad_rows: Path) -> None:
+def _list_left_out(path: Path, dataset: Dataset, encoded: Tokens, bad_rows: Path) -> None:
     if dataset.bad_rows and bad_rows.exists():
         with atomic_write(path / "bad_rows.jsonl", "wb") as file:
             shutil.copyfileobj(bad_rows.open("rb"), file)
@@ -236,7 +237,7 @@ def _list_left_out(path: Path, dataset: Dataset, encoded: Encoded, bad_rows: Pat
 
 
 def _greet(
-    console: Console, settings: Configuration, doing: str, dataset: Dataset, encoded: Encoded, schedule: Schedule
+    console: Console, settings: Configuration, doing: str, dataset: Dataset, encoded: Tokens, schedule: Schedule
 ) -> None:
     eligible = int(np.asarray(encoded.eligible).sum())
     held_out = len(dataset.held_out)

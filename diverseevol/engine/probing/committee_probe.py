@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from diverseevol.engine.probing.probe import Probe
 from diverseevol.engine.probing.token_statistics import positions
+from diverseevol.engine.tuning.batches import IGNORED
 
 DISAGREEMENTS = frozenset({"committee_kl", "committee_vote_entropy"})
 
@@ -50,7 +51,7 @@ class Committee(lightning.LightningModule):
         rows = batch["rows"].cpu().numpy()
         members = [cast(Probe, member) for member in self.members]
         hidden = [member.parts.hidden(batch["input_ids"], batch["attention_mask"]) for member in members]
-        where = positions("committee", batch["attention_mask"], batch["response_start"])
+        where = positions("committee", batch["attention_mask"], batch["labels"] != IGNORED)
         sums = {name: torch.zeros(len(rows), dtype=torch.float64, device=where.device) for name in self.scores}
         for part in where.nonzero().split(self.head_tokens):
             logits = (member.parts.logits(batch, states, part) for member, states in zip(members, hidden, strict=True))

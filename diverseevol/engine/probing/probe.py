@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping
 import lightning
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from transformers import PreTrainedModel
 
 from diverseevol.engine.body_and_head import BodyAndHead
 from diverseevol.engine.probing.token_statistics import NAMES, positions, token_statistics
 from diverseevol.engine.side_by_side import batches_at_once, side_by_side
+from diverseevol.engine.tuning.batches import IGNORED
 from diverseevol.errors import InputError
 
 TURNS = 4  # batches handed to each thread together: a slow one is made up for by the others
@@ -74,16 +75,15 @@ class Probe(lightning.LightningModule):
         rows = batch["rows"].cpu().numpy()
         hidden = self.parts.hidden(batch["input_ids"], batch["attention_mask"])
         if self.embedding is not None:
-            self.embedding[rows] = (
-                pooled(hidden, batch["attention_mask"], batch["response_start"], self.region).cpu().numpy()
-            )
+            learned = batch["labels"] != IGNORED
+            self.embedding[rows] = pooled(hidden, batch["attention_mask"], learned, self.region).cpu().numpy()
         if self.scores:
             self._file_scores(hidden, batch, rows)
 
     def _file_scores(self, hidden: torch.Tensor, batch: dict[str, torch.Tensor], rows: np.ndarray) -> None:
         ids, mask = batch["input_ids"], batch["attention_mask"]
         next_ids = torch.cat([ids[:, 1:], ids[:, -1:]], dim=1)
-        where = {name: positions(name, mask, batch["response_start"]) for name in self.scores}
+        where = {name: positions(name, mask, batch["labels"] != IGNORED) for name in self.scores}
         sums = {name: torch.zeros(len(rows), dtype=torch.float64, device=hidden.device) for name in self.scores}
         needed = torch.stack(list(where.values())).any(dim=0)
         which = needed.nonzero()
@@ -101,16 +101,18 @@ class Probe(lightning.LightningModule):
 def pooled(
     hidden: Float[torch.Tensor, "batch length dim"],
     attention_mask: Int[torch.Tensor, "batch length"],
-    response_start: Int[torch.Tensor, " batch"],
+    learned: Bool[torch.Tensor, "batch length"],
     region: str,
 ) -> Float[torch.Tensor, "batch dim"]:
-    """Mean of the hidden states over a region of each row, in float32; zeros where the region is empty."""
-    index = torch.arange(hidden.shape[1], device=hidden.device)[None]
+    """Mean of the hidden states over a region of each row, in float32; zeros where the region is empty.
+
+    The response is what is learned of a row, the instruction all else.
+    """
     mask = attention_mask.bool()
     if region == "response":
-        mask = mask & (index >= response_start[:, None])
+        mask = learned
     elif region == "instruction":
-        mask = mask & (index < response_start[:, None])
+        mask = mask & ~learned
     # A product with the 0/1 mask as weights: one pass, no masked copy of the hidden states. Mixed precision would
     # take it in bfloat16, the mean with it.
     with torch.autocast(hidden.device.type, enabled=False):

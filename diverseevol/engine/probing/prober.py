@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from transformers import PreTrainedModel
 
-from diverseevol.data.prompt import Encoded
+from diverseevol.data.tokens import Tokens
 from diverseevol.engine.batch_dependence import warn_if_batch_dependent
 from diverseevol.engine.body_and_head import width
 from diverseevol.engine.memory import explain_out_of_memory
@@ -36,7 +36,7 @@ class Prober(ModelJob):
     """
 
     foundation: Pretrained
-    encoded: Encoded
+    encoded: Tokens
     embedding: Embedding = field(default_factory=Embedding)
 
     def probe(

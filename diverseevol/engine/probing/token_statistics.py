@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from jaxtyping import Bool, Float, Int
+from torch.nn import functional
 
 REFERENCE = ("reference_confidence", "reference_margin", "reference_entropy")
 RESPONSE = ("response_confidence", "response_margin", "response_entropy", "response_loss")
@@ -80,11 +81,9 @@ def _reduced(
 def positions(
     name: str,
     attention_mask: Int[torch.Tensor, "batch length"],
-    response_start: Int[torch.Tensor, " batch"],
+    learned: Bool[torch.Tensor, "batch length"],
 ) -> Bool[torch.Tensor, "batch length"]:
-    """Where a statistic is averaged: at every token, or at the positions that predict a response token."""
+    """Where a statistic is averaged: at every token, or at the positions whose next token is learned."""
     if name in REFERENCE:
         return attention_mask.bool()
-    index = torch.arange(attention_mask.shape[1], device=attention_mask.device)[None]
-    last = attention_mask.sum(dim=1, keepdim=True) - 1
-    return (index >= response_start[:, None] - 1) & (index < last)
+    return functional.pad(learned[:, 1:], (0, 1))  # nothing follows the last position

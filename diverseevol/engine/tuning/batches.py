@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch.utils.data import DataLoader, Dataset
 
-from diverseevol.data.prompt import Encoded
+from diverseevol.data.tokens import Tokens
 
 IGNORED = -100  # the label of positions that carry no loss, as in transformers and torch
 
@@ -25,7 +25,7 @@ class Step:
 
 
 def plan_steps(
-    encoded: Encoded,
+    encoded: Tokens,
     rows: Int[np.ndarray, " pool"],
     *,
     epochs: int,
@@ -79,28 +79,28 @@ def length_sorted_batches(
     return batches
 
 
-def collate(encoded: Encoded, rows: Sequence[int], pad: int) -> dict[str, torch.Tensor]:
+def collate(encoded: Tokens, rows: Sequence[int], pad: int) -> dict[str, torch.Tensor]:
     """Right-padded tensors of some rows.
 
     Returns:
-        `input_ids`, `attention_mask` and `labels` (prompt and padding ignored), each [batch, longest]; `rows` and
-        `response_start`, each [batch].
+        `input_ids`, `attention_mask` and `labels` (the ids that are learned, IGNORED elsewhere), each [batch,
+        longest]; `rows` [batch].
     """
     longest = max(len(encoded.row(row)) for row in rows)
     ids = np.full((len(rows), longest), pad, dtype=np.int64)
     mask = np.zeros((len(rows), longest), dtype=np.int64)
     labels = np.full((len(rows), longest), IGNORED, dtype=np.int64)
     for i, row in enumerate(rows):
-        tokens, start = encoded.row(row), int(encoded.response_start[row])
+        tokens = encoded.row(row)
         ids[i, : len(tokens)] = tokens
         mask[i, : len(tokens)] = 1
-        labels[i, start : len(tokens)] = tokens[start:]
+        for start, end in encoded.spans_of(row):
+            labels[i, start:end] = tokens[start:end]
     return {
         "input_ids": torch.from_numpy(ids),
         "attention_mask": torch.from_numpy(mask),
         "labels": torch.from_numpy(labels),
         "rows": torch.as_tensor(np.asarray(rows, dtype=np.int64)),
-        "response_start": torch.as_tensor(np.asarray(encoded.response_start[list(rows)], dtype=np.int64)),
     }
 
 
@@ -119,7 +119,7 @@ class Made(Dataset[Any]):
 
 
 def step_loader(
-    encoded: Encoded, plan: Sequence[Step], pad: int, rank: int = 0, world: int = 1, threads: int = 1
+    encoded: Tokens, plan: Sequence[Step], pad: int, rank: int = 0, world: int = 1, threads: int = 1
 ) -> DataLoader[list[dict[str, torch.Tensor]]]:
     """A loader whose item is one optimizer step of this process: a list of micro-batches with their `normaliser`.
 
@@ -162,7 +162,7 @@ def _shares(
 
 
 def probe_loader(
-    encoded: Encoded,
+    encoded: Tokens,
     rows: Int[np.ndarray, " some"],
     among: Int[np.ndarray, " more"],
     budget: int,

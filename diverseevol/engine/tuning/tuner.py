@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 from transformers import PreTrainedModel
 
-from diverseevol.data.prompt import Encoded
+from diverseevol.data.tokens import Tokens
 from diverseevol.engine.batch_dependence import warn_if_batch_dependent
 from diverseevol.engine.memory import explain_out_of_memory
 from diverseevol.engine.model_job import ModelJob
@@ -44,7 +44,7 @@ class Tuner(ModelJob):
     """
 
     foundation: Pretrained
-    encoded: Encoded
+    encoded: Tokens
     tuning: Tuning
 
     def fit(
