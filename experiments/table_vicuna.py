@@ -20,6 +20,7 @@ from diverseevol.evaluation.scores.scoreboard import PAPER_QUESTIONS, ScoredRoun
 from diverseevol.evaluation.scores.scores import INTERVAL
 from diverseevol.evaluation.scores.tables import write_scores_csv
 from diverseevol.output.console import results_console
+from diverseevol.output.tables import interval
 from diverseevol.output.terminal import LONGEST, say
 from diverseevol.report.charts.gallery import draw_run
 from diverseevol.report.collect import collect
@@ -91,7 +92,7 @@ def table(title: str, models: Sequence[ScoredRound]) -> Table:
 def cell(each: ScoredRound) -> str:
     """A relative score and its interval."""
     s = each.scores
-    return f"{s.relative_score:.2f} [{s.ci_low:.1f}, {s.ci_high:.1f}]"
+    return f"{s.relative_score:.2f} {interval(s.ci_low, s.ci_high, '.1f')}"
 
 
 if __name__ == "__main__":

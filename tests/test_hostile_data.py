@@ -29,7 +29,7 @@ def command(monkeypatch, capfd, tmp_path) -> Command:
     monkeypatch.chdir(tmp_path)
     for name, value in (("FORCE_COLOR", "1"), ("COLUMNS", "200"), ("OPENAI_API_KEY", KEY), ("TERM", "xterm-256color")):
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(cli.signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
 
     def run(*words: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["diverseevol", *words])

@@ -163,7 +163,7 @@ def test_a_single_question_has_no_interval(tmp_path):
     with (tmp_path / "s.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert (row["relative_score"], row["ci_low"], row["ci_high"]) == ("30.0000", "", "")
-    assert "30.00 … 30.00" not in shown(board)
+    assert "[30.00, 30.00]" not in shown(board)
 
 
 def test_what_the_table_explains_has_a_value_in_it(tmp_path):

@@ -1,6 +1,6 @@
 """The report's tables: plain cells, which become HTML in the page and CSV beside it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from diverseevol.evaluation.scores.comparison import best_rounds
 from diverseevol.evaluation.scores.scoreboard import ScoredRound
 from diverseevol.evaluation.scores.significance import t_test
 from diverseevol.output.sheets import write_csv
+from diverseevol.output.tables import interval
 from diverseevol.report.charts.curves import StopOfCurve
 from diverseevol.report.charts.lines import FULL, Line, sources
 from diverseevol.report.charts.titles import loss_names
@@ -31,6 +32,10 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     about: str = ""
 
+    def texts(self, names: Mapping[Line, str]) -> list[list[str]]:
+        """The rows with lines by their names."""
+        return [[names[cell] if isinstance(cell, Line) else cell for cell in row] for row in self.rows]
+
 
 def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     """A row a sampler, baseline and benchmark."""
@@ -44,7 +49,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
         models = [f"{'' if m.seed is None else f'{m.seed}: '}{m.verdict} ({m.difference:+.1f})" for m in each.models]
         rows.append((
             s.source, each.line, each.against, s.benchmark, s.judge, _pair(s.rounds), _sizes(s.rows), str(len(s.seeds)),
-            "" if s.mean_difference is None else f"{s.mean_difference:+.2f}", _interval(s.ci_low, s.ci_high, "+"),
+            "" if s.mean_difference is None else f"{s.mean_difference:+.2f}", interval(s.ci_low, s.ci_high, "+.2f"),
             each.says, "; ".join([*models, *(f"left out, {reason}" for reason in s.left_out)]),
         ))  # fmt: skip
     sizes = {each.samplers.rows[0] for each in verdicts} - {None}
@@ -70,10 +75,6 @@ def _pair(rounds: tuple[int, int]) -> str:
     return str(rounds[0]) if rounds[0] == rounds[1] else f"{rounds[0]} and {rounds[1]}"
 
 
-def _interval(low: float | None, high: float | None, sign: str = "") -> str:
-    return "" if low is None or high is None else f"[{low:{sign}.2f}, {high:{sign}.2f}]"
-
-
 def final_table(collection: Collection) -> Table:
     """The final judged round of each line, over seeds; the best round beside it, as what it is."""
     head = (
@@ -97,11 +98,11 @@ def final_table(collection: Collection) -> Table:
         size = rows.get((line, final[0].seed, last))
         shown.append((line, size))
         test = t_test(values)
-        over_seeds = _interval(*test[:2]) if test else ""
+        over_seeds = interval(*test[:2]) if test else ""
         peaks = [best[e.source, e.judge, e.benchmark, e.schedule, e.seed] for e in final]
         peak = "; ".join(f"{_seed(b.seed)}round {b.round}, {b.relative_score:.1f}" for b in peaks)
         by_seed = "; ".join(
-            f"{_seed(e.seed)}{e.scores.relative_score:.1f} [{e.scores.ci_low:.1f}, {e.scores.ci_high:.1f}]"
+            f"{_seed(e.seed)}{e.scores.relative_score:.1f} {interval(e.scores.ci_low, e.scores.ci_high, '.1f')}"
             for e in final
         )
         lines.append((
@@ -142,7 +143,7 @@ def _range(values: Sequence[float]) -> str:
     if not values:
         return ""
     mean = f"{np.mean(values):.4g}"
-    return mean if len(values) == 1 else f"{mean} [{min(values):.4g}, {max(values):.4g}]"
+    return mean if len(values) == 1 else f"{mean} {interval(min(values), max(values), '.4g')}"
 
 
 def stopping_table(stops: Sequence[StopOfCurve]) -> Table:
@@ -191,8 +192,7 @@ def status(run: Run) -> str:
 
 def write_table(table: Table, names: dict[Line, str], folder: Path) -> None:
     """Write NAME.csv."""
-    rows = ([names[cell] if isinstance(cell, Line) else cell for cell in row] for row in table.rows)
-    write_csv(folder / f"{table.name}.csv", table.head, rows)
+    write_csv(folder / f"{table.name}.csv", table.head, table.texts(names))
 
 
 def write_points(points: Iterable[Point], folder: Path) -> None:

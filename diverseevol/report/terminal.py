@@ -12,6 +12,7 @@ from rich.table import Table
 from diverseevol.evaluation.scores.read_judgements import named_run
 from diverseevol.evolution.receipts import excerpt
 from diverseevol.output.console import Console, styled
+from diverseevol.output.tables import interval
 from diverseevol.report.charts.lines import FULL, Line, line_of
 from diverseevol.report.charts.titles import loss_names
 from diverseevol.report.collect import Point, measured_points, score_point
@@ -220,5 +221,5 @@ def read_scores(folder: Path, t: int) -> dict[str, Any]:
 def _score(score: Mapping[str, Any] | None, wide: bool) -> str:
     if score is None:
         return "–"
-    interval = f" [{score['ci_low']:.1f}, {score['ci_high']:.1f}]" if wide else ""
-    return f"{score['relative_score']:.1f}{interval}"
+    ends = f" {interval(score['ci_low'], score['ci_high'], '.1f')}" if wide else ""
+    return f"{score['relative_score']:.1f}{ends}"

@@ -181,12 +181,9 @@ def _share(flips: Iterable[list[bool] | None]) -> float | None:
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
     """Spearman's, equal values at their mean rank; None as `correlation`."""
-    return correlation(_mean_ranks(a), _mean_ranks(b))
+    from scipy.stats import rankdata  # slow import; a refused request does not need it
 
-
-def _mean_ranks(values: Sequence[float]) -> Float[np.ndarray, " values"]:
-    _, place, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return correlation(rankdata(a), rankdata(b))
 
 
 def correlation(a: Float[np.ndarray, " values"], b: Float[np.ndarray, " values"]) -> float | None:

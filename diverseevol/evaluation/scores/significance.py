@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import stdtr, stdtrit
 
 SIGNIFICANCE = 0.05
 MINIMUM_SEEDS = 3
@@ -17,8 +16,11 @@ def t_test(d: Float[np.ndarray, " seeds"]) -> tuple[float, float, float] | None:
     mean, error = float(d.mean()), float(d.std(ddof=1) / np.sqrt(n))
     if error <= ROUNDING:  # every seed agrees to the last bit: no noise to test against
         return (mean, mean, 1.0) if abs(mean) <= ROUNDING else None
-    half = float(stdtrit(n - 1, 1 - SIGNIFICANCE / 2)) * error
-    return mean - half, mean + half, float(2 * stdtr(n - 1, -abs(mean) / error))
+    from scipy.stats import ttest_1samp  # slow import; a refused request does not need it
+
+    test = ttest_1samp(d, 0.0)
+    low, high = test.confidence_interval(1 - SIGNIFICANCE)
+    return float(low), float(high), float(test.pvalue)
 
 
 def holm(p: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " tests"]:

@@ -4,10 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 from diverseevol.evaluation.scores.agreement import Agreement
 from diverseevol.evaluation.scores.compared import spread
@@ -16,9 +13,8 @@ from diverseevol.evaluation.scores.over_seeds import LOWER_IS_BETTER, SAMPLERS
 from diverseevol.evaluation.scores.scoreboard import Scoreboard, ScoredRound
 from diverseevol.evaluation.scores.scores import INTERVAL
 from diverseevol.output.sheets import write_csv
-from diverseevol.output.terminal import one_line
+from diverseevol.output.tables import Table, as_text, interval
 
-KEPT_TOGETHER = 14  # letters of a word that is not broken in a table that is too wide; numbers are shorter
 COLUMNS = (
     "source", "judge", "benchmark", "schedule", "seed", "round", "questions", "relative_score", "ci_low", "ci_high",
     "mean_ratio", "win", "tie", "lose", "order_changes", "order_flips",
@@ -41,7 +37,7 @@ def scores_table(board: Scoreboard) -> Group:
     """Every score, with what to know of it in the caption."""
     labels = sorted({f"{e.judge}: {e.scores.label}" for e in board.rounds if e.scores.label})
     zeros = sum(each.scores.zeros for each in board.rounds)
-    columns = {
+    meanings = {
         "relative score": "relative score: 100 · Σ model / Σ competitor",
         "95 % interval": f"interval: {INTERVAL}",
         "mean ratio": "mean ratio: 100 · mean over questions of model / competitor, not the relative score",
@@ -61,7 +57,7 @@ def scores_table(board: Scoreboard) -> Group:
         (
             e.source, e.judge, e.benchmark, e.schedule, _seed(e.seed), str(e.round), str(e.scores.questions),
             f"{e.scores.relative_score:.2f}",
-            _interval(e.scores.ci_low, e.scores.ci_high) if e.scores.questions > 1 else "",
+            interval(e.scores.ci_low, e.scores.ci_high) if e.scores.questions > 1 else "",
             "" if e.scores.mean_ratio is None else f"{e.scores.mean_ratio:.2f}",
             f"{e.scores.win}/{e.scores.tie}/{e.scores.lose}",
             "" if e.scores.order_changes is None else f"{e.scores.order_changes}/{e.scores.order_flips}",
@@ -69,55 +65,11 @@ def scores_table(board: Scoreboard) -> Group:
         for e in board.rounds
     ]  # fmt: skip
     apart = spread([e.pool_size for e in board.rounds], [e.round for e in board.rounds])
-    return _table(" · ".join(filter(None, ["Scores", apart, *labels])), notes, head, rows, columns)
+    return as_text(Table(" · ".join(filter(None, ["Scores", apart, *labels])), head, rows, notes, meanings))
 
 
 def _seed(seed: int | None) -> str:
     return "" if seed is None else str(seed)
-
-
-def _interval(low: float | None, high: float | None, *, signed: bool = False) -> str:
-    if low is None or high is None:
-        return ""
-    return f"{low:+.2f} … {high:+.2f}" if signed else f"{low:.2f} … {high:.2f}"
-
-
-def _table(
-    title: str,
-    notes: Sequence[str],
-    head: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    columns: Mapping[str, str] | None = None,
-) -> Group:
-    """A table and its notes; columns of one and the same value are a line below the title instead.
-
-    Args:
-        title: the line above it.
-        notes: the lines below it; empty ones are left out.
-        head: the columns' names.
-        rows: of as many cells.
-        columns: what names in `head` mean, said below the table of those that have a value.
-    """
-    shown = {name for i, name in enumerate(head) if any(row[i] for row in rows)}
-    notes = [*(meaning for name, meaning in (columns or {}).items() if name in shown), *notes]
-    constant = [len(rows) > 1 and len({row[i] for row in rows}) == 1 and head[i] != "verdict" for i in range(len(head))]
-    said = [f"{name} {rows[0][i]}" for i, name in enumerate(head) if constant[i] and rows[0][i]]
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for i, name in enumerate(head):
-        if not constant[i]:
-            numeric = all(row[i][:1] in "+-0123456789" for row in rows)  # "" is in every string, and fits either way
-            words = [word for cell in (name, *(row[i] for row in rows)) for word in cell.split()]
-            kept = min(KEPT_TOGETHER, max(map(len, words), default=0))
-            table.add_column(name, justify="right" if numeric else "left", overflow="fold", min_width=kept)
-    for row in rows:
-        table.add_row(*(cell for i, cell in enumerate(row) if not constant[i]))
-    lines = [
-        Text(one_line(title), style="bold"),
-        one_line(" · ".join(said)) if said else None,
-        table,
-        *map(one_line, filter(None, notes)),
-    ]
-    return Group(*(line for line in lines if line is not None), "")
 
 
 def comparison_tables(comparison: Comparison) -> list[Group]:
@@ -151,11 +103,11 @@ def _samplers(comparison: Comparison) -> Group:
             v.source, v.judge, v.benchmark, v.schedule, v.baseline, f"{v.rounds[0]}, {v.rounds[1]}",
             _rows(v.rows), str(len(v.seeds)),
             "" if v.mean_difference is None else f"{v.mean_difference:+.2f}",
-            _interval(v.ci_low, v.ci_high, signed=True), _p(v.p), _p(v.p_holm), v.verdict,
+            interval(v.ci_low, v.ci_high, "+.2f"), _p(v.p), _p(v.p_holm), v.verdict,
         )
         for v in comparison.samplers
     ]  # fmt: skip
-    return _table(f"These two samplers ({comparison.endpoint})", notes, head, rows)
+    return as_text(Table(f"These two samplers ({comparison.endpoint})", head, rows, notes))
 
 
 def _rows(sizes: tuple[int | None, int | None]) -> str:
@@ -174,11 +126,11 @@ def _models(comparison: Comparison) -> Group:
     rows = [
         (
             v.source, v.judge, v.benchmark, v.schedule, v.baseline, _seed(v.seed), f"{v.round}, {v.baseline_round}",
-            f"{v.difference:+.2f}", _interval(v.ci_low, v.ci_high, signed=True), v.verdict,
+            f"{v.difference:+.2f}", interval(v.ci_low, v.ci_high, "+.2f"), v.verdict,
         )
         for v in comparison.models
     ]  # fmt: skip
-    return _table(f"These two models ({comparison.endpoint})", [MODELS, *comparison.labels], head, rows)
+    return as_text(Table(f"These two models ({comparison.endpoint})", head, rows, [MODELS, *comparison.labels]))
 
 
 def _best(comparison: Comparison) -> Group:
@@ -188,12 +140,13 @@ def _best(comparison: Comparison) -> Group:
         for b in comparison.best_rounds
     ]
     apart = ", of pools of different sizes" if len({b.round for b in comparison.best_rounds}) > 1 else ""
-    return _table(f"Best rounds, picked after the fact{apart}", [AFTER_THE_FACT, *comparison.labels], head, rows)
+    notes = [AFTER_THE_FACT, *comparison.labels]
+    return as_text(Table(f"Best rounds, picked after the fact{apart}", head, rows, notes))
 
 
 def agreement_table(agreements: Sequence[Agreement]) -> Group:
     """How far two judges agree, a row a benchmark."""
-    columns = {
+    meanings = {
         "ranks": "ranks: Spearman over models by relative score",
         "final ranks": "final ranks: each schedule's last round only",
         "questions": "questions: correlation of the lead over the competitor",
@@ -214,7 +167,7 @@ def agreement_table(agreements: Sequence[Agreement]) -> Group:
         )
         for a in agreements
     ]  # fmt: skip
-    return _table("Agreement of two judges", (), head, rows, columns)
+    return as_text(Table("Agreement of two judges", head, rows, meanings=meanings))
 
 
 def judged_table(scores: Sequence[tuple[Path, str, Mapping[str, Any]]], label: str | None) -> Group:
@@ -224,7 +177,7 @@ def judged_table(scores: Sequence[tuple[Path, str, Mapping[str, Any]]], label: s
         scores: the round's folder, the benchmark, the scores.
         label: the judge's warning.
     """
-    columns = {
+    meanings = {
         "relative score": "relative score: 100 · Σ model / Σ competitor",
         "95 % interval": "interval: 95 % over questions",
         "flips": "flips: questions whose winner swaps with the order",
@@ -245,7 +198,7 @@ def judged_table(scores: Sequence[tuple[Path, str, Mapping[str, Any]]], label: s
     rows = [
         (
             "/".join(folder.parents[1].parts[-4:]), folder.name, benchmark, f"{s['relative_score']:.2f}",
-            _interval(s["ci_low"], s["ci_high"]) if s["questions"] > 1 else "", f"{s['win']}/{s['tie']}/{s['lose']}",
+            interval(s["ci_low"], s["ci_high"]) if s["questions"] > 1 else "", f"{s['win']}/{s['tie']}/{s['lose']}",
             "" if s["order_flips"] is None else str(s["order_flips"]), str(s["unparsed"]),
             _ratio(s["length"]["rank_correlation"]),
         )
@@ -253,7 +206,7 @@ def judged_table(scores: Sequence[tuple[Path, str, Mapping[str, Any]]], label: s
     ]  # fmt: skip
     rounds = [int(folder.name) for folder, *_ in scores if folder.name.isdecimal()]  # `answer` names a folder freely
     apart = spread([], rounds)
-    return _table(" · ".join(filter(None, ["Scores", apart])), [label or ""], head, rows, columns)
+    return as_text(Table(" · ".join(filter(None, ["Scores", apart])), head, rows, [label or ""], meanings))
 
 
 def _ratio(value: float | None) -> str:

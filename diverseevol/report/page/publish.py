@@ -13,7 +13,7 @@ from diverseevol.report.charts.style import save
 from diverseevol.report.collect import Collection
 from diverseevol.report.page.answers import answers_payload
 from diverseevol.report.page.folder import PAGE, begin
-from diverseevol.report.page.html import Content, Picture, page
+from diverseevol.report.page.html import page
 from diverseevol.report.page.rows import rows_payload
 from diverseevol.report.tables import (
     Table,
@@ -54,27 +54,24 @@ def publish(collection: Collection, out: Path, projection: str = PCA) -> list[st
         pool_table(collection.points), run_table(collection.runs),
     ]  # fmt: skip
     begin(out)
-    pictures = [
-        Picture(each.name, each.title, each.caption, save(each.figure, out / "figures", each.name))
-        for each in gallery(collection)
-    ]
+    figures = [(entry, save(entry.figure, out / "figures", entry.name)) for entry in gallery(collection)]
     figure = draw_maps(maps, names, projection)
     if figure is not None:
         save(figure, out / "figures", "map")
     _write_tables(collection, tables, names, out / "tables")
     notes = [*_notes(collection), *uncompared]
     rows = rows_payload(collection.runs, maps, names) if collection.runs else None
-    content = Content(
+    content = page(
         lead=_lead(collection),
         names=names,
         tables={table.name: table for table in tables},
         notes=notes,
-        pictures=pictures,
+        figures=figures,
         rows=rows,
         answers=answers_payload(collection, names),
     )
     with atomic_write(out / PAGE) as file:
-        file.write(page(content).encode("utf-8", "backslashreplace").decode())  # a reply may hold an unpaired surrogate
+        file.write(content.encode("utf-8", "backslashreplace").decode())  # a reply may hold an unpaired surrogate
     return notes
 
 
