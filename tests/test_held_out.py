@@ -10,11 +10,12 @@ import torch
 
 from diverseevol.data.dataset import load
 from diverseevol.data.formats import Example
-from diverseevol.data.held_out import mean_loss
 from diverseevol.data.tokens import encode
 from diverseevol.errors import InputError
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question, check_references, with_references
 from diverseevol.evolution.loop import evolve
+from diverseevol.evolution.metrics import DEFAULT, ReferenceLoss
+from diverseevol.evolution.metrics.losses import mean_loss
 from diverseevol.samplers.random import RandomSampler
 
 
@@ -134,6 +135,6 @@ def test_held_out_rows_join_no_pool_and_are_measured_each_round(held, learner, d
 
 
 def test_the_loss_on_references_is_measured_where_it_is_asked_for(held, tmp_path):
-    first, *_ = evolve(held(tmp_path / "run", reference_loss=True))
+    first, *_ = evolve(held(tmp_path / "run", metrics=[*DEFAULT[:-1], ReferenceLoss()]))
     assert 0 < first.metrics["reference_loss_low/small"] < first.metrics["reference_loss/small"]
     assert not list((tmp_path / "run").rglob("*loss*"))

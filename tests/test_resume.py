@@ -19,6 +19,7 @@ from diverseevol.engine.pretrained import Pretrained
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import GoldJudge
 from diverseevol.evolution.loop import evolve
+from diverseevol.evolution.metrics import DEFAULT, TrainLoss
 from diverseevol.lab.dataset import load as lab_rows
 from diverseevol.lab.model import foundation_model
 from diverseevol.options import Embedding, Generation, PromptOptions, Schedule, Tuning
@@ -169,7 +170,9 @@ def test_an_evolution_cut_between_phases_ends_as_if_it_had_not_been(setting, tmp
     evolution, whole = setting
     this = evolution(tmp_path, keep_models="all")
     if place == "measure":
-        cut = dataclasses.replace(this, further=CutSecond(this.further))
+        cutting = TrainLoss()
+        cutting.measure = CutSecond(cutting.measure)
+        cut = dataclasses.replace(this, metrics=[cutting, *DEFAULT[1:]])
     elif place == "judge":
         cut = this
         monkeypatch.setattr(GoldJudge, "judge", CutSecond(functools.partial(GoldJudge.judge, this.exam.judge)))

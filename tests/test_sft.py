@@ -15,8 +15,8 @@ from diverseevol.engine.learner import Learner
 from diverseevol.engine.tuning import sft
 from diverseevol.engine.tuning.batches import IGNORED, collate, length_sorted_batches, plan_steps, step_loader
 from diverseevol.engine.tuning.sft import InstructionTuner
-from diverseevol.engine.tuning.tuner import final_loss
 from diverseevol.errors import InputError
+from diverseevol.evolution.metrics.train_loss import final_loss
 from diverseevol.options import RateSchedule, Tuning
 
 POOL = np.array([0, 1, 2, 4, 6, 13, 18, 19, 21, 30, 31, 59])

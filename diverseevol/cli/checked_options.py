@@ -8,7 +8,10 @@ from typing import Literal
 
 from diverseevol.cli.configuration import Configuration
 from diverseevol.errors import InputError
+from diverseevol.evolution.metrics import Metric
+from diverseevol.evolution.metrics.base import description_of, needs_of
 from diverseevol.options import Schedule
+from diverseevol.runs.metrics import POOL_SIZE
 from diverseevol.samplers.base import Needs
 
 MOST_THREADS = 1024  # more than any processor has cores for; far more of them end the process
@@ -85,6 +88,23 @@ def _check_threads(threads: int | None) -> None:
         raise InputError(
             f"threads is {threads}; it must be at least 1 and at most {MOST_THREADS}, or null for all cores"
         )
+
+
+def metrics_of(settings: Configuration) -> list[Metric]:
+    """What is measured of each round.
+
+    Raises:
+        InputError: two metrics would write under one name, or one is not what a metric is.
+    """
+    metrics: dict[str, Metric] = {}
+    for node in settings.value("metric", dict):
+        metric: Metric = settings.part(f"metric.{node}")
+        name = description_of(metric).name
+        if name in metrics or name == POOL_SIZE.name:
+            raise InputError(f"metric.{node}: there is another metric of the name {name}; give one of them another")
+        metrics[name] = metric
+    needs_of(list(metrics.values()))
+    return list(metrics.values())
 
 
 def schedule_of(settings: Configuration) -> Schedule:

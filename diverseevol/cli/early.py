@@ -29,7 +29,8 @@ from diverseevol.storage.reading import refuse_special
 # Targets whose options are known; code that the user names checks its own.
 ROWS, LAB_ROWS = "diverseevol.data.dataset.load", "diverseevol.lab.load"
 LIGHT = (  # modules that are imported in no time
-    "diverseevol.samplers.", "diverseevol.runs.trackers.", "diverseevol.runs.tracking.",
+    "diverseevol.samplers.", "diverseevol.evolution.metrics.", "diverseevol.lab.metrics.",
+    "diverseevol.runs.trackers.", "diverseevol.runs.tracking.",
     "diverseevol.evaluation.questions.benchmarks.",
     "diverseevol.evaluation.judges.base.", "diverseevol.evaluation.judges.openai_judge.",
     "diverseevol.evaluation.judges.replay.",
@@ -62,6 +63,8 @@ def _evolve(settings: Configuration) -> None:
     _nodes(settings, generation=Generation, tuning=Tuning, embedding=Embedding, prompt=PromptOptions)
     _part(settings, "sampler")
     _part(settings, "logger")
+    for name in settings.value("metric", dict):
+        _part(settings, f"metric.{name}")
     _first_row(settings)
     _model(settings)
     _benchmark(settings)

@@ -29,6 +29,9 @@ BARE = {
 NAMED = r"((?:hydra/)?[\w@]+)/([^']*)"  # a group and what was given as its choice, in Hydra's messages
 WITH_PATH = {"data": "json", "model": "hf", "benchmark": "questions"}  # group -> the choice that is told a path
 
+PARTS = "metric"  # the group whose choices add parts to a node, to which the user adds others
+OPEN = ("experiment", PARTS)  # the groups of which none may be chosen, or several
+
 # Flags and options that bring a configuration of the user's own.
 OWN_CONFIGURATION = (
     "--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "hydra.searchpath", "+hydra.searchpath",
@@ -109,7 +112,7 @@ def check_choices(arguments: Sequence[str]) -> None:
         except HydraException:
             continue  # said of all that cannot be read
         group = override.key_or_group
-        if override.is_sweep_override() or override.is_delete() or not shipped_choices(group) or group == "experiment":
+        if override.is_sweep_override() or override.is_delete() or not shipped_choices(group) or group in OPEN:
             continue
         value, choices = override.value(), ", ".join(shipped_choices(group))
         if isinstance(value, list | dict):
@@ -142,7 +145,10 @@ def check_appended(verb: str, arguments: Sequence[str]) -> None:
         root = key.partition(".")[0]
         if not override.is_add() and not override.is_force_add():
             continue
-        if root == "hydra" or "/" in key or key in groups or any(f"${{{root}" in other for other in arguments):
+        adds_part = root == PARTS and root in groups
+        if root == "hydra" or "/" in key or key in groups or adds_part:
+            continue
+        if any(f"${{{root}" in other for other in arguments):
             continue
         if not _is_option(compose(verb, _chosen(groups)), key):
             raise InputError(f"{key} is not an option of {verb}{_alternatives(verb, key)}")

@@ -23,11 +23,23 @@ def configuration_folder() -> Path:
 def shipped_choices(group: str) -> Mapping[str, str | None]:
     """The choices of a group that ship, each with its target, or None where it is plain options."""
     choices: dict[str, str | None] = {}
-    for file in sorted((configuration_folder() / group).glob("*.yaml")):
+    for file in _choice_files(group):
         content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
         node = content.get(group, content)  # the first where a choice also sets what lies outside of its group
         choices[file.stem] = node.get("_target_")
     return choices
+
+
+@cache
+def shipped_parts(group: str) -> Mapping[str, str]:
+    """The targets of the parts that choices of a group add to its node, by the parts' names, as metrics have them."""
+    contents = (yaml.safe_load(file.read_text(encoding="utf-8")) or {} for file in _choice_files(group))
+    parts = (item for content in contents for item in content.items())
+    return {name: part["_target_"] for name, part in parts if isinstance(part, dict) and "_target_" in part}
+
+
+def _choice_files(group: str) -> list[Path]:
+    return sorted((configuration_folder() / group).glob("*.yaml"))
 
 
 def recorded_node(group: str, choice: str | None, node: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,7 +53,9 @@ def recorded_node(group: str, choice: str | None, node: Mapping[str, Any]) -> di
     Returns:
         The options, with the shipped choice's name before them, or, where its target is the user's, the target's.
     """
-    target, shipped = node.get("_target_"), shipped_choices(group)
+    target, shipped = node.get("_target_"), {**shipped_parts(group), **shipped_choices(group)}
+    if target is None and any(isinstance(part, dict) and "_target_" in part for part in node.values()):
+        choice = None  # its parts are chosen
     if target is not None and (choice is None or shipped.get(choice) != target):
         choice = str(target)
     named = {} if choice is None else {CHOICE: choice}

@@ -1,28 +1,17 @@
 """Held-out rows: never trained on, the same for every sampler and seed, so that a loss on them needs no judge."""
 
-import math
 import zlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from diverseevol.data.formats import Example
 from diverseevol.data.row_numbers import read_row_numbers
 from diverseevol.errors import InputError
 
 NAMED, LONGEST = 8, 40  # fields or values in a message, and letters of each
-INTERVAL = 1.959964  # standard errors on either side of a 95 % interval
-
-
-class Loss(NamedTuple):
-    """A mean loss with its 95 % interval over rows, in nats per response token."""
-
-    mean: float
-    low: float
-    high: float
 
 
 def held_out_rows(
@@ -91,34 +80,3 @@ def _why(name: str, value: str, names: Collection[str], values: Collection[str],
 def _some(words: Collection[str]) -> str:
     more = ", …" if len(words) > NAMED else ""
     return ", ".join(word if len(word) <= LONGEST else word[:LONGEST] + "…" for word in sorted(words)[:NAMED]) + more
-
-
-def mean_loss(losses: Float[np.ndarray, " rows"], tokens: Int[np.ndarray, " rows"]) -> Loss:
-    """The mean loss of a response token over some rows; the rows are what was drawn, and what the interval is over.
-
-    Args:
-        losses: [rows] each row's mean loss, in nats per response token.
-        tokens: [rows] each row's response tokens.
-
-    A ratio of two means: its standard error is that of the residuals (Cochran 1977, section 6.4).
-    """
-    weights = np.asarray(tokens, dtype=np.float64)
-    values = np.asarray(losses, dtype=np.float64)
-    mean = float((weights * values).sum() / weights.sum())
-    if len(values) < 2:
-        return Loss(mean, mean, mean)
-    residuals = weights * (values - mean) / weights.mean()
-    error = float(residuals.std(ddof=1)) / math.sqrt(len(values))
-    return Loss(mean, mean - INTERVAL * error, mean + INTERVAL * error)
-
-
-def as_metrics(name: str, loss: Loss) -> Mapping[str, float]:
-    """A loss and the ends of its interval, by logged name."""
-    low, high = interval_of(name)
-    return {name: loss.mean, low: loss.low, high: loss.high}
-
-
-def interval_of(name: str) -> tuple[str, str]:
-    """The logged names of the ends of a loss's interval, by that of the loss."""
-    head, slash, benchmark = name.partition("/")
-    return f"{head}_low{slash}{benchmark}", f"{head}_high{slash}{benchmark}"

@@ -12,20 +12,19 @@ import numpy as np
 from jaxtyping import Float, Int
 from transformers import PreTrainedModel
 
-from diverseevol.data.held_out import Loss, as_metrics, mean_loss
 from diverseevol.data.tokens import encode_examples
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.memory import peak_memory, reset_peak_memory
 from diverseevol.engine.probing.committee_probe import DISAGREEMENTS
-from diverseevol.engine.tuning.tuner import final_loss
 from diverseevol.evaluation.questions.benchmarks import with_references
 from diverseevol.evolution.committee import seats
 from diverseevol.evolution.log_rounds import log_round
+from diverseevol.evolution.metrics.base import MeasuredRound, measure_all, needs_of
+from diverseevol.evolution.metrics.losses import mean_loss
 from diverseevol.evolution.receipts import receipt
 from diverseevol.evolution.setup import Evolution
-from diverseevol.geometry.distances import coverage_radius
-from diverseevol.geometry.diversity import vendi_score, vendi_score_centred
 from diverseevol.parallel.shared_arrays import read_probe
+from diverseevol.runs.metrics import Estimate
 from diverseevol.runs.round_folder import RoundFolder
 from diverseevol.runs.tracking import RoundLog
 from diverseevol.samplers.base import Selection, choose
@@ -124,14 +123,27 @@ class Phases:
         return Features(tokens, embedding, dict(scores), columns)
 
     def measure(self) -> dict[str, float]:
-        """The pool's metrics, by logged name."""
+        """The values of the metrics that were chosen, by logged name."""
         file = self.folder.path / "measures.json"
         if not self._there(file):
-            space = self._space()
-            with self.timed("measure"):
-                own, losses = self._own_embedding(), self._losses()  # all processes embed, one computes
+            needs = needs_of(self.evolution.metrics)
+            space = self._space() if "foundation_embedding" in needs else None
+            with self.timed("measure"):  # all processes embed, one computes
+                measured = MeasuredRound(
+                    index=self.t,
+                    pool=self.rows,
+                    dataset=self.evolution.dataset,
+                    eligible=self._choosable(),
+                    response_tokens=np.asarray(self.learner.encoded.response_tokens),
+                    curve=read_jsonl(self.folder.path / "training.jsonl") if self.place.first else [],
+                    foundation_embedding=space,
+                    current_embedding=self._own_embedding() if "current_embedding" in needs else None,
+                    held_out_loss=self._held_out_loss() if "held_out_loss" in needs else None,
+                    reference_loss=self._reference_loss() if "reference_loss" in needs else {},
+                )
                 if self.place.first:
-                    write_json(file, {**self._metrics(own, space), **losses})
+                    values = measure_all(self.evolution.metrics, measured)
+                    write_json(file, {"pool_size": len(self.rows), **values})
                     seal(self.folder.path, [file.name])
                 self.place.barrier()
         metrics: dict[str, float] = self.place.share(read_json(file) if self.place.first else {})
@@ -225,20 +237,20 @@ class Phases:
             self.folder.drop(folder)
         return own
 
-    def _losses(self) -> dict[str, float]:
-        """The round's model's loss on held-out rows, and on the benchmarks' references where that is asked for."""
-        held_out, encoded = self.evolution.dataset.held_out, self.learner.encoded
-        losses: dict[str, float] = {}
-        if len(rows := held_out[np.asarray(encoded.response_tokens)[held_out] > 0]):
-            losses.update(as_metrics("held_out_loss", self._loss(self.learner, rows, "held-out rows")))
-        for benchmark in self.evolution.exam.benchmarks if self.evolution.reference_loss else ():
+    def _held_out_loss(self) -> Estimate | None:
+        held_out = self.evolution.dataset.held_out
+        rows = held_out[np.asarray(self.learner.encoded.response_tokens)[held_out] > 0]
+        return self._loss(self.learner, rows, "held-out rows") if len(rows) else None
+
+    def _reference_loss(self) -> dict[str, Estimate]:
+        losses = {}
+        for benchmark in self.evolution.exam.benchmarks:
             references = encode_examples(with_references(benchmark), self.learner.prompt)
             if len(rows := np.flatnonzero(references.response_tokens > 0)):
-                asked = replace(self.learner, encoded=references)
-                losses.update(as_metrics(f"reference_loss/{benchmark.name}", self._loss(asked, rows, benchmark.name)))
+                losses[benchmark.name] = self._loss(replace(self.learner, encoded=references), rows, benchmark.name)
         return losses
 
-    def _loss(self, learner: Learner, rows: Int[np.ndarray, " some"], what: str) -> Loss:
+    def _loss(self, learner: Learner, rows: Int[np.ndarray, " some"], what: str) -> Estimate:
         folder = self.place.share(temporary(self.folder.path / "loss"))
         _, scores = learner.probe(
             self.model(), rows, folder, embedding=False, statistics=(RESPONSE_LOSS,), what=f"loss on {what}"
@@ -248,16 +260,3 @@ class Phases:
         if self.place.first:
             self.folder.drop(folder)
         return loss
-
-    def _metrics(self, own: Float[np.ndarray, "pool dim"], space: Float[np.ndarray, "rows dim"]) -> dict[str, float]:
-        curve = read_jsonl(self.folder.path / "training.jsonl")
-        eligible = np.flatnonzero(self.learner.encoded.eligible)
-        return {
-            "pool_size": len(self.rows),
-            "train_loss": final_loss(curve),
-            "vendi_score": vendi_score(space[self.rows]),
-            "vendi_score_centred": vendi_score_centred(space, self.rows, eligible),
-            "vendi_score_current": vendi_score(own),
-            "coverage_radius": coverage_radius(space, self.rows, eligible),
-            **self.evolution.further(self.rows),
-        }

@@ -1,17 +1,18 @@
 """What one evolution is made of: a frozen description, which the loop and its phases read."""
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from diverseevol.data.dataset import Dataset
 from diverseevol.engine.learner import Learner
 from diverseevol.evaluation.exam import Exam
+from diverseevol.evolution.metrics import DEFAULT, Metric
 from diverseevol.options import Schedule
 from diverseevol.runs.round_folder import Round
 from diverseevol.runs.run_folder import RunFolder
@@ -49,14 +50,13 @@ class Evolution:
         run: the folder that keeps it all.
         space: gives the foundation model's embedding of D, [rows, dim], in which rounds compare; called when needed.
         seed: of all randomness.
-        further: what else is measured of a pool's rows, by logged name.
+        metrics: what is measured of each round.
         exam: benchmarks, judge and generation settings.
         tracker: where each round is logged as a run of its own.
         config: the resolved configuration and provenance, logged with each run.
         keep_models: which rounds' models stay on disk.
         keep_dtype: None saves weights as they were trained; "source" in the checkpoint's precision, to which they are
             rounded before anything is asked of them.
-        reference_loss: whether each round's loss on the benchmarks' references is measured.
         on_round: called with each round as it becomes whole, or is found whole.
     """
 
@@ -67,13 +67,12 @@ class Evolution:
     run: RunFolder
     space: Callable[[], Float[np.ndarray, "rows dim"]]
     seed: int
-    further: Callable[[Int[np.ndarray, " pool"]], Mapping[str, float]] = lambda rows: {}
+    metrics: Sequence[Metric] = DEFAULT
     exam: Exam = field(default_factory=Exam)
     tracker: Tracker = field(default_factory=NoTracker)
     config: Mapping[str, Any] = field(default_factory=dict)
     keep_models: Literal["all", "last", "none"] = "last"
     keep_dtype: Literal["source"] | None = None
-    reference_loss: bool = False
     on_round: Callable[[Round, bool], None] = lambda done, fresh: None
 
     @cached_property

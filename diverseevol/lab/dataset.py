@@ -1,12 +1,12 @@
 """`data=lab`: the rows as a data set like any other, and what is known of each row."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 
 from diverseevol.cli.binding import check
 from diverseevol.data import dataset
@@ -70,21 +70,6 @@ class Labels:
     skill: tuple[str, ...]
     noisy: Bool[np.ndarray, " rows"]
     duplicate: Bool[np.ndarray, " rows"]
-
-    def pool_measures(self, rows: Int[np.ndarray, " pool"]) -> dict[str, float]:
-        """What a pool is made of: skills with a sound row, and the shares of spoiled rows and of repeated ones."""
-        return {
-            "skills_covered": len({self.skill[row] for row in rows if not self.noisy[row]}),
-            "noisy_share": float(self.noisy[rows].mean()),
-            "duplicate_share": float(self.duplicate[rows].mean()),
-        }
-
-
-def measures_of(dataset: Dataset) -> Callable[[Int[np.ndarray, " pool"]], Mapping[str, float]]:
-    """What is measured of a pool beyond what any data set allows: nothing, unless the rows are the lab's."""
-    if not set(dataset[0].extra) >= KEYS:
-        return lambda rows: {}
-    return labels(dataset).pool_measures
 
 
 def labels(dataset: Dataset) -> Labels:

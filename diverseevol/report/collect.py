@@ -7,12 +7,12 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from diverseevol.data.held_out import interval_of
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import GoldJudge, Judgement, OverlapJudge
 from diverseevol.evaluation.scores.read_judgements import JudgementFile, find_judgements, named_run
 from diverseevol.evaluation.scores.scoreboard import Scoreboard, ScoredRound, score_files
 from diverseevol.report.charts.lines import FULL, RELEASED_ROWS, Line, line_of
+from diverseevol.runs.metrics import MetricKey
 from diverseevol.runs.round_folder import Round
 from diverseevol.runs.run_folder import RunFolder
 from diverseevol.runs.saved_config import REWRITE, read_complete
@@ -233,7 +233,7 @@ def measured_points(line: Line, seed: int | None, t: int, rows: int, values: Map
     """A point for each of a round's values that is a number."""
     numbers = {name: float(value) for name, value in values.items() if _is_number(value)}
     for metric, value in numbers.items():
-        low, high = (numbers.get(end) for end in interval_of(metric))
+        low, high = (numbers.get(end) for end in map(str, MetricKey.parse(metric).ends))
         yield Point(line, seed, t, rows, metric, "", value, low, high)
 
 

@@ -10,15 +10,13 @@ from typing import Any
 
 from diverseevol import __version__
 from diverseevol.errors import InputError
+from diverseevol.runs.metrics import POOL_SIZE
 from diverseevol.storage.files import read_json, read_jsonl, temporary, write_json, writing
 from diverseevol.storage.sealed import SEAL, build_whole, damage, sealed_names
 
 ROUND_KEYS = ("index", "trained_on", "chosen", "metrics", "seconds", "fingerprint", "version")
 RESULTS = ("training.jsonl", "chosen.jsonl")  # what a complete round keeps of the files that were sealed
 REDO = "restore it, or delete the folder of this round and those after it to redo them"
-METRICS = (  # of every round; further ones depend on the data
-    "pool_size", "train_loss", "vendi_score", "vendi_score_centred", "vendi_score_current", "coverage_radius",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -183,7 +181,7 @@ def _read_round(file: Path) -> dict[str, Any]:
             raise InputError(f"{file}: lacks {', '.join(missing)}; {REDO}")
 
     lacking(there, ROUND_KEYS)
-    for key, always in (("metrics", METRICS), ("seconds", ()), ("peak_memory", ())):  # what else is measured may be any
+    for key, always in (("metrics", [POOL_SIZE.name]), ("seconds", []), ("peak_memory", [])):
         part = there.get(key, {})  # 0.1 measured no memory
         if not isinstance(part, dict):
             raise InputError(f"{file}: its {key} is {shortened(part)} where an object belongs; {REDO}")

@@ -26,9 +26,9 @@ from diverseevol.cli.commands.evolve import quieten
 from diverseevol.data.prompt import Prompt
 from diverseevol.data.tokens import encode
 from diverseevol.engine.learner import Learner
-from diverseevol.engine.tuning.tuner import final_loss
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import GoldJudge
+from diverseevol.evolution.metrics.train_loss import final_loss
 from diverseevol.lab.skill import WORLD
 from diverseevol.options import Generation, PromptOptions, Tuning
 from diverseevol.output.console import Console

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from diverseevol import lab
+from diverseevol.data.dataset import Dataset
 from diverseevol.errors import InputError
-from diverseevol.lab.dataset import measures_of
+from diverseevol.evolution.metrics.base import MeasuredRound, measure_all
+from diverseevol.lab.metrics import DuplicateShare, NoisyShare, SkillsCovered
 from diverseevol.lab.rows import Mix, apportion, frequencies, make_rows
 from diverseevol.lab.split import share_out
 from diverseevol.lab.world import WORLD
@@ -162,31 +164,27 @@ def test_the_source_carries_its_labels_for_analysis(cache, rows):
     assert lab.load(cache=cache, seed=1).fingerprint != dataset.fingerprint
 
 
-def test_a_pool_covers_a_skill_by_a_sound_row_and_has_shares_of_spoiled_and_of_repeated_rows():
-    labels = lab.Labels(
-        skill=("plural", "plural", "sound", "home", "home", "coin"),
-        noisy=np.array([False, True, True, False, False, False]),
-        duplicate=np.array([False, False, False, True, False, True]),
-    )
-    for pool in ([0, 1, 2, 3], [1, 2], [3, 4, 5], [0, 1, 2, 3, 4, 5]):
-        sound = {labels.skill[row] for row in pool if row not in (1, 2)}
-        assert labels.pool_measures(np.array(pool)) == {
-            "skills_covered": len(sound),
-            "noisy_share": sum(row in (1, 2) for row in pool) / len(pool),
-            "duplicate_share": sum(row in (3, 5) for row in pool) / len(pool),
+def test_a_pool_of_the_lab_is_measured_by_its_labels(cache):
+    of_lab = lab.load(size=300, noise=0.2, duplicates=0.3, cache=cache)
+    rows = make_rows(WORLD, Mix(size=300, noise=0.2, duplicates=0.3))
+    for pool in (np.arange(0, 300, 3), np.array([7]), np.arange(300)[::-1]):
+        ours = [rows[row] for row in pool]
+        assert measured_of(of_lab, pool) == {
+            "skills_covered": len({row["skill"] for row in ours if row["noisy"] == ""}),
+            "noisy_share": sum(row["noisy"] != "" for row in ours) / len(ours),
+            "duplicate_share": sum(row["duplicate"] != "" for row in ours) / len(ours),
         }
 
 
-def test_a_data_set_of_the_labs_is_measured_by_its_labels_and_another_is_not(cache, dataset):
-    of_lab = lab.load(size=300, noise=0.2, duplicates=0.3, cache=cache)
-    pool = np.arange(0, 300, 3)
-    rows = [each for i, each in enumerate(make_rows(WORLD, Mix(size=300, noise=0.2, duplicates=0.3))) if i % 3 == 0]
-    assert measures_of(of_lab)(pool) == {
-        "skills_covered": len({row["skill"] for row in rows if row["noisy"] == ""}),
-        "noisy_share": sum(row["noisy"] != "" for row in rows) / 100,
-        "duplicate_share": sum(row["duplicate"] != "" for row in rows) / 100,
-    }
-    assert measures_of(dataset)(np.arange(3)) == {}
+def test_the_labs_metrics_refuse_other_rows(dataset):
+    with pytest.raises(InputError, match="only data=lab does"):
+        measured_of(dataset, np.arange(3))
+
+
+def measured_of(dataset: Dataset, pool: np.ndarray) -> dict[str, float]:
+    rows = np.arange(len(dataset))
+    this = MeasuredRound(0, pool, dataset, rows, np.ones_like(rows), [])
+    return measure_all([SkillsCovered(), NoisyShare(), DuplicateShare()], this)
 
 
 def test_labels_of_other_data_sets_are_refused(dataset):

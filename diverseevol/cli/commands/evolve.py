@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import transformers
 
-from diverseevol.cli.checked_options import EvolveOptions, schedule_of
+from diverseevol.cli.checked_options import EvolveOptions, metrics_of, schedule_of
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.fingerprint import fingerprint, space_key
 from diverseevol.cli.left_out_rows import left_out, why_ineligible
@@ -32,15 +32,16 @@ from diverseevol.evaluation.exam import Exam, keep_questions, unexamined
 from diverseevol.evaluation.judges.base import watch
 from diverseevol.evaluation.questions.benchmarks import check_references
 from diverseevol.evolution.loop import evolve
+from diverseevol.evolution.metrics.base import description_of, needs_of
 from diverseevol.evolution.setup import Evolution
 from diverseevol.geometry.projections import PCA, PROJECTIONS, map_name
-from diverseevol.lab.dataset import measures_of
 from diverseevol.options import Embedding, Generation, PromptOptions, Schedule, Tuning
 from diverseevol.output.console import Console, log_to, styled
 from diverseevol.output.shell import command, override
 from diverseevol.parallel.processes import Processes, leave
 from diverseevol.progress import Progress, Shown, Silent
 from diverseevol.report.terminal import show
+from diverseevol.runs.metrics import POOL_SIZE, write_descriptions
 from diverseevol.runs.round_folder import Round
 from diverseevol.runs.run_folder import RunFolder, provenance
 from diverseevol.runs.saved_config import read_complete
@@ -77,7 +78,8 @@ def _run(settings: Configuration, conduct: EvolveOptions, path: Path, processes:
     watch(judge, progress)
     trainer = validated(settings.part("trainer"), processes)
     exam = Exam(settings.part("benchmark", cache=cache), judge, generation)
-    if conduct.reference_loss:
+    metrics = metrics_of(settings)
+    if "reference_loss" in needs_of(metrics):
         check_references(exam.benchmarks)
     bad_rows = bad_rows_file(settings, cache)
     dataset = processes.in_turn(lambda: load_dataset(settings, cache, bad_rows, progress))
@@ -108,12 +110,12 @@ def _run(settings: Configuration, conduct: EvolveOptions, path: Path, processes:
             keep(path, config)
         _list_left_out(path, dataset, encoded, bad_rows)
         keep_questions(path, exam.benchmarks)
+        write_descriptions(path, [POOL_SIZE, *map(description_of, metrics)])
     space = functools.cache(lambda: learner.foundation_embedding(cache / "foundation" / space_key(found)))
     evolution = Evolution(
         dataset=dataset, learner=learner, sampler=sampler, schedule=schedule, run=folder, space=space,
-        seed=conduct.seed, further=measures_of(dataset), exam=exam, tracker=tracker,
+        seed=conduct.seed, metrics=metrics, exam=exam, tracker=tracker,
         config=config, keep_models=conduct.keep_models, keep_dtype=conduct.keep_dtype,
-        reference_loss=conduct.reference_loss,
         on_round=functools.partial(_announce, console, last),
     )  # fmt: skip
     verb = "reads" if there else "writes"

@@ -1,6 +1,6 @@
 """Fine-tuning: the foundation model becomes the round's."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,11 +26,6 @@ class Fit:
 
     model: PreTrainedModel
     curve: list[dict[str, float]]
-
-
-def final_loss(curve: Sequence[Mapping[str, float]]) -> float:
-    """Mean loss of the last tenth of a fit's steps, in nats per response token."""
-    return float(np.mean([point["loss"] for point in curve[-max(1, len(curve) // 10) :]]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from diverseevol.data.held_out import interval_of
 from diverseevol.evaluation.scores.scoreboard import PAPER_QUESTIONS
+from diverseevol.evolution.metrics import KNOWN
 from diverseevol.report.charts.bars import draw_win_tie_lose
 from diverseevol.report.charts.curves import BAND, Curve, curves, levels
 from diverseevol.report.charts.lines import FULL, Line, dashes, labels, sources
@@ -16,9 +16,10 @@ from diverseevol.report.charts.scatter import draw_diversity_against_score
 from diverseevol.report.charts.style import CROWDED, STYLE, Panel, draw_panels, save_png
 from diverseevol.report.charts.titles import TITLES, WARNING_LIGHT, loss_names, questions_of, score_label
 from diverseevol.report.collect import ALL_PHASES, JUDGE_CALLS, PEAK_MEMORY, Collection, Point
+from diverseevol.runs.metrics import MetricKey
 
 SHOWN_ELSEWHERE = {"pool_size", "round", *list(TITLES)[:7]}
-INTERVALS = (*interval_of("held_out_loss"), *interval_of("reference_loss"))
+INTERVALS = {end.name for each in KNOWN.values() if each.interval for end in MetricKey(each.name).ends}
 AMOUNTS = {"seconds", "gigabytes", "calls", "share", "share of the pool"}
 SCORES = ("relative_score", "win", "tie", "lose")
 FAMILIES = {
