@@ -13,7 +13,7 @@ from diverseevol.engine.pretrained import Pretrained
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 LATE = (  # what commands import once they need it
-    "diverseevol.cli.commands.subset", "diverseevol.evaluation.judges.local_judge",
+    "diverseevol.cli.workbench", "diverseevol.evaluation.judges.local_judge",
     "diverseevol.evaluation.judges.openai_judge",
     "diverseevol.evaluation.judges.replay", "diverseevol.report.page.publish",
 )  # fmt: skip

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diverseevol.cli.commands.select import _embeddings, _lengths
-from diverseevol.cli.taken import taken_rows
+from diverseevol.cli.commands.select import _embeddings, _lengths, taken_rows
 from diverseevol.data import json_reader
 from diverseevol.data.dataset import load
 from diverseevol.engine.pretrained import Pretrained
@@ -301,7 +300,7 @@ def test_an_array_of_another_kind_is_refused_in_a_sentence(content, tmp_path):
     }[content]
     np.save(tmp_path / "E.npy", array)
     for read in (_embeddings, lambda path: _lengths(path, 3)):
-        with pytest.raises(InputError, match=r"E\.npy: an array "):
+        with pytest.raises(InputError, match=r"E\.npy: expected an array "):
             read(str(tmp_path / "E.npy"))
 
 

@@ -213,7 +213,7 @@ def test_lengths_alone_are_enough_where_nothing_is_embedded(chosen, refused, sam
     assert (found["distance"], found["nearest"]) == ([None] * 3, [None] * 3)
     assert "sampler=kcenter needs embeddings; give embeddings=E.npy" in refused("lengths=L.npy", "n=2", "out=Q.json")
     save([[3, 9]], "int64", "L.npy")
-    assert "lengths=L.npy: an array [1, 2] of int64 where [rows] whole numbers from 0 on belong" in refused(
+    assert "lengths=L.npy: expected an array [rows] of whole numbers from 0 on, got [1, 2] of int64" in refused(
         "lengths=L.npy", "n=1", f"sampler={sampler}", "out=Q.json"
     )
 
@@ -273,11 +273,11 @@ def test_lines_that_name_no_rows_are_refused_in_a_sentence(refused, line, senten
     ("content", "sentence"),
     [
         ({"E.npy": "text"}, "embeddings=E.npy: is no .npy array"),
-        ({"E.npy": np.zeros(5, "f4")}, "an array [5] of float32 where [rows, dim] of float16 or float32 belongs"),
-        ({"E.npy": np.zeros((5, 2, 2), "f4")}, "an array [5, 2, 2] of float32 where"),
-        ({"E.npy": np.zeros((5, 2), "i8")}, "an array [5, 2] of int64 where"),
-        ({"E.npy": np.zeros((5, 2), "f8")}, "an array [5, 2] of float64 where"),
-        ({"E.npy": np.zeros((5, 0), "f4")}, "an array [5, 0] of float32 where"),
+        ({"E.npy": np.zeros(5, "f4")}, "expected an array [rows, dim] of float16 or float32, got [5] of float32"),
+        ({"E.npy": np.zeros((5, 2, 2), "f4")}, "of float16 or float32, got [5, 2, 2] of float32;"),
+        ({"E.npy": np.zeros((5, 2), "i8")}, "of float16 or float32, got [5, 2] of int64;"),
+        ({"E.npy": np.zeros((5, 2), "f8")}, "of float16 or float32, got [5, 2] of float64;"),
+        ({"E.npy": np.zeros((5, 0), "f4")}, "of float16 or float32, got [5, 0] of float32;"),
         ({"E.npy": np.array([[0], [np.nan], [2], [np.inf]], "f4")}, "embeddings, row 1, 3: holds NaN"),
         ({"T.json": "{}"}, f"taken=T.json: a JSON object without the lists taken and chosen {BELONG}"),
         ({"T.json": '{"chosen": [1], "trained_on": [0]}'}, "taken=T.json: a JSON object without the lists taken and"),
@@ -298,9 +298,18 @@ def test_lines_that_name_no_rows_are_refused_in_a_sentence(refused, line, senten
         ({"T.json": "[0.0]"}, "taken=T.json, place 1: 0.0 is no whole number; give a JSON list of row numbers"),
         ({"T.json": "[true]"}, "taken=T.json, place 1: True is no whole number"),
         ({"T.json": "[0, 1, 2]"}, "n=3: 2 of 5 rows are left to choose from"),
-        ({"L.npy": np.ones(4, "i8")}, "lengths=L.npy: an array [4] of int64 where [5] whole numbers from 0 on belong"),
-        ({"L.npy": -np.ones(5, "i8")}, "lengths=L.npy: an array [5] of int64 where"),
-        ({"L.npy": np.ones(5, "f4")}, "lengths=L.npy: an array [5] of float32 where"),
+        (
+            {"L.npy": np.ones(4, "i8")},
+            "expected an array [5] of whole numbers from 0 on, got [4] of int64",
+        ),
+        (
+            {"L.npy": -np.ones(5, "i8")},
+            "expected an array [5] of whole numbers from 0 on, got [5] of int64;",
+        ),
+        (
+            {"L.npy": np.ones(5, "f4")},
+            "expected an array [5] of whole numbers from 0 on, got [5] of float32;",
+        ),
     ],
 )
 def test_files_that_do_not_hold_what_they_should_are_refused_in_a_sentence(refused, content, sentence):

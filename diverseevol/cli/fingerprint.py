@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,10 @@ def space_identity(settings: Configuration, dataset: Dataset, prober: Prober, ca
     }
 
 
-def space_key(found: dict[str, Any]) -> str:
+def space_key(identity: Mapping[str, Any]) -> str:
     """What that embedding is called in the cache."""
     keys = ("data", "model", "prompt", "precision", "embedding.region", "embedding.dtype")
-    return hashlib.sha256(json.dumps([found[key] for key in keys]).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps([identity[key] for key in keys]).encode()).hexdigest()[:32]
 
 
 def _picks(settings: Configuration, key: str) -> dict[str, Any]:

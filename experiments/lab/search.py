@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from diverseevol import lab
-from diverseevol.cli.commands.evolve import quieten
+from diverseevol.cli.workbench import quieten
 from diverseevol.data.prompt import Prompt
 from diverseevol.data.tokens import encode
 from diverseevol.engine.learner import Learner

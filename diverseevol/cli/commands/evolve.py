@@ -5,28 +5,23 @@ import functools
 import logging
 import os
 import shutil
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-import transformers
 
 from diverseevol.cli.checked_options import EvolveOptions, metrics_of, schedule_of
 from diverseevol.cli.configuration import Configuration
-from diverseevol.cli.fingerprint import fingerprint, space_key
+from diverseevol.cli.fingerprint import fingerprint
 from diverseevol.cli.left_out_rows import left_out, why_ineligible
 from diverseevol.cli.naming import arm, run_path
 from diverseevol.cli.provenance import keep, kept, logged_config
-from diverseevol.cli.rows import bad_rows_file, load_dataset
+from diverseevol.cli.rows import bad_rows_file
+from diverseevol.cli.workbench import Workbench, workbench
 from diverseevol.data.dataset import Dataset
-from diverseevol.data.prompt import Prompt
-from diverseevol.data.tokens import Tokens, encode
-from diverseevol.engine.launch import join
-from diverseevol.engine.learner import Learner
-from diverseevol.engine.trainers import validated
+from diverseevol.data.tokens import Tokens
 from diverseevol.errors import InputError
 from diverseevol.evaluation.exam import Exam, keep_questions, unexamined
 from diverseevol.evaluation.judges.base import watch
@@ -35,17 +30,15 @@ from diverseevol.evolution.loop import evolve
 from diverseevol.evolution.metrics.base import description_of, needs_of
 from diverseevol.evolution.setup import Evolution
 from diverseevol.geometry.projections import PCA, PROJECTIONS, map_name
-from diverseevol.options import Embedding, Generation, PromptOptions, Schedule, Tuning
-from diverseevol.output.console import Console, log_to, styled
+from diverseevol.options import Generation, PromptOptions, Schedule, Tuning
+from diverseevol.output.console import Console, styled
 from diverseevol.output.shell import command, override
-from diverseevol.parallel.processes import Processes, leave
-from diverseevol.progress import Progress, Shown, Silent
+from diverseevol.parallel.processes import Processes
 from diverseevol.report.terminal import show
 from diverseevol.runs.metrics import POOL_SIZE, write_descriptions
 from diverseevol.runs.round_folder import Round
 from diverseevol.runs.run_folder import RunFolder, provenance
 from diverseevol.runs.saved_config import read_complete
-from diverseevol.storage.cache import cache_folder, checked_in_full
 from diverseevol.storage.files import atomic_write, write_jsonl
 from diverseevol.storage.reading import load_array
 
@@ -54,43 +47,28 @@ log = logging.getLogger(__name__)
 
 def run(settings: Configuration) -> None:
     """Run the evolution that the configuration describes, or what is missing of it."""
-    processes = join()
-    try:
-        console = Console(stderr=True, quiet=not processes.first)
-        quieten(console)
-        conduct = settings.options("", EvolveOptions)
-        if conduct.threads is not None:
-            torch.set_num_threads(conduct.threads)
-        with _locked(run_path(settings), processes) as path, checked_in_full(conduct.verify_cache):
-            _run(settings, conduct, path, processes, console)
-    finally:
-        leave(processes)
+    options = settings.options("", EvolveOptions)
+    with workbench(settings, options.verify_cache) as bench, _locked(run_path(settings), bench.processes) as path:
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
+        _run(bench, options, path)
 
 
-def _run(settings: Configuration, conduct: EvolveOptions, path: Path, processes: Processes, console: Console) -> None:
-    progress: Progress = Shown(console) if processes.first else Silent()
-    cache = cache_folder(settings.value("cache", str | None))
+def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
+    settings, processes, console, cache = bench.settings, bench.processes, bench.console, bench.cache
     # What the user may have got wrong is bound first, before any work is done.
-    schedule, generation = schedule_of(settings), settings.options("generation", Generation)
-    tuning, embedding = settings.options("tuning", Tuning), settings.options("embedding", Embedding)
-    prompt_options = settings.options("prompt", PromptOptions)
+    schedule, tuning = schedule_of(settings), settings.options("tuning", Tuning)
     sampler, tracker, judge = settings.part("sampler"), settings.part("logger"), settings.part("judge")
-    watch(judge, progress)
-    trainer = validated(settings.part("trainer"), processes)
-    exam = Exam(settings.part("benchmark", cache=cache), judge, generation)
+    watch(judge, bench.progress)
+    exam = Exam(settings.part("benchmark", cache=cache), judge, settings.options("generation", Generation))
     metrics = metrics_of(settings)
     if "reference_loss" in needs_of(metrics):
         check_references(exam.benchmarks)
     bad_rows = bad_rows_file(settings, cache)
-    dataset = processes.in_turn(lambda: load_dataset(settings, cache, bad_rows, progress))
-    foundation = processes.in_turn(lambda: settings.part("model").prepare(dataset, cache))
-    prompt = Prompt(foundation.tokenizer(), prompt_options)
-    encoded = processes.in_turn(lambda: tokenise(dataset, prompt, cache, progress))
-    schedule.fits(int(np.asarray(encoded.eligible).sum()), why_ineligible(dataset, encoded, prompt_options))
-    learner = Learner(
-        foundation=foundation, prompt=prompt, encoded=encoded, tuning=tuning, embedding=embedding, trainer=trainer,
-        processes=processes, progress=progress,
-    )  # fmt: skip
+    dataset = bench.dataset(bad_rows)
+    learner = bench.learner(dataset, tuning)
+    encoded, eligible = learner.encoded, int(np.asarray(learner.encoded.eligible).sum())
+    schedule.fits(eligible, why_ineligible(dataset, encoded, settings.options("prompt", PromptOptions)))
     found = fingerprint(settings, dataset, learner, cache)
     folder = RunFolder(path, found)
     origin = {"choices": dict(settings.choices), "arm": arm(settings), "threads": torch.get_num_threads()}
@@ -111,11 +89,11 @@ def _run(settings: Configuration, conduct: EvolveOptions, path: Path, processes:
         _list_left_out(path, dataset, encoded, bad_rows)
         keep_questions(path, exam.benchmarks)
         write_descriptions(path, [POOL_SIZE, *map(description_of, metrics)])
-    space = functools.cache(lambda: learner.foundation_embedding(cache / "foundation" / space_key(found)))
+    space = functools.cache(lambda: bench.foundation_embedding(learner, found))
     evolution = Evolution(
         dataset=dataset, learner=learner, sampler=sampler, schedule=schedule, run=folder, space=space,
-        seed=conduct.seed, metrics=metrics, exam=exam, tracker=tracker,
-        config=config, keep_models=conduct.keep_models, keep_dtype=conduct.keep_dtype,
+        seed=options.seed, metrics=metrics, exam=exam, tracker=tracker,
+        config=config, keep_models=options.keep_models, keep_dtype=options.keep_dtype,
         on_round=functools.partial(_announce, console, last),
     )  # fmt: skip
     verb = "reads" if there else "writes"
@@ -126,7 +104,7 @@ def _run(settings: Configuration, conduct: EvolveOptions, path: Path, processes:
         _tell_longer(console, path, schedule.rounds, rounds[-1].index, last, untouched)
     if processes.first:
         _tell_unexamined(console, path, exam, before)
-    for name in dict.fromkeys((PCA, conduct.projection)) if not untouched else {conduct.projection} - {PCA}:
+    for name in dict.fromkeys((PCA, options.projection)) if not untouched else {options.projection} - {PCA}:
         if not processes.share(processes.first and _is_map(path / map_name(name), len(dataset))):
             vectors = space()  # all processes take part
             if processes.first:
@@ -187,27 +165,6 @@ def _tell_unexamined(console: Console, path: Path, exam: Exam, before: set[str])
              f"{exam.judge.name}'s", "yellow"),
             f", and stay so: {judging} judge=… out=FOLDER puts this one's beside them, replace=true in their place",
         ))  # fmt: skip
-
-
-def tokenise(dataset: Dataset, prompt: Prompt, cache: Path, progress: Progress) -> Tokens:
-    """The rows as tokens; the first time with progress."""
-    with progress.track("tokenise", len(dataset)) as advance:
-        return encode(dataset, prompt, cache, advance)
-
-
-def quieten(console: Console) -> None:
-    """Leave the console to the project: libraries speak only when something is wrong."""
-    log_to(console)
-    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-        logging.getLogger(name).propagate = False
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", module="lightning")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*csr_matrix.*", category=DeprecationWarning)
-    # Said aloud, tokenisers do not warn of processes that are forked later (wandb starts one; none of them tokenises).
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 
 @contextmanager

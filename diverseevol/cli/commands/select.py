@@ -1,26 +1,38 @@
-"""`diverseevol select`: one selection without any training, by embeddings of the user's or of the foundation model."""
+"""`diverseevol select`: one selection without training, over the user's embeddings or over rows of data.
+
+Of rows, the foundation model says what the sampler asks for: their embeddings, their statistics, or nothing.
+"""
 
 import importlib
+import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from diverseevol.cli.checked_options import SelectOptions
+from diverseevol.cli.checked_options import SelectOptions, has_model
 from diverseevol.cli.configuration import Configuration
+from diverseevol.cli.left_out_rows import left_out
 from diverseevol.cli.output_files import choice_file
-from diverseevol.cli.taken import taken_rows
+from diverseevol.data.dataset import Dataset
+from diverseevol.data.row_numbers import read_row_numbers
 from diverseevol.errors import InputError
-from diverseevol.evolution.receipts import distances
+from diverseevol.evolution.receipts import distances, receipt
 from diverseevol.geometry.row_blocks import check_finite
+from diverseevol.options import PromptOptions
 from diverseevol.output.terminal import say
 from diverseevol.samplers.base import Needs, Sampler, Selection, choose, pool_of
-from diverseevol.samplers.features import Features
-from diverseevol.storage.files import write_json
+from diverseevol.samplers.features import Features, columns_of
+from diverseevol.storage.files import temporary, write_json, write_jsonl
 from diverseevol.storage.reading import load_array
+
+if TYPE_CHECKING:  # imported where rows are chosen from, for it takes seconds that embeddings of the user's do not need
+    from diverseevol.cli.workbench import Workbench
+    from diverseevol.engine.probing.prober import Prober
 
 
 @dataclass(frozen=True)
@@ -33,52 +45,151 @@ class Choice:
 
 
 def run(settings: Configuration) -> None:
-    """Choose, and write what was chosen."""
+    """Choose rows, and write the choice."""
     options = settings.options("", SelectOptions)
     out = choice_file(settings)
     sampler: Sampler = settings.part("sampler")
-    name = settings.choices["sampler"]
     if sampler.needs.committee or sampler.needs.earlier:
-        raise InputError(f"sampler={name} asks a committee of models that only diverseevol evolve trains; use that")
-    given = settings.value("data") is not None
-    if given == (options.embeddings is not None) and (given or options.lengths is None):
-        both = "both data and embeddings are" if given else "neither data nor embeddings are"
-        rows = "data=… and model=…" if sampler.needs != Needs(columns=sampler.needs.columns) else "data=…"
-        raise InputError(f"{both} given; give embeddings=E.npy, or {rows} such as data=json data.path=rows.jsonl")
+        raise InputError(
+            f"sampler={settings.choices['sampler']} asks a committee of models that only diverseevol evolve trains; "
+            f"use that"
+        )
+    with_data = settings.value("data") is not None
+    if with_data == (options.embeddings is not None) and (with_data or options.lengths is None):
+        problem = "both data and embeddings are" if with_data else "neither data nor embeddings are"
+        ways = "data=… and model=…" if sampler.needs != Needs(columns=sampler.needs.columns) else "data=…"
+        raise InputError(f"{problem} given; give embeddings=E.npy, or {ways} such as data=json data.path=rows.jsonl")
     if options.threads is not None:
         import torch
 
         torch.set_num_threads(options.threads)
-    if given:
-        # Here, for it imports for seconds what embeddings of the user's do not need.
-        from diverseevol.cli.commands.subset import select_subset
+    if with_data:
+        _select_rows(settings, options, sampler, out)
+    else:
+        _select_over_embeddings(settings, options, sampler, out)
 
-        select_subset(settings, options, sampler, out)
-        return
-    features = _brought(options, sampler.needs, name)
+
+def _select_over_embeddings(settings: Configuration, options: SelectOptions, sampler: Sampler, out: Path) -> None:
+    name = settings.choices["sampler"]
+    features = _user_features(options, sampler.needs, name)
     taken = taken_rows(options.taken, features.response_tokens, options.n)
-    if sampler.needs.space != "none":  # what these compute with is imported for seconds: not on the sampler's clock
+    if sampler.needs.space != "none":  # the libraries that these compute with load for seconds: not on the clock
         for module in ("diverseevol.geometry.farthest_first", "sklearn.cluster"):
             importlib.import_module(module)
-    choice = chosen(sampler, features, taken, options)
-    report = described(settings, choice, features)
-    write_json(out, report)
-    took = f"{options.n:,} of {features.rows:,} rows by {name} in {choice.seconds:.1f} s"
-    for line in (took, *fall(report["distance"]), f"writes {out}"):
+    choice = _choose(sampler, features, taken, options)
+    record = _record(settings, choice, features)
+    write_json(out, record)
+    summary = f"{options.n:,} of {features.rows:,} rows by {name} in {choice.seconds:.1f} s"
+    for line in (summary, *_distance_summary(record["distance"]), f"writes {out}"):
         say(line, error=True)
 
 
-def chosen(sampler: Sampler, features: Features, taken: Bool[np.ndarray, " rows"], options: SelectOptions) -> Choice:
+def _select_rows(settings: Configuration, options: SelectOptions, sampler: Sampler, out: Path) -> None:
+    """Choose from the rows of data, and write the choice and the rows themselves."""
+    with_model = has_model(settings, sampler.needs)  # if its path is missing, that is said before the rows are read
+    if options.lengths is not None:
+        raise InputError("lengths and data are given, but data have lengths of their own; leave lengths out")
+    from diverseevol.cli.workbench import workbench
+
+    with workbench(settings, options.verify_cache) as bench:
+        console = bench.console
+        dataset = bench.dataset(out.with_suffix(".bad_rows.jsonl"))
+        prober = bench.prober(dataset) if with_model else None
+        for sentence in left_out(
+            dataset, prober.encoded if prober else None, settings.options("prompt", PromptOptions)
+        ):
+            console.print(sentence)
+        response_tokens = _response_tokens(dataset, prober)
+        taken = taken_rows(options.taken, response_tokens, options.n)  # refused before the model reads anything
+        columns = columns_of(dataset.iterate(), sampler.needs.columns)
+        X, scores = _probe(bench, dataset, prober, sampler.needs, out) if prober else (None, {})
+        features = Features(response_tokens, X, scores, columns)
+        if bench.processes.first:
+            choice = _choose(sampler, features, taken, options)
+            record = _record(settings, choice, features)
+            lines = list(receipt(choice.selection, dataset, features.embedding, choice.pool, "foundation"))
+            rows = out.with_suffix(".jsonl")
+            write_jsonl(rows, map(dataset.record, choice.selection.rows.tolist()))
+            write_json(out, {**record, "receipt": lines})
+            if dataset.bad_rows:
+                console.print(f"{dataset.bad_rows:,} bad records were left out ({out.with_suffix('.bad_rows.jsonl')})")
+            console.print(
+                f"{dataset.name}: {options.n:,} of {len(dataset):,} rows by {settings.choices['sampler']} in "
+                f"{choice.seconds:.1f} s"
+            )
+            for line in _distance_summary(record["distance"]):
+                console.print(line)
+            console.print(f"writes {out} and {rows}")
+        bench.processes.barrier()
+
+
+def _response_tokens(dataset: Dataset, prober: "Prober | None") -> Int[np.ndarray, " rows"]:
+    """The length of each row's response, 0 for one that may not be chosen."""
+    if prober is not None:
+        return np.where(prober.encoded.eligible, prober.encoded.response_tokens, 0)
+    # Every row has a response; how much of it fits into prompt.max_length only a tokeniser could say.
+    tokens = np.ones(len(dataset), dtype=np.int64)
+    tokens[dataset.held_out] = 0
+    return tokens
+
+
+def _probe(
+    bench: "Workbench", dataset: Dataset, prober: "Prober", needs: Needs, out: Path
+) -> tuple[Float[np.ndarray, "rows dim"] | None, Mapping[str, Float[np.ndarray, " rows"]]]:
+    """What the foundation model says of all rows, as far as the sampler asks."""
+    from diverseevol.cli.fingerprint import space_identity
+
+    X = None
+    if needs.space != "none":
+        X = bench.foundation_embedding(prober, space_identity(bench.settings, dataset, prober, bench.cache))
+    if not needs.statistics:
+        return X, {}
+    folder = bench.processes.share(temporary(out.with_suffix(".probe")))
+    _, probed = prober.probe(
+        prober.foundation.load().eval(), np.arange(len(dataset)), folder,
+        embedding=False, statistics=sorted(needs.statistics), what="ask the model",
+    )  # fmt: skip
+    scores = {name: np.array(values) for name, values in probed.items()}
+    bench.processes.barrier()
+    if bench.processes.first:
+        shutil.rmtree(folder)
+    return X, scores
+
+
+def taken_rows(path: str | None, response_tokens: Int[np.ndarray, " rows"], n: int) -> Bool[np.ndarray, " rows"]:
+    """The rows that may not be chosen: those that a file names, and those without a response token.
+
+    Raises:
+        InputError: the file does not name rows, or fewer than n are left.
+    """
+    rows = len(response_tokens)
+    named = [] if path is None else read_row_numbers("taken", path, rows)
+    taken: Bool[np.ndarray, " rows"] = response_tokens == 0
+    empty = int(taken.sum())
+    taken[named] = True
+    left = int((~taken).sum())
+    if n > left:
+        parts = [f"taken={path} names {len(named):,}"] if named else []
+        parts += [f"{empty:,} {'has' if empty == 1 else 'have'} no response token"] if empty else []
+        why = f", for {' and '.join(parts)}" if parts else ""
+        remedies = [*(["lower n"] if left else []), *(["take fewer"] if named else []), "bring more rows"]
+        raise InputError(
+            f"n={n}: {left:,} of {rows:,} rows {'is' if left == 1 else 'are'} left to choose from{why}; "
+            f"{', '.join(remedies[:-1])}{' or ' * (len(remedies) > 1)}{remedies[-1]}"
+        )
+    return taken
+
+
+def _choose(sampler: Sampler, features: Features, taken: Bool[np.ndarray, " rows"], options: SelectOptions) -> Choice:
     """Ask the sampler, with the rows taken as the pool; of these, rows without a response are not in it."""
     began = time.perf_counter()
     selection = choose(sampler, features, taken, options.n, np.random.default_rng(options.seed))
     return Choice(selection, pool_of(features, taken), time.perf_counter() - began)
 
 
-def described(settings: Configuration, choice: Choice, features: Features) -> dict[str, Any]:
+def _record(settings: Configuration, choice: Choice, features: Features) -> dict[str, Any]:
     """What `out` says of a choice, each list in pick order."""
     distance, nearest = distances(features.embedding, choice.selection.rows, choice.pool)
-    given = settings.value("sampler")
     return {
         "chosen": choice.selection.rows.tolist(),
         "score": choice.selection.score.tolist(),
@@ -87,47 +198,43 @@ def described(settings: Configuration, choice: Choice, features: Features) -> di
         "nearest": nearest,
         "taken": choice.pool.tolist(),
         "sampler": settings.choices["sampler"],
-        "options": {key: value for key, value in given.items() if not key.startswith("_")},
+        "options": {key: value for key, value in settings.value("sampler").items() if not key.startswith("_")},
         "seconds": round(choice.seconds, 6),
     }
 
 
-def fall(distance: list[float | None]) -> list[str]:
-    """Lines that say how far the picks were from what was in before each, and how many of them equal a row of that."""
-    known = [each for each in distance if each is not None]
+def _distance_summary(distance: list[float | None]) -> list[str]:
+    """Lines that say how far the picks were from the rows in before each, and how many of them equal such a row."""
+    known = [d for d in distance if d is not None]
     if not known:
         return []
-    alone = distance[0] is None  # nothing was in before the first pick
-    before = "picked before" if alone else "taken or picked before"
-    told = f"distance to the nearest row {before}: {known[0]:.4g}"
-    if alone or len(known) > 1:
-        told += " at the second" if alone else " at first"
+    empty_pool = distance[0] is None
+    before = "picked before" if empty_pool else "taken or picked before"
+    summary = f"distance to the nearest row {before}: {known[0]:.4g}"
+    if empty_pool or len(known) > 1:
+        summary += " at the second" if empty_pool else " at first"
     if len(known) > 1:
-        told += f", {known[-1]:.4g} at the end"
-    lines = [told]
-    if alone:
+        summary += f", {known[-1]:.4g} at the end"
+    lines = [summary]
+    if empty_pool:
         lines.append("(nothing was in before the first pick)")
-    if copies := sum(each == 0 for each in known):
+    if copies := known.count(0):
         lines.append(f"{copies:,} of them equal a row {before}")
     return lines
 
 
-def _brought(options: SelectOptions, needs: Needs, name: str) -> Features:
-    """What the user brings, as far as the sampler can do with it.
+def _user_features(options: SelectOptions, needs: Needs, name: str) -> Features:
+    """What the user's files hold, as far as the sampler can use it.
 
     Raises:
         InputError: the sampler needs more, or a file does not hold what it should.
     """
-    if needs.columns:
-        raise InputError(
-            f"sampler={name} needs the rows' own fields ({', '.join(sorted(needs.columns))}), which embeddings do not "
-            f"hold; give data=… and model=…, or a sampler of embeddings such as kcenter"
-        )
-    if needs.statistics:
-        raise InputError(
-            f"sampler={name} needs a model's predictions ({', '.join(sorted(needs.statistics))}), which embeddings do "
-            f"not hold; give data=… and model=…, or a sampler of embeddings such as kcenter"
-        )
+    instead = "give data=… and model=…, or a sampler of embeddings such as kcenter"
+    for wanted, what in ((needs.columns, "the rows' own fields"), (needs.statistics, "a model's predictions")):
+        if wanted:
+            raise InputError(
+                f"sampler={name} needs {what} ({', '.join(sorted(wanted))}), which embeddings do not hold; {instead}"
+            )
     if needs.lengths and options.lengths is None:
         raise InputError(f"sampler={name} needs the lengths of the responses; give lengths=L.npy, whole numbers [rows]")
     if needs.space != "none" and options.embeddings is None:
@@ -139,10 +246,10 @@ def _brought(options: SelectOptions, needs: Needs, name: str) -> Features:
 
 
 def _embeddings(path: str) -> Float[np.ndarray, "rows dim"]:
-    X = _array(path, "embeddings")
+    X = load_array(Path(path).expanduser(), f"embeddings={path}")
     if X.ndim != 2 or not X.shape[1] or X.dtype not in (np.float32, np.float16):
         raise InputError(
-            f"embeddings={path}: an array {_shown(X)} where [rows, dim] of float16 or float32 belongs; "
+            f"embeddings={path}: expected an array [rows, dim] of float16 or float32, got {_shape(X)}; "
             f"save it with numpy.save(path, array.astype('float32'))"
         )
     check_finite(X)
@@ -150,20 +257,16 @@ def _embeddings(path: str) -> Float[np.ndarray, "rows dim"]:
 
 
 def _lengths(path: str, rows: int | None) -> Int[np.ndarray, " rows"]:
-    """The lengths of so many responses; None: of however many there are."""
-    tokens = _array(path, "lengths")
+    """The lengths of the responses, of as many rows as there are embeddings where there are any."""
+    tokens = load_array(Path(path).expanduser(), f"lengths={path}")
     fits = tokens.ndim == 1 and rows in (None, len(tokens))
     if not fits or tokens.dtype.kind not in "iu" or (tokens < 0).any():
         raise InputError(
-            f"lengths={path}: an array {_shown(tokens)} where [{rows or 'rows'}] whole numbers from 0 on belong; "
+            f"lengths={path}: expected an array [{rows or 'rows'}] of whole numbers from 0 on, got {_shape(tokens)}; "
             f"give the tokens of each row's response"
         )
     return tokens.astype(np.int64)
 
 
-def _array(path: str, what: str) -> np.ndarray:
-    return load_array(Path(path).expanduser(), f"{what}={path}")
-
-
-def _shown(array: np.ndarray) -> str:
+def _shape(array: np.ndarray) -> str:
     return f"[{', '.join(map(str, array.shape))}] of {array.dtype}"
