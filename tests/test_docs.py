@@ -1,4 +1,4 @@
-"""Every command in the documents is one that the program takes, every link leads somewhere, and every page is linked."""
+"""Every command in the documents is one that the program takes, every link leads somewhere, every page is linked."""
 
 import itertools
 import re
