@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from estimates import data_of, place_of
+from estimates import data_of, metric_order
 
 from diverseevol.evaluation.scores.comparison import ModelVerdict, SamplerVerdict, compare
 from diverseevol.evaluation.scores.significance import MINIMUM_SEEDS, t_test
@@ -66,7 +66,7 @@ def held(
             e.benchmark for e in rounds if collection.line(e) == base
         }
         comparison = compare([each for each in rounds if each.benchmark in shared], base.schedule)
-        for found in sorted(comparison.samplers, key=lambda each: place_of(f"/{each.benchmark}")):
+        for found in sorted(comparison.samplers, key=lambda each: metric_order(f"/{each.benchmark}")):
             models = [
                 model for model in comparison.models if (model.judge, model.benchmark) == (found.judge, found.benchmark)
             ]

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from diverseevol.evaluation.scores.scoreboard import PAPER_QUESTIONS, Scoreboard
+from diverseevol.evaluation.scores.scoreboard import Scoreboard
 from diverseevol.evaluation.scores.significance import t_test
 from diverseevol.output.sheets import write_csv
 from diverseevol.report.charts.curves import Curve
 from diverseevol.report.charts.lines import FULL, Line, dashes, labels, sources
 from diverseevol.report.charts.style import Panel, draw_panels
-from diverseevol.report.charts.titles import TITLES
+from diverseevol.report.charts.titles import TITLES, benchmark_order
 from diverseevol.report.collect import Collection
 
 Record = dict[str, Any]
@@ -74,16 +74,22 @@ def estimates(collection: Collection, *names: str) -> list[Estimate]:
         found.append(Estimate(line, metric, judge, t, rows, len(values), float(np.mean(values)), low, high, over))
     order = sources(each.line for each in found)
     found.sort(
-        key=lambda e: (order.index(e.line.source), place_of(e.metric), e.judge, e.line.kind == FULL, e.line, e.round)
+        key=lambda e: (
+            order.index(e.line.source),
+            metric_order(e.metric),
+            e.judge,
+            e.line.kind == FULL,
+            e.line,
+            e.round,
+        )
     )
     return found
 
 
-def place_of(metric: str) -> tuple[int, str]:
-    """Where a benchmark's metric is listed: the paper's benchmarks first, in its order."""
-    known = list(PAPER_QUESTIONS)
-    name = metric.partition("/")[2]
-    return known.index(name) if name in known else len(known), metric
+def metric_order(metric: str) -> tuple[tuple[int, str], str]:
+    """Where a metric is listed: by its benchmark, as panels are."""
+    name, _, benchmark = metric.partition("/")
+    return benchmark_order(benchmark), name
 
 
 def final(found: Sequence[Estimate]) -> list[Estimate]:

@@ -62,6 +62,8 @@ def lay_run(
     done: int | None = None,
     scores: Sequence[float] | None = None,
     extra: Mapping[str, float] | None = None,
+    options: Mapping[str, Any] | None = None,
+    choices: str = "",
 ) -> Path:
     """Lay one run folder.
 
@@ -74,9 +76,12 @@ def lay_run(
         done: whole rounds, where the run was cut; None is all of them.
         scores: the model's score for each round, by every judgement; None is not judged.
         extra: further metrics, the same in every round.
+        options: further entries of the fingerprint.
+        choices: the hash of choices that ends the folder's name.
     """
-    path = outputs / world.name / f"{sampler}-{schedule}" / f"seed{seed}"
-    run = RunFolder(path, {"data": world.name, "seed": seed, "sampler": sampler, "schedule.seed_size": 9})
+    path = outputs / world.name / "-".join(filter(None, [sampler, schedule, choices])) / f"seed{seed}"
+    facts = {"data": world.name, "seed": seed, "sampler": sampler, "schedule.seed_size": 9}
+    run = RunFolder(path, {**facts, **(options or {})})
     path.mkdir(parents=True)
     sizes = {"rounds": rounds, "seed_size": size, "step_size": size}
     config = {**{key: {} for key in ALWAYS}, "seed": seed, "schedule": sizes}

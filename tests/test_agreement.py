@@ -9,6 +9,8 @@ from scipy.stats import pearsonr, spearmanr
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.agreement import agree, rank_correlation
+from diverseevol.evaluation.scores.tables import agreement_table
+from diverseevol.output.console import Console
 
 VICUNA = Path(os.environ.get("DIVERSEEVOL_TEST_DATA", "/nonexistent")) / "gpt4_judgments" / "vicuna_test.tar.xz"
 SCHEDULES = ("kc", "rand", "ms", "lc")
@@ -53,8 +55,24 @@ def test_every_figure_agrees_with_its_definition(tmp_path, scores):
     assert found.same_verdict == np.mean(np.sign(leads[0]) == np.sign(leads[1]))
     flips = [np.mean([{*np.sign(pair - 6)} == {-1.0, 1.0} for pair in side.reshape(-1, 2)]) for side in scores]
     assert (found.order_flips, found.recorded_order_flips) == pytest.approx(tuple(flips))
+    first = [np.mean((side[..., 0] - side[..., 1]) / 2) for side in scores]
+    assert (found.first_place_lead, found.recorded_first_place_lead) == pytest.approx(tuple(first))
     assert found.relative_score_shift == pytest.approx((means[0] - means[1]).mean())
     json.dumps(found.record())
+
+
+@pytest.mark.parametrize(("first", "second", "said"), [(2.0, 0.0, "first by 1.00"), (0.0, 1.0, "second by 0.50")])
+def test_it_is_said_which_place_a_judge_favours(tmp_path, scores, first, second, said):
+    """The model's answer is shown first in order 0 and second in order 1."""
+    fair = np.full_like(scores[0], 5.0)
+    judged(tmp_path / "biased", "biased", fair + np.array([first, second]))
+    judged(tmp_path / "fair", "fair", fair)
+    found = agree(tmp_path / "biased", tmp_path / "fair")
+    console = Console(width=250)
+    with console.capture() as shown:
+        console.print(agreement_table(found))
+    assert said in shown.get()
+    assert "neither" in shown.get()
 
 
 def test_a_judge_agrees_with_itself(tmp_path, scores):

@@ -60,6 +60,27 @@ def test_a_crowded_panel_has_a_legend_with_seeds_and_levels_and_no_bands(tmp_pat
     assert COUNTED in figure.get_supxlabel()
 
 
+def test_panels_come_in_one_order_in_all_figures(tmp_path):
+    names = ["vicuna", "koala", "wizardlm", "alpha"]
+    for benchmark in reversed(names):
+        for sampler in ("kcenter", "random"):
+            folder = tmp_path / benchmark
+            lay_run(folder, World(benchmark=benchmark, judge="gold", name=f"toy/{benchmark}"), sampler, scores=RISING)
+            for kind in ("judgements", "answers"):
+                for file in folder.rglob(f"rounds/*/{kind}/{benchmark}.jsonl"):
+                    target = tmp_path / "one" / "toy/one" / file.relative_to(folder / "toy" / benchmark)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(file.read_bytes())
+    for sampler in ("kcenter", "random"):
+        lay_run(tmp_path / "runs", World(name="toy/one"), sampler)
+    points = collect([tmp_path / "runs"], [tmp_path / "one"])
+    for figure in ("relative_score", "win_tie_lose", "score_against_vendi"):
+        (entry,) = [each for each in gallery(points) if each.name == figure]
+        titles = [axes.get_title(loc="left") for axes in entry.figure.axes]
+        shown = [name for title in titles for name in names if name in title]
+        assert list(dict.fromkeys(shown)) == names, figure
+
+
 LOSSES = {
     "held_out_loss": 2.0, "held_out_loss_low": 1.9, "held_out_loss_high": 2.2,
     "reference_loss/vicuna": 3.0, "reference_loss_low/vicuna": 2.5, "reference_loss_high/vicuna": 3.5,

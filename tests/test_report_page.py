@@ -188,6 +188,28 @@ def test_dark_and_light_have_their_own_colours_and_nothing_is_cut_on_a_narrow_sc
     assert shades == ["rgb(255, 255, 255)", "rgb(21, 23, 27)"]
 
 
+@pytest.mark.parametrize("width", [1400, 380])
+def test_tables_fit_a_screen_and_a_phone(chromium, tmp_path, width):
+    losses = {f"{name}{end}": 1.2345 for name in ("held_out_loss",) for end in ("", "_low", "_high")}
+    for choices, drop in (("", 0.0), ("0123abcd", 0.1)):
+        for seed in range(3):
+            for sampler in ("uncertain_kcenter", "random"):
+                lay_run(tmp_path / "outputs", World(name="databricks-dolly-15k/llama-7b", judge="gpt-4o-mini-2024"),
+                        sampler, seed, rounds=5, size=8, scores=[4, 5, 6, 7, 7, 7 + drop], extra=losses,
+                        options={"sampler.drop": drop}, choices=choices)  # fmt: skip
+    publish(collect([tmp_path / "outputs"]), tmp_path)
+    reader = Reader(chromium, tmp_path / "report.html")
+    reader.page.set_viewport_size({"width": width, "height": 900})
+    sizes = reader.page.evaluate(
+        "[...document.querySelectorAll('.cards')].map(n => [n.parentNode.clientWidth, n.scrollWidth])"
+    )
+    assert len(sizes) >= 5
+    assert all(inner <= room for room, inner in sizes), sizes
+    assert "drop=0.1" in reader.page.inner_text("#tables")
+    assert "0123abcd" not in reader.page.inner_text("#tables")
+    reader.context.close()
+
+
 @pytest.mark.slow
 def test_ten_runs_of_eleven_rounds_on_fifteen_thousand_rows_open_at_once(chromium, tmp_path, capsys):
     world = World(rows=15_000, questions=478, words=120)

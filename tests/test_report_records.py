@@ -197,6 +197,27 @@ def test_lines_of_one_source_have_names_and_dashes_that_tell_them_apart():
     assert dashes(lines)[lines[0]] == ()
 
 
+def test_arms_are_told_apart_by_the_options_that_differ_and_by_the_hash_where_these_are_not_known(tmp_path):
+    for choices, drop in (("", 0.0), ("0123abcd", 0.1)):
+        options = {"sampler.drop": drop, "tuning.epochs": 3, "model.digest": "f" * 64}
+        lay_run(tmp_path, World(), options=options, choices=choices, scores=RISING)
+    lay_run(tmp_path, World(), "random", options={"tuning.epochs": 3})
+    collection = collect([tmp_path])
+    assert sorted(labels(collection.lines).values()) == ["K-Center, drop=0", "K-Center, drop=0.1", "random"]
+    assert {collection.line(each) for each in collection.board.rounds} < {*collection.lines}
+    for file in tmp_path.rglob("config.yaml"):
+        file.unlink()
+    bare = collect([tmp_path])
+    names = labels(bare.line(each) for each in bare.board.rounds)
+    assert sorted(names.values()) == ["K-Center", "K-Center, 0123abcd"]
+
+
+def test_lines_with_the_same_options_keep_their_hash():
+    facts = {"sampler.drop": 0.1}
+    lines = [line_of("a/b", name, facts) for name in ("kcenter-iterative-0123abcd", "kcenter-iterative-4567abcd")]
+    assert sorted(labels(lines).values()) == ["K-Center, 0123abcd", "K-Center, 4567abcd"]
+
+
 def test_an_arm_named_after_a_sampler_is_called_by_its_name():
     names = labels(line_of("a/b", f"{arm}-iterative") for arm in ("kcenter_foundation", "vendi_50", "mine_2", "margin"))
     assert sorted(names.values()) == ["K-Center, foundation", "Vendi, 50", "margin", "mine_2"]

@@ -58,6 +58,14 @@ def test_fewer_questions_are_shown_once_each(tmp_path, questions):
     assert said(tmp_path, {}, questions).count("[bold]") == questions
 
 
+def test_the_questions_can_be_left_out_as_in_a_sweep(tmp_path):
+    lay(tmp_path, range(2), 3, ("quiz",))
+    console = Console(record=True, width=200)
+    rounds = [Round(t, (0, 1), (), METRICS, {}) for t in range(2)]
+    show(tmp_path, rounds, console, draw=False, examples=False)
+    assert "some answers" not in console.export_text()
+
+
 @pytest.mark.parametrize("further", [{}, LAB])
 def test_what_only_some_rows_can_say_has_its_columns_where_it_is_known(tmp_path, further):
     text = said(tmp_path, further)

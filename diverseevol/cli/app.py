@@ -241,8 +241,10 @@ class _Job:
         settings = HydraConfig.get()
         chosen = settings.runtime.choices
         choices = {str(group): str(chosen[group]) for group in chosen if "/" not in str(group)}
-        configuration = Configuration(self.verb, composed, choices)
-        if settings.mode == RunMode.RUN:
+        in_sweep = settings.mode != RunMode.RUN
+        shows_examples = not in_sweep or settings.job.num == 0
+        configuration = Configuration(self.verb, composed, choices, shows_examples=shows_examples)
+        if not in_sweep:
             self.single.append(lambda: _run(configuration))
             return
         number, overrides = settings.job.num, list(settings.overrides.task)

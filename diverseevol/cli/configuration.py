@@ -56,8 +56,11 @@ class _Choices(dict[str, str]):
 class Configuration:
     """A composed configuration, as commands see it: plain values and typed objects, no Hydra."""
 
-    def __init__(self, verb: str, composed: DictConfig, choices: Mapping[str, str]) -> None:
+    def __init__(
+        self, verb: str, composed: DictConfig, choices: Mapping[str, str], *, shows_examples: bool = True
+    ) -> None:
         self.verb = verb
+        self.shows_examples = shows_examples  # once a sweep
         self.choices: Mapping[str, str] = _Choices(choices)
         in_configuration(composed)
         self._composed = composed

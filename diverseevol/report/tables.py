@@ -50,7 +50,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
         rows.append((
             s.source, each.line, each.against, s.benchmark, s.judge, _pair(s.rounds), _sizes(s.rows), str(len(s.seeds)),
             "" if s.mean_difference is None else f"{s.mean_difference:+.2f}", interval(s.ci_low, s.ci_high, "+.2f"),
-            each.says, "; ".join([*models, *(f"left out, {reason}" for reason in s.left_out)]),
+            each.says, "; ".join([*models, *_left_out(s.left_out)]),
         ))  # fmt: skip
     sizes = {each.samplers.rows[0] for each in verdicts} - {None}
     unlike = len(sizes) > 1 or any(
@@ -58,6 +58,14 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     )
     about = "pools of different sizes" if unlike else "".join(f"pools of {size:,} rows" for size in sizes)
     return Table("verdicts", head, tuple(rows), about)
+
+
+def _left_out(reasons: Sequence[str]) -> list[str]:
+    """Seeds that do not pair, those of one reason together."""
+    seeds: dict[str, list[str]] = {}
+    for seed, _, reason in (text.partition(": ") for text in reasons):
+        seeds.setdefault(reason, []).append(seed.removeprefix("seed "))
+    return [f"left out, seed{'s' * (len(of) > 1)} {', '.join(of)}: {reason}" for reason, of in seeds.items()]
 
 
 def _sizes(rows: tuple[int | None, int | None]) -> str:

@@ -45,7 +45,7 @@ class RoundResult:
     scores: Mapping[str, Mapping[str, Any]]
 
 
-def show(folder: Path, rounds: Sequence[Round], console: Console, *, draw: bool = True) -> None:
+def show(folder: Path, rounds: Sequence[Round], console: Console, *, draw: bool = True, examples: bool = True) -> None:
     """Print the table of rounds, draw the figures, and say where the files are.
 
     Args:
@@ -53,6 +53,7 @@ def show(folder: Path, rounds: Sequence[Round], console: Console, *, draw: bool 
         rounds: its rounds.
         console: where to print.
         draw: whether figures are drawn; else those that are there stay as they are.
+        examples: whether some questions are shown with their answers.
     """
     results = [RoundResult(len(done.trained_on), done.metrics, read_scores(folder, done.index)) for done in rounds]
     level = _all_rows(folder, results[-1])
@@ -77,7 +78,7 @@ def show(folder: Path, rounds: Sequence[Round], console: Console, *, draw: bool 
     labels = sorted({score["label"] for score in judged if score.get("label")})  # of the scores' own judge
     for label in labels:
         console.print(label, style="bold")
-    for name in _benchmarks(results)[:1]:
+    for name in _benchmarks(results)[: int(examples)]:
         _side_by_side(folder, name, (rounds[0], rounds[-1]), console)
     if draw:
         # Here, for matplotlib takes long to import.

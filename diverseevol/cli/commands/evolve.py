@@ -111,7 +111,7 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
                 with atomic_write(path / map_name(name), "wb") as file:
                     np.save(file, PROJECTIONS[name](vectors, np.flatnonzero(encoded.eligible)))
     if processes.first:
-        show(path, rounds, console, draw=not untouched)
+        show(path, rounds, console, draw=not untouched, examples=settings.shows_examples)
     if not longer and len(before) >= len(rounds):  # after all was read, and found sound
         console.print("all of it was there already: nothing was left to do")
 

@@ -1,4 +1,4 @@
-"""How far one judge agrees with another on the same answers: worth knowing before paying for a dear one."""
+"""How far one judge agrees with another on the same answers: check this before paying for an expensive judge."""
 
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -28,6 +28,9 @@ class Agreement:
         same_verdict: share of questions with the same verdict: win, tie or lose.
         order_flips: share of questions on which a judge names another winner when the answers swap places, and
             `recorded_order_flips` the other judge's; None where not both orders were judged.
+        first_place_lead: points by which a judge scores the answer that is shown first above the one shown second, on
+            average over both orders, so that which answer is better does not count: above 0 it favours the first place,
+            below 0 the second. `recorded_first_place_lead` is the other judge's; None as for the flips.
         relative_score_shift: mean over models of this judge's relative score less the other's, in points.
         left_out: questions without a verdict by either.
     """
@@ -43,6 +46,8 @@ class Agreement:
     same_verdict: float
     order_flips: float | None
     recorded_order_flips: float | None
+    first_place_lead: float | None
+    recorded_first_place_lead: float | None
     relative_score_shift: float
     left_out: int
 
@@ -75,6 +80,13 @@ class _Pair:
         verdicts = (np.sign(m - c) for m, c in zip(self.model, self.competitor, strict=True))
         one, other = ((v[:, 0] * v[:, 1] < 0).tolist() if v.shape[1] == 2 else None for v in verdicts)
         return one, other
+
+    def first_place_leads(self) -> tuple[list[float] | None, list[float] | None]:
+        """Per question, points of the answer shown first above the one shown second; None as in `flips`."""
+        # In order 0 the model's answer is shown first, in order 1 the competitor's.
+        leads = (m - c for m, c in zip(self.model, self.competitor, strict=True))
+        ours, recorded = (((d[:, 0] - d[:, 1]) / 2).tolist() if d.shape[1] == 2 else None for d in leads)
+        return ours, recorded
 
 
 def agree(judgements: Path, recorded: Path) -> list[Agreement]:
@@ -153,6 +165,7 @@ def _agreement(pairs: Sequence[_Pair]) -> Agreement:
     for pair in sorted(pairs, key=lambda p: p.key[4]):
         last[pair.key[:4]] = pair
     flips = [pair.flips() for pair in pairs]
+    first = [pair.first_place_leads() for pair in pairs]
     return Agreement(
         benchmark=pairs[0].key[1],
         judge=pairs[0].judges[0],
@@ -163,8 +176,10 @@ def _agreement(pairs: Sequence[_Pair]) -> Agreement:
         final_ranks=_ranks([pair.relative_scores() for pair in last.values()]),
         question_scores=correlation(leads[0], leads[1]),
         same_verdict=float(np.mean(np.sign(leads[0]) == np.sign(leads[1]))),
-        order_flips=_share(one for one, _ in flips),
-        recorded_order_flips=_share(other for _, other in flips),
+        order_flips=_mean(ours for ours, _ in flips),
+        recorded_order_flips=_mean(recorded for _, recorded in flips),
+        first_place_lead=_mean(ours for ours, _ in first),
+        recorded_first_place_lead=_mean(recorded for _, recorded in first),
         relative_score_shift=float(np.mean([one - other for one, other in scores])),
         left_out=sum(pair.left_out for pair in pairs),
     )
@@ -174,8 +189,9 @@ def _ranks(scores: Sequence[tuple[float, float]]) -> float | None:
     return rank_correlation([one for one, _ in scores], [other for _, other in scores])
 
 
-def _share(flips: Iterable[list[bool] | None]) -> float | None:
-    known = [flip for of_model in flips if of_model is not None for flip in of_model]
+def _mean(values: Iterable[Sequence[float] | None]) -> float | None:
+    """Over the questions of all models, where any has them."""
+    known = [value for of_model in values if of_model is not None for value in of_model]
     return float(np.mean(known)) if known else None
 
 

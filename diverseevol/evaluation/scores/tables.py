@@ -153,21 +153,32 @@ def agreement_table(agreements: Sequence[Agreement]) -> Group:
         "verdicts": "verdicts: the same win, tie or lose",
         "flips": "flips: the winner swaps with the order",
         "recorded flips": "recorded flips: the same of the recorded judge",
+        "favours": "favours: the place whose answer the judge scores higher, and by how many points, whichever answer "
+        "stands there",
+        "recorded favours": "recorded favours: the same of the recorded judge",
         "shift": "shift: mean difference in relative score",
     }
     head = (
         "benchmark", "judge", "recorded", "models", "ranks", "final ranks", "questions", "verdicts", "flips",
-        "recorded flips", "shift", "left out",
+        "recorded flips", "favours", "recorded favours", "shift", "left out",
     )  # fmt: skip
     rows = [
         (
             a.benchmark, a.judge, a.recorded_judge, str(a.models), _ratio(a.model_ranks), _ratio(a.final_ranks),
             _ratio(a.question_scores), _share(a.same_verdict), _share(a.order_flips), _share(a.recorded_order_flips),
+            _favoured(a.first_place_lead), _favoured(a.recorded_first_place_lead),
             f"{a.relative_score_shift:+.2f}", str(a.left_out),
         )
         for a in agreements
     ]  # fmt: skip
     return as_text(Table("Agreement of two judges", head, rows, meanings=meanings))
+
+
+def _favoured(lead: float | None) -> str:
+    """The place that a judge favours, by the lead of the answer shown first."""
+    if lead is None or round(lead, 2) == 0:
+        return "" if lead is None else "neither"
+    return f"{'first' if lead > 0 else 'second'} by {abs(lead):.2f}"
 
 
 def judged_table(scores: Sequence[tuple[Path, str, Mapping[str, Any]]], label: str | None) -> Group:

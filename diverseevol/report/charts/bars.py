@@ -12,6 +12,7 @@ from diverseevol.evaluation.scores.levels import FINAL as FINAL_ROUND
 from diverseevol.evaluation.scores.levels import ends, in_words, shared
 from diverseevol.report.charts.lines import FULL, Line, look, sources
 from diverseevol.report.charts.style import GRID, INK, MUTED, PAPER, write_note
+from diverseevol.report.charts.titles import benchmark_order
 from diverseevol.report.collect import Point
 
 OUTCOMES = (("win", INK, PAPER), ("tie", MUTED, PAPER), ("lose", GRID, INK))  # shade, and the number's colour on it
@@ -44,7 +45,7 @@ def draw_win_tie_lose(
     outcomes = [p for p in points if p.metric.partition("/")[0] in ("win", "tie", "lose")]
     order = sources(names)
     found = {(p.line.source, p.judge, p.metric.partition("/")[2]) for p in outcomes}
-    panels = sorted(found, key=lambda panel: (order.index(panel[0]), panel))
+    panels = sorted(found, key=lambda panel: (order.index(panel[0]), panel[1], benchmark_order(panel[2])))
     if not panels:
         return None
     drawn = [_shares(outcomes, *panel) for panel in panels]

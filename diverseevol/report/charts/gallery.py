@@ -7,14 +7,20 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from diverseevol.evaluation.scores.scoreboard import PAPER_QUESTIONS
 from diverseevol.evolution.metrics import KNOWN
 from diverseevol.report.charts.bars import draw_win_tie_lose
 from diverseevol.report.charts.curves import BAND, Curve, curves, levels
 from diverseevol.report.charts.lines import FULL, Line, dashes, labels, sources
 from diverseevol.report.charts.scatter import draw_diversity_against_score
 from diverseevol.report.charts.style import CROWDED, STYLE, Panel, draw_panels, save_png
-from diverseevol.report.charts.titles import TITLES, WARNING_LIGHT, loss_names, questions_of, score_label
+from diverseevol.report.charts.titles import (
+    TITLES,
+    WARNING_LIGHT,
+    benchmark_order,
+    loss_names,
+    questions_of,
+    score_label,
+)
 from diverseevol.report.collect import ALL_PHASES, JUDGE_CALLS, PEAK_MEMORY, Collection, Point
 from diverseevol.runs.metrics import MetricKey
 
@@ -68,7 +74,7 @@ def draw_run(folder: Path, points: Sequence[Point], warnings: Iterable[str] = ()
 def _relative_score(points: Sequence[Point], warnings: Iterable[str]) -> Iterator[Entry]:
     names, patterns = _labels(points)
     scored = [p for p in points if p.metric.startswith("relative_score/")]
-    benchmarks = sorted({_of(p) for p in scored}, key=lambda name: ([*PAPER_QUESTIONS, name].index(name), name))
+    benchmarks = sorted({_of(p) for p in scored}, key=benchmark_order)
     keys = {(p.metric, p.judge) for p in scored}
     alone = _one_seed(scored, keys)
     grid, overlaid = [], False
@@ -196,7 +202,8 @@ def _others(points: Sequence[Point]) -> Iterator[Entry]:
 
 def _cost(points: Sequence[Point]) -> Iterator[Entry]:
     keys = sorted({p.metric for p in points if p.metric.startswith("seconds/")}, key=_phase)
-    calls = sorted({(p.metric, p.judge) for p in points if p.metric.startswith(JUDGE_CALLS)})
+    asked = {(p.metric, p.judge) for p in points if p.metric.startswith(JUDGE_CALLS)}
+    calls = sorted(asked, key=lambda key: (key[1], benchmark_order(key[0].partition("/")[2])))
     caption = (
         "Wall seconds of each phase of a round, as measured where it ran, and judgements by a language model for each "
         "round: one call each, unless the reply was in the cache. "

@@ -1,8 +1,8 @@
 """What is drawn as one line: a sampler under a schedule on one source, with its name, colour and marker everywhere."""
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from zlib import crc32
 
 from diverseevol.runs.choices_0_1 import choice_of_0_1
@@ -27,6 +27,7 @@ RELEASED = {"kc": "kcenter", "rand": "random", "lc": "least_confidence", "ms": "
 RELEASED_SCHEDULE = re.compile(r"(?P<sampler>kc|rand|lc|ms)_(?P<data>[^_]+)_.+|baseline_(?P<full>.+)")
 RELEASED_ROWS = (100, 100)  # of round 0, and more in each round after it
 OWN_SCHEDULE = re.compile(r"(?P<sampler>\w+)-(?P<kind>\w+?)(-(?P<others>[0-9a-f]{8}))?")
+LONGEST_OPTION = 24  # letters of an option that is part of a name
 FULL, ITERATIVE, ONE_TIME = "full", "iterative", "one_time"
 
 
@@ -41,6 +42,7 @@ class Line:
         kind: as `schedule=` calls it; "full" is the level that all rows reach.
         others: hash of further choices, "" where there are none.
         released: whether it is the authors'.
+        options: what the fingerprint says of sampler, tuning and the like; empty where no run folder says it.
     """
 
     source: str
@@ -49,6 +51,7 @@ class Line:
     kind: str
     others: str = ""
     released: bool = False
+    options: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
 def line_of(source: str, schedule: str, fingerprint: Mapping[str, object] | None = None) -> Line:
@@ -66,8 +69,20 @@ def line_of(source: str, schedule: str, fingerprint: Mapping[str, object] | None
     own = OWN_SCHEDULE.fullmatch(schedule)
     full = "schedule.seed_size" in facts and facts["schedule.seed_size"] is None
     if own and (own["sampler"] in LOOKS or own["kind"] in (FULL, ITERATIVE, ONE_TIME)):
-        return Line(source, schedule, own["sampler"], FULL if full else own["kind"], own["others"] or "")
-    return Line(source, schedule, _sampler(facts) or schedule, FULL if full else ITERATIVE, schedule)
+        kind = FULL if full else own["kind"]
+        return Line(source, schedule, own["sampler"], kind, own["others"] or "", options=_options(facts))
+    sampler, kind = _sampler(facts) or schedule, FULL if full else ITERATIVE
+    return Line(source, schedule, sampler, kind, schedule, options=_options(facts))
+
+
+def _options(facts: Mapping[str, object]) -> dict[str, str]:
+    """The options of a fingerprint that a reader can tell apart: no digests and no paths of code."""
+    options = {}
+    for key, value in facts.items():
+        text = f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
+        if "." in key and key != "sampler.target" and len(text) <= LONGEST_OPTION:
+            options[key] = text
+    return options
 
 
 def _sampler(facts: Mapping[str, object]) -> str:
@@ -80,21 +95,38 @@ def _sampler(facts: Mapping[str, object]) -> str:
 
 
 def labels(lines: Iterable[Line]) -> dict[Line, str]:
-    """The shortest names that tell the lines of each source apart."""
-    found = sorted(set(lines))
+    """The shortest names that tell the lines of each source apart: by kind of schedule, and by options that differ."""
+    distinct = sorted(set(lines))
     names: dict[Line, str] = {}
-    for line in found:
-        alike = [o for o in found if (o.source, o.sampler) == (line.source, line.sampler) and o.kind != FULL]
+    for line in distinct:
+        alike = [o for o in distinct if (o.source, o.sampler) == (line.source, line.sampler) and o.kind != FULL]
         parts = [sampler_name(line.sampler)]
         if line.kind == FULL:
             parts = ["all rows"]
-            alike = [other for other in found if other.source == line.source and other.kind == FULL]
+            alike = [other for other in distinct if other.source == line.source and other.kind == FULL]
         elif len({other.kind for other in alike}) > 1 or (len(alike) == 1 and line.kind != ITERATIVE):
             parts.append(line.kind.replace("_", "-"))
-        if len([other for other in alike if other.kind == line.kind]) > 1 and line.others:
-            parts.append(line.others)
-        names[line] = ", ".join(parts)
+        names[line] = ", ".join([*parts, *_apart(line, [other for other in alike if other.kind == line.kind])])
     return names
+
+
+def _apart(line: Line, alike: Sequence[Line]) -> list[str]:
+    """What tells a line from those that differ in options alone; the hash of its folder where they are not known.
+
+    Args:
+        line: the line.
+        alike: the lines of its source, sampler and kind of schedule, itself among them.
+    """
+    if len(alike) == 1:
+        return []
+    keys = sorted({key for other in alike for key in other.options})
+    differing = [key for key in keys if len({other.options.get(key, "none") for other in alike}) > 1]
+    values = {other: tuple(other.options.get(key, "none") for key in differing) for other in alike}
+    if not all(other.options for other in alike) or len(set(values.values())) < len(alike):
+        return [line.others] if line.others else []
+    ends = [key.rpartition(".")[2] for key in differing]
+    short = [end if ends.count(end) == 1 else key for key, end in zip(differing, ends, strict=True)]
+    return [f"{name}={value}" for name, value in zip(short, values[line], strict=True)]
 
 
 def sources(lines: Iterable[Line]) -> list[str]:

@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from diverseevol.report.charts.lines import FULL, ONE_TIME, Line, labels, look
+from diverseevol.report.charts.lines import FULL, ONE_TIME, Line, labels, look, sources
 from diverseevol.report.charts.style import PAPER, write_note
-from diverseevol.report.charts.titles import questions_of
+from diverseevol.report.charts.titles import benchmark_order, questions_of
 from diverseevol.report.collect import Point
 
 SIZES = 3  # panels a benchmark, at most: the paper has three
@@ -62,7 +62,13 @@ def pools(points: Sequence[Point]) -> dict[Row, dict[int, list[Spot]]]:
             if name == "relative_score" and p.rows is not None and vendi is not None and p.line.kind != FULL:
                 sizes = found.setdefault((p.line.source, p.judge, benchmark, diversity), {})
                 sizes.setdefault(p.rows, []).append((p.line, vendi, p.value))
-    return dict(sorted(found.items()))
+    order = sources(line for sizes in found.values() for spots in sizes.values() for line, *_ in spots)
+    return dict(sorted(found.items(), key=lambda item: _row_order(item[0], order)))
+
+
+def _row_order(row: Row, order: Sequence[str]) -> tuple[Any, ...]:
+    source, judge, benchmark, diversity = row
+    return order.index(source), judge, benchmark_order(benchmark), list(DIVERSITY).index(diversity)
 
 
 def _sizes(spots: Mapping[int, list[Spot]]) -> dict[int, list[Spot]]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from diverseevol.evaluation.judges.base import GoldJudge
+from diverseevol.evaluation.scores.scoreboard import PAPER_QUESTIONS
 
 LOSS = "nats per response token"
 WARNING_LIGHT = "held-out and references: lower is better; a warning light, not a judge"
@@ -20,9 +21,17 @@ TITLES: Mapping[str, tuple[str, str]] = {  # what a metric is called, and its un
 }
 
 
+def benchmark_order(name: str) -> tuple[int, str]:
+    """Where a benchmark's panel stands in every figure: the paper's first, in its order, then by name."""
+    known = list(PAPER_QUESTIONS)
+    return known.index(name) if name in known else len(known), name
+
+
 def loss_names(metrics: Iterable[str]) -> list[str]:
-    """The losses among some metrics' names that were measured on rows that no pool holds."""
-    return sorted(name for name in {*metrics} if name.partition("/")[0] in ("held_out_loss", "reference_loss"))
+    """The losses among some metrics' names that were measured on rows that no pool holds, in the order of panels."""
+    losses = [name.partition("/") for name in {*metrics}]
+    losses = [parts for parts in losses if parts[0] in ("held_out_loss", "reference_loss")]
+    return ["".join(parts) for parts in sorted(losses, key=lambda parts: (parts[0], benchmark_order(parts[2])))]
 
 
 def score_label(judge: str) -> str:

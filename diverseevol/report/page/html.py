@@ -30,6 +30,7 @@ TEXTS = {  # what the page says of verdicts and rules, in their own words
     "version": __version__, "title": TITLE, "SAMPLERS": SAMPLERS, "MODELS": MODELS, "RULE": RULE,
     "AFTER_THE_FACT": AFTER_THE_FACT, "MINIMUM_SEEDS": MINIMUM_SEEDS, "colours": json.dumps([COLOURS, DARK_COLOURS]),
 }  # fmt: skip
+INTERVAL = r"(\[[^][,;]+,) ([^][,;]+\])"
 MINUS = "\N{MINUS SIGN}"
 NEGATIVE = r"(?<![\w/.-])-(?=\d)"  # a hyphen in a number's place
 
@@ -129,7 +130,7 @@ def _shown(table: Table, names: Mapping[Line, str]) -> dict[str, Any]:
 def _class(values: Sequence[str]) -> str:
     """How a column is set: numbers to the right, short texts on one line, long ones with room."""
     longest = max(map(len, values))
-    if longest < SHORT and is_numeric(values):
+    if longest < 2 * SHORT and is_numeric(values):
         return "number"
     return "nowrap" if longest < SHORT else "long" if longest > 2 * SHORT else ""
 
@@ -138,6 +139,7 @@ def _cell(cell: Cell, text: str, kind: str) -> dict[str, Any]:
     """A cell's text, its class, and, of a line, the name of its colour."""
     if not isinstance(cell, Line):
         kind = text if text in ("better", "worse") else kind
-        return {"text": re.sub(NEGATIVE, MINUS, text), "kind": kind, "is_line": False, "colour": ""}
+        text = re.sub(NEGATIVE, MINUS, re.sub(INTERVAL, "\\1\N{NO-BREAK SPACE}\\2", text))
+        return {"text": text, "kind": kind, "is_line": False, "colour": ""}
     shown = next(name for name in LOOKS if LOOKS[name][1] == look(cell.sampler)[0])
     return {"text": text, "kind": "", "is_line": True, "colour": "" if cell.kind == FULL else colour_name(shown)}
