@@ -8,22 +8,22 @@ from chat_shapes import KINDS, SHAPES, tokenizer_of, unigram
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from diverseevol.data.formats import Example
+from diverseevol.data.conversation import Conversation, exchange
 from diverseevol.data.prompt import Prompt
 from diverseevol.errors import InputError
 from diverseevol.options import PromptOptions
 
 CHAT = PromptOptions(template="chat")
 PLAIN = [
-    Example("Name three fish.", "", "Cod, eel and ray."),
-    Example("Name three fish.", "In the sea.", "  Two spaces first."),
-    Example("Go on", "", "\n\nLines first, é and 魚."),
-    Example("Compare 1 < 2 > 0.", "", "[INST] is text, and so is <b>."),
+    exchange("Name three fish.", "", "Cod, eel and ray."),
+    exchange("Name three fish.", "In the sea.", "  Two spaces first."),
+    exchange("Go on", "", "\n\nLines first, é and 魚."),
+    exchange("Compare 1 < 2 > 0.", "", "[INST] is text, and so is <b>."),
 ]
 NAMES = list(itertools.product(SHAPES, KINDS))
 
 
-def as_the_library(tokenizer: PreTrainedTokenizerFast, example: Example) -> list[int]:
+def as_the_library(tokenizer: PreTrainedTokenizerFast, example: Conversation) -> list[int]:
     question = f"{example.instruction}\n\n{example.input}" if example.input else example.instruction
     messages = [{"role": "user", "content": question}, {"role": "assistant", "content": example.response}]
     template = str(tokenizer.chat_template).replace("strftime_now('%d %b %Y')", "'01 Jan 2026'")
@@ -54,13 +54,13 @@ def test_ordinary_conversations_have_the_ids_that_the_library_gives_them(name, k
 def test_the_text_of_a_control_token_is_text(name, kind):
     shape = SHAPES[name]
     prompt = Prompt(tokenizer_of(shape, kind), CHAT)
-    (usual,) = prompt.rows([Example("Say so.", "", "It is so.")])
+    (usual,) = prompt.rows([exchange("Say so.", "", "It is so.")])
     tokens = [token.content for token in prompt.tokenizer.added_tokens_decoder.values()]
     forged = [token for token in tokens if prompt.control.pattern.fullmatch(token)]
     around_a_part = {"<think>", "</think>", "<tool_call>", "</tool_call>"}
     assert {shape.turn_end, shape.end, *shape.special, *shape.markers} - around_a_part <= set(forged)
     assert not around_a_part & set(forged)
-    examples = [Example(f"Say {t} so.", f"{t}user\nNow {t}", f"It is {t} so. {t}") for t in forged]
+    examples = [exchange(f"Say {t} so.", f"{t}user\nNow {t}", f"It is {t} so. {t}") for t in forged]
     prompts = prompt.ids([example.instruction for example in examples], [example.input for example in examples])
     for token, row, asked in zip(forged, prompt.rows(examples), prompts, strict=True):
         assert controls(prompt, row.ids) == controls(prompt, usual.ids), token
@@ -75,23 +75,23 @@ def test_the_text_of_a_control_token_is_text(name, kind):
 @pytest.mark.parametrize("name", ["qwen 3 thinking", "pairs", "gpt-oss"])
 def test_a_control_token_in_one_text_lets_none_through_in_an_empty_one(name):
     prompt = Prompt(tokenizer_of(SHAPES[name]), CHAT)
-    (usual,) = prompt.rows([Example("Say so.", "", "")])
+    (usual,) = prompt.rows([exchange("Say so.", "", "")])
     for question, response in ((f"Say {SHAPES[name].turn_end}", ""), ("", SHAPES[name].turn_end)):
-        (row,) = prompt.rows([Example(question, "", response)])
+        (row,) = prompt.rows([exchange(question, "", response)])
         assert controls(prompt, row.ids) == controls(prompt, usual.ids)
 
 
 def test_a_model_is_asked_up_to_where_its_rows_part_from_the_prompt():
     prompt = Prompt(tokenizer_of(SHAPES["qwen 3 thinking"]), CHAT)
     for question in ("Say so.", "Say <|im_end|> so."):
-        (row,), (asked,) = prompt.rows([Example(question, "", "So.")]), prompt.ids([question], [""])
+        (row,), (asked,) = prompt.rows([exchange(question, "", "So.")]), prompt.ids([question], [""])
         assert asked == row.ids[: row.spans[0][0]]
         assert prompt.tokenizer.decode(row.ids[row.spans[0][0] :]).startswith("\n\n</think>\n\nSo.")
 
 
 def test_turn_markers_of_a_chat_model_are_text_in_the_alpaca_template_too():
     prompt = Prompt(tokenizer_of(SHAPES["gemma"]), PromptOptions())
-    plain, forged = prompt.rows([Example(f"Write {t}", "", f"So. {t} More.") for t in ("it", "<end_of_turn>")])
+    plain, forged = prompt.rows([exchange(f"Write {t}", "", f"So. {t} More.") for t in ("it", "<end_of_turn>")])
     assert controls(prompt, forged.ids) == controls(prompt, plain.ids)
     assert "So. <end_of_turn> More." in prompt.tokenizer.decode(forged.ids)
 
@@ -106,7 +106,7 @@ def test_letters_that_a_tokeniser_changes_into_a_control_token_are_refused_by_ro
     tokenizer.add_tokens([AddedToken("<end>", special=True, normalized=True)])
     tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}<end>{% endfor %}"
     prompt = Prompt(tokenizer, PromptOptions(template=template))
-    rows = [Example("A face: 魚", "", "A bad egg."), Example("Beg", "", "A face <END> bad")]
+    rows = [exchange("A face: 魚", "", "A bad egg."), exchange("Beg", "", "A face <END> bad")]
     (row,) = prompt.rows(rows[:1])
     assert row.ids[-1] == prompt.end
     with pytest.raises(InputError, match=r"row 6: the tokeniser makes .* of letters that are none; .*as_tokens"):
@@ -121,7 +121,7 @@ def test_letters_that_a_tokeniser_changes_into_a_control_token_are_refused_by_ro
 def test_the_alpaca_template_holds_no_control_token_but_the_last(kind):
     prompt = Prompt(tokenizer_of(SHAPES["llama 3"], kind), PromptOptions())
     plain, forged = (
-        prompt.rows([Example(f"Write {token} at the end", token, f"Write {token} at the end{token}")])[0]
+        prompt.rows([exchange(f"Write {token} at the end", token, f"Write {token} at the end{token}")])[0]
         for token in ("it", "</s>")
     )
     assert controls(prompt, forged.ids) == controls(prompt, plain.ids)
@@ -132,7 +132,7 @@ def test_the_alpaca_template_holds_no_control_token_but_the_last(kind):
 
 def test_data_may_be_meant_to_hold_control_tokens():
     tokenizer = tokenizer_of(SHAPES["llama 3"])
-    example = Example("Two turns?", "", "One.<|eot_id|>Two.")
+    example = exchange("Two turns?", "", "One.<|eot_id|>Two.")
     for template in ("alpaca", "chat"):
         text, tokens = (
             Prompt(tokenizer, PromptOptions(template=template, control_tokens=meant))
@@ -145,7 +145,7 @@ def test_data_may_be_meant_to_hold_control_tokens():
 
 def test_tokens_around_reasoning_stay_tokens():
     prompt = Prompt(tokenizer_of(SHAPES["chatml with empty reasoning"]), CHAT)
-    (row,) = prompt.rows([Example("Why?", "", "<think>Hm.</think> So.")])
+    (row,) = prompt.rows([exchange("Why?", "", "<think>Hm.</think> So.")])
     tokens = prompt.tokenizer.convert_ids_to_tokens(row.ids)
     assert tokens.count("<think>") == tokens.count("</think>") == 2  # the template's own, and the response's
 
@@ -156,7 +156,7 @@ def test_answers_stop_at_what_ends_a_response(name):
     prompt = Prompt(tokenizer_of(shape), CHAT)
     stops = prompt.tokenizer.convert_ids_to_tokens(prompt.stop_tokens)
     assert set(stops) == {shape.turn_end, shape.end}
-    (row,) = prompt.rows([Example("Say so.", "", "So.")])
+    (row,) = prompt.rows([exchange("Say so.", "", "So.")])
     after = controls(prompt, row.ids[row.spans[0][0] :])
     assert after[-1] == shape.turn_end
     assert after.count(shape.turn_end) == 1
@@ -165,14 +165,14 @@ def test_answers_stop_at_what_ends_a_response(name):
 @pytest.mark.parametrize("name", SHAPES)
 def test_an_answer_is_what_was_said_and_nothing_that_frames_it(name):
     prompt = Prompt(tokenizer_of(SHAPES[name]), CHAT)
-    (row,) = prompt.rows([Example("Name three fish.", "", "Cod, eel and ray.")])
+    (row,) = prompt.rows([exchange("Name three fish.", "", "Cod, eel and ray.")])
     said = list(itertools.takewhile(lambda token: token not in prompt.stop_tokens, row.ids[row.spans[0][0] :]))
     assert prompt.text(said) == "Cod, eel and ray."
 
 
 def test_a_response_that_the_template_cuts_is_refused_by_row_or_kept():
     tokenizer = tokenizer_of(SHAPES["r1"])
-    rows = [Example("Say so.", "", "So."), Example("Why?", "", "<think>Because.</think> Well.")]
+    rows = [exchange("Say so.", "", "So."), exchange("Why?", "", "<think>Because.</think> Well.")]
     with pytest.raises(InputError, match=r"row 8: the chat template leaves part of the response out.*changed_response"):
         Prompt(tokenizer, CHAT).rows(rows, first=7)
     keeping = Prompt(tokenizer, PromptOptions(template="chat", changed_response="keep"))
@@ -239,7 +239,7 @@ def test_a_template_that_cannot_be_used_is_one_sentence(template, sentence):
 def test_a_tokeniser_that_makes_control_tokens_of_plain_text_refuses_the_row():
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=unigram(), unk_token="<unk>", eos_token="</s>")
     prompt = Prompt(tokenizer, PromptOptions())
-    assert prompt.rows([Example("Say so.", "", "So.")])[0].ids[-1] == prompt.end
-    for row in (Example("Say so.", "", "Write </s> at the end"), Example("Write </s>", "", "So.")):
+    assert prompt.rows([exchange("Say so.", "", "So.")])[0].ids[-1] == prompt.end
+    for row in (exchange("Say so.", "", "Write </s> at the end"), exchange("Write </s>", "", "So.")):
         with pytest.raises(InputError, match=r"row 3: .* cannot be kept apart .*prompt\.control_tokens=as_tokens"):
-            prompt.rows([Example("Say so.", "", "So."), row], first=2)
+            prompt.rows([exchange("Say so.", "", "So."), row], first=2)

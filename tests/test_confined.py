@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from diverseevol.data.formats import Example
+from diverseevol.data.conversation import exchange
 from diverseevol.data.prompt import Prompt
 from diverseevol.errors import InputError
 from diverseevol.options import PromptOptions
@@ -51,7 +51,7 @@ def prompt_of(prompt: Prompt, template: str) -> Prompt:
 def test_a_template_that_cannot_be_used_is_refused_before_any_row(case, prompt):
     began = time.monotonic()
     with pytest.raises(InputError, match="the tokeniser's chat template") as caught:
-        prompt_of(prompt, BROKEN[case]).rows([Example("Name a fish.", "", "Cod.")])
+        prompt_of(prompt, BROKEN[case]).rows([exchange("Name a fish.", "", "Cod.")])
     assert "use prompt.template=alpaca" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert time.monotonic() - began < 20
@@ -68,10 +68,10 @@ def test_a_template_that_waits_for_a_row_to_do_harm_is_ended_at_that_row(prompt,
     harmful = prompt_of(
         prompt, PLAIN + "{% if 'now' in messages[0].content %}" + ENDLESS["nested loops"] + "{% endif %}"
     )
-    assert harmful.rows([Example("Not yet.", "", "Cod.")])
+    assert harmful.rows([exchange("Not yet.", "", "Cod.")])
     monkeypatch.setattr(confined_module, "CPU_SECONDS", 1)
     with pytest.raises(InputError, match="does not come to an end"):
-        harmful.rows([Example("Do it now.", "", "Cod.")])
+        harmful.rows([exchange("Do it now.", "", "Cod.")])
 
 
 def test_a_child_that_is_stuck_is_ended(prompt, monkeypatch):

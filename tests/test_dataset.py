@@ -20,8 +20,9 @@ import yaml
 
 from diverseevol.data import dataset as dataset_module
 from diverseevol.data import ingest, locate
+from diverseevol.data.conversation import exchange
 from diverseevol.data.dataset import load
-from diverseevol.data.formats import ALPACA, DOLLY, Example, Fields
+from diverseevol.data.formats.flat import ALPACA, DOLLY, Fields
 from diverseevol.errors import InputError
 
 ROWS = [
@@ -36,7 +37,7 @@ ROWS = [
     {"instruction": "Count to\n three.", "input": "", "output": "1 2 3", "id": None},
 ]
 EXAMPLES = [
-    Example(row["instruction"], row["input"], row["output"], {k: v for k, v in row.items() if k in ("id", "tags")})
+    exchange(row["instruction"], row["input"], row["output"], {k: v for k, v in row.items() if k in ("id", "tags")})
     for row in ROWS
 ]
 CONF = Path(dataset_module.__file__).parents[2] / "conf" / "data"
@@ -77,7 +78,7 @@ def everything(dataset):
 
 def test_rows_come_back_by_number_in_order_and_as_they_were(rows_file, cache):
     dataset = load(rows_file, cache=cache)
-    assert (dataset.name, dataset.fields, dataset.bad_rows, len(dataset)) == ("rows", ALPACA, 0, 3)
+    assert (dataset.name, dataset.format, dataset.bad_rows, len(dataset)) == ("rows", ALPACA, 0, 3)
     assert everything(dataset) == EXAMPLES
     assert [dataset[row] for row in range(3)] == EXAMPLES
     assert [dataset.record(row) for row in range(3)] == ROWS
@@ -145,8 +146,8 @@ def test_fields_of_any_name_can_be_given(tmp_path, cache):
     path = written(tmp_path / "mine.jsonl", jsonl({"q": "Why?", "a": "So.", "input": "kept"}))
     assert "data.fields.instruction=" in refusal(path, cache)
     dataset = load(path, fields={"instruction": "q", "input": None, "response": "a"}, name="mine", cache=cache)
-    assert (dataset.name, dataset.fields) == ("mine", Fields("q", None, "a"))
-    assert dataset[0] == Example("Why?", "", "So.", {"input": "kept"})
+    assert (dataset.name, dataset.format) == ("mine", Fields("q", None, "a"))
+    assert dataset[0] == exchange("Why?", "", "So.", {"input": "kept"})
     assert dataset.record(0) == {"q": "Why?", "a": "So.", "input": "kept"}
 
 
@@ -691,7 +692,7 @@ def test_the_configuration_names_options_that_there_are(name, rows_file, cache):
     if name == "dolly":
         path = written(rows_file.with_name("dolly.jsonl"), jsonl({"instruction": "a", "context": "b", "response": "c"}))
     dataset = load(**{**options, "path": str(path)}, cache=cache)
-    assert dataset.fields == {"json": ALPACA, "dolly": DOLLY}[name]
+    assert dataset.format == {"json": ALPACA, "dolly": DOLLY}[name]
     assert dataset.name == {"json": "rows", "dolly": "dolly"}[name]
 
 
@@ -702,6 +703,6 @@ def test_dolly_itself_is_loaded_whole(cache):
         pytest.skip("DIVERSEEVOL_TEST_DATA does not name a folder with databricks-dolly-15k.jsonl")
     dataset = load(path, cache=cache)
     lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-    assert (len(dataset), dataset.fields, dataset.bad_rows) == (len(lines), DOLLY, 0)
+    assert (len(dataset), dataset.format, dataset.bad_rows) == (len(lines), DOLLY, 0)
     for row in (0, 7, len(lines) - 1):
         assert dataset.record(row) == json.loads(lines[row])

@@ -1,21 +1,19 @@
 import json
+import os
 import random
+import subprocess
+import sys
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
 from diverseevol.data import json_reader as reading
-from diverseevol.data.formats import (
-    ALPACA,
-    DOLLY,
-    BadRecord,
-    Example,
-    Fields,
-    dump_extra,
-    parse,
-    recognise,
-    to_record,
-)
+from diverseevol.data.canonical_json import dump_extra
+from diverseevol.data.conversation import Conversation, Turn, exchange
+from diverseevol.data.dataset import load
+from diverseevol.data.formats.base import BadRecord, as_object
+from diverseevol.data.formats.flat import ALPACA, DOLLY, Fields, recognise
 from diverseevol.data.json_reader import read_records
 from diverseevol.errors import InputError
 
@@ -65,19 +63,19 @@ def test_other_names_are_listed_with_the_way_to_give_them(record):
     ],
 )
 def test_a_record_comes_back_as_it_was(record, fields):
-    assert to_record(parse(record, fields), fields) == record
+    assert fields.to_record(fields.parse(record)) == record
 
 
 @pytest.mark.parametrize("given", [{}, {"input": None}, {"input": ""}])
 def test_the_input_may_be_missing_null_or_empty(given):
-    assert parse({"instruction": "a", "output": "b", **given}, ALPACA) == Example("a", "", "b", {})
+    assert ALPACA.parse({"instruction": "a", "output": "b", **given}) == exchange("a", "", "b", {})
 
 
 @pytest.mark.parametrize("field", ["instruction", "output"])
 @pytest.mark.parametrize("text", ["", "  ", "\n\t", "\u3000"])
 def test_a_blank_instruction_or_response_is_refused_by_name(field, text):
     with pytest.raises(BadRecord, match=f'field "{field}" is blank'):
-        parse({**ROW, field: text}, ALPACA)
+        ALPACA.parse({**ROW, field: text})
 
 
 @pytest.mark.parametrize("field", ["instruction", "input", "output"])
@@ -93,7 +91,7 @@ def test_a_blank_instruction_or_response_is_refused_by_name(field, text):
 )
 def test_what_is_not_text_is_refused_by_name_and_kind(field, value, found):
     with pytest.raises(BadRecord, match=f'field "{field}" is {found}') as caught:
-        parse({**ROW, field: value}, ALPACA)
+        ALPACA.parse({**ROW, field: value})
     assert caught.value.field == field
 
 
@@ -101,19 +99,19 @@ def test_what_is_not_text_is_refused_by_name_and_kind(field, value, found):
 @pytest.mark.parametrize(("text", "found"), [("ab\0", "NUL character"), ("a\ud83d", r"\\ud83d \(character 2\)")])
 def test_what_is_not_a_character_is_refused_by_place(field, text, found):
     with pytest.raises(BadRecord, match=f'field "{field}" holds .*{found}'):
-        parse({**ROW, field: text}, ALPACA)
+        ALPACA.parse({**ROW, field: text})
 
 
 @pytest.mark.parametrize("field", ["instruction", "output"])
 def test_a_missing_field_is_named(field):
     with pytest.raises(BadRecord, match=f'field "{field}" is missing'):
-        parse({name: ROW[name] for name in ROW if name != field}, ALPACA)
+        ALPACA.parse({name: ROW[name] for name in ROW if name != field})
 
 
 @pytest.mark.parametrize("value", [None, 3, "text", [ROW]])
 def test_a_record_that_is_no_object_is_refused(value):
-    with pytest.raises(BadRecord, match="belongs"):
-        parse(value, ALPACA)
+    with pytest.raises(BadRecord, match="expected a record, that is a JSON object, got"):
+        as_object(value)
 
 
 def test_extra_fields_are_told_the_same_in_any_order():
@@ -219,3 +217,77 @@ def test_an_array_does_not_stay_in_memory(tmp_path, monkeypatch):
         window = reading._Window(path, file)
         longest = max(len(window.text) for _ in reading._array(window))
     assert longest < 2000 + len(json.dumps(ROW))
+
+
+class Pairs:
+    """A format of one's own: question and answer in a list, as a user would write it."""
+
+    def __init__(self, key: str = "qa"):
+        self.key = key
+
+    def parse(self, record):
+        question, answer = record[self.key]
+        extra = {name: record[name] for name in record if name != self.key}
+        if answer == "talk":
+            return Conversation((Turn("user", question), Turn("assistant", "a"), Turn("user", "b")), extra)
+        return exchange(question, "", answer, extra)
+
+    def to_record(self, conversation):
+        return {self.key: [conversation.instruction, conversation.response], **conversation.extra}
+
+
+def pairs(tmp_path, *records):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return file
+
+
+def test_a_format_of_ones_own_reads_rows_and_writes_them_as_they_came(tmp_path):
+    records = [{"qa": ["Why?", "So."], "kind": "x", "system": "Be brief."}, {"qa": ["How?", "Well."]}]
+    dataset = load(pairs(tmp_path, *records), format=Pairs(), cache=tmp_path)
+    assert dataset[0] == exchange("Why?", "", "So.", {"kind": "x", "system": "Be brief."})
+    assert [dataset.record(row) for row in range(2)] == records
+    assert dataset.unused == {"system": 1}
+    alpaca = [{"instruction": "Why?", "output": "So.", "kind": "x", "system": "Be brief."}]
+    alpaca.append({"instruction": "How?", "output": "Well."})
+    assert load(pairs(tmp_path, *alpaca), cache=tmp_path).fingerprint == dataset.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("record", "problem"),
+    [
+        ({"pair": ["Why?", "So."]}, r"is not in the format of data\.format \(KeyError: 'qa'\)"),
+        ({"qa": ["Why?"]}, r"is not in the format of data\.format \(ValueError: not enough values"),
+        ({"qa": ["Why?", "\t"]}, r'field "response" is blank'),
+        ({"qa": ["Why?", "talk"]}, "has turns of user, assistant, user, expected one of user and one of assistant"),
+        (["Why?", "So."], "expected a record, that is a JSON object, got a list"),
+    ],
+)
+def test_a_record_that_a_format_of_ones_own_cannot_read_is_refused_by_its_line(tmp_path, record, problem):
+    file = pairs(tmp_path, {"qa": ["Why?", "So."]}, record)
+    with pytest.raises(InputError, match=rf"pairs\.jsonl, line 2: {problem}"):
+        load(file, format=Pairs(), cache=tmp_path)
+    assert load(file, format=Pairs(), on_bad_rows="skip", cache=tmp_path).bad_rows == 1
+
+
+def test_rows_of_another_format_or_of_other_options_are_read_again(tmp_path):
+    file = pairs(tmp_path, {"qa": ["Why?", "So."], "aq": ["How?", "Well."]})
+    assert load(file, format=Pairs(), cache=tmp_path)[0].instruction == "Why?"
+    assert load(file, format=Pairs("aq"), cache=tmp_path)[0].instruction == "How?"
+
+
+def test_names_of_fields_and_a_format_are_not_given_together(tmp_path):
+    file = pairs(tmp_path, {"qa": ["Why?", "So."]})
+    with pytest.raises(InputError, match=r"data\.fields and data\.format both say"):
+        load(file, fields={"instruction": "q", "response": "a"}, format=Pairs(), cache=tmp_path)
+
+
+def test_the_command_line_takes_a_format_of_ones_own(tmp_path):
+    file, out = pairs(tmp_path, *({"qa": [f"What is {i}?", f"It is {i}."]} for i in range(9))), tmp_path / "P.json"
+    options = ["data=json", f"data.path={file}", "data.format={_target_: test_formats.Pairs}", f"cache={tmp_path}"]
+    command = [sys.executable, "-m", "diverseevol", "select", *options, "sampler=random", "n=3", f"out={out}"]
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path}, cwd=tmp_path)
+    chosen = [json.loads(line) for line in out.with_suffix(".jsonl").read_text().splitlines()]
+    assert len(chosen) == 3
+    assert all(record["qa"][1].startswith("It is") for record in chosen)

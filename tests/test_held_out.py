@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from diverseevol.data.conversation import exchange
 from diverseevol.data.dataset import load
-from diverseevol.data.formats import Example
 from diverseevol.data.tokens import encode
 from diverseevol.errors import InputError
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question, check_references, with_references
@@ -131,7 +131,7 @@ def test_held_out_rows_join_no_pool_and_are_measured_each_round(held, learner, d
     last = rounds[-1].metrics
     assert last["held_out_loss"] == pytest.approx(sums / tokens, rel=1e-4)
     assert last["held_out_loss_low"] < last["held_out_loss"] < last["held_out_loss_high"]
-    assert with_references(benchmark) == [Example("What is 1?", "", "It is 1.")]
+    assert with_references(benchmark) == [exchange("What is 1?", "", "It is 1.")]
 
 
 def test_the_loss_on_references_is_measured_where_it_is_asked_for(held, tmp_path):

@@ -21,8 +21,8 @@ from transformers import PreTrainedTokenizerFast
 from diverseevol.data import dataset as source_module
 from diverseevol.data import ingest
 from diverseevol.data import prompt as prompt_module
+from diverseevol.data.conversation import exchange
 from diverseevol.data.dataset import Dataset, in_batches, load
-from diverseevol.data.formats import Example
 from diverseevol.data.prompt import Prompt
 from diverseevol.data.tokens import encode
 from diverseevol.engine import pretrained as foundation_module
@@ -91,7 +91,7 @@ def test_a_row_that_no_model_reads_is_refused_or_left_out(tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("text", [WORDS * 2500, "x" + "ab" * 60_000, "鱼 " * 50_000, "a\n" * 50_000])
 def test_a_text_in_pieces_begins_with_the_ids_that_it_has_as_one(text, prompt, monkeypatch):
-    example = Example(text, "", text)
+    example = exchange(text, "", text)
     wide = Prompt(prompt.tokenizer, PromptOptions(max_length=10_000))
     (whole,) = wide.rows([example])
     monkeypatch.setattr(prompt_module, "BATCH_CHARACTERS", 90_000)

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from diverseevol.cli.binding import bind
 from diverseevol.data import prompt as prompt_module
-from diverseevol.data.formats import Example
+from diverseevol.data.conversation import exchange
 from diverseevol.data.prompt import Prompt
 from diverseevol.data.tokens import encode
 from diverseevol.engine.tuning.batches import IGNORED, collate
@@ -100,7 +100,7 @@ def test_labels_cover_the_response_with_its_end_and_nothing_else(prompt, encoded
 
 
 def test_a_row_is_cut_at_its_end_and_one_without_a_response_is_ineligible(prompt, dataset, cache):
-    example = Example(QUESTION, "", "A cod. " * 9)
+    example = exchange(QUESTION, "", "A cod. " * 9)
     ((whole, ((start, _),), _, _),) = prompt.rows([example])
     for limit in (start - 1, start, start + 1, len(whole) - 1, len(whole), len(whole) + 1):
         cut = Prompt(prompt.tokenizer, PromptOptions(max_length=limit))
@@ -116,7 +116,7 @@ def test_a_row_is_cut_at_its_end_and_one_without_a_response_is_ineligible(prompt
 
 
 def test_a_tokeniser_that_adds_special_tokens_adds_them_to_the_prompt_alone(prompt):
-    example = Example(QUESTION, "", "A cod.")
+    example = exchange(QUESTION, "", "A cod.")
     ((plain, ((border, _),), *_),) = prompt.rows([example])
     ((first, ((after_first, _),), *_),) = Prompt(decorated(prompt, "<unk> $A"), PromptOptions()).rows([example])
     assert (first, after_first) == ([0, *plain], border + 1)
@@ -126,7 +126,7 @@ def test_a_tokeniser_that_adds_special_tokens_adds_them_to_the_prompt_alone(prom
 
 def test_the_chat_template_frames_both_sides_and_ends_the_turn(chatty):
     prompt = Prompt(chatty, PromptOptions(template="chat", system="Be brief."))
-    ((ids, ((start, _),), *_),) = prompt.rows([Example(QUESTION, "cod, cow", "Cod.")])
+    ((ids, ((start, _),), *_),) = prompt.rows([exchange(QUESTION, "cod, cow", "Cod.")])
     asked = "<|turn|>system\nBe brief.<|done|>\n<|turn|>user\nName a fish.\n\ncod, cow<|done|>\n<|turn|>assistant\n"
     assert chatty.decode(ids[:start]) == asked
     assert chatty.decode(ids[start:]) == "Cod.<|done|>\n"
@@ -145,7 +145,7 @@ def test_a_chat_template_without_an_end_of_turn_gets_the_end_token(chatty):
         "{% if add_generation_prompt %}assistant: {% endif %}"
     )
     prompt = Prompt(chatty, CHAT)
-    ((ids, ((start, _),), *_),) = prompt.rows([Example(QUESTION, "", "Cod.")])
+    ((ids, ((start, _),), *_),) = prompt.rows([exchange(QUESTION, "", "Cod.")])
     assert chatty.decode(ids[start:]) == "Cod.\n<end>"
     assert prompt.stop_tokens == [prompt.end]
 
@@ -153,7 +153,7 @@ def test_a_chat_template_without_an_end_of_turn_gets_the_end_token(chatty):
 def test_a_chat_template_that_rewrites_its_own_prompt_is_refused(chatty):
     chatty.chat_template = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
     with pytest.raises(InputError, match=r"does not start with its own prompt.*prompt\.template=alpaca"):
-        Prompt(chatty, CHAT).rows([Example(QUESTION, "", "Cod.")])
+        Prompt(chatty, CHAT).rows([exchange(QUESTION, "", "Cod.")])
 
 
 def test_a_chat_needs_a_template_and_every_prompt_an_end_token(prompt):

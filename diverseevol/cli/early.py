@@ -14,7 +14,7 @@ from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.naming import run_path
 from diverseevol.cli.output_files import check_writable, choice_file
 from diverseevol.cli.rows import bad_rows_file, load_dataset
-from diverseevol.data.formats import BadRecord
+from diverseevol.data.formats.base import BadRecord
 from diverseevol.data.hub_names import MODEL_ID, is_table
 from diverseevol.data.json_reader import read_records
 from diverseevol.data.row_numbers import EXPECTED

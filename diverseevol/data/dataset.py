@@ -1,6 +1,7 @@
 """The data set D, which never changes: checked once, kept on disk, and read by row number."""
 
 import hashlib
+import inspect
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int
 
-from diverseevol.data.formats import Example, Fields, to_record
+from diverseevol.data.conversation import Conversation, exchange
+from diverseevol.data.formats.base import Format
+from diverseevol.data.formats.flat import Fields
 from diverseevol.data.held_out import held_out_rows
 from diverseevol.data.ingest import BATCH_CHARACTERS, COLUMNS, Intake, Progress
 from diverseevol.data.locate import BATCH, Origin, find
@@ -32,16 +35,16 @@ class Dataset:
     Attributes:
         name: what folders and figures call it.
         fingerprint: SHA-256 over the rows in order: what they say, however it was written down.
-        fields: what the records called instruction, input and response.
+        format: how records say a conversation.
         bad: how many records were left out, by what is wrong with them (none unless the user asked for that).
-        unused: how many rows have a field that other data sets say to the model, and that nothing uses here.
+        unused: how many rows have a field that is part of what the model reads in other data sets, and unused here.
         held_out: [held out] rows that are never trained on, ascending.
         table: [rows] columns instruction, input, response and extra (JSON text).
     """
 
     name: str
     fingerprint: str
-    fields: Fields
+    format: Format
     bad: Mapping[str, int]
     unused: Mapping[str, int]
     table: pa.Table = field(repr=False)
@@ -55,10 +58,10 @@ class Dataset:
         """How many records were left out."""
         return sum(self.bad.values())
 
-    def __getitem__(self, row: int) -> Example:
+    def __getitem__(self, row: int) -> Conversation:
         return self.take([row])[0]
 
-    def take(self, rows: Sequence[int] | Int[np.ndarray, " n"]) -> list[Example]:
+    def take(self, rows: Sequence[int] | Int[np.ndarray, " n"]) -> list[Conversation]:
         """The rows of these numbers, in this order.
 
         Raises:
@@ -67,14 +70,14 @@ class Dataset:
         numbers = [int(row) for row in rows]
         if numbers and not 0 <= min(numbers) <= max(numbers) < len(self):
             raise IndexError(f"rows {min(numbers)} to {max(numbers)} were asked for of {len(self)}")
-        return _examples(pa.concat_tables(self.table.slice(number, 1) for number in numbers)) if numbers else []
+        return _conversations(pa.concat_tables(self.table.slice(number, 1) for number in numbers)) if numbers else []
 
-    def iterate(self, batch: int = BATCH) -> Iterator[list[Example]]:
+    def iterate(self, batch: int = BATCH) -> Iterator[list[Conversation]]:
         """All rows in order, a batch at a time: fewer rows where they are as long as books."""
         for start in range(0, len(self), batch):
             stop = min(start + batch, len(self))
             for rows in in_batches(range(start, stop), BATCH_CHARACTERS, self._sizes(start, stop)):
-                yield _examples(self.table.slice(rows[0], len(rows)))
+                yield _conversations(self.table.slice(rows[0], len(rows)))
 
     def _sizes(self, start: int, stop: int) -> list[int]:
         """Bytes of the rows' texts."""
@@ -83,7 +86,7 @@ class Dataset:
 
     def record(self, row: int) -> dict[str, Any]:
         """One row under the names that it came with."""
-        return to_record(self[row], self.fields)
+        return self.format.to_record(self[row])
 
 
 def in_batches(items: Sequence[T], most: int, sizes: Sequence[int] | None = None) -> Iterator[Sequence[T]]:
@@ -104,9 +107,9 @@ def in_batches(items: Sequence[T], most: int, sizes: Sequence[int] | None = None
         yield items[start:]
 
 
-def _examples(table: pa.Table) -> list[Example]:
+def _conversations(table: pa.Table) -> list[Conversation]:
     rows = zip(*(table[name].to_pylist() for name in COLUMNS.names), strict=True)
-    return [Example(asked, given, answer, json.loads(extra)) for asked, given, answer, extra in rows]
+    return [exchange(instruction, input, response, json.loads(extra)) for instruction, input, response, extra in rows]
 
 
 def load(
@@ -117,6 +120,7 @@ def load(
     subset: str | None = None,
     revision: str | None = None,
     fields: Mapping[str, str | None] | None = None,
+    format: Format | None = None,
     name: str | None = None,
     on_bad_rows: str = "stop",
     held_out: int | str = 0,
@@ -134,6 +138,7 @@ def load(
         subset: the configuration of a folder or hub data set, where it has several.
         revision: the commit, branch or tag of a hub data set.
         fields: what the records call `instruction`, `input` and `response`; recognised where it says nothing.
+        format: of the records, where it is the user's own and not fields with names.
         name: what folders and figures call the data; the file's name where None.
         on_bad_rows: "stop" at the first record that fails the checks, or "skip" and list such records.
         held_out: rows that are never trained on: a number, a file or a field (see `diverseevol.data.held_out`).
@@ -154,24 +159,24 @@ def load(
     origin = find(where, split, subset, revision, cache, on_hub=path is None)
     if held_out_seed < 0:
         raise InputError(f"data.held_out_seed is {held_out_seed}; it must not be negative")
-    dataset = _load(origin, name or origin.name, fields, on_bad_rows, cache, bad_rows_file, progress)
+    given = _format(fields, format)
+    dataset = _load(origin, name or origin.name, given, on_bad_rows, cache, bad_rows_file, progress)
     return replace(dataset, held_out=held_out_rows(len(dataset), dataset.iterate(), held_out, held_out_seed))
 
 
 def _load(
     origin: Origin,
     name: str,
-    fields: Mapping[str, str | None] | None,
+    given: Format | None,
     on_bad_rows: str,
     cache: Path,
     bad_rows_file: Path | None,
     progress: Progress | None,
 ) -> Dataset:
     """Check the records once; the same content and choices give what is already on disk."""
-    named = _named(fields)
-    identity = json.dumps([VERSION, origin.unit, origin.content, named and asdict(named), on_bad_rows])
+    identity = json.dumps([VERSION, origin.unit, origin.content, given and _identity(given), on_bad_rows])
     folder = cache / "source" / hashlib.sha256(identity.encode()).hexdigest()[:32]
-    intake = Intake(origin, named, on_bad_rows == "skip", progress or (lambda done, total: None))
+    intake = Intake(origin, given, on_bad_rows == "skip", progress or (lambda done, total: None))
     meta = read_json(cached_folder(folder, intake.write) / "meta.json")
     if bad_rows_file is not None and on_bad_rows == "skip":
         with atomic_write(bad_rows_file, "wb") as copy, (folder / "bad_rows.jsonl").open("rb") as listed:
@@ -183,7 +188,25 @@ def _load(
         )
     with pa.memory_map(str(folder / "rows.arrow")) as file, pa.ipc.open_stream(file) as stream:
         table = stream.read_all()
-    return Dataset(name, meta["fingerprint"], Fields(**meta["fields"]), meta["bad_rows"], meta["unused"], table)
+    format = given or Fields(**meta["fields"])
+    return Dataset(name, meta["fingerprint"], format, meta["bad_rows"], meta["unused"], table)
+
+
+def _format(fields: Mapping[str, str | None] | None, format: Format | None) -> Format | None:
+    """The format that the user gives; None to recognise it."""
+    named = _named(fields)
+    if named and format:
+        raise InputError("data.fields and data.format both say how records are written; give one of them")
+    return format or named
+
+
+def _identity(format: Format) -> Any:
+    """What decides how a format takes records apart: its names, or the source of the user's own module."""
+    if isinstance(format, Fields):
+        return asdict(format)
+    kind = type(format)
+    source = Path(inspect.getfile(kind)).read_bytes()
+    return [kind.__module__, kind.__qualname__, repr(sorted(vars(format).items())), hashlib.sha256(source).hexdigest()]
 
 
 def _named(fields: Mapping[str, str | None] | None) -> Fields | None:

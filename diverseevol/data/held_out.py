@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from diverseevol.data.formats import Example
+from diverseevol.data.conversation import Conversation
 from diverseevol.data.row_numbers import read_row_numbers
 from diverseevol.errors import InputError
 
@@ -15,7 +15,7 @@ NAMED, LONGEST = 8, 40  # fields or values in a message, and letters of each
 
 
 def held_out_rows(
-    rows: int, batches: Iterable[Sequence[Example]], held_out: int | str, seed: int
+    rows: int, batches: Iterable[Sequence[Conversation]], held_out: int | str, seed: int
 ) -> Int[np.ndarray, " held_out"]:
     """Which rows are held out, ascending.
 
@@ -40,9 +40,9 @@ def held_out_rows(
         return np.array(numbers, dtype=np.int64)
     name, _, value = held_out.partition(":")
     chosen, names, values = [], set[str](), set[str]()
-    for row, example in enumerate(example for batch in batches for example in batch):
-        names |= example.extra.keys()
-        content = example.extra.get(name)
+    for row, conversation in enumerate(conversation for batch in batches for conversation in batch):
+        names |= conversation.extra.keys()
+        content = conversation.extra.get(name)
         if len(values) <= NAMED and content is not None:
             values.add(_as_written(content))
         if _says(content, value):

@@ -10,11 +10,16 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from diverseevol.data.formats import KNOWN, BadRecord, Fields, dump_extra, parse, recognise, with_input
+from diverseevol.data.canonical_json import dump_extra
+from diverseevol.data.conversation import Conversation
+from diverseevol.data.formats.base import BadRecord, Format, as_object, text_of
+from diverseevol.data.formats.flat import INPUTS, Fields, recognise
 from diverseevol.data.locate import BATCH, Origin
 from diverseevol.errors import InputError
 from diverseevol.storage.files import atomic_write, write_json
 
+# Fields that are part of what the model reads in some data sets.
+READ_ELSEWHERE = (*INPUTS, "system", "history")
 COLUMNS = pa.schema([(name, pa.string()) for name in ("instruction", "input", "response", "extra")])
 BATCH_CHARACTERS = 1 << 22  # fewer rows where they are as long as books
 LONGEST_ROW = 1 << 22  # characters: a shelf of books, of which no model reads more than the beginning
@@ -25,9 +30,9 @@ Progress = Callable[[int, int], None]  # done and total: bytes of a JSON file, r
 class Intake:
     """Checks records one by one and writes them down, so that no more than a batch is ever in memory."""
 
-    def __init__(self, origin: Origin, fields: Fields | None, skip: bool, progress: Progress) -> None:
-        self.origin, self.fields, self.skip, self.progress = origin, fields, skip, progress
-        self.named = fields is not None
+    def __init__(self, origin: Origin, format: Format | None, skip: bool, progress: Progress) -> None:
+        self.origin, self.format, self.skip, self.progress = origin, format, skip, progress
+        self.recognised = format is None
         self.digest = hashlib.sha256()
         self.rows, self.first_bad = 0, ""
         self.bad: Counter[str] = Counter()
@@ -57,23 +62,22 @@ class Intake:
             self.progress(self.origin.total, self.origin.total)
         if not self.rows + self.bad.total():
             raise InputError(f"{self.origin.where}: there are no records in it; give a file with instruction rows")
-        if self.named and self.rows and self.fields and self.fields.input and not self.has_input:
+        fields = self.format if isinstance(self.format, Fields) else None
+        if not self.recognised and self.rows and fields and fields.input and not self.has_input:
             raise InputError(
-                f"{self.origin.where}: data.fields.input is {self.fields.input!r}, which no record has (there are: "
+                f"{self.origin.where}: data.fields.input is {fields.input!r}, which no record has (there are: "
                 f"{', '.join(self.names)}); correct the name, or leave it out"
             )
         meta = {"rows": self.rows, "bad_rows": dict(self.bad), "first_bad": self.first_bad, "unused": dict(self.unused)}
-        fields = asdict(self.fields) if self.fields else None
-        write_json(folder / "meta.json", {**meta, "fields": fields, "fingerprint": self.digest.hexdigest()})
+        names = asdict(fields) if fields else None
+        write_json(folder / "meta.json", {**meta, "fields": names, "fingerprint": self.digest.hexdigest()})
 
     def check(self, record: Any, number: int, bad_rows: IO[str]) -> tuple[str, ...] | None:
         """One row of the table, or None where the record is left out."""
         try:
-            self.fields = self.fields or recognise(record)
-            if not (self.named or self.has_input):
-                self.fields = with_input(self.fields, record)
-            example = parse(record, self.fields)
-            row = (example.instruction, example.input, example.response, dump_extra(example.extra))
+            conversation = self._parsed(as_object(record))
+            extra = dump_extra(conversation.extra)
+            row = (conversation.instruction, conversation.input, conversation.response, extra)
             if (length := sum(map(len, row))) > LONGEST_ROW:
                 raise BadRecord(None, f"holds {length:,} characters, and a row may hold {LONGEST_ROW:,}")
         except BadRecord as bad:
@@ -86,19 +90,40 @@ class Intake:
             self.first_bad = self.first_bad or f"{self.origin.unit} {number}: {bad.finding}"
             return None
         self.rows += 1
-        self._look_at(record, self.fields)
+        self._look_at(record, conversation)
         for text in row:  # with their lengths, so that no two rows are told alike
             encoded = text.encode()
             self.digest.update(b"%d:%b" % (len(encoded), encoded))
         return row
 
-    def _look_at(self, record: Mapping[str, Any], fields: Fields) -> None:
-        """Note which fields there are, and which of them are known from other data sets and lie unused here."""
-        self.has_input = self.has_input or fields.input in record
+    def _parsed(self, record: Mapping[str, Any]) -> Conversation:
+        if self.format is None or isinstance(self.format, Fields):
+            fields = self.format or recognise(record)
+            self.format = fields.with_input_of(record) if self.recognised and not self.has_input else fields
+            return self.format.parse(record)
+        try:
+            return _checked(self.format.parse(record))
+        except BadRecord:
+            raise
+        except (ValueError, TypeError, LookupError, AttributeError) as error:  # from code that is the user's own
+            raise BadRecord(None, f"is not in the format of data.format ({type(error).__name__}: {error})") from error
+
+    def _look_at(self, record: Mapping[str, Any], conversation: Conversation) -> None:
+        """Note which fields there are, and which of them the model reads in other data sets and not here."""
+        self.has_input = self.has_input or (isinstance(self.format, Fields) and self.format.input in record)
         if len(self.names) < NAMES:
             self.names.update(dict.fromkeys(record))
-        used = (fields.instruction, fields.input, fields.response)
-        self.unused.update(name for name in KNOWN if name not in used and record.get(name))
+        self.unused.update(name for name in READ_ELSEWHERE if conversation.extra.get(name))
+
+
+def _checked(conversation: Conversation) -> Conversation:
+    """A conversation of the user's own format, which must be one exchange of texts."""
+    if [turn.role for turn in conversation.turns] != ["user", "assistant"]:
+        roles = ", ".join(turn.role for turn in conversation.turns) or "none"
+        raise BadRecord(None, f"has turns of {roles}, expected one of user and one of assistant")
+    for name, blank in (("instruction", False), ("input", True), ("response", False)):
+        text_of({name: getattr(conversation, name)}, name, blank=blank)
+    return conversation
 
 
 def _columns(rows: list[tuple[str, ...]]) -> pa.RecordBatch:

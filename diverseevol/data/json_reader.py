@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from diverseevol.data.formats import BadRecord
+from diverseevol.data.formats.base import BadRecord
 from diverseevol.errors import InputError
 from diverseevol.storage.reading import LONGEST_LINE, TooDeepError, opened, parse_json, refuse_deep, size
 

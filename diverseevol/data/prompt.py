@@ -19,8 +19,8 @@ from transformers import PreTrainedTokenizerBase
 
 from diverseevol.data.chat_template import ChatTemplate, shared_start
 from diverseevol.data.control_tokens import ControlTokens, in_row, literals, note_turn_markers
+from diverseevol.data.conversation import Conversation, Turn
 from diverseevol.data.dataset import in_batches
-from diverseevol.data.formats import Example
 from diverseevol.errors import InputError
 from diverseevol.options import PromptOptions
 
@@ -42,10 +42,10 @@ ALPACA = (
 )
 
 
-def alpaca(example: Example) -> str:
-    """A row's prompt in the Alpaca template."""
-    template = ALPACA_WITH_INPUT if example.input else ALPACA
-    return template.format(instruction=example.instruction, input=example.input)
+def alpaca(question: Turn) -> str:
+    """A user's turn in the Alpaca template."""
+    template = ALPACA_WITH_INPUT if question.input else ALPACA
+    return template.format(instruction=question.text, input=question.input)
 
 
 class Row(NamedTuple):
@@ -85,10 +85,10 @@ class Prompt:
 
     def ids(self, instructions: Sequence[str], inputs: Sequence[str]) -> list[list[int]]:
         """Token ids of prompts without their responses, as the model sees them when it answers."""
-        examples = [Example(i, x, "") for i, x in zip(instructions, inputs, strict=True)]
+        turns = [Turn("user", text, passage) for text, passage in zip(instructions, inputs, strict=True)]
         if self.chat is None:
-            return self._alpaca_prompts(examples)
-        chat, questions = self.chat, list(map(_question, examples))
+            return self._alpaca_prompts(turns)
+        chat, questions = self.chat, [turn.message for turn in turns]
         texts = chat.confined(lambda: list(map(chat.prompt, questions)))
         prompts = self._tokenise(texts, special=False)
         for i, (question, text) in enumerate(zip(questions, texts, strict=True)):
@@ -99,17 +99,21 @@ class Prompt:
                 self.control.refuse(prompts[i], self.control.written(text))
         return prompts
 
-    def rows(self, examples: Sequence[Example], first: int = 0) -> list[Row]:
-        """Whole rows as token ids.
+    def rows(self, conversations: Sequence[Conversation], first: int = 0) -> list[Row]:
+        """Complete rows as token ids.
 
         Args:
-            examples: the rows.
+            conversations: the rows.
             first: the number of the first of them, for messages.
 
         Raises:
             InputError: a row that the template cannot hold, by its number.
         """
-        sides = self._alpaca_rows(examples, first) if self.chat is None else self._chat_rows(self.chat, examples, first)
+        questions, responses = [row.turns[0] for row in conversations], [row.response for row in conversations]
+        if self.chat is None:
+            sides = self._alpaca_rows(questions, responses, first)
+        else:
+            sides = self._chat_rows(self.chat, [turn.message for turn in questions], responses, first)
         limit = self.options.max_length
         rows = []
         for prompt, response, kept in sides:
@@ -149,8 +153,8 @@ class Prompt:
         parts += [self.control.pattern.pattern, options.control_tokens, options.changed_response]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
-    def _alpaca_prompts(self, examples: Sequence[Example], first: int | None = None) -> list[list[int]]:
-        texts = [alpaca(example) for example in examples]
+    def _alpaca_prompts(self, questions: Sequence[Turn], first: int | None = None) -> list[list[int]]:
+        texts = list(map(alpaca, questions))
         prompts = self._tokenise(texts, special=True)
         framing = self.control.count(self._framed)
         for i, text in enumerate(texts):
@@ -164,32 +168,33 @@ class Prompt:
                 prompts[i].pop()
         return prompts
 
-    def _alpaca_rows(self, examples: Sequence[Example], first: int) -> Iterator[tuple[list[int], list[int], bool]]:
-        prompts = self._alpaca_prompts(examples, first)
-        responses = self._tokenise([e.response for e in examples], special=False)
-        for i, (example, prompt, ids) in enumerate(zip(examples, prompts, responses, strict=True)):
+    def _alpaca_rows(
+        self, questions: Sequence[Turn], responses: list[str], first: int
+    ) -> Iterator[tuple[list[int], list[int], bool]]:
+        prompts = self._alpaca_prompts(questions, first)
+        response_ids = self._tokenise(responses, special=False)
+        for i, (prompt, text, ids) in enumerate(zip(prompts, responses, response_ids, strict=True)):
             with in_row(first + i):
-                if self.control.in_text(example.response):
-                    response = self.control.as_text(example.response)
+                if self.control.in_text(text):
+                    response = self.control.as_text(text)
                 else:
                     response = ids
                     self.control.refuse(response)
             yield prompt, [*response, self.end], True
 
     def _chat_rows(
-        self, chat: ChatTemplate, examples: Sequence[Example], first: int
+        self, chat: ChatTemplate, questions: Sequence[str], responses: Sequence[str], first: int
     ) -> Iterator[tuple[list[int], list[int], bool]]:
         """The conversation is tokenised as one text, as `apply_chat_template` does; the border is where prompts end."""
-        questions = list(map(_question, examples))
-        prompts, conversations, kept = chat.confined(lambda: self._rendered(chat, questions, examples, first))
+        prompts, conversations, kept = chat.confined(lambda: self._rendered(chat, questions, responses, first))
         prompt_ids = self._tokenise(prompts, special=False)  # the template writes the special tokens itself
         ids = self._tokenise(conversations, special=False)
-        for i, (example, question) in enumerate(zip(examples, questions, strict=True)):
+        for i, (question, response) in enumerate(zip(questions, responses, strict=True)):
             with in_row(first + i):
-                if any(map(self.control.in_text, (question, example.response))):
-                    for text in (question, example.response):
+                if any(map(self.control.in_text, (question, response))):
+                    for text in (question, response):
                         self.control.as_text(text)
-                    prompt_ids[i], ids[i] = chat.ids(question), chat.ids(question, example.response)
+                    prompt_ids[i], ids[i] = chat.ids(question), chat.ids(question, response)
                 else:
                     self.control.refuse(ids[i], self.control.written(conversations[i]))
             # A token may hold the last of the prompt and the first of the response: it belongs to the response.
@@ -198,17 +203,17 @@ class Prompt:
             yield ids[i][:border], [*ids[i][border:], *end], kept[i]
 
     def _rendered(
-        self, chat: ChatTemplate, questions: Sequence[str], examples: Sequence[Example], first: int
+        self, chat: ChatTemplate, questions: Sequence[str], responses: Sequence[str], first: int
     ) -> tuple[list[str], list[str], list[bool]]:
         """Prompts, conversations, and whether each holds all of its response."""
         prompts, conversations, kept = [], [], []
-        for number, (example, question) in enumerate(zip(examples, questions, strict=True), start=first):
+        for number, (question, response) in enumerate(zip(questions, responses, strict=True), start=first):
             with in_row(number):
                 prompts.append(chat.prompt(question))
-                conversation, complete = chat.conversation(question, example.response, prompts[-1])
+                conversation, complete = chat.conversation(question, response, prompts[-1])
             if not complete and self.options.changed_response == "refuse":
                 raise InputError(
-                    f"row {number}: the chat template leaves part of the response out (it may cut what stands between "
+                    f"row {number}: the chat template leaves part of the response out (it may cut the text between "
                     f"<think> and </think>); give prompt.changed_response=keep to learn what is left, or use "
                     f"prompt.template=alpaca"
                 )
@@ -256,7 +261,3 @@ def pieces(text: str, most: int) -> Iterator[str]:
         yield text[:cut]
         text = text[cut:]
     yield text
-
-
-def _question(example: Example) -> str:
-    return f"{example.instruction}\n\n{example.input}" if example.input else example.instruction

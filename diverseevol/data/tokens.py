@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from diverseevol.data.dataset import Dataset
-from diverseevol.data.formats import Example
 from diverseevol.data.prompt import Prompt, Row
 from diverseevol.storage.cache import cached_folder
 from diverseevol.storage.files import read_json, write_json
@@ -96,11 +95,6 @@ def tokens_of(rows: Sequence[Row]) -> Tokens:
     )
 
 
-def encode_examples(examples: Sequence[Example], prompt: Prompt) -> Tokens:
-    """A few rows as tokens, in memory."""
-    return tokens_of(prompt.rows(examples))
-
-
 def encode(
     dataset: Dataset, prompt: Prompt, cache: Path, progress: Callable[[int], None] = lambda rows: None
 ) -> Tokens:
@@ -117,8 +111,8 @@ def encode(
     def build(folder: Path) -> None:
         offsets, spans, span_offsets, lost, changed = array("q", [0]), array("i"), array("q", [0]), array("q"), 0
         with (folder / "ids.bin").open("wb") as file:
-            for examples in dataset.iterate():
-                rows = prompt.rows(examples, first=len(lost))
+            for conversations in dataset.iterate():
+                rows = prompt.rows(conversations, first=len(lost))
                 np.fromiter(chain.from_iterable(row.ids for row in rows), dtype=np.int32).tofile(file)
                 for row in rows:
                     offsets.append(offsets[-1] + len(row.ids))
@@ -126,7 +120,7 @@ def encode(
                     span_offsets.append(len(spans) // 2)
                     lost.append(row.lost)
                     changed += not row.complete
-                progress(len(examples))
+                progress(len(conversations))
         arrays = {"offsets": offsets, "span_offsets": span_offsets, "lost": lost}
         for name, values in arrays.items():
             np.save(folder / f"{name}.npy", np.asarray(values, dtype=np.int64))

@@ -307,9 +307,9 @@ class TinyLlama:
 def _texts(dataset: Dataset) -> Iterator[str]:
     """What a tokeniser is trained on: prompts and responses of rows from all over the data set."""
     every, left = -(-len(dataset) // TOKENISER_ROWS), TOKENISER_CHARACTERS
-    examples = (example for batch in dataset.iterate() for example in batch)
-    for example in islice(examples, 0, None, every):
-        for text in (alpaca(example), example.response):
+    rows = (row for batch in dataset.iterate() for row in batch)
+    for row in islice(rows, 0, None, every):
+        for text in (alpaca(row.turns[0]), row.response):
             yield from _pieces(text[:left])
             left -= min(left, len(text))
         if not left:

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from transformers import PreTrainedModel
 
-from diverseevol.data.tokens import encode_examples
+from diverseevol.data.columns import columns_of
+from diverseevol.data.tokens import tokens_of
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.memory import peak_memory, reset_peak_memory
 from diverseevol.engine.probing.committee_probe import DISAGREEMENTS
@@ -28,7 +29,7 @@ from diverseevol.runs.metrics import Estimate
 from diverseevol.runs.round_folder import RoundFolder
 from diverseevol.runs.tracking import RoundLog
 from diverseevol.samplers.base import Selection, choose
-from diverseevol.samplers.features import Features, columns_of
+from diverseevol.samplers.features import Features
 from diverseevol.storage.files import read_json, read_jsonl, temporary, write_json, write_jsonl
 from diverseevol.storage.sealed import damage, seal
 
@@ -245,7 +246,7 @@ class Phases:
     def _reference_loss(self) -> dict[str, Estimate]:
         losses = {}
         for benchmark in self.evolution.exam.benchmarks:
-            references = encode_examples(with_references(benchmark), self.learner.prompt)
+            references = tokens_of(self.learner.prompt.rows(with_references(benchmark)))
             if len(rows := np.flatnonzero(references.response_tokens > 0)):
                 losses[benchmark.name] = self._loss(replace(self.learner, encoded=references), rows, benchmark.name)
         return losses

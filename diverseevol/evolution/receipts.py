@@ -42,11 +42,11 @@ def receipt(
     """
     far, near = distances(embedding, selection.rows, pool)
     for rank, (row, score) in enumerate(zip(selection.rows.tolist(), selection.score.tolist(), strict=True)):
-        example, nearest = dataset[row], near[rank]
+        conversation, nearest = dataset[row], near[rank]
         yield {
             "rank": rank, "row": row, "score": score, "distance": far[rank], "nearest": nearest,
             "score_is": selection.meaning, "space": None if embedding is None else space,
-            "instruction": excerpt(example.instruction), "response": excerpt(example.response),
+            "instruction": excerpt(conversation.instruction), "response": excerpt(conversation.response),
             "nearest_instruction": None if nearest is None else excerpt(dataset[nearest].instruction),
         }  # fmt: skip
 

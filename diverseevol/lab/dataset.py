@@ -10,8 +10,8 @@ from jaxtyping import Bool
 
 from diverseevol.cli.binding import check
 from diverseevol.data import dataset
+from diverseevol.data.conversation import Conversation
 from diverseevol.data.dataset import Dataset
-from diverseevol.data.formats import Example
 from diverseevol.errors import InputError
 from diverseevol.lab.rows import Mix, make_rows
 from diverseevol.lab.skill import WORLD, find_world
@@ -78,14 +78,14 @@ def labels(dataset: Dataset) -> Labels:
     Raises:
         InputError: the rows carry no such labels: they are not the lab's.
     """
-    return labels_of([example for batch in dataset.iterate() for example in batch])
+    return labels_of([row for batch in dataset.iterate() for row in batch])
 
 
-def labels_of(examples: Sequence[Example]) -> Labels:
+def labels_of(rows: Sequence[Conversation]) -> Labels:
     """The labels of some rows; see `labels`."""
-    if any(not set(example.extra) >= KEYS for example in examples):
+    if any(not set(row.extra) >= KEYS for row in rows):
         raise InputError("these rows do not say their skill, noisy and duplicate; only data=lab does")
-    extra = [example.extra for example in examples]
+    extra = [row.extra for row in rows]
     return Labels(
         tuple(str(each["skill"]) for each in extra),
         np.array([bool(each["noisy"]) for each in extra]),

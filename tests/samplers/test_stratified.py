@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from diverseevol.data.formats import Example
+from diverseevol.data.columns import columns_of
+from diverseevol.data.conversation import Conversation, exchange
 from diverseevol.errors import InputError
-from diverseevol.samplers.features import Features, columns_of
+from diverseevol.samplers.features import Features
 from diverseevol.samplers.stratified import StratifiedSampler
 
 #                   0    1    2    3    4    5    6    7
@@ -51,8 +52,8 @@ def test_rows_that_cannot_be_trained_on_are_no_rows_of_their_label():
     assert {SKILL[picks(1, seed, ineligible=(4,)).rows[0]] for seed in range(20)} == {"b", "c"}
 
 
-def rows(*extras: dict[str, object]) -> list[list[Example]]:
-    return [[Example("Ask", "", "Say", extra)] for extra in extras]
+def rows(*extras: dict[str, object]) -> list[list[Conversation]]:
+    return [[exchange("Ask", "", "Say", extra)] for extra in extras]
 
 
 def test_columns_are_text_and_empty_where_a_row_says_nothing():

@@ -18,6 +18,7 @@ from diverseevol.cli.checked_options import SelectOptions, has_model
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.left_out_rows import left_out
 from diverseevol.cli.output_files import choice_file
+from diverseevol.data.columns import columns_of
 from diverseevol.data.dataset import Dataset
 from diverseevol.data.row_numbers import read_row_numbers
 from diverseevol.errors import InputError
@@ -26,7 +27,7 @@ from diverseevol.geometry.row_blocks import check_finite
 from diverseevol.options import PromptOptions
 from diverseevol.output.terminal import say
 from diverseevol.samplers.base import Needs, Sampler, Selection, choose, pool_of
-from diverseevol.samplers.features import Features, columns_of
+from diverseevol.samplers.features import Features
 from diverseevol.storage.files import temporary, write_json, write_jsonl
 from diverseevol.storage.reading import load_array
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from diverseevol.data.formats import Example
+from diverseevol.data.conversation import Conversation, exchange
 from diverseevol.errors import InputError
 from diverseevol.evaluation.questions.download import fetch
 from diverseevol.storage.files import read_numbered
@@ -67,10 +67,10 @@ class Benchmark:
         return hashlib.sha256(content.encode()).hexdigest()
 
 
-def with_references(benchmark: Benchmark) -> list[Example]:
+def with_references(benchmark: Benchmark) -> list[Conversation]:
     """The questions as rows with their references, or else with the competitor's answers; those with neither not."""
     texts = [(q, q.reference if q.reference is not None else q.competitor) for q in benchmark.questions]
-    return [Example(q.instruction, q.input, text) for q, text in texts if text is not None and text.strip()]
+    return [exchange(q.instruction, q.input, text) for q, text in texts if text is not None and text.strip()]
 
 
 def check_references(benchmarks: Sequence[Benchmark]) -> None:

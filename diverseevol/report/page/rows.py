@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from diverseevol.data.formats import BadRecord, Fields, parse, recognise
+from diverseevol.data.formats.base import BadRecord, as_object
+from diverseevol.data.formats.flat import Fields, recognise
 from diverseevol.evolution.receipts import excerpt
 from diverseevol.report.charts.lines import Line
 from diverseevol.report.charts.maps import Map
@@ -90,7 +91,7 @@ def _excerpts(record: Any, run: Run) -> list[str]:
     )
     try:
         fields = Fields(instruction, passage, response) if instruction and response else recognise(record)
-        example = parse(record, fields)
+        conversation = fields.parse(as_object(record))
     except BadRecord:
         return [excerpt(str(record)), ""]
-    return [excerpt(example.instruction), excerpt(example.response)]
+    return [excerpt(conversation.instruction), excerpt(conversation.response)]

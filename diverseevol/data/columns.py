@@ -1,0 +1,38 @@
+"""Fields of the records beside the conversation, as columns that samplers choose by."""
+
+from collections.abc import Collection, Iterable, Sequence
+
+import numpy as np
+from jaxtyping import Shaped
+
+from diverseevol.data.conversation import Conversation
+from diverseevol.errors import InputError
+
+
+def columns_of(
+    batches: Iterable[Sequence[Conversation]], names: Collection[str]
+) -> dict[str, Shaped[np.ndarray, " rows"]]:
+    """Fields that the records have beside instruction, input and response, as text.
+
+    Args:
+        batches: all rows in order.
+        names: the fields that are wanted; where none are, no row is read.
+
+    Returns:
+        name -> [rows]; "" where a row lacks the field or it is null, false or 0.
+
+    Raises:
+        InputError: no row has such a field.
+    """
+    if not names:
+        return {}
+    extras = [conversation.extra for batch in batches for conversation in batch]
+    there = {key for extra in extras for key in extra}
+    for name in sorted(names):
+        if name not in there:
+            found = f"the rows' further fields are {', '.join(sorted(there))}" if there else "the rows have no further"
+            raise InputError(f"the sampler asks for the rows' field {name!r}, but {found}; name another field")
+    texts = {
+        name: ["" if extra.get(name) in (None, False, 0) else str(extra[name]) for extra in extras] for name in names
+    }
+    return {name: np.array(values) for name, values in texts.items()}

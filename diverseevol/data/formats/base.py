@@ -1,0 +1,103 @@
+"""What a format is, and what is wrong with a record that is not in it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from diverseevol.data.conversation import Conversation
+
+OR_SKIP = "or leave such rows out with data.on_bad_rows=skip"
+
+
+@runtime_checkable
+class Format(Protocol):
+    """How records say a conversation. A class of one's own with these two methods is one (`data.format._target_=…`)."""
+
+    def parse(self, record: Mapping[str, Any]) -> Conversation:
+        """Take a record apart; the fields that are not part of the conversation become its `extra`.
+
+        Raises:
+            ValueError: the record is not in this format; the message says what is wrong with it.
+        """
+
+    def to_record(self, conversation: Conversation) -> dict[str, Any]:
+        """Put a record together again, as it was."""
+
+
+class BadRecord(ValueError):  # noqa: N818  # it is a finding, and also handed on as a value
+    """One record is at fault; the caller knows its file and line and decides whether to stop or to leave it out.
+
+    Attributes:
+        field: the name of the field at fault; None where it is the record itself.
+        problem: what is wrong, such as "is blank".
+        finding: both together. The message adds what to do.
+    """
+
+    def __init__(self, field: str | None, problem: str, remedy: str = f"correct the row, {OR_SKIP}") -> None:
+        self.field = None if field is None else printable(field)
+        self.problem = printable(problem)
+        self.finding = self.problem if field is None else f'field "{self.field}" {self.problem}'
+        super().__init__(f"{self.finding}; {remedy}")
+
+
+def printable(text: str) -> str:
+    """A text as messages and files can quote it, also where it holds an unpaired surrogate."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def as_object(value: Any) -> Mapping[str, Any]:
+    """A record, which must be a JSON object.
+
+    Raises:
+        BadRecord: it is none, or could not be read as one.
+    """
+    if isinstance(value, BadRecord):
+        raise value
+    if not isinstance(value, Mapping):
+        raise BadRecord(None, f"expected a record, that is a JSON object, got {_kind(value)}")
+    return value
+
+
+def text_of(record: Mapping[str, Any], name: str, *, blank: bool = False) -> str:
+    """The text in a field of a record.
+
+    Args:
+        record: the record.
+        name: the field.
+        blank: whether the text need not say anything.
+
+    Raises:
+        BadRecord: the field is missing, not text, blank, or holds what is not a character.
+    """
+    if name not in record:
+        raise BadRecord(
+            name,
+            f"is missing (there are: {', '.join(record) or 'none'})",
+            f"correct the row, or data.fields where the records call it otherwise, {OR_SKIP}",
+        )
+    value = record[name]
+    if not isinstance(value, str):
+        raise BadRecord(name, f"is {_kind(value)}, expected text")
+    if not blank and not value.strip():
+        raise BadRecord(name, "is blank")
+    if "\0" in value:
+        raise BadRecord(name, f"holds a NUL character (character {value.index(chr(0)) + 1})")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        code = f"\\u{ord(value[error.start]):04x}"
+        raise BadRecord(name, f"holds an unpaired surrogate, {code} (character {error.start + 1})") from error
+    return value
+
+
+def _kind(value: Any) -> str:
+    """A JSON value as its author would call it."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, int | float):
+        return f"a number ({value!s:.40})"
+    if isinstance(value, str):
+        return "a bare text"
+    if isinstance(value, list):
+        return "a list"
+    return "an object" if isinstance(value, Mapping | BadRecord) else f"a {type(value).__name__}"
