@@ -108,6 +108,7 @@ def _guarded(verb: str, arguments: list[str]) -> int:
     try:
         if verb not in VERBS:
             raise InputError(f"there is no command {verb!r}{meant(verb, VERBS)}; choose from {', '.join(VERBS)}")
+        arguments = _renamed(verb, arguments)
         check_flags(verb, arguments)
         check_addresses(arguments)
         check_choices(arguments)
@@ -119,6 +120,16 @@ def _guarded(verb: str, arguments: list[str]) -> int:
         return 130
     except Exception as error:  # the last line of defence: whatever it is, it leaves as a sentence and a code
         return _explain(error, verb)
+
+
+def _renamed(verb: str, arguments: list[str]) -> list[str]:
+    """The arguments with options under the names that Hydra can read.
+
+    Where `conf/` has a group of an option's name, Hydra takes the option for a choice of that group in every command.
+    """
+    renamed = {"compare": {"metric": "metrics"}}.get(verb, {})
+    pairs = (argument.partition("=") for argument in arguments)
+    return [f"{renamed.get(key, key)}{equals}{value}" for key, equals, value in pairs]
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -38,7 +38,7 @@ class Options:
 
 def run(settings: Configuration) -> None:
     """Compare, print and write."""
-    options, metrics = settings.options("", Options), _metrics(settings.value("metric"))
+    options, metrics = settings.options("", Options), _metrics(settings.value("metrics"))
     place = Path(options.judgements)
     out = results_file(options.out, place, file_name(metrics, options))
     others = [metric for metric in metrics if metric != SCORE]
