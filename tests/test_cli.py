@@ -207,7 +207,7 @@ def test_a_traceback_is_shown_where_it_is_asked_for(tmp_path, monkeypatch, argum
         monkeypatch.setenv("DIVERSEEVOL_TRACEBACK", asked)
         code, said = forked("evolve", *arguments, cwd=tmp_path)
         assert code == 2
-        where = [line for line in said if "conduct.py" in line and "__post_init__" in line]
+        where = [line for line in said if "checked_options.py" in line and "__post_init__" in line]
         jobs = 2 if "-m" in arguments else 1
         assert len(where) == (jobs if asked == "1" else 0)
 
