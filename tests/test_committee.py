@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.engine.probing.committee_probe import DISAGREEMENTS, Committee, disagreement
-from diverseevol.evolution.committee import seats
+from diverseevol.evolution.committee import Member, committee
 from diverseevol.evolution.loop import evolve
 from diverseevol.options import Schedule
 from diverseevol.samplers.qbc import CommitteeSampler
@@ -97,17 +97,21 @@ def rounds(evolution: Callable[..., Any], folder: Path, count: int, **changes: A
     return evolution(folder, sampler=sampler, schedule=Schedule(count, 6, 4), **changes)
 
 
+def members(t: int, pool: np.ndarray, evolution: Any) -> list[Member]:
+    return committee(t, pool, evolution.sampler.needs, evolution.schedule, evolution.streams, evolution.run)
+
+
 def test_bagging_members_are_resamples_of_the_pool_with_seeds_of_their_own(evolution, tmp_path):
     pool = np.arange(10, 40)
-    first, second = seats(2, pool, bagging(evolution, tmp_path))
-    for seat in (first, second):
-        assert len(seat.rows) == 30
-        assert set(seat.rows.tolist()) < set(pool.tolist())  # a resample of 30 has some 19 different rows
+    first, second = members(2, pool, bagging(evolution, tmp_path))
+    for member in (first, second):
+        assert len(member.rows) == 30
+        assert set(member.rows.tolist()) < set(pool.tolist())  # a resample of 30 has some 19 different rows
     assert first.rows.tolist() != second.rows.tolist()
     assert first.seed != second.seed
-    again = seats(2, pool, bagging(evolution, tmp_path))
-    assert [seat.rows.tolist() for seat in again] == [first.rows.tolist(), second.rows.tolist()]
-    assert seats(3, pool, bagging(evolution, tmp_path))[0].rows.tolist() != first.rows.tolist()
+    again = members(2, pool, bagging(evolution, tmp_path))
+    assert [member.rows.tolist() for member in again] == [first.rows.tolist(), second.rows.tolist()]
+    assert members(3, pool, bagging(evolution, tmp_path))[0].rows.tolist() != first.rows.tolist()
 
 
 def test_a_member_that_is_made_again_is_rounded_as_its_round_was(evolution, learner, tmp_path):
@@ -119,11 +123,11 @@ def test_a_member_that_is_made_again_is_rounded_as_its_round_was(evolution, lear
     changes = {"learner": of_half, "space": space, "keep_models": "all", "keep_dtype": "source"}
     run = bagging(evolution, tmp_path / "run", **changes)
     _, second = evolve(run)
-    (again,) = seats(1, np.array(second.trained_on), rounds(evolution, tmp_path / "run", 1))
+    (again,) = members(1, np.array(second.trained_on), rounds(evolution, tmp_path / "run", 1))
     weights = again.folder.model / "model.safetensors"
     before = load_file(weights)
     shutil.rmtree(again.folder.model)
-    again.fill(run)
+    again.train_and_save(run.learner, run.keep_dtype)
     after = load_file(weights)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)

@@ -1,22 +1,26 @@
-"""Who sits on a committee beside the round's own model, for samplers that ask for one."""
+"""The models that a sampler asks beside the round's own, where it chooses by their disagreement."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int
 from transformers import PreTrainedModel
 
 from diverseevol.engine.learner import Learner
-from diverseevol.evolution.setup import Evolution
+from diverseevol.evolution.setup import Streams
+from diverseevol.options import Schedule
 from diverseevol.runs.round_folder import RoundFolder
+from diverseevol.runs.run_folder import RunFolder
+from diverseevol.samplers.base import Needs
 
-FOLDER = "committee"  # below a round's folder, while the round is not whole
+FOLDER = "committee"  # below a round's folder, until the round is complete
 
 
 @dataclass(frozen=True)
-class Seat:
+class Member:
     """A model that is on disk, or can be made again as it was.
 
     Attributes:
@@ -31,13 +35,12 @@ class Seat:
     rows: Int[np.ndarray, " pool"]
     seed: Sequence[int]
 
-    def fill(self, evolution: Evolution) -> None:
+    def train_and_save(self, learner: Learner, keep_dtype: Literal["source"] | None) -> None:
         """Train the model, and keep it as a round keeps its own."""
-        learner = evolution.learner
         model = learner.fit(self.rows, self.seed, what=f"fine-tune {self.name}").model
 
         def save(folder: Path) -> None:
-            learner.foundation.save(model, folder, evolution.keep_dtype)
+            learner.foundation.save(model, folder, keep_dtype)
 
         if learner.processes.first:
             self.folder.keep_model(save)
@@ -48,7 +51,9 @@ class Seat:
         return learner.foundation.load(self.folder.model).eval()
 
 
-def seats(t: int, rows: Int[np.ndarray, " pool"], evolution: Evolution) -> list[Seat]:
+def committee(
+    t: int, pool: Int[np.ndarray, " pool"], needs: Needs, schedule: Schedule, streams: Streams, run: RunFolder
+) -> list[Member]:
     """The other members of round t's committee: fresh models by bagging, then the models of the last rounds.
 
     Bagging trains each member on as many rows as the pool has, drawn from it with replacement, in an order of its
@@ -56,17 +61,19 @@ def seats(t: int, rows: Int[np.ndarray, " pool"], evolution: Evolution) -> list[
 
     Args:
         t: the round.
-        rows: the pool P_t in the order in which its rows joined.
-        evolution: whose sampler asks for a committee.
+        pool: [pool] the rows of P_t in the order in which they joined.
+        needs: the sampler's: how many members, and of which kind; none without a committee.
+        schedule: how the pool grew.
+        streams: randomness by purpose.
+        run: the run folder.
     """
-    needs, streams, schedule, run = evolution.sampler.needs, evolution.streams, evolution.schedule, evolution.run
     members = []
+    current = run.round(t)
     for m in range(1, needs.committee + 1):
-        resample = streams.generator(t, f"resample {m}").choice(rows, size=len(rows))
-        here = run.round(t)
-        folder = RoundFolder(here.path / FOLDER / f"{m:02d}", t, here.digest)
-        members.append(Seat(f"{FOLDER} {m}", folder, resample, streams.entropy(t, f"{FOLDER} {m}")))
+        resample = streams.generator(t, f"resample {m}").choice(pool, size=len(pool))
+        folder = RoundFolder(current.path / FOLDER / f"{m:02d}", t, current.digest)
+        members.append(Member(f"{FOLDER} {m}", folder, resample, streams.entropy(t, f"{FOLDER} {m}")))
     for s in range(max(0, t - needs.earlier), t):
-        before = rows[: (schedule.seed_size or 0) + s * schedule.step_size]
-        members.append(Seat(f"round {s} again", run.round(s), before, streams.entropy(s, "training")))
+        P_s = pool[: (schedule.seed_size or 0) + s * schedule.step_size]
+        members.append(Member(f"round {s} again", run.round(s), P_s, streams.entropy(s, "training")))
     return members

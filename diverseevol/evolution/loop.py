@@ -1,9 +1,9 @@
 """The loop of DiverseEvol: train on the pool, probe all rows with the new model, let a sampler choose, repeat.
 
-P_0 is drawn at random. Round t fine-tunes the *foundation* model on the pool P_t, measures the pool, lets the model
-answer the benchmarks, and asks the sampler for the rows S_t that join: P_{t+1} = P_t ∪ S_t (arXiv 2311.08182,
-section 3). The whole state of an evolution is which rows are in the pool, so a round that is on disk is never
-repeated, and one that was cut goes on after its last whole phase.
+P_0 is drawn at random. Round t fine-tunes the *foundation* model on the pool P_t, asks the sampler for the picks S_t
+among the candidates Q_t, measures the pool, and lets the model answer the benchmarks: P_{t+1} = P_t ∪ S_t (arXiv
+2311.08182, section 3). The whole state of an evolution is which rows are in the pool, so a round that is on disk is
+never repeated, and one that was interrupted goes on after its last complete phase.
 """
 
 import dataclasses
@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Int
 
 from diverseevol.evaluation.exam import examine
-from diverseevol.evolution.committee import FOLDER
-from diverseevol.evolution.log_rounds import log_overview
+from diverseevol.evolution.committee import FOLDER, committee
+from diverseevol.evolution.log_rounds import log_overview, log_round
+from diverseevol.evolution.phase_notes import PEAK_MEMORY, SECONDS
 from diverseevol.evolution.phases import Phases
 from diverseevol.evolution.setup import Evolution, Streams
 from diverseevol.runs.round_folder import Round
@@ -34,39 +35,39 @@ def evolve(evolution: Evolution) -> list[Round]:
     Raises:
         InputError: the schedule does not fit the rows, or the folder's rounds cannot be trusted.
     """
-    run, schedule, first = evolution.run, evolution.schedule, evolution.learner.processes.first
+    run, schedule, processes = evolution.run, evolution.schedule, evolution.learner.processes
     eligible = np.flatnonzero(evolution.learner.encoded.eligible)
     schedule.fits(len(eligible))
-    evolution = dataclasses.replace(evolution, tracker=Careful(evolution.tracker if first else NoTracker()))
-    last = max(evolution.learner.processes.share(run.complete() if first else set()), default=-1)
+    tracker = Careful(evolution.tracker if processes.first else NoTracker())
+    last = max((schedule.rounds, *processes.share(run.complete() if processes.first else set())))
     longer = last > schedule.rounds
-    if longer:  # a round that has to be made again chooses what the rounds after it were trained on
-        evolution = dataclasses.replace(evolution, schedule=dataclasses.replace(schedule, rounds=last))
-    news = not longer and not (run.path / "selected.jsonl").exists()
+    # A round that has to be made again must choose what the rounds after it were trained on: `last` decides, which is
+    # the last that is asked for, or that the folder has.
+    evolution = dataclasses.replace(evolution, tracker=tracker, schedule=dataclasses.replace(schedule, rounds=last))
+    changed = not longer and not (run.path / "selected.jsonl").exists()
     rounds: list[Round] = []
-    rows = tuple(map(int, initial_pool(eligible, schedule.seed_size, evolution.streams)))
+    pool = tuple(map(int, initial_pool(eligible, schedule.seed_size, evolution.streams)))
     for t in itertools.count():
-        folder = run.round(t)
-        done = evolution.learner.processes.share(folder.resume(rows) if first else None)
+        done = processes.share(run.round(t).resume(pool) if processes.first else None)
         if done is None and t > schedule.rounds:
             break
-        fresh = done is None or (t < schedule.rounds and not done.chosen)
-        if fresh:
-            done = evolve_once(t, rows, evolution)
+        # What was the last round chose nothing; where rounds were added, it goes on from the model that it left.
+        if fresh := done is None or (t < schedule.rounds and not done.chosen):
+            done = evolve_once(t, pool, evolution)
+            changed = True
         assert done is not None
-        news = news or fresh
         rounds.append(done)
-        rows = (*rows, *done.chosen)
-        if first:
+        pool = (*pool, *done.chosen)
+        if processes.first:
             if fresh or not longer:
                 _tidy(evolution, t)
             evolution.on_round(done, fresh)
         if t >= schedule.rounds and not done.chosen:
             break
-    if first:
-        if news:
-            log_overview(run.path, run, evolution.tracker, evolution.config)
-        if not longer or (news and rounds[-1].index == last):
+    if processes.first:
+        if changed:
+            log_overview(run.path, run, tracker, evolution.config)
+        if not longer or (changed and rounds[-1].index == last):
             write_selected(run.path / "selected.jsonl", rounds, evolution.dataset.record)
     return rounds
 
@@ -78,47 +79,49 @@ def initial_pool(
     return eligible if size is None else streams.generator(0, "initial pool").permutation(eligible)[:size]
 
 
-def evolve_once(t: int, rows: tuple[int, ...], evolution: Evolution) -> Round:
-    """One round: fit, probe, select, measure, examine; every phase is found in its file or done now.
+def evolve_once(t: int, pool: tuple[int, ...], evolution: Evolution) -> Round:
+    """One round: train, select, measure, answer; every phase is found in its file or done now.
 
     Args:
         t: the round's index.
-        rows: the pool P_t.
+        pool: the rows of P_t, in the order in which they joined.
         evolution: what the round is a part of.
     """
-    evolution.learner.progress.head(f"round {t}: ")
-    work = Phases(t, np.asarray(rows, dtype=np.int64), evolution)
-    name = RunName(group=evolution.run.name, name=f"round-{t:02d}", id=evolution.run.round_id(t))
-    with opened(evolution.tracker, name, evolution.run.path, evolution.config) as log:
-        work.fit(log)
-        chosen = work.select() if t < evolution.schedule.rounds else ()
-        metrics = work.measure()
-        scores = examine(
-            evolution.exam,
-            evolution.learner,
-            work.model,
-            work.folder.path,
-            evolution.streams.entropy(t, "answers"),
-            work.timed,
-        )
-        work.log(log, {**metrics, **scores})
-        done = Round(t, rows, chosen, metrics, work.seconds(), work.memory())
-        if evolution.learner.processes.first and not (work.folder.path / "round.json").exists():
-            work.folder.finish(done)
+    run, schedule, learner, streams = evolution.run, evolution.schedule, evolution.learner, evolution.streams
+    sampler, exam, folder, P_t = evolution.sampler, evolution.exam, evolution.run.round(t), np.asarray(pool, np.int64)
+    learner.progress.head(f"round {t}: ")
+    phases = Phases(
+        t, P_t, folder, evolution.dataset, learner, streams, evolution.foundation_space, evolution.keep_dtype
+    )  # fmt: skip
+    name = RunName(group=run.name, name=f"round-{t:02d}", id=run.round_id(t))
+    with opened(evolution.tracker, name, run.path, evolution.config) as log:
+        phases.fit(log)
+        picks: tuple[int, ...] = ()
+        if t < schedule.rounds:
+            members = committee(t, P_t, sampler.needs, schedule, streams, run)
+            picks = phases.select(sampler, schedule.step_size, members)
+        metrics = phases.measure(evolution.metrics, exam.benchmarks)
+        timed = phases.notes.timed
+        scores = examine(exam, learner, phases.model, folder.path, streams.entropy(t, "answers"), timed)
+        done = Round(t, pool, picks, metrics, phases.notes.seconds(), phases.notes.memory())
+        if learner.processes.first:
+            log_round(log, t, {**metrics, **scores}, folder.path / "chosen.jsonl")
+            if not (folder.path / "round.json").exists():
+                folder.finish(done)
     return done
 
 
 def _tidy(evolution: Evolution, t: int) -> None:
-    """Remove what round t needed on its way, and the models that are not to be kept, now that it is whole."""
-    whole = evolution.run.round(t)
-    whole.drop(whole.probe, whole.path / FOLDER)
-    whole.forget("measures.json", "seconds.json", "peak_memory.json")
+    """Remove what round t needed on its way, and the models that are not to be kept, now that it is complete."""
+    complete = evolution.run.round(t)
+    complete.drop(complete.probe, complete.path / FOLDER)
+    complete.forget("measures.json", SECONDS, PEAK_MEMORY)
     if evolution.keep_models == "all":
         return
     # Models that sit on the next committee stay: the next round's, or the last one's own, should rounds be added.
-    seated = evolution.sampler.needs.earlier
-    seated += bool(seated) and t == evolution.schedule.rounds
-    kept = max(seated, 1 if evolution.keep_models == "last" else 0)
+    needed = evolution.sampler.needs.earlier
+    needed += bool(needed) and t == evolution.schedule.rounds
+    kept = max(needed, 1 if evolution.keep_models == "last" else 0)
     for earlier in range(t + 1 - kept):
         folder = evolution.run.round(earlier)
         folder.drop(folder.model)

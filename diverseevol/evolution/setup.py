@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -38,6 +39,25 @@ class Streams:
         return np.random.default_rng(list(self.entropy(t, purpose)))
 
 
+class FoundationSpace:
+    """The foundation model's embedding of D, computed when a round first asks for it.
+
+    Args:
+        embed: computes it.
+    """
+
+    def __init__(self, embed: Callable[[], Float[np.ndarray, "rows dim"]]) -> None:
+        self._embed = embed
+        self._embedding: Float[np.ndarray, "rows dim"] | None = None
+
+    def embedding(self, timed: Callable[[str], AbstractContextManager[None]]) -> Float[np.ndarray, "rows dim"]:
+        """The embedding; the round that asks first has the time noted as a phase of its own."""
+        if self._embedding is None:
+            with timed("foundation"):
+                self._embedding = self._embed()
+        return self._embedding
+
+
 @dataclass(frozen=True)
 class Evolution:
     """Everything that one evolution is made of.
@@ -57,7 +77,7 @@ class Evolution:
         keep_models: which rounds' models stay on disk.
         keep_dtype: None saves weights as they were trained; "source" in the checkpoint's precision, to which they are
             rounded before anything is asked of them.
-        on_round: called with each round as it becomes whole, or is found whole.
+        on_round: called with each round as it becomes complete, or is found complete.
     """
 
     dataset: Dataset
@@ -76,9 +96,9 @@ class Evolution:
     on_round: Callable[[Round, bool], None] = lambda done, fresh: None
 
     @cached_property
-    def foundation_space(self) -> Float[np.ndarray, "rows dim"]:
-        """What `space` gives, asked for once."""
-        return self.space()
+    def foundation_space(self) -> FoundationSpace:
+        """What `space` gives, computed once for all rounds."""
+        return FoundationSpace(self.space)
 
     @cached_property
     def streams(self) -> Streams:
