@@ -59,7 +59,7 @@ def test_a_run_that_is_whole_gets_a_further_map_which_the_report_shows(tmp_path:
     diverseevol(*small)
     assert not (tmp_path / "runs/one/map-tsne.npy").exists()
     assert '"reference"' in (tmp_path / "runs/one/questions/lab.jsonl").read_text()  # for the report, too
-    assert "nothing was left to do" in diverseevol(*small, "projection=tsne")
+    assert "nothing to do: all rounds are complete" in diverseevol(*small, "projection=tsne")
     one, other = (np.load(tmp_path / "runs/one" / name) for name in ("map.npy", "map-tsne.npy"))
     assert one.shape == other.shape == (80, 2)
     assert not np.allclose(one, other)

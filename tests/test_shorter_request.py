@@ -143,7 +143,7 @@ def test_the_command_says_what_is_there_and_touches_nothing(runs, further):
     )
     assert "round 3/3: 18 rows" in said
     assert "reads outputs/" in said
-    assert "nothing was left to do" not in said
+    assert "nothing to do: all rounds are complete" not in said
 
 
 @ignore_forks
@@ -170,7 +170,7 @@ def test_a_complete_folder_is_read_held_out_rows_are_named_and_damage_is_told_be
     assert state(run_folder(place)) == before
     assert "reads outputs/" in said
     assert "writes" not in said
-    assert said.rstrip().endswith("all of it was there already: nothing was left to do")
+    assert said.rstrip().endswith("nothing to do: all rounds are complete")
     folder = run_folder(place).relative_to(place)
     code, said = evolve_in(place, f"folder={folder}", "data.held_out=1", "schedule.rounds=3")
     assert code == 2
@@ -188,7 +188,7 @@ def test_a_complete_folder_is_read_held_out_rows_are_named_and_damage_is_told_be
     assert code == 2
     assert "not valid JSON" in said
     assert said.rstrip().endswith(REDO)
-    assert "nothing was left to do" not in said
+    assert "nothing to do: all rounds are complete" not in said
 
 
 @ignore_forks

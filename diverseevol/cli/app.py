@@ -252,20 +252,21 @@ class _Job:
         settings = HydraConfig.get()
         chosen = settings.runtime.choices
         choices = {str(group): str(chosen[group]) for group in chosen if "/" not in str(group)}
-        in_sweep = settings.mode != RunMode.RUN
-        shows_examples = not in_sweep or settings.job.num == 0
-        configuration = Configuration(self.verb, composed, choices, shows_examples=shows_examples)
+        overrides, in_sweep = list(settings.overrides.task), settings.mode != RunMode.RUN
+        configuration = Configuration(
+            self.verb, composed, choices,
+            shows_examples=not in_sweep or settings.job.num == 0, overrides=None if in_sweep else overrides,
+        )  # fmt: skip
         if not in_sweep:
             self.single.append(lambda: _run(configuration))
             return
-        number, overrides = settings.job.num, list(settings.overrides.task)
         try:
             _run(configuration)
         except Exception as error:  # the sweep goes on; at its end it says what to run again
             _explain(error, self.verb)
             if self.ledger is None:
                 raise
-            self.ledger.end(number, overrides, *verdict(error, self.verb))
+            self.ledger.end(settings.job.num, overrides, *verdict(error, self.verb))
         else:
             if self.ledger is not None:
-                self.ledger.end(number, overrides)
+                self.ledger.end(settings.job.num, overrides)

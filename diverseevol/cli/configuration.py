@@ -57,10 +57,26 @@ class Configuration:
     """A composed configuration, as commands see it: plain values and typed objects, no Hydra."""
 
     def __init__(
-        self, verb: str, composed: DictConfig, choices: Mapping[str, str], *, shows_examples: bool = True
+        self,
+        verb: str,
+        composed: DictConfig,
+        choices: Mapping[str, str],
+        *,
+        shows_examples: bool = True,
+        overrides: Sequence[str] | None = None,
     ) -> None:
+        """Wrap what Hydra composed.
+
+        Args:
+            verb: the command.
+            composed: its configuration.
+            choices: group -> the choice made.
+            shows_examples: whether it shows answers; of a sweep, one job does.
+            overrides: what a single command was given; None in a sweep.
+        """
         self.verb = verb
-        self.shows_examples = shows_examples  # once a sweep
+        self.shows_examples = shows_examples
+        self.overrides = overrides
         self.choices: Mapping[str, str] = _Choices(choices)
         in_configuration(composed)
         self._composed = composed

@@ -157,7 +157,7 @@ def test_the_command_runs_there_and_resumes(choice: str, tmp_path: Path) -> None
         "schedule.rounds=1", "schedule.seed_size=20", "schedule.step_size=10", "benchmark=lab_development",
         "logger=none", f"folder={tmp_path}/run", f"cache={tmp_path}/cache", "sampler=kcenter",
     ]  # fmt: skip
-    for said in ("round 1/1: 30 rows", "nothing was left to do"):
+    for said in ("round 1/1: 30 rows", "nothing to do: all rounds are complete"):
         ran = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
         assert ran.returncode == 0, ran.stderr
         assert said in ran.stderr

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from diverseevol.cli.checked_options import EvolveOptions, metrics_of, schedule_of
+from diverseevol.cli.conclusion import conclusion
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.fingerprint import fingerprint
 from diverseevol.cli.left_out_rows import left_out, why_ineligible
@@ -112,8 +113,16 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
                     np.save(file, PROJECTIONS[name](vectors, np.flatnonzero(encoded.eligible)))
     if processes.first:
         show(path, rounds, console, draw=not untouched, examples=settings.shows_examples)
-    if not longer and len(before) >= len(rounds):  # after all was read, and found sound
-        console.print("all of it was there already: nothing was left to do")
+        if settings.overrides is not None:  # a sweep has last words of its own
+            choices, outputs = settings.choices, settings.value("outputs", str)
+            for heading, lines in conclusion(
+                path, rounds, choices["sampler"], choices["schedule"], outputs, settings.overrides
+            ):  # fmt: skip
+                console.print(heading, style="bold")
+                for line in lines:
+                    console.print(f"  {line}")
+    if not longer and len(before) >= len(rounds):  # after everything was read, and found intact
+        console.print("nothing to do: all rounds are complete")
 
 
 def _is_map(file: Path, rows: int) -> bool:
