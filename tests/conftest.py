@@ -39,7 +39,7 @@ from diverseevol.data.tokens import Tokens, encode
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained, TinyLlama
 from diverseevol.evaluation.exam import Exam
-from diverseevol.evaluation.judges.base import GoldJudge
+from diverseevol.evaluation.judges.without_model import GoldJudge
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.evolution.loop import evolve
 from diverseevol.evolution.setup import Evolution

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from diverseevol.evaluation.exam import keep_questions
+from diverseevol.evaluation.exam import save_questions
 from diverseevol.evaluation.judges.base import Judgement
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.evaluation.scores.scores import score
@@ -88,7 +88,7 @@ def lay_run(
     (path / "config.yaml").write_text(json.dumps(config))
     write_json(path / "fingerprint.json", run.fingerprint)
     np.save(path / "map.npy", world.map())
-    keep_questions(path, [Benchmark(world.benchmark, world.asked())])
+    save_questions(path, [Benchmark(world.benchmark, world.asked())])
     order = np.random.default_rng([seed, len(sampler)]).permutation(world.rows)
     order[:size] = np.random.default_rng(seed).permutation(world.rows)[:size]
     order = np.array(list(dict.fromkeys([*order.tolist(), *range(world.rows)])))

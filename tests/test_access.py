@@ -24,12 +24,14 @@ from diverseevol.cli.configuration import configure
 from diverseevol.cli.mistakes import check_addresses, verdict
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.access import check_address, hidden, read_key
+from diverseevol.evaluation.judges.base import AnswerSheet
 from diverseevol.evaluation.judges.endpoint import BoundedClient
 from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 
 BENCHMARK = Benchmark("mine", (Question("0", "What is 0?", competitor="yyy"), Question("1", "What?", competitor="yy")))
 ANSWERS = {"0": "xx", "1": "x"}
+SHEET = AnswerSheet(BENCHMARK, ANSWERS)
 NEEDED = 4
 SELF_SIGNED = Path(__file__).parent / "fixtures" / "self_signed.pem"  # for 127.0.0.1, with its key, to the year 2126
 SECRET = "hunter2-hunter2"
@@ -130,7 +132,7 @@ def test_a_key_that_an_error_quotes_is_shown_nowhere(server, make, caplog, capfd
     body = json.dumps({"error": {"message": f"{'long ' * 50}{ENCODED[form]} is not a key", "type": "x"}}).encode()
     server.behaviour = lambda request: Answer(status, body)
     with pytest.raises((InputError, ConnectionError)) as caught:
-        make(retries=0).judge(BENCHMARK, ANSWERS)
+        make(retries=0).judge(SHEET)
     files = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()).decode("utf-8", "replace")
     for text in (str(caught.value), caplog.text, *capfd.readouterr(), files):
         assert ENCODED[form] not in text
@@ -139,7 +141,7 @@ def test_a_key_that_an_error_quotes_is_shown_nowhere(server, make, caplog, capfd
 
 def test_a_key_that_a_reply_or_a_models_name_quotes_is_not_written_down(server, make, caplog, tmp_path):
     server.behaviour = lambda request: says(f"8 7\nYour key is {request.key}", model=f"gpt {request.key}")
-    (first, *_) = make().judge(BENCHMARK, ANSWERS)
+    (first, *_) = make().judge(SHEET)
     assert first.reason == "8 7\nYour key is [key]"
     assert KEY not in caplog.text
     assert not any(KEY.encode() in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
@@ -223,7 +225,7 @@ def serving(handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext | Non
 def test_a_redirect_to_another_server_is_refused_and_named(server, make, status):
     to = server.url.replace("//", f"//me:{SECRET}@") + f"/chat/completions?key={SECRET}"
     with sends_on(to, status) as (url, keys), pytest.raises(InputError, match="redirects to another server") as caught:
-        make(base_url=url, concurrency=1).judge(BENCHMARK, ANSWERS)
+        make(base_url=url, concurrency=1).judge(SHEET)
     assert f"{server.url}/chat/completions (HTTP {status})" in str(caught.value)
     assert SECRET not in str(caught.value)
     assert server.requests == []
@@ -233,7 +235,7 @@ def test_a_redirect_to_another_server_is_refused_and_named(server, make, status)
 @pytest.mark.parametrize("to", ["https://127.0.0.1:1/v1", "//example.invalid/v1", "http://[", "file:///etc/passwd"])
 def test_redirects_to_odd_places_are_refused(make, to):
     with sends_on(to, 307) as (url, keys), pytest.raises(InputError, match="redirects to"):
-        make(base_url=url, concurrency=1).judge(BENCHMARK, ANSWERS)
+        make(base_url=url, concurrency=1).judge(SHEET)
     assert len(keys) == 1
 
 
@@ -242,17 +244,17 @@ def test_a_redirect_within_the_server_is_followed_where_it_keeps_the_prompt(serv
         return lambda request: says("8 7") if request.seen else Answer(status, headers={"location": "?again"})
 
     server.behaviour = behaviour(307)
-    assert all(j.parsed for j in make().judge(BENCHMARK, ANSWERS))
+    assert all(j.parsed for j in make().judge(SHEET))
     assert len(server.requests) == 2 * NEEDED
     server.behaviour = behaviour(302)
     with pytest.raises(InputError, match="which drops the prompt"):
-        make(model="other").judge(BENCHMARK, ANSWERS)
+        make(model="other").judge(SHEET)
 
 
 def test_redirects_in_a_circle_come_to_an_end(server, make):
     server.behaviour = lambda request: Answer(307, headers={"location": "?again"})
     with pytest.raises(ConnectionError, match="redirects"):
-        make(concurrency=1, retries=1).judge(BENCHMARK, ANSWERS)
+        make(concurrency=1, retries=1).judge(SHEET)
     assert len(server.requests) <= 8
 
 
@@ -274,21 +276,21 @@ def test_a_certificate_that_is_not_trusted_is_named_at_once_with_the_remedy_whic
     context.load_cert_chain(SELF_SIGNED)
     with serving(Says, context) as url:
         with pytest.raises(InputError, match=r"certificate is not trusted \(self-signed certificate.*SSL_CERT_FILE"):
-            make(base_url=url, backoff=60.0).judge(BENCHMARK, ANSWERS)  # which would wait minutes before another try
+            make(base_url=url, backoff=60.0).judge(SHEET)  # which would wait minutes before another try
         monkeypatch.setenv("SSL_CERT_FILE", str(SELF_SIGNED))
-        assert all(j.parsed for j in make(base_url=url).judge(BENCHMARK, ANSWERS))
+        assert all(j.parsed for j in make(base_url=url).judge(SHEET))
 
 
 def test_a_server_without_tls_is_said_so_at_once(server, make):
     with pytest.raises(InputError, match=r"no secure connection .*http://"):
-        make(base_url=server.url.replace("http:", "https:"), backoff=60.0).judge(BENCHMARK, ANSWERS)
+        make(base_url=server.url.replace("http:", "https:"), backoff=60.0).judge(SHEET)
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/v1", "http://no-such-host.invalid/v1"])
 def test_an_endpoint_that_was_never_reached_is_given_up_after_three_tries(make, address):
     judge = make(base_url=address, retries=50, concurrency=1)
     with pytest.raises(ConnectionError, match=r"no connection .*requests sent: 3\); check judge\.base_url"):
-        judge.judge(BENCHMARK, ANSWERS)
+        judge.judge(SHEET)
     assert judge.account.spent == 0
 
 
@@ -301,7 +303,7 @@ def test_a_server_that_takes_no_connection_up_is_given_up_after_three_tries(make
     monkeypatch.setattr(BoundedClient, "send", nobody)
     judge = make(concurrency=1, retries=50, price=[1, 1])
     with pytest.raises(ConnectionError, match=r"no connection \(nobody answers\) \(requests sent: 3\)"):
-        judge.judge(BENCHMARK, ANSWERS)
+        judge.judge(SHEET)
     assert judge.account.spent == 0
 
 
@@ -309,7 +311,7 @@ def test_a_server_that_takes_no_connection_up_is_given_up_after_three_tries(make
 def test_no_encoding_that_a_server_names_ends_in_a_traceback(server, make, encoding):
     header = {"content-type": f"text/plain; charset={encoding}"}
     server.behaviour = lambda request: Answer(400, "the context length, é".encode(), header)
-    judgements = make(max_unparsed=1).judge(BENCHMARK, ANSWERS)
+    judgements = make(max_unparsed=1).judge(SHEET)
     assert {j.reason for j in judgements} == {"HTTP 400: the context length, é"}
 
 
@@ -324,13 +326,13 @@ def test_no_encoding_that_a_server_names_ends_in_a_traceback(server, make, encod
 def test_what_no_header_can_hold_from_the_clients_own_variables_is_refused(make, monkeypatch, variable, value):
     monkeypatch.setenv(variable, value)
     with pytest.raises(InputError, match=f"the header .* such as .*{variable}") as caught:
-        make().judge(BENCHMARK, ANSWERS)
+        make().judge(SHEET)
     assert SECRET not in str(caught.value)
 
 
 def test_an_endpoint_that_was_reached_before_is_tried_as_often_as_the_user_says(server, make):
     server.behaviour = lambda request: fails(503) if request.seen < 4 else says("8 7")
-    assert all(j.parsed for j in make(retries=4).judge(BENCHMARK, ANSWERS))
+    assert all(j.parsed for j in make(retries=4).judge(SHEET))
 
 
 @pytest.mark.parametrize(
@@ -387,7 +389,7 @@ def test_certificates_that_cannot_be_read_are_refused_with_the_variable(server, 
     (tmp_path / "empty.pem").touch()
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / place))
     with pytest.raises(InputError, match=r"^SSL_CERT_FILE=.*: no certificates can be read there \(.*or unset it$"):
-        make().judge(BENCHMARK, ANSWERS)
+        make().judge(SHEET)
     assert not server.requests
 
 
@@ -405,7 +407,7 @@ def test_certificates_that_cannot_be_read_are_refused_with_the_variable(server, 
 def test_a_proxy_that_is_none_is_refused_without_its_password(server, make, monkeypatch, variable, address):
     monkeypatch.setenv(variable, address)
     with pytest.raises(InputError, match=rf"variable {variable.upper()} is no address of a proxy") as caught:
-        make().judge(BENCHMARK, ANSWERS)
+        make().judge(SHEET)
     assert "password" not in str(caught.value)
     assert not server.requests
 
@@ -415,7 +417,7 @@ def test_a_socks_proxy_says_what_is_missing(server, make, monkeypatch):
         pytest.skip("socksio is installed")
     monkeypatch.setenv("ALL_PROXY", "socks5://user:password@host:1080")
     with pytest.raises(InputError, match=r"ALL_PROXY names a SOCKS proxy.*pip install socksio") as caught:
-        make().judge(BENCHMARK, ANSWERS)
+        make().judge(SHEET)
     assert "password" not in str(caught.value)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from diverseevol.engine.learner import Learner
 from diverseevol.errors import InputError
-from diverseevol.evaluation.exam import keep_questions
+from diverseevol.evaluation.exam import save_questions
 from diverseevol.evaluation.questions.answer_file import AnswerFile, answer
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question, load_benchmark, read_answers
 from diverseevol.options import Generation
@@ -52,14 +52,14 @@ def test_an_interrupted_file_goes_on_at_the_first_missing_question(tmp_path, lea
     limit[0] = 4
     with pytest.raises(CutError):
         answer(cut, learner, model, (1, 2))
-    assert not cut.whole()
+    assert not cut.complete()
     assert not cut.path.exists()
     sweep_temporary(tmp_path)  # as a run folder does when it is opened again
     assert len(cut.begun()) == 4
     asked.clear()
     answer(cut, learner, model, (1, 2))
     assert asked == [QUESTIONS.questions[4].instruction]
-    assert cut.whole()
+    assert cut.complete()
     assert not cut.unfinished.exists()
     assert cut.path.read_bytes() == whole.path.read_bytes()
     assert len(set(lines(whole))) > 1
@@ -86,7 +86,7 @@ def test_a_run_that_was_cut_before_the_last_step_answers_nothing_again(tmp_path,
     counted[0].clear()
     answer(file, learner, model, (1, 2))
     assert counted[0] == []
-    assert file.whole()
+    assert file.complete()
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_answers_to_something_else_are_refused_whole_or_not(tmp_path, learner, m
     answer(file, learner, model, (1, 2))
     other = AnswerFile(tmp_path, benchmark, options)
     with pytest.raises(InputError, match=complaint):
-        other.whole()
+        other.complete()
     file.path.rename(file.unfinished)
     with pytest.raises(InputError, match=complaint):
         other.begun()
@@ -113,7 +113,7 @@ def test_a_file_without_the_last_questions_is_not_whole(tmp_path, learner, model
     answer(file, learner, model, (1, 2))
     file.path.write_text("".join(file.path.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(InputError, match="fewer questions"):
-        file.whole()
+        file.complete()
 
 
 def test_what_to_do_about_cut_answers_is_what_helps(tmp_path, learner, model):
@@ -121,10 +121,10 @@ def test_what_to_do_about_cut_answers_is_what_helps(tmp_path, learner, model):
     answer(file, learner, model, (1, 2))
     file.path.write_text(file.path.read_text()[:-20])
     with pytest.raises(InputError, match=r"line \d: not valid JSON .*; restore it, or delete the file to answer"):
-        file.whole()
+        file.complete()
     (tmp_path / "round.json").touch()  # a complete round is not asked again
     with pytest.raises(InputError, match=rf"not valid JSON .*; {REDO}$"):
-        AnswerFile(tmp_path, QUESTIONS, OPTIONS).whole()
+        AnswerFile(tmp_path, QUESTIONS, OPTIONS).complete()
 
 
 def test_the_batch_changes_no_answer(tmp_path, learner, model):
@@ -162,9 +162,9 @@ def test_what_answers_are_held_against_is_kept_once(tmp_path):
     def asked(competitor: str | None) -> list[Benchmark]:
         return [Benchmark("b", (Question("1", "What?", competitor=competitor),))]
 
-    keep_questions(tmp_path, asked(None))
+    save_questions(tmp_path, asked(None))
     assert [line["id"] for line in read_jsonl(tmp_path / "questions" / "b.jsonl")] == ["1"]
     for said in ("this", "that"):  # what was there first is what the answers there were held against
-        keep_questions(tmp_path, asked(said))
+        save_questions(tmp_path, asked(said))
         (line,) = read_jsonl(tmp_path / "questions" / "b.jsonl")
         assert (line["id"], line["competitor"], line["reference"]) == ("1", "this", None)

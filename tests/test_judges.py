@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.judges.base import GoldJudge, Judge, Judgement, NoJudge, OverlapJudge
+from diverseevol.evaluation.judges.base import AnswerSheet, Judge, Judgement
+from diverseevol.evaluation.judges.without_model import GoldJudge, NoJudge, OverlapJudge
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.evaluation.scores.scores import score
 
@@ -13,17 +14,12 @@ QUESTION = Question("q", "Which?", reference="The red fox sleeps.", competitor="
 
 
 def judged(judge: Judge, answer: str, question: Question = QUESTION) -> Judgement:
-    (judgement,) = judge.judge(Benchmark("mine", (question,)), {question.id: answer})
+    (judgement,) = judge.judge(AnswerSheet(Benchmark("mine", (question,)), {question.id: answer}))
     return judgement
 
 
 def gold(answer: str, reference: str = "The red fox sleeps.") -> float:
     return judged(GoldJudge(), answer, replace(QUESTION, reference=reference)).model_score
-
-
-@pytest.mark.parametrize("judge", [GoldJudge(), OverlapJudge(), NoJudge()])
-def test_the_judges_keep_the_protocol(judge):
-    assert isinstance(judge, Judge)
 
 
 @pytest.mark.parametrize("answer", ["The red fox sleeps.", "the  RED\nfox sleeps", " The red fox sleeps . "])
@@ -60,8 +56,8 @@ def test_golds_partial_credit_agrees_with_a_brute_force_subsequence():
 def test_perfect_gold_answers_score_100_and_empty_ones_10():
     benchmark = Benchmark("mine", tuple(replace(QUESTION, id=str(i), reference=f"answer {i}") for i in range(5)))
     perfect = {q.id: q.reference or "" for q in benchmark.questions}
-    assert score(GoldJudge().judge(benchmark, perfect)).relative_score == 100
-    assert score(GoldJudge().judge(benchmark, dict.fromkeys(perfect, ""))).relative_score == 10
+    assert score(GoldJudge().judge(AnswerSheet(benchmark, perfect))).relative_score == 100
+    assert score(GoldJudge().judge(AnswerSheet(benchmark, dict.fromkeys(perfect, "")))).relative_score == 10
 
 
 def test_overlap_runs_from_one_to_ten_and_rises_with_the_overlap():
@@ -75,17 +71,17 @@ def test_overlap_runs_from_one_to_ten_and_rises_with_the_overlap():
 
 def test_overlap_carries_its_warning_into_the_scores():
     judge = OverlapJudge()
-    assert judge.label == "smoke measure, not a judgement of quality"
-    record = score([judged(judge, "fox")], judge.label).record()
-    assert record["label"] == judge.label
-    assert GoldJudge().label is None
+    assert judge.capabilities.label == "smoke measure, not a judgement of quality"
+    record = score([judged(judge, "fox")], judge.capabilities.label).record()
+    assert record["label"] == judge.capabilities.label
+    assert GoldJudge().capabilities.label is None
 
 
 def test_judgements_come_in_the_order_of_the_questions():
     benchmark = Benchmark("mine", tuple(replace(QUESTION, id=i) for i in "cab"))
     answers = {"a": "x", "b": "y", "c": "z", "unasked": "w"}
     for judge in (GoldJudge(), OverlapJudge()):
-        assert [(j.question_id, j.order, j.judge) for j in judge.judge(benchmark, answers)] == [
+        assert [(j.question_id, j.order, j.judge) for j in judge.judge(AnswerSheet(benchmark, answers))] == [
             (i, 0, judge.name) for i in "cab"
         ]
 
@@ -101,8 +97,8 @@ def test_judgements_come_in_the_order_of_the_questions():
 )
 def test_what_a_judge_lacks_is_named_with_benchmark_and_question(judge, question, answers, complaint):
     with pytest.raises(InputError, match=f"benchmark mine, question 'q': {complaint}"):
-        judge.judge(Benchmark("mine", (question,)), answers)
+        judge.judge(AnswerSheet(Benchmark("mine", (question,)), answers))
 
 
 def test_no_judge_judges_nothing():
-    assert NoJudge().judge(Benchmark("mine", (QUESTION,)), {}) == []
+    assert NoJudge().judge(AnswerSheet(Benchmark("mine", (QUESTION,)), {})) == []

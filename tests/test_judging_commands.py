@@ -17,7 +17,7 @@ from chat_server import KEY, Answer, ChatServer, by_length, fails, says
 from judgement_files import lay
 
 from diverseevol.cli import main
-from diverseevol.evaluation.exam import keep_questions
+from diverseevol.evaluation.exam import save_questions
 from diverseevol.evaluation.questions.benchmarks import load_benchmark, read_questions
 from diverseevol.runs.run_folder import RunFolder
 from diverseevol.runs.saved_config import ALWAYS
@@ -80,7 +80,7 @@ def lay_run(
     asked = lay(outputs.parent / "asked.jsonl", [{"id": str(i), "instruction": q} for i, q in enumerate(QUESTIONS)])
     theirs = lay(outputs.parent / "theirs.jsonl", [{"id": str(i), "answer": "y" * 6} for i in range(len(QUESTIONS))])
     benchmark = {"choice": "questions", "name": "mine", "path": str(asked), "competitor": str(theirs)}
-    keep_questions(path, load_benchmark("mine", asked, theirs, cache=outputs))
+    save_questions(path, load_benchmark("mine", asked, theirs, cache=outputs))
     for t in (0, 1):
         answers = ["x" * (1 + t + lead), "x" * (2 + t + lead + seed), "x" * (3 + t + lead)]
         lay(path / "rounds" / f"{t:02d}" / "answers" / "mine.jsonl", lines(answers))
@@ -354,7 +354,7 @@ def lay_answers(folder: Path, answers: list[str]) -> Path:
     (folder / "fingerprint.json").write_text(json.dumps({"model": "m", "prompt": "p", "seed": 0, "generation": {}}))
     asked = lay(folder.parent / "asked.jsonl", [{"id": str(i), "instruction": q} for i, q in enumerate(QUESTIONS)])
     theirs = lay(folder.parent / "theirs.jsonl", [{"id": str(i), "answer": "y" * 6} for i in range(len(QUESTIONS))])
-    keep_questions(folder, load_benchmark("mine", asked, theirs, cache=folder))
+    save_questions(folder, load_benchmark("mine", asked, theirs, cache=folder))
     return folder
 
 
@@ -411,7 +411,7 @@ def lay_lab_run(outputs: Path) -> Path:
         [{"id": str(i), "instruction": q, "reference": "x"} for i, q in enumerate(QUESTIONS)],
     )
     (run / "questions" / "mine.jsonl").unlink()
-    keep_questions(run, load_benchmark("mine", asked, cache=outputs))
+    save_questions(run, load_benchmark("mine", asked, cache=outputs))
     return run
 
 
@@ -419,15 +419,18 @@ def test_what_judging_a_lab_would_take_is_said(judge, command, server, tmp_path)
     lay_lab_run(tmp_path / "outputs")
     code, _, err = judge("folder=outputs", "judge.max_calls=0")
     assert code == 0, err
-    assert "left aside: benchmark mine: has questions without a competitor, which the judge gpt-4 compares with" in err
+    assert (
+        "left aside: benchmark mine: 3 of 3 questions have no competitor (the first is '0'), which the judge gpt-4"
+        in err
+    )
     assert "benchmark.competitor=FILE" in err
-    assert "judge=gold" in err
+    assert "another judge (one that compares with a reference, which all questions have)" in err
     assert "0 of 0 judgements remain" in err
     assert "nothing was asked" in err
     assert not list((tmp_path / "outputs").rglob("judgements"))
     code, _, err = judge("folder=outputs")
     assert code == 2
-    assert "has questions without a competitor" in err
+    assert "3 of 3 questions have no competitor" in err
     assert command("judge", "folder=outputs", "judge=gold", "logger=none")[0] == 0
     asked = (
         "benchmark=questions",
@@ -453,7 +456,7 @@ def test_what_a_judge_can_judge_is_judged_and_the_rest_is_named(judge, server, t
         file.rename(file.with_name("theirs.jsonl"))
     code, _, err = judge("folder=outputs")
     assert code == 0, err
-    assert "left aside: benchmark mine: has questions without a competitor" in err
+    assert "left aside: benchmark mine: 3 of 3 questions have no competitor" in err
     assert len(server.requests) == 2 * NEEDED
     assert {file.name for file in (tmp_path / "outputs").rglob("judgements/*")} == {"theirs.jsonl"}
 
@@ -542,3 +545,45 @@ def test_what_names_a_run_is_copied_whole_beside_its_judgements_which_one_proces
     for name in ("fingerprint.json", "rounds/00/round.json", "rounds/01/round.json"):
         assert (target / name).read_bytes() == (run / name).read_bytes()
     assert not list(tmp_path.rglob("*.partial"))
+
+
+OWN_JUDGE = '''
+from diverseevol.evaluation.judges.base import Capabilities, Judgement
+
+
+class Longest:
+    """A point for each letter, and a competitor is worth two."""
+
+    name = "longest"
+    capabilities = Capabilities("competitor", "letters-1", label="counts letters", calls=False)
+
+    def __init__(self, points: float = 1.0) -> None:
+        self.points = points
+
+    def judge(self, sheet):
+        assert sheet.round in (0, 1)
+        return [
+            Judgement(question.id, 0, self.points * len(answer), 2.0, self.name, "letters-1", "counted")
+            for question, answer, competitor in sheet.beside("competitor")
+        ]
+'''
+
+
+def test_a_judge_of_a_users_own_is_one_class_and_one_yaml(command, monkeypatch, tmp_path):
+    (tmp_path / "longest.py").write_text(OWN_JUDGE)
+    choice = tmp_path / "own" / "judge" / "longest.yaml"
+    choice.parent.mkdir(parents=True)
+    choice.write_text("_target_: longest.Longest\npoints: 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = lay_run(tmp_path / "outputs")
+    code, out, err = command("judge", "folder=outputs", "judge=longest", "logger=none", "--config-dir", "own")
+    assert code == 0, err
+    assert "longest judges the answers of 2 models" in err
+    assert "counts letters" in out
+    assert relative_score(run / "rounds" / "00") == 100
+    assert relative_score(run / "rounds" / "01") == 150
+    code, _, err = command("judge", "folder=outputs", "judge=overlap", "logger=none")
+    assert (code, "holds judgements by longest; give out=FOLDER" in err) == (2, True)
+    lay_lab_run(tmp_path / "referenced")
+    code, _, err = command("judge", "folder=referenced", "judge=longest", "logger=none", "--config-dir", "own")
+    assert (code, "have no competitor (the first is '0'), which the judge longest" in err) == (2, True)

@@ -9,13 +9,15 @@ import pytest
 from chat_server import KEY, ChatServer
 from judgement_files import lay
 
-from diverseevol.evaluation.exam import Exam, unexamined
+from diverseevol.evaluation.exam import Exam, MissingResults, missing_results
 from diverseevol.evaluation.judge_round import judge_round, length_report, read_scores
-from diverseevol.evaluation.judges.base import GoldJudge, NoJudge, OverlapJudge
+from diverseevol.evaluation.judges.base import AnswerSheet, Capabilities, Judgement
 from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
+from diverseevol.evaluation.judges.without_model import GoldJudge, NoJudge, OverlapJudge
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.evolution.loop import evolve
 from diverseevol.options import Generation
+from diverseevol.progress import Silent
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def test_a_judge_in_the_loop_and_one_afterwards_give_the_same_scores(evolution, 
     for folder in folders:
         (folder / "scores.json").unlink()
         (folder / "judgements" / "mine.jsonl").unlink()
-        judge_round(folder, (benchmark,), OpenAIJudge(**options))
+        judge_round(folder, (benchmark,), OpenAIJudge(**options), Silent())
     assert [read_scores(folder) for folder in folders] == inside
     assert len(server.requests) == asked
 
@@ -54,10 +56,12 @@ def test_rounds_scored_by_another_judge_are_reported(tmp_path):
         "generation": {"max_new_tokens": 4, "temperature": 0.7},
     }
     lay(tmp_path / "00" / "answers" / "mine.jsonl", [line])
-    judge_round(tmp_path / "00", (benchmark,), GoldJudge())
-    assert unexamined(Exam((benchmark,), GoldJudge(), generation), tmp_path / "00") == ([], [], [])
-    assert unexamined(Exam((benchmark,), OverlapJudge(), generation), tmp_path / "00") == ([], [], ["mine"])
-    assert unexamined(Exam((benchmark,), NoJudge(), generation), tmp_path / "00") == ([], [], [])
+    judge_round(tmp_path / "00", (benchmark,), GoldJudge(), Silent())
+    assert missing_results(Exam((benchmark,), GoldJudge(), generation), [tmp_path / "00"]) == MissingResults()
+    assert missing_results(Exam((benchmark,), OverlapJudge(), generation), [tmp_path / "00"]) == MissingResults(
+        scores_by_judge={"mine"}
+    )
+    assert missing_results(Exam((benchmark,), NoJudge(), generation), [tmp_path / "00"]) == MissingResults()
 
 
 def test_the_length_report_sees_a_judge_that_pays_for_words(server, tmp_path):
@@ -65,7 +69,7 @@ def test_the_length_report_sees_a_judge_that_pays_for_words(server, tmp_path):
     answers = {str(i): "a " * (i + 1) for i in range(6)}
     judge = OpenAIJudge(model="gpt-4", base_url=server.url, cache=str(tmp_path))  # a point a letter
     benchmark = Benchmark("mine", questions)
-    report = length_report(benchmark, answers, judge.judge(benchmark, answers))
+    report = length_report(benchmark, answers, judge.judge(AnswerSheet(benchmark, answers)))
     assert (report["model_words"], report["competitor_words"]) == (3.5, 5)
     assert report["rank_correlation"] is not None
     assert report["rank_correlation"] > 0.9
@@ -90,3 +94,25 @@ def test_evolve_judges_by_an_endpoint_from_the_command_line(server, tmp_path):
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert not any(KEY.encode() in file.read_bytes() for file in files)
     assert KEY not in done.stdout + done.stderr
+
+
+class Generous:
+    """A judge of a user's own, which subclasses nothing."""
+
+    name = "generous"
+    capabilities = Capabilities(label="likes everything", calls=False)
+
+    def __init__(self):
+        self.rounds = []
+
+    def judge(self, sheet):
+        self.rounds.append(sheet.round)
+        return [Judgement(q.id, 0, 10.0, 10.0, self.name, "1", sheet.answers[q.id]) for q in sheet.benchmark.questions]
+
+
+def test_a_judge_of_a_users_own_judges_each_round_of_an_evolution(evolution, tmp_path):
+    judge, benchmark = Generous(), Benchmark("mine", (Question("0", "Why?"),))
+    rounds = evolve(evolution(tmp_path / "run", exam=Exam((benchmark,), judge, Generation(max_new_tokens=4))))
+    assert judge.rounds == [done.index for done in rounds]
+    scores = [read_scores(tmp_path / "run" / "rounds" / f"{done.index:02d}")["mine"] for done in rounds]
+    assert {(record["relative_score"], record["label"]) for record in scores} == {(100, "likes everything")}

@@ -16,6 +16,7 @@ from chat_server import KEY, Answer, ChatServer, Request, by_length, says
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import reply_cache
+from diverseevol.evaluation.judges.base import AnswerSheet
 from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
 from diverseevol.evaluation.judges.reply_cache import Ask, Reply, ReplyCache, encodable
 from diverseevol.evaluation.judges.responses import read_json
@@ -25,6 +26,7 @@ QUESTIONS = 3
 NEEDED = 2 * QUESTIONS
 ANSWERS = {str(i): "x" * (i + 1) for i in range(QUESTIONS)}
 BENCHMARK = Benchmark("mine", tuple(Question(str(i), f"What is {i}?", competitor="y" * 6) for i in range(QUESTIONS)))
+SHEET = AnswerSheet(BENCHMARK, ANSWERS)
 ASK = Ask("who", "v1", "q", 0, "text")
 
 
@@ -74,10 +76,10 @@ READABLE: dict[str, bytes] = {
 @pytest.mark.parametrize("body", READABLE.values(), ids=list(READABLE))
 def test_an_odd_reply_is_kept_read_and_never_paid_again(server, make, body):
     server.behaviour = lambda request: Answer(body=body)
-    judgements = make().judge(BENCHMARK, ANSWERS)
+    judgements = make().judge(SHEET)
     assert all((j.model_score, j.competitor_score) == ((8, 7), (7, 8))[j.order] for j in judgements)
     assert len(server.requests) == NEEDED
-    assert make(max_calls=0).judge(BENCHMARK, ANSWERS) == judgements
+    assert make(max_calls=0).judge(SHEET) == judgements
     json.dumps([j.reason for j in judgements], ensure_ascii=False).encode()  # as the files of judgements have it
 
 
@@ -110,13 +112,13 @@ def test_a_usage_that_cannot_be_right_is_charged_at_the_most_and_said_once(serve
 
     server.behaviour = behaviour
     judge = make(price=[90.0, 100.0], budget_usd=50)
-    judgements = judge.judge(BENCHMARK, ANSWERS)
+    judgements = judge.judge(SHEET)
     assert all(j.parsed for j in judgements)
     most = sum(judge.account.most(r.body["messages"][0]["content"]) for r in server.requests)
     assert judge.account.spent == pytest.approx(most)
     (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert "token counts that can be right" in warning
-    assert make(max_calls=0).judge(BENCHMARK, ANSWERS) == judgements
+    assert make(max_calls=0).judge(SHEET) == judgements
     with closing(sqlite3.connect(tmp_path / "judgements.sqlite")) as file:
         kept = file.execute("SELECT typeof(prompt_tokens), typeof(completion_tokens) FROM replies").fetchall()
     assert {kind for row in kept for kind in row} <= {"integer", "null"}
@@ -129,7 +131,7 @@ def test_no_usage_unbinds_the_budget(server, make, usage):
     )
     judge = make(price=[90.0, 100.0], budget_usd=0.2, max_tokens=16)
     with pytest.raises(InputError, match=r"judge\.budget_usd=0\.2 .* remain"):
-        judge.judge(BENCHMARK, ANSWERS)
+        judge.judge(SHEET)
     assert 0 < judge.account.spent <= 0.2
     assert len(server.requests) == 2
 
@@ -137,7 +139,7 @@ def test_no_usage_unbinds_the_budget(server, make, usage):
 def test_whole_numbers_with_a_point_and_thoughts_beyond_the_limit_are_charged_as_they_are(server, make):
     server.behaviour = lambda request: says("8 7", usage={"prompt_tokens": 100.0, "completion_tokens": 30_000})
     judge = make(price=[1.0, 2.0])
-    judge.judge(BENCHMARK, ANSWERS)
+    judge.judge(SHEET)
     assert judge.account.spent == pytest.approx(NEEDED * (100 + 60_000) / 1e6)
 
 
@@ -165,36 +167,36 @@ UNUSABLE: dict[str, bytes] = {
 def test_a_body_that_cannot_be_used_is_recorded_as_that_prompts_and_is_not_paid_again(server, make, name):
     answer = Answer(body=UNUSABLE[name])
     server.behaviour = lambda request: answer if "What is 1?" in str(request.body) else by_length(request)
-    judgements = make(retries=1).judge(BENCHMARK, ANSWERS)
+    judgements = make(retries=1).judge(SHEET)
     assert [j.question_id for j in judgements if not j.parsed] == ["1", "1"]
     assert all("the reply" in j.reason for j in judgements if not j.parsed)
     # A whole reply that holds something else than text is not asked for again; what may have been cut off is.
     assert len(server.requests) == NEEDED + (0 if name in WHOLE else 2)
-    assert make(max_calls=0).judge(BENCHMARK, ANSWERS) == judgements
+    assert make(max_calls=0).judge(SHEET) == judgements
 
 
 @pytest.mark.parametrize("name", ["null bytes", "deeply nested", "HTML"])
 def test_where_no_reply_can_be_used_the_run_ends_and_nothing_is_recorded(server, make, name):
     server.behaviour = lambda request: Answer(body=UNUSABLE[name])
     with pytest.raises(ConnectionError, match=r"the reply is .*requests sent: 2") as caught:
-        make(retries=1, concurrency=2).judge(BENCHMARK, ANSWERS)
+        make(retries=1, concurrency=2).judge(SHEET)
     assert str(caught.value).isprintable()
     server.behaviour = by_length
-    assert all(j.parsed for j in make().judge(BENCHMARK, ANSWERS))
+    assert all(j.parsed for j in make().judge(SHEET))
 
 
 def test_halves_of_surrogate_pairs_in_questions_and_answers_are_asked_about_and_kept(server, make):
     benchmark = Benchmark("mine", (Question("id \ud83d", "What \ude00?", competitor="y\ud83d"),))
-    judgements = make().judge(benchmark, {"id \ud83d": "x\ud83d"})
+    judgements = make().judge(AnswerSheet(benchmark, {"id \ud83d": "x\ud83d"}))
     assert all(j.parsed for j in judgements)
     assert "�" in server.requests[0].body["messages"][0]["content"]
-    assert make(max_calls=0).judge(benchmark, {"id \ud83d": "x\ud83d"}) == judgements
+    assert make(max_calls=0).judge(AnswerSheet(benchmark, {"id \ud83d": "x\ud83d"})) == judgements
 
 
 def test_of_a_reply_without_end_no_more_is_quoted_than_tells(server, make):
     server.behaviour = lambda request: says("7 3") if request.again else says("well " * 100_000)
     judge = make()
-    assert all(j.parsed for j in judge.judge(BENCHMARK, ANSWERS))
+    assert all(j.parsed for j in judge.judge(SHEET))
     longest = max(len(request.body["messages"][0]["content"]) for request in server.requests)
     assert 20_000 < longest < 25_000
 
@@ -304,11 +306,11 @@ def test_a_signal_ends_judging_at_once_and_what_came_before_is_known(server, mak
     judge = make(concurrency=2)
     begun = time.monotonic()
     with interrupted_by_alarm():
-        judge.judge(BENCHMARK, ANSWERS)
+        judge.judge(SHEET)
     assert time.monotonic() - begun < 25
     assert (len(server.requests), judge.account.in_flight) == (4, 0)
     server.behaviour = by_length
-    assert all(j.parsed for j in make().judge(BENCHMARK, ANSWERS))
+    assert all(j.parsed for j in make().judge(SHEET))
     assert len(server.requests) == 4 + NEEDED - 2
 
 

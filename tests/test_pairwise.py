@@ -1,13 +1,14 @@
 import re
 from dataclasses import replace
 
+from diverseevol.evaluation.judges.base import AnswerSheet
 from diverseevol.evaluation.judges.pairwise import AGAIN, FIELDS, JudgePrompt, Showing, both_orders, conclude
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 
 
 def test_each_pair_is_shown_in_both_orders_with_input_and_empty_answers():
     benchmark = Benchmark("m", (Question("q", "Sum up.", input="A text.", competitor="Theirs."),))
-    first, second = both_orders(benchmark, {"q": " \n"})
+    first, second = both_orders(AnswerSheet(benchmark, {"q": " \n"}))
     assert first == Showing("q", 0, "Sum up.\n\nA text.", "(no answer)", "Theirs.")
     assert second == Showing("q", 1, "Sum up.\n\nA text.", "Theirs.", "(no answer)")
 

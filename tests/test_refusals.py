@@ -9,6 +9,7 @@ import pytest
 from chat_server import KEY, Answer, Behaviour, ChatServer, Request, by_length, says
 
 from diverseevol.errors import InputError
+from diverseevol.evaluation.judges.base import AnswerSheet
 from diverseevol.evaluation.judges.budget import LimitReachedError
 from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
 from diverseevol.evaluation.judges.responses import Concern, read_refusal
@@ -18,6 +19,7 @@ QUESTIONS = 5
 NEEDED = 2 * QUESTIONS
 ANSWERS = {str(i): "x" * (i + 1) for i in range(QUESTIONS)}
 BENCHMARK = Benchmark("mine", tuple(Question(str(i), f"What is {i}?", competitor="y" * 6) for i in range(QUESTIONS)))
+SHEET = AnswerSheet(BENCHMARK, ANSWERS)
 
 
 def error(message: str, code: Any = None, kind: str | None = "invalid_request_error", **more: Any) -> dict[str, Any]:
@@ -313,7 +315,7 @@ def refuses(question: int, refusal: Answer) -> Behaviour:
 @pytest.mark.parametrize("name", ["Gemini", "vLLM", "LiteLLM 500", "413 HTML", "200 with an error"])
 def test_a_refused_prompt_is_recorded_with_the_servers_words_and_the_rest_goes_on(server, make, caplog, name):
     server.behaviour = refuses(2, answer(*PROMPT[name]))
-    judgements = make().judge(BENCHMARK, ANSWERS)
+    judgements = make().judge(SHEET)
     lost = [j for j in judgements if not j.parsed]
     assert [j.question_id for j in lost] == ["2", "2"]
     words = read_refusal(400, text_of(PROMPT[name][1])).words
@@ -323,14 +325,14 @@ def test_a_refused_prompt_is_recorded_with_the_servers_words_and_the_rest_goes_o
     assert f"does not answer 2 of {NEEDED} prompts" in warning
     assert "question '2', order 0" in warning
     assert "judge.retry_unanswered=true" in warning
-    assert make(max_calls=0).judge(BENCHMARK, ANSWERS) == judgements
+    assert make(max_calls=0).judge(SHEET) == judgements
 
 
 def test_refused_prompts_do_not_count_among_replies_without_scores(server, make, caplog):
     """They say nothing of how well the judge keeps to the form."""
     many = Benchmark("many", tuple(Question(str(i), f"What is {i}?", competitor="y") for i in range(10)))
     server.behaviour = refuses(2, answer(*PROMPT["Azure"]))
-    judgements = make(max_unparsed=0.0).judge(many, {str(i): "x" for i in range(10)})
+    judgements = make(max_unparsed=0.0).judge(AnswerSheet(many, {str(i): "x" for i in range(10)}))
     assert [j.question_id for j in judgements if not j.parsed] == ["2", "2"]
     assert "does not answer 2 of 20 prompts" in caplog.text
 
@@ -341,7 +343,7 @@ def test_an_endpoint_that_refuses_every_prompt_is_given_up_in_its_own_words(serv
     server.behaviour = lambda request: answer(*PROMPT["Ollama"])
     complaint = rf"none of {asked} prompts is answered by gpt-4 \(the first: question '0', .*exceeds the context length"
     with pytest.raises(InputError, match=complaint):
-        make(concurrency=1).judge(many, {str(i): "x" for i in range(questions)})
+        make(concurrency=1).judge(AnswerSheet(many, {str(i): "x" for i in range(questions)}))
     assert len(server.requests) == asked
 
 
@@ -349,7 +351,7 @@ def test_an_endpoint_that_refuses_every_prompt_is_given_up_in_its_own_words(serv
 def test_a_reply_that_a_filter_keeps_back_is_a_refusal_too(server, make, reason):
     kept_back = says("", choices=[{"index": 0, "finish_reason": reason, "message": {"content": None}}])
     server.behaviour = refuses(2, kept_back)
-    lost = [j for j in make(max_unparsed=0.0).judge(BENCHMARK, ANSWERS) if not j.parsed]
+    lost = [j for j in make(max_unparsed=0.0).judge(SHEET) if not j.parsed]
     assert [j.question_id for j in lost] == ["2", "2"]
     assert lost[0].reason == f"HTTP 200: the reply is kept back (finish_reason {reason.lower()})"
     assert len(server.requests) == NEEDED
@@ -359,10 +361,10 @@ def test_a_reply_that_a_filter_keeps_back_is_a_refusal_too(server, make, reason)
 @pytest.mark.parametrize("name", list(DOUBT))
 def test_in_doubt_another_prompt_shows_that_this_one_is_at_fault(server, make, name, concurrency):
     server.behaviour = refuses(1, answer(*DOUBT[name]))
-    judgements = make(concurrency=concurrency).judge(BENCHMARK, ANSWERS)
+    judgements = make(concurrency=concurrency).judge(SHEET)
     assert [j.question_id for j in judgements if not j.parsed] == ["1", "1"]
     assert len(server.requests) == NEEDED
-    assert make(max_calls=0).judge(BENCHMARK, ANSWERS) == judgements
+    assert make(max_calls=0).judge(SHEET) == judgements
 
 
 @pytest.mark.parametrize("name", ["words", "empty", "HTML"])
@@ -370,35 +372,35 @@ def test_a_refusal_in_doubt_ends_the_run_where_the_next_prompt_is_refused_likewi
     server.behaviour = lambda request: answer(*DOUBT[name])
     words = read_refusal(400, text_of(DOUBT[name][1])).words or "the server gives no reason"
     with pytest.raises(InputError, match=rf"does not accept the request \(HTTP \d+: {words}\)"):
-        make(concurrency=1).judge(BENCHMARK, ANSWERS)
+        make(concurrency=1).judge(SHEET)
     assert {r.body["messages"][0]["content"].count("What is 0?") for r in server.requests} == {0, 1}
     assert len(server.requests) == 2
     server.behaviour = by_length
-    assert all(j.parsed for j in make().judge(BENCHMARK, ANSWERS))  # none of them was recorded as unanswered
+    assert all(j.parsed for j in make().judge(SHEET))  # none of them was recorded as unanswered
 
 
 def test_with_many_requests_under_way_a_refusal_of_all_ends_soon(server, make):
     server.behaviour = lambda request: answer(*DOUBT["words"])
     many = Benchmark("many", tuple(Question(str(i), f"What is {i}?", competitor="y") for i in range(40)))
     with pytest.raises(InputError, match="Something is wrong with it"):
-        make(concurrency=8).judge(many, {str(i): "x" for i in range(40)})
+        make(concurrency=8).judge(AnswerSheet(many, {str(i): "x" for i in range(40)}))
     assert len(server.requests) <= 9
 
 
 def test_credit_that_runs_out_in_unknown_words_ends_the_run_and_is_not_taken_for_the_prompts_fault(server, make):
     server.behaviour = lambda request: by_length(request) if len(server.requests) <= 4 else answer(*DOUBT["words"])
     with pytest.raises(InputError, match="Something is wrong with it"):
-        make(concurrency=2).judge(BENCHMARK, ANSWERS)
+        make(concurrency=2).judge(SHEET)
     before = len(server.requests)
     server.behaviour = by_length
-    assert all(j.parsed for j in make().judge(BENCHMARK, ANSWERS))
+    assert all(j.parsed for j in make().judge(SHEET))
     assert len(server.requests) - before == NEEDED - 4
 
 
 def test_a_lone_question_that_is_refused_in_doubt_ends_the_run_with_the_servers_words(server, make):
     server.behaviour = refuses(0, answer(*DOUBT["words"]))
     with pytest.raises(InputError, match="Something is wrong with it"):
-        make().judge(Benchmark("one", BENCHMARK.questions[:1]), ANSWERS)
+        make().judge(AnswerSheet(Benchmark("one", BENCHMARK.questions[:1]), ANSWERS))
 
 
 FAILING = {
@@ -421,15 +423,15 @@ def test_a_prompt_at_which_the_server_fails_each_time_is_recorded_and_the_rest_g
 ):
     server.behaviour = refuses(1, FAILING[name])
     limits = {"retries": 1, "timeout": 0.3 if name == "no reply" else 5.0, "concurrency": concurrency}
-    judgements = make(**limits).judge(BENCHMARK, ANSWERS)
+    judgements = make(**limits).judge(SHEET)
     lost = [j for j in judgements if not j.parsed]
     assert [j.question_id for j in lost] == ["1", "1"]
     assert f"does not answer 2 of {NEEDED} prompts" in caplog.text
     assert len(server.requests) <= NEEDED + 2 * 2 + 2  # each order once more when another was answered, which is asked
-    assert make(max_calls=0).judge(BENCHMARK, ANSWERS) == judgements
-    assert make(**limits, retry_unanswered=True).judge(BENCHMARK, ANSWERS) == judgements
+    assert make(max_calls=0).judge(SHEET) == judgements
+    assert make(**limits, retry_unanswered=True).judge(SHEET) == judgements
     server.behaviour = by_length
-    assert all(j.parsed for j in make(retry_unanswered=True).judge(BENCHMARK, ANSWERS))
+    assert all(j.parsed for j in make(retry_unanswered=True).judge(SHEET))
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])
@@ -437,7 +439,7 @@ def test_two_questions_at_which_the_server_fails_are_recorded(server, make, conc
     server.behaviour = lambda request: (
         FAILING["500"] if any(f"What is {i}?" in str(request.body) for i in (1, 2)) else by_length(request)
     )
-    judgements = make(retries=1, concurrency=concurrency, max_unparsed=0.0).judge(BENCHMARK, ANSWERS)
+    judgements = make(retries=1, concurrency=concurrency, max_unparsed=0.0).judge(SHEET)
     assert [j.question_id for j in judgements if not j.parsed] == ["1", "1", "2", "2"]
 
 
@@ -447,15 +449,15 @@ def test_a_server_that_fails_at_every_prompt_is_given_up_soon_and_nothing_is_rec
     many = Benchmark("many", tuple(Question(str(i), f"What is {i}?", competitor="y") for i in range(20)))
     answers = {str(i): "x" for i in range(20)}
     with pytest.raises(ConnectionError, match=r"HTTP 500: Internal Server Error \(requests sent: 7\); .*again later"):
-        make(concurrency=concurrency).judge(many, answers)
+        make(concurrency=concurrency).judge(AnswerSheet(many, answers))
     assert len(server.requests) <= most
     server.behaviour = by_length
-    assert all(j.parsed for j in make(max_calls=40).judge(many, answers))  # which asks all of them
+    assert all(j.parsed for j in make(max_calls=40).judge(AnswerSheet(many, answers)))  # which asks all of them
 
 
 def test_the_last_prompt_is_recorded_where_one_that_was_answered_before_is_answered_again(server, make):
     server.behaviour = refuses(QUESTIONS - 1, FAILING["500"])
-    judgements = make(retries=0, concurrency=1).judge(BENCHMARK, ANSWERS)
+    judgements = make(retries=0, concurrency=1).judge(SHEET)
     assert [j.question_id for j in judgements if not j.parsed] == [str(QUESTIONS - 1)] * 2
     assert len(server.requests) == NEEDED - 2 + 2 * 3
 
@@ -463,20 +465,20 @@ def test_the_last_prompt_is_recorded_where_one_that_was_answered_before_is_answe
 def test_a_server_that_fails_for_a_while_costs_no_prompt_its_scores(server, make):
     """It is back when another prompt is asked, and so is asked once more for the first."""
     server.behaviour = lambda request: FAILING["503"] if len(server.requests) <= 3 else by_length(request)
-    assert all(j.parsed for j in make(retries=2, concurrency=1).judge(BENCHMARK, ANSWERS))
+    assert all(j.parsed for j in make(retries=2, concurrency=1).judge(SHEET))
     assert len(server.requests) == NEEDED + 3
 
 
 def test_too_many_requests_say_nothing_of_the_prompt(server, make):
     server.behaviour = refuses(1, answer(429, b"slow down"))
     with pytest.raises(ConnectionError, match="HTTP 429"):
-        make(retries=1).judge(BENCHMARK, ANSWERS)
+        make(retries=1).judge(SHEET)
 
 
 def test_doubts_pass_neither_the_calls_nor_the_budget(server, make):
     server.behaviour = refuses(0, answer(*DOUBT["words"]))
     with pytest.raises(LimitReachedError, match=r"judge\.max_calls=1"):
-        make(max_calls=1, concurrency=4).judge(BENCHMARK, ANSWERS)
+        make(max_calls=1, concurrency=4).judge(SHEET)
     assert len(server.requests) == 1
 
 
@@ -494,21 +496,21 @@ def test_what_concerns_all_ends_at_once_with_the_servers_words(server, make, nam
     status, body, _ = ALL[name]
     server.behaviour = lambda request: answer(status, body)
     with pytest.raises(InputError, match=complaint):
-        make(concurrency=1).judge(BENCHMARK, ANSWERS)
+        make(concurrency=1).judge(SHEET)
     assert len(server.requests) == 1
 
 
 def test_what_was_refused_is_asked_again_where_the_user_says_so(server, make):
     server.behaviour = refuses(2, answer(*PROMPT["vLLM"]))
-    make().judge(BENCHMARK, ANSWERS)
+    make().judge(SHEET)
     server.behaviour = by_length
     before = len(server.requests)
     again = make(retry_unanswered=True)
-    assert again.estimate(BENCHMARK, ANSWERS).missing == 2
-    judgements = again.judge(BENCHMARK, ANSWERS)
+    assert again.estimate(SHEET).missing == 2
+    judgements = again.judge(SHEET)
     assert all(j.parsed for j in judgements)
     assert len(server.requests) - before == 2
-    assert make(max_calls=0).judge(BENCHMARK, ANSWERS) == judgements  # the reply counts, not the refusal from before
+    assert make(max_calls=0).judge(SHEET) == judgements  # the reply counts, not the refusal from before
 
 
 def test_a_refusal_of_the_second_request_keeps_the_first_reply(server, make):
@@ -518,6 +520,6 @@ def test_a_refusal_of_the_second_request_keeps_the_first_reply(server, make):
         return answer(*PROMPT["vLLM"]) if request.again else says("I like both.")
 
     server.behaviour = behaviour
-    lost = [j for j in make().judge(BENCHMARK, ANSWERS) if not j.parsed]
+    lost = [j for j in make().judge(SHEET) if not j.parsed]
     assert [j.question_id for j in lost] == ["2", "2"]
     assert all("I like both." in j.reason and TOO_LONG in j.reason for j in lost)

@@ -6,10 +6,11 @@ from judgement_files import authors_file, authors_record, lay, own_file, own_rec
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judge_round import judge_round
-from diverseevol.evaluation.judges.base import Judge, JudgeOfRounds
+from diverseevol.evaluation.judges.base import AnswerSheet
 from diverseevol.evaluation.judges.replay import UNHELD, ReplayJudge
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.evaluation.scores.scoreboard import score_folder
+from diverseevol.progress import Silent
 
 VICUNA = Benchmark("vicuna", (Question("1", "Why?"), Question("2", "Why?")))
 LAB = Benchmark("lab", (Question("a", "Why?"), Question("b", "Why?")))
@@ -23,8 +24,9 @@ def answers_of(benchmark: Benchmark) -> list[dict[str, str]]:
 def test_the_authors_recorded_judgements_are_repeated_in_the_questions_order(tmp_path):
     authors_file(tmp_path, authors_record(2, eval_QUERY0=[3.0, 9.0], response_QUERY0="3 9"), authors_record(1))
     judge = ReplayJudge(str(tmp_path), round=6)
-    assert isinstance(judge, Judge)
-    found = [(j.question_id, j.order, j.model_score, j.competitor_score) for j in judge.judge(VICUNA, ANSWERS)]
+    found = [
+        (j.question_id, j.order, j.model_score, j.competitor_score) for j in judge.judge(AnswerSheet(VICUNA, ANSWERS))
+    ]
     assert found == [("1", 0, 4, 8), ("1", 1, 5, 7), ("2", 0, 3, 9), ("2", 1, 5, 7)]
     assert judge.name == "gpt-4"
 
@@ -35,10 +37,9 @@ def test_a_round_is_judged_by_what_was_recorded_of_that_round(tmp_path):
         lay(path, [own_record(q, model_score=score) for q in "ab"])
         lay(tmp_path / "run" / "rounds" / f"{t:02d}" / "answers" / "lab.jsonl", answers_of(LAB))
     judge = ReplayJudge(str(tmp_path / "in"))
-    assert isinstance(judge, JudgeOfRounds)
     for t, score in ((2, 3.0), (4, 6.0)):
         folder = tmp_path / "run" / "rounds" / f"{t:02d}"
-        judge_round(folder, (LAB,), judge)
+        judge_round(folder, (LAB,), judge, Silent())
         assert json.loads((folder / "scores.json").read_text())["lab"]["relative_score"] == 10 * score
     replayed = {r.round: r.scores.relative_score for r in score_folder(tmp_path / "run").rounds}
     assert replayed == {2: 30, 4: 60}
@@ -47,11 +48,11 @@ def test_a_round_is_judged_by_what_was_recorded_of_that_round(tmp_path):
 def test_a_missing_judgement_is_named(tmp_path):
     path = authors_file(tmp_path / "a", authors_record(1))
     with pytest.raises(InputError, match=rf"{path.name}: no recorded judgement of question '2' in order 0"):
-        ReplayJudge(str(tmp_path / "a"), round=6).judge(VICUNA, ANSWERS)
+        ReplayJudge(str(tmp_path / "a"), round=6).judge(AnswerSheet(VICUNA, ANSWERS))
     with pytest.raises(InputError, match=r"benchmark vicuna, round 7 \(there: vicuna round 6\)"):
-        ReplayJudge(str(tmp_path / "a"), round=7).judge(VICUNA, ANSWERS)
+        ReplayJudge(str(tmp_path / "a"), round=7).judge(AnswerSheet(VICUNA, ANSWERS))
     with pytest.raises(InputError, match=r"give judge\.round=N"):
-        ReplayJudge(str(tmp_path / "a")).judge(VICUNA, ANSWERS)
+        ReplayJudge(str(tmp_path / "a")).judge(AnswerSheet(VICUNA, ANSWERS))
 
 
 def test_several_evolutions_are_told_apart_by_schedule_and_seed(tmp_path):
@@ -63,27 +64,27 @@ def test_several_evolutions_are_told_apart_by_schedule_and_seed(tmp_path):
         )
     own_file(tmp_path, *map(own_record, "ab"), run="lab/tiny/random-iterative/seed0")
     with pytest.raises(InputError, match=r"say which by judge\.schedule and judge\.seed"):
-        ReplayJudge(str(tmp_path), round=2).judge(LAB, ANSWERS)
+        ReplayJudge(str(tmp_path), round=2).judge(AnswerSheet(LAB, ANSWERS))
     judge = ReplayJudge(str(tmp_path), schedule="kcenter-iterative", seed=1, round=2)
-    assert [j.model_score for j in judge.judge(LAB, ANSWERS)] == [5, 5]
+    assert [j.model_score for j in judge.judge(AnswerSheet(LAB, ANSWERS))] == [5, 5]
 
 
 def test_judgements_of_another_answer_are_not_repeated(tmp_path):
     path = own_file(tmp_path, *map(own_record, "ab"))
     lay(path.parents[1] / "answers" / "lab.jsonl", answers_of(LAB))
     judge = ReplayJudge(str(tmp_path), round=2)
-    assert len(judge.judge(LAB, ANSWERS)) == 2
+    assert len(judge.judge(AnswerSheet(LAB, ANSWERS))) == 2
     with pytest.raises(InputError, match="recorded for another answer to question 'b'"):
-        judge.judge(LAB, {**ANSWERS, "b": "other"})
+        judge.judge(AnswerSheet(LAB, {**ANSWERS, "b": "other"}))
 
 
 def test_a_replayed_smoke_measure_keeps_its_warning_and_an_unparsed_judgement_its_lack(tmp_path):
     lost = own_record("b", judge="overlap", model_score=None, competitor_score=None)
     own_file(tmp_path, own_record("a", judge="overlap"), lost)
     judge = ReplayJudge(str(tmp_path), round=2)
-    assert judge.label is not None
-    assert judge.label.startswith("smoke measure, not a judgement of quality; 1 files of recorded judgements could not")
-    assert [asdict(j)["model_score"] for j in judge.judge(LAB, ANSWERS)] == [3, None]
+    label = str(judge.capabilities.label)
+    assert label.startswith("smoke measure, not a judgement of quality; 1 files of recorded judgements could not")
+    assert [asdict(j)["model_score"] for j in judge.judge(AnswerSheet(LAB, ANSWERS))] == [3, None]
 
 
 def test_judgements_that_may_be_of_other_answers_carry_a_warning(tmp_path):
@@ -92,8 +93,8 @@ def test_judgements_that_may_be_of_other_answers_carry_a_warning(tmp_path):
     for place, folder, benchmark in (("released", "06", VICUNA), ("own", "02", LAB)):
         target = tmp_path / "run" / "rounds" / folder
         lay(target / "answers" / f"{benchmark.name}.jsonl", answers_of(benchmark))
-        judge_round(target, (benchmark,), ReplayJudge(str(tmp_path / place)))
+        judge_round(target, (benchmark,), ReplayJudge(str(tmp_path / place)), Silent())
         label = json.loads((target / "scores.json").read_text())[benchmark.name]["label"]
         assert label == f"1 files of recorded judgements {UNHELD}"
     lay(path.parents[1] / "answers" / "lab.jsonl", answers_of(LAB))
-    assert ReplayJudge(str(tmp_path / "own"), round=2).label is None
+    assert ReplayJudge(str(tmp_path / "own"), round=2).capabilities.label is None

@@ -20,13 +20,15 @@ NEEDED = 2 * QUESTIONS
 IN_FLIGHT = 4
 JUDGING = """
 import sys
+from diverseevol.evaluation.judges.base import AnswerSheet
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
 
 url, cache = sys.argv[1:]
 questions = tuple(Question(str(i), f"What is {i}?", competitor="y" * 6) for i in range(20))
 judge = OpenAIJudge(model="gpt-4", base_url=url, cache=cache, concurrency=4)
-judgements = judge.judge(Benchmark("mine", questions), {q.id: "x" * (int(q.id) % 9 + 1) for q in questions})
+answers = {q.id: "x" * (int(q.id) % 9 + 1) for q in questions}
+judgements = judge.judge(AnswerSheet(Benchmark("mine", questions), answers))
 print(sum(j.model_score for j in judgements))
 """
 

@@ -17,7 +17,7 @@ from diverseevol.data.tokens import encode
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.errors import InputError
-from diverseevol.evaluation.judges.base import GoldJudge
+from diverseevol.evaluation.judges.without_model import GoldJudge
 from diverseevol.evolution.loop import evolve
 from diverseevol.evolution.metrics import DEFAULT, TrainLoss
 from diverseevol.lab.dataset import load as lab_rows

@@ -2,6 +2,7 @@ import pytest
 from chat_server import KEY, Answer, ChatServer, by_length, fails, says
 
 from diverseevol.errors import InputError
+from diverseevol.evaluation.judges.base import AnswerSheet
 from diverseevol.evaluation.judges.budget import OPENAI, PRICES, Account, LimitReachedError, Price, price_of
 from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
 from diverseevol.evaluation.judges.reply_cache import Reply
@@ -9,6 +10,7 @@ from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 
 BENCHMARK = Benchmark("mine", tuple(Question(str(i), f"What is {i}?", competitor="y" * 6) for i in range(6)))
 ANSWERS = {str(i): "xxx" for i in range(6)}
+SHEET = AnswerSheet(BENCHMARK, ANSWERS)
 NEEDED = 12
 
 
@@ -60,16 +62,16 @@ def test_an_account_counts_tokens_and_dollars_and_what_it_cannot_know_as_the_mos
 @pytest.mark.parametrize("limit", [0, 1, 5, NEEDED - 1])
 def test_the_limit_of_calls_is_reached_and_never_passed(server, make, limit):
     with pytest.raises(LimitReachedError, match=rf"judge\.max_calls={limit} .* {NEEDED - limit} remain"):
-        make(max_calls=limit, concurrency=4).judge(BENCHMARK, ANSWERS)
+        make(max_calls=limit, concurrency=4).judge(SHEET)
     assert len(server.requests) == limit
-    make(max_calls=NEEDED - limit).judge(BENCHMARK, ANSWERS)
+    make(max_calls=NEEDED - limit).judge(SHEET)
     assert len(server.requests) == NEEDED
 
 
 def test_retries_count_as_calls(server, make):
     server.behaviour = lambda request: fails(500)
     with pytest.raises(LimitReachedError, match=r"judge\.max_calls=3"):
-        make(max_calls=3, concurrency=1).judge(BENCHMARK, ANSWERS)
+        make(max_calls=3, concurrency=1).judge(SHEET)
     assert len(server.requests) == 3
 
 
@@ -81,14 +83,14 @@ def test_the_budget_is_used_as_far_as_it_goes_and_never_passed(server, make, con
     most = judge.account.most(judge.wording.template)
     assert 0.05 < most < 0.1
     with pytest.raises(LimitReachedError, match=r"judge\.budget_usd=0\.1 .* remain, about \$"):
-        judge.judge(BENCHMARK, ANSWERS)
+        judge.judge(SHEET)
     assert judge.account.spent == pytest.approx(0.01 * len(server.requests))
     assert 0.1 - 1.1 * most < judge.account.spent <= 0.1
 
 
 def test_a_budget_below_a_single_call_sends_none(server, make):
     with pytest.raises(LimitReachedError, match="12 remain"):
-        make(budget_usd=0.001, price=[90.0, 100.0]).judge(BENCHMARK, ANSWERS)
+        make(budget_usd=0.001, price=[90.0, 100.0]).judge(SHEET)
     assert server.requests == []
 
 
@@ -96,7 +98,7 @@ def test_a_call_that_was_cut_off_counts_against_the_budget(server, make):
     server.behaviour = lambda request: Answer(body=says("8 7").body, cut=True)
     judge = make(budget_usd=0.5, price=[90.0, 100.0], concurrency=4, max_tokens=16)
     with pytest.raises(LimitReachedError):
-        judge.judge(BENCHMARK, ANSWERS)
+        judge.judge(SHEET)
     most = judge.account.most(server.requests[0].body["messages"][0]["content"])
     assert judge.account.spent == pytest.approx(most * len(server.requests), rel=0.01)
     assert judge.account.spent <= 0.5
@@ -104,20 +106,20 @@ def test_a_call_that_was_cut_off_counts_against_the_budget(server, make):
 
 def test_the_estimate_says_what_is_missing_and_calls_nobody(server, make):
     judge = make(price=[1.0, 2.0], max_calls=0)
-    before = judge.estimate(BENCHMARK, ANSWERS)
+    before = judge.estimate(SHEET)
     assert (before.judgements, before.missing) == (NEEDED, NEEDED)
     assert before.dollars is not None
     assert 0 < before.dollars < NEEDED * judge.account.most(judge.wording.template + "x" * 100)
     assert server.requests == []
-    make().judge(Benchmark("mine", BENCHMARK.questions[:2]), ANSWERS)
-    after = judge.estimate(BENCHMARK, ANSWERS)
+    make().judge(AnswerSheet(Benchmark("mine", BENCHMARK.questions[:2]), ANSWERS))
+    after = judge.estimate(SHEET)
     assert (after.judgements, after.missing) == (NEEDED, NEEDED - 4)
     assert after.dollars == pytest.approx(before.dollars * 8 / 12, rel=0.01)
-    assert make().estimate(BENCHMARK, ANSWERS).dollars is None
+    assert make().estimate(SHEET).dollars is None
 
 
 def test_a_planning_run_needs_no_key(make, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
-    assert make(max_calls=0).estimate(BENCHMARK, ANSWERS).missing == NEEDED
+    assert make(max_calls=0).estimate(SHEET).missing == NEEDED
     with pytest.raises(InputError, match="OPENAI_API_KEY"):
         make()

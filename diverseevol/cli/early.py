@@ -32,7 +32,7 @@ LIGHT = (  # modules that are imported in no time
     "diverseevol.samplers.", "diverseevol.evolution.metrics.", "diverseevol.lab.metrics.",
     "diverseevol.runs.trackers.", "diverseevol.runs.tracking.",
     "diverseevol.evaluation.questions.benchmarks.",
-    "diverseevol.evaluation.judges.base.", "diverseevol.evaluation.judges.openai_judge.",
+    "diverseevol.evaluation.judges.openai_judge.", "diverseevol.evaluation.judges.without_model.",
     "diverseevol.evaluation.judges.replay.",
     "diverseevol.lab.benchmark", "diverseevol.lab.both", "diverseevol.lab.development", "diverseevol.lab.natural",
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a run on disk was asked (its own `questions/`, or the shipped choice that it names), and who can judge that."""
+"""What a run on disk was asked (its own `questions/`, or the shipped choice that it names)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,6 @@ from typing import Any
 
 from diverseevol.cli.configuration import Configuration
 from diverseevol.errors import InputError
-from diverseevol.evaluation.judges.base import Judge
 from diverseevol.evaluation.questions.benchmarks import Benchmark, read_questions
 from diverseevol.evaluation.questions.find_answers import Answered
 from diverseevol.runs.saved_config import SavedChoice, read_complete, saved_choice
@@ -73,27 +72,3 @@ class SavedQuestions:
             refuse_from_outside(kept, run)
             self._kept[kept] = read_questions(kept)
         return self._kept[kept]
-
-
-def unfit_for(judge: Judge, benchmark: Benchmark) -> str | None:
-    """Why a judge cannot judge answers to a benchmark, and what to do; None where it can."""
-    needed = judge.compares_with
-
-    def has(field: str) -> bool:
-        return all(getattr(question, field) is not None for question in benchmark.questions)
-
-    if needed == "nothing" or has(needed):
-        return None
-    ways = {
-        "competitor": "give benchmark=… with benchmark.competitor=FILE (diverseevol answer makes one)",
-        "reference": "give benchmark=questions benchmark.path=FILE with a reference in each line",
-    }
-    others = {
-        "competitor": "judge=openai, local or overlap: there are answers of a competitor",
-        "reference": "judge=gold: there are references",
-    }
-    other = next((f" ({others[field]})" for field in others if field != needed and has(field)), "")
-    return (
-        f"benchmark {benchmark.name}: has questions without a {needed}, which the judge {judge.name} compares with; "
-        f"{ways[needed]}, or choose another judge{other}"
-    )

@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 from diverseevol.engine.answering.answerer import Answerer
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judge_round import judge_round, logged, read_scores
-from diverseevol.evaluation.judges.base import Judge, NoJudge
+from diverseevol.evaluation.judges.base import Judge, unfit
+from diverseevol.evaluation.judges.without_model import NoJudge
 from diverseevol.evaluation.questions.answer_file import AnswerFile, answer
 from diverseevol.evaluation.questions.benchmarks import Benchmark
 from diverseevol.options import Generation
@@ -24,7 +25,7 @@ class Exam:
 
     Attributes:
         benchmarks: the questions.
-        judge: scores the answers; `NoJudge` leaves them for later.
+        judge: scores the answers, or leaves them for later.
         generation: how questions are answered.
     """
 
@@ -33,47 +34,58 @@ class Exam:
     generation: Generation = field(default_factory=Generation)
 
     def __post_init__(self) -> None:
-        field = self.judge.compares_with
-        for benchmark in self.benchmarks if field != "nothing" else ():
-            lacking = [question.id for question in benchmark.questions if getattr(question, field) is None]
-            if lacking:
-                raise InputError(
-                    f"benchmark {benchmark.name}: {len(lacking)} of {len(benchmark.questions)} questions have no "
-                    f"{field} (the first is {lacking[0]!r}), which judge={self.judge.name} compares with; choose "
-                    f"another judge (gold needs references, overlap a competitor, none nothing)"
-                )
+        for benchmark in self.benchmarks:
+            if (sentence := unfit(self.judge, benchmark)) is not None:
+                raise InputError(sentence)
 
 
-def keep_questions(folder: Path, benchmarks: Sequence[Benchmark]) -> None:
-    """Write what is asked and what answers are held against, a file a benchmark in `questions/`.
+@dataclass(frozen=True)
+class MissingResults:
+    """What completed rounds lack of an exam, by the names of its benchmarks: it was chosen after they were made.
+
+    Attributes:
+        answers: those that some round was not asked.
+        scores: those whose answers nobody has judged yet.
+        scores_by_judge: those that were judged, though not by the exam's judge.
+    """
+
+    answers: set[str] = field(default_factory=set)
+    scores: set[str] = field(default_factory=set)
+    scores_by_judge: set[str] = field(default_factory=set)
+
+
+def save_questions(folder: Path, benchmarks: Sequence[Benchmark]) -> None:
+    """Write what is asked and what answers are compared with, a file per benchmark in `questions/`.
 
     Args:
-        folder: the run folder; a file that is there stays, for the answers there were held against that, unless it
-            has nothing that an answer can be held against.
+        folder: the run folder; an existing file stays, because the answers there were compared with it, unless it has
+            nothing that an answer can be compared with.
         benchmarks: those asked, with references and a competitor's answers where they have them.
     """
     for benchmark in benchmarks:
         file = folder / "questions" / f"{benchmark.name}.jsonl"
         lines = [asdict(question) for question in benchmark.questions]
-        if not file.exists() or (_can_be_held_against(lines) and not _can_be_held_against(read_jsonl(file))):
+        if not file.exists() or (_comparable(lines) and not _comparable(read_jsonl(file))):
             write_jsonl(file, lines)
 
 
-def _can_be_held_against(questions: Sequence[Mapping[str, Any]]) -> bool:
+def _comparable(questions: Sequence[Mapping[str, Any]]) -> bool:
     return any(line.get(key) is not None for line in questions for key in ("reference", "competitor"))
 
 
-def unexamined(exam: Exam, folder: Path) -> tuple[list[str], list[str], list[str]]:
-    """Benchmarks whose answers, those whose scores, and those whose scores by this judge a whole round lacks.
-
-    They were asked for after it was made.
-    """
-    unanswered = [b.name for b in exam.benchmarks if not AnswerFile(folder, b, exam.generation).whole()]
-    scored = read_scores(folder)
-    judged = not isinstance(exam.judge, NoJudge)
-    answered = [b.name for b in exam.benchmarks if judged and b.name not in unanswered]
-    others = [name for name in answered if name in scored and scored[name].get("judge") != exam.judge.name]
-    return unanswered, [name for name in answered if name not in scored], others
+def missing_results(exam: Exam, folders: Sequence[Path]) -> MissingResults:
+    """What the completed rounds in these folders lack of an exam."""
+    missing = MissingResults()
+    for folder in folders:
+        scores = read_scores(folder)
+        for benchmark in exam.benchmarks:
+            if not AnswerFile(folder, benchmark, exam.generation).complete():
+                missing.answers.add(benchmark.name)
+            elif exam.judge.capabilities.judges and benchmark.name not in scores:
+                missing.scores.add(benchmark.name)
+            elif exam.judge.capabilities.judges and scores[benchmark.name].get("judge") != exam.judge.name:
+                missing.scores_by_judge.add(benchmark.name)
+    return missing
 
 
 def examine(
@@ -97,14 +109,14 @@ def examine(
     Returns:
         The scores by logged name, such as `relative_score/vicuna`.
     """
-    place = answerer.processes
+    processes = answerer.processes
     for benchmark in exam.benchmarks:
         file = AnswerFile(folder, benchmark, exam.generation)
-        if not place.share(file.whole()):
+        if not processes.share(file.complete()):
             with timed(f"answer {benchmark.name}"):
                 answer(file, answerer, model(), seed)
-    if place.first and exam.benchmarks and not isinstance(exam.judge, NoJudge):
+    if processes.first and exam.benchmarks and exam.judge.capabilities.judges:
         with timed("judge"):
-            judge_round(folder, exam.benchmarks, exam.judge)
-    scores = place.share(read_scores(folder) if place.first else {})
+            judge_round(folder, exam.benchmarks, exam.judge, answerer.progress)
+    scores = processes.share(read_scores(folder) if processes.first else {})
     return logged(scores, [benchmark.name for benchmark in exam.benchmarks])

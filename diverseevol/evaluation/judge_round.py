@@ -8,29 +8,34 @@ from typing import Any
 import numpy as np
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.judges.base import Judge, Judgement, JudgeOfRounds
-from diverseevol.evaluation.judges.pairwise import GivenUpError
+from diverseevol.evaluation.judges.base import AnswerSheet, GivenUpError, Judge, Judgement
 from diverseevol.evaluation.questions.benchmarks import Benchmark, read_answers
 from diverseevol.evaluation.scores.agreement import rank_correlation
 from diverseevol.evaluation.scores.scores import score, unparsed_questions
+from diverseevol.progress import Progress
 from diverseevol.storage.files import read_json, write_json, write_jsonl
 
 LOGGED = ("relative_score", "win", "tie", "lose")
 
 
-def judge_round(folder: Path, benchmarks: Sequence[Benchmark], judge: Judge) -> None:
+def judge_round(folder: Path, benchmarks: Sequence[Benchmark], judge: Judge, progress: Progress) -> None:
     """Judge the answers in a round's folder, and write `judgements/` and `scores.json` beside them.
 
     Args:
         folder: rounds/NN of a run.
         benchmarks: those to judge; their answers must be there.
         judge: who judges.
+        progress: told how far the judge has come.
     """
     for benchmark in benchmarks:
-        judge_answers(folder / "answers" / f"{benchmark.name}.jsonl", int(folder.name), benchmark, judge, folder)
+        judge_answers(
+            folder / "answers" / f"{benchmark.name}.jsonl", int(folder.name), benchmark, judge, folder, progress
+        )
 
 
-def judge_answers(file: Path, t: int, benchmark: Benchmark, judge: Judge, target: Path) -> dict[str, Any]:
+def judge_answers(
+    file: Path, t: int, benchmark: Benchmark, judge: Judge, target: Path, progress: Progress
+) -> dict[str, Any]:
     """Judge one file of answers.
 
     Args:
@@ -39,6 +44,7 @@ def judge_answers(file: Path, t: int, benchmark: Benchmark, judge: Judge, target
         benchmark: the questions.
         judge: who judges.
         target: the folder that gets `judgements/` and `scores.json`.
+        progress: told how far the judge has come.
 
     Raises:
         InputError: the answers or the judge do not fit, or the judge was given up: what it said until then is in
@@ -48,15 +54,17 @@ def judge_answers(file: Path, t: int, benchmark: Benchmark, judge: Judge, target
         What `scores.json` now holds for the benchmark.
     """
     answers = read_answers(file, benchmark)
-    one = judge.of_round(t) if isinstance(judge, JudgeOfRounds) else judge
     given_up = target / "judgements" / "given_up" / f"{benchmark.name}.jsonl"
     try:
-        judgements = one.judge(benchmark, answers)
+        judgements = judge.judge(AnswerSheet(benchmark, answers, t, progress))
     except GivenUpError as error:
         # Beside the judgements that are read, for these are too few to score a model by.
-        write_jsonl(given_up, map(asdict, error.judgements))
+        write_jsonl(given_up, map(asdict, error.judgements()))
         raise InputError(f"{error}; the judgements so far are in {given_up}") from error
-    record = {**score(judgements, one.label).record(), "length": length_report(benchmark, answers, judgements)}
+    record = {
+        **score(judgements, judge.capabilities.label).record(),
+        "length": length_report(benchmark, answers, judgements),
+    }
     write_jsonl(target / "judgements" / f"{benchmark.name}.jsonl", map(asdict, judgements))
     given_up.unlink(missing_ok=True)
     write_json(target / "scores.json", {**read_scores(target), benchmark.name: record})

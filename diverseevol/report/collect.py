@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.judges.base import GoldJudge, Judgement, OverlapJudge
+from diverseevol.evaluation.judges.base import Judgement
+from diverseevol.evaluation.judges.without_model import recorded
 from diverseevol.evaluation.scores.read_judgements import JudgementFile, find_judgements, named_run
 from diverseevol.evaluation.scores.scoreboard import Scoreboard, ScoredRound, score_files
 from diverseevol.report.charts.lines import FULL, RELEASED_ROWS, Line, line_of
@@ -20,7 +21,6 @@ from diverseevol.storage.files import read_json
 from diverseevol.storage.links import refuse_files_from_outside
 from diverseevol.storage.reading import refuse_special
 
-NEEDS_NO_CALLS = {GoldJudge.name, OverlapJudge.name}
 JUDGE_CALLS = "judge calls"  # the name of that metric
 ALL_PHASES = "all phases"
 PEAK_MEMORY = "peak_memory"
@@ -247,7 +247,7 @@ def _judged(collected: Collection, rows: Mapping[tuple[Any, ...], int]) -> Itera
         size = _rows_of(line, each, rows)
         if size is None and line.kind != FULL:
             continue
-        calls = 0 if each.judge in NEEDS_NO_CALLS or line.released else len(collected.judgements[each.file])
+        calls = 0 if not recorded(each.judge).calls or line.released else len(collected.judgements[each.file])
         yield score_point(line, each.seed, each.round, size, each.benchmark, vars(each.scores) | {"judge": each.judge})
         counts = {name: float(getattr(each.scores, name)) for name in ("win", "tie", "lose")}
         for metric, value in (counts | ({JUDGE_CALLS: float(calls)} if calls else {})).items():

@@ -9,7 +9,7 @@ from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.workbench import workbench
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.errors import InputError
-from diverseevol.evaluation.exam import keep_questions
+from diverseevol.evaluation.exam import save_questions
 from diverseevol.evaluation.questions.answer_file import AnswerFile, answer
 from diverseevol.options import Generation
 from diverseevol.storage.files import read_json, refuse_links, write_json
@@ -30,11 +30,11 @@ def run(settings: Configuration) -> None:
                 "model": model.identity(bench.cache), "prompt": answerer.prompt.identity, "seed": options.seed,
                 "generation": {"max_new_tokens": generation.max_new_tokens, "temperature": generation.temperature},
             })  # fmt: skip
-            keep_questions(folder, benchmarks)
+            save_questions(folder, benchmarks)
         weights = None
         for benchmark in benchmarks:
             file = AnswerFile(folder, benchmark, generation)
-            if not bench.processes.share(file.whole()):
+            if not bench.processes.share(file.complete()):
                 weights = weights or model.load().eval()
                 answer(file, answerer, weights, (options.seed,))
             bench.console.print(f"{benchmark.name}: {len(benchmark.questions):,} answers in {file.path}")

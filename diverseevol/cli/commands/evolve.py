@@ -24,8 +24,7 @@ from diverseevol.cli.workbench import Workbench, workbench
 from diverseevol.data.dataset import Dataset
 from diverseevol.data.tokens import Tokens
 from diverseevol.errors import InputError
-from diverseevol.evaluation.exam import Exam, keep_questions, unexamined
-from diverseevol.evaluation.judges.base import watch
+from diverseevol.evaluation.exam import Exam, missing_results, save_questions
 from diverseevol.evaluation.questions.benchmarks import check_references
 from diverseevol.evolution.loop import evolve
 from diverseevol.evolution.metrics.base import description_of, needs_of
@@ -60,7 +59,6 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
     # What the user may have got wrong is bound first, before any work is done.
     schedule, tuning = schedule_of(settings), settings.options("tuning", Tuning)
     sampler, tracker, judge = settings.part("sampler"), settings.part("logger"), settings.part("judge")
-    watch(judge, bench.progress)
     exam = Exam(settings.part("benchmark", cache=cache), judge, settings.options("generation", Generation))
     metrics = metrics_of(settings)
     if "reference_loss" in needs_of(metrics):
@@ -88,7 +86,7 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
         if not made or not kept(path):
             keep(path, config)
         _list_left_out(path, dataset, encoded, bad_rows)
-        keep_questions(path, exam.benchmarks)
+        save_questions(path, exam.benchmarks)
         write_descriptions(path, [POOL_SIZE, *map(description_of, metrics)])
     space = functools.cache(lambda: bench.foundation_embedding(learner, found))
     evolution = Evolution(
@@ -104,7 +102,7 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
     if longer:
         _tell_longer(console, path, schedule.rounds, rounds[-1].index, last, untouched)
     if processes.first:
-        _tell_unexamined(console, path, exam, before)
+        _tell_missing(console, path, exam, before)
     for name in dict.fromkeys((PCA, options.projection)) if not untouched else {options.projection} - {PCA}:
         if not processes.share(processes.first and _is_map(path / map_name(name), len(dataset))):
             vectors = space()  # all processes take part
@@ -153,27 +151,30 @@ def _tell_longer(console: Console, path: Path, asked: int, reached: int, last: i
         ))  # fmt: skip
 
 
-def _tell_unexamined(console: Console, path: Path, exam: Exam, before: set[str]) -> None:
-    """Say what rounds that were there already were never asked: they are not done again for a new exam."""
-    found = [unexamined(exam, path / "rounds" / name) for name in sorted(before)]
-    unanswered, unjudged, others = (sorted({name for one in found for name in one[part]}) for part in range(3))
+def _tell_missing(console: Console, path: Path, exam: Exam, before: set[str]) -> None:
+    """Say what completed rounds lack of this exam: they are not done again for a new one."""
+    missing = missing_results(exam, [path / "rounds" / name for name in sorted(before)])
     judging = command("diverseevol", "judge", override("folder", path))
-    if unanswered:
+    if missing.answers:
         console.print(styled(
-            (f"rounds that were whole before have no answers to {', '.join(unanswered)}", "yellow"),
+            (f"rounds that were complete before have no answers to {_listed(missing.answers)}", "yellow"),
             ": what a round is asked is settled when it is made; give folder=… for an evolution that is asked all",
         ))  # fmt: skip
-    if unjudged:
+    if missing.scores:
         console.print(styled(
-            (f"answers to {', '.join(unjudged)} are not judged yet", "yellow"),
+            (f"answers to {_listed(missing.scores)} are not judged yet", "yellow"),
             f": {judging} judge=… does it, without a model",
         ))  # fmt: skip
-    if others:
+    if missing.scores_by_judge:
         console.print(styled(
-            (f"scores on {', '.join(others)} of rounds that were whole before are another judge's than "
-             f"{exam.judge.name}'s", "yellow"),
+            (f"scores on {_listed(missing.scores_by_judge)} of rounds that were complete before are another judge's "
+             f"than {exam.judge.name}'s", "yellow"),
             f", and stay so: {judging} judge=… out=FOLDER puts this one's beside them, replace=true in their place",
         ))  # fmt: skip
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 @contextmanager

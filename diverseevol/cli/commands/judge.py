@@ -7,22 +7,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.output_files import check_writable
 from diverseevol.cli.provenance import FILE, kept
-from diverseevol.cli.saved_questions import SavedQuestions, unfit_for
+from diverseevol.cli.saved_questions import SavedQuestions
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judge_round import judge_answers, read_scores
-from diverseevol.evaluation.judges.base import Judge, NoJudge, Versioned, watch
-from diverseevol.evaluation.judges.budget import Account, Estimate, LimitReachedError
+from diverseevol.evaluation.judges.base import AnswerSheet, Costs, Judge, unfit
+from diverseevol.evaluation.judges.budget import Estimate, LimitReachedError
 from diverseevol.evaluation.questions.benchmarks import Benchmark, read_answers
 from diverseevol.evaluation.questions.find_answers import Answered, answered_below
 from diverseevol.evaluation.scores.tables import judged_table
 from diverseevol.evolution.log_rounds import log_judged, log_overview
 from diverseevol.output.console import Console, log_to, results_console, styled
-from diverseevol.progress import Shown
+from diverseevol.progress import Progress, Shown
 from diverseevol.runs.run_folder import RunFolder
 from diverseevol.runs.tracking import Careful
 from diverseevol.storage.cache import cache_folder
@@ -47,17 +47,6 @@ class Options:
     replace: bool
 
 
-@runtime_checkable
-class Priced(Protocol):
-    """A judge that is paid by the call."""
-
-    account: Account
-
-    def estimate(self, benchmark: Benchmark, answers: Mapping[str, str]) -> Estimate:
-        """What judging these answers would take."""
-        ...
-
-
 @dataclass(frozen=True)
 class Task:
     """One file of answers, what was asked, where the judgements go, and what the run is called in dashboards."""
@@ -75,13 +64,13 @@ def run(settings: Configuration) -> None:
     options = settings.options("", Options)
     judge: Judge = settings.part("judge")
     tracker = Careful(settings.part("logger"))
-    if isinstance(judge, NoJudge):
-        raise InputError("judge=none judges nothing; choose openai, local, replay, gold or overlap")
-    watch(judge, Shown(console))
+    if not judge.capabilities.judges:
+        raise InputError(f"judge={judge.name} judges nothing; choose another one (see diverseevol judge --help)")
+    costs = judge.capabilities.costs
     tasks = _tasks(settings, options)
-    unfit = {task.benchmark.name: unfit_for(judge, task.benchmark) for task in tasks}
-    tasks = [task for task in tasks if unfit[task.benchmark.name] is None]
-    aside = [sentence for sentence in unfit.values() if sentence is not None]
+    unfits = {task.benchmark.name: unfit(judge, task.benchmark) for task in tasks}
+    tasks = [task for task in tasks if unfits[task.benchmark.name] is None]
+    aside = [sentence for sentence in unfits.values() if sentence is not None]
     priced_only = settings.value("judge", dict).get("max_calls") == 0  # what it would take
     if aside and not tasks and not priced_only:
         raise InputError("; ".join(aside))
@@ -100,18 +89,18 @@ def run(settings: Configuration) -> None:
         for _, grouped in groupby(tasks, lambda task: task.target):
             group = list(grouped)
             with _log_after(group, tracker, options):
-                _judge(group, judge, scores)
+                _judge(group, judge, scores, Shown(console))
     except LimitReachedError as limit:
-        remaining = _estimate(judge, tasks)
-        raise InputError(f"{limit} (in all {_remains(remaining)})") from limit
+        remaining = f" (in all {_remains(_estimate(costs, tasks))})" if costs else ""
+        raise InputError(f"{limit}{remaining}") from limit
     finally:
         if options.out is None:
             judged = {target for target, _, _ in scores}
             _log_evolutions([task for task in tasks if task.target in judged], tracker)
         if scores:
-            results_console().print(judged_table(scores, judge.label))
-        if isinstance(judge, Priced):
-            console.print(f"{judge.name}: {judge.account}")
+            results_console().print(judged_table(scores, judge.capabilities.label))
+        if costs is not None:
+            console.print(f"{judge.name}: {costs.account}")
 
 
 def _quieten(console: Console) -> None:
@@ -171,10 +160,10 @@ def _check(task: Task, judge: Judge, options: Options) -> str | None:
         return None
     lines = read_jsonl(there)
     judges = {str(line.get("judge")) for line in lines}
-    called = judge.name
-    if judges == {judge.name} and isinstance(judge, Versioned):
+    called, version = judge.name, judge.capabilities.prompt_version
+    if judges == {judge.name} and version:
         judges = {f"{judge.name} ({line.get('prompt_version')})" for line in lines}
-        called = f"{judge.name} ({judge.prompt_version})"
+        called = f"{judge.name} ({version})"
     if not judges - {called}:
         return None
     return (
@@ -187,16 +176,16 @@ def _announce(console: Console, judge: Judge, tasks: Sequence[Task]) -> int:
     """Say what is to be done; how many judgements have to be paid for."""
     models = len({task.target for task in tasks})
     console.print(styled((judge.name, "bold"), f" judges the answers of {models:,} models"))
-    if not isinstance(judge, Priced):
+    if (costs := judge.capabilities.costs) is None:
         return 0
-    left = _estimate(judge, tasks)
+    left = _estimate(costs, tasks)
     console.print(_remains(left))
     return left.missing
 
 
-def _estimate(judge: Judge, tasks: Sequence[Task]) -> Estimate:
-    assert isinstance(judge, Priced)
-    parts = [judge.estimate(task.benchmark, read_answers(task.answered.file, task.benchmark)) for task in tasks]
+def _estimate(costs: Costs, tasks: Sequence[Task]) -> Estimate:
+    sheets = (AnswerSheet(task.benchmark, read_answers(task.answered.file, task.benchmark)) for task in tasks)
+    parts = [costs.estimate(sheet) for sheet in sheets]
     dollars = [part.dollars for part in parts if part.dollars is not None]
     return Estimate(
         sum(part.judgements for part in parts),
@@ -210,10 +199,11 @@ def _remains(left: Estimate) -> str:
     return f"{left.missing:,} of {left.judgements:,} judgements remain{dollars}"
 
 
-def _judge(tasks: Sequence[Task], judge: Judge, scores: list[Scored]) -> None:
+def _judge(tasks: Sequence[Task], judge: Judge, scores: list[Scored], progress: Progress) -> None:
     """Judge one round's answers, to one benchmark or more."""
     for task in tasks:
-        record = judge_answers(task.answered.file, task.answered.round, task.benchmark, judge, task.target)
+        answered = task.answered
+        record = judge_answers(answered.file, answered.round, task.benchmark, judge, task.target, progress)
         scores.append((task.target, task.benchmark.name, record))
 
 

@@ -1,20 +1,25 @@
-"""Who says how good an answer is: the protocol of a judge, and the two judges that need no language model.
+"""What a judge is, what it is given, and what it declares of itself.
 
-A judge gives the model's answer and the competitor's answer a score each. What becomes of the scores is the
-business of `diverseevol.evaluation.scores.scores`.
+A judge gives the model's answer and the competitor's answer a score each; `diverseevol.evaluation.scores` says what
+becomes of them. A new judge is one class in one file, which need not subclass anything, and one YAML in `conf/judge/`.
+Whatever the commands have to know of it, it declares as its `Capabilities`: nothing looks at its class or its name.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
-from sacrebleu.metrics import CHRF
-
 from diverseevol.errors import InputError
-from diverseevol.evaluation.questions.benchmarks import Benchmark
-from diverseevol.progress import Progress
+from diverseevol.evaluation.judges.budget import Account, Estimate
+from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
+from diverseevol.progress import Progress, Silent
 
 FLOOR, TOP = 1.0, 10.0
+Comparison = Literal["reference", "competitor"]
+REMEDIES: Mapping[Comparison, str] = {
+    "competitor": "give benchmark=… with benchmark.competitor=FILE (diverseevol answer makes one)",
+    "reference": "give benchmark=questions benchmark.path=FILE with a reference in each line",
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,78 @@ class Judgement:
         return self.model_score is not None and self.competitor_score is not None
 
 
+@dataclass(frozen=True)
+class AnswerSheet:
+    """One model's answers to one benchmark, for a judge.
+
+    Attributes:
+        benchmark: the questions, in whose order the judgements come.
+        answers: the model's answers by question id.
+        round: the round whose model answered; None where there is none.
+        progress: to be told how far the judge has come.
+    """
+
+    benchmark: Benchmark
+    answers: Mapping[str, str]
+    round: int | None = None
+    progress: Progress = field(default_factory=Silent)
+
+    def beside(self, comparison: Comparison) -> Iterator[tuple[Question, str, str]]:
+        """Each question with the model's answer and the text that it is compared with.
+
+        Raises:
+            InputError: a question lacks either.
+        """
+        for question in self.benchmark.questions:
+            where = f"benchmark {self.benchmark.name}, question {question.id!r}"
+            if question.id not in self.answers:
+                raise InputError(f"{where}: no answer to judge; answer it first")
+            text = getattr(question, comparison)
+            if text is None:
+                raise InputError(
+                    f"{where}: no {comparison} to compare with; {REMEDIES[comparison]}, or choose another judge"
+                )
+            yield question, self.answers[question.id], text
+
+
+@runtime_checkable
+class Costs(Protocol):
+    """Of a judge whose calls are paid for, usually the judge itself."""
+
+    @property
+    def account(self) -> Account:
+        """What was spent, and the limits."""
+        ...
+
+    def estimate(self, sheet: AnswerSheet) -> Estimate:
+        """What judging these answers would take."""
+        ...
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a judge needs, and what its scores are.
+
+    Attributes:
+        compares_with: the field of a question that answers are compared with, so that a lack of it is found before any
+            work; None for a judge that needs neither.
+        prompt_version: what its judgements will be recorded with; "" where that is not known beforehand.
+        label: a warning to show wherever its scores are shown.
+        gold: whether it compares with right answers, so that a relative score of 100 is perfect.
+        calls: whether each judgement is a call of a language model, which reports count.
+        costs: keeps the account, where calls are paid for.
+        judges: False leaves the answers on disk, to be judged later.
+    """
+
+    compares_with: Comparison | None = None
+    prompt_version: str = ""
+    label: str | None = None
+    gold: bool = False
+    calls: bool = True
+    costs: Costs | None = None
+    judges: bool = True
+
+
 @runtime_checkable
 class Judge(Protocol):
     """Scores answers to a benchmark's questions."""
@@ -55,162 +132,46 @@ class Judge(Protocol):
         ...
 
     @property
-    def label(self) -> str | None:
-        """A warning to show wherever this judge's scores are shown."""
+    def capabilities(self) -> Capabilities:
+        """What it needs, and what its scores are."""
         ...
 
-    @property
-    def compares_with(self) -> Literal["reference", "competitor", "nothing"]:
-        """Which field of a question the judge holds an answer against, so that a lack is found before any work."""
-        ...
-
-    def judge(self, benchmark: Benchmark, answers: Mapping[str, str]) -> list[Judgement]:
+    def judge(self, sheet: AnswerSheet) -> list[Judgement]:
         """Judge the answer to every question.
 
-        Args:
-            benchmark: the questions, in whose order the judgements come.
-            answers: the model's answers by question id.
-
         Raises:
-            InputError: a question lacks its answer, or what this judge holds answers against.
+            InputError: a question lacks its answer, or what this judge compares answers with.
+            GivenUpError: the judge is of no use, but has given some judgements.
         """
         ...
 
 
-@runtime_checkable
-class Versioned(Protocol):
-    """A judge that knows which prompt, or rule, its judgements will be recorded with."""
+class GivenUpError(InputError):
+    """A judge was given up.
 
-    @property
-    def prompt_version(self) -> str:
-        """As `Judgement` has it."""
-        ...
-
-
-@runtime_checkable
-class JudgeOfRounds(Protocol):
-    """A judge whose word on an answer depends on the round that gave it, as a recorded one's does."""
-
-    def of_round(self, t: int) -> Judge:
-        """The judge of round t."""
-        ...
-
-
-@runtime_checkable
-class Watched(Protocol):
-    """A judge that takes its time, and says how far it has come."""
-
-    progress: Progress
-
-
-def watch(judge: Judge, progress: Progress) -> None:
-    """Have a judge that takes its time say how far it has come."""
-    if isinstance(judge, Watched):
-        judge.progress = progress
-
-
-@dataclass(frozen=True)
-class NoJudge:
-    """Judges nothing: the answers stay on disk, to be judged later."""
-
-    name: str = "none"
-    label: str | None = None
-    compares_with: Literal["reference", "competitor", "nothing"] = "nothing"
-
-    def judge(self, benchmark: Benchmark, answers: Mapping[str, str]) -> list[Judgement]:
-        return []
-
-
-@dataclass(frozen=True)
-class GoldJudge:
-    """Compares with the reference: 10 where equal, else from 1 to 9 by the words in common.
-
-    Case, white space and full stops at the end do not matter. An unequal answer gets 20·L/(a + r), rounded
-    and cut to 1 … 9, with a and r words in the answer and the reference and L in their longest common
-    subsequence: ten times the F-measure of those words. The reference itself has the competitor's part, so a
-    relative score of 100 is perfect and 10 is the floor.
+    Args:
+        message: why, and what to do.
+        judgements: called for those made until now, those of requests that were under way included.
     """
 
-    name: str = "gold"
-    label: str | None = None
-    compares_with: Literal["reference", "competitor", "nothing"] = "reference"
-    prompt_version: str = "words-lcs-1"
-
-    def judge(self, benchmark: Benchmark, answers: Mapping[str, str]) -> list[Judgement]:
-        """Judge every answer against the question's reference, in one order."""
-        judgements = []
-        for question in benchmark.questions:
-            if question.reference is None:
-                raise InputError(
-                    f"benchmark {benchmark.name}, question {question.id!r}: no reference to compare with; "
-                    f"add the field 'reference' to the benchmark, or choose another judge"
-                )
-            answer = _answer(benchmark, question.id, answers)
-            score, reason = _partial_credit(answer, question.reference)
-            judgements.append(Judgement(question.id, 0, score, TOP, self.name, self.prompt_version, reason))
-        return judgements
+    def __init__(self, message: str, judgements: Callable[[], Sequence[Judgement]]) -> None:
+        super().__init__(message)
+        self.judgements = judgements
 
 
-def _answer(benchmark: Benchmark, question_id: str, answers: Mapping[str, str]) -> str:
-    if question_id not in answers:
-        raise InputError(f"benchmark {benchmark.name}, question {question_id!r}: no answer to judge; answer it first")
-    return answers[question_id]
+def unfit(judge: Judge, benchmark: Benchmark) -> str | None:
+    """Why a judge cannot judge answers to a benchmark, and what to do; None where it can."""
+    needed = judge.capabilities.compares_with
 
+    def lacking(comparison: Comparison) -> list[str]:
+        return [question.id for question in benchmark.questions if getattr(question, comparison) is None]
 
-def _partial_credit(answer: str, reference: str) -> tuple[float, str]:
-    said, right = _words(answer), _words(reference)
-    if not answer.strip():
-        return FLOOR, "no answer"
-    if said == right:
-        return TOP, "equal to the reference"
-    common = _longest_common_subsequence(said, right)
-    score = min(max(round(20 * common / (len(said) + len(right))), FLOOR), TOP - 1)
-    return float(score), f"{common} words in common of {len(said)} said and {len(right)} expected"
-
-
-def _words(text: str) -> list[str]:
-    return text.casefold().rstrip(" \t\r\n.").split()
-
-
-def _longest_common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
-    """Length, by the usual table, of which a row at a time is enough."""
-    row = [0] * (len(b) + 1)
-    for word in a:
-        above = row
-        row = [0]
-        for j, other in enumerate(b):
-            row.append(above[j] + 1 if word == other else max(above[j + 1], row[j]))
-    return row[-1]
-
-
-@dataclass(frozen=True)
-class OverlapJudge:
-    """Character overlap with the competitor's answer: needs no model and no key, and judges no quality.
-
-    The score is 1 + 9 · chrF / 100 with the sentence chrF2 of sacrebleu (Popović 2015): 1 for nothing in
-    common, 10 for the competitor's own words. A better answer in other words scores low, so this is for
-    trying the pipeline out.
-    """
-
-    name: str = "overlap"
-    label: str | None = "smoke measure, not a judgement of quality"
-    compares_with: Literal["reference", "competitor", "nothing"] = "competitor"
-    prompt_version: str = "chrf2-1"
-
-    def judge(self, benchmark: Benchmark, answers: Mapping[str, str]) -> list[Judgement]:
-        """Judge every answer against the competitor's, in one order."""
-        chrf = CHRF()
-        judgements = []
-        for question in benchmark.questions:
-            if question.competitor is None:
-                raise InputError(
-                    f"benchmark {benchmark.name}, question {question.id!r}: no competitor to compare with; "
-                    f"give benchmark.competitor=FILE, or choose another judge"
-                )
-            answer = _answer(benchmark, question.id, answers)
-            overlap = chrf.sentence_score(answer, [question.competitor]).score if answer.strip() else 0.0
-            score = FLOOR + (TOP - FLOOR) * overlap / 100
-            judgements.append(
-                Judgement(question.id, 0, score, TOP, self.name, self.prompt_version, f"chrF {overlap:.1f}")
-            )
-        return judgements
+    if needed is None or not (without := lacking(needed)):
+        return None
+    alternatives = [comparison for comparison in REMEDIES if not lacking(comparison)]
+    hint = f" (one that compares with a {alternatives[0]}, which all questions have)" if alternatives else ""
+    return (
+        f"benchmark {benchmark.name}: {len(without):,} of {len(benchmark.questions):,} questions have no {needed} (the "
+        f"first is {without[0]!r}), which the judge {judge.name} compares with; {REMEDIES[needed]}, or choose another "
+        f"judge{hint}"
+    )

@@ -17,7 +17,7 @@ from diverseevol.engine.answering.generation import generate, own_ends
 from diverseevol.engine.model_limits import check_ids, positions
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.errors import InputError
-from diverseevol.evaluation.judges.base import Judgement
+from diverseevol.evaluation.judges.base import AnswerSheet, Capabilities, Judgement
 from diverseevol.evaluation.judges.grammar import answer_of, is_mark, opened_thought, thinks
 from diverseevol.evaluation.judges.pairwise import (
     JudgePrompt,
@@ -28,9 +28,7 @@ from diverseevol.evaluation.judges.pairwise import (
     to_ask_again,
 )
 from diverseevol.evaluation.judges.reply_cache import Ask, Reply, ReplyCache
-from diverseevol.evaluation.questions.benchmarks import Benchmark
 from diverseevol.options import Generation, PromptOptions
-from diverseevol.progress import Progress, Silent
 from diverseevol.storage.cache import cache_folder
 
 KNOWN_BY = 32  # prompts, of which a judge that never keeps to the form is given up
@@ -72,10 +70,6 @@ class LocalJudge:
     max_unparsed: float = 0.02
     cache: str | None = None
 
-    progress: Progress = field(init=False, default_factory=Silent)
-    label: str | None = field(init=False, default=None)
-    compares_with: Literal["reference", "competitor", "nothing"] = field(init=False, default="competitor")
-
     def __post_init__(self) -> None:
         for name, least in (("max_tokens", 1), ("max_thought_tokens", 0), ("batch_size", 1), ("max_unparsed", 0)):
             if not least <= getattr(self, name) < math.inf:
@@ -89,24 +83,24 @@ class LocalJudge:
         return Path(self.path).name if Path(self.path).is_dir() else self.path
 
     @property
-    def prompt_version(self) -> str:
-        """Of the wording."""
-        return self.wording.version
+    def capabilities(self) -> Capabilities:
+        """It compares with a competitor."""
+        return Capabilities("competitor", self.wording.version)
 
-    def judge(self, benchmark: Benchmark, answers: Mapping[str, str]) -> list[Judgement]:
+    def judge(self, sheet: AnswerSheet) -> list[Judgement]:
         """Judge every answer against the competitor's, in both orders.
 
         Raises:
             InputError: an answer is lacking, the model cannot be loaded, or too many replies hold no scores.
         """
-        showings = both_orders(benchmark, answers)
+        showings, benchmark = both_orders(sheet), sheet.benchmark.name
         prompt = self._template()
         identity, version = self._identity(prompt), self.wording.version
 
-        verdicts = Verdicts(showings, self.name, version, benchmark.name, self.max_unparsed, self._limit())
+        verdicts = Verdicts(showings, self.name, version, benchmark, self.max_unparsed, self._limit())
         with (
             ReplyCache(cache_folder(self.cache) / "judgements.sqlite") as cache,
-            self.progress.track(f"judge {benchmark.name}", len(showings)) as advance,
+            sheet.progress.track(f"judge {benchmark}", len(showings)) as advance,
         ):
             model = functools.cache(lambda: _load(self.weights))
 

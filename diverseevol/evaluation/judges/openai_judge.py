@@ -3,19 +3,17 @@
 import importlib.util
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.access import check_address, read_key
-from diverseevol.evaluation.judges.base import Judgement
+from diverseevol.evaluation.judges.base import AnswerSheet, Capabilities, Judgement
 from diverseevol.evaluation.judges.budget import OPENAI, Account, Estimate, LimitReachedError, price_of
 from diverseevol.evaluation.judges.pairwise import JudgePrompt, Showing, Verdicts, both_orders, load_prompt
 from diverseevol.evaluation.judges.reply_cache import Ask, Reply, ReplyCache
-from diverseevol.evaluation.questions.benchmarks import Benchmark
-from diverseevol.progress import Progress, Silent
 from diverseevol.storage.cache import cache_folder
 
 LONGEST_TIMEOUT = 86_400.0  # seconds
@@ -68,9 +66,6 @@ class OpenAIJudge:
     cache: str | None = None
 
     account: Account = field(init=False)
-    progress: Progress = field(init=False, default_factory=Silent)
-    label: str | None = field(init=False, default=None)
-    compares_with: Literal["reference", "competitor", "nothing"] = field(init=False, default="competitor")
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("openai") is None:
@@ -112,11 +107,11 @@ class OpenAIJudge:
         return self.model
 
     @property
-    def prompt_version(self) -> str:
-        """Of the wording."""
-        return self.wording.version
+    def capabilities(self) -> Capabilities:
+        """It compares with a competitor, and is paid by the call."""
+        return Capabilities("competitor", self.wording.version, costs=self)
 
-    def judge(self, benchmark: Benchmark, answers: Mapping[str, str]) -> list[Judgement]:
+    def judge(self, sheet: AnswerSheet) -> list[Judgement]:
         """Judge every answer against the competitor's, in both orders.
 
         Raises:
@@ -127,13 +122,13 @@ class OpenAIJudge:
         from diverseevol.evaluation.judges.asking import Asking
         from diverseevol.evaluation.judges.endpoint import Endpoint
 
-        showings = both_orders(benchmark, answers)
+        showings, benchmark = both_orders(sheet), sheet.benchmark.name
         refused: list[tuple[Showing, str]] = []
         verdicts = Verdicts(
-            showings, self.name, self.wording.version, benchmark.name, self.max_unparsed,
+            showings, self.name, self.wording.version, benchmark, self.max_unparsed,
             f"judge.max_tokens={self.max_tokens}",
         )  # fmt: skip
-        with self.progress.track(f"judge {benchmark.name}", len(showings)) as advance:
+        with sheet.progress.track(f"judge {benchmark}", len(showings)) as advance:
 
             def on_reply(showing: Showing, replies: Sequence[Reply]) -> None:
                 advance(1)
@@ -151,14 +146,14 @@ class OpenAIJudge:
             try:
                 asking.ask(showings)
             except LimitReachedError as limit:
-                raise self._stopped(str(limit), benchmark, answers) from limit
+                raise self._stopped(str(limit), sheet) from limit
             finally:
                 self._tell_refused(refused, showings, benchmark)
         return verdicts.all()
 
-    def estimate(self, benchmark: Benchmark, answers: Mapping[str, str]) -> Estimate:
+    def estimate(self, sheet: AnswerSheet) -> Estimate:
         """What judging these answers would take."""
-        showings = both_orders(benchmark, answers)
+        showings = both_orders(sheet)
         version = self.wording.version
         asks = [Ask(self._identity, version, s.question_id, s.order, self.wording.ask(s)) for s in showings]
         with ReplyCache(self._file) as cache:
@@ -180,25 +175,23 @@ class OpenAIJudge:
     def _file(self) -> Path:
         return cache_folder(self.cache) / "judgements.sqlite"
 
-    def _stopped(self, limit: str, benchmark: Benchmark, answers: Mapping[str, str]) -> LimitReachedError:
-        left = self.estimate(benchmark, answers)
+    def _stopped(self, limit: str, sheet: AnswerSheet) -> LimitReachedError:
+        left = self.estimate(sheet)
         dollars = "" if left.dollars is None else f", about ${left.dollars:.2f}"
         return LimitReachedError(
             f"{limit} stops the judging before it is passed ({self.account}); of {left.judgements} judgements of "
-            f"benchmark {benchmark.name} {left.missing} remain{dollars}: raise it and run the same command again, all "
-            f"replies are kept"
+            f"benchmark {sheet.benchmark.name} {left.missing} remain{dollars}: raise it and run the same command "
+            f"again, all replies are kept"
         )
 
-    def _tell_refused(
-        self, refused: Sequence[tuple[Showing, str]], asked: Sequence[Showing], benchmark: Benchmark
-    ) -> None:
+    def _tell_refused(self, refused: Sequence[tuple[Showing, str]], asked: Sequence[Showing], benchmark: str) -> None:
         if not refused:
             return
         showing, words = min(refused, key=lambda refusal: asked.index(refusal[0]))
         log.warning(
             "benchmark %s: %s does not answer %d of %d prompts, which are recorded without scores (the first: question "
             "%r, order %d: %s); they are not asked again unless you give judge.retry_unanswered=true",
-            benchmark.name, self.base_url, len(refused), len(asked), showing.question_id, showing.order, words,
+            benchmark, self.base_url, len(refused), len(asked), showing.question_id, showing.order, words,
         )  # fmt: skip
 
     def _answered_by(self, model: str | None) -> None:

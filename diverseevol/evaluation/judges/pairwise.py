@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.judges.base import Judgement
+from diverseevol.evaluation.judges.base import AnswerSheet, GivenUpError, Judgement
 from diverseevol.evaluation.judges.grammar import Scores, answer_of, as_released, parse, plain, read
 from diverseevol.evaluation.judges.reply_cache import Reply, encodable
-from diverseevol.evaluation.questions.benchmarks import Benchmark
 from diverseevol.storage.reading import read_text
 
 LONGEST_PROMPT = 1 << 20  # bytes of a wording, which is sent with every question
@@ -73,26 +72,18 @@ class Showing:
     second: str
 
 
-def both_orders(benchmark: Benchmark, answers: Mapping[str, str]) -> list[Showing]:
+def both_orders(sheet: AnswerSheet) -> list[Showing]:
     """What a judge is to be shown: every question in order 0 and order 1, in the benchmark's order.
 
     Raises:
         InputError: a question lacks its answer or the competitor's.
     """
     showings = []
-    for each in benchmark.questions:
-        where = f"benchmark {benchmark.name}, question {each.id!r}"
-        if each.id not in answers:
-            raise InputError(f"{where}: no answer to judge; answer it first")
-        if each.competitor is None:
-            raise InputError(
-                f"{where}: no competitor to compare with; give benchmark.competitor=FILE, or choose another judge"
-            )
-        question = encodable(f"{each.instruction}\n\n{each.input}" if each.input else each.instruction)
-        texts = (encodable(text) for text in (answers[each.id], each.competitor))
-        answer, competitor = (text if text.strip() else "(no answer)" for text in texts)
-        showings.append(Showing(each.id, 0, question, answer, competitor))
-        showings.append(Showing(each.id, 1, question, competitor, answer))
+    for question, *answers in sheet.beside("competitor"):
+        asked = f"{question.instruction}\n\n{question.input}" if question.input else question.instruction
+        answer, competitor = (encodable(text) if text.strip() else "(no answer)" for text in answers)
+        showings.append(Showing(question.id, 0, encodable(asked), answer, competitor))
+        showings.append(Showing(question.id, 1, encodable(asked), competitor, answer))
     return showings
 
 
@@ -171,19 +162,6 @@ def conclude(showing: Showing, replies: Sequence[str], judge: str, version: str)
 def _words(reply: str) -> str:
     """What is recorded as the judge's reason: not its thoughts, unless there is nothing else."""
     return answer_of(reply) or reply
-
-
-class GivenUpError(InputError):
-    """Too many replies of a judge hold no two scores."""
-
-    def __init__(self, message: str, verdicts: "Verdicts") -> None:
-        super().__init__(message)
-        self._verdicts = verdicts
-
-    @property
-    def judgements(self) -> list[Judgement]:
-        """Those made so far, of requests that were under way when the judge was given up, too."""
-        return self._verdicts.so_far()
 
 
 def cut_short(reply: Reply) -> bool:
@@ -281,7 +259,7 @@ class Verdicts:
             remedy = f"{len(self._cut):,} of these replies ended at {self.limit} before any scores: raise it{other}"
         rest = len(self.showings) - len(judgements)
         unasked = f"; {rest:,} were not asked for" if rest else ""
-        return GivenUpError(f"benchmark {self.benchmark}: {what}{unasked}; {remedy}", self)
+        return GivenUpError(f"benchmark {self.benchmark}: {what}{unasked}; {remedy}", self.so_far)
 
 
 def scores_match_reply(place: str, one: Judgement) -> bool:

@@ -1,16 +1,14 @@
 """Recorded judgements as the judge: a whole analysis without a key, and without paying again."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.judges.base import Judge, Judgement
-from diverseevol.evaluation.questions.benchmarks import Benchmark
+from diverseevol.evaluation.judges.base import AnswerSheet, Capabilities, Judgement
+from diverseevol.evaluation.judges.without_model import recorded
 from diverseevol.evaluation.scores.read_judgements import JudgementFile, read_judgements
-from diverseevol.evaluation.scores.scoreboard import LABELS
 from diverseevol.storage.files import read_jsonl
 
 UNHELD = "could not be held against the answers, for those that were judged do not lie beside them"
@@ -32,41 +30,30 @@ class ReplayJudge:
     seed: int | None = None
     round: int | None = None
 
-    compares_with: Literal["reference", "competitor", "nothing"] = field(init=False, default="nothing")
-
     @property
     def name(self) -> str:
         """Of the judge that is repeated."""
         return " and ".join(sorted({file.judgements[0].judge for file in self._recorded.values()}))
 
     @property
-    def label(self) -> str | None:
-        """The warning of the judge that is repeated, and whether it may have judged other answers than these."""
+    def capabilities(self) -> Capabilities:
+        """Those of the judge that is repeated, which nothing is asked again, and a warning of other answers."""
+        versions = sorted({file.judgements[0].prompt_version for file in self._recorded.values()})
         alone = [file.file for file in self._recorded.values() if not _judged(file).is_file()]
         unheld = f"{len(alone)} files of recorded judgements {UNHELD}" if alone else None
-        return "; ".join(filter(None, (LABELS.get(self.name), unheld))) or None
+        original = recorded(self.name)
+        label = "; ".join(filter(None, (original.label, unheld))) or None
+        return replace(original, compares_with=None, prompt_version=" and ".join(versions), label=label)
 
-    @property
-    def prompt_version(self) -> str:
-        """Of the judgements that are repeated."""
-        return " and ".join(sorted({file.judgements[0].prompt_version for file in self._recorded.values()}))
-
-    def of_round(self, t: int) -> Judge:
-        """This judge, at round t unless it was given one."""
-        return self if self.round is not None else _Replay(self, t)
-
-    def judge(self, benchmark: Benchmark, answers: Mapping[str, str]) -> list[Judgement]:
-        """Repeat the judgements of `round`.
+    def judge(self, sheet: AnswerSheet) -> list[Judgement]:
+        """Repeat the judgements of `round`, or of the round being judged.
 
         Raises:
             InputError: one is missing, or was made on another answer.
         """
-        if self.round is None:
+        benchmark, t = sheet.benchmark, sheet.round if self.round is None else self.round
+        if t is None:
             raise InputError("judge.round is not given and no round is being judged; give judge.round=N")
-        return self.repeat(benchmark, answers, self.round)
-
-    def repeat(self, benchmark: Benchmark, answers: Mapping[str, str], t: int) -> list[Judgement]:
-        """Repeat the judgements of round t; errors as `judge`."""
         file = self._recorded.get((benchmark.name, t))
         if file is None:
             there = ", ".join(f"{name} round {number}" for name, number in sorted(self._recorded)) or "none"
@@ -76,7 +63,7 @@ class ReplayJudge:
             )
         recorded = {(one.question_id, one.order): one for one in file.judgements}
         orders = sorted({one.order for one in file.judgements})
-        self._same_answers(file, answers)
+        self._same_answers(file, sheet.answers)
         repeated = []
         for question in benchmark.questions:
             for order in orders:
@@ -119,27 +106,3 @@ def _judged(file: JudgementFile) -> Path:
     """Where a run keeps the answers that were judged; releases and archives have no such place."""
     place = Path(file.file)
     return place.parents[1] / "answers" / place.name if len(place.parents) > 1 else place.with_name("")
-
-
-@dataclass(frozen=True)
-class _Replay:
-    """A round's share of a `ReplayJudge`."""
-
-    whole: ReplayJudge
-    t: int
-    compares_with: Literal["reference", "competitor", "nothing"] = "nothing"
-
-    @property
-    def name(self) -> str:
-        return self.whole.name
-
-    @property
-    def label(self) -> str | None:
-        return self.whole.label
-
-    @property
-    def prompt_version(self) -> str:
-        return self.whole.prompt_version
-
-    def judge(self, benchmark: Benchmark, answers: Mapping[str, str]) -> list[Judgement]:
-        return self.whole.repeat(benchmark, answers, self.t)

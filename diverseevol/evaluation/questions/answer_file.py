@@ -17,7 +17,7 @@ from diverseevol.options import Generation
 from diverseevol.runs.round_folder import REDO
 from diverseevol.storage.files import atomic_write, read_jsonl, sync_folder, writing
 
-UNFINISHED = ".unfinished"  # instead of .jsonl: whole lines, but not yet an answer to every question
+UNFINISHED = ".unfinished"  # instead of .jsonl: complete lines, but not yet an answer to every question
 
 
 class AnswerFile:
@@ -31,7 +31,7 @@ class AnswerFile:
         # A complete round is never asked again, so there the file alone cannot be made again.
         self.redo = REDO if (folder / "round.json").exists() else "restore it, or delete the file to answer again"
 
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """Whether every question is answered.
 
         Raises:
@@ -50,7 +50,7 @@ class AnswerFile:
         """The answers that an interrupted run left, to the first questions; a line that was cut off is dropped.
 
         Raises:
-            InputError: as `whole`.
+            InputError: as `complete`.
         """
         if not self.unfinished.exists():
             return []

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from diverseevol.evaluation.judges.base import GoldJudge
+from diverseevol.evaluation.judges.without_model import recorded
 from diverseevol.evaluation.scores.scoreboard import PAPER_QUESTIONS
 
 LOSS = "nats per response token"
@@ -45,4 +45,4 @@ def questions_of(benchmark: str, judge: str) -> str:
 
 
 def _is_gold(judge: str) -> bool:
-    return judge.partition(" ")[0] == GoldJudge.name  # also with the prompt's version behind it
+    return recorded(judge.partition(" ")[0]).gold  # also with the prompt's version behind it
