@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from diverseevol.evaluation.judges.base import AnswerSheet
+from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
+
 KEY = "sk-test-0123456789"
 
 
@@ -68,6 +71,12 @@ def by_length(request: Request) -> Answer:
 
 
 Behaviour = Callable[[Request], Answer]
+
+
+def letters(questions: int) -> AnswerSheet:
+    """Answers of one letter, two letters and so on, against a competitor's six: what `by_length` tells apart."""
+    asked = tuple(Question(str(i), f"What is {i}?", competitor="y" * 6) for i in range(questions))
+    return AnswerSheet(Benchmark("mine", asked), {question.id: "x" * (i + 1) for i, question in enumerate(asked)})
 
 
 class _Server(ThreadingHTTPServer):

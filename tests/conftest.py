@@ -33,12 +33,15 @@ from hydra.core.global_hydra import GlobalHydra
 # Annotations are checked in tests, with the meaning that mypy gives them: an int will do for a float (PEP 484).
 beartype.beartype = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
 
+from chat_server import KEY, ChatServer
+
 from diverseevol.data.dataset import Dataset, load
 from diverseevol.data.prompt import Prompt
 from diverseevol.data.tokens import Tokens, encode
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained, TinyLlama
 from diverseevol.evaluation.exam import Exam
+from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
 from diverseevol.evaluation.judges.without_model import GoldJudge
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.evolution.loop import evolve
@@ -62,6 +65,21 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("CACHE", "CONFIG", "DATA"):
         os.environ[f"WANDB_{name}_DIR"] = str(folder / "wandb")
     return folder
+
+
+@pytest.fixture
+def server() -> Iterator[ChatServer]:
+    """A judge's endpoint on this machine."""
+    with ChatServer().running() as running:
+        yield running
+
+
+@pytest.fixture
+def make(server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., OpenAIJudge]:
+    """`make(**options)`: a judge at that endpoint, with a key in the environment and a cache of its own."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    usual = {"model": "gpt-4", "base_url": server.url, "backoff": 0.01, "cache": str(tmp_path)}
+    return lambda **options: OpenAIJudge(**(usual | options))
 
 
 def records() -> list[dict[str, str]]:

@@ -17,37 +17,20 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from chat_server import KEY, Answer, ChatServer, fails, says
+from chat_server import KEY, Answer, fails, letters, says
 
 from diverseevol.cli import main
 from diverseevol.cli.configuration import configure
 from diverseevol.cli.mistakes import check_addresses, verdict
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.access import check_address, hidden, read_key
-from diverseevol.evaluation.judges.base import AnswerSheet
 from diverseevol.evaluation.judges.endpoint import BoundedClient
-from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
-from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 
-BENCHMARK = Benchmark("mine", (Question("0", "What is 0?", competitor="yyy"), Question("1", "What?", competitor="yy")))
-ANSWERS = {"0": "xx", "1": "x"}
-SHEET = AnswerSheet(BENCHMARK, ANSWERS)
+SHEET = letters(2)
+BENCHMARK, ANSWERS = SHEET.benchmark, SHEET.answers
 NEEDED = 4
 SELF_SIGNED = Path(__file__).parent / "fixtures" / "self_signed.pem"  # for 127.0.0.1, with its key, to the year 2126
 SECRET = "hunter2-hunter2"
-
-
-@pytest.fixture
-def server() -> Iterator[ChatServer]:
-    with ChatServer().running() as running:
-        yield running
-
-
-@pytest.fixture
-def make(server, tmp_path, monkeypatch) -> Callable[..., OpenAIJudge]:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    usual = {"model": "gpt-4", "base_url": server.url, "backoff": 0.01, "cache": str(tmp_path)}
-    return lambda **changes: OpenAIJudge(**(usual | changes))
 
 
 @pytest.mark.parametrize(

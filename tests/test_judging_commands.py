@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from chat_server import KEY, Answer, ChatServer, by_length, fails, says
+from chat_server import KEY, Answer, by_length, fails, says
 from judgement_files import lay
 
 from diverseevol.cli import main
@@ -26,12 +26,6 @@ from diverseevol.storage.files import read_jsonl
 QUESTIONS = ["Why?", "Who?", "When?"]
 NEEDED = 2 * len(QUESTIONS)
 Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def server():
-    with ChatServer().running() as running:
-        yield running
 
 
 @pytest.fixture
@@ -564,7 +558,7 @@ class Longest:
         assert sheet.round in (0, 1)
         return [
             Judgement(question.id, 0, self.points * len(answer), 2.0, self.name, "letters-1", "counted")
-            for question, answer, competitor in sheet.beside("competitor")
+            for question, answer, competitor in sheet.pairs("competitor")
         ]
 '''
 

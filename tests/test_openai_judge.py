@@ -4,47 +4,23 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from email.utils import formatdate
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import pytest
-from chat_server import KEY, Answer, ChatServer, Request, by_length, fails, says
+from chat_server import KEY, Answer, Request, by_length, fails, letters, says
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import AnswerSheet, GivenUpError
-from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.evaluation.scores.scores import score
 
 QUESTIONS = 4
-ANSWERS = {str(i): "x" * (i + 1) for i in range(QUESTIONS)}  # 1 to 4 letters against the competitor's 6
-BENCHMARK = Benchmark("mine", tuple(Question(str(i), f"What is {i}?", competitor="y" * 6) for i in range(QUESTIONS)))
-SHEET = AnswerSheet(BENCHMARK, ANSWERS)
+SHEET = letters(QUESTIONS)
+BENCHMARK, ANSWERS = SHEET.benchmark, SHEET.answers
 NEEDED = 2 * QUESTIONS
-
-
-@pytest.fixture
-def server() -> Iterator[ChatServer]:
-    with ChatServer().running() as running:
-        yield running
-
-
-MakeJudge = Callable[..., OpenAIJudge]
-
-
-@pytest.fixture
-def make(server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeJudge:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-
-    def judge(**changes: Any) -> OpenAIJudge:
-        options = {"model": "gpt-4", "base_url": server.url, "backoff": 0.01, "timeout": 5.0, "cache": str(tmp_path)}
-        return OpenAIJudge(**(options | changes))
-
-    return judge
 
 
 def once(failure: Answer) -> Callable[[Request], Answer]:

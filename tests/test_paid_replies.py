@@ -6,41 +6,26 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_server import KEY, Answer, ChatServer, Request, by_length, says
+from chat_server import Answer, Request, by_length, letters, says
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import reply_cache
 from diverseevol.evaluation.judges.base import AnswerSheet
-from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
 from diverseevol.evaluation.judges.reply_cache import Ask, Reply, ReplyCache, encodable
 from diverseevol.evaluation.judges.responses import read_json
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 
 QUESTIONS = 3
 NEEDED = 2 * QUESTIONS
-ANSWERS = {str(i): "x" * (i + 1) for i in range(QUESTIONS)}
-BENCHMARK = Benchmark("mine", tuple(Question(str(i), f"What is {i}?", competitor="y" * 6) for i in range(QUESTIONS)))
-SHEET = AnswerSheet(BENCHMARK, ANSWERS)
+SHEET = letters(QUESTIONS)
+BENCHMARK, ANSWERS = SHEET.benchmark, SHEET.answers
 ASK = Ask("who", "v1", "q", 0, "text")
-
-
-@pytest.fixture
-def server() -> Iterator[ChatServer]:
-    with ChatServer().running() as running:
-        yield running
-
-
-@pytest.fixture
-def make(server, tmp_path, monkeypatch) -> Callable[..., OpenAIJudge]:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    usual = {"model": "gpt-4", "base_url": server.url, "backoff": 0.01, "cache": str(tmp_path), "max_unparsed": 0.5}
-    return lambda **changes: OpenAIJudge(**(usual | changes))
 
 
 def body_of(text: str, **changes: Any) -> str:

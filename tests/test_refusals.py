@@ -2,24 +2,21 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from chat_server import KEY, Answer, Behaviour, ChatServer, Request, by_length, says
+from chat_server import Answer, Behaviour, Request, by_length, letters, says
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import AnswerSheet
 from diverseevol.evaluation.judges.budget import LimitReachedError
-from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
 from diverseevol.evaluation.judges.responses import Concern, read_refusal
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 
 QUESTIONS = 5
 NEEDED = 2 * QUESTIONS
-ANSWERS = {str(i): "x" * (i + 1) for i in range(QUESTIONS)}
-BENCHMARK = Benchmark("mine", tuple(Question(str(i), f"What is {i}?", competitor="y" * 6) for i in range(QUESTIONS)))
-SHEET = AnswerSheet(BENCHMARK, ANSWERS)
+SHEET = letters(QUESTIONS)
+BENCHMARK, ANSWERS = SHEET.benchmark, SHEET.answers
 
 
 def error(message: str, code: Any = None, kind: str | None = "invalid_request_error", **more: Any) -> dict[str, Any]:
@@ -289,19 +286,6 @@ def test_what_no_word_explains_is_in_doubt(status, body):
 )
 def test_the_servers_own_words_are_found_and_the_prompt_is_not_taken_for_them(body, words):
     assert read_refusal(400, text_of(body)).words == words
-
-
-@pytest.fixture
-def server() -> Iterator[ChatServer]:
-    with ChatServer().running() as running:
-        yield running
-
-
-@pytest.fixture
-def make(server, tmp_path, monkeypatch) -> Callable[..., OpenAIJudge]:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    usual = {"model": "gpt-4", "base_url": server.url, "backoff": 0.01, "cache": str(tmp_path), "max_unparsed": 0.5}
-    return lambda **changes: OpenAIJudge(**(usual | changes))
 
 
 def answer(status: int, body: Any) -> Answer:

@@ -1,10 +1,9 @@
 import pytest
-from chat_server import KEY, Answer, ChatServer, by_length, fails, says
+from chat_server import Answer, by_length, fails, says
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import AnswerSheet
 from diverseevol.evaluation.judges.budget import OPENAI, PRICES, Account, LimitReachedError, Price, price_of
-from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
 from diverseevol.evaluation.judges.reply_cache import Reply
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 
@@ -12,19 +11,6 @@ BENCHMARK = Benchmark("mine", tuple(Question(str(i), f"What is {i}?", competitor
 ANSWERS = {str(i): "xxx" for i in range(6)}
 SHEET = AnswerSheet(BENCHMARK, ANSWERS)
 NEEDED = 12
-
-
-@pytest.fixture
-def server():
-    with ChatServer().running() as running:
-        yield running
-
-
-@pytest.fixture
-def make(server, tmp_path, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    usual = {"model": "gpt-4", "base_url": server.url, "backoff": 0.01, "cache": str(tmp_path)}
-    return lambda **changes: OpenAIJudge(**(usual | changes))
 
 
 def test_a_snapshot_costs_what_its_family_does_and_what_is_not_listed_is_not_known():

@@ -66,7 +66,7 @@ class AnswerSheet:
     round: int | None = None
     progress: Progress = field(default_factory=Silent)
 
-    def beside(self, comparison: Comparison) -> Iterator[tuple[Question, str, str]]:
+    def pairs(self, comparison: Comparison) -> Iterator[tuple[Question, str, str]]:
         """Each question with the model's answer and the text that it is compared with.
 
         Raises:

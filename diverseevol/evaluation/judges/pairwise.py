@@ -79,7 +79,7 @@ def both_orders(sheet: AnswerSheet) -> list[Showing]:
         InputError: a question lacks its answer or the competitor's.
     """
     showings = []
-    for question, *answers in sheet.beside("competitor"):
+    for question, *answers in sheet.pairs("competitor"):
         asked = f"{question.instruction}\n\n{question.input}" if question.input else question.instruction
         answer, competitor = (encodable(text) if text.strip() else "(no answer)" for text in answers)
         showings.append(Showing(question.id, 0, encodable(asked), answer, competitor))

@@ -34,7 +34,7 @@ class GoldJudge:
         """Judge every answer against the question's reference, in one order."""
         version = self.capabilities.prompt_version
         judgements = []
-        for question, answer, reference in sheet.beside("reference"):
+        for question, answer, reference in sheet.pairs("reference"):
             score, reason = _partial_credit(answer, reference)
             judgements.append(Judgement(question.id, 0, score, TOP, self.name, version, reason))
         return judgements
@@ -81,7 +81,7 @@ class OverlapJudge:
         """Judge every answer against the competitor's, in one order."""
         chrf, version = CHRF(), self.capabilities.prompt_version
         judgements = []
-        for question, answer, competitor in sheet.beside("competitor"):
+        for question, answer, competitor in sheet.pairs("competitor"):
             overlap = chrf.sentence_score(answer, [competitor]).score if answer.strip() else 0.0
             score = FLOOR + (TOP - FLOOR) * overlap / 100
             judgements.append(Judgement(question.id, 0, score, TOP, self.name, version, f"chrF {overlap:.1f}"))
