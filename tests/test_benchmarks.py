@@ -208,7 +208,7 @@ def test_a_damaged_cache_is_fetched_again(tmp_path):
 def test_another_file_than_expected_is_refused_and_not_kept(tmp_path):
     with (
         served({"/q": b'{"question": "Forged?"}\n'}) as (url, _),
-        pytest.raises(InputError, match=r"sha256 .* expected.* benchmark\.path=FILE"),
+        pytest.raises(InputError, match=r"expected a file of sha256 .* benchmark\.path=FILE"),
     ):
         load_benchmark("net", url=f"{url}/q", sha256=sha256(CONTENT), cache=tmp_path)
     assert not list(tmp_path.rglob("*.jsonl*.partial"))
@@ -242,7 +242,7 @@ def test_a_file_without_an_end_is_given_up(tmp_path, monkeypatch, limit, complai
 
 @pytest.mark.parametrize("url", ["file:///dev/zero", "data:,x", "FILE:/etc/passwd"])
 def test_only_the_web_is_fetched_from(tmp_path, url):
-    with pytest.raises(InputError, match=r"no http or https URL.*benchmark\.path=FILE"):
+    with pytest.raises(InputError, match=r"not an http or https URL.*benchmark\.path=FILE"):
         load_benchmark("net", url=url, sha256=sha256(CONTENT), cache=tmp_path)
 
 

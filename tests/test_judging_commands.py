@@ -414,8 +414,7 @@ def test_what_judging_a_lab_would_take_is_said(judge, command, server, tmp_path)
     code, _, err = judge("folder=outputs", "judge.max_calls=0")
     assert code == 0, err
     assert (
-        "left aside: benchmark mine: 3 of 3 questions have no competitor (the first is '0'), which the judge gpt-4"
-        in err
+        "skipped: benchmark mine: 3 of 3 questions have no competitor (the first is '0'), which the judge gpt-4" in err
     )
     assert "benchmark.competitor=FILE" in err
     assert "another judge (one that compares with a reference, which all questions have)" in err
@@ -450,7 +449,7 @@ def test_what_a_judge_can_judge_is_judged_and_the_rest_is_named(judge, server, t
         file.rename(file.with_name("theirs.jsonl"))
     code, _, err = judge("folder=outputs")
     assert code == 0, err
-    assert "left aside: benchmark mine: 3 of 3 questions have no competitor" in err
+    assert "skipped: benchmark mine: 3 of 3 questions have no competitor" in err
     assert len(server.requests) == 2 * NEEDED
     assert {file.name for file in (tmp_path / "outputs").rglob("judgements/*")} == {"theirs.jsonl"}
 

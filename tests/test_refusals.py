@@ -504,6 +504,6 @@ def test_a_refusal_of_the_second_request_keeps_the_first_reply(server, make):
         return answer(*PROMPT["vLLM"]) if request.again else says("I like both.")
 
     server.behaviour = behaviour
-    lost = [j for j in make().judge(SHEET) if not j.parsed]
+    lost = [j for j in make(max_unparsed=0.5).judge(SHEET) if not j.parsed]
     assert [j.question_id for j in lost] == ["2", "2"]
     assert all("I like both." in j.reason and TOO_LONG in j.reason for j in lost)

@@ -7,7 +7,7 @@ from judgement_files import authors_file, authors_record, lay, own_file, own_rec
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judge_round import judge_round
 from diverseevol.evaluation.judges.base import AnswerSheet
-from diverseevol.evaluation.judges.replay import UNHELD, ReplayJudge
+from diverseevol.evaluation.judges.replay import UNCHECKED, ReplayJudge
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.evaluation.scores.scoreboard import score_folder
 from diverseevol.progress import Silent
@@ -95,6 +95,6 @@ def test_judgements_that_may_be_of_other_answers_carry_a_warning(tmp_path):
         lay(target / "answers" / f"{benchmark.name}.jsonl", answers_of(benchmark))
         judge_round(target, (benchmark,), ReplayJudge(str(tmp_path / place)), Silent())
         label = json.loads((target / "scores.json").read_text())[benchmark.name]["label"]
-        assert label == f"1 files of recorded judgements {UNHELD}"
+        assert label == f"1 files of recorded judgements {UNCHECKED}"
     lay(path.parents[1] / "answers" / "lab.jsonl", answers_of(LAB))
     assert ReplayJudge(str(tmp_path / "own"), round=2).capabilities.label is None

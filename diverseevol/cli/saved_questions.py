@@ -7,7 +7,7 @@ from typing import Any
 from diverseevol.cli.configuration import Configuration
 from diverseevol.errors import InputError
 from diverseevol.evaluation.questions.benchmarks import Benchmark, read_questions
-from diverseevol.evaluation.questions.find_answers import Answered
+from diverseevol.evaluation.questions.find_answers import FoundAnswers
 from diverseevol.runs.saved_config import SavedChoice, read_complete, saved_choice
 from diverseevol.storage.links import refuse_from_outside
 
@@ -30,14 +30,14 @@ class SavedQuestions:
         self._shipped: dict[Path, Mapping[str, Benchmark]] = {}
         self._kept: dict[Path, Benchmark] = {}
 
-    def name(self, answered: Answered) -> Path:
+    def name(self, answered: FoundAnswers) -> Path:
         """What the run is called in dashboards: by the folder that it was made in."""
         if answered.run is None:
             return answered.file.resolve()
         folder = self._config(answered.run).get("folder")
         return Path(folder) if isinstance(folder, str) and folder else answered.run.resolve()
 
-    def benchmark(self, answered: Answered) -> Benchmark | None:
+    def benchmark(self, answered: FoundAnswers) -> Benchmark | None:
         """The questions that the answers are to; None where the run's configuration is of other questions.
 
         Raises:

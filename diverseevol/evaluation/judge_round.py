@@ -1,4 +1,4 @@
-"""A round is judged: its answers from disk, a judge's word on each, and the scores that follow."""
+"""Judging a round: its answers are read from disk, a judge judges each, and the scores follow."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -47,7 +47,7 @@ def judge_answers(
         progress: told how far the judge has come.
 
     Raises:
-        InputError: the answers or the judge do not fit, or the judge was given up: what it said until then is in
+        InputError: the answers or the judge do not fit, or the judge was given up: its judgements until then are in
             `judgements/given_up/`.
 
     Returns:
@@ -58,7 +58,7 @@ def judge_answers(
     try:
         judgements = judge.judge(AnswerSheet(benchmark, answers, t, progress))
     except GivenUpError as error:
-        # Beside the judgements that are read, for these are too few to score a model by.
+        # Not among the judgements that are scored, for these are too few to score a model by.
         write_jsonl(given_up, map(asdict, error.judgements()))
         raise InputError(f"{error}; the judgements so far are in {given_up}") from error
     record = {
@@ -82,17 +82,18 @@ def length_report(
     """
     left_out = set(unparsed_questions(judgements))
     lead: dict[str, float] = {}
-    for one in judgements:
-        if one.model_score is not None and one.competitor_score is not None and one.question_id not in left_out:
-            lead[one.question_id] = lead.get(one.question_id, 0.0) + one.model_score - one.competitor_score
-    others = {question.id: question.competitor or question.reference for question in benchmark.questions}
-    ours = [len(answers[key].split()) for key in lead]
-    theirs = [len((others[key] or "").split()) for key in lead]
-    more = [a - b for a, b in zip(ours, theirs, strict=True)]
+    for judgement in judgements:
+        model, competitor, key = judgement.model_score, judgement.competitor_score, judgement.question_id
+        if model is not None and competitor is not None and key not in left_out:
+            lead[key] = lead.get(key, 0.0) + model - competitor
+    texts = {question.id: question.competitor or question.reference for question in benchmark.questions}
+    model_words = [len(answers[key].split()) for key in lead]
+    competitor_words = [len((texts[key] or "").split()) for key in lead]
+    extra_words = [a - b for a, b in zip(model_words, competitor_words, strict=True)]
     return {
-        "model_words": float(np.mean(ours)),
-        "competitor_words": float(np.mean(theirs)) if any(others.values()) else None,
-        "rank_correlation": rank_correlation(list(lead.values()), more),
+        "model_words": float(np.mean(model_words)),
+        "competitor_words": float(np.mean(competitor_words)) if any(texts.values()) else None,
+        "rank_correlation": rank_correlation(list(lead.values()), extra_words),
     }
 
 

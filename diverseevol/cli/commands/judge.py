@@ -18,7 +18,7 @@ from diverseevol.evaluation.judge_round import judge_answers, read_scores
 from diverseevol.evaluation.judges.base import AnswerSheet, Costs, Judge, unfit
 from diverseevol.evaluation.judges.budget import Estimate, LimitReachedError
 from diverseevol.evaluation.questions.benchmarks import Benchmark, read_answers
-from diverseevol.evaluation.questions.find_answers import Answered, answered_below
+from diverseevol.evaluation.questions.find_answers import FoundAnswers, find_answers
 from diverseevol.evaluation.scores.tables import judged_table
 from diverseevol.evolution.log_rounds import log_judged, log_overview
 from diverseevol.output.console import Console, log_to, results_console, styled
@@ -39,7 +39,7 @@ class Options:
     Attributes:
         folder: a run folder, what `diverseevol answer` wrote, or a folder above; or the authors' released answers.
         out: gets judgements and scores in the layout of run folders; None puts them into the run folders.
-        replace: whether judgements by another judge, or by another prompt, may be overwritten.
+        replace: whether judgements by another judge or prompt may be overwritten.
     """
 
     folder: str
@@ -49,9 +49,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Task:
-    """One file of answers, what was asked, where the judgements go, and what the run is called in dashboards."""
+    """One file of answers, the questions, where the judgements go, and the run's name in dashboards."""
 
-    answered: Answered
+    answered: FoundAnswers
     benchmark: Benchmark
     target: Path
     name: Path
@@ -70,20 +70,20 @@ def run(settings: Configuration) -> None:
     tasks = _tasks(settings, options)
     unfits = {task.benchmark.name: unfit(judge, task.benchmark) for task in tasks}
     tasks = [task for task in tasks if unfits[task.benchmark.name] is None]
-    aside = [sentence for sentence in unfits.values() if sentence is not None]
-    priced_only = settings.value("judge", dict).get("max_calls") == 0  # what it would take
-    if aside and not tasks and not priced_only:
-        raise InputError("; ".join(aside))
-    in_the_way = [sentence for task in tasks if (sentence := _check(task, judge, options)) is not None]
-    for sentence in aside:
-        console.print(f"left aside: {sentence}")
-    if (_announce(console, judge, tasks) or not tasks) and priced_only:
-        for sentence in in_the_way[:1]:
+    skipped = [sentence for sentence in unfits.values() if sentence is not None]
+    estimate_only = settings.value("judge", dict).get("max_calls") == 0  # what it would take
+    if skipped and not tasks and not estimate_only:
+        raise InputError("; ".join(skipped))
+    conflicts = [sentence for task in tasks if (sentence := _check(task, judge, options)) is not None]
+    for sentence in skipped:
+        console.print(f"skipped: {sentence}")
+    if (_announce(console, judge, tasks) or not tasks) and estimate_only:
+        for sentence in conflicts[:1]:
             console.print(f"before judging: {sentence}")
         console.print("judge.max_calls=0: nothing was asked")
         return
-    if in_the_way:
-        raise InputError(in_the_way[0])
+    if conflicts:
+        raise InputError(conflicts[0])
     scores: list[Scored] = []
     try:
         for _, grouped in groupby(tasks, lambda task: task.target):
@@ -112,11 +112,12 @@ def _quieten(console: Console) -> None:
 def _tasks(settings: Configuration, options: Options) -> list[Task]:
     """Everything that could be judged."""
     cache = cache_folder(settings.value("cache", str | None))
-    given = settings.value("benchmark") is not None
-    chosen: Sequence[Benchmark] = settings.part("benchmark", cache=cache) if given else ()
-    named = {benchmark.name: benchmark for benchmark in chosen}
-    asked = SavedQuestions(settings, cache)
-    found = answered_below(Path(options.folder))
+    chosen: Sequence[Benchmark] | None = None
+    if settings.value("benchmark") is not None:
+        chosen = settings.part("benchmark", cache=cache)
+    by_name = {benchmark.name: benchmark for benchmark in chosen or ()}
+    saved = SavedQuestions(settings, cache)
+    found = find_answers(Path(options.folder))
     tasks: dict[tuple[Path, str], Task] = {}
     for run in dict.fromkeys(answered.run for answered in found if answered.run is not None):
         refuse_files_from_outside(run)
@@ -124,10 +125,10 @@ def _tasks(settings: Configuration, options: Options) -> list[Task]:
         target = answered.beside if options.out is None else Path(options.out) / answered.place
         if target is None:
             raise InputError(f"{answered.file}: is a released file, beside which nothing is written; give out=FOLDER")
-        benchmark = named.get(answered.benchmark) if given else asked.benchmark(answered)
+        benchmark = by_name.get(answered.benchmark) if chosen is not None else saved.benchmark(answered)
         if benchmark is not None:
             key = (target, answered.benchmark)
-            task = tasks.setdefault(key, Task(answered, benchmark, target, asked.name(answered)))
+            task = tasks.setdefault(key, Task(answered, benchmark, target, saved.name(answered)))
             if task.answered is not answered:
                 raise InputError(
                     f"{answered.file} and {task.answered.file}: would both be judged into {target}; judge one"
@@ -143,7 +144,7 @@ def _tasks(settings: Configuration, options: Options) -> list[Task]:
 
 
 def _check(task: Task, judge: Judge, options: Options) -> str | None:
-    """Whatever could stop the judging halfway is found before the first call.
+    """Find whatever could stop the judging halfway, before the first call.
 
     Returns:
         A sentence where work by another judge or prompt would be lost.
@@ -153,12 +154,12 @@ def _check(task: Task, judge: Judge, options: Options) -> str | None:
     """
     read_answers(task.answered.file, task.benchmark)
     if task.answered.run is not None:
-        _called(task, task.answered.run)  # of a damaged identity nobody should learn after all was paid
+        _called(task, task.answered.run)  # a damaged identity is refused before anything is paid
     read_scores(task.target)  # likewise
-    there = task.target / "judgements" / f"{task.benchmark.name}.jsonl"
-    if not there.is_file() or options.replace:
+    file = task.target / "judgements" / f"{task.benchmark.name}.jsonl"
+    if not file.is_file() or options.replace:
         return None
-    lines = read_jsonl(there)
+    lines = read_jsonl(file)
     judges = {str(line.get("judge")) for line in lines}
     called, version = judge.name, judge.capabilities.prompt_version
     if judges == {judge.name} and version:
@@ -167,13 +168,13 @@ def _check(task: Task, judge: Judge, options: Options) -> str | None:
     if not judges - {called}:
         return None
     return (
-        f"{there}: holds judgements by {', '.join(sorted(judges))}; give out=FOLDER to keep them, "
+        f"{file}: holds judgements by {', '.join(sorted(judges))}; give out=FOLDER to keep them, "
         f"or replace=true to have those of {called} in their place"
     )
 
 
 def _announce(console: Console, judge: Judge, tasks: Sequence[Task]) -> int:
-    """Say what is to be done; how many judgements have to be paid for."""
+    """Say what will be done; returns how many judgements have to be paid for."""
     models = len({task.target for task in tasks})
     console.print(styled((judge.name, "bold"), f" judges the answers of {models:,} models"))
     if (costs := judge.capabilities.costs) is None:
@@ -226,7 +227,7 @@ def _log_after(tasks: Sequence[Task], tracker: Careful, options: Options) -> Ite
 
 
 def _log_evolutions(judged: Sequence[Task], tracker: Careful) -> None:
-    """Every evolution of which something was judged, whole."""
+    """Log every evolution of which something was judged, as a whole."""
     for run, task in {task.answered.run: task for task in judged if task.answered.evolved}.items():
         if run is not None:
             called = _called(task, run)
@@ -239,7 +240,7 @@ def _log_evolution(run: Path, called: RunFolder, tracker: Careful) -> None:
 
 
 def _called(task: Task, run: Path) -> RunFolder:
-    """The run folder under the name by which `evolve` logged it, however it is named here."""
+    """The run folder under the name by which `evolve` logged it, whatever its name is now."""
     file = run / "fingerprint.json"
     identity = read_json(file) if file.is_file() else {}
     if not isinstance(identity, dict):
@@ -248,7 +249,7 @@ def _called(task: Task, run: Path) -> RunFolder:
 
 
 def _copy_identity(run: Path, target: Path, t: str) -> None:
-    """What says which seed a run had, and which rows it began with and came to: judgements are compared by these."""
+    """Copy what says which seed a run had, and which rows: judgements are compared by these."""
     for name in dict.fromkeys(("fingerprint.json", FILE, "rounds/00/round.json", f"rounds/{t}/round.json")):
         if (run / name).is_file() and not (target / name).is_file():
             with atomic_write(target / name, "wb") as file:

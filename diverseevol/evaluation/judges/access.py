@@ -1,6 +1,6 @@
-"""How an endpoint is reached: its address and the key, checked before anything is sent and kept out of what is shown.
+"""Access to an endpoint: its address and the key, checked before anything is sent, and the key hidden in messages.
 
-The key comes from an environment variable and from nowhere else; the address is written down with the results, so it
+The key comes from an environment variable and from nowhere else. The address is written down with the results, so it
 must not hold a secret.
 """
 
@@ -14,9 +14,9 @@ from urllib.request import getproxies
 
 from diverseevol.errors import InputError
 
-LONGEST_KEY = 16_384  # characters; what is longer is a file and no key
-SHORTEST_HIDDEN = 4  # characters; dummy keys such as "x" are no secret, and hiding them would garble every message
-PART = 8  # so many characters of a key in a row are hidden wherever they turn up
+LONGEST_KEY = 16_384  # characters; what is longer is a file, not a key
+SHORTEST_HIDDEN = 4  # characters; dummy keys such as "x" are not secret, and hiding them would garble every message
+PART = 8  # this many characters of a key in a row are hidden wherever they appear
 UNSHOWN = "(the server's words are not shown, because they quote the key)"
 
 
@@ -27,7 +27,7 @@ def check_address(address: str) -> str:
         address: as the user wrote it.
 
     Raises:
-        InputError: it is no http or https URL, or holds what may be a secret, which the message does not repeat.
+        InputError: it is not an http or https URL, or holds what may be a secret, which the message does not repeat.
     """
     try:
         parts = urlsplit(address.strip())
@@ -53,7 +53,7 @@ def check_address(address: str) -> str:
 
 
 def _reason(error: ValueError) -> str:
-    """What is wrong with a URL; only sentences that do not quote it."""
+    """What is wrong with a URL, without quoting it."""
     return "its port is not a number from 0 to 65535" if "ort" in str(error) else "its host name is not valid"
 
 
@@ -61,7 +61,7 @@ def check_proxies() -> None:
     """Refuse environment variables of proxies that no client can use.
 
     Raises:
-        InputError: one is no address, which the message does not repeat, for it may hold a password.
+        InputError: one is not an address, which the message does not repeat, for it may hold a password.
     """
     for kind, address in getproxies().items():
         if kind not in ("http", "https", "all"):
@@ -106,10 +106,10 @@ def read_key(variable: str | None, address: str) -> str | None:
             f"the environment variable {variable} holds {len(key):,} characters, more than any key ({LONGEST_KEY:,}); "
             f"set it to the key alone"
         )
-    for place, character in enumerate(key, 1):
+    for position, character in enumerate(key, 1):
         if not "!" <= character <= "~":
             raise InputError(
-                f"the environment variable {variable} cannot be a key: character {place} of {len(key)} is "
+                f"the environment variable {variable} cannot be a key: character {position} of {len(key)} is "
                 f"{_kind(character)}, and a key holds printable ASCII characters alone; set the variable anew, "
                 f"without what came along when it was copied"
             )
@@ -125,9 +125,9 @@ def _kind(character: str) -> str:
 
 
 def hidden(text: str, key: str | None) -> str:
-    """What somebody else said, with [key] where it quotes the key or a longer part of it, in whatever case.
+    """The server's words, with [key] where they quote the key or a longer part of it, in either case.
 
-    The key is known again in base64, hexadecimal, backwards and percent-encoded; a text that quotes it in other
+    The key is also recognised in base64, hexadecimal, backwards and percent-encoded; a text that quotes it in other
     escapes, or with characters between, is not shown at all.
     """
     if not key or len(key) < SHORTEST_HIDDEN:
@@ -146,10 +146,10 @@ def hidden(text: str, key: str | None) -> str:
 
 
 def _parts(key: str) -> set[str]:
-    """All stretches of the key, as written and encoded, by which it is known again."""
+    """All parts of the key, as written and encoded, by which it is recognised."""
     raw = key.encode()
     forms = [key, quote(key, safe=""), html.escape(key), key[::-1], raw.hex(), raw.hex(" "), raw.hex(":")]
-    for shift in range(3):  # base64 has three faces, by what stands before the key
+    for shift in range(3):  # three ways to encode it in base64, by what precedes the key
         coded = base64.b64encode(bytes(shift) + raw).decode().rstrip("=")[2 * (shift > 0) :][:-1]
         forms += [coded, coded.replace("+", "-").replace("/", "_")]
     size = min(len(key), PART)
@@ -157,7 +157,7 @@ def _parts(key: str) -> set[str]:
 
 
 def _holds_escaped(text: str, key: str, parts: set[str], size: int) -> bool:
-    """Whether a text holds the key once its escapes are resolved, or once all but letters and digits are gone."""
+    """Whether a text holds the key once its escapes are resolved, or all but letters and digits are removed."""
     bare = re.sub(r"[^a-z0-9]", "", _lower(key))
     if len(bare) >= PART and bare in re.sub(r"[^a-z0-9]", "", _lower(text)):
         return True
@@ -176,5 +176,5 @@ def _unescaped(text: str) -> str:
 
 
 def _lower(text: str) -> str:
-    """Lower case without a change of length, which some letters beyond ASCII would bring."""
+    """Lower case without a change of length, which some letters beyond ASCII would cause."""
     return "".join(c.lower() if c.isascii() else c for c in text)

@@ -16,13 +16,13 @@ from diverseevol.evaluation.judges.endpoint import Call, DoubtfulError, Endpoint
 from diverseevol.evaluation.judges.pairwise import JudgePrompt, Showing, to_ask_again
 from diverseevol.evaluation.judges.reply_cache import Ask, Reply, ReplyCache
 
-CLAIM_SECONDS = 60.0  # beyond a request's time-out, for which a process that is at work keeps others from asking
+CLAIM_SECONDS = 60.0  # beyond a request's time-out, for which a process keeps others from asking the same
 POLL_SECONDS = 0.2
-TRIALS, TRIAL_RETRIES = 2, 2  # prompts that an endpoint which fails at one is asked beside it, and their retries
+TRIALS, TRIAL_RETRIES = 2, 2  # how many other prompts test an endpoint that fails at one, and their retries
 
 
 class _StoppedError(Exception):
-    """Another question has failed for a reason that concerns all: this one is not asked any more."""
+    """Another question has failed for a reason that concerns all: this one is no longer asked."""
 
 
 @dataclass
@@ -83,11 +83,11 @@ class Asking:
     async def _run(self) -> None:
         self._turn, self._failed = asyncio.Condition(), asyncio.Event()
         self._gate, self._settling = asyncio.Semaphore(self.concurrency), asyncio.Lock()
-        # Few questions are begun at a time: those that have to be asked again would come after all others.
+        # Few questions are begun at a time: otherwise those that must be asked again would come after all others.
         self._begun = asyncio.Semaphore(2 * self.concurrency)
         with ReplyCache(self.file) as self._cache:
             try:
-                # All come to an end, even after a failure: replies that are on their way may have been paid for.
+                # All of them end by themselves, even after a failure: replies on their way may have been paid for.
                 await asyncio.gather(*map(self._ask, self._showings), return_exceptions=True)
             finally:
                 if self._endpoint is not None:
@@ -109,7 +109,7 @@ class Asking:
             self.on_reply(showing, replies)
         except _StoppedError:
             raise
-        except Exception as error:  # whatever it is, it ends all others before it leaves
+        except Exception as error:  # whatever it is, it ends all others before it propagates
             self._fail(error)
             async with self._turn:
                 self._turn.notify_all()
@@ -147,7 +147,7 @@ class Asking:
                         return await (self._request(ask, 0) if doubted else self._request(ask))
                     except DoubtfulError as error:
                         doubt, refused_at = error, time.monotonic()
-            if doubt is None:  # another process asks it: others have the place at the gate meanwhile
+            if doubt is None:  # another process asks it: leave the gate to others meanwhile
                 await self._pause(POLL_SECONDS)
                 if self._failure is not None:
                     raise _StoppedError
@@ -157,7 +157,7 @@ class Asking:
             if doubted or not doubt.passing:
                 self._cache.put_unanswered(ask, str(doubt))
                 raise UnansweredError(str(doubt))
-            doubted = True  # another was answered just now, so that what may pass has passed: once more
+            doubted = True  # another prompt was just answered, so that what may pass has passed: once more
 
     def _known(self, ask: Ask) -> Reply | None:
         """The reply from before, or the refusal from before as an error."""
@@ -176,7 +176,7 @@ class Asking:
         return self._cache.claim(ask, self._endpoint.timeout + CLAIM_SECONDS)
 
     async def _request(self, ask: Ask, retries: int | None = None) -> Reply:
-        """What the endpoint says now; whoever wants the same meanwhile waits for the same request.
+        """What the endpoint says now; those that want the same meanwhile wait for the same request.
 
         Args:
             ask: what to ask.
@@ -187,10 +187,10 @@ class Asking:
         return await self._requests[ask.key]
 
     async def _asked(self, ask: Ask, retries: int | None) -> Reply:
-        """What the endpoint says now, which this process alone asks."""
+        """What the endpoint says now; only this process asks it."""
         assert self._endpoint is not None
         try:
-            if (known := self._cache.get(ask)) is not None:  # it came between the look and the claim
+            if (known := self._cache.get(ask)) is not None:  # it came between the look-up and the claim
                 self.account.known += 1
                 return known
             reply = await self._endpoint.ask(ask.text, lambda: self._admit(ask), self._pause, retries)
@@ -203,9 +203,9 @@ class Asking:
         return reply
 
     async def _settle(self, ask: Ask, doubt: DoubtfulError, refused_at: float) -> None:
-        """Find out whether a refusal that may concern every prompt does: another question is asked.
+        """Find out whether a refusal that may concern every prompt does, by asking another question.
 
-        Nothing else is sent until that is known. Returns where the prompt alone is at fault.
+        Nothing else is sent until that is known. Returns if the prompt alone is at fault.
 
         Raises:
             InputError, ConnectionError: the other question is refused as well, or there is none to ask.
@@ -227,26 +227,26 @@ class Asking:
         return any(at >= moment for question, at in self._answered.items() if question != ask.question_id)
 
     async def _another_is_answered(self, ask: Ask, doubt: DoubtfulError) -> bool:
-        """Whether the endpoint answers another question: one of those that are still to be asked, where there are some.
+        """Whether the endpoint answers another question: one of those that are still to be asked, where there are any.
 
-        A server that fails is asked a few, and at last one that it has answered before: the one call that is made, and
-        may be paid, for nothing but to know.
+        A server that fails is asked a few, and finally one that it has answered before: the only call that is made, and
+        may be paid for, just to find out.
         """
         others = [self._ask_of(showing) for showing in self._showings if showing.question_id != ask.question_id]
         refused: set[str] = set()
-        # What was sent before a refusal says less, and is waited for only where nothing else is left. Where a server
-        # fails, it has failed a few times already, and is the first to tell.
+        # What was sent before a refusal says less, and is waited for only when nothing else is left. Where a server
+        # fails, such a request has failed a few times already, and is the first to tell.
         for other in sorted(others, key=lambda other: (other.key in self._requests) is not doubt.passing):
             sent = self._requests.get(other.key)
             if (sent is not None and sent.done()) or self._cache.knows(other) or not self._claim(other):
                 continue
-            if other.question_id in refused:  # its other order is likely to be refused for the same reason
+            if other.question_id in refused:  # its other order is likely to fail for the same reason
                 continue
             try:
                 async with self._on_trial(other):
                     await self._request(other, TRIAL_RETRIES if doubt.passing else None)
                 return True
-            except UnansweredError:  # that prompt is at fault, which says nothing of others
+            except UnansweredError:  # that prompt is at fault, which says nothing about others
                 continue
             except DoubtfulError:
                 refused.add(other.question_id)
@@ -267,7 +267,7 @@ class Asking:
 
     @asynccontextmanager
     async def _on_trial(self, ask: Ask) -> AsyncIterator[None]:
-        """Let this one alone be sent."""
+        """Let only this ask be sent."""
         self._trial = ask.key
         async with self._turn:
             self._turn.notify_all()
@@ -278,11 +278,11 @@ class Asking:
 
     @asynccontextmanager
     async def _admit(self, ask: Ask) -> AsyncIterator[Call]:
-        """Around each request: before it, room in the account is waited for; after it, the reply is on disk."""
+        """Around each request: before it, wait for room in the account; after it, the reply is on disk."""
         account = self.account
         most = account.most(ask.text)
         async with self._turn:
-            # Requests under way hold back the most that they can cost: once they are over, there may be room.
+            # Requests under way hold back the most that they can cost: once they end, there may be room.
             await self._turn.wait_for(
                 lambda: (
                     self._failure is not None
@@ -310,7 +310,7 @@ class Asking:
         return not self._doubts or ask.key == self._trial
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, unless everything has come to an end meanwhile."""
+        """Wait, unless asking ends meanwhile."""
         try:
             async with asyncio.timeout(seconds):
                 await self._failed.wait()

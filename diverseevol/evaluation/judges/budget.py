@@ -1,4 +1,4 @@
-"""What judging costs: prices, and an account that is asked before each call, so that no limit is passed."""
+"""What judging costs: prices, and an account that admits each call, so that no limit is exceeded."""
 
 import logging
 import math
@@ -25,14 +25,14 @@ PRICES = {
     "gpt-3.5-turbo": (0.5, 1.5),
 }
 SNAPSHOT = re.compile(r"-\d{4}(-\d{2}-\d{2})?")  # gpt-4-0613 and gpt-4o-2024-08-06 cost what their family does
-MOST_DOLLARS = 1e6  # per million tokens: a dollar a token
+MOST_DOLLARS = 1e6  # per million tokens: a dollar per token
 FRAME_TOKENS = 16  # of a chat message around its text
 TYPICAL_REPLY_TOKENS = 150
-BYTES_PER_TOKEN = 4  # of English, for estimates; the limit itself reckons with the worst, a token a byte
+BYTES_PER_TOKEN = 4  # of English, for estimates; the limit itself assumes the worst, a token per byte
 
 
 class LimitReachedError(InputError):
-    """The next call would pass `judge.max_calls` or `judge.budget_usd`."""
+    """The next call would exceed `judge.max_calls` or `judge.budget_usd`."""
 
 
 @dataclass(frozen=True)
@@ -56,25 +56,25 @@ class Estimate:
     dollars: float | None
 
 
-def price_of(model: str, base_url: str, given: Any) -> Price | None:
-    """What a model's tokens cost; None where nobody has said so.
+def price_of(model: str, base_url: str, price: Any) -> Price | None:
+    """What a model's tokens cost; None where that is not known.
 
     Args:
         model: its name.
-        base_url: the endpoint; the table is that of OpenAI's own.
-        given: the user's [prompt, completion], in US dollars per million tokens.
+        base_url: the endpoint; the table holds the prices of OpenAI's own.
+        price: the user's [prompt, completion], in US dollars per million tokens.
 
     Raises:
-        InputError: `given` is not two prices.
+        InputError: `price` is not two prices.
     """
-    if given is not None:
-        two = isinstance(given, Sequence) and not isinstance(given, str) and len(given) == 2
-        if not two or not all(
+    if price is not None:
+        pair = isinstance(price, Sequence) and not isinstance(price, str) and len(price) == 2
+        if not pair or not all(
             isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_DOLLARS
-            for value in given
+            for value in price
         ):
-            raise InputError(f"judge.price is {given!r}; give [prompt, completion] in US dollars per million tokens")
-        return Price(float(given[0]), float(given[1]))
+            raise InputError(f"judge.price is {price!r}; give [prompt, completion] in US dollars per million tokens")
+        return Price(float(price[0]), float(price[1]))
     family = SNAPSHOT.sub("", model)
     return Price(*PRICES[family]) if base_url.rstrip("/") == OPENAI and family in PRICES else None
 
@@ -82,8 +82,8 @@ def price_of(model: str, base_url: str, given: Any) -> Price | None:
 class Account:
     """Calls, tokens and dollars of one command.
 
-    Each call is begun with the most that it can cost, which is held back until the call is over. A call whose end was
-    not seen (a time-out, a cut connection) may have been billed, so it counts as the most.
+    The most that a call can cost is held back until the call is over. A call whose end was not seen (a time-out, a cut
+    connection) may have been billed, so it counts as the most.
     """
 
     def __init__(
@@ -113,14 +113,14 @@ class Account:
         return self.price.of(len(text.encode("utf-8", "replace")) + FRAME_TOKENS, self.max_tokens)
 
     def likely(self, text: str) -> float:
-        """What a prompt and its reply may cost, in US dollars; 0 where the price is not known."""
+        """What a prompt and its reply will probably cost, in US dollars; 0 where the price is not known."""
         if self.price is None:
             return 0.0
         tokens = len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN + FRAME_TOKENS
         return self.price.of(tokens, min(TYPICAL_REPLY_TOKENS, self.max_tokens))
 
     def reached(self, most: float) -> str | None:
-        """The limit that a call would pass, as an option and its value; None where there is room."""
+        """The limit that a call would exceed, as an option and its value; None where there is room."""
         if self.max_calls is not None and self.calls >= self.max_calls:
             return f"judge.max_calls={self.max_calls}"
         if self.budget_usd is not None and self.spent + self.held + most > self.budget_usd:

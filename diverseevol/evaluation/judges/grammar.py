@@ -1,6 +1,6 @@
-r"""Which two scores a judge's reply holds: one grammar for what is asked now and for what was recorded before.
+r"""The two scores in a judge's reply: one grammar for new replies and for recorded ones.
 
-The scores stand on the first line of the reply, and nothing else stands there:
+The scores are on the first line of the reply, and nothing else is:
 
     line      = [heading] pair | [heading] named separator named
     pair      = number separator number               both written in the same way
@@ -10,13 +10,13 @@ The scores stand on the first line of the reply, and nothing else stands there:
     name      = Assistant 1, Answer B, the second answer, Score 2, ...: scores go by these names, in whichever order
     heading   = Scores:, The grades are, Final answer:, ...
 
-Two named scores may also stand on two lines, and a heading on its own. Markdown's emphasis, list marks and code fences,
-quotes, brackets or one pair of tags around the line, brackets behind the heading, a full stop at the end and a model's
-end token make no difference. Not read, because they are ambiguous or no grades from 1 to 10: a third number, a sign, a
+Two named scores may also be on two lines, and a heading on its own. Markdown's emphasis, list marks and code fences,
+quotes, brackets or one pair of tags around the line, brackets after the heading, a full stop at the end and a model's
+end token make no difference. Not read, because they are ambiguous or not grades from 1 to 10: a third number, a sign, a
 fraction of anything but 10, "8,5" (which is how many languages write one number), words after the scores, and numbers
 in or after an explanation.
 
-Thoughts come before the reply and hold no scores, whatever numbers they mention (`spoken`).
+Thoughts precede the reply and hold no scores, whatever numbers they mention (`spoken`).
 """
 
 import re
@@ -74,9 +74,9 @@ NAMED_ALONE = re.compile(NAMED_SCORE[0], re.I)
 HEADED = re.compile(rf"{HEADING}\s*", re.I)
 FIRST = ("1", "one", "a", "first")
 
-# --- what is looked through
+# --- what is ignored
 FENCE = re.compile(r"(?:```|~~~)\s*\w*")
-QUOTES = r"*_`\"“”„'‘’«»"  # around words; within them, as in 8*7, they are something else
+QUOTES = r"*_`\"“”„'‘’«»"  # around words; within them, as in 8*7, they mean something else
 EMPHASIS = re.compile(rf"(?<![0-9A-Za-z])[{QUOTES}]+(?=[^\s{QUOTES}])|(?<=[^\s{QUOTES}])[{QUOTES}]+(?![0-9A-Za-z])")
 LIST_MARK = re.compile(r"(?:(?:#+|>)\s*|(?:[-+*•]|[0-9]+[.)])\s+(?=[A-Za-z\"*_]))+")
 BRACKETED = re.compile(r"([\[({|]+)([^\[\](){}]*)([\])}|]+)")
@@ -94,21 +94,21 @@ def parse(reply: str) -> Scores | None:
 
 
 def read(reply: str) -> Scores | None:
-    """As `parse`, whatever their size."""
-    found = {scores for part in spoken(reply) if (scores := _first_line(part)) is not None}
-    return found.pop() if len(found) == 1 else None
+    """As `parse`, whatever the size of the scores."""
+    readings = {scores for part in spoken(reply) if (scores := _first_line(part)) is not None}
+    return readings.pop() if len(readings) == 1 else None
 
 
 def spoken(reply: str) -> list[str]:
     """What a reply says after its thoughts.
 
-    Thoughts stand at the beginning, between tags such as <think> and </think>, or in channels before the final one; a
-    nested opening has to be closed, too. A thought that does not end has no reply behind it. Where a closing tag
-    alone is there, because a chat template opened the thought, the reply may stand on either side: a thought precedes
-    it, or an answer is quoted. Both sides are returned, and where they hold different scores, neither is read.
+    Thoughts are at the beginning, between tags such as <think> and </think>, or in channels before the final one; a
+    nested opening has to be closed, too. A thought that does not end is followed by no reply. Where there is only a
+    closing tag, because a chat template opened the thought, the reply may be on either side: a thought precedes the
+    tag, or an answer quotes it. Both sides are returned, and where they hold different scores, neither is read.
 
     Returns:
-        The parts that may be the reply; none where it is thought only.
+        The parts that may be the reply; none where all of it is a thought.
     """
     if CHANNELS.match(reply):
         final = FINAL.search(reply)
@@ -124,14 +124,14 @@ def spoken(reply: str) -> list[str]:
 
 
 def answer_of(reply: str) -> str:
-    """A reply without its thoughts, for people; empty where it is thought only."""
+    """A reply without its thoughts, for people; empty where all of it is a thought."""
     parts = spoken(reply)
     readable = [i for i, part in enumerate(parts) if _first_line(part) is not None]
     return "".join(parts[readable[0] if readable else -1 :]).strip()
 
 
 def thinks(reply: str) -> bool:
-    """Whether a reply begins with a thought that can be told as one, complete or not."""
+    """Whether a reply begins with a marked thought, complete or not."""
     mark = MARK.match(reply.strip())
     return CHANNELS.match(reply) is not None or (mark is not None and mark["opening"] is not None)
 
@@ -146,26 +146,26 @@ def opened_thought(prompt: str) -> str:
 
 
 def is_mark(token: str) -> bool:
-    """Whether a special token of a model belongs to the marks of thoughts, which must be kept to tell them apart."""
+    """Whether a special token of a model is a mark of thoughts, which must be kept to recognise them."""
     harmony = token in ("<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>")
     return harmony or MARK.fullmatch(token) is not None
 
 
 def plain(reply: str) -> Scores | None:
-    """Two bare numbers alone on the first line: the only form that releases up to 0.1 read."""
+    """Two bare numbers alone on the first line: the only form that was read up to version 0.1."""
     lines = reply.strip().splitlines()
     match = PLAIN.fullmatch(lines[0].strip()) if lines else None
     return (float(match[1]), float(match[2])) if match else None
 
 
 def as_released(reply: str) -> Scores | None:
-    """Two numbers on the first line as the released judgements were read: a comma is as good as a space."""
+    """Two numbers on the first line, as the released judgements were read: a comma counts as a space."""
     match = AUTHORS.fullmatch(reply.split("\n", 1)[0])
     return (float(match[1]), float(match[2])) if match else None
 
 
 def _end_of_thought(text: str) -> int | None:
-    """Where a text goes on behind the thought that it begins with."""
+    """Where a text continues after the thought that it begins with."""
     depth = 0
     for mark in MARK.finditer(text):
         depth += 1 if mark["opening"] else -1
@@ -175,7 +175,7 @@ def _end_of_thought(text: str) -> int | None:
 
 
 def _unopened(text: str) -> list[int]:
-    """The ends of closing tags that nothing opens."""
+    """The ends of closing tags without an opening one."""
     ends, depth = [], 0
     for mark in MARK.finditer(text):
         if mark["opening"] or depth:
@@ -187,7 +187,7 @@ def _unopened(text: str) -> list[int]:
 
 def _first_line(text: str) -> Scores | None:
     """The scores on the first line of a text, or named ones on the first two."""
-    # Of a long text only the beginning is looked at: a heading and three lines decide.
+    # Of a long text only the beginning is read: a heading and three lines decide.
     lines = list(islice(filter(None, map(_bare, text.splitlines())), 4))
     if lines and HEADED.fullmatch(lines[0]):
         del lines[0]
@@ -201,14 +201,14 @@ def _first_line(text: str) -> Scores | None:
 
 
 def _bare(line: str) -> str:
-    """A line without what only adorns it; empty where it holds no letter or digit, and where it is too long."""
+    """A line without markup; empty where it holds no letter or digit, and "…" where it is too long."""
     line = line.strip(" \t\r\n\ufeff\u200b")
     if len(line) > LONGEST_LINE:
         return "…"
     if FENCE.fullmatch(line) or not any(map(str.isalnum, line)):
         return ""
     line = END_TOKEN.sub("", line)
-    if MARK.match(line) is None:  # what tags of thoughts hold is no reply
+    if MARK.match(line) is None:  # what the tags of thoughts hold is not a reply
         if TAG.fullmatch(line):
             return ""
         tagged = TAGGED.fullmatch(line)

@@ -1,4 +1,4 @@
-"""A causal language model in this process as the judge: an endpoint's prompt, in batches, without key or bill."""
+"""A causal language model in this process as the judge: the same prompt as at an endpoint, without key or bill."""
 
 import functools
 import hashlib
@@ -31,23 +31,23 @@ from diverseevol.evaluation.judges.reply_cache import Ask, Reply, ReplyCache
 from diverseevol.options import Generation, PromptOptions
 from diverseevol.storage.cache import cache_folder
 
-KNOWN_BY = 32  # prompts, of which a judge that never keeps to the form is given up
+CHUNK_PROMPTS = 32  # judged before the verdicts are looked at: enough to give up a judge that never keeps to the form
 
 
 @dataclass
 class LocalJudge:
     """Shows each question with both answers, in either order, to a model of the Hugging Face hub or a local folder.
 
-    The model is loaded when something is to be judged that it was not asked before, and let go afterwards, so that it
-    holds no memory while another one is trained.
+    The model is loaded when it has to judge something new, and released afterwards, so that it holds no memory while
+    another one is trained.
 
     Attributes:
         path: a hub name or a folder.
         revision: branch, tag or commit on the hub.
-        dtype: how its weights are held.
+        dtype: the precision of its weights.
         attention: the attention implementation.
-        trust_remote_code: run code that the model's repository brings.
-        template: "chat" for the tokeniser's own template, "alpaca"; None takes chat where there is one.
+        trust_remote_code: run code from the model's repository.
+        template: "chat" for the tokeniser's own template, or "alpaca"; None is chat where there is one.
         prompt: a text file with a wording of the user's own; None is the project's.
         max_tokens: the longest reply: two scores and the reasons.
         max_thought_tokens: the longest thought before it, for models that think before they reply.
@@ -104,25 +104,22 @@ class LocalJudge:
         ):
             model = functools.cache(lambda: _load(self.weights))
 
-            def replies(some: Sequence[Showing], texts: Sequence[str]) -> list[Reply]:
-                asks = [Ask(identity, version, s.question_id, s.order, t) for s, t in zip(some, texts, strict=True)]
+            def replies(shown: Sequence[Showing], texts: Sequence[str]) -> list[Reply]:
+                asks = [Ask(identity, version, s.question_id, s.order, t) for s, t in zip(shown, texts, strict=True)]
                 return self._replies(asks, cache, prompt, model)
 
             # A few batches at a time: a judge that never keeps to the form is not asked everything.
-            for start in range(0, len(showings), self._at_a_time()):
-                some = showings[start : start + self._at_a_time()]
-                first = replies(some, [self.wording.ask(showing) for showing in some])
+            size = self.batch_size * math.ceil(CHUNK_PROMPTS / self.batch_size)  # full batches
+            for start in range(0, len(showings), size):
+                chunk = showings[start : start + size]
+                first = replies(chunk, [self.wording.ask(showing) for showing in chunk])
                 again = [i for i, reply in enumerate(first) if to_ask_again(reply)]
-                texts = [self.wording.ask_again(some[i], first[i].text) for i in again]
-                second = dict(zip(again, replies([some[i] for i in again], texts), strict=True))
-                for i, showing in enumerate(some):
+                texts = [self.wording.ask_again(chunk[i], first[i].text) for i in again]
+                second = dict(zip(again, replies([chunk[i] for i in again], texts), strict=True))
+                for i, showing in enumerate(chunk):
                     verdicts.add(showing, [first[i], second[i]] if i in second else [first[i]])
-                advance(len(some))
+                advance(len(chunk))
         return verdicts.all()
-
-    def _at_a_time(self) -> int:
-        """Prompts in as many full batches as a judge is known by."""
-        return self.batch_size * math.ceil(KNOWN_BY / self.batch_size)
 
     def _limit(self) -> str:
         return f"judge.max_tokens={self.max_tokens} and judge.max_thought_tokens={self.max_thought_tokens}"
@@ -130,47 +127,44 @@ class LocalJudge:
     def _replies(
         self, asks: Sequence[Ask], cache: ReplyCache, prompt: Prompt, model: Callable[[], PreTrainedModel]
     ) -> list[Reply]:
-        """The reply to each ask; each batch is kept as soon as it is there."""
-        found = {i: reply for i, ask in enumerate(asks) if (reply := cache.get(ask)) is not None}
-        missing = [i for i in range(len(asks)) if i not in found]
+        """The reply to each ask; each batch is kept as soon as it is done."""
+        known = {i: reply for i, ask in enumerate(asks) if (reply := cache.get(ask)) is not None}
+        missing = [i for i in range(len(asks)) if i not in known]
         for start in range(0, len(missing), self.batch_size):
             batch = missing[start : start + self.batch_size]
-            said, unsaid = self._generate(model(), prompt, {i: asks[i].text for i in batch})
-            for i, reply in said.items():
-                cache.put(asks[i], reply)
-            found.update({**said, **unsaid})
-        return [found[i] for i in range(len(asks))]
+            replies = self._generate(model(), prompt, {i: asks[i].text for i in batch})
+            for i, reply in replies.items():
+                if not reply.unanswered:
+                    cache.put(asks[i], reply)
+            known.update(replies)
+        return [known[i] for i in range(len(asks))]
 
-    def _generate(
-        self, model: PreTrainedModel, prompt: Prompt, texts: Mapping[int, str]
-    ) -> tuple[dict[int, Reply], dict[int, Reply]]:
-        """What the model says, and why it says nothing to the others, which is no reply to keep."""
+    def _generate(self, model: PreTrainedModel, prompt: Prompt, texts: Mapping[int, str]) -> dict[int, Reply]:
+        """What the model replies, or why it does not."""
         ids = dict(zip(texts, prompt.ids(list(texts.values()), [""] * len(texts)), strict=True))
-        # Models that tell places by distance, such as Bloom, have no longest prompt.
+        # Models with relative positions, such as Bloom, have no longest prompt.
         longest = positions(model) or math.inf
         check_ids(model, max(max(tokens, default=0) for tokens in ids.values()), "judge.path")
         # A prompt that does not fit is not cut, which would hide an answer: it has no verdict.
         stops = sorted({*prompt.stop_tokens, *own_ends(model)})
         rooms = {i: min(longest - len(tokens), self.max_tokens + self.max_thought_tokens) for i, tokens in ids.items()}
-        said = {i: _Saying(prompt, ids[i], int(room)) for i, room in rooms.items() if room >= self.max_tokens}
-        going, step = list(said.values()), self.max_tokens
-        while going:
+        drafts = {i: _Draft(prompt, ids[i], int(room)) for i, room in rooms.items() if room >= self.max_tokens}
+        unfinished, step = list(drafts.values()), self.max_tokens
+        while unfinished:
             options = Generation(step, 0.0, self.batch_size)
-            prompts = [one.prompt_ids + one.tokens for one in going]
-            for one, tokens in zip(going, generate(model, prompts, [(0,)] * len(going), options, stops), strict=True):
-                one.tokens += tokens
-                one.ended = len(tokens) < step
-            # Only thoughts go on beyond the limit of a reply, each time as far again.
-            going = [one for one in going if one.thinks_on() and one.room > len(one.tokens)]
-            step = min((min(one.room, 2 * len(one.tokens)) - len(one.tokens) for one in going), default=0)
-        return {i: Reply(one.text(), self.name, cut=not one.ended) for i, one in said.items()}, {
-            i: Reply(
-                f"(the prompt of {len(tokens)} tokens leaves no room for {self.max_tokens} in {longest})",
-                unanswered=True,
-            )
-            for i, tokens in ids.items()
-            if i not in said
-        }
+            prompts = [draft.prompt_ids + draft.tokens for draft in unfinished]
+            generated = generate(model, prompts, [(0,)] * len(unfinished), options, stops)
+            for draft, tokens in zip(unfinished, generated, strict=True):
+                draft.tokens += tokens
+                draft.ended = len(tokens) < step
+            # Only thoughts continue beyond the limit of a reply, each time to twice their length.
+            unfinished = [draft for draft in unfinished if draft.is_thinking() and draft.room > len(draft.tokens)]
+            step = min((min(draft.room, 2 * len(draft.tokens)) - len(draft.tokens) for draft in unfinished), default=0)
+        replies = {i: Reply(draft.text(), self.name, cut=not draft.ended) for i, draft in drafts.items()}
+        for i in ids.keys() - drafts.keys():
+            reason = f"(the prompt of {len(ids[i])} tokens leaves no room for {self.max_tokens} in {longest})"
+            replies[i] = Reply(reason, unanswered=True)
+        return replies
 
     def _template(self) -> Prompt:
         tokenizer = self.weights.tokenizer()
@@ -184,13 +178,13 @@ class LocalJudge:
 
 
 @dataclass
-class _Saying:
+class _Draft:
     """A reply as it grows.
 
     Attributes:
-        prompt_ids: what it replies to.
+        prompt_ids: the tokens that it replies to.
         room: the most tokens that it may have.
-        tokens: what there is of it.
+        tokens: those generated so far.
         ended: whether the model has ended it.
     """
 
@@ -201,15 +195,15 @@ class _Saying:
     ended: bool = False
 
     def text(self) -> str:
-        """The reply; special tokens are left out, except those that tell thoughts from what is said."""
+        """The reply; special tokens are left out, except those that mark thoughts."""
         tokenizer = self.prompt.tokenizer
         special = tokenizer.added_tokens_decoder
         kept = [i for i in self.tokens if i not in special or not special[i].special or is_mark(special[i].content)]
         opened = opened_thought(tokenizer.decode(self.prompt_ids[-16:], skip_special_tokens=False))
         return f"{opened}{tokenizer.decode(kept, skip_special_tokens=False)}".strip()
 
-    def thinks_on(self) -> bool:
-        """Whether it was cut within a thought, or before the line behind it had ended."""
+    def is_thinking(self) -> bool:
+        """Whether it was cut within a thought, or before the line after it had ended."""
         text = self.text()
         return not self.ended and thinks(text) and "\n" not in answer_of(text)
 

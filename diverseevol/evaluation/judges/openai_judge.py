@@ -17,7 +17,7 @@ from diverseevol.evaluation.judges.reply_cache import Ask, Reply, ReplyCache
 from diverseevol.storage.cache import cache_folder
 
 LONGEST_TIMEOUT = 86_400.0  # seconds
-MOST_OTHER_MODELS = 3  # that are warned about
+MOST_OTHER_MODELS = 3  # of which a warning is given
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +31,8 @@ class OpenAIJudge:
         base_url: the endpoint.
         key_variable: the environment variable that holds the key, the only place it is read from; None sends none.
         prompt: a text file with a wording of the user's own; None is the project's.
-        max_tokens: the longest reply.
-        token_parameter: what the endpoint calls that limit; reasoning models know only `max_completion_tokens`.
+        max_tokens: of the longest reply.
+        token_parameter: what the endpoint calls that limit; reasoning models accept only `max_completion_tokens`.
         temperature: None leaves it to the endpoint, as reasoning models want it.
         concurrency: requests under way at a time.
         timeout: seconds for a request.
@@ -88,10 +88,10 @@ class OpenAIJudge:
         if not self.model.strip() or not self.model.isprintable():
             raise InputError(f"judge.model is {self.model!r}; it must be the name of a model at the endpoint")
         if self.key_variable is not None and not re.fullmatch(r"[A-Z][A-Z0-9_]*", self.key_variable):
-            # Whatever stands there may be a key: it is not repeated.
+            # The value may be a key: it is not repeated.
             raise InputError(
-                "judge.key_variable is no name of an environment variable (capitals, digits and '_'); put the key into "
-                "such a variable, and give its name"
+                "judge.key_variable is not the name of an environment variable (capitals, digits and '_'); put the key "
+                "into such a variable, and give its name"
             )
         self.base_url = check_address(self.base_url)
         self.wording: JudgePrompt = load_prompt(self.prompt)
@@ -115,7 +115,7 @@ class OpenAIJudge:
         """Judge every answer against the competitor's, in both orders.
 
         Raises:
-            InputError: an answer is lacking, the endpoint does not accept the key, model or request, a limit is
+            InputError: an answer is missing, the endpoint does not accept the key, model or request, a limit is
                 reached, or too many replies hold no scores.
             ConnectionError: the endpoint does not answer.
         """
@@ -195,7 +195,7 @@ class OpenAIJudge:
         )  # fmt: skip
 
     def _answered_by(self, model: str | None) -> None:
-        """Warn, once a name, where another model answers than the one that was asked for."""
+        """Warn, once per name, where another model answers than the one that was asked for."""
         if model is None or model == self.model or model.startswith(f"{self.model}-") or model in self._other_models:
             return
         if len(self._other_models) == MOST_OTHER_MODELS:

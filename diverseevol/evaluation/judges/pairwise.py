@@ -18,7 +18,7 @@ from diverseevol.evaluation.judges.grammar import Scores, answer_of, as_released
 from diverseevol.evaluation.judges.reply_cache import Reply, encodable
 from diverseevol.storage.reading import read_text
 
-LONGEST_PROMPT = 1 << 20  # bytes of a wording, which is sent with every question
+LONGEST_PROMPT = 1 << 20  # bytes of a wording
 
 TEMPLATE = """\
 Two assistants were asked the same question. Compare their answers as an impartial examiner would: is what they say \
@@ -52,7 +52,7 @@ An earlier reply to this did not begin with two numbers:
 
 Reply with one line that holds the two grades and nothing else.
 """
-LONGEST_QUOTED = 20_000  # characters of a reply that is asked for again: what is longer would cost more than it tells
+LONGEST_QUOTED = 20_000  # characters of a reply that is quoted when it is asked for again
 FIELDS = ("question", "first", "second")
 AGAIN = "\n\n--- asked again ---\n\n"  # between two replies, of which the last one counts
 VERSION = re.compile(r".*-[0-9a-f]{8}|released")  # of prompts whose replies begin with two scores
@@ -93,7 +93,7 @@ class JudgePrompt:
 
     Attributes:
         name: "pair", or the name of the user's file.
-        template: with {question}, {first} and {second}, and where it likes {mark}, for markers that no text can forge.
+        template: with {question}, {first} and {second}, and optionally {mark}, for markers that no text can forge.
     """
 
     name: str = "pair"
@@ -101,7 +101,7 @@ class JudgePrompt:
 
     @property
     def version(self) -> str:
-        """Recorded with each judgement; another wording is another version, without anybody thinking of it."""
+        """Recorded with each judgement; another wording automatically has another version."""
         return f"{self.name}-{hashlib.sha256((self.template + ASK_AGAIN).encode()).hexdigest()[:8]}"
 
     def ask(self, showing: Showing) -> str:
@@ -117,7 +117,7 @@ class JudgePrompt:
 
 
 def _mark(*texts: str) -> str:
-    """What the markers end in: none of the texts holds it, so none can end its own part or begin another."""
+    """What the markers end in: no text holds it, so that none can end its own part or begin another."""
     content, salt = json.dumps(texts), 0
     while True:
         mark = hashlib.sha256(f"{salt} {content}".encode()).hexdigest()[:8]
@@ -127,7 +127,7 @@ def _mark(*texts: str) -> str:
 
 
 def _fill(template: str, texts: Mapping[str, str]) -> str:
-    # All at once, so that a marker in somebody's answer stays what it is.
+    # All at once, so that a marker in an answer stays as it is.
     return re.sub(r"\{(\w+)\}", lambda match: texts.get(match[1], match[0]), template)
 
 
@@ -160,30 +160,30 @@ def conclude(showing: Showing, replies: Sequence[str], judge: str, version: str)
 
 
 def _words(reply: str) -> str:
-    """What is recorded as the judge's reason: not its thoughts, unless there is nothing else."""
+    """What is recorded as the judge's reason: its thoughts only where there is nothing else."""
     return answer_of(reply) or reply
 
 
 def cut_short(reply: Reply) -> bool:
-    """Whether a reply ended at the limit of tokens before it said anything, as thoughts that are too long do."""
+    """Whether a reply reached the limit of tokens before it said anything, as thoughts that are too long do."""
     return reply.cut and not answer_of(reply.text)
 
 
 def to_ask_again(reply: Reply) -> bool:
-    """Whether a first reply holds no scores, and a second one may: not where the limit of tokens is in the way."""
+    """Whether a first reply holds no scores, and a second one may: not where the limit of tokens prevents it."""
     return not reply.unanswered and parse(reply.text) is None and not cut_short(reply)
 
 
 class Verdicts:
-    """The judgements of one model on one benchmark, as the replies come in.
+    """The judgements of one model on one benchmark, as the replies arrive.
 
     Args:
         showings: what is judged.
         judge: the judge's name.
         version: of the prompt.
         benchmark: its name.
-        most: the greatest share of judgements whose replies may be without scores. Prompts that nobody answers say
-            nothing of how well a judge keeps to the form, and do not count.
+        most: the greatest share of judgements whose replies may be without scores. Prompts that are not answered do not
+            show how well a judge keeps to the form, and do not count.
         limit: the option that limits a reply's length, with its value, for messages.
     """
 
@@ -196,11 +196,11 @@ class Verdicts:
         self._judgements: dict[Showing, Judgement] = {}
         self._lost: set[Showing] = set()
         self._unanswered: set[Showing] = set()
-        self._cut: set[Showing] = set()  # of the lost ones, those whose reply ended at the limit of tokens
+        self._cut: set[Showing] = set()  # of the lost ones, those whose reply reached the limit of tokens
         self._silent: set[Showing] = set()  # of these, those that had said nothing by then
 
     def add(self, showing: Showing, replies: Sequence[Reply]) -> None:
-        """Take in the replies to one showing, of which the last one counts.
+        """Add the replies to one showing, of which the last one counts.
 
         Raises:
             GivenUpError: it is clear by now that too many judgements will be without scores.
@@ -224,7 +224,7 @@ class Verdicts:
             raise self._given_up()
 
     def all(self) -> list[Judgement]:
-        """The judgements, once all replies are there.
+        """The judgements, once all replies have arrived.
 
         Raises:
             GivenUpError: too many are without scores, or all are.
@@ -244,13 +244,13 @@ class Verdicts:
         first = self._judgements[next(showing for showing in self.showings if showing in lost)]
         words = " ".join(first.reason.split())
         words = repr(words[:SHOWN] + ("…" if len(words) > SHOWN else "")) if words else "nothing"
-        place = f"(the first: question {first.question_id!r}, order {first.order}, which said {words})"
+        example = f"(the first: question {first.question_id!r}, order {first.order}, which said {words})"
         if not self._lost:
-            what = f"none of {len(judgements):,} prompts is answered by {self.judge} {place}"
+            what = f"none of {len(judgements):,} prompts is answered by {self.judge} {example}"
             remedy = "choose a judge that takes these prompts"
         else:
             what = (
-                f"{len(self._lost):,} of {len(judgements):,} judgements by {self.judge} hold no two scores {place}, "
+                f"{len(self._lost):,} of {len(judgements):,} judgements by {self.judge} hold no two scores {example}, "
                 f"more than judge.max_unparsed={self.most:g} allows"
             )
             remedy = "choose a judge or a judge.prompt that keeps to the form"
@@ -262,34 +262,34 @@ class Verdicts:
         return GivenUpError(f"benchmark {self.benchmark}: {what}{unasked}; {remedy}", self.so_far)
 
 
-def scores_match_reply(place: str, one: Judgement) -> bool:
-    """Whether a judgement by a language model could be held against what the model replied; other judges say no scores.
+def scores_match_reply(where: str, judgement: Judgement) -> bool:
+    """Whether the recorded scores could be checked against the recorded reply; only language models reply with scores.
 
     Raises:
         InputError: the reply holds other scores.
     """
-    if not VERSION.fullmatch(one.prompt_version):
+    if not VERSION.fullmatch(judgement.prompt_version):
         return True
-    last = one.reason.split(AGAIN)[-1].strip()  # of several replies the last one counts
-    said = _said(last, one)
-    shown = (one.model_score, one.competitor_score)[:: 1 if one.order == 0 else -1]
-    if said and shown not in said:
-        words = " or ".join(f"'{first:g} {second:g}'" for first, second in said)
+    last = judgement.reason.split(AGAIN)[-1].strip()  # of several replies the last one counts
+    replied = _scores_in(last, judgement)
+    recorded = (judgement.model_score, judgement.competitor_score)[:: 1 if judgement.order == 0 else -1]
+    if replied and recorded not in replied:
+        words = " or ".join(f"'{first:g} {second:g}'" for first, second in replied)
+        order = "model, competitor" if judgement.order == 0 else "competitor, model"
         raise InputError(
-            f"{place}: records {[one.model_score, one.competitor_score]} as [model, competitor] but the reply begins "
-            f"with {words} for {'model, competitor' if one.order == 0 else 'competitor, model'}; judge this model's "
-            f"answers again"
+            f"{where}: records {[judgement.model_score, judgement.competitor_score]} as [model, competitor] but the "
+            f"reply begins with {words} for {order}; judge this model's answers again"
         )
-    return bool(said) or not one.parsed
+    return bool(replied) or not judgement.parsed
 
 
-def _said(reply: str, one: Judgement) -> list[Scores]:
-    """The scores that a recorded reply holds; where it may be several replies that stand together, those of each."""
+def _scores_in(reply: str, judgement: Judgement) -> list[Scores]:
+    """The scores that a recorded reply holds; where it may be several replies joined, those of each."""
     simplest = plain(reply)
-    if not one.parsed:
-        # What is read today may not have been read when it was recorded, except in the plainest form.
+    if not judgement.parsed:
+        # What is read today may not have been read when it was recorded, except for the plainest form.
         return [simplest] if simplest is not None and parse(reply) is not None else []
     if simplest is not None:
         return [simplest]
-    reading = as_released if one.prompt_version == "released" else read
+    reading = as_released if judgement.prompt_version == "released" else read
     return [scores for part in (reply, *reply.split("\n\n")) if (scores := reading(part)) is not None]

@@ -1,4 +1,4 @@
-"""Recorded judgements as the judge: a whole analysis without a key, and without paying again."""
+"""Recorded judgements as the judge: a complete analysis without a key, and without paying again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,12 +11,12 @@ from diverseevol.evaluation.judges.without_model import recorded
 from diverseevol.evaluation.scores.read_judgements import JudgementFile, read_judgements
 from diverseevol.storage.files import read_jsonl
 
-UNHELD = "could not be held against the answers, for those that were judged do not lie beside them"
+UNCHECKED = "could not be checked against the answers, because those that were judged are not beside them"
 
 
 @dataclass
 class ReplayJudge:
-    """Repeats what a judge has said before, from judgements in either layout (see `scores.read_judgements`).
+    """Repeats what a judge said before, from judgements in either layout (see `scores.read_judgements`).
 
     Attributes:
         judgements: the folder or archive that holds them.
@@ -32,17 +32,17 @@ class ReplayJudge:
 
     @property
     def name(self) -> str:
-        """Of the judge that is repeated."""
+        """The name of the judge that is repeated."""
         return " and ".join(sorted({file.judgements[0].judge for file in self._recorded.values()}))
 
     @property
     def capabilities(self) -> Capabilities:
         """Those of the judge that is repeated, which nothing is asked again, and a warning of other answers."""
         versions = sorted({file.judgements[0].prompt_version for file in self._recorded.values()})
-        alone = [file.file for file in self._recorded.values() if not _judged(file).is_file()]
-        unheld = f"{len(alone)} files of recorded judgements {UNHELD}" if alone else None
+        alone = [file.file for file in self._recorded.values() if not _judged_answers(file).is_file()]
+        unchecked = f"{len(alone)} files of recorded judgements {UNCHECKED}" if alone else None
         original = recorded(self.name)
-        label = "; ".join(filter(None, (original.label, unheld))) or None
+        label = "; ".join(filter(None, (original.label, unchecked))) or None
         return replace(original, compares_with=None, prompt_version=" and ".join(versions), label=label)
 
     def judge(self, sheet: AnswerSheet) -> list[Judgement]:
@@ -56,42 +56,42 @@ class ReplayJudge:
             raise InputError("judge.round is not given and no round is being judged; give judge.round=N")
         file = self._recorded.get((benchmark.name, t))
         if file is None:
-            there = ", ".join(f"{name} round {number}" for name, number in sorted(self._recorded)) or "none"
+            names = ", ".join(f"{name} round {number}" for name, number in sorted(self._recorded)) or "none"
             raise InputError(
                 f"judge.judgements={self.judgements}: no recorded judgements of benchmark {benchmark.name}, round {t} "
-                f"(there: {there}); record them, or choose another judge"
+                f"(there: {names}); record them, or choose another judge"
             )
-        recorded = {(one.question_id, one.order): one for one in file.judgements}
-        orders = sorted({one.order for one in file.judgements})
-        self._same_answers(file, sheet.answers)
+        judgements = {(judgement.question_id, judgement.order): judgement for judgement in file.judgements}
+        orders = sorted({judgement.order for judgement in file.judgements})
+        self._check_answers(file, sheet.answers)
         repeated = []
         for question in benchmark.questions:
             for order in orders:
-                if (question.id, order) not in recorded:
+                if (question.id, order) not in judgements:
                     raise InputError(
                         f"{file.file}: no recorded judgement of question {question.id!r} in order {order}; record it, "
                         f"or choose another judge"
                     )
-                repeated.append(recorded[question.id, order])
+                repeated.append(judgements[question.id, order])
         return repeated
 
     @cached_property
     def _recorded(self) -> dict[tuple[str, int], JudgementFile]:
-        found: dict[tuple[str, int], JudgementFile] = {}
+        files: dict[tuple[str, int], JudgementFile] = {}
         for file in read_judgements(Path(self.judgements)):
             if self.schedule not in (None, file.schedule) or self.seed not in (None, file.seed):
                 continue
-            other = found.setdefault((file.benchmark, file.round), file)
-            if other is not file:
+            earlier = files.setdefault((file.benchmark, file.round), file)
+            if earlier is not file:
                 raise InputError(
                     f"judge.judgements={self.judgements}: holds benchmark {file.benchmark}, round {file.round} of "
-                    f"several evolutions ({other.file} and {file.file}); say which by judge.schedule and judge.seed"
+                    f"several evolutions ({earlier.file} and {file.file}); say which by judge.schedule and judge.seed"
                 )
-        return found
+        return files
 
-    def _same_answers(self, file: JudgementFile, answers: Mapping[str, str]) -> None:
-        """Where the answers that were judged lie beside their judgements, they must be these."""
-        judged = _judged(file)
+    def _check_answers(self, file: JudgementFile, answers: Mapping[str, str]) -> None:
+        """Where the answers that were judged are beside their judgements, they must be these."""
+        judged = _judged_answers(file)
         if not judged.is_file():
             return
         for line in read_jsonl(judged):
@@ -102,7 +102,7 @@ class ReplayJudge:
                 )
 
 
-def _judged(file: JudgementFile) -> Path:
-    """Where a run keeps the answers that were judged; releases and archives have no such place."""
-    place = Path(file.file)
-    return place.parents[1] / "answers" / place.name if len(place.parents) > 1 else place.with_name("")
+def _judged_answers(file: JudgementFile) -> Path:
+    """Where a run keeps the answers that were judged; releases and archives do not keep them."""
+    path = Path(file.file)
+    return path.parents[1] / "answers" / path.name if len(path.parents) > 1 else path.with_name("")

@@ -1,7 +1,7 @@
-"""What judges have said, kept for good: an SQLite file from which a question that was paid for is never asked again.
+"""Judges' replies, kept for good: an SQLite file, so that a question that was paid for is never asked again.
 
-A reply is found by content: who is asked, the wording's version, the question with both answers, and their order. It
-is on disk as soon as it is there, so a killed run loses no reply, and several processes may use one file.
+A reply is looked up by content: who is asked, the version of the wording, the question with both answers, and their
+order. It is on disk as soon as it arrives, so that a killed run loses no reply; several processes may use one file.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from diverseevol.storage.files import writing
 from diverseevol.storage.reading import refuse_special
 
 WAIT_SECONDS = 60.0  # for another process that is writing
-STEP_SECONDS = 0.5  # of that wait, between which a signal is heard
+STEP_SECONDS = 0.5  # of that wait, between which a signal can interrupt
 VERSION = 1
 TABLE = """
 CREATE TABLE IF NOT EXISTS replies (
@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS replies (
 ) WITHOUT ROWID
 """
 
-# What an endpoint will not answer, which replies ended at the limit of tokens, and which process is about to ask what;
+# What an endpoint will not answer, which replies reached the limit of tokens, and which process is about to ask what;
 # files without these tables gain them.
 MORE_TABLES = (
     "CREATE TABLE IF NOT EXISTS unanswered (key TEXT PRIMARY KEY, reason TEXT NOT NULL, at REAL) WITHOUT ROWID",
@@ -39,7 +39,7 @@ MORE_TABLES = (
 
 
 ELSEWHERE = "or give judge.cache=FOLDER for another one"
-# By SQLite's result code: what is said of the file, and what to do.
+# By SQLite's result code: what is wrong with the file, and what to do.
 _UNWRITABLE = ("cannot be opened or written", "make it and its folder writable")
 _LOCKED = (f"has been locked by another process for {WAIT_SECONDS:g} s", "end that process or wait for it")
 _DAMAGED = ("is damaged, or is something else", "move it away or restore it from a copy")
@@ -64,7 +64,7 @@ class Ask:
     Attributes:
         judge: everything that decides who answers and how: the endpoint and model, or the weights, and their options.
         prompt_version: of the wording.
-        question_id: for people who look into the file.
+        question_id: for people who read the file.
         order: 0 or 1.
         text: the whole prompt, with the question and both answers.
     """
@@ -77,7 +77,7 @@ class Ask:
 
     @property
     def key(self) -> str:
-        """By content."""
+        """A digest of the content."""
         content = json.dumps([self.judge, self.prompt_version, self.order, self.text])
         return hashlib.sha256(content.encode()).hexdigest()
 
@@ -87,12 +87,12 @@ class Reply:
     """What came back.
 
     Attributes:
-        text: what the judge said.
-        model: who said it.
-        prompt_tokens: None where it is not known.
+        text: the judge's words.
+        model: the name of the model that answered.
+        prompt_tokens: None where the number is not known.
         completion_tokens: likewise.
-        cut: whether it ended at the limit of tokens.
-        unanswered: whether there is no reply, and `text` says why; never kept as a reply.
+        cut: whether it reached the limit of tokens.
+        unanswered: whether there is no reply, and `text` says why; not kept as a reply.
     """
 
     text: str
@@ -104,7 +104,7 @@ class Reply:
 
 
 def encodable(text: str) -> str:
-    """A text as any file and any request can hold it: halves of surrogate pairs are joined, or replaced where alone."""
+    """A text as any file and any request can hold it: halves of surrogate pairs are joined, or else replaced."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
@@ -116,10 +116,10 @@ class ReplyCache:
         try:
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_symlink():  # SQLite would write what it leads to
+            if path.is_symlink():  # SQLite would write to its target
                 raise InputError(
                     f"{path}: is a link, expected the file of judges' replies or nothing; give judge.cache=FOLDER the "
-                    f"folder that it leads to"
+                    f"folder that it points to"
                 )
             refuse_special(path)
             # The plain journal, not the write-ahead log: that one needs shared memory, which network disks lack.
@@ -127,10 +127,10 @@ class ReplyCache:
         except sqlite3.Error as error:
             raise self._broken(error) from error
         try:
-            ((found,),) = self._run("PRAGMA user_version")
-            if found not in (0, VERSION):
+            ((version,),) = self._run("PRAGMA user_version")
+            if version not in (0, VERSION):
                 raise InputError(
-                    f"{path}: the file of judges' replies is of version {found}, and this release knows version "
+                    f"{path}: the file of judges' replies is of version {version}, and this release knows version "
                     f"{VERSION}; use the release that wrote it, or give judge.cache=FOLDER for another one"
                 )
             for statement in ("PRAGMA synchronous=FULL", TABLE, *MORE_TABLES, f"PRAGMA user_version={VERSION}"):
@@ -141,24 +141,24 @@ class ReplyCache:
 
     def get(self, ask: Ask) -> Reply | None:
         """The reply, if this was asked before."""
-        found = self._run(
+        rows = self._run(
             "SELECT text, model, prompt_tokens, completion_tokens, EXISTS (SELECT 1 FROM cut WHERE key = replies.key) "
             "FROM replies WHERE key = ?",
             (ask.key,),
         )
-        if not found:
+        if not rows:
             return None
-        text, model, prompt_tokens, completion_tokens, cut = found[0]
+        text, model, prompt_tokens, completion_tokens, cut = rows[0]
         if not isinstance(text, str):
             raise self._damaged("replies", ask, f"text is {_kind(text)}")
         if not isinstance(model, str | None) or not all(
             isinstance(count, int | None) for count in (prompt_tokens, completion_tokens)
         ):
-            raise self._damaged("replies", ask, f"model and tokens are {', '.join(map(_kind, found[0][1:4]))}")
+            raise self._damaged("replies", ask, f"model and tokens are {', '.join(map(_kind, rows[0][1:4]))}")
         return Reply(text, model, prompt_tokens, completion_tokens, bool(cut))
 
     def put(self, ask: Ask, reply: Reply) -> None:
-        """Keep a reply; it is on disk when this returns. Whoever comes second with one keeps the first."""
+        """Keep a reply; it is on disk when this returns. Of two to the same ask, the first is kept."""
         texts = (ask.key, ask.judge, ask.prompt_version, ask.question_id)
         values = (
             *map(encodable, texts), ask.order, encodable(reply.text),
@@ -171,13 +171,13 @@ class ReplyCache:
 
     def unanswered(self, ask: Ask) -> str | None:
         """Why this will never be answered, if the endpoint has said so before."""
-        found = self._run("SELECT reason FROM unanswered WHERE key = ?", (ask.key,))
-        if found and not isinstance(found[0][0], str):
-            raise self._damaged("unanswered", ask, f"reason is {_kind(found[0][0])}")
-        return str(found[0][0]) if found else None
+        rows = self._run("SELECT reason FROM unanswered WHERE key = ?", (ask.key,))
+        if rows and not isinstance(rows[0][0], str):
+            raise self._damaged("unanswered", ask, f"reason is {_kind(rows[0][0])}")
+        return str(rows[0][0]) if rows else None
 
     def put_unanswered(self, ask: Ask, reason: str) -> None:
-        """Keep it for good that this is not answered, by the latest word on it."""
+        """Keep for good that this is not answered, with the latest reason."""
         self._run("INSERT OR REPLACE INTO unanswered VALUES (?, ?, ?)", (ask.key, encodable(reason), time.time()))
 
     def knows(self, ask: Ask) -> bool:
@@ -190,11 +190,11 @@ class ReplyCache:
         A claim ends when it is given up, after so many seconds, or with its process.
         """
         host, pid = socket.gethostname(), os.getpid()
-        found = self._run("SELECT host, pid, until FROM claims WHERE key = ?", (ask.key,))
-        holder = found[0] if found else None
+        rows = self._run("SELECT host, pid, until FROM claims WHERE key = ?", (ask.key,))
+        holder = rows[0] if rows else None
         if holder is not None and holder[:2] != (host, pid) and _in_force(holder, 2 * seconds):
             return False
-        # Only what was seen is replaced: of two that come at once, one finds the other's claim in its place.
+        # Only the claim that was read is replaced: of two processes that come at once, the second one inserts nothing.
         self._run("DELETE FROM claims WHERE key = ? AND until IS ?", (ask.key, holder[2])) if holder else None
         values = (ask.key, host, pid, time.time() + seconds)
         return bool(self._run("INSERT OR IGNORE INTO claims VALUES (?, ?, ?, ?) RETURNING 1", values))
@@ -249,9 +249,10 @@ def _storable(count: int | None) -> int | None:
 
 
 def _in_force(holder: tuple[Any, ...], longest: float) -> bool:
-    """Whether a claim is to be waited for: one that has not run out, of a process that may still be at work.
+    """Whether a claim holds: it has not expired, and its process may still be at work.
 
-    The file may be damaged, and clocks of other machines may be wrong: a claim for longer than anybody claims is none.
+    The file may be damaged, and the clocks of other machines may be wrong: a claim for longer than any process claims
+    does not hold.
     """
     host, pid, until = holder
     if not (isinstance(host, str) and isinstance(pid, int) and isinstance(until, int | float)):
@@ -261,7 +262,7 @@ def _in_force(holder: tuple[Any, ...], longest: float) -> bool:
 
 
 def _lives(host: str, pid: int) -> bool:
-    """Whether a process may still be at work; of one on another machine nobody here knows."""
+    """Whether a process may still be at work; nothing is known of one on another machine."""
     if host != socket.gethostname():
         return True
     try:
@@ -271,5 +272,5 @@ def _lives(host: str, pid: int) -> bool:
     except OverflowError:
         return False  # no process has such a number
     except PermissionError:
-        pass  # somebody else's, and alive
+        pass  # of another user, and alive
     return True

@@ -1,4 +1,4 @@
-"""A model's answers on disk: written as they come, so that an interrupted run goes on at the first missing one."""
+"""A model's answers on disk: written as they come, so that an interrupted run continues at the first missing one."""
 
 import json
 import os
@@ -28,7 +28,7 @@ class AnswerFile:
         self.unfinished = self.path.with_suffix(UNFINISHED)
         self.benchmark = benchmark
         self.generation = generation
-        # A complete round is never asked again, so there the file alone cannot be made again.
+        # A complete round is never asked again, so its file cannot be made again by itself.
         self.redo = REDO if (folder / "round.json").exists() else "restore it, or delete the file to answer again"
 
     def complete(self) -> bool:
@@ -47,7 +47,7 @@ class AnswerFile:
         return True
 
     def begun(self) -> list[str]:
-        """The answers that an interrupted run left, to the first questions; a line that was cut off is dropped.
+        """The answers to the first questions, left by an interrupted run; a line that was cut off is dropped.
 
         Raises:
             InputError: as `complete`.
@@ -55,7 +55,7 @@ class AnswerFile:
         if not self.unfinished.exists():
             return []
         content = self.unfinished.read_bytes()
-        with atomic_write(self.unfinished, "wb") as file:  # a file of its own, whatever other name or link this one had
+        with atomic_write(self.unfinished, "wb") as file:  # a new file, whatever other name or link this one had
             file.write(content[: content.rfind(b"\n") + 1])
         lines = read_jsonl(self.unfinished, self.redo)
         self._check(self.unfinished, lines)
@@ -112,9 +112,9 @@ def answer(file: AnswerFile, answerer: Answerer, model: PreTrainedModel, seed: S
         model: the model that answers.
         seed: what the sampling comes from; each question has a stream of its own below it.
     """
-    place, name, questions = answerer.processes, file.benchmark.name, file.benchmark.questions
-    together = file.generation.batch_size * place.world * batches_at_once(model)
-    done = len(place.share(file.begun() if place.first else []))
+    processes, name, questions = answerer.processes, file.benchmark.name, file.benchmark.questions
+    together = file.generation.batch_size * processes.world * batches_at_once(model)
+    done = len(processes.share(file.begun() if processes.first else []))
     with answerer.progress.track(f"answer {name}", len(questions) - done) as advance:
         while done < len(questions):
             part = questions[done : done + together]
@@ -125,9 +125,9 @@ def answer(file: AnswerFile, answerer: Answerer, model: PreTrainedModel, seed: S
                 file.generation,
                 advance,
             )
-            if place.first:
+            if processes.first:
                 file.append(done, texts)
             done += len(part)
-    if place.first:
+    if processes.first:
         file.finish()
-    place.barrier()
+    processes.barrier()

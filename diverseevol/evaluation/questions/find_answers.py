@@ -1,4 +1,4 @@
-"""Where answers lie that can be judged: run folders, what `diverseevol answer` wrote, and the authors' released files.
+"""Finds answers that can be judged: in run folders, in what `diverseevol answer` wrote, in the authors' released files.
 
 Run folder:  …/rounds/<t>/answers/<benchmark>.jsonl
 `answer`:    …/answers/<benchmark>.jsonl, beside fingerprint.json
@@ -15,20 +15,20 @@ from diverseevol.errors import InputError
 OWN = re.compile(r"(?P<run>.*)/rounds/(?P<round>\d+)/answers/(?P<benchmark>[^/]+)\.jsonl")
 ANSWERED = re.compile(r"(?P<folder>.*)/answers/(?P<benchmark>[^/]+)\.jsonl")
 AUTHORS = re.compile(r".*/(?P<benchmark>[^/]+)_test/(?P<schedule>[^/]+)/rd_(?P<round>\d+)\.jsonl")
-NAMING_PARTS = 4  # <data>/<model>/<sampler>-<schedule>/seed<k>: what tells one run folder from another
+NAMING_PARTS = 4  # <data>/<model>/<sampler>-<schedule>/seed<k>: what distinguishes run folders
 
 
 @dataclass(frozen=True)
-class Answered:
+class FoundAnswers:
     """One model's answers to one benchmark.
 
     Attributes:
         file: the answers.
         benchmark: its name.
-        round: whose model gave them; 0 for those of `diverseevol answer`.
+        round: whose model answered; 0 for those of `diverseevol answer`.
         run: the run folder, or the folder of `diverseevol answer`; None for a released file.
-        place: the round's folder below any folder of judgements.
-        evolved: whether a round of an evolution gave them.
+        place: the path of the round's folder, relative to a folder of judgements.
+        evolved: whether they are of a round of an evolution.
     """
 
     file: Path
@@ -44,36 +44,35 @@ class Answered:
         return None if self.run is None else self.file.parents[1]
 
 
-def answered_below(folder: Path) -> list[Answered]:
+def find_answers(folder: Path) -> list[FoundAnswers]:
     """Everything that can be judged in a run folder or below a folder, run by run and round by round.
 
     Raises:
         InputError: there is nothing.
     """
-    found = sorted(_answered(folder), key=lambda one: (str(one.place.parent), one.round, one.benchmark))
-    if not found:
+    answers = sorted(_find(folder), key=lambda found: (str(found.place.parent), found.round, found.benchmark))
+    if not answers:
         raise InputError(
             f"{folder}: holds no answers to judge; give a run folder, a folder that diverseevol answer wrote, or a "
             f"folder above, with rounds/NN/answers/BENCHMARK.jsonl, answers/BENCHMARK.jsonl beside fingerprint.json, "
             f"or BENCHMARK_test/SCHEDULE/rd_N.jsonl somewhere below"
         )
-    return found
+    return answers
 
 
-def _answered(folder: Path) -> Iterator[Answered]:
-    # Whole paths, so that each has the run above it; links in them keep the names that the user gave.
+def _find(folder: Path) -> Iterator[FoundAnswers]:
+    # Absolute paths, so that each has the run above it; links in them keep the names that the user gave.
     for file in (folder.resolve() if ".." in folder.parts else folder.absolute()).rglob("*.jsonl"):
         path = file.resolve().as_posix()
         if own := OWN.fullmatch(path):
             run, t = Path(own["run"]), int(own["round"])
-            # The path as it was given names the run in dashboards; the whole path names it among judgements.
-            here = file.parents[3]
+            # The path as the user gave it names the run in dashboards; the resolved path names it among judgements.
             place = Path(*run.parts[1:][-NAMING_PARTS:], "rounds", f"{t:02d}")
-            yield Answered(file, own["benchmark"], t, here, place)
-        elif (by := ANSWERED.fullmatch(path)) and (file.parents[1] / "fingerprint.json").is_file():
-            place = Path(*Path(by["folder"]).parts[1:][-NAMING_PARTS:], "rounds", "00")
-            yield Answered(file, by["benchmark"], 0, file.parents[1], place, evolved=False)
+            yield FoundAnswers(file, own["benchmark"], t, file.parents[3], place)
+        elif (answered := ANSWERED.fullmatch(path)) and (file.parents[1] / "fingerprint.json").is_file():
+            place = Path(*Path(answered["folder"]).parts[1:][-NAMING_PARTS:], "rounds", "00")
+            yield FoundAnswers(file, answered["benchmark"], 0, file.parents[1], place, evolved=False)
         elif authors := AUTHORS.fullmatch(path):
             t = int(authors["round"])
             place = Path("released", "answers", authors["schedule"], "rounds", f"{t:02d}")
-            yield Answered(file, authors["benchmark"], t, None, place, evolved=False)
+            yield FoundAnswers(file, authors["benchmark"], t, None, place, evolved=False)
