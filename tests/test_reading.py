@@ -23,7 +23,7 @@ from diverseevol.evaluation.judges.reply_cache import ReplyCache
 from diverseevol.evaluation.questions.benchmarks import load_benchmark
 from diverseevol.evaluation.scores.read_judgements import read_judgements
 from diverseevol.report.collect import collect
-from diverseevol.storage import reading
+from diverseevol.storage import json_lines, reading
 from diverseevol.storage.cache import content_digest
 from diverseevol.storage.files import read_json, read_jsonl
 from diverseevol.storage.reading import DEEPEST, load_array
@@ -202,20 +202,21 @@ def test_a_row_that_is_nested_too_deeply_may_be_left_out(tmp_path):
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> int:
     """Limits that small files reach."""
-    for module in (reading, json_reader):
+    for module in (reading, json_reader, json_lines):
         monkeypatch.setattr(module, "LONGEST_LINE", 1000)
-    monkeypatch.setattr(json_reader, "CHUNK", 100)
+    for module in (json_reader, json_lines):
+        monkeypatch.setattr(module, "CHUNK", 100)
     return 1000
 
 
 def test_a_line_beyond_the_limit_is_refused_or_left_out_and_the_next_one_read(short, tmp_path):
     row = '{"instruction": "a", "output": "%s"}\n'
     (tmp_path / "x.jsonl").write_text(row % "b" + row % ("b" * 5000) + row % "c" + row % ("d" * 3000))
-    with pytest.raises(InputError, match=r"x\.jsonl, line 2: is 4\.92 KiB long, and a line may be 1000 bytes"):
+    with pytest.raises(InputError, match=r"x\.jsonl, line 2: is 4\.92 KiB long, expected at most 1000 bytes"):
         load(tmp_path / "x.jsonl", cache=tmp_path / "cache")
     dataset = load(tmp_path / "x.jsonl", on_bad_rows="skip", cache=tmp_path / "cache")
     assert [dataset[i].response for i in range(len(dataset))] == ["b", "c"]
-    with pytest.raises(InputError, match=r"x\.jsonl, line 2: is longer than 1000 bytes"):
+    with pytest.raises(InputError, match=r"x\.jsonl, line 2: is 4\.92 KiB long, expected at most 1000 bytes"):
         read_jsonl(tmp_path / "x.jsonl")
 
 

@@ -152,7 +152,11 @@ def list_json(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("damage", "complaint"),
-    [(cut_json, "line 1: not valid JSON"), (list_json, "line 1: a list"), (Path.unlink, "holds no judgements")],
+    [
+        (cut_json, "line 1: not valid JSON"),
+        (list_json, "line 1: expected a JSON object, got a list"),
+        (Path.unlink, "holds no judgements"),
+    ],
 )
 def test_a_damaged_or_missing_file_is_a_sentence(tmp_path, damage: Callable[[Path], None], complaint):
     damage(authors_file(tmp_path, authors_record()))

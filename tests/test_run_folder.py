@@ -209,7 +209,7 @@ def test_a_round_is_named_alike_on_every_resume_and_otherwise_never(tmp_path):
         ("round.json", {"metrics": {"pool_size": math.nan}}, "metrics.pool_size is NaN where a finite number"),
         ("round.json", {"metrics": {"pool_size": True}}, "metrics.pool_size is true where a finite number"),
         ("round.json", {"seconds": {"fit": math.inf}}, "seconds.fit is Infinity where a finite number belongs"),
-        ("chosen.jsonl", '{"row": "12"}\n', 'line 1: its row is "12" where a row number belongs'),
+        ("chosen.jsonl", '{"row": "12"}\n', 'line 1: its row is "12", expected a row number'),
         ("chosen.jsonl", None, "missing, though round.json lists what was chosen"),
     ],
 )

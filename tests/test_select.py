@@ -248,17 +248,18 @@ def test_a_row_without_a_response_is_no_part_of_the_pool_for_score_or_distance(c
 
 
 TAKEN = "taken=… give a JSON list of row numbers such as [0, 17], the P.json that diverseevol select wrote, or the"
-BELONG = "where row numbers belong; give a JSON list of row numbers such as [0, 17], the P.json that diverseevol select"
+NO_LISTS = "taken=T.json: expected row numbers, got a JSON object without the lists taken and chosen"
+TAKEN_LIST = "give a JSON list of row numbers such as [0, 17], the P.json that diverseevol select"
 
 
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ('{"instruction": "a"}', "taken=T.jsonl, record 1: has no field 'row'; give a JSON list of row numbers"),
-        ('{"row": "a"}', "taken=T.jsonl, record 1: 'a' is no whole number; give a JSON list"),
+        ('{"instruction": "a"}', "taken=T.jsonl, line 1: has no field 'row'; give a JSON list of row numbers"),
+        ('{"row": "a"}', "taken=T.jsonl, line 1: expected a row number, got 'a'; give a JSON list"),
         (
             '{"row": 5}',
-            "taken=T.jsonl, record 1: 5 is not a row: there are 5, from 0 to 4; give a file that belongs to",
+            "taken=T.jsonl, line 1: there is no row 5, only 0 to 4; give a file that belongs to",
         ),
         ('{"row": 1', "T.jsonl, line 1: not valid JSON"),
     ],
@@ -279,11 +280,20 @@ def test_lines_that_name_no_rows_are_refused_in_a_sentence(refused, line, senten
         ({"E.npy": np.zeros((5, 2), "f8")}, "of float16 or float32, got [5, 2] of float64;"),
         ({"E.npy": np.zeros((5, 0), "f4")}, "of float16 or float32, got [5, 0] of float32;"),
         ({"E.npy": np.array([[0], [np.nan], [2], [np.inf]], "f4")}, "embeddings, row 1, 3: holds NaN"),
-        ({"T.json": "{}"}, f"taken=T.json: a JSON object without the lists taken and chosen {BELONG}"),
-        ({"T.json": '{"chosen": [1], "trained_on": [0]}'}, "taken=T.json: a JSON object without the lists taken and"),
-        ({"T.json": '{"chosen": [1], "taken": 5}'}, "taken=T.json: a JSON object without the lists taken and chosen"),
-        ({"T.json": '"0, 1"'}, f"taken=T.json: '0, 1' {BELONG}"),
-        ({"T.json": '{"chosen": [0, 9], "taken": [1]}'}, "taken=T.json, chosen, place 2: 9 is not a row"),
+        (
+            {"T.json": "{}"},
+            f"{NO_LISTS}; {TAKEN_LIST}",
+        ),
+        (
+            {"T.json": '{"chosen": [1], "trained_on": [0]}'},
+            "taken=T.json: expected row numbers, got a JSON object without the lists taken and",
+        ),
+        (
+            {"T.json": '{"chosen": [1], "taken": 5}'},
+            "taken=T.json: expected row numbers, got a JSON object without the lists taken and chosen",
+        ),
+        ({"T.json": '"0, 1"'}, f"taken=T.json: expected row numbers, got '0, 1'; {TAKEN_LIST}"),
+        ({"T.json": '{"chosen": [0, 9], "taken": [1]}'}, "taken=T.json, chosen, entry 2: there is no row 9"),
         (
             {"T.json": "[0, 9"},
             f"T.json: not valid JSON (Expecting ',' delimiter: line 1 column 6 (char 5)); as {TAKEN}",
@@ -291,12 +301,12 @@ def test_lines_that_name_no_rows_are_refused_in_a_sentence(refused, line, senten
         ({"T.json": ""}, f"T.json: not valid JSON (Expecting value: line 1 column 1 (char 0)); as {TAKEN}"),
         (
             {"T.json": "[0, 5]"},
-            "taken=T.json, place 2: 5 is not a row: there are 5, from 0 to 4; give a file that belongs to these rows",
+            "taken=T.json, entry 2: there is no row 5, only 0 to 4; give a file that belongs to these rows",
         ),
-        ({"T.json": "[-1]"}, "taken=T.json, place 1: -1 is not a row"),
-        ({"T.json": "[3, 0, 3]"}, "taken=T.json, place 3: 3 stands there twice"),
-        ({"T.json": "[0.0]"}, "taken=T.json, place 1: 0.0 is no whole number; give a JSON list of row numbers"),
-        ({"T.json": "[true]"}, "taken=T.json, place 1: True is no whole number"),
+        ({"T.json": "[-1]"}, "taken=T.json, entry 1: there is no row -1"),
+        ({"T.json": "[3, 0, 3]"}, "taken=T.json, entry 3: row 3 is listed twice"),
+        ({"T.json": "[0.0]"}, "taken=T.json, entry 1: expected a row number, got 0.0; give a JSON list of row numbers"),
+        ({"T.json": "[true]"}, "taken=T.json, entry 1: expected a row number, got True"),
         ({"T.json": "[0, 1, 2]"}, "n=3: 2 of 5 rows are left to choose from"),
         (
             {"L.npy": np.ones(4, "i8")},
@@ -462,7 +472,7 @@ def test_rows_that_cannot_be_taken_are_refused_before_the_model_reads(monkeypatc
     Path("T.json").write_text("[99]")
     before = sorted(own_cache.glob("foundation/*"))
     assert select(monkeypatch, *SMALL, "n=5", "taken=T.json", "out=P.json", *FRESH) == 2
-    assert "taken=T.json, place 1: 99 is not a row" in capsys.readouterr().err.splitlines()[-1]
+    assert "taken=T.json, entry 1: there is no row 99" in capsys.readouterr().err.splitlines()[-1]
     assert sorted(own_cache.glob("foundation/*")) == before
 
 

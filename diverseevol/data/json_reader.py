@@ -4,12 +4,14 @@ import codecs
 import json
 import re
 from collections.abc import Generator, Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from diverseevol.data.formats.base import BadRecord
 from diverseevol.errors import InputError
-from diverseevol.storage.reading import LONGEST_LINE, TooDeepError, opened, parse_json, refuse_deep, size
+from diverseevol.storage.json_lines import Unreadable, bounded_lines, decoded_line, ends_early, json_lines, syntax
+from diverseevol.storage.reading import LONGEST_LINE, TooDeepError, opened, refuse_deep, size
 
 # A record, or what is wrong with it; its line; the bytes read so far.
 Located = tuple[Any, int, int]
@@ -42,7 +44,7 @@ def read_records(path: Path) -> Generator[Located, None, None]:
         yield from (_array(_Window(path, file)) if _array_ahead(path, file) else _lines(file))
 
 
-def _array_ahead(path: Path, file: IO[bytes]) -> bool:
+def _array_ahead(path: Path, file: BufferedIOBase) -> bool:
     """Look at the beginning and go back; `.json` may also hold a record a line, but then more than one."""
     if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         raise InputError(f"{path}, line 1: UTF-16 text (it begins with a UTF-16 byte order mark); save it as UTF-8")
@@ -52,8 +54,8 @@ def _array_ahead(path: Path, file: IO[bytes]) -> bool:
     while (first := file.read(1)).isspace():
         number += first == b"\n"
     if path.suffix.lower() == ".json" and first not in (b"", b"["):
-        whole = first == b"{" and isinstance(_decoded(first + file.readline(LONGEST_LINE)), dict)
-        if not (whole and any(line.strip() for line, _ in _bounded(file))):
+        whole = first == b"{" and isinstance(decoded_line(first + file.readline(LONGEST_LINE), DECODER.decode), dict)
+        if not (whole and any(line.strip() for line, _ in bounded_lines(file))):
             found = "an object" if first == b"{" else repr(first)[1:]
             raise InputError(
                 f"{path}, line {number}: {found} stands where an array of records belongs; put the records "
@@ -63,41 +65,10 @@ def _array_ahead(path: Path, file: IO[bytes]) -> bool:
     return first == b"["
 
 
-def _lines(file: IO[bytes]) -> Iterator[Located]:
-    """Records one a line. Only a line feed ends a line: U+2028 and its like may stand inside texts."""
-    done = 0
-    for number, (line, length) in enumerate(_bounded(file), start=1):
-        done += length
-        if length > LONGEST_LINE:
-            yield BadRecord(None, f"is {size(length)} long, and a line may be {size(LONGEST_LINE)}"), number, done
-            continue
-        line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-        if line.strip():
-            yield _decoded(line), number, done
-
-
-def _bounded(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Each line and its length; of one that is longer than `LONGEST_LINE` the beginning alone."""
-    while line := file.readline(LONGEST_LINE + 1):
-        length, last = len(line), line
-        while length > LONGEST_LINE and not last.endswith(b"\n") and (last := file.readline(CHUNK)):
-            length += len(last)
-        yield line, length
-
-
-def _decoded(line: bytes) -> Any:
-    """The line's record, or the BadRecord that it is."""
-    try:
-        text = line.decode().strip()
-        return parse_json(text, DECODER.decode)
-    except UnicodeDecodeError as error:
-        return BadRecord(None, f"byte 0x{line[error.start]:02X} (byte {error.start + 1} of the line) is not UTF-8 text")
-    except json.JSONDecodeError as error:
-        if _cut(error):
-            return BadRecord(None, f"the line is cut off in the middle of a record, after character {len(text)}")
-        return BadRecord(None, f"{_syntax(error)} (character {error.pos + 1} of the line)")
-    except ValueError as error:
-        return BadRecord(None, f"holds what cannot be read ({error})")
+def _lines(file: BufferedIOBase) -> Iterator[Located]:
+    """Records one a line."""
+    for number, value, done in json_lines(file, DECODER.decode):
+        yield BadRecord(None, value.problem) if isinstance(value, Unreadable) else value, number, done
 
 
 def _once(pairs: list[tuple[str, Any]]) -> Any:
@@ -112,21 +83,10 @@ def _once(pairs: list[tuple[str, Any]]) -> Any:
 DECODER = json.JSONDecoder(object_pairs_hook=_once)
 
 
-def _cut(error: json.JSONDecodeError, slack: int = 0) -> bool:
-    """Whether the text ended too early, or may have: within `slack` of its end."""
-    return error.msg.startswith("Unterminated string") or error.pos >= len(error.doc) - slack
-
-
-def _syntax(error: json.JSONDecodeError) -> str:
-    if error.doc[error.pos : error.pos + 1] == "\0":
-        return "a NUL byte stands where JSON belongs"
-    return f"not valid JSON: {error.msg[0].lower()}{error.msg[1:].removesuffix(' at')}"
-
-
 class _Window:
     """The stretch of a file that is being read, as text: what lies before `start` is done with."""
 
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
+    def __init__(self, path: Path, file: BufferedIOBase) -> None:
         self.path, self.file = path, file
         self.decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self.text, self.start, self.line, self.done = "", 0, 1, 0
@@ -161,9 +121,9 @@ class _Window:
             try:
                 value, end = DECODER.raw_decode(self.text, self.start)
             except json.JSONDecodeError as error:
-                if _cut(error, SLACK) and self.longer():
+                if ends_early(error, SLACK) and self.longer():
                     continue
-                what = "the file ends in the middle of a record" if _cut(error) else _syntax(error)
+                what = "the file ends in the middle of a record" if ends_early(error) else syntax(error)
                 raise self.fault(what, self.text.count("\n", self.start, error.pos)) from error
             except (ValueError, RecursionError) as error:
                 reason = TooDeepError() if isinstance(error, RecursionError) else error

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from diverseevol.errors import InputError
-from diverseevol.storage.files import read_json, read_jsonl
+from diverseevol.storage.files import read_json, read_numbered
 from diverseevol.storage.reading import opened
 
 EXPECTED = (
@@ -15,7 +15,7 @@ EXPECTED = (
 
 
 def read_row_numbers(option: str, path: str, rows: int) -> list[int]:
-    """The rows that a file names, each once.
+    """The rows that a file lists, each once.
 
     Args:
         option: the option that names the file, for messages.
@@ -23,46 +23,46 @@ def read_row_numbers(option: str, path: str, rows: int) -> list[int]:
         rows: how many rows there are.
 
     Raises:
-        InputError: the file cannot be read, or what it names is not a row, or is one twice.
+        InputError: the file cannot be read, or an entry is not a row or is a repetition.
     """
     seen: dict[int, None] = {}
-    for place, row in _entries(option, path):
+    for position, row in _entries(option, path):
         problem = None
-        if not isinstance(row, int) or isinstance(row, bool):
-            problem = f"is no whole number; {EXPECTED}"
+        if type(row) is not int:
+            problem = f"expected a row number, got {row!r}; {EXPECTED}"
         elif not 0 <= row < rows:
-            problem = f"is not a row: there are {rows}, from 0 to {rows - 1}; give a file that belongs to these rows"
+            problem = f"there is no row {row}, only 0 to {rows - 1}; give a file that belongs to these rows"
         elif row in seen:
-            problem = "stands there twice; correct the file"
+            problem = f"row {row} is listed twice; remove one of them"
         if problem:
-            raise InputError(f"{option}={path}, {place}: {row!r} {problem}")
+            raise InputError(f"{option}={path}, {position}: {problem}")
         seen[row] = None
     return list(seen)
 
 
 def _entries(option: str, path: str) -> Iterator[tuple[str, Any]]:
-    """What should be row numbers, each with its place.
+    """What should be row numbers, each with its position in the file.
 
-    Of a list all of it, of `select`'s own output all that was in by its end, of a run's JSONL what it calls row.
+    They are all of a list, all that was in by the end of `select`'s own output, and the fields `row` of a run's JSONL.
     """
     file = Path(path).expanduser()
     if file.is_dir():
         raise InputError(f"{option}={path}: is a folder; {EXPECTED}")
-    with opened(file, f"{option}={path}") as content:
-        first = content.read(1)
+    with opened(file, f"{option}={path}") as stream:
+        first = stream.read(1)
     if file.suffix == ".jsonl" and first == b"{":
-        for number, record in enumerate(read_jsonl(file), start=1):
+        for number, record in read_numbered(file):
             if "row" not in record:
-                raise InputError(f"{option}={path}, record {number}: has no field 'row'; {EXPECTED}")
-            yield f"record {number}", record["row"]
+                raise InputError(f"{option}={path}, line {number}: has no field 'row'; {EXPECTED}")
+            yield f"line {number}", record["row"]
         return
-    given = read_json(file, f"as {option}=… {EXPECTED}")
-    lists = {"": given}
-    if isinstance(given, dict):
-        lists = {f"{name}, ": given.get(name) for name in ("taken", "chosen")}
-    if not all(isinstance(each, list) for each in lists.values()):
-        found = "a JSON object without the lists taken and chosen" if isinstance(given, dict) else f"{given!r:.40}"
-        raise InputError(f"{option}={path}: {found} where row numbers belong; {EXPECTED}")
-    for name, listed in lists.items():
-        for number, row in enumerate(listed, start=1):
-            yield f"{name}place {number}", row
+    content = read_json(file, f"as {option}=… {EXPECTED}")
+    lists = {"": content}
+    if isinstance(content, dict):
+        lists = {f"{name}, ": content.get(name) for name in ("taken", "chosen")}
+    if not all(isinstance(entries, list) for entries in lists.values()):
+        kind = "a JSON object without the lists taken and chosen" if isinstance(content, dict) else f"{content!r:.40}"
+        raise InputError(f"{option}={path}: expected row numbers, got {kind}; {EXPECTED}")
+    for name, entries in lists.items():
+        for number, row in enumerate(entries, start=1):
+            yield f"{name}entry {number}", row

@@ -11,7 +11,7 @@ from typing import Any
 from diverseevol import __version__
 from diverseevol.errors import InputError
 from diverseevol.runs.metrics import POOL_SIZE
-from diverseevol.storage.files import read_json, read_jsonl, temporary, write_json, writing
+from diverseevol.storage.files import read_json, read_numbered, temporary, write_json, writing
 from diverseevol.storage.sealed import SEAL, build_whole, damage, sealed_names
 
 ROUND_KEYS = ("index", "trained_on", "chosen", "metrics", "seconds", "fingerprint", "version")
@@ -124,12 +124,11 @@ class RoundFolder:
         file = self.path / "chosen.jsonl"
         if not file.exists():
             return None
-        rows: list[Any] = [line.get("row") for line in read_jsonl(file, REDO)]
-        for number, row in enumerate(rows, start=1):
-            if not isinstance(row, int) or isinstance(row, bool):
-                raise InputError(
-                    f"{file}, line {number}: its row is {shortened(row)} where a row number belongs; {REDO}"
-                )
+        rows: list[int] = []
+        for number, line in read_numbered(file, REDO):
+            if type(row := line.get("row")) is not int:
+                raise InputError(f"{file}, line {number}: its row is {shortened(row)}, expected a row number; {REDO}")
+            rows.append(row)
         return rows
 
     def keep_model(self, save: Callable[[Path], None]) -> None:

@@ -22,7 +22,8 @@ from typing import IO, Any
 from filelock import FileLock
 
 from diverseevol.errors import InputError
-from diverseevol.storage.reading import LARGEST_JSONL, lines, opened, parse_json, read_bytes, too_large
+from diverseevol.storage.json_lines import json_records
+from diverseevol.storage.reading import LARGEST_JSONL, opened, parse_json, read_bytes, too_large
 
 TEMPORARY = ".partial"  # the suffix of whatever is not yet complete; `sweep_temporary` removes what a crash left
 _TEMPORARY_NAME = re.compile(rf".*\.[0-9a-f]{{16}}{re.escape(TEMPORARY)}", re.DOTALL)
@@ -212,28 +213,10 @@ def read_numbered(path: Path, remedy: str = "correct or remove the line") -> lis
     Raises:
         InputError: the file cannot be read or is too large, or a line is not a JSON record.
     """
-    records = []
     with opened(path) as file:
         if os.fstat(file.fileno()).st_size > LARGEST_JSONL:
             raise too_large(path, LARGEST_JSONL)
-        for number, line in lines(file, path):
-            if not line.strip():
-                continue
-            try:
-                record = parse_json(line.decode())
-            except UnicodeDecodeError as error:
-                raise InputError(
-                    f"{path}, line {number}: not UTF-8 text ({error.reason} at byte {error.start} of the line); "
-                    f"save the file as UTF-8"
-                ) from error
-            except ValueError as error:
-                raise InputError(f"{path}, line {number}: not valid JSON ({error}); {remedy}") from error
-            if not isinstance(record, dict):
-                raise InputError(
-                    f"{path}, line {number}: expected a JSON object, got a {type(record).__name__}; {remedy}"
-                )
-            records.append((number, record))
-    return records
+        return list(json_records(file, path, remedy))
 
 
 def make_folder(folder: Path) -> list[Path]:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from tokenize import TokenError
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -160,33 +160,17 @@ def too_large(label: object, limit: int) -> InputError:
     )
 
 
-def lines(file: IO[bytes], label: object) -> Iterator[tuple[int, bytes]]:
-    """A file's lines with their numbers, of which each fits into memory.
-
-    Raises:
-        InputError: a line is longer than `LONGEST_LINE`.
-    """
-    number = 0
-    while line := file.readline(LONGEST_LINE + 1):
-        number += 1
-        if len(line) > LONGEST_LINE:
-            raise InputError(
-                f"{label}, line {number}: is longer than {size(LONGEST_LINE)}, the longest line that is read; break "
-                f"the file into a record a line, or shorten this one"
-            )
-        yield number, line
-
-
 def integer(digits: str) -> int | float:
     """An integer of JSON as a number that arithmetic takes: one beyond all counts is the nearest float."""
     return int(digits) if len(digits) < 30 else float(digits)
 
 
-def _decoded(text: str | bytes) -> Any:
+def decoded(text: str | bytes) -> Any:
+    """JSON as the standard library reads it, but for integers."""
     return json.loads(text, parse_int=integer)
 
 
-def parse_json(text: str | bytes, decode: Callable[[Any], Any] = _decoded) -> Any:
+def parse_json(text: str | bytes, decode: Callable[[Any], Any] = decoded) -> Any:
     """One JSON value that everything after can walk through.
 
     Raises:

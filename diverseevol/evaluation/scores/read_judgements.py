@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,8 +25,9 @@ from diverseevol.evaluation.judges.pairwise import scores_match_reply
 from diverseevol.evaluation.scores.archives import read_members
 from diverseevol.runs.saved_config import read_complete, shown
 from diverseevol.storage.files import read_json
+from diverseevol.storage.json_lines import json_records
 from diverseevol.storage.links import refuse_from_outside
-from diverseevol.storage.reading import LARGEST_JSONL, parse_json, read_bytes, refuse_special
+from diverseevol.storage.reading import LARGEST_JSONL, read_bytes, refuse_special
 
 OWN = re.compile(r"(?P<run>.*/)?rounds/(?P<round>\d+)/judgements/(?P<benchmark>[^/]+)\.jsonl")
 ANSWERED = re.compile(r"(?P<run>.*/)judgements/(?P<benchmark>[^/]+)\.jsonl")
@@ -156,18 +158,9 @@ def _members(archive: Path) -> Iterator[tuple[str, str, bytes]]:
 def _records(name: str, content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every record with its place."""
     empty = True
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if not line.strip():
-            continue
+    for number, record in json_records(BytesIO(content), name, "it was cut off or edited: get the file again"):
         empty = False
-        place = f"{name}, line {number}"
-        try:
-            record = parse_json(line)
-        except ValueError as error:
-            raise InputError(f"{place}: not valid JSON ({error}): cut off or edited; get the file again") from error
-        if not isinstance(record, dict):
-            raise InputError(f"{place}: a {type(record).__name__} where a judgement belongs; get the file again")
-        yield place, record
+        yield f"{name}, line {number}", record
     if empty:
         raise InputError(f"{name}: the file is empty; judge again, or remove the file")
 
