@@ -104,7 +104,7 @@ def test_a_sweep_of_select_goes_on_after_a_bad_job_and_lists_it(command_line, tm
     code, _, err = command_line("select", "-m", *words, "seed=0,-1,1", "out=P${seed}.json")
     assert code == 2
     assert sorted(file.name for file in tmp_path.glob("P*.json")) == ["P0.json", "P1.json"]
-    assert "1 of 3 jobs of the sweep did not succeed, the others are done; to run again (" in err
+    assert "1 of 3 jobs of the sweep failed, the others are done; rerun them with sh " in err
     (file,) = tmp_path.glob("outputs/sweeps/*/rerun.sh")
     (line,) = file.read_text().splitlines()
     assert shlex.split(line.replace("\\", "")) == ["diverseevol", "select", *words, "seed=-1", "out=P${seed}.json"]
@@ -128,7 +128,7 @@ def test_a_sweep_whose_jobs_are_all_refused_ends_with_2_and_all_of_them(tmp_path
     done = evolve("-m", "seed=-1,-2", "logger=none", cwd=tmp_path)
     assert done.returncode == 2
     assert listed(done.stderr) == ["diverseevol evolve seed=-1 logger=none", "diverseevol evolve seed=-2 logger=none"]
-    assert "2 of 2 jobs of the sweep did not succeed" in done.stderr
+    assert "2 of 2 jobs of the sweep failed" in done.stderr
     assert "Traceback" not in done.stderr
     assert "Error executing job" not in done.stderr
 
@@ -243,7 +243,7 @@ def test_a_worker_that_is_killed_before_any_job_ended_leaves_a_list_of_all(tmp_p
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
-    assert "2 of 2 jobs of the sweep did not succeed" in done.stderr
+    assert "2 of 2 jobs of the sweep failed" in done.stderr
     commands = [shlex.split(command) for command in listed(done.stderr)]
     assert [{f"seed={seed}"} & {*words} for seed, words in enumerate(commands)] == [{"seed=0"}, {"seed=1"}]
     (kept,) = (tmp_path / "outputs/sweeps").glob("*/rerun.sh")

@@ -30,6 +30,7 @@ from diverseevol.cli.shipped import configuration_folder
 from diverseevol.cli.streams import steady_streams
 from diverseevol.cli.sweep import Ledger
 from diverseevol.errors import InputError, meant
+from diverseevol.output.shell import command
 from diverseevol.output.terminal import LONGEST, finish, keep_plain, say, say_error
 from diverseevol.parallel.background import left_at_work
 
@@ -183,21 +184,21 @@ def _compose_and_run(verb: str, arguments: list[str]) -> int:
 
 
 def _close(ledger: Ledger) -> int:
-    """What of a sweep has to be run again, as commands; the exit code."""
+    """Say which jobs of a sweep must be rerun, as commands; the exit code."""
     if not (jobs := ledger.missing()):
         if ledger.verb == "evolve":
             _say(
-                "the sweep is whole; a page to look at: diverseevol report; verdicts: diverseevol compare judgements=… "
-                "(or, where nothing was judged, metric=[vendi_score_centred])"
+                "sweep complete; for figures and a page: diverseevol report; for verdicts: diverseevol compare "
+                "judgements=… (or, where nothing was judged, metric=vendi_score_centred)"
             )
         return 0
     _say(
-        f"{len(jobs)} of {ledger.planned()} jobs of the sweep did not succeed, the others are done; to run again "
-        f"({ledger.folder / 'rerun.sh'} has the commands, too):"
+        f"{len(jobs)} of {ledger.planned()} jobs of the sweep failed, the others are done; rerun them with "
+        f"{command('sh', str(ledger.folder / 'rerun.sh'))}, or one by one:"
     )
     for job in jobs:
         _say(f"  {job.command}")
-        say(f"      # {job.said or 'it was cut off'}", error=True, longest=LONGEST)
+        say(f"      # {job.said or 'it was interrupted'}", error=True, longest=LONGEST)
     return 2 if all(job.code == 2 for job in jobs) else 1
 
 

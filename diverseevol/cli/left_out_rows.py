@@ -1,12 +1,15 @@
 """What of the data is left out, cut or not used, and why: said once, before anything is done with the rows."""
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 from diverseevol.data.dataset import Dataset
 from diverseevol.data.tokens import Tokens
 from diverseevol.options import PromptOptions
+from diverseevol.storage.files import atomic_write, write_jsonl
 
 
 def left_out(dataset: Dataset, encoded: Tokens | None, prompt: PromptOptions) -> Iterator[str]:
@@ -58,6 +61,32 @@ def why_ineligible(dataset: Dataset, encoded: Tokens, prompt: PromptOptions) -> 
     return " and ".join(
         f"{_rows(count)} {'has' if count == 1 else 'have'} {reason}" for reason, count in counts.items() if count
     )
+
+
+def list_left_out(path: Path, dataset: Dataset, encoded: Tokens, bad_rows: Path) -> None:
+    """List the rows that are not trained on in a run folder: `bad_rows.jsonl` and `ineligible.jsonl`.
+
+    Args:
+        path: the run folder.
+        dataset: the rows.
+        encoded: the same as tokens.
+        bad_rows: the list that was made as the data were read.
+    """
+    if dataset.bad_rows and bad_rows.exists():
+        with atomic_write(path / "bad_rows.jsonl", "wb") as file:
+            shutil.copyfileobj(bad_rows.open("rb"), file)
+    rows = np.flatnonzero(~np.asarray(encoded.eligible))
+    if len(rows):
+        held_out = set(dataset.held_out.tolist())
+        lines = (
+            {
+                "row": int(row),
+                "reason": "held out" if row in held_out else "no response token is left within prompt.max_length",
+                "tokens": int(encoded.lengths[row]),
+            }
+            for row in rows
+        )
+        write_jsonl(path / "ineligible.jsonl", lines)
 
 
 def _rows(count: int) -> str:

@@ -4,19 +4,20 @@ import dataclasses
 import functools
 import logging
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 
 from diverseevol.cli.checked_options import EvolveOptions, metrics_of, schedule_of
 from diverseevol.cli.conclusion import conclusion
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.fingerprint import fingerprint
-from diverseevol.cli.left_out_rows import left_out, why_ineligible
+from diverseevol.cli.left_out_rows import left_out, list_left_out, why_ineligible
 from diverseevol.cli.naming import arm, run_path
 from diverseevol.cli.provenance import keep, kept, logged_config
 from diverseevol.cli.rows import bad_rows_file
@@ -39,10 +40,43 @@ from diverseevol.runs.metrics import POOL_SIZE, write_descriptions
 from diverseevol.runs.round_folder import Round
 from diverseevol.runs.run_folder import RunFolder, provenance
 from diverseevol.runs.saved_config import read_complete
-from diverseevol.storage.files import atomic_write, write_jsonl
+from diverseevol.storage.files import atomic_write
 from diverseevol.storage.reading import load_array
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How far a run folder has come, beside how far it is asked to come.
+
+    Attributes:
+        asked: the last round that is asked for.
+        complete: the rounds that are complete.
+    """
+
+    asked: int
+    complete: Set[int]
+
+    @property
+    def last(self) -> int:
+        """The last round that is asked for, or that the folder has."""
+        return max((self.asked, *self.complete))
+
+    @property
+    def longer(self) -> bool:
+        """Whether the folder has more rounds than are asked for."""
+        return self.last > self.asked
+
+    @property
+    def reached(self) -> bool:
+        """Whether all rounds that are asked for are complete."""
+        return self.complete >= set(range(self.asked + 1))
+
+    @property
+    def untouched(self) -> bool:
+        """Whether no file of the folder is to change."""
+        return self.longer and self.reached
 
 
 def run(settings: Configuration) -> None:
@@ -68,49 +102,42 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
     learner = bench.learner(dataset, tuning)
     encoded, eligible = learner.encoded, int(np.asarray(learner.encoded.eligible).sum())
     schedule.fits(eligible, why_ineligible(dataset, encoded, settings.options("prompt", PromptOptions)))
-    found = fingerprint(settings, dataset, learner, cache)
-    folder = RunFolder(path, found)
+    identity = fingerprint(settings, dataset, learner, cache)
+    folder = RunFolder(path, identity)
+    extent = Extent(schedule.rounds, processes.share(folder.complete() if processes.first else frozenset()))
     origin = {"choices": dict(settings.choices), "arm": arm(settings), "threads": torch.get_num_threads()}
-    config = logged_config(settings, {**origin, "provenance": provenance(), "fingerprint": found})
-    complete = processes.share(folder.complete() if processes.first else set())
-    last = max((schedule.rounds, *complete))
-    longer = last > schedule.rounds
-    there = complete.issuperset(range(schedule.rounds + 1))
-    untouched = longer and there
-    made = there and (path / "config.yaml").exists()  # by the configuration that it holds, whatever is asked now
+    config = logged_config(settings, {**origin, "provenance": provenance(), "fingerprint": identity})
     if processes.first:
+        # A complete run goes by the configuration that it holds, whatever is asked of it now.
+        made = extent.reached and (path / "config.yaml").exists()
         if made:
             read_complete(path / "config.yaml")
-        folder.match() if longer or made else folder.claim(settings.text())
-    if processes.first and not untouched:
-        if not made or not kept(path):
-            keep(path, config)
-        _list_left_out(path, dataset, encoded, bad_rows)
-        save_questions(path, exam.benchmarks)
-        write_descriptions(path, [POOL_SIZE, *map(description_of, metrics)])
-    space = functools.cache(lambda: bench.foundation_embedding(learner, found))
+        folder.match() if extent.longer or made else folder.claim(settings.text())
+        if not extent.untouched:
+            if not made or not kept(path):
+                keep(path, config)
+            list_left_out(path, dataset, encoded, bad_rows)
+            save_questions(path, exam.benchmarks)
+            write_descriptions(path, [POOL_SIZE, *map(description_of, metrics)])
+    space = functools.cache(lambda: bench.foundation_embedding(learner, identity))
     evolution = Evolution(
         dataset=dataset, learner=learner, sampler=sampler, schedule=schedule, run=folder, space=space,
         seed=options.seed, metrics=metrics, exam=exam, tracker=tracker,
         config=config, keep_models=options.keep_models, keep_dtype=options.keep_dtype,
-        on_round=functools.partial(_announce, console, last),
+        on_round=functools.partial(_announce, console, extent.last),
     )  # fmt: skip
-    verb = "reads" if there else "writes"
-    _greet(console, settings, f"{verb} {path}/", dataset, encoded, dataclasses.replace(schedule, rounds=last))
-    before = {path.parent.name for path in path.glob("rounds/*/round.json")}
+    opening = f"{'reads' if extent.reached else 'writes'} {path}/"
+    _greet(console, settings, opening, dataset, encoded, dataclasses.replace(schedule, rounds=extent.last))
+    before = {file.parent.name for file in path.glob("rounds/*/round.json")}
     rounds = evolve(evolution)
-    if longer:
-        _tell_longer(console, path, schedule.rounds, rounds[-1].index, last, untouched)
+    if extent.longer:
+        _tell_longer(console, path, extent, rounds[-1].index)
     if processes.first:
         _tell_missing(console, path, exam, before)
-    for name in dict.fromkeys((PCA, options.projection)) if not untouched else {options.projection} - {PCA}:
-        if not processes.share(processes.first and _is_map(path / map_name(name), len(dataset))):
-            vectors = space()  # all processes take part
-            if processes.first:
-                with atomic_write(path / map_name(name), "wb") as file:
-                    np.save(file, PROJECTIONS[name](vectors, np.flatnonzero(encoded.eligible)))
+    projections = (PCA, options.projection) if not extent.untouched else {options.projection} - {PCA}
+    _map_rows(path, dict.fromkeys(projections), space, np.asarray(encoded.eligible), processes)
     if processes.first:
-        show(path, rounds, console, draw=not untouched, examples=settings.shows_examples)
+        show(path, rounds, console, draw=not extent.untouched, examples=settings.shows_examples)
         if settings.overrides is not None:  # a sweep has last words of its own
             choices, outputs = settings.choices, settings.value("outputs", str)
             for heading, lines in conclusion(
@@ -119,35 +146,52 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
                 console.print(heading, style="bold")
                 for line in lines:
                     console.print(f"  {line}")
-    if not longer and len(before) >= len(rounds):  # after everything was read, and found intact
+    if not extent.longer and len(before) >= len(rounds):  # after everything was read, and found intact
         console.print("nothing to do: all rounds are complete")
 
 
+def _map_rows(
+    path: Path,
+    projections: Iterable[str],
+    space: Callable[[], Float[np.ndarray, "rows dim"]],
+    eligible: Bool[np.ndarray, " rows"],
+    processes: Processes,
+) -> None:
+    """Project the rows onto two axes for the report, where that is not done yet."""
+    for name in projections:
+        file = path / map_name(name)
+        if not processes.share(processes.first and _is_map(file, len(eligible))):
+            vectors = space()  # all processes take part
+            if processes.first:
+                with atomic_write(file, "wb") as out:
+                    np.save(out, PROJECTIONS[name](vectors, np.flatnonzero(eligible)))
+
+
 def _is_map(file: Path, rows: int) -> bool:
-    """Whether the rows' coordinates are there; what is damaged is told and made again."""
+    """Whether the rows' coordinates are there; a damaged file is reported, and made again."""
     if not os.path.lexists(file):
         return False
     try:
-        sound = load_array(file).shape == (rows, 2)
+        intact = load_array(file).shape == (rows, 2)
     except InputError:
-        sound = False
-    if not sound:
+        intact = False
+    if not intact:
         log.warning("%s: damaged; it is made again", file)
-    return sound
+    return intact
 
 
-def _tell_longer(console: Console, path: Path, asked: int, reached: int, last: int, untouched: bool) -> None:
+def _tell_longer(console: Console, path: Path, extent: Extent, reached: int) -> None:
     """Say that the folder has more rounds than were asked for, and that they stay."""
-    files = "no file was changed" if untouched else "they stay as they are"
+    files = "no file was changed" if extent.untouched else "they stay as they are"
     console.print(styled(
-        (f"schedule.rounds={asked} asks for fewer rounds than the {last} that {path} holds", "yellow"),
-        f": {files}, and what follows is of all rounds up to {reached}; for an evolution that ends at round {asked}, "
-        f"give folder=… (in a sweep outputs=…) a new folder",
+        (f"schedule.rounds={extent.asked} asks for fewer rounds than the {extent.last} that {path} holds", "yellow"),
+        f": {files}, and what follows is of all rounds up to {reached}; for an evolution that ends at round "
+        f"{extent.asked}, give folder=… (in a sweep outputs=…) a new folder",
     ))  # fmt: skip
-    if reached < last:
+    if reached < extent.last:
         console.print(styled(
-            (f"round {reached + 1} is missing, though later ones are there up to {last}", "yellow"),
-            f": schedule.rounds={last} makes it again",
+            (f"round {reached + 1} is missing, though later ones are there up to {extent.last}", "yellow"),
+            f": schedule.rounds={extent.last} makes it again",
         ))  # fmt: skip
 
 
@@ -185,24 +229,6 @@ def _locked(path: Path, processes: Processes) -> Iterator[Path]:
             yield path
     else:
         yield path
-
-
-def _list_left_out(path: Path, dataset: Dataset, encoded: Tokens, bad_rows: Path) -> None:
-    if dataset.bad_rows and bad_rows.exists():
-        with atomic_write(path / "bad_rows.jsonl", "wb") as file:
-            shutil.copyfileobj(bad_rows.open("rb"), file)
-    rows = np.flatnonzero(~np.asarray(encoded.eligible))
-    if len(rows):
-        held_out = set(dataset.held_out.tolist())
-        lines = (
-            {
-                "row": int(row),
-                "reason": "held out" if row in held_out else "no response token is left within prompt.max_length",
-                "tokens": int(encoded.lengths[row]),
-            }
-            for row in rows
-        )
-        write_jsonl(path / "ineligible.jsonl", lines)
 
 
 def _greet(
