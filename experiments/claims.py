@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from estimates import data_of, metric_order
+from estimates import data_of
 
 from diverseevol.evaluation.scores.comparison import ModelVerdict, SamplerVerdict, compare
 from diverseevol.evaluation.scores.significance import MINIMUM_SEEDS, t_test
 from diverseevol.report.charts.lines import FULL, Line, sources
+from diverseevol.report.charts.titles import benchmark_order
 from diverseevol.report.collect import Collection
 
 
@@ -66,7 +67,7 @@ def held(
             e.benchmark for e in rounds if collection.line(e) == base
         }
         comparison = compare([each for each in rounds if each.benchmark in shared], base.schedule)
-        for found in sorted(comparison.samplers, key=lambda each: metric_order(f"/{each.benchmark}")):
+        for found in sorted(comparison.samplers, key=lambda each: benchmark_order(each.benchmark)):
             models = [
                 model for model in comparison.models if (model.judge, model.benchmark) == (found.judge, found.benchmark)
             ]

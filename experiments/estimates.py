@@ -10,12 +10,14 @@ from matplotlib.figure import Figure
 
 from diverseevol.evaluation.scores.scoreboard import Scoreboard
 from diverseevol.evaluation.scores.significance import t_test
+from diverseevol.evolution.metrics import KNOWN
 from diverseevol.output.sheets import write_csv
 from diverseevol.report.charts.curves import Curve
 from diverseevol.report.charts.lines import FULL, Line, dashes, labels, sources
 from diverseevol.report.charts.style import Panel, draw_panels
-from diverseevol.report.charts.titles import TITLES, benchmark_order
+from diverseevol.report.charts.titles import metric_order
 from diverseevol.report.collect import Collection
+from diverseevol.runs.metrics import describe
 
 Record = dict[str, Any]
 SEEDS, QUESTIONS = "seeds", "questions"
@@ -55,17 +57,17 @@ class Estimate:
 
 def estimates(collection: Collection, *names: str) -> list[Estimate]:
     """Every metric of these names, `relative_score` standing for its benchmarks, in the order of lines and rows."""
-    groups: dict[tuple[Line, str, str, int, int | None], list[float]] = {}
-    for p in collection.points:
-        if p.metric.partition("/")[0] in names:
-            groups.setdefault((p.line, p.metric, p.judge, p.round, p.rows), []).append(p.value)
+    frame = collection.frame
+    of_names = frame[frame["name"].isin(names)]
+    groups = of_names.groupby(["line", "metric", "judge", "round", "rows"], sort=False, dropna=False).value
     questions = {
         (collection.line(each), f"relative_score/{each.benchmark}", each.judge, each.round): each.scores
         for each in collection.board.rounds
         if each.scores.questions > 1
     }
     found = []
-    for (line, metric, judge, t, rows), values in groups.items():
+    for (line, metric, judge, t, size), of_seeds in groups:
+        rows, values = None if np.isnan(size) else int(size), of_seeds.tolist()
         low, high, over = None, None, ""
         if (test := t_test(np.array(values, dtype=np.float64))) is not None:
             low, high, over = test[0], test[1], SEEDS
@@ -84,12 +86,6 @@ def estimates(collection: Collection, *names: str) -> list[Estimate]:
         )
     )
     return found
-
-
-def metric_order(metric: str) -> tuple[tuple[int, str], str]:
-    """Where a metric is listed: by its benchmark, as panels are."""
-    name, _, benchmark = metric.partition("/")
-    return benchmark_order(benchmark), name
 
 
 def final(found: Sequence[Estimate]) -> list[Estimate]:
@@ -162,7 +158,7 @@ def named(found: Iterable[Estimate]) -> dict[Line, str]:
 def title(source: str, metric: str, judge: str) -> str:
     """The data set, unless the questions are named after it; below it the questions with their judge, or the metric."""
     name, _, benchmark = metric.partition("/")
-    said, data = EXPLAINED.get(benchmark, benchmark) or TITLES[name][0], data_of(source)
+    said, data = EXPLAINED.get(benchmark, benchmark) or describe(name, KNOWN).title, data_of(source)
     judged = f", judge {judge}" if judge and judge not in HUNDRED else ""
     return f"{said}{judged}" if said.startswith(data) else f"{data}\n{said}{judged}"
 
@@ -170,7 +166,7 @@ def title(source: str, metric: str, judge: str) -> str:
 def unit(metric: str, judge: str) -> str:
     """What an axis shows, and below it in what."""
     name, _, benchmark = metric.partition("/")
-    said = f"relative score ({HUNDRED.get(judge, 'competitor')} = 100)" if benchmark else TITLES[name][1]
+    said = f"relative score ({HUNDRED.get(judge, 'competitor')} = 100)" if benchmark else describe(name, KNOWN).unit
     return said.replace(" (", "\n(")
 
 
@@ -206,16 +202,11 @@ def restrict(collection: Collection, keep: Callable[[Line], bool]) -> Collection
 
 def with_shared_seeds(collection: Collection) -> Collection:
     """Those seeds alone that all lines of their source have brought to the end, where lines are set side by side."""
-    last: dict[Line, int] = {}
-    for p in collection.points:
-        last[p.line] = max(p.round, last.get(p.line, 0))
-    whole: dict[Line, set[int | None]] = {line: set() for line in last}
-    for p in collection.points:
-        if p.round == last[p.line]:
-            whole[p.line].add(p.seed)
+    frame = collection.frame
+    complete = frame[frame["round"] == frame.groupby("line")["round"].transform("max")].groupby("line").seed.agg(set)
 
     def keep(line: Line, seed: int | None) -> bool:
-        return all(seed in seeds for other, seeds in whole.items() if other.source == line.source)
+        return all(seed in seeds for other, seeds in complete.items() if other.source == line.source)
 
     rounds = tuple(each for each in collection.board.rounds if keep(collection.line(each), each.seed))
     return replace(

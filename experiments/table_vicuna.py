@@ -24,6 +24,7 @@ from diverseevol.output.tables import interval
 from diverseevol.output.terminal import LONGEST, say
 from diverseevol.report.charts.gallery import draw_run
 from diverseevol.report.collect import collect
+from diverseevol.report.frame import frame_of
 
 SAMPLERS = {"kc": "K-Center", "rand": "random", "lc": "least confidence", "ms": "margin", "baseline": "all rows"}
 DATA = {"dolly": "Dolly", "davinci": "SelfInstruct-Davinci", "gpt4": "SelfInstruct-GPT4"}
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     write_scores_csv(out / "scores.csv", rounds)
     schedules = {(each.source, each.schedule) for each in rounds}
     points = [p for p in collection.points if (p.line.source, p.line.schedule) in schedules]
-    (figure,) = draw_run(out, points)
+    (figure,) = draw_run(out, frame_of(points))
     console.print(f"{out / 'scores.csv'}")
     console.print(f"{figure}")
     return 0

@@ -24,7 +24,7 @@ def draw(collection: Collection) -> Figure | None:
     judges = {each.judge for each in wins}
     opponent = HUNDRED.get(judges.pop(), "competitor") if len(judges) == 1 else "competitor"
     return draw_win_tie_lose(
-        collection.points,
+        collection.frame,
         named(wins),
         lambda source, judge, benchmark: title(source, f"win/{benchmark}", judge),
         f"\nagainst the {opponent}",

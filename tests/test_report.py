@@ -330,7 +330,7 @@ def test_runs_without_judgements_make_a_report_too_whatever_they_are_called(tmp_
     assert "nothing was judged" in page
     assert hostile not in page
     assert html.escape(hostile) in page
-    found = {each.metric for each in stops(collection.points)}
+    found = {each.metric for each in stops(collection.frame)}
     assert found == {"coverage_radius", "vendi_score", "vendi_score_centred"}
 
 

@@ -38,9 +38,9 @@ def test_what_was_chosen_at_once_is_points_alone_and_hollow(tmp_path):
 
 def test_scores_stand_against_both_vendi_scores_where_both_were_measured(tmp_path):
     collection = collect([several_runs(tmp_path)])
-    found = {row[3] for row in pools(collection.points)}
+    found = {row[3] for row in pools(collection.frame)}
     assert found == {"vendi_score", "vendi_score_centred"}
-    plain = [point for point in collection.points if point.metric != "vendi_score_centred"]
+    plain = collection.frame[collection.frame.metric != "vendi_score_centred"]
     assert {row[3] for row in pools(plain)} == {"vendi_score"}
 
 
@@ -116,7 +116,7 @@ def test_where_only_the_trainings_loss_was_measured_there_is_no_figure_of_losses
 def test_a_run_folder_gets_a_figure_of_the_losses_that_were_measured(tmp_path):
     for name, extra, expected in (("plain", {}, False), ("held", LOSSES, True)):
         folder = lay_run(tmp_path / name, World(), extra=extra, scores=RISING)
-        files = draw_run(folder, collect([folder]).points)
+        files = draw_run(folder, collect([folder]).frame)
         assert [file.name for file in files] == ["relative_score.png", "vendi_score.png", *["losses.png"] * expected]
         assert all(file.stat().st_size > 10_000 for file in files)
 

@@ -13,12 +13,14 @@ from run_folders import RISING, World, lay_run, several_runs
 from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.comparison import compare
 from diverseevol.evaluation.scores.scoreboard import score_folder
-from diverseevol.report.charts.curves import curves, levels
+from diverseevol.report.charts.curves import curves, levels, stops
 from diverseevol.report.charts.gallery import gallery
 from diverseevol.report.charts.lines import LOOKS, dashes, labels, line_of, look
 from diverseevol.report.charts.maps import joined, read_maps
 from diverseevol.report.collect import Collection, collect
+from diverseevol.report.tables import pool_table, stopping_table
 from diverseevol.report.verdicts import verdicts
+from diverseevol.runs.metrics import MetricDescription, write_descriptions
 from diverseevol.storage.files import read_json
 
 DATA = os.environ.get("DIVERSEEVOL_TEST_DATA")
@@ -56,13 +58,13 @@ def test_scores_are_those_of_the_score_command(collection, outputs):
 def test_a_cut_run_is_read_as_far_as_it_got(collection):
     (cut,) = [run for run in collection.runs if not run.complete]
     assert (cut.line.sampler, len(cut.rounds), cut.planned) == ("margin", 2, 3)
-    assert [c.rows for c in curves(collection.points, "vendi_score") if c.line == cut.line] == [(10, 20)]
+    assert [c.rows for c in curves(collection.frame, "vendi_score") if c.line == cut.line] == [(10, 20)]
 
 
 def test_the_mean_and_the_band_are_over_the_seeds(collection):
     (curve,) = [
         c
-        for c in curves(collection.points, "coverage_radius")
+        for c in curves(collection.frame, "coverage_radius")
         if (c.line.sampler, c.line.kind) == ("random", "iterative")
     ]
     values = [1 / ((1.0 + 0.05 * seed) * 10) for seed in range(3)]
@@ -71,8 +73,8 @@ def test_the_mean_and_the_band_are_over_the_seeds(collection):
 
 
 def test_all_rows_are_a_level_and_no_curve(collection):
-    assert levels(collection.points, "vendi_score") == {"toy/tiny": pytest.approx(1 + 0.1 * np.log(60))}
-    assert all(curve.line.kind != "full" for curve in curves(collection.points, "vendi_score"))
+    assert levels(collection.frame, "vendi_score") == {"toy/tiny": pytest.approx(1 + 0.1 * np.log(60))}
+    assert all(curve.line.kind != "full" for curve in curves(collection.frame, "vendi_score"))
 
 
 def test_a_folder_below_another_is_read_once(outputs, collection):
@@ -94,6 +96,21 @@ def test_a_metric_that_is_no_number_is_no_point(tmp_path):
     metrics = {point.metric for point in collect([tmp_path]).points}
     assert "share" in metrics
     assert not {"odd", "said", "flag"} & metrics
+
+
+def test_a_metric_that_a_run_folder_describes_has_its_title_unit_column_and_stopping_round(tmp_path):
+    own = MetricDescription("reach", "reach of the pool", "rows reached", pays_while="rising", heading="reach")
+    for seed in range(2):
+        folder = lay_run(tmp_path, World(), seed=seed, rounds=6, size=8, extra={"reach": 3.0, "nameless": 1.0})
+        write_descriptions(folder, [own])
+    collection = collect([tmp_path])
+    (entry,) = [each for each in gallery(collection) if each.name == "other_metrics"]
+    shown = {axes.get_title(loc="left"): axes.get_ylabel() for axes in entry.figure.axes}
+    assert shown == {"nameless": "nameless", "reach of the pool": "rows reached"}
+    table = pool_table(collection.frame)
+    assert table.rows[0][table.head.index("reach of the pool")] == "3 [3, 3]"
+    assert "reach" in {each.metric for each in stops(collection.frame)}
+    assert "reach of the pool: paid" in stopping_table(stops(collection.frame)).head
 
 
 def test_a_run_in_a_folder_of_the_users_own_is_named_by_its_fingerprint(outputs, tmp_path):
@@ -128,9 +145,9 @@ def test_released_schedules_have_the_published_sizes(tmp_path):
     lay(tmp_path / "vicuna_test" / "baseline_dolly" / "rd_0_vs_chat.jsonl",
         [authors_record(model="baseline_dolly/rd_0")])  # fmt: skip
     released = collect([], [tmp_path])
-    (curve,) = curves(released.points, "relative_score/vicuna", "gpt-4")
+    (curve,) = curves(released.frame, "relative_score/vicuna", "gpt-4")
     assert (curve.rows, curve.line.sampler, curve.line.released) == ((100, 400), "kcenter", True)
-    assert levels(released.points, "relative_score/vicuna", "gpt-4") == {"dolly": pytest.approx(60.0)}
+    assert levels(released.frame, "relative_score/vicuna", "gpt-4") == {"dolly": pytest.approx(60.0)}
     assert released.unplaced == 0
 
 
@@ -160,13 +177,11 @@ def test_the_curve_says_what_a_score_of_100_is_by_its_judge(tmp_path, judge, mea
 def test_the_released_judgements_give_the_scores_that_are_known():
     released = collect([], [VICUNA])
     (curve,) = [
-        c
-        for c in curves(released.points, "relative_score/vicuna", "gpt-4")
-        if c.line.schedule == "kc_dolly_initRAND100"
+        c for c in curves(released.frame, "relative_score/vicuna", "gpt-4") if c.line.schedule == "kc_dolly_initRAND100"
     ]
     assert curve.rows == tuple(range(100, 1101, 100))
     assert [round(curve.mean[t], 2) for t in (6, 10)] == [79.69, 77.90]
-    assert round(levels(released.points, "relative_score/vicuna", "gpt-4")["dolly"], 2) == 73.84
+    assert round(levels(released.frame, "relative_score/vicuna", "gpt-4")["dolly"], 2) == 73.84
     held, _ = verdicts(released)
     assert {v.samplers.verdict for v in held} == {"cannot tell: 1 seed"}  # one seed says nothing of a sampler
 

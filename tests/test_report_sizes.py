@@ -42,7 +42,7 @@ def test_verdicts_are_of_one_size_and_say_which_and_what_was_left_aside(uneven):
 
 
 def test_bars_are_drawn_at_the_size_that_all_have(uneven):
-    (title,) = titles(draw_win_tie_lose(uneven.points, labels(uneven.lines)))
+    (title,) = titles(draw_win_tie_lose(uneven.frame, labels(uneven.lines)))
     assert title.endswith("\nat a pool of 20 rows")
 
 
@@ -53,18 +53,18 @@ def test_bars_of_lines_that_grew_by_other_steps_say_how_large_their_pools_are(tm
     lay_run(tmp_path, World(), "kcenter", size=10, rounds=3, scores=RISING)
     lay_run(tmp_path, World(), "random", size=size, rounds=1, scores=RISING)
     collection = collect([tmp_path])
-    (title,) = titles(draw_win_tie_lose(collection.points, labels(collection.lines)))
+    (title,) = titles(draw_win_tie_lose(collection.frame, labels(collection.lines)))
     assert title.endswith(f"\n{sizes}")
 
 
 def test_tables_of_final_rounds_say_that_their_pools_differ_and_only_then(uneven, tmp_path_factory):
-    assert final_table(uneven).about == pool_table(uneven.points).about == "pools of different sizes"
+    assert final_table(uneven).about == pool_table(uneven.frame).about == "pools of different sizes"
     even = tmp_path_factory.mktemp("even")
     for sampler in ("kcenter", "random"):
         lay_run(even, World(), sampler, scores=RISING)
     collection = collect([even])
-    assert final_table(collection).about == pool_table(collection.points).about == ""
-    (title,) = titles(draw_win_tie_lose(collection.points, labels(collection.lines)))
+    assert final_table(collection).about == pool_table(collection.frame).about == ""
+    (title,) = titles(draw_win_tie_lose(collection.frame, labels(collection.lines)))
     assert "rows" not in title
 
 

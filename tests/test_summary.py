@@ -8,11 +8,17 @@ from matplotlib.figure import Figure
 
 from diverseevol.output.console import Console
 from diverseevol.report.charts.gallery import draw_run
-from diverseevol.report.terminal import RoundResult, _all_rows, run_points, show
+from diverseevol.report.terminal import RoundResult, _all_rows, run_frame, show
+from diverseevol.runs.metrics import MetricDescription, write_descriptions
 from diverseevol.runs.round_folder import Round
 from diverseevol.storage.files import read_json, write_json, write_jsonl
 
 METRICS = {"pool_size": 2, "train_loss": 1.0, "vendi_score": 1.5, "vendi_score_centred": 2.0, "coverage_radius": 3.0}
+DESCRIBED = (
+    MetricDescription("skills_covered", "skills covered", heading="skills", form=".0f"),
+    MetricDescription("noisy_share", "noisy rows", heading="noisy", form=".0%"),
+    MetricDescription("duplicate_share", "duplicates", heading="repeated", form=".0%"),
+)
 LAB = {"skills_covered": 7, "noisy_share": 0.25, "duplicate_share": 0.5}
 
 
@@ -20,6 +26,7 @@ def said(
     folder: Path, further: dict[str, float], questions: int = 9, width: int = 200, names: tuple[str, ...] = ("quiz",)
 ) -> str:
     lay(folder, range(2), questions, names)
+    write_descriptions(folder, DESCRIBED)
     rounds = [Round(t, (0, 1), (), {**METRICS, **further}, {}) for t in range(2)]
     console = Console(record=True, width=width)
     show(folder, rounds, console)
@@ -131,7 +138,7 @@ def figures(monkeypatch: pytest.MonkeyPatch, folder: Path, *results: RoundResult
         return path
 
     monkeypatch.setattr("diverseevol.report.charts.gallery.save_png", keep)
-    draw_run(folder, run_points(folder, results, **level), ["gold: a smoke measure"])
+    draw_run(folder, run_frame(folder, results, **level), ["gold: a smoke measure"])
     return drawn
 
 

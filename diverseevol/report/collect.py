@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from diverseevol.evaluation.judges.base import Judgement
 from diverseevol.evaluation.judges.without_model import recorded
 from diverseevol.evaluation.scores.read_judgements import JudgementFile, find_judgements, named_run
 from diverseevol.evaluation.scores.scoreboard import Scoreboard, ScoredRound, score_files
+from diverseevol.evolution.metrics import KNOWN
 from diverseevol.report.charts.lines import FULL, RELEASED_ROWS, Line, line_of
-from diverseevol.runs.metrics import MetricKey
+from diverseevol.report.frame import Frame, Point, frame_of, measured_points, score_point
+from diverseevol.runs.metrics import MetricDescription, read_descriptions
 from diverseevol.runs.round_folder import Round
 from diverseevol.runs.run_folder import RunFolder
 from diverseevol.runs.saved_config import REWRITE, read_complete
@@ -39,6 +41,7 @@ class Run:
         planned: the schedule's last round; None where config.yaml does not say it.
         rounds: those that are whole.
         config: config.yaml as plain values.
+        metrics: those that the folder describes, by name.
     """
 
     folder: Path
@@ -48,6 +51,7 @@ class Run:
     planned: int | None
     rounds: tuple[Round, ...]
     config: Mapping[str, Any]
+    metrics: Mapping[str, MetricDescription]
 
     @property
     def complete(self) -> bool:
@@ -60,34 +64,6 @@ class Run:
     def name(self) -> str:
         """Source, schedule and seed, for people."""
         return f"{self.line.source}/{self.line.schedule}" + ("" if self.seed is None else f" seed {self.seed}")
-
-
-@dataclass(frozen=True)
-class Point:
-    """One number of one round.
-
-    Attributes:
-        rows: training rows; None for a released model that was trained on all rows.
-        metric: by logged name, such as `relative_score/vicuna`; seconds of a phase as `seconds/fit`, its peak
-            memory in gigabytes as `peak_memory/fit`.
-        judge: whose it is, "" for what nobody judged.
-        low, high: its own 95 % interval, over questions or rows; None where it has none.
-    """
-
-    line: Line
-    seed: int | None
-    round: int
-    rows: int | None
-    metric: str
-    judge: str
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def pool_size(self) -> int | None:
-        """The training rows, by the name that all models have."""
-        return self.rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +83,11 @@ class Collection:
     judgements: Mapping[str, tuple[Judgement, ...]]
     points: tuple[Point, ...]
     unplaced: int
+
+    @cached_property
+    def frame(self) -> Frame:
+        """The points as one table."""
+        return frame_of(self.points)
 
     @property
     def lines(self) -> list[Line]:
@@ -199,6 +180,7 @@ def read_run(folder: Path) -> Run:
         planned=planned if isinstance(planned, int) else None,
         rounds=tuple(_rounds(RunFolder(folder, fingerprint))),
         config=config,
+        metrics=read_descriptions(folder),
     )
 
 
@@ -222,23 +204,12 @@ def _rounds(run: RunFolder) -> Iterator[Round]:
 def _measured(runs: Sequence[Run]) -> Iterator[Point]:
     """What round.json holds: every metric that is a number, and the seconds of each phase."""
     for run in runs:
+        known = {**KNOWN, **run.metrics}
         for done in run.rounds:
             seconds = {**done.seconds, ALL_PHASES: sum(done.seconds.values())}
             values = {**done.metrics, **{f"seconds/{phase}": value for phase, value in seconds.items()}}
             values |= {f"{PEAK_MEMORY}/{phase}": size / GIGABYTE for phase, size in done.peak_memory.items()}
-            yield from measured_points(run.line, run.seed, done.index, len(done.trained_on), values)
-
-
-def measured_points(line: Line, seed: int | None, t: int, rows: int, values: Mapping[str, Any]) -> Iterator[Point]:
-    """A point for each of a round's values that is a number."""
-    numbers = {name: float(value) for name, value in values.items() if _is_number(value)}
-    for metric, value in numbers.items():
-        low, high = (numbers.get(end) for end in map(str, MetricKey.parse(metric).ends))
-        yield Point(line, seed, t, rows, metric, "", value, low, high)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+            yield from measured_points(run.line, run.seed, done.index, len(done.trained_on), values, known)
 
 
 def _judged(collected: Collection, rows: Mapping[tuple[Any, ...], int]) -> Iterator[Point]:
@@ -251,16 +222,8 @@ def _judged(collected: Collection, rows: Mapping[tuple[Any, ...], int]) -> Itera
         yield score_point(line, each.seed, each.round, size, each.benchmark, vars(each.scores) | {"judge": each.judge})
         counts = {name: float(getattr(each.scores, name)) for name in ("win", "tie", "lose")}
         for metric, value in (counts | ({JUDGE_CALLS: float(calls)} if calls else {})).items():
-            yield Point(line, each.seed, each.round, size, f"{metric}/{each.benchmark}", each.judge, value)
-
-
-def score_point(
-    line: Line, seed: int | None, t: int, rows: int | None, benchmark: str, scores: Mapping[str, Any]
-) -> Point:
-    """The relative score of one model, as `scores.json` has it; one question alone has no interval."""
-    low, high = (scores[end] if scores.get("questions") != 1 else None for end in ("ci_low", "ci_high"))
-    name, value = f"relative_score/{benchmark}", scores["relative_score"]
-    return Point(line, seed, t, rows, name, scores["judge"], value, low, high)
+            key = f"{metric}/{each.benchmark}"
+            yield Point(line, each.seed, each.round, size, key, each.judge, value, KNOWN[metric])
 
 
 def _rows_of(line: Line, each: ScoredRound, rows: Mapping[tuple[Any, ...], int]) -> int | None:

@@ -13,10 +13,12 @@ from diverseevol.output.sheets import write_csv
 from diverseevol.output.tables import interval
 from diverseevol.report.charts.curves import StopOfCurve
 from diverseevol.report.charts.lines import FULL, Line, sources
-from diverseevol.report.charts.titles import loss_names
-from diverseevol.report.collect import Collection, Point, Run
+from diverseevol.report.charts.titles import metric_order
+from diverseevol.report.collect import ALL_PHASES, Collection, Run
+from diverseevol.report.frame import Frame, Point, descriptions
 from diverseevol.report.stopping import in_words, recommend
 from diverseevol.report.verdicts import Verdict
+from diverseevol.runs.metrics import MetricKey
 from diverseevol.runs.round_folder import REDO
 from diverseevol.storage.files import read_jsonl
 
@@ -124,26 +126,23 @@ def _seed(seed: int | None) -> str:
     return "" if seed is None else f"seed {seed}: "
 
 
-def pool_table(points: Sequence[Point]) -> Table:
+def pool_table(frame: Frame) -> Table:
     """What was measured of each line's last pool: mean over the seeds that reached it, and their range."""
-    names = [("train_loss", "training loss"), ("vendi_score", "Vendi-Score"), ("vendi_score_centred", "Vendi, centred"),
-             ("coverage_radius", "coverage radius"), ("seconds/all phases", "seconds of the round")]  # fmt: skip
-    names += [
-        (name, name.replace("held_out", "held-out").replace("_", " ").replace("/", ", "))
-        for name in loss_names(p.metric for p in points)
-    ]
-    measured = [p for p in points if p.metric in dict(names)]
+    described = {key: each for key, each in descriptions(frame).items() if each.heading and each.name != "pool_size"}
+    names = {key: described[key].titled(MetricKey.parse(key).part) for key in sorted(described, key=metric_order)}
+    names[f"seconds/{ALL_PHASES}"] = "seconds of the round"
+    measured = frame[frame.metric.isin(names)]
     rows: list[tuple[Cell, ...]] = []
     shown: list[tuple[Line, int | None]] = []
-    for line in sorted({p.line for p in measured}, key=lambda line: (line.source, line.kind == FULL, line)):
-        own = [p for p in measured if p.line == line]
-        last = max(p.round for p in own)
-        final = [p for p in own if p.round == last]
-        cells = [_range([p.value for p in final if p.metric == metric]) for metric, _ in names]
-        size, seeds = max(p.rows or 0 for p in final), {p.seed for p in final}
+    for line in sorted(set(measured.line), key=lambda line: (line.source, line.kind == FULL, line)):
+        final = measured[measured.line == line]
+        last = final["round"].max()
+        final = final[final["round"] == last]
+        cells = [_range(final[final.metric == metric].value.tolist()) for metric in names]
+        size = int(final.rows.max())
         shown.append((line, size))
-        rows.append((line.source, line, str(last), f"{size:,}", str(len(seeds)), *cells))
-    head = ("source", "sampler", "final round", "rows", "seeds", *(name for _, name in names))
+        rows.append((line.source, line, str(last), f"{size:,}", str(len(set(final.seed))), *cells))
+    head = ("source", "sampler", "final round", "rows", "seeds", *names.values())
     return Table("final_pools", head, tuple(rows), _about(shown))
 
 
@@ -158,20 +157,23 @@ def stopping_table(stops: Sequence[StopOfCurve]) -> Table:
     """A row a line: what to do, and until when each curve paid."""
     rows: list[tuple[Cell, ...]] = []
     order = sources(each.line for each in stops)
+    titles = {each.metric: each.description.titled() for each in stops if not each.judge}
     for line in sorted({each.line for each in stops}, key=lambda line: (order.index(line.source), line)):
         own = [each for each in stops if each.line == line]
         scores = [each for each in own if each.judge]
         pool = {each.metric: each.found for each in own if not each.judge}
         advice = recommend([each.found for each in scores], list(pool.values()))
-        paid = "; ".join(f"{each.metric.partition('/')[2]}: {in_words(each.found)}" for each in scores)
-        measured = [in_words(pool[key]) if key in pool else "" for key, _ in POOL_CURVES]
+        paid = "; ".join(f"{MetricKey.parse(each.metric).part}: {in_words(each.found)}" for each in scores)
+        measured = [in_words(pool[key]) if key in pool else "" for key in titles]
         rows.append((line.source, line, advice, paid, *measured))
-    head = ("source", "sampler", "recommendation", "relative score paid", *(f"{name} paid" for _, name in POOL_CURVES))
+    head = (
+        "source",
+        "sampler",
+        "recommendation",
+        "relative score paid",
+        *(f"{title}: paid" for title in titles.values()),
+    )
     return Table("stopping", head, tuple(rows))
-
-
-POOL_CURVES = (("coverage_radius", "coverage radius"), ("vendi_score_centred", "Vendi-Score, centred,"),
-               ("vendi_score", "Vendi-Score"))  # fmt: skip
 
 
 def run_table(runs: Sequence[Run]) -> Table:

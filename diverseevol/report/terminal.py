@@ -10,28 +10,17 @@ from rich import box
 from rich.table import Table
 
 from diverseevol.evaluation.scores.read_judgements import named_run
+from diverseevol.evolution.metrics import KNOWN
 from diverseevol.evolution.receipts import excerpt
 from diverseevol.output.console import Console, styled
 from diverseevol.output.tables import interval
 from diverseevol.report.charts.lines import FULL, Line, line_of
-from diverseevol.report.charts.titles import loss_names
-from diverseevol.report.collect import Point, measured_points, score_point
+from diverseevol.report.charts.titles import metric_order
+from diverseevol.report.frame import Frame, Point, frame_of, measured_points, score_point
+from diverseevol.runs.metrics import MetricDescription, MetricKey, read_descriptions
 from diverseevol.runs.round_folder import REDO, Round
 from diverseevol.storage.files import read_json, read_jsonl
 
-COLUMNS = (
-    ("pool_size", "rows", "{:,.0f}"),
-    ("train_loss", "loss", "{:.3f}"),
-    ("vendi_score", "Vendi", "{:.2f}"),
-    ("vendi_score_centred", "Vendi\ncentred", "{:.2f}"),
-    ("coverage_radius", "radius", "{:.2f}"),
-)
-FURTHER = (  # where rows are held out, and of rows that say what they are, such as the lab's
-    ("held_out_loss", "held-out\nloss", "{:.3f}"),
-    ("skills_covered", "skills", "{:.0f}"),
-    ("noisy_share", "noisy", "{:.0%}"),
-    ("duplicate_share", "repeated", "{:.0%}"),
-)
 CELL, SCORE = 9, 22  # characters of a column of numbers, and of a score beside its interval
 ASIDE = 5  # questions whose first and last answers are shown
 
@@ -59,7 +48,8 @@ def show(folder: Path, rounds: Sequence[Round], console: Console, *, draw: bool 
     level = _all_rows(folder, results[-1])
     names = [str(done.index) for done in rounds]
     console.print("what each round's model learned from its pool", style="bold")
-    console.print(_table([*names, "all"], [*results, level], console) if level else _table(names, results, console))
+    listed = (names, results) if level is None else ([*names, "all"], [*results, level])
+    console.print(_table(*listed, _known(folder), console))
     console.print()
     judged = [score for result in results for score in result.scores.values()]
     if judged and rounds[-1].index and not level:
@@ -84,7 +74,7 @@ def show(folder: Path, rounds: Sequence[Round], console: Console, *, draw: bool 
         # Here, for matplotlib takes long to import.
         from diverseevol.report.charts.gallery import draw_run
 
-        drawn = draw_run(folder, run_points(folder, results, level), labels)
+        drawn = draw_run(folder, run_frame(folder, results, level), labels)
     else:
         drawn = [file for file in sorted(folder.glob("*.png")) if file.is_file()]
     console.print(styled(("where everything is", "bold"), f": {folder}/"))
@@ -97,7 +87,7 @@ def show(folder: Path, rounds: Sequence[Round], console: Console, *, draw: bool 
         console.print(styled(f"  {name:<18}  ", (what, "dim")))
 
 
-def run_points(folder: Path, results: Sequence[RoundResult], level: RoundResult | None = None) -> list[Point]:
+def run_frame(folder: Path, results: Sequence[RoundResult], level: RoundResult | None = None) -> Frame:
     """The rounds of a run as a report has them.
 
     Args:
@@ -108,32 +98,45 @@ def run_points(folder: Path, results: Sequence[RoundResult], level: RoundResult 
     file = folder / "fingerprint.json"
     source, schedule, seed = named_run(folder)
     line = line_of(source, schedule, read_json(file) if file.exists() else {})
-    points = [point for t, result in enumerate(results) for point in _points(line, seed, t, result)]
-    full = dataclasses.replace(line, schedule=FULL, sampler=FULL, kind=FULL)
-    return points if level is None else [*points, *_points(full, seed, 0, level)]
+    known = _known(folder)
+    points = [point for t, result in enumerate(results) for point in _points(line, seed, t, result, known)]
+    if level is not None:
+        full = dataclasses.replace(line, schedule=FULL, sampler=FULL, kind=FULL)
+        points += _points(full, seed, 0, level, known)
+    return frame_of(points)
 
 
-def _points(line: Line, seed: int | None, t: int, result: RoundResult) -> Iterator[Point]:
-    yield from measured_points(line, seed, t, result.rows, result.metrics)
+def _known(folder: Path) -> dict[str, MetricDescription]:
+    return {**KNOWN, **read_descriptions(folder)}
+
+
+def _points(
+    line: Line, seed: int | None, t: int, result: RoundResult, known: Mapping[str, MetricDescription]
+) -> Iterator[Point]:
+    yield from measured_points(line, seed, t, result.rows, result.metrics, known)
     for name, scores in result.scores.items():
         yield score_point(line, seed, t, result.rows, name, scores)
 
 
-def _table(names: Sequence[str], results: Sequence[RoundResult], console: Console) -> Table:
-    """A line a round: its pool, and what its model learned from it."""
+def _table(
+    names: Sequence[str],
+    results: Sequence[RoundResult],
+    known: Mapping[str, MetricDescription],
+    console: Console,
+) -> Table:
+    """A line a round: its pool, and what its model learned from it, as far as metrics have a heading."""
     benchmarks = _benchmarks(results)
-    references = [
-        (name, f"loss on\n{name.partition('/')[2]}", "{:.3f}")
-        for name in loss_names(results[0].metrics)
-        if name.startswith("reference_loss/")
-    ]
-    further = [column for column in (*FURTHER, *references) if all(column[0] in result.metrics for result in results)]
-    columns = [*COLUMNS, *further]
+    columns = []
+    for key in sorted(results[0].metrics, key=metric_order):
+        name, part = MetricKey.parse(key)
+        about = known.get(name)
+        if about and about.heading and all(key in result.metrics for result in results):
+            columns.append((key, "\n".join(filter(None, (about.heading, part))), about.form))
     # Where there is little room, intervals are left to scores.json: a number that is cut says something else.
     wide = console.width >= CELL * (len(columns) + 1) + SCORE * len(benchmarks)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, int(wide), 0, 0), pad_edge=False, show_edge=False)
     content = {"round": list(names)}
-    content |= {heading: [form.format(result.metrics[key]) for result in results] for key, heading, form in columns}
+    content |= {heading: [format(result.metrics[key], form) for result in results] for key, heading, form in columns}
     content |= {f"RS\n{name}": [_score(result.scores.get(name), wide) for result in results] for name in benchmarks}
     for heading, cells in content.items():
         width = max(map(len, cells))

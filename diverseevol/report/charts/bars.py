@@ -1,6 +1,7 @@
 """Win, tie and lose as bars: neutral shades, since colours belong to samplers."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +14,7 @@ from diverseevol.evaluation.scores.levels import ends, in_words, shared
 from diverseevol.report.charts.lines import FULL, Line, look, sources
 from diverseevol.report.charts.style import GRID, INK, MUTED, PAPER, write_note
 from diverseevol.report.charts.titles import benchmark_order
-from diverseevol.report.collect import Point
+from diverseevol.report.frame import Frame
 
 OUTCOMES = (("win", INK, PAPER), ("tie", MUTED, PAPER), ("lose", GRID, INK))  # shade, and the number's colour on it
 READABLE = 7  # per cent: a narrower part holds no number
@@ -24,7 +25,7 @@ def _plainly(source: str, judge: str, benchmark: str) -> str:
 
 
 def draw_win_tie_lose(
-    points: Sequence[Point],
+    frame: Frame,
     names: Mapping[Line, str],
     title: Callable[[str, str, str], str] = _plainly,
     against: str = "",
@@ -34,7 +35,7 @@ def draw_win_tie_lose(
     Where that is not each line's end, or they have none in common, the panel's title says so.
 
     Args:
-        points: all there are.
+        frame: all numbers.
         names: of lines, whose sources are drawn in this order.
         title: of the panel of a source, judge and benchmark.
         against: added to what the axis shows.
@@ -42,9 +43,9 @@ def draw_win_tie_lose(
     Returns:
         None where nothing was judged.
     """
-    outcomes = [p for p in points if p.metric.partition("/")[0] in ("win", "tie", "lose")]
+    outcomes = frame[frame["name"].isin([name for name, *_ in OUTCOMES])]
     order = sources(names)
-    found = {(p.line.source, p.judge, p.metric.partition("/")[2]) for p in outcomes}
+    found = {*zip(outcomes.source, outcomes.judge, outcomes.part, strict=True)}
     panels = sorted(found, key=lambda panel: (order.index(panel[0]), panel[1], benchmark_order(panel[2])))
     if not panels:
         return None
@@ -70,35 +71,41 @@ def draw_win_tie_lose(
     return figure
 
 
+class _Model(NamedTuple):
+    round: int
+    pool_size: int | None
+
+
 def _shares(
-    points: Sequence[Point], source: str, judge: str, benchmark: str
+    outcomes: Frame, source: str, judge: str, benchmark: str
 ) -> tuple[dict[tuple[Line, int], list[float]], str]:
     """Per cent of win, tie and lose by line and its number of seeds, and what the title says of the pools' sizes."""
-    here = [p for p in points if (p.line.source, p.judge, p.metric.partition("/")[2]) == (source, judge, benchmark)]
-    compared, sizes = _compared(here)
-    found = {}
-    for line in sorted({p.line for p in here}, key=lambda line: (line.kind == FULL, line)):
-        own = [p for p in here if p.line == line and compared[line].get(p.seed) == p.round]
-        means = [np.mean([p.value for p in own if p.metric.startswith(f"{name}/")]) for name, *_ in OUTCOMES]
-        seeds = len({p.seed for p in own})
-        found[line, seeds] = [100 * float(value) / float(sum(means)) for value in means]
-    return found, sizes
+    here = outcomes[(outcomes.source == source) & (outcomes.judge == judge) & (outcomes.part == benchmark)]
+    rounds, sizes = _compared(here)
+    models = zip(here.line, here.seed, here["round"], strict=True)
+    here = here[[rounds[line].get(seed) == t for line, seed, t in models]]
+    shares: dict[tuple[Line, int], list[float]] = {}
+    for line in sorted(set(here.line), key=lambda line: (line.kind == FULL, line)):
+        own = here[here.line == line]
+        means = own.groupby("name").value.mean()[[name for name, *_ in OUTCOMES]]
+        shares[line, len(set(own.seed))] = (100 * means / means.sum()).tolist()
+    return shares, sizes
 
 
-def _compared(points: Sequence[Point]) -> tuple[dict[Line, dict[int | None, int]], str]:
+def _compared(outcomes: Frame) -> tuple[dict[Line, dict[int | None, int]], str]:
     """The round of each line and seed that is drawn, and what the title says of the sizes of their pools."""
-    arms: dict[Line, dict[int | None, dict[int, Point]]] = {}
-    for point in points:
-        arms.setdefault(point.line, {}).setdefault(point.seed, {})[point.round] = point
-    growing = {line.schedule: arm for line, arm in arms.items() if line.kind != FULL}
-    level = shared(growing)
+    arms: dict[Line, dict[int | None, dict[int, _Model]]] = {}
+    for each in outcomes.itertuples():
+        model = _Model(each.round, None if np.isnan(each.rows) else int(each.rows))
+        arms.setdefault(each.line, {}).setdefault(each.seed, {})[each.round] = model
+    level = shared({line.schedule: arm for line, arm in arms.items() if line.kind != FULL})
     models = {}
     for line, arm in arms.items():
-        there = {} if line.kind == FULL else ends(line.schedule, arm, level)
-        models[line] = there or ends(line.schedule, arm, FINAL_ROUND)
+        at_level = {} if line.kind == FULL else ends(line.schedule, arm, level)
+        models[line] = at_level or ends(line.schedule, arm, FINAL_ROUND)
     rounds = {line: {seed: model.round for seed, model in own.items()} for line, own in models.items()}
     drawn = [model for line, own in models.items() if line.kind != FULL for model in own.values()]
-    if apart := spread([model.rows for model in drawn], [0]):
+    if apart := spread([model.pool_size for model in drawn], [0]):
         return rounds, f"final rounds: {apart}"
     further = any(t > rounds[line][seed] for line, arm in arms.items() for seed in rounds[line] for t in arm[seed])
     return rounds, f"at {in_words(level)}" if further else ""

@@ -7,27 +7,24 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from diverseevol.evolution.metrics import KNOWN
 from diverseevol.report.charts.bars import draw_win_tie_lose
 from diverseevol.report.charts.curves import BAND, Curve, curves, levels
-from diverseevol.report.charts.lines import FULL, Line, dashes, labels, sources
+from diverseevol.report.charts.lines import Line, dashes, labels, sources
 from diverseevol.report.charts.scatter import draw_diversity_against_score
 from diverseevol.report.charts.style import CROWDED, STYLE, Panel, draw_panels, save_png
-from diverseevol.report.charts.titles import (
-    TITLES,
-    WARNING_LIGHT,
-    benchmark_order,
-    loss_names,
-    questions_of,
-    score_label,
-)
-from diverseevol.report.collect import ALL_PHASES, JUDGE_CALLS, PEAK_MEMORY, Collection, Point
+from diverseevol.report.charts.titles import WARNING_LIGHT, benchmark_order, metric_order, questions_of, score_label
+from diverseevol.report.collect import ALL_PHASES, JUDGE_CALLS, PEAK_MEMORY, Collection
+from diverseevol.report.frame import Frame, descriptions
 from diverseevol.runs.metrics import MetricKey
 
-SHOWN_ELSEWHERE = {"pool_size", "round", *list(TITLES)[:7]}
-INTERVALS = {end.name for each in KNOWN.values() if each.interval for end in MetricKey(each.name).ends}
+VENDI = ("vendi_score", "vendi_score_centred", "vendi_score_current")
+LEARNING = ("coverage_radius", "train_loss")
+LOSSES = ("held_out_loss", "reference_loss")
+SHOWN_ELSEWHERE = {
+    "pool_size", "round", "seconds", PEAK_MEMORY, JUDGE_CALLS, "relative_score", "win", "tie", "lose", *VENDI,
+    *LEARNING, *LOSSES,
+}  # fmt: skip
 AMOUNTS = {"seconds", "gigabytes", "calls", "share", "share of the pool"}
-SCORES = ("relative_score", "win", "tie", "lose")
 FAMILIES = {
     "dolly": ("dolly",),
     "davinci": ("davinci", "alpaca_data"),
@@ -47,19 +44,19 @@ class Entry:
 
 def gallery(collection: Collection) -> list[Entry]:
     """Every figure that the points allow."""
-    points = collection.points
+    frame = collection.frame
     warnings = {f"{each.judge}: {each.scores.label}" for each in collection.board.rounds if each.scores.label}
     with matplotlib.rc_context(STYLE):
-        figures = (entry for make in FIGURES for entry in make(points))
-        return [*_relative_score(points, warnings), *figures]
+        figures = (entry for make in FIGURES for entry in make(frame))
+        return [*_relative_score(frame, warnings), *figures]
 
 
-def draw_run(folder: Path, points: Sequence[Point], warnings: Iterable[str] = ()) -> list[Path]:
+def draw_run(folder: Path, frame: Frame, warnings: Iterable[str] = ()) -> list[Path]:
     """Draw relative score, Vendi-Score and losses of one run into its folder, as a report draws them of many.
 
     Args:
         folder: the run folder.
-        points: of the run, and of one on all rows where that is known.
+        frame: of the run, and of one on all rows where that is known.
         warnings: of the judges.
 
     Returns:
@@ -67,19 +64,21 @@ def draw_run(folder: Path, points: Sequence[Point], warnings: Iterable[str] = ()
         was measured.
     """
     with matplotlib.rc_context(STYLE):
-        entries = [*_relative_score(points, warnings), *_vendi(points), *_losses(points)]
+        entries = [*_relative_score(frame, warnings), *_vendi(frame), *_losses(frame)]
         return [save_png(entry.figure, folder / f"{entry.name}.png") for entry in entries]
 
 
-def _relative_score(points: Sequence[Point], warnings: Iterable[str]) -> Iterator[Entry]:
-    names, patterns = _labels(points)
-    scored = [p for p in points if p.metric.startswith("relative_score/")]
-    benchmarks = sorted({_of(p) for p in scored}, key=benchmark_order)
-    keys = {(p.metric, p.judge) for p in scored}
+def _relative_score(frame: Frame, warnings: Iterable[str]) -> Iterator[Entry]:
+    names, patterns = _labels(frame)
+    scored = frame[frame["name"] == "relative_score"]
+    benchmarks = sorted(set(scored.part), key=benchmark_order)
+    keys = {*zip(scored.metric, scored.judge, strict=True)}
     alone = _one_seed(scored, keys)
     grid, overlaid = [], False
     order = sources(names)
-    for source, judge in sorted({(p.line.source, p.judge) for p in scored}, key=lambda key: (order.index(key[0]), key)):
+    for source, judge in sorted(
+        {*zip(scored.source, scored.judge, strict=True)}, key=lambda key: (order.index(key[0]), key)
+    ):
         row: list[Panel | None] = []
         for name in benchmarks:
             metric = f"relative_score/{name}"
@@ -111,15 +110,14 @@ def _relative_score(points: Sequence[Point], warnings: Iterable[str]) -> Iterato
         yield Entry("relative_score", "Relative score", caption, draw_panels(grid, band, "; ".join(filter(None, also))))
 
 
-def _labels(points: Iterable[Point]) -> tuple[dict[Line, str], dict[Line, tuple[float, ...]]]:
+def _labels(frame: Frame) -> tuple[dict[Line, str], dict[Line, tuple[float, ...]]]:
     """What each line is called, and how it is dashed."""
-    lines = {point.line for point in points}
-    return labels(lines), dashes(lines)
+    return labels(frame.line), dashes(frame.line)
 
 
-def _one_seed(points: Sequence[Point], keys: Iterable[tuple[str, str]]) -> bool:
+def _one_seed(frame: Frame, keys: Iterable[tuple[str, str]]) -> bool:
     """Whether no curve has several seeds: bands of two kinds beside each other would be compared."""
-    return all(max(curve.seeds) == 1 for metric, judge in keys for curve in curves(points, metric, judge))
+    return all(max(curve.seeds) == 1 for metric, judge in keys for curve in curves(frame, metric, judge))
 
 
 def _flowing(grid: list[list[Panel | None]]) -> list[list[Panel | None]]:
@@ -139,45 +137,39 @@ def _band() -> str:
     )
 
 
-def _of(point: Point) -> str:
-    return point.metric.partition("/")[2]
-
-
-def _authors(own: Sequence[Curve], points: Sequence[Point], metric: str) -> list[Curve]:
+def _authors(own: Sequence[Curve], frame: Frame, metric: str) -> list[Curve]:
     """The authors' curves on the same data set and benchmark, for the samplers that our own panel shows."""
     lines = [curve.line for curve in own if not curve.line.released]
     if not lines:
         return []
     data = lines[0].source.partition("/")[0].lower()
     families = {family for family, words in FAMILIES.items() if any(word in data for word in words)}
-    released = [p for p in points if p.line.released and p.line.source in families]
+    released = frame[frame.source.isin(families) & frame.line.map(lambda line: line.released).astype(bool)]
     samplers = {line.sampler for line in lines}
-    return [c for judge in sorted({p.judge for p in released}) for c in curves(released, metric, judge)
-            if c.line.sampler in samplers]  # fmt: skip
+    drawn = (curve for judge in sorted(set(released.judge)) for curve in curves(released, metric, judge))
+    return [curve for curve in drawn if curve.line.sampler in samplers]
 
 
-def _vendi(points: Sequence[Point]) -> Iterator[Entry]:
-    keys = ("vendi_score", "vendi_score_centred", "vendi_score_current")
+def _vendi(frame: Frame) -> Iterator[Entry]:
     caption = (
         "The effective number of distinct rows in the pool, by the foundation model's embeddings (the paper's figure "
         "3). Hidden states share a large mean, which squeezes the paper's score towards 1; centred by the mean over "
         f"all rows it spreads out. {_band()}"
     )
-    yield from _metrics(points, "vendi_score", "Vendi-Score", keys, caption)
+    yield from _metrics(frame, "vendi_score", "Vendi-Score", VENDI, caption)
 
 
-def _learning(points: Sequence[Point]) -> Iterator[Entry]:
+def _learning(frame: Frame) -> Iterator[Entry]:
     caption = (
         "Coverage radius: the largest distance from any row of the data set to the pool, in the foundation model's "
         "space, which is what K-Center makes small. Training loss: mean over the last tenth of the steps, on the pool "
         f"itself, so pools of other rows are other tasks. {_band()}"
     )
-    keys = ("coverage_radius", "train_loss")
-    yield from _metrics(points, "coverage_and_loss", "Coverage radius and training loss", keys, caption)
+    yield from _metrics(frame, "coverage_and_loss", "Coverage radius and training loss", LEARNING, caption)
 
 
-def _losses(points: Sequence[Point]) -> Iterator[Entry]:
-    measured = loss_names(point.metric for point in points)
+def _losses(frame: Frame) -> Iterator[Entry]:
+    measured = sorted({*frame[frame["name"].isin(LOSSES)].metric}, key=metric_order)
     caption = (
         "The mean loss of a response token: on the pool (training), on rows that no pool holds, and on the benchmarks' "
         "references or the competitor's answers. On the last two lower is better; of training that cannot be said, "
@@ -187,42 +179,42 @@ def _losses(points: Sequence[Point]) -> Iterator[Entry]:
     )
     keys = ("train_loss", *measured)
     columns = 0 if len(keys) <= 3 else 2 if len(keys) == 4 else 3
-    alone = _one_seed(points, [(key, "") for key in measured])
-    grid = _grid(points, [(key, "") for key in keys], columns, own_intervals=alone) if measured else []
+    alone = _one_seed(frame, [(key, "") for key in measured])
+    grid = _grid(frame, [(key, "") for key in keys], columns, own_intervals=alone) if measured else []
     if grid:
         band = "band: 95 % over rows; one seed" if alone else BAND
         yield Entry("losses", "Losses", caption, draw_panels(grid, band, WARNING_LIGHT, legend=bool(columns)))
 
 
-def _others(points: Sequence[Point]) -> Iterator[Entry]:
-    known = (*SHOWN_ELSEWHERE, "seconds", PEAK_MEMORY, JUDGE_CALLS, *SCORES, *INTERVALS)
-    keys = sorted({p.metric for p in points if p.metric.partition("/")[0] not in known})
-    yield from _metrics(points, "other_metrics", "Other metrics", keys, f"As logged by the rounds. {_band()}", 4)
+def _others(frame: Frame) -> Iterator[Entry]:
+    intervals = {end.name for each in set(frame.description) if each.interval for end in MetricKey(each.name).ends}
+    keys = sorted({*frame[~frame["name"].isin(SHOWN_ELSEWHERE | intervals)].metric})
+    yield from _metrics(frame, "other_metrics", "Other metrics", keys, f"As logged by the rounds. {_band()}", 4)
 
 
-def _cost(points: Sequence[Point]) -> Iterator[Entry]:
-    keys = sorted({p.metric for p in points if p.metric.startswith("seconds/")}, key=_phase)
-    asked = {(p.metric, p.judge) for p in points if p.metric.startswith(JUDGE_CALLS)}
-    calls = sorted(asked, key=lambda key: (key[1], benchmark_order(key[0].partition("/")[2])))
+def _cost(frame: Frame) -> Iterator[Entry]:
+    keys = sorted({*frame[frame["name"] == "seconds"].metric}, key=_phase)
+    asked = frame[frame["name"] == JUDGE_CALLS]
+    calls = sorted({*zip(asked.metric, asked.judge, strict=True)}, key=lambda key: (key[1], metric_order(key[0])))
     caption = (
         "Wall seconds of each phase of a round, as measured where it ran, and judgements by a language model for each "
         "round: one call each, unless the reply was in the cache. "
         f"{_band()}"
     )
-    grid = _grid(points, [*((key, "") for key in keys), *calls], 4)
+    grid = _grid(frame, [*((key, "") for key in keys), *calls], 4)
     if grid:  # a run on all rows has no curve
         yield Entry("cost", "Cost of a round", caption, draw_panels(grid, BAND, legend=True))
 
 
-def _memory(points: Sequence[Point]) -> Iterator[Entry]:
-    keys = sorted({p.metric for p in points if p.metric.startswith(f"{PEAK_MEMORY}/")}, key=_phase)
+def _memory(frame: Frame) -> Iterator[Entry]:
+    keys = sorted({*frame[frame["name"] == PEAK_MEMORY].metric}, key=_phase)
     caption = (
         "Peak memory of each phase of a round in gigabytes (10⁹ bytes), of the first process: its resident memory, "
         "pages of mapped files included (evolutions one after the other in one process, as in a sweep, add up), "
         "and, where there is a GPU, what torch held on it (“device”). "
         f"{_band()}"
     )
-    grid = _grid(points, [(key, "") for key in keys], 4)
+    grid = _grid(frame, [(key, "") for key in keys], 4)
     if grid:
         note = "evolutions that share a process, as in a sweep, add up"
         yield Entry("memory", "Peak memory of a round", caption, draw_panels(grid, BAND, note, legend=True))
@@ -230,45 +222,47 @@ def _memory(points: Sequence[Point]) -> Iterator[Entry]:
 
 def _phase(metric: str) -> tuple[int, str]:
     order = (ALL_PHASES, "foundation", "fit", "probe", "disagreement", "select", "measure", "answer", "judge")
-    phase = metric.partition("/")[2]
+    phase = MetricKey.parse(metric).part
     name = phase if phase in order else phase.partition(" ")[0]  # "answer vicuna" and "answer koala" are one kind
     return (order.index(name) if name in order else len(order), metric)
 
 
 def _metrics(
-    points: Sequence[Point], name: str, title: str, keys: Sequence[str], caption: str, columns: int = 0
+    frame: Frame, name: str, title: str, keys: Sequence[str], caption: str, columns: int = 0
 ) -> Iterator[Entry]:
-    grid = _grid(points, [(key, "") for key in keys], columns)
+    grid = _grid(frame, [(key, "") for key in keys], columns)
     if grid:
         yield Entry(name, title, caption, draw_panels(grid, BAND, legend=bool(columns)))
 
 
 def _grid(
-    points: Sequence[Point], keys: Sequence[tuple[str, str]], columns: int, *, own_intervals: bool = False
+    frame: Frame, keys: Sequence[tuple[str, str]], columns: int, *, own_intervals: bool = False
 ) -> list[list[Panel | None]]:
     """A row of panels a source, or, where `columns` is given, as many rows as it takes; empty panels left out.
 
     Bands are over seeds, or, with `own_intervals`, a loss's own over the rows that it was measured on.
     """
-    names, patterns = _labels(points)
+    names, patterns = _labels(frame)
     grid: list[list[Panel | None]] = []
-    wanted = {key for key, _ in keys}
-    found = sources(p.line for p in points if p.metric in wanted and p.line.kind != FULL)
+    found = sources(frame[frame.metric.isin([key for key, _ in keys]) & ~frame.full].line)
+    described = descriptions(frame)
     for source in found:
         row: list[Panel | None] = []
         for key, judge in keys:
             drawn = [
                 replace(curve, label=names[curve.line], dashes=patterns[curve.line])
-                for curve in curves(points, key, judge, own_intervals=own_intervals)
+                for curve in curves(frame, key, judge, own_intervals=own_intervals)
                 if curve.line.source == source
             ]
-            title, unit = _title(key)
-            # The time of another schedule is no level to reach, and the radius of all rows is 0 whatever they are.
-            level = not key.startswith(("seconds/", f"{PEAK_MEMORY}/")) and key != "coverage_radius"
-            height = levels(points, key, judge).get(source) if level else None
+            if not drawn:
+                row.append(None)
+                continue
+            about = described[key]
+            height = levels(frame, key, judge).get(source) if about.level else None
             full = {} if height is None else {"all rows": height}
+            title = about.titled(MetricKey.parse(key).part)
             title = title if len(found) == 1 else f"{source}\n{title}"
-            row.append(Panel(title, unit, drawn, full, unit in AMOUNTS) if drawn else None)
+            row.append(Panel(title, about.unit, drawn, full, about.unit in AMOUNTS))
         present: list[Panel | None] = [panel for panel in row if panel]
         if columns:
             grid += [present[i : i + columns] for i in range(0, len(present), columns)]
@@ -278,21 +272,8 @@ def _grid(
     return [[row[j] if j < len(row) else None for j in used] for row in grid]
 
 
-def _title(key: str) -> tuple[str, str]:
-    name, _, of = key.partition("/")
-    if name == "seconds":
-        return of, "seconds"
-    if name == PEAK_MEMORY:
-        return of, "gigabytes"
-    if name == JUDGE_CALLS:
-        return f"{JUDGE_CALLS}, {of}", "calls"
-    if of and name in TITLES:
-        return f"{TITLES[name][0]}, {of}", TITLES[name][1]
-    return TITLES.get(key, (key.replace("_", " "), "share" if key.endswith("_share") else key.replace("_", " ")))
-
-
-def _against(points: Sequence[Point]) -> Iterator[Entry]:
-    figure = draw_diversity_against_score(points)
+def _against(frame: Frame) -> Iterator[Entry]:
+    figure = draw_diversity_against_score(frame)
     if figure is not None:
         caption = (
             "Each point is one run's pool: its Vendi-Score and the relative score of the model trained on it, at equal "
@@ -301,8 +282,8 @@ def _against(points: Sequence[Point]) -> Iterator[Entry]:
         yield Entry("score_against_vendi", "Relative score against Vendi-Score at equal sizes", caption, figure)
 
 
-def _win_tie_lose(points: Sequence[Point]) -> Iterator[Entry]:
-    figure = draw_win_tie_lose(points, _labels(points)[0])
+def _win_tie_lose(frame: Frame) -> Iterator[Entry]:
+    figure = draw_win_tie_lose(frame, _labels(frame)[0])
     if figure is not None:
         caption = (
             "Questions on which the model beats, ties with or loses to the competitor (scores summed over both "
@@ -311,6 +292,6 @@ def _win_tie_lose(points: Sequence[Point]) -> Iterator[Entry]:
         yield Entry("win_tie_lose", "Win, tie, lose", caption, figure)
 
 
-FIGURES: tuple[Callable[[Sequence[Point]], Iterator[Entry]], ...] = (
+FIGURES: tuple[Callable[[Frame], Iterator[Entry]], ...] = (
     _vendi, _against, _learning, _losses, _win_tie_lose, _cost, _memory, _others,
 )  # fmt: skip

@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from diverseevol.report.charts.lines import FULL, ONE_TIME, Line, labels, look, sources
+from diverseevol.report.charts.lines import ONE_TIME, Line, labels, look, sources
 from diverseevol.report.charts.style import PAPER, write_note
 from diverseevol.report.charts.titles import benchmark_order, questions_of
-from diverseevol.report.collect import Point
+from diverseevol.report.frame import Frame, of_metric
 
 SIZES = 3  # panels a benchmark, at most: the paper has three
 # Of the paper's score and the one that is not squeezed towards 1, what an axis says.
@@ -19,9 +19,9 @@ Spot = tuple[Line, float, float]  # whose it is, Vendi-Score, relative score
 Row = tuple[str, str, str, str]  # source, judge, benchmark, diversity
 
 
-def draw_diversity_against_score(points: Sequence[Point]) -> Figure | None:
+def draw_diversity_against_score(frame: Frame) -> Figure | None:
     """A row of panels a source, judge, benchmark and Vendi-Score, a panel a size; None without pools that have both."""
-    rows = {key: sizes for key, spots in pools(points).items() if (sizes := _sizes(spots))}
+    rows = {key: sizes for key, spots in pools(frame).items() if (sizes := _sizes(spots))}
     if not rows:
         return None
     columns = max(len(sizes) for sizes in rows.values())
@@ -39,7 +39,7 @@ def draw_diversity_against_score(points: Sequence[Point]) -> Figure | None:
         panels[0].set_title(f"{source}\n{title}" if several else title)
         panels[0].set_ylabel("relative score")
     found = {spot[0] for sizes in rows.values() for spots in sizes.values() for spot in spots}
-    names = {line: name for line, name in labels({p.line for p in points}).items() if line in found}
+    names = {line: name for line, name in labels(frame.line).items() if line in found}
     handles = {
         name: Line2D([], [], linestyle="none", markersize=5, **_mark(line)) for line, name in sorted(names.items())
     }
@@ -51,18 +51,19 @@ def draw_diversity_against_score(points: Sequence[Point]) -> Figure | None:
     return figure
 
 
-def pools(points: Sequence[Point]) -> dict[Row, dict[int, list[Spot]]]:
+def pools(frame: Frame) -> dict[Row, dict[int, list[Spot]]]:
     """Pools with both scores, by source, judge, benchmark and Vendi-Score, then by size."""
     found: dict[Row, dict[int, list[Spot]]] = {}
+    scores = frame[(frame["name"] == "relative_score") & ~frame.full & frame.rows.notna()]
+    pool = ["line", "seed", "rows"]
     for diversity in DIVERSITY:
-        known = {(p.line, p.seed, p.rows): p.value for p in points if p.metric == diversity}
-        for p in points:
-            name, _, benchmark = p.metric.partition("/")
-            vendi = known.get((p.line, p.seed, p.rows))
-            if name == "relative_score" and p.rows is not None and vendi is not None and p.line.kind != FULL:
-                sizes = found.setdefault((p.line.source, p.judge, benchmark, diversity), {})
-                sizes.setdefault(p.rows, []).append((p.line, vendi, p.value))
-    order = sources(line for sizes in found.values() for spots in sizes.values() for line, *_ in spots)
+        vendi = of_metric(frame, diversity)[[*pool, "value"]].rename(columns={"value": "vendi"})
+        for (source, judge, benchmark, size), at in scores.merge(vendi, on=pool).groupby(
+            ["source", "judge", "part", "rows"]
+        ):
+            spots = list(zip(at.line, at.vendi.tolist(), at.value.tolist(), strict=True))
+            found.setdefault((source, judge, benchmark, diversity), {})[int(size)] = spots
+    order = sources(frame.line)
     return dict(sorted(found.items(), key=lambda item: _row_order(item[0], order)))
 
 

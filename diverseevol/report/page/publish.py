@@ -50,8 +50,8 @@ def publish(collection: Collection, out: Path, projection: str = PCA) -> list[st
     maps = read_maps(collection.runs, projection)
     found, uncompared = verdicts(collection)
     tables = [
-        verdict_table(found), stopping_table(stops(collection.points)), final_table(collection),
-        pool_table(collection.points), run_table(collection.runs),
+        verdict_table(found), stopping_table(stops(collection.frame)), final_table(collection),
+        pool_table(collection.frame), run_table(collection.runs),
     ]  # fmt: skip
     begin(out)
     figures = [(entry, save(entry.figure, out / "figures", entry.name)) for entry in gallery(collection)]
