@@ -18,7 +18,7 @@ JUDGEMENTS ?= $(or $(DIVERSEEVOL_TEST_DATA:%=%/gpt4_judgments),evol_gpt4_judge_r
 REPRODUCED := figure2 figure3 figure4 main-results one-time win-tie-lose paper
 
 .DEFAULT_GOAL := help
-.PHONY: help setup smollm2 wandb-dashboard evolve sweep ablations report test test-slow test-nightly test-gpu model-table check format table-vicuna $(REPRODUCED) bench bench-gpu bench-models lab-foundation clean
+.PHONY: help setup smollm2 wandb-dashboard evolve sweep ablations report test test-fast test-slow test-nightly test-versions test-gpu model-table check format table-vicuna $(REPRODUCED) bench bench-gpu bench-models lab-foundation clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,11 +50,18 @@ wandb-dashboard: setup  ## save the W&B view: ENTITY=me [PROJECT=diverseevol] [B
 test: setup  ## the default test suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
+test-fast: setup  ## the tests of pure functions, for the edit loop
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "fast and not slow and not nightly"
+
 test-slow: setup  ## the slow tests: kills, sweeps, several processes
 	$(BIN)/python -m pytest -m "slow and not nightly" -n 2 --dist worksteal
 
-test-nightly: setup  ## the longest tests: what is too long for every change
+test-nightly: setup test-versions  ## the longest tests: what is too long for every change
 	$(BIN)/python -m pytest -m nightly -n 2 --dist worksteal
+
+test-versions: setup  ## the tests of test-fast with the lowest versions that pyproject.toml allows, and on Python 3.13
+	$(BIN)/python tests/other_versions.py lowest
+	$(BIN)/python tests/other_versions.py python3.13
 
 model-table: setup  ## docs/models.md: every family of models, tried
 	$(BIN)/python tests/families.py

@@ -55,7 +55,20 @@ transformers.utils.logging.disable_progress_bar()
 for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric"):
     logging.getLogger(name).setLevel(logging.ERROR)
 
+# Files of tests of pure functions, beside those of the samplers: `make test-fast`, for the edit loop.
+FAST = (
+    "test_agreement", "test_comparison", "test_files", "test_grammar", "test_measures", "test_names",
+    "test_output", "test_pairwise", "test_projections", "test_reading", "test_scores", "test_spending", "test_stopping",
+)  # fmt: skip
+
 TOO_LONG = 7  # the row whose prompt alone fills all tokens that a row may have
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name == "samplers" or item.path.stem in FAST:
+            item.add_marker(pytest.mark.fast)
 
 
 @pytest.fixture(scope="session", autouse=True)
