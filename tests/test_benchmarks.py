@@ -87,11 +87,11 @@ def test_competitor_answers_join_by_id_whatever_their_order(tmp_path, load):
     [
         ([], "q.jsonl: the file is empty"),
         ([{"id": "a", "question": "  "}], "line 1, field 'question': blank"),
-        ([{"id": "a", "question": 5}], "line 1, field 'question': a int"),
+        ([{"id": "a", "question": 5}], "line 1, field 'question': expected a string, got a int"),
         ([{"id": "a"}], "line 1: no question"),
         ([{"id": "a", "question": "x", "text": "y"}], "line 1: has both 'question' and 'text'"),
-        ([{"id": " ", "question": "x"}], "line 1, field 'id': ' ' is no id"),
-        ([{"id": None, "question": "x"}], "line 1, field 'id': None is no id"),
+        ([{"id": " ", "question": "x"}], "line 1, field 'id': ' ' is not an id"),
+        ([{"id": None, "question": "x"}], "line 1, field 'id': None is not an id"),
         ([*QUESTIONS, {"id": "a", "question": "x"}], "line 3, id 'a': already used in line 1"),
         ([{"id": "a", "question": "x", "reference": ""}], "line 1, field 'reference': blank"),
         ([["a", "x"]], "line 1: expected a JSON object, got a list"),
@@ -115,7 +115,10 @@ def test_a_faulty_questions_file_is_one_sentence(tmp_path, load, records, compla
             [{"id": "a", "text": "eel"}, {"id": "b", "answer": "owl"}],
             "line 1, field 'text': not the question",
         ),
-        ([{"id": "a", "reply": "eel"}, {"id": "b", "answer": "owl"}], "line 1, field 'answer': missing"),
+        (
+            [{"id": "a", "reply": "eel"}, {"id": "b", "answer": "owl"}],
+            "line 1, field 'answer': expected a string, got nothing",
+        ),
     ],
 )
 def test_a_competitor_that_does_not_fit_is_one_sentence(tmp_path, load, answers, complaint):

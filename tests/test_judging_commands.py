@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -540,43 +541,21 @@ def test_what_names_a_run_is_copied_whole_beside_its_judgements_which_one_proces
     assert not list(tmp_path.rglob("*.partial"))
 
 
-OWN_JUDGE = '''
-from diverseevol.evaluation.judges.base import Capabilities, Judgement
-
-
-class Longest:
-    """A point for each letter, and a competitor is worth two."""
-
-    name = "longest"
-    capabilities = Capabilities("competitor", "letters-1", label="counts letters", calls=False)
-
-    def __init__(self, points: float = 1.0) -> None:
-        self.points = points
-
-    def judge(self, sheet):
-        assert sheet.round in (0, 1)
-        return [
-            Judgement(question.id, 0, self.points * len(answer), 2.0, self.name, "letters-1", "counted")
-            for question, answer, competitor in sheet.pairs("competitor")
-        ]
-'''
-
-
 def test_a_judge_of_a_users_own_is_one_class_and_one_yaml(command, monkeypatch, tmp_path):
-    (tmp_path / "longest.py").write_text(OWN_JUDGE)
-    choice = tmp_path / "own" / "judge" / "longest.yaml"
+    page = (Path(__file__).parents[1] / "docs" / "judging.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page.partition("## Your own judge")[2], re.DOTALL)
+    (tmp_path / "short.py").write_text(code)
+    choice = tmp_path / "own" / "judge" / "short.yaml"
     choice.parent.mkdir(parents=True)
-    choice.write_text("_target_: longest.Longest\npoints: 1.0\n")
+    choice.write_text("_target_: short.Short\n")
     monkeypatch.syspath_prepend(tmp_path)
-    run = lay_run(tmp_path / "outputs")
-    code, out, err = command("judge", "folder=outputs", "judge=longest", "logger=none", "--config-dir", "own")
-    assert code == 0, err
-    assert "longest judges the answers of 2 models" in err
-    assert "counts letters" in out
-    assert relative_score(run / "rounds" / "00") == 100
-    assert relative_score(run / "rounds" / "01") == 150
-    code, _, err = command("judge", "folder=outputs", "judge=overlap", "logger=none")
-    assert (code, "holds judgements by longest; give out=FOLDER" in err) == (2, True)
+    run = lay_run(tmp_path / "outputs", lead=3)
+    status, _, err = command("judge", "folder=outputs", "judge=short", "logger=none", "--config-dir", "own")
+    assert status == 0, err
+    assert "short judges the answers of 2 models" in err
+    assert relative_score(run / "rounds" / "00") == pytest.approx(100 * (9 + 9 + 1) / 15)
+    status, _, err = command("judge", "folder=outputs", "judge=overlap", "logger=none")
+    assert (status, "holds judgements by short; give out=FOLDER" in err) == (2, True)
     lay_lab_run(tmp_path / "referenced")
-    code, _, err = command("judge", "folder=referenced", "judge=longest", "logger=none", "--config-dir", "own")
-    assert (code, "have no competitor (the first is '0'), which the judge longest" in err) == (2, True)
+    status, _, err = command("judge", "folder=referenced", "judge=short", "logger=none", "--config-dir", "own")
+    assert (status, "have no competitor (the first is '0'), which the judge short" in err) == (2, True)

@@ -39,7 +39,7 @@ LIGHT = (  # modules that are imported in no time
 MODELS = ("diverseevol.engine.pretrained.Pretrained", "diverseevol.lab.model.foundation_model")
 BENCHMARK = "diverseevol.evaluation.questions.benchmarks.load_benchmark"
 PAPER = "diverseevol.evaluation.questions.benchmarks.load_paper"
-QUESTIONS = "a benchmark is a JSONL file, a question a line"
+QUESTIONS = "a benchmark is a JSONL file with one question per line"
 JUDGED = "give the folder or archive that holds the judgements"
 
 

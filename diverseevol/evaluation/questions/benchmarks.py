@@ -1,7 +1,7 @@
 """The questions that a model is asked, each with a reference or a competitor's answer where there is one.
 
-A benchmark is a JSONL file, a question a line. The three benchmarks of the paper are recognised by their own
-field names; any other file says `instruction` (or `question`, `prompt`, `text`), and where it has them `id`,
+A benchmark is a JSONL file with one question per line. The three benchmarks of the paper are recognised by their own
+field names; any other file has `instruction` (or `question`, `prompt`, `text`), and optionally `id`,
 `input`, `category` and `reference`. A competitor's answers are a second file: the same ids, and `answer`.
 """
 
@@ -23,8 +23,8 @@ TEXT_FIELDS = ("instruction", "question", "prompt", "text", "Instruction")
 ID_FIELDS = ("id", "question_id", "idx")
 CATEGORY_FIELDS = ("category", "Skill")
 
-# Where the questions and ChatGPT's answers lie in a folder that the user brings: sorted by kind, or a clone
-# of the authors' repository.
+# Where the questions and ChatGPT's answers are in a folder of the user's: sorted by kind, or a clone of the
+# authors' repository.
 FOLDER_LAYOUTS = (
     ("benchmarks/{name}.jsonl", "chatgpt_answers/{name}.jsonl"),
     ("test_data/{name}_test_set.jsonl", "evol_answer_reference/{name}_test/gpt/gpt35_0624.jsonl"),
@@ -33,13 +33,13 @@ FOLDER_LAYOUTS = (
 
 @dataclass(frozen=True)
 class Question:
-    """One question, with what an answer to it can be held against.
+    """One question, with what an answer to it can be compared with.
 
     Attributes:
         id: unique in its benchmark.
         input: the passage that the instruction is about, or "".
-        reference: the right answer, for benchmarks that have one (`GoldJudge`).
-        competitor: another model's answer, which a judge sees beside the one judged.
+        reference: the right answer, for benchmarks that have one.
+        competitor: another model's answer, which a judge sees beside the judged one.
     """
 
     id: str
@@ -62,7 +62,7 @@ class Benchmark:
 
     @property
     def fingerprint(self) -> str:
-        """Sha256 of all that answers and verdicts depend on: the questions, references and competitor."""
+        """Sha256 of everything that answers and verdicts depend on: the questions, references and competitor."""
         content = json.dumps([asdict(question) for question in self.questions], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
@@ -74,7 +74,7 @@ def with_references(benchmark: Benchmark) -> list[Conversation]:
 
 
 def check_references(benchmarks: Sequence[Benchmark]) -> None:
-    """Refuse `reference_loss=true` where there is nothing that a loss could be measured on.
+    """Refuse `reference_loss=true` where there is nothing to measure a loss on.
 
     Raises:
         InputError: no question of any benchmark has a reference or a competitor's answer.
@@ -95,7 +95,7 @@ def check_references(benchmarks: Sequence[Benchmark]) -> None:
 class _Line:
     """One record of a file, with the words to find it by."""
 
-    place: str
+    where: str
     id: str
     record: dict[str, Any]
 
@@ -117,7 +117,7 @@ def load_benchmark(
     cache: Path,
     option: str = "benchmark",
 ) -> tuple[Benchmark, ...]:
-    """Load one benchmark, as the 1-tuple that stands beside `load_paper`'s three.
+    """Load one benchmark, as a tuple of one, like the three of `load_paper`.
 
     Args:
         name: what its files and figures are called.
@@ -129,10 +129,10 @@ def load_benchmark(
         competitor_url: of the competitor's answers.
         competitor_sha256: of the file at `competitor_url`.
         cache: the project's cache folder; what is fetched lies in `benchmarks/` below it.
-        option: where in the configuration these options are, for the sentence that tells the user.
+        option: where these options are in the configuration, for error messages.
 
     Raises:
-        InputError: a file is missing, unreachable, empty, or says something that a benchmark cannot.
+        InputError: a file is missing, unreachable, empty, or not a benchmark.
     """
     checked_name(f"{option}.name", name)
     if path is None:
@@ -159,11 +159,11 @@ def read_questions(file: Path) -> Benchmark:
         InputError: the file cannot be read, or holds no questions.
     """
     lines = _read_lines(file)
-    kept = [replace(_question(line), competitor=_kept_competitor(line)) for line in lines]
-    return Benchmark(file.stem, tuple(kept))
+    questions = [replace(_question(line), competitor=_saved_competitor(line)) for line in lines]
+    return Benchmark(file.stem, tuple(questions))
 
 
-def _kept_competitor(line: _Line) -> str | None:
+def _saved_competitor(line: _Line) -> str | None:
     return None if line.record.get("competitor") is None else _text(line, "competitor", blank=True)
 
 
@@ -181,7 +181,7 @@ def read_answers(path: Path, benchmark: Benchmark) -> dict[str, str]:
     known = {question.id: question for question in benchmark.questions}
     for line in lines.values():
         if line.id not in known:
-            raise InputError(f"{line.place}, id {line.id!r}: no such question in {benchmark.name}; remove the line")
+            raise InputError(f"{line.where}, id {line.id!r}: no such question in {benchmark.name}; remove the line")
     for question in benchmark.questions:
         if question.id not in lines:
             raise InputError(f"{path}: no answer to question {question.id!r} of {benchmark.name}; add a line for it")
@@ -190,11 +190,11 @@ def read_answers(path: Path, benchmark: Benchmark) -> dict[str, str]:
 
 
 def _same_question(answer: _Line, question: Question, benchmark: str) -> None:
-    """A line that repeats the question must repeat this one: equal ids may come from another set."""
-    field = _only(answer.record, TEXT_FIELDS, answer.place)
+    """A line that repeats the question must repeat this one: another benchmark may have the same ids."""
+    field = _only(answer.record, TEXT_FIELDS, answer.where)
     if field is not None and answer.record[field] != question.instruction:
         raise InputError(
-            f"{answer.place}, field {field!r}: not the question that {benchmark} asks under id {question.id!r}; give "
+            f"{answer.where}, field {field!r}: not the question that {benchmark} asks under id {question.id!r}; give "
             f"the answers that belong to these questions"
         )
 
@@ -213,23 +213,22 @@ def load_paper(
         vicuna: `load_benchmark` with the options of Vicuna-Bench bound.
         koala: likewise for Koala-Bench.
         wizardlm: likewise for WizardLM-Bench.
-        folder: where the files already lie (see `FOLDER_LAYOUTS`); where it is None each is loaded as its own
-            options say.
+        folder: where the files are already (see `FOLDER_LAYOUTS`); None loads each as its own options say.
         cache: the project's cache folder.
 
     Raises:
-        InputError: as `load_benchmark`, or the folder has none of the known layouts.
+        InputError: as `load_benchmark`, or the folder does not have a known layout.
     """
     loaders = {"vicuna": vicuna, "koala": koala, "wizardlm": wizardlm}
     if folder is None:
         return tuple(part for name, load in loaders.items() for part in load(cache=cache, option=f"benchmark.{name}"))
     for layout in FOLDER_LAYOUTS:
-        places = {name: [Path(folder, place.format(name=name)) for place in layout] for name in loaders}
-        if all(file.is_file() for files in places.values() for file in files):
+        files = {name: [Path(folder, part.format(name=name)) for part in layout] for name in loaders}
+        if all(file.is_file() for pair in files.values() for file in pair):
             return tuple(
                 part
                 for name, load in loaders.items()
-                for part in load(path=places[name][0], competitor=places[name][1], cache=cache)
+                for part in load(path=files[name][0], competitor=files[name][1], cache=cache)
             )
     expected = " or ".join(f"{questions} with {answers}" for questions, answers in FOLDER_LAYOUTS)
     raise InputError(
@@ -241,39 +240,39 @@ def load_paper(
 def _read_lines(path: Path) -> list[_Line]:
     """Records of a questions or answers file; one without an id is known by its number, counted from 1."""
     if not path.exists():
-        raise InputError(f"{path}: no such file; a benchmark is a JSONL file, a question a line")
+        raise InputError(f"{path}: no such file; a benchmark is a JSONL file with one question per line")
     records = read_numbered(path)
     if not records:
         raise InputError(f"{path}: the file is empty; give a JSONL file with a record a line")
     lines: list[_Line] = []
     seen: dict[str, str] = {}
     for count, (number, record) in enumerate(records, start=1):
-        place = f"{path}, line {number}"
-        field = _only(record, ID_FIELDS, place)
+        where = f"{path}, line {number}"
+        field = _only(record, ID_FIELDS, where)
         value = count if field is None else record[field]
         if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
-            raise InputError(f"{place}, field {field!r}: {value!r} is no id; use a number or a non-empty string")
-        _check_whole(str(value), place, field)
+            raise InputError(f"{where}, field {field!r}: {value!r} is not an id; use a number or a non-empty string")
+        _check_encodable(str(value), where, field)
         if str(value) in seen:
-            raise InputError(f"{place}, id {str(value)!r}: already used in {seen[str(value)]}; make the ids unique")
+            raise InputError(f"{where}, id {str(value)!r}: already used in {seen[str(value)]}; make the ids unique")
         seen[str(value)] = f"line {number}"
-        lines.append(_Line(place, str(value), record))
+        lines.append(_Line(where, str(value), record))
     return lines
 
 
-def _only(record: dict[str, Any], fields: Sequence[str], place: str) -> str | None:
+def _only(record: dict[str, Any], fields: Sequence[str], where: str) -> str | None:
     """The one field of these that the record has."""
     present = [field for field in fields if field in record]
     if len(present) > 1:
-        raise InputError(f"{place}: has both {present[0]!r} and {present[1]!r}, which mean the same; keep one")
+        raise InputError(f"{where}: has both {present[0]!r} and {present[1]!r}, which mean the same; keep one")
     return present[0] if present else None
 
 
 def _question(line: _Line) -> Question:
-    field = _only(line.record, TEXT_FIELDS, line.place)
+    field = _only(line.record, TEXT_FIELDS, line.where)
     if field is None:
-        raise InputError(f"{line.place}: no question; name its field one of {', '.join(TEXT_FIELDS[:4])}")
-    category = _only(line.record, CATEGORY_FIELDS, line.place)
+        raise InputError(f"{line.where}: no question; name its field one of {', '.join(TEXT_FIELDS[:4])}")
+    category = _only(line.record, CATEGORY_FIELDS, line.where)
     return Question(
         line.id,
         _text(line, field),
@@ -286,21 +285,21 @@ def _question(line: _Line) -> Question:
 def _text(line: _Line, field: str, *, blank: bool = False) -> str:
     value = line.record.get(field)
     if not isinstance(value, str):
-        found = "missing" if field not in line.record else f"a {type(value).__name__}"
-        raise InputError(f"{line.place}, field {field!r}: {found} where a string belongs; correct the line")
+        actual = "nothing" if field not in line.record else f"a {type(value).__name__}"
+        raise InputError(f"{line.where}, field {field!r}: expected a string, got {actual}; correct the line")
     if not blank and not value.strip():
-        raise InputError(f"{line.place}, field {field!r}: blank; fill it in or remove the line")
-    _check_whole(value, line.place, field)
+        raise InputError(f"{line.where}, field {field!r}: blank; fill it in or remove the line")
+    _check_encodable(value, line.where, field)
     return value
 
 
-def _check_whole(text: str, place: str, field: str | None) -> None:
-    """JSON can hold an unpaired surrogate, which is no text that could be sent or written."""
+def _check_encodable(text: str, where: str, field: str | None) -> None:
+    """JSON can hold an unpaired surrogate, which cannot be sent or written."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        found = f"\\u{ord(text[error.start]):04x}"
+        surrogate = f"\\u{ord(text[error.start]):04x}"
         raise InputError(
-            f"{place}, field {field!r}: holds an unpaired surrogate, {found} (character {error.start + 1}); "
+            f"{where}, field {field!r}: holds an unpaired surrogate, {surrogate} (character {error.start + 1}); "
             f"correct the line"
         ) from error
