@@ -9,7 +9,7 @@ from typing import Any
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import Judgement
-from diverseevol.evaluation.judges.without_model import recorded
+from diverseevol.evaluation.judges.without_model import capabilities_of
 from diverseevol.evaluation.scores.read_judgements import JudgementFile, find_judgements, named_run
 from diverseevol.evaluation.scores.scoreboard import Scoreboard, ScoredRound, score_files
 from diverseevol.evolution.metrics import KNOWN
@@ -218,7 +218,7 @@ def _judged(collected: Collection, rows: Mapping[tuple[Any, ...], int]) -> Itera
         size = _rows_of(line, each, rows)
         if size is None and line.kind != FULL:
             continue
-        calls = 0 if not recorded(each.judge).calls or line.released else len(collected.judgements[each.file])
+        calls = 0 if not capabilities_of(each.judge).calls or line.released else len(collected.judgements[each.file])
         yield score_point(line, each.seed, each.round, size, each.benchmark, vars(each.scores) | {"judge": each.judge})
         counts = {name: float(getattr(each.scores, name)) for name in ("win", "tie", "lose")}
         for metric, value in (counts | ({JUDGE_CALLS: float(calls)} if calls else {})).items():

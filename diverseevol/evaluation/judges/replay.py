@@ -7,7 +7,7 @@ from pathlib import Path
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import AnswerSheet, Capabilities, Judgement
-from diverseevol.evaluation.judges.without_model import recorded
+from diverseevol.evaluation.judges.without_model import capabilities_of
 from diverseevol.evaluation.scores.read_judgements import JudgementFile, read_judgements
 from diverseevol.storage.files import read_jsonl
 
@@ -41,7 +41,7 @@ class ReplayJudge:
         versions = sorted({file.judgements[0].prompt_version for file in self._recorded.values()})
         alone = [file.file for file in self._recorded.values() if not _judged_answers(file).is_file()]
         unchecked = f"{len(alone)} files of recorded judgements {UNCHECKED}" if alone else None
-        original = recorded(self.name)
+        original = capabilities_of(self.name)
         label = "; ".join(filter(None, (original.label, unchecked))) or None
         return replace(original, compares_with=None, prompt_version=" and ".join(versions), label=label)
 

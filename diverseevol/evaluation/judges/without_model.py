@@ -88,7 +88,7 @@ class OverlapJudge:
         return judgements
 
 
-def recorded(name: str) -> Capabilities:
+def capabilities_of(name: str) -> Capabilities:
     """What is known of a judge whose judgements were read from disk: a language model, if it is none of these."""
     judges: tuple[Judge, ...] = (GoldJudge(), OverlapJudge())
     return next((judge.capabilities for judge in judges if judge.name == name), Capabilities())

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.judges.without_model import recorded
+from diverseevol.evaluation.judges.without_model import capabilities_of
 from diverseevol.evaluation.scores.read_judgements import JudgementFile, read_judgements
 from diverseevol.evaluation.scores.scores import Scores, paired_scores, score, unparsed_questions
 
@@ -132,7 +132,7 @@ def _scored(file: JudgementFile) -> ScoredRound:
     judgements = sorted(file.judgements, key=lambda one: one.question_id)
     left_out = unparsed_questions(judgements)
     try:
-        scores = score(judgements, recorded(judgements[0].judge).label)
+        scores = score(judgements, capabilities_of(judgements[0].judge).label)
         model, competitor = paired_scores(judgements)
     except InputError as error:
         raise InputError(f"{file.file}: {error}") from error

@@ -1,6 +1,6 @@
 """The order of panels and columns, and what a relative score of 100 means."""
 
-from diverseevol.evaluation.judges.without_model import recorded
+from diverseevol.evaluation.judges.without_model import capabilities_of
 from diverseevol.evaluation.scores.scoreboard import PAPER_QUESTIONS
 from diverseevol.evolution.metrics import KNOWN
 from diverseevol.runs.metrics import MetricKey
@@ -31,4 +31,4 @@ def questions_of(benchmark: str, judge: str) -> str:
 
 
 def _is_gold(judge: str) -> bool:
-    return recorded(judge.partition(" ")[0]).gold  # also with the prompt's version behind it
+    return capabilities_of(judge.partition(" ")[0]).gold  # also with the prompt's version behind it
