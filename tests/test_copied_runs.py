@@ -7,7 +7,7 @@ import pytest
 from run_folders import RISING, World, lay_run
 
 from diverseevol.cli.commands.judge import _copy_identity
-from diverseevol.cli.provenance import keep
+from diverseevol.cli.provenance import save_provenance
 from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.read_metrics import measured_rounds
 from diverseevol.evaluation.scores.scoreboard import score_folder
@@ -22,7 +22,7 @@ PLACES = ("copy", "seed7", "a/b/random-iterative/seed3", "other/data/kcenter-one
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     folder = lay_run(tmp_path / "outputs", World(), scores=RISING)
-    keep(folder, {"seed": 0})
+    save_provenance(folder, {"seed": 0})
     return folder
 
 
@@ -59,11 +59,11 @@ def test_a_run_in_a_folder_of_the_users_own_keeps_that_name(run, tmp_path):
     mine = tmp_path / "runs" / "mine"
     shutil.copytree(run, mine)
     (mine / "provenance.json").unlink()
-    keep(mine, {"seed": 0})  # as it is made there
+    save_provenance(mine, {"seed": 0})  # as it is made there
     shutil.copytree(mine, tmp_path / "elsewhere" / "copy")
     (here,) = collect([tmp_path / "elsewhere"]).runs
     assert (here.line.schedule, here.line.source.split("/")[-1]) == ("mine", "runs")
-    keep(tmp_path / "elsewhere" / "copy", {"seed": 0})  # as it goes on there
+    save_provenance(tmp_path / "elsewhere" / "copy", {"seed": 0})  # as it goes on there
     assert read_json(tmp_path / "elsewhere" / "copy" / "provenance.json")["made_as"]["schedule"] == "mine"
 
 

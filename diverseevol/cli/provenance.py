@@ -21,18 +21,18 @@ def logged_config(settings: Configuration, origin: Mapping[str, Any]) -> dict[st
     return {**{key: settings.recorded(key) for key in KEYS}, **origin}
 
 
-def keep(run: Path, config: Mapping[str, Any]) -> None:
-    """Put what is logged into the run folder, for what is logged later, and for who logs nothing.
+def save_provenance(run: Path, config: Mapping[str, Any]) -> None:
+    """Save what is logged in the run folder, for what is logged later, and for runs without a logger.
 
-    What the run is called goes there, too, so that a copy elsewhere is known as the same run.
+    The run's name is saved too, so that a copy elsewhere is known as the same run.
     """
     source, schedule, _ = named(PurePosixPath(run.resolve().as_posix()))
     made_as = {"source": source, "schedule": schedule, "seed": config["seed"]}
     write_json(run / FILE, {**config, MADE_AS: _read(run).get(MADE_AS, made_as)})
 
 
-def kept(run: Path) -> dict[str, Any]:
-    """What was logged of the run; empty where `keep` left nothing."""
+def load_provenance(run: Path) -> dict[str, Any]:
+    """What was logged of the run; empty where nothing was saved."""
     return {key: value for key, value in _read(run).items() if key != MADE_AS}
 
 

@@ -87,25 +87,26 @@ def evolve_once(t: int, pool: tuple[int, ...], evolution: Evolution) -> Round:
         pool: the rows of P_t, in the order in which they joined.
         evolution: what the round is a part of.
     """
-    run, schedule, learner, streams = evolution.run, evolution.schedule, evolution.learner, evolution.streams
-    sampler, exam, folder, P_t = evolution.sampler, evolution.exam, evolution.run.round(t), np.asarray(pool, np.int64)
+    run, schedule, sampler, exam = evolution.run, evolution.schedule, evolution.sampler, evolution.exam
+    learner, streams, folder = evolution.learner, evolution.streams, evolution.run.round(t)
+    P_t = np.asarray(pool, dtype=np.int64)
+    space, keep_dtype = evolution.foundation_space, evolution.keep_dtype
+    phases = Phases(t, P_t, folder, evolution.dataset, learner, streams, space, keep_dtype)
     learner.progress.head(f"round {t}: ")
-    phases = Phases(
-        t, P_t, folder, evolution.dataset, learner, streams, evolution.foundation_space, evolution.keep_dtype
-    )  # fmt: skip
     name = RunName(group=run.name, name=f"round-{t:02d}", id=run.round_id(t))
     with opened(evolution.tracker, name, run.path, evolution.config) as log:
         phases.fit(log)
         picks: tuple[int, ...] = ()
-        if t < schedule.rounds:
+        if t < schedule.rounds:  # nothing joins after the last round
             members = committee(t, P_t, sampler.needs, schedule, streams, run)
             picks = phases.select(sampler, schedule.step_size, members)
         metrics = phases.measure(evolution.metrics, exam.benchmarks)
-        timed = phases.notes.timed
-        scores = examine(exam, learner, phases.model, folder.path, streams.entropy(t, "answers"), timed)
+        answers = streams.entropy(t, "answers")
+        scores = examine(exam, learner, phases.model, folder.path, answers, phases.notes.timed)
         done = Round(t, pool, picks, metrics, phases.notes.seconds(), phases.notes.memory())
         if learner.processes.first:
             log_round(log, t, {**metrics, **scores}, folder.path / "chosen.jsonl")
+            # A round that was complete and chose nothing goes on where rounds were added; its round.json stays.
             if not (folder.path / "round.json").exists():
                 folder.finish(done)
     return done

@@ -19,7 +19,7 @@ from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.fingerprint import fingerprint
 from diverseevol.cli.left_out_rows import left_out, list_left_out, why_ineligible
 from diverseevol.cli.naming import arm, run_path
-from diverseevol.cli.provenance import keep, kept, logged_config
+from diverseevol.cli.provenance import load_provenance, logged_config, save_provenance
 from diverseevol.cli.rows import bad_rows_file
 from diverseevol.cli.workbench import Workbench, workbench
 from diverseevol.data.dataset import Dataset
@@ -114,8 +114,8 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
             read_complete(path / "config.yaml")
         folder.match() if extent.longer or made else folder.claim(settings.text())
         if not extent.untouched:
-            if not made or not kept(path):
-                keep(path, config)
+            if not made or not load_provenance(path):
+                save_provenance(path, config)
             list_left_out(path, dataset, encoded, bad_rows)
             save_questions(path, exam.benchmarks)
             write_descriptions(path, [POOL_SIZE, *map(description_of, metrics)])

@@ -11,7 +11,7 @@ from typing import Any
 
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.output_files import check_writable
-from diverseevol.cli.provenance import FILE, kept
+from diverseevol.cli.provenance import FILE, load_provenance
 from diverseevol.cli.saved_questions import SavedQuestions
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judge_round import judge_answers, read_scores
@@ -223,7 +223,7 @@ def _log_after(tasks: Sequence[Task], tracker: Careful, options: Options) -> Ite
     with RunFolder(run, {}).locked():
         yield
         t = task.answered.round
-        tracker.attempt(lambda: log_judged(run, _called(task, run), t, tracker, kept(run)))
+        tracker.attempt(lambda: log_judged(run, _called(task, run), t, tracker, load_provenance(run)))
 
 
 def _log_evolutions(judged: Sequence[Task], tracker: Careful) -> None:
@@ -236,7 +236,7 @@ def _log_evolutions(judged: Sequence[Task], tracker: Careful) -> None:
 
 def _log_evolution(run: Path, called: RunFolder, tracker: Careful) -> None:
     with RunFolder(run, {}).locked():
-        log_overview(run, called, tracker, kept(run))
+        log_overview(run, called, tracker, load_provenance(run))
 
 
 def _called(task: Task, run: Path) -> RunFolder:
