@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from estimates import data_of
 
-from diverseevol.evaluation.scores.comparison import ModelVerdict, SamplerVerdict, compare
-from diverseevol.evaluation.scores.significance import MINIMUM_SEEDS, t_test
+from diverseevol.evaluation.scores.comparison import MINIMUM_SEEDS, ModelVerdict, SamplerVerdict, compare, t_test
 from diverseevol.report.charts.lines import FULL, Line, sources
 from diverseevol.report.charts.titles import benchmark_order
 from diverseevol.report.collect import Collection

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from diverseevol.evaluation.scores.comparison import t_test
 from diverseevol.evaluation.scores.scoreboard import Scoreboard
-from diverseevol.evaluation.scores.significance import t_test
 from diverseevol.evolution.metrics import KNOWN
 from diverseevol.output.sheets import write_csv
 from diverseevol.report.charts.curves import Curve

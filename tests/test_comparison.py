@@ -12,11 +12,9 @@ from scipy.stats import ttest_rel
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import Judgement
-from diverseevol.evaluation.scores.comparison import Comparison, compare, compare_models
-from diverseevol.evaluation.scores.over_seeds import compare_samplers
+from diverseevol.evaluation.scores.comparison import Comparison, compare, compare_models, compare_samplers, holm
 from diverseevol.evaluation.scores.scoreboard import ScoredRound, score_folder
 from diverseevol.evaluation.scores.scores import score
-from diverseevol.evaluation.scores.significance import holm
 from diverseevol.evaluation.scores.tables import comparison_tables
 from diverseevol.output.console import Console
 

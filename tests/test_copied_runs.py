@@ -11,6 +11,7 @@ from diverseevol.cli.provenance import save_provenance
 from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.read_metrics import measured_rounds
 from diverseevol.evaluation.scores.scoreboard import score_folder
+from diverseevol.evolution.metrics import KNOWN
 from diverseevol.report.collect import collect
 from diverseevol.runs.saved_config import ALWAYS, read_complete
 from diverseevol.storage.files import read_json, write_json
@@ -40,7 +41,7 @@ def test_a_copied_run_is_reported_scored_and_compared_as_the_run_that_it_is(run,
     assert scored[0] == scored[1]
     assert scored[0][0] == ("toy/tiny", "kcenter-iterative", 0, 0)
     measured = [
-        [(each.source, each.schedule, each.seed) for each in measured_rounds(folder, ["vendi_score"])]
+        [(each.source, each.schedule, each.seed) for each in measured_rounds(folder, ["vendi_score"], KNOWN)]
         for folder in (run, copy)
     ]
     assert measured[0] == measured[1]
@@ -52,7 +53,7 @@ def test_a_copy_beside_the_run_is_no_further_seed(run, tmp_path):
     with pytest.raises(InputError, match="is of the same model and benchmark as"):
         collect([tmp_path / "outputs"])
     with pytest.raises(InputError, match="is of the same data, model, schedule and seed as"):
-        measured_rounds(tmp_path / "outputs", ["vendi_score"])
+        measured_rounds(tmp_path / "outputs", ["vendi_score"], KNOWN)
 
 
 def test_a_run_in_a_folder_of_the_users_own_keeps_that_name(run, tmp_path):

@@ -16,6 +16,8 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.comparison import compare
 from diverseevol.evaluation.scores.read_metrics import measured_rounds
 from diverseevol.evaluation.scores.tables import comparison_tables
+from diverseevol.evolution.metrics import KNOWN
+from diverseevol.runs.metrics import MetricDescription, write_descriptions
 from diverseevol.storage.files import write_json
 
 RADIUS = {"kcenter": [1.0, 1.2, 1.1, 0.9], "random": [2.0, 2.1, 2.3, 1.7]}
@@ -39,7 +41,7 @@ def folder(tmp_path) -> Path:
 
 
 def test_a_metric_is_compared_as_a_score_is_and_called_neither_good_nor_bad(folder):
-    (verdict,) = compare([], "random-iterative", measured=measured_rounds(folder, ["coverage_radius"])).samplers
+    (verdict,) = compare([], "random-iterative", measured=measured_rounds(folder, ["coverage_radius"], KNOWN)).samplers
     oracle = ttest_rel(RADIUS["kcenter"], RADIUS["random"])
     assert verdict.p == pytest.approx(oracle.pvalue)
     assert (verdict.ci_low, verdict.ci_high) == pytest.approx(tuple(oracle.confidence_interval(0.95)))
@@ -52,7 +54,7 @@ def test_of_a_loss_on_rows_that_were_not_trained_on_the_lower_is_better(tmp_path
         for seed, loss in enumerate(values):
             lay(tmp_path, sampler, seed, 1, {"held_out_loss": loss, "reference_loss/vicuna": loss})
     for name in ("held_out_loss", "reference_loss/vicuna"):
-        comparison = compare([], "random-*", measured=measured_rounds(tmp_path, [name]))
+        comparison = compare([], "random-*", measured=measured_rounds(tmp_path, [name], KNOWN))
         assert [verdict.verdict for verdict in comparison.samplers] == ["better"]
         console = Console(width=200)
         with console.capture() as shown:
@@ -60,16 +62,24 @@ def test_of_a_loss_on_rows_that_were_not_trained_on_the_lower_is_better(tmp_path
         assert f"{name}: nats per response token, the lower is the better" in shown.get()
 
 
+@pytest.mark.parametrize(("higher_is", "said"), [("better", "worse"), ("worse", "better"), ("neither", "lower")])
+def test_a_metric_is_good_or_bad_as_its_run_folder_describes_it(folder, higher_is, said):
+    for file in folder.rglob("seed*"):
+        write_descriptions(file, [MetricDescription("coverage_radius", "radius", "metres", higher_is)])
+    (verdict,) = compare([], "random-*", measured=measured_rounds(folder, ["coverage_radius"], KNOWN)).samplers
+    assert (verdict.verdict, verdict.lower_is_better_in) == (said, "metres" if higher_is == "worse" else "")
+
+
 def test_a_metric_that_differs_by_the_same_in_every_seed_leaves_nothing_to_test(folder):
-    (skills,) = compare([], "random-*", measured=measured_rounds(folder, ["skills_covered"])).samplers
+    (skills,) = compare([], "random-*", measured=measured_rounds(folder, ["skills_covered"], KNOWN)).samplers
     assert skills.verdict == "cannot tell: all seeds differ by the same, which leaves no noise to test against"
     assert skills.mean_difference == 1
-    (same,) = compare([], "random-*", measured=measured_rounds(folder, ["all"])).samplers
+    (same,) = compare([], "random-*", measured=measured_rounds(folder, ["all"], KNOWN)).samplers
     assert (same.verdict, same.p) == ("cannot tell", 1)
 
 
 def test_an_endpoint_that_was_asked_for_is_the_one_compared(folder):
-    measured = measured_rounds(folder, ["coverage_radius"])
+    measured = measured_rounds(folder, ["coverage_radius"], KNOWN)
     (verdict,) = compare([], "random-*", 0, measured).samplers
     assert (verdict.rounds, verdict.mean_difference) == ((0, 0), 0)
 
@@ -78,7 +88,7 @@ def test_seeds_from_other_first_pools_and_unfinished_ones_do_not_pair(folder):
     run = folder / "lab/tiny/kcenter-iterative"
     write_json(run / "seed0/rounds/00/round.json", {"trained_on": [7, 8, 9, 10], "metrics": {}})
     (run / "seed1/rounds/01/round.json").unlink()
-    (verdict,) = compare([], "random-*", measured=measured_rounds(folder, ["coverage_radius"])).samplers
+    (verdict,) = compare([], "random-*", measured=measured_rounds(folder, ["coverage_radius"], KNOWN)).samplers
     assert verdict.seeds == (2, 3)
     assert verdict.left_out == (
         "seed 0: not from the same P_0", "seed 1: kcenter-iterative has no scores of a pool of 10 rows",
@@ -92,28 +102,28 @@ def test_seeds_from_other_first_pools_and_unfinished_ones_do_not_pair(folder):
 )
 def test_a_metric_that_no_round_has_is_refused_by_name(folder, metric, said):
     with pytest.raises(InputError, match=f"metric={metric}: no round .*{said}"):
-        measured_rounds(folder, [metric])
+        measured_rounds(folder, [metric], KNOWN)
 
 
 def test_two_folders_of_one_name_are_refused_rather_than_mixed_up(tmp_path):
     places = [tmp_path / "first", tmp_path / "second"]
     for place in places:
         lay(place, "random", 0, 0, {"coverage_radius": 2.0})
-        assert len(measured_rounds(place, ["coverage_radius"])) == 1
+        assert len(measured_rounds(place, ["coverage_radius"], KNOWN)) == 1
     first, second = (place / "lab/tiny/random-iterative/seed0" for place in places)
     with pytest.raises(InputError, match=f"^{second}: is of the same data, model, schedule and seed as {first}"):
-        measured_rounds(tmp_path, ["coverage_radius"])
+        measured_rounds(tmp_path, ["coverage_radius"], KNOWN)
 
 
 def test_metrics_are_read_from_run_folders_only(tmp_path):
     archive = tmp_path / "runs.tar"
     with pytest.raises(InputError, match="no such folder"):
-        measured_rounds(archive, ["skills_covered"])
+        measured_rounds(archive, ["skills_covered"], KNOWN)
     archive.touch()
     with pytest.raises(InputError, match="is no folder; metrics are read from run folders, and only judgements from"):
-        measured_rounds(archive, ["skills_covered"])
+        measured_rounds(archive, ["skills_covered"], KNOWN)
     with pytest.raises(InputError, match=r"holds no rounds/NN/round.json with metrics, which are not read from archi"):
-        measured_rounds(tmp_path, ["skills_covered"])
+        measured_rounds(tmp_path, ["skills_covered"], KNOWN)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from scipy import stats
 
 from diverseevol.cli.configuration import configure
 from diverseevol.cli.naming import run_path
-from diverseevol.evaluation.scores.significance import t_test
+from diverseevol.evaluation.scores.comparison import t_test
 from diverseevol.options import Schedule
 from diverseevol.report.collect import collect
 

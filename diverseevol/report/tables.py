@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from diverseevol.evaluation.scores.comparison import best_rounds
+from diverseevol.evaluation.scores.comparison import best_rounds, t_test
 from diverseevol.evaluation.scores.scoreboard import ScoredRound
-from diverseevol.evaluation.scores.significance import t_test
 from diverseevol.output.sheets import write_csv
 from diverseevol.output.tables import interval
 from diverseevol.report.charts.curves import StopOfCurve

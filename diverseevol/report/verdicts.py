@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.scores.comparison import ModelVerdict, compare
-from diverseevol.evaluation.scores.over_seeds import SamplerVerdict
+from diverseevol.evaluation.scores.comparison import ModelVerdict, SamplerVerdict, compare
 from diverseevol.evaluation.scores.scoreboard import ScoredRound
 from diverseevol.report.charts.lines import FULL, Line, sources
 from diverseevol.report.collect import Collection

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from diverseevol.evaluation.scores.significance import MINIMUM_SEEDS, t_test
+from diverseevol.evaluation.scores.comparison import MINIMUM_SEEDS, t_test
 from diverseevol.output.pictures import rendered
 from diverseevol.report.charts.lines import FULL, ONE_TIME, Line, labels, line_of, look
 from diverseevol.report.charts.style import GRID, INK, MUTED, PAPER, STYLE, write_note

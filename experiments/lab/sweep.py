@@ -22,6 +22,7 @@ from diverseevol.evaluation.scores.comparison import Comparison, compare
 from diverseevol.evaluation.scores.read_metrics import measured_rounds
 from diverseevol.evaluation.scores.scoreboard import score_folder
 from diverseevol.evaluation.scores.tables import comparison_tables
+from diverseevol.evolution.metrics import KNOWN
 from diverseevol.output.console import results_console
 from diverseevol.output.sheets import write_csv
 from diverseevol.output.terminal import say
@@ -121,7 +122,7 @@ def compared(folder: Path, runs: Sequence[Path]) -> Comparison:
     Raises:
         InputError: there is nothing to compare.
     """
-    board, measured = score_folder(folder), measured_rounds(folder, MEASURED)
+    board, measured = score_folder(folder), measured_rounds(folder, MEASURED, KNOWN)
     own = {(run.parent.name, run.name) for run in runs}
     for warning in board.warnings:
         say(f"warning: {warning}")

@@ -25,7 +25,7 @@ from study import conducted  # noqa: E402
 
 import diverseevol  # noqa: E402
 from diverseevol.errors import InputError  # noqa: E402
-from diverseevol.evaluation.scores.significance import holm  # noqa: E402
+from diverseevol.evaluation.scores.comparison import holm  # noqa: E402
 from diverseevol.storage.files import write_json  # noqa: E402
 
 

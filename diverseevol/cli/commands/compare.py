@@ -11,6 +11,7 @@ from diverseevol.evaluation.scores.comparison import compare
 from diverseevol.evaluation.scores.read_metrics import measured_rounds
 from diverseevol.evaluation.scores.scoreboard import Scoreboard, score_folder
 from diverseevol.evaluation.scores.tables import comparison_tables
+from diverseevol.evolution.metrics import KNOWN
 from diverseevol.output.console import results_console
 from diverseevol.storage.files import write_json
 from diverseevol.storage.names import safe_name
@@ -42,7 +43,7 @@ def run(settings: Configuration) -> None:
     place = Path(options.judgements)
     out = results_file(options.out, place, file_name(metrics, options))
     others = [metric for metric in metrics if metric != SCORE]
-    measured = measured_rounds(place, others) if others else ()  # first, for it takes less time to refuse
+    measured = measured_rounds(place, others, KNOWN) if others else ()  # first, for it takes less time to refuse
     board = score_folder(place) if SCORE in metrics else Scoreboard((), ())
     comparison = compare(board.rounds, options.baseline, options.round, measured)
     write_json(out, {**comparison.record(), "warnings": list(board.warnings)})

@@ -12,13 +12,149 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from diverseevol.evaluation.scores.compared import endpoint_in_words, left_aside
-from diverseevol.evaluation.scores.over_seeds import SAMPLERS, SamplerVerdict, compare_samplers, differing
-from diverseevol.evaluation.scores.pairing import Duel, R, pair_up, unequal
+from diverseevol.evaluation.scores.pairing import Duel, R, endpoint_in_words, left_aside, pair_up, unequal
 from diverseevol.evaluation.scores.read_metrics import MeasuredRound
 from diverseevol.evaluation.scores.scoreboard import ScoredRound
 from diverseevol.evaluation.scores.scores import resampled_counts
+
+SIGNIFICANCE = 0.05
+MINIMUM_SEEDS = 3
+WORDS = {"better": ("better", "worse"), "worse": ("worse", "better"), "neither": ("higher", "lower")}
+ROUNDING = 1e-9  # points of relative score below which differences are float error
+
+
+def t_test(d: Float[np.ndarray, " seeds"]) -> tuple[float, float, float] | None:
+    """The mean's t-interval and two-sided p, or None for too few seeds or seeds without noise."""
+    n = len(d)
+    if n < MINIMUM_SEEDS:
+        return None
+    mean, error = float(d.mean()), float(d.std(ddof=1) / np.sqrt(n))
+    if error <= ROUNDING:  # every seed agrees to the last bit: no noise to test against
+        return (mean, mean, 1.0) if abs(mean) <= ROUNDING else None
+    from scipy.stats import ttest_1samp  # slow import; a refused request does not need it
+
+    test = ttest_1samp(d, 0.0)
+    low, high = test.confidence_interval(1 - SIGNIFICANCE)
+    return float(low), float(high), float(test.pvalue)
+
+
+def holm(p: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " tests"]:
+    """Step-down adjusted p-values (Holm 1979)."""
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1)
+    return adjusted
+
+
+SAMPLERS = (
+    "these two samplers: the seed is the unit, 95 % t-interval, p by Holm over the samplers of a benchmark or metric"
+)
+
+
+@dataclass(frozen=True)
+class SamplerVerdict:
+    """One sampler (with its schedule) against the baseline, over seeds.
+
+    Attributes:
+        rounds: the endpoint of the schedule and of the baseline.
+        rows: the pool sizes of these; None where they are not known.
+        seeds: those that pair; `differences` are theirs, in points of relative score or in the metric's unit.
+        mean_difference: None where no seed pairs.
+        ci_low, ci_high: t-interval of the mean, of this comparison alone; None where there is no test.
+        p: two-sided, of this comparison alone.
+        p_holm: corrected for the other samplers held against the same baseline; the verdict follows it.
+        verdict: "better" or "worse" (of a metric of which neither is good, "higher" or "lower"), "cannot tell", or
+            "cannot tell: …" with a reason: too few seeds, pools of different sizes, or no noise to test against.
+        left_out: seeds that do not pair, and why.
+        lower_is_better_in: the unit of a metric that is better the lower it is; "" of all else.
+    """
+
+    source: str
+    judge: str
+    benchmark: str
+    schedule: str
+    baseline: str
+    rounds: tuple[int, int]
+    rows: tuple[int | None, int | None]
+    seeds: tuple[int | None, ...]
+    differences: tuple[float, ...]
+    mean_difference: float | None
+    ci_low: float | None
+    ci_high: float | None
+    p: float | None
+    p_holm: float | None
+    verdict: str
+    left_out: tuple[str, ...]
+    lower_is_better_in: str = ""
+
+
+def compare_samplers(rounds: Sequence[R], baseline: str, endpoint: int | None = None) -> list[SamplerVerdict]:
+    """Hold every schedule against the baseline with the seed as the unit; arguments and errors as `compare`'s.
+
+    The p-values of all schedules held against one baseline on one benchmark by one judge are corrected together
+    (Holm 1979). Fewer than three seeds give no verdict.
+    """
+    verdicts: list[SamplerVerdict] = []
+    for duels in pair_up(rounds, baseline, endpoint):
+        # Where the user has chosen the round, pools of different sizes are a warning.
+        reasons = [differing(duel) if endpoint is None else None for duel in duels]
+        tests = [
+            None if reason else t_test(np.array(_differences(duel), dtype=np.float64))
+            for duel, reason in zip(duels, reasons, strict=True)
+        ]
+        corrected = iter(holm(np.array([test[2] for test in tests if test is not None], dtype=np.float64)))
+        for duel, test, reason in zip(duels, tests, reasons, strict=True):
+            verdicts.append(_verdict(duel, test, None if test is None else float(next(corrected)), reason))
+    return verdicts
+
+
+def differing(duel: Duel[R]) -> str | None:
+    """What else than the samplers tells some pair of a duel apart."""
+    return next((reason for pair in duel.pairs if (reason := unequal(*pair))), None)
+
+
+def _differences(duel: Duel[R]) -> tuple[float, ...]:
+    return tuple(one.value - other.value for one, other in duel.pairs)
+
+
+def _verdict(
+    duel: Duel[R], test: tuple[float, float, float] | None, p_holm: float | None, reason: str | None
+) -> SamplerVerdict:
+    d = _differences(duel)
+    first = next((model for model, _ in duel.pairs), None)
+    about = first.description if isinstance(first, MeasuredRound) else None
+    rows = next(((one.pool_size, other.pool_size) for one, other in duel.pairs), (None, None))
+    mean = sum(d) / len(d) if d else None
+    low, high, p = test or (None, None, None)
+    if reason is not None:
+        verdict = f"cannot tell: {reason}"
+    elif len(d) < MINIMUM_SEEDS or mean is None:
+        verdict = f"cannot tell: {len(d)} seed{'' if len(d) == 1 else 's'}"
+    elif p_holm is None:
+        verdict = "cannot tell: all seeds differ by the same, which leaves no noise to test against"
+    elif p_holm > SIGNIFICANCE:
+        verdict = "cannot tell"
+    else:
+        larger, smaller = WORDS[about.higher_is if about else "better"]
+        verdict = larger if mean > 0 else smaller
+    return SamplerVerdict(
+        duel.source, duel.judge, duel.benchmark, duel.schedule, duel.baseline, duel.rounds,
+        rows=rows,
+        seeds=tuple(one.seed for one, _ in duel.pairs),
+        differences=d,
+        mean_difference=mean,
+        ci_low=low,
+        ci_high=high,
+        p=p,
+        p_holm=p_holm,
+        verdict=verdict,
+        left_out=duel.left_out,
+        lower_is_better_in=about.unit if about and about.higher_is == "worse" else "",
+    )  # fmt: skip
+
 
 MODELS = (
     "these two models: 95 % paired bootstrap over questions, which says nothing about other seeds, uncorrected for how "
@@ -94,7 +230,7 @@ def compare(
         baseline: the baseline's schedule, with or without the hash of its choices, or a pattern such as `random-*` that
             fits one schedule of each source; full data is a baseline only where it is named.
         endpoint: the round to compare, said before looking at any score; None is the largest pool size that all arms
-            of a seed have (see `levels.shared`).
+            of a seed have (see `pairing.shared`).
         measured: metrics of rounds, which are compared over seeds alone.
 
     Raises:

@@ -1,16 +1,142 @@
-"""Which models may be held against each other: same source, judge, benchmark and seed, at an endpoint said before."""
+"""Which models may be compared: same source, judge, benchmark and seed, at the largest pool size that all arms have."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import groupby
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.scores.levels import FINAL, Level, ends, in_words, kind, shared
 from diverseevol.evaluation.scores.read_metrics import MeasuredRound
 from diverseevol.evaluation.scores.scoreboard import ScoredRound
+
+# --- how far the evolutions have come ---
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A model of one round, and how large a pool it was trained on."""
+
+    @property
+    def round(self) -> int:
+        """Its round."""
+        ...
+
+    @property
+    def pool_size(self) -> int | None:
+        """Rows that it was trained on; None where it is not known."""
+        ...
+
+
+P = TypeVar("P", bound=Placed)
+Arm = Mapping[int | None, Mapping[int, P]]  # the models of one schedule, by seed and round
+
+
+@dataclass(frozen=True)
+class Level:
+    """What the models of several arms have in common.
+
+    Attributes:
+        rows: the pool size of all of them.
+        round: the round of all of them.
+        shared: whether it was found to be what they have in common, and not asked for. Where neither rows nor round is
+            set, it is the final round of each.
+    """
+
+    rows: int | None = None
+    round: int | None = None
+    shared: bool = False
+
+
+FINAL = Level()
+
+
+def shared(arms: Mapping[str, Arm[P]]) -> Level:
+    """The largest pool size that all arms of a seed have, where most seeds have it.
+
+    Where pool sizes are not known, rounds stand for them among arms of one kind of schedule. An arm of all rows is a
+    level of its own and holds nothing back. A first pool alone is nothing in common: all arms share it.
+
+    Args:
+        arms: by schedule.
+    """
+    growing = {name: arm for name, arm in arms.items() if kind(name) != "full"}
+    models = [model for arm in growing.values() for rounds in arm.values() for model in rounds.values()]
+    sized = all(model.pool_size is not None for model in models)
+    if not sized and len({kind(name) for name in growing}) > 1:
+        return FINAL
+    arms_of = Counter(seed for arm in growing.values() for seed in arm)
+    several = [seed for seed, count in arms_of.items() if count > 1]
+    value = _largest([_in_common(growing, seed, sized) for seed in several or arms_of])
+    if value is None:
+        return FINAL
+    first = all(model.round == 0 for model in models if _size(model, sized) == value)
+    if first and any(model.round > 0 for model in models):
+        return FINAL
+    return Level(rows=value, shared=True) if sized else Level(round=value, shared=True)
+
+
+def _in_common(arms: Mapping[str, Arm[P]], seed: int | None, sized: bool) -> set[int]:
+    """The pool sizes, or rounds, that all arms have which have the seed."""
+    sizes = [{_size(model, sized) for model in arm[seed].values()} for arm in arms.values() if seed in arm]
+    return set.intersection(*sizes)
+
+
+def _largest(seeds: Collection[set[int]]) -> int | None:
+    """The largest value that more than half of the seeds have."""
+    values = set().union(*seeds)
+    return max((value for value in values if 2 * sum(value in seed for seed in seeds) > len(seeds)), default=None)
+
+
+def _size(model: Placed, sized: bool) -> int:
+    return model.pool_size if sized and model.pool_size is not None else model.round
+
+
+def ends(name: str, arm: Arm[P], level: Level) -> dict[int | None, P]:
+    """The model of each seed that stands at a level; seeds without one are left out.
+
+    Args:
+        name: the arm's schedule; one of all rows is at its end whatever the level.
+        arm: its models.
+        level: where the others stand.
+    """
+    final = max(t for rounds in arm.values() for t in rounds)
+    found: dict[int | None, P] = {}
+    for seed, rounds in arm.items():
+        for t, model in sorted(rounds.items()):
+            if kind(name) == "full" or level == FINAL:
+                fits = t == final
+            else:
+                fits = t == level.round if level.rows is None else model.pool_size == level.rows
+            if fits:
+                found[seed] = model
+    return found
+
+
+def in_words(level: Level, last: int | None = None) -> str:
+    """What a model at the level is called: "a pool of 120 rows", "round 2".
+
+    Args:
+        level: the level.
+        last: the final round, where the level is that.
+    """
+    if level.rows is not None:
+        return f"a pool of {level.rows:,} rows"
+    return f"round {last if level.round is None else level.round}"
+
+
+def kind(schedule: str) -> str:
+    """Which kind of schedule a folder's name tells of; the authors call full data `baseline_…`."""
+    if schedule.startswith("baseline_"):
+        return "full"
+    named = re.search(r"(?:^|-)(iterative|one_time|full)(?:-[0-9a-f]{8})?$", schedule)
+    return named[1] if named else "iterative"
+
+
+# --- which models pair ---
+
 
 R = TypeVar("R", ScoredRound, MeasuredRound)  # one number of one round, and whose it is
 _CHOICES = re.compile(r"-[0-9a-f]{8}$")  # the hash of further choices that ends a schedule's name
@@ -192,3 +318,72 @@ def unequal(one: R, other: R) -> str | None:
     if one.pool_size is not None and other.pool_size is not None:
         return None if one.pool_size == other.pool_size else f"pools of {one.pool_size:,} and {other.pool_size:,} rows"
     return f"rounds {one.round} and {other.round}" if kinds[0] == kinds[1] and one.round != other.round else None
+
+
+# --- in words ---
+
+
+def endpoint_in_words(duels: Sequence[Duel[Any]], asked: int | None) -> str:
+    """Which models are compared; where their pools differ in size, that comes with it."""
+    pairs = [pair for duel in duels for pair in duel.pairs]
+    full = any(kind(name) == "full" for duel in duels for name in (duel.schedule, duel.baseline))
+    levels = sorted({duel.level for duel in duels}, key=lambda level: (level.rows or 0, level.round or 0))
+    unlike = [reason for pair in pairs if (reason := unequal(*pair))]
+    sizes = sorted({level.rows for level in levels if level.rows is not None})
+    if asked is not None:
+        text = f"round {asked}"
+    elif len(sizes) == len(levels) == 1:
+        text = f"pools of {sizes[0]:,} rows"
+    elif sizes:
+        further = [in_words(level) for level in levels if level.rows is None and level.round is not None]
+        final = ["final rounds"] if any(level == FINAL for level in levels) else []
+        text = "pools of different sizes: " + ", ".join([*(f"{size:,} rows" for size in sizes), *further, *final])
+    elif len(levels) == 1 and levels[0].round is not None and any(duel.left_aside for duel in duels):
+        text = f"round {levels[0].round}"
+    else:
+        text = "final round"
+    if unlike and "different sizes" not in text:
+        text += ", pools of different sizes"
+    return f"{text}; full: all rows" if full else text
+
+
+def left_aside(duels: Sequence[Duel[Any]]) -> tuple[str, ...]:
+    """What has come further than the models compared, by schedule."""
+    seeds: dict[tuple[str, str, str], dict[str, None]] = {}
+    mixed = len({duel.level for duel in duels}) > 1
+    for duel in duels:
+        further: dict[tuple[str, int | None], list[Any]] = {}
+        for model in duel.left_aside:
+            further.setdefault((model.schedule, model.seed), []).append(model)
+        for (schedule, seed), models in further.items():
+            rounds = [model.round for model in models]
+            what = f"round {rounds[0]}" if len(rounds) == 1 else f"rounds {min(rounds)} to {max(rounds)}"
+            sizes = [model.pool_size for model in models if model.pool_size is not None]
+            if sizes and len(sizes) == 1:
+                what += f" ({sizes[0]:,} rows)"
+            elif sizes:
+                what += f" ({min(sizes):,} to {max(sizes):,} rows)"
+            against = duel.schedule if schedule == duel.baseline else duel.baseline
+            whose = f"{duel.source}, {schedule}" + (f" against {against}" if mixed else "")
+            key = (in_words(duel.level), whose, what)
+            seeds.setdefault(key, {})["" if seed is None else str(seed)] = None
+    return tuple(
+        f"left aside: {whose}{', seed ' if any(those) else ''}{', '.join(those)}: {what}; compared is {level}, the "
+        f"largest that all arms of a seed have; round=… compares another"
+        for (level, whose, what), those in seeds.items()
+    )
+
+
+def spread(sizes: Sequence[int | None], rounds: Sequence[int]) -> str:
+    """How far models that stand side by side lie apart, for a title; "" where they do not.
+
+    Args:
+        sizes: of their pools; None where one is not known.
+        rounds: theirs.
+    """
+    known = {size for size in sizes if size is not None}
+    if len(known) > 1:
+        return f"pools of {min(known):,} to {max(known):,} rows"
+    if len(known) == len(set(sizes)) == 1 or len(set(rounds)) < 2:
+        return ""
+    return f"rounds {min(rounds)} to {max(rounds)}"

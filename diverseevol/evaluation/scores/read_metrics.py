@@ -1,7 +1,7 @@
 """The metrics of rounds on disk, as far as samplers are compared by them."""
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.read_judgements import PROVENANCE, initial_pool, named_run, recorded
+from diverseevol.runs.metrics import MetricDescription, MetricKey, describe, read_descriptions
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class MeasuredRound:
 
     Attributes:
         benchmark: the metric's logged name.
+        description: how the metric is read.
         judge, prompt_version: "": nobody judged.
     """
 
@@ -29,6 +31,7 @@ class MeasuredRound:
     initial_pool: tuple[int, str] | None
     pool_size: int | None
     value: float
+    description: MetricDescription
     judge: str = ""
     prompt_version: str = ""
 
@@ -37,8 +40,15 @@ class MeasuredRound:
         return self, other
 
 
-def measured_rounds(place: Path, metrics: Collection[str]) -> tuple[MeasuredRound, ...]:
+def measured_rounds(
+    place: Path, metrics: Collection[str], known: Mapping[str, MetricDescription]
+) -> tuple[MeasuredRound, ...]:
     """These metrics of all rounds below a folder.
+
+    Args:
+        place: the folder.
+        metrics: by logged name.
+        known: how metrics are read that a run folder does not describe, by name.
 
     Raises:
         InputError: there is no such folder, there are no rounds in it, no round has one of the metrics, or two folders
@@ -76,6 +86,7 @@ def measured_rounds(place: Path, metrics: Collection[str]) -> tuple[MeasuredRoun
                 initial_pool=initial_pool(folder),
                 pool_size=len(recorded(folder, f"rounds/{file.parent.name}/round.json", "trained_on", list)),
                 value=float(values[metric]),
+                description=describe(MetricKey.parse(metric).name, {**known, **read_descriptions(folder)}),
             )
             for metric in metrics
             if _number(values.get(metric))

@@ -7,9 +7,8 @@ from typing import Any
 from rich.console import Group
 
 from diverseevol.evaluation.scores.agreement import Agreement
-from diverseevol.evaluation.scores.compared import spread
-from diverseevol.evaluation.scores.comparison import AFTER_THE_FACT, MODELS, Comparison
-from diverseevol.evaluation.scores.over_seeds import LOWER_IS_BETTER, SAMPLERS
+from diverseevol.evaluation.scores.comparison import AFTER_THE_FACT, MODELS, SAMPLERS, Comparison
+from diverseevol.evaluation.scores.pairing import spread
 from diverseevol.evaluation.scores.scoreboard import Scoreboard, ScoredRound
 from diverseevol.evaluation.scores.scores import INTERVAL
 from diverseevol.output.sheets import write_csv
@@ -85,8 +84,11 @@ def _samplers(comparison: Comparison) -> Group:
             seed, _, why = reason.partition(": ")
             seeds.setdefault((v.schedule, v.benchmark, why), []).append(seed.removeprefix("seed "))
     left_out = [f"{what}, {on}: seed {', '.join(those)}: {why}" for (what, on, why), those in seeds.items()]
-    losses = sorted({v.benchmark for v in comparison.samplers if v.benchmark.partition("/")[0] in LOWER_IS_BETTER})
-    direction = [f"{', '.join(losses)}: nats per response token, the lower is the better"] if losses else []
+    lower: dict[str, set[str]] = {}
+    for v in comparison.samplers:
+        if v.lower_is_better_in:
+            lower.setdefault(v.lower_is_better_in, set()).add(v.benchmark)
+    direction = [f"{', '.join(sorted(names))}: {unit}, the lower is the better" for unit, names in lower.items()]
     notes = [
         SAMPLERS,
         *direction,

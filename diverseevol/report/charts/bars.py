@@ -8,9 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from diverseevol.evaluation.scores.compared import spread
-from diverseevol.evaluation.scores.levels import FINAL as FINAL_ROUND
-from diverseevol.evaluation.scores.levels import ends, in_words, shared
+from diverseevol.evaluation.scores.pairing import FINAL as FINAL_ROUND
+from diverseevol.evaluation.scores.pairing import ends, in_words, shared, spread
 from diverseevol.report.charts.lines import FULL, Line, look, sources
 from diverseevol.report.charts.style import GRID, INK, MUTED, PAPER, write_note
 from diverseevol.report.charts.titles import benchmark_order

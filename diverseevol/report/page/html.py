@@ -12,9 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from diverseevol import __version__
-from diverseevol.evaluation.scores.comparison import AFTER_THE_FACT, MODELS
-from diverseevol.evaluation.scores.over_seeds import SAMPLERS
-from diverseevol.evaluation.scores.significance import MINIMUM_SEEDS
+from diverseevol.evaluation.scores.comparison import AFTER_THE_FACT, MINIMUM_SEEDS, MODELS, SAMPLERS
 from diverseevol.output.tables import SHORT, folded, is_numeric
 from diverseevol.output.terminal import escaped, visible
 from diverseevol.report.charts.gallery import Entry
