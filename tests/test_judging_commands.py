@@ -556,6 +556,13 @@ def test_a_judge_of_a_users_own_is_one_class_and_one_yaml(command, monkeypatch, 
     assert relative_score(run / "rounds" / "00") == pytest.approx(100 * (9 + 9 + 1) / 15)
     status, _, err = command("judge", "folder=outputs", "judge=overlap", "logger=none")
     assert (status, "holds judgements by short; give out=FOLDER" in err) == (2, True)
+    choice.write_text(
+        "_target_: short.Judgement\nquestion_id: a\norder: 0\nmodel_score: 1.0\ncompetitor_score: 1.0\n"
+        "judge: x\nprompt_version: x\nreason: x\n"
+    )
+    status, _, err = command("judge", "folder=outputs", "judge=short", "logger=none", "--config-dir", "own")
+    assert (status, "Judgement is not a judge; give it a name, capabilities and a" in err) == (2, True), err
+    choice.write_text("_target_: short.Short\n")
     lay_lab_run(tmp_path / "referenced")
     status, _, err = command("judge", "folder=referenced", "judge=short", "logger=none", "--config-dir", "own")
     assert (status, "have no competitor (the first is '0'), which the judge short" in err) == (2, True)

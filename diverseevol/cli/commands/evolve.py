@@ -26,6 +26,7 @@ from diverseevol.data.dataset import Dataset
 from diverseevol.data.tokens import Tokens
 from diverseevol.errors import InputError
 from diverseevol.evaluation.exam import Exam, missing_results, save_questions
+from diverseevol.evaluation.judges.base import checked_judge
 from diverseevol.evaluation.questions.benchmarks import check_references
 from diverseevol.evolution.loop import evolve
 from diverseevol.evolution.metrics.base import description_of, needs_of
@@ -92,7 +93,7 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
     settings, processes, console, cache = bench.settings, bench.processes, bench.console, bench.cache
     # What the user may have got wrong is bound first, before any work is done.
     schedule, tuning = schedule_of(settings), settings.options("tuning", Tuning)
-    sampler, tracker, judge = settings.part("sampler"), settings.part("logger"), settings.part("judge")
+    sampler, tracker, judge = settings.part("sampler"), settings.part("logger"), checked_judge(settings.part("judge"))
     exam = Exam(settings.part("benchmark", cache=cache), judge, settings.options("generation", Generation))
     metrics = metrics_of(settings)
     if "reference_loss" in needs_of(metrics):

@@ -15,7 +15,7 @@ from diverseevol.cli.provenance import FILE, load_provenance
 from diverseevol.cli.saved_questions import SavedQuestions
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judge_round import judge_answers, read_scores
-from diverseevol.evaluation.judges.base import AnswerSheet, Costs, Judge, unfit
+from diverseevol.evaluation.judges.base import AnswerSheet, Costs, Judge, checked_judge, unfit
 from diverseevol.evaluation.judges.budget import Estimate, LimitReachedError
 from diverseevol.evaluation.questions.benchmarks import Benchmark, read_answers
 from diverseevol.evaluation.questions.find_answers import FoundAnswers, find_answers
@@ -62,7 +62,7 @@ def run(settings: Configuration) -> None:
     console = Console(stderr=True)
     _quieten(console)
     options = settings.options("", Options)
-    judge: Judge = settings.part("judge")
+    judge = checked_judge(settings.part("judge"))
     tracker = Careful(settings.part("logger"))
     if not judge.capabilities.judges:
         raise InputError(f"judge={judge.name} judges nothing; choose another one (see diverseevol judge --help)")

@@ -159,6 +159,20 @@ class GivenUpError(InputError):
         self.judgements = judgements
 
 
+def checked_judge(judge: object) -> Judge:
+    """A judge of whatever class.
+
+    Raises:
+        InputError: it lacks what a judge has.
+    """
+    if isinstance(judge, Judge) and isinstance(judge.capabilities, Capabilities):
+        return judge
+    raise InputError(
+        f"judge: {type(judge).__module__}.{type(judge).__qualname__} is not a judge; give it a name, capabilities and "
+        f"a method judge(sheet), as docs/judging.md shows"
+    )
+
+
 def unfit(judge: Judge, benchmark: Benchmark) -> str | None:
     """Why a judge cannot judge answers to a benchmark, and what to do; None where it can."""
     needed = judge.capabilities.compares_with

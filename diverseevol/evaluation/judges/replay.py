@@ -35,7 +35,7 @@ class ReplayJudge:
         """The name of the judge that is repeated."""
         return " and ".join(sorted({file.judgements[0].judge for file in self._recorded.values()}))
 
-    @property
+    @cached_property
     def capabilities(self) -> Capabilities:
         """Those of the judge that is repeated, which nothing is asked again, and a warning of other answers."""
         versions = sorted({file.judgements[0].prompt_version for file in self._recorded.values()})
