@@ -3,16 +3,19 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diverseevol.data.dataset import Dataset
-from diverseevol.data.tokens import Tokens
 from diverseevol.options import PromptOptions
 from diverseevol.storage.files import atomic_write, write_jsonl
 
+if TYPE_CHECKING:  # its module imports for seconds
+    from diverseevol.data.tokens import Tokens
 
-def left_out(dataset: Dataset, encoded: Tokens | None, prompt: PromptOptions) -> Iterator[str]:
+
+def left_out(dataset: Dataset, encoded: "Tokens | None", prompt: PromptOptions) -> Iterator[str]:
     """A sentence for each kind of row that is not what its author wrote; none where all are.
 
     Args:
@@ -33,7 +36,7 @@ def left_out(dataset: Dataset, encoded: Tokens | None, prompt: PromptOptions) ->
         yield f"{_rows(count)} with a field {name!r} that nothing uses ({takes})"
 
 
-def _cut(dataset: Dataset, encoded: Tokens, prompt: PromptOptions) -> Iterator[str]:
+def _cut(dataset: Dataset, encoded: "Tokens", prompt: PromptOptions) -> Iterator[str]:
     empty = np.asarray(encoded.response_tokens) == 0
     removed = without_response(dataset, encoded)
     shortened = 0 if encoded.lost is None else int(((np.asarray(encoded.lost) > 0) & ~empty).sum())
@@ -46,13 +49,13 @@ def _cut(dataset: Dataset, encoded: Tokens, prompt: PromptOptions) -> Iterator[s
         yield f"{_rows(encoded.changed)} changed: the chat template leaves part of the response out"
 
 
-def without_response(dataset: Dataset, encoded: Tokens) -> int:
+def without_response(dataset: Dataset, encoded: "Tokens") -> int:
     """How many rows have no token of the response left, apart from those held out."""
     empty = np.asarray(encoded.response_tokens) == 0
     return int(empty.sum()) - int(empty[dataset.held_out].sum())
 
 
-def why_ineligible(dataset: Dataset, encoded: Tokens, prompt: PromptOptions) -> str:
+def why_ineligible(dataset: Dataset, encoded: "Tokens", prompt: PromptOptions) -> str:
     """Why rows cannot be trained on, with their numbers; empty where all can be."""
     counts = {
         f"no response token within prompt.max_length={prompt.max_length:,}": without_response(dataset, encoded),
@@ -63,7 +66,7 @@ def why_ineligible(dataset: Dataset, encoded: Tokens, prompt: PromptOptions) -> 
     )
 
 
-def list_left_out(path: Path, dataset: Dataset, encoded: Tokens, bad_rows: Path) -> None:
+def list_left_out(path: Path, dataset: Dataset, encoded: "Tokens", bad_rows: Path) -> None:
     """List the rows that are not trained on in a run folder: `bad_rows.jsonl` and `ineligible.jsonl`.
 
     Args:
