@@ -88,11 +88,11 @@ def test_one_file_at_a_time_is_read(tmp_path):
             "eval_QUERY1 records [7.0, 5.0] as [model, competitor] but the reply begins with '7 5'",
         ),
         ({"eval_QUERY0": [4.5, 8.0]}, "eval_QUERY0 records [4.5, 8.0]"),
-        ({"eval_QUERY0": [11.0, 8.0]}, "a score of 11.0"),
-        ({"eval_QUERY0": [-1.0, 8.0]}, "a score of -1.0"),
-        ({"eval_QUERY0": [True, 8.0]}, "a score of True"),
-        ({"eval_QUERY0": ["4", 8.0]}, "a score of '4'"),
-        ({"eval_QUERY0": [4.0]}, "[4.0] where two scores belong"),
+        ({"eval_QUERY0": [11.0, 8.0]}, "expected a score from 0 to 10, got 11.0"),
+        ({"eval_QUERY0": [-1.0, 8.0]}, "expected a score from 0 to 10, got -1.0"),
+        ({"eval_QUERY0": [True, 8.0]}, "expected a score from 0 to 10, got True"),
+        ({"eval_QUERY0": ["4", 8.0]}, "expected a score from 0 to 10, got '4'"),
+        ({"eval_QUERY0": [4.0]}, "expected two scores, got [4.0]"),
         ({"assistant2_QUERY1": "gpt/x"}, "not one pair in both orders"),
     ],
 )
@@ -116,7 +116,7 @@ def test_a_released_record_without_a_field_is_refused(tmp_path, lost):
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"model_score": 10.5}, "a score of 10.5"),
+        ({"model_score": 10.5}, "expected a score from 0 to 10, got 10.5"),
         ({"model_score": None}, "field 'model_score': None"),
         ({"order": "0"}, "field 'order': '0'"),
         ({"question_id": 4}, "field 'question_id': 4"),

@@ -121,7 +121,7 @@ def test_colours_and_texts_of_the_svg_follow_the_page(published):
 
 
 def test_a_cut_run_is_said_to_be_cut(published):
-    assert "incomplete: 2 of 4 rounds are whole" in (published / "report.html").read_text()
+    assert "incomplete: 2 of 4 rounds are complete" in (published / "report.html").read_text()
 
 
 def test_the_page_asks_the_network_for_nothing(published):
@@ -337,4 +337,4 @@ def test_runs_without_judgements_make_a_report_too_whatever_they_are_called(tmp_
 def test_a_run_that_has_just_begun_is_listed_and_no_more(tmp_path):
     lay_run(tmp_path / "outputs", World(), done=0)
     notes = publish(collect([tmp_path / "outputs"]), tmp_path / "out")
-    assert any("no round of 4 is whole yet" in note for note in notes)
+    assert any("no round of 4 is complete yet" in note for note in notes)

@@ -169,7 +169,7 @@ def test_a_comparison_asked_otherwise_leaves_the_default_one_and_the_same_one_is
     for _ in range(2):
         code, out, err = command_line("compare", f"judgements={tmp_path / 'outputs'}", *overrides)
         assert code == 0, err
-        assert f"all of it is in {tmp_path / 'outputs' / name}" in out
+        assert f"Full results: {tmp_path / 'outputs' / name}" in out
     written = {path.name: path.read_text() for path in (tmp_path / "outputs").glob("*.json")}
     assert set(written) == {"comparison.json", name}
     assert json.loads(written[name])["samplers"]

@@ -39,7 +39,7 @@ class Run:
         seed: None where neither path nor fingerprint says it.
         data: the data set's own fingerprint, so that runs on the same rows are known.
         planned: the schedule's last round; None where config.yaml does not say it.
-        rounds: those that are whole.
+        rounds: the complete ones.
         config: config.yaml as plain values.
         metrics: those that the folder describes, by name.
     """
@@ -114,22 +114,22 @@ def collect(folders: Sequence[Path], judgements: Sequence[Path] = ()) -> Collect
     """
     runs: list[Run] = []
     files: list[JudgementFile] = []
-    for place in _outermost([*folders, *judgements]):
-        here = [] if place.is_file() else [read_run(folder) for folder in _run_folders(place)]
-        judged = list(find_judgements(place))
-        if not here and not judged:
+    for path in _outermost([*folders, *judgements]):
+        own = [] if path.is_file() else [read_run(folder) for folder in _run_folders(path)]
+        judged = list(find_judgements(path))
+        if not own and not judged:
             raise InputError(
-                f"{place}: holds neither a run folder (config.yaml, fingerprint.json and rounds/) nor judgements; give "
+                f"{path}: holds neither a run folder (config.yaml, fingerprint.json and rounds/) nor judgements; give "
                 f"a folder that `diverseevol evolve` or `diverseevol judge` wrote, or one above"
             )
-        runs += here
+        runs += own
         files += judged
     board = score_files(files)
     runs.sort(key=lambda run: (run.line, -1 if run.seed is None else run.seed))
-    for one, other in pairwise(runs):
-        if (one.line, one.seed) == (other.line, other.seed):
+    for run, following in pairwise(runs):
+        if (run.line, run.seed) == (following.line, following.seed):
             raise InputError(
-                f"{one.folder} and {other.folder}: are both {one.name}, so that one would be counted as a further "
+                f"{run.folder} and {following.folder}: are both {run.name}, so that one would be counted as a further "
                 f"seed; report on one of them"
             )
     collected = Collection(tuple(runs), board, {file.file: file.judgements for file in files}, (), 0)
@@ -140,26 +140,26 @@ def collect(folders: Sequence[Path], judgements: Sequence[Path] = ()) -> Collect
     return Collection(collected.runs, board, collected.judgements, tuple(points), unplaced)
 
 
-def _outermost(places: Sequence[Path]) -> list[Path]:
-    """Each place once: not those below another."""
-    for place in places:
-        if not place.exists():
-            raise InputError(f"{place}: no such folder; give one that holds run folders or judgements")
-        refuse_special(place)
-    resolved = sorted({place.resolve() for place in places})
-    return [place for place in resolved if not any(other in place.parents for other in resolved)]
+def _outermost(paths: Sequence[Path]) -> list[Path]:
+    """Each path once: not those below another."""
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: no such folder; give one that holds run folders or judgements")
+        refuse_special(path)
+    resolved = sorted({path.resolve() for path in paths})
+    return [path for path in resolved if not any(above in path.parents for above in resolved)]
 
 
-def _run_folders(place: Path) -> Iterator[Path]:
+def _run_folders(path: Path) -> Iterator[Path]:
     """Folders with a configuration and rounds or a fingerprint; copies for judges have no configuration."""
-    for config in sorted(place.rglob("config.yaml")):
+    for config in sorted(path.rglob("config.yaml")):
         folder = config.parent
         if (folder / "fingerprint.json").is_file() or (folder / "rounds").is_dir():
             yield folder
 
 
 def read_run(folder: Path) -> Run:
-    """Read one run folder as far as its rounds are whole.
+    """Read one run folder as far as its rounds are complete.
 
     Raises:
         InputError: a file of it is missing, cut off, edited, or a link out of the folder.
@@ -188,8 +188,8 @@ def _rounds(run: RunFolder) -> Iterator[Round]:
     first = run.round(0).path / "round.json"
     if not first.exists():
         return
-    there = read_json(first)
-    rows = there.get("trained_on") if isinstance(there, dict) else None
+    content = read_json(first)
+    rows = content.get("trained_on") if isinstance(content, dict) else None
     if not isinstance(rows, list):
         raise InputError(f"{first}: lacks trained_on; restore it, or delete the folder of this round to redo it")
     t, done = 0, run.round(0).load(rows)

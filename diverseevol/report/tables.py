@@ -192,11 +192,13 @@ def _here(folder: Path) -> str:
 
 def status(run: Run) -> str:
     """How far a run has come."""
-    there = len(run.rounds)
+    complete = len(run.rounds)
     if run.complete:
-        return f"complete: {there} round{'' if there == 1 else 's'}"
-    of = "" if run.planned is None else f" of {run.planned + 1}"
-    return f"incomplete: {there}{of} rounds are whole" if there else f"incomplete: no round{of} is whole yet"
+        return f"complete: {complete} round{'' if complete == 1 else 's'}"
+    planned = "" if run.planned is None else f" of {run.planned + 1}"
+    if not complete:
+        return f"incomplete: no round{planned} is complete yet"
+    return f"incomplete: {complete}{planned} rounds are complete"
 
 
 def write_table(table: Table, names: dict[Line, str], folder: Path) -> None:

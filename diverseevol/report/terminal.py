@@ -160,8 +160,8 @@ def _all_rows(folder: Path, last: RoundResult) -> RoundResult | None:
         found = read_json(run / "fingerprint.json", "restore it, or move this run folder away").items()
         return {key: value for key, value in found if not key.startswith(("sampler", "schedule.", "seed"))}
 
-    whole = folder.absolute().parent.parent.glob("*-full*/seed*/rounds/00/round.json")
-    runs = [run for file in sorted(whole) if ((run := file.parents[2]) / "fingerprint.json").exists()]
+    files = folder.absolute().parent.parent.glob("*-full*/seed*/rounds/00/round.json")
+    runs = [run for file in sorted(files) if ((run := file.parents[2]) / "fingerprint.json").exists()]
     runs = [run for run in runs if run != folder.absolute() and same(run) == same(folder)]
     runs.sort(key=lambda run: run.name != folder.name)  # the same seed first
     if not runs:

@@ -34,4 +34,4 @@ def run(settings: Configuration) -> None:
     write_json(out, {each.benchmark: each.record() for each in agreements})
     console = results_console()
     console.print(agreement_table(agreements))
-    console.print(f"all of it is in {out}")
+    console.print(f"Full results: {out}")

@@ -52,7 +52,7 @@ def run(settings: Configuration) -> None:
         console.print(table)
     for warning in board.warnings:
         console.print(f"warning: {warning}")
-    console.print(f"all of it is in {out}")
+    console.print(f"Full results: {out}")
 
 
 def file_name(metrics: Sequence[str], options: Options) -> str:

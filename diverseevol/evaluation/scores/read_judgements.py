@@ -233,7 +233,7 @@ def _judgement(place: str, record: dict[str, Any]) -> Judgement:
 def _check_scores(place: str, *scores: Any) -> None:
     for value in scores:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= TOP:
-            raise InputError(f"{place}: a score of {value!r} where 0 to {TOP:g} belongs; get the file again")
+            raise InputError(f"{place}: expected a score from 0 to {TOP:g}, got {value!r}; get the file again")
 
 
 def _authors(name: str, match: re.Match[str], content: bytes) -> JudgementFile:
@@ -283,7 +283,7 @@ def _verdict(place: str, record: dict[str, Any], order: int) -> tuple[Judgement,
     """
     scores = _named(place, record, f"eval_QUERY{order}")
     if not isinstance(scores, list) or len(scores) != 2:
-        raise InputError(f"{place}, field 'eval_QUERY{order}': {scores!r} where two scores belong; get the file again")
+        raise InputError(f"{place}, field 'eval_QUERY{order}': expected two scores, got {scores!r}; get the file again")
     _check_scores(f"{place}, field 'eval_QUERY{order}'", *scores)
     reply = str(_named(place, record, f"response_QUERY{order}"))
     said = as_released(reply)

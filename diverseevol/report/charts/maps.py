@@ -64,7 +64,7 @@ def read_maps(runs: Sequence[Run], projection: str = PCA) -> dict[Run, Map]:
     if runs and not found and projection != PCA:
         raise InputError(
             f"projection={projection}: no run folder holds {map_name(projection)}, a [rows, 2] array of floats; put it "
-            f"beside map.npy (evolve projection=tsne writes one, of a run that is whole, too), or leave it at {PCA}"
+            f"beside map.npy (evolve projection=tsne writes one, of a complete run, too), or leave it at {PCA}"
         )
     return found
 
@@ -74,8 +74,8 @@ def _read(file: Path, run: Run) -> Map:
     last = max((max(done.trained_on, default=0) for done in run.rounds), default=0)
     if xy.ndim != 2 or xy.shape[1] != 2 or xy.dtype.kind != "f" or not np.isfinite(xy).all() or len(xy) <= last:
         raise InputError(
-            f"{file}: an array {xy.dtype}{list(xy.shape)} where a finite point for each row, up to row {last} at "
-            f"least, belongs; restore it, or remove it to report without it"
+            f"{file}: expected a finite point for each row, up to row {last} at least, got an array "
+            f"{xy.dtype}{list(xy.shape)}; restore it, or remove it to report without it"
         )
     return Map(hashlib.sha256(np.ascontiguousarray(xy).tobytes()).hexdigest()[:12], xy.astype(np.float32))
 

@@ -190,7 +190,7 @@ def _legend(figure: Figure, panels: Sequence[Panel], *, counted: bool) -> None:
 
 
 def legend_columns(labels: Sequence[str], width: float) -> int:
-    """How many columns of a legend have room beside one another, a column as wide as its longest entry.
+    """How many columns of a legend have room side by side, a column as wide as its longest entry.
 
     Args:
         labels: of the entries, which fill one column after another.
