@@ -17,7 +17,7 @@ from diverseevol.report.charts.lines import FULL, Line, dashes, labels, sources
 from diverseevol.report.charts.style import Panel, draw_panels
 from diverseevol.report.charts.titles import metric_order
 from diverseevol.report.collect import Collection
-from diverseevol.runs.metrics import describe
+from diverseevol.runs.metrics import MetricKey, describe
 
 Record = dict[str, Any]
 SEEDS, QUESTIONS = "seeds", "questions"
@@ -98,7 +98,7 @@ def final(found: Sequence[Estimate]) -> list[Estimate]:
 
 def record(each: Estimate) -> Record:
     """A tidy row."""
-    name, _, benchmark = each.metric.partition("/")
+    name, benchmark = MetricKey.parse(each.metric)
     return {
         "data": each.line.source, "metric": name, "benchmark": benchmark, "judge": each.judge,
         "sampler": each.line.sampler, "schedule": each.line.kind, "choices": each.line.others, "round": each.round,
@@ -157,7 +157,7 @@ def named(found: Iterable[Estimate]) -> dict[Line, str]:
 
 def title(source: str, metric: str, judge: str) -> str:
     """The data set, unless the questions are named after it; below it the questions with their judge, or the metric."""
-    name, _, benchmark = metric.partition("/")
+    name, benchmark = MetricKey.parse(metric)
     said, data = EXPLAINED.get(benchmark, benchmark) or describe(name, KNOWN).title, data_of(source)
     judged = f", judge {judge}" if judge and judge not in HUNDRED else ""
     return f"{said}{judged}" if said.startswith(data) else f"{data}\n{said}{judged}"
@@ -165,7 +165,7 @@ def title(source: str, metric: str, judge: str) -> str:
 
 def unit(metric: str, judge: str) -> str:
     """What an axis shows, and below it in what."""
-    name, _, benchmark = metric.partition("/")
+    name, benchmark = MetricKey.parse(metric)
     said = f"relative score ({HUNDRED.get(judge, 'competitor')} = 100)" if benchmark else describe(name, KNOWN).unit
     return said.replace(" (", "\n(")
 

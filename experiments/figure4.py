@@ -18,6 +18,7 @@ from scipy.stats import rankdata
 from diverseevol.report.charts.lines import look
 from diverseevol.report.charts.style import GRID, MUTED, write_note
 from diverseevol.report.collect import Collection
+from diverseevol.runs.metrics import MetricKey
 
 RANKS = (1, 50, 100)  # of 100 batches: the most diverse, the middle, the least
 SEEDS = 3
@@ -58,7 +59,7 @@ def pools(collection: Collection) -> list[Pool]:
         if p.metric in METRICS:
             diversity.setdefault((p.line, p.seed, p.rows), {})[p.metric] = p.value
     return [
-        Pool(p.line.source, p.metric.partition("/")[2], p.judge, p.line.schedule, p.seed, p.rows, known, p.value)
+        Pool(p.line.source, MetricKey.parse(p.metric).part, p.judge, p.line.schedule, p.seed, p.rows, known, p.value)
         for p in points
         if p.metric.startswith("relative_score/") and p.round in rounds and p.rows is not None
         and (known := diversity.get((p.line, p.seed, p.rows)))

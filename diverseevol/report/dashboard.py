@@ -1,6 +1,6 @@
 """The W&B dashboard, set up from code: one line per sampler over training rows, the comparison, the rows chosen.
 
-    python -m diverseevol.report.dashboard ENTITY [PROJECT] [--benchmarks vicuna,koala] [--name NAME] [--check]
+    python -m diverseevol.report.dashboard ENTITY [PROJECT] [--benchmarks vicuna,koala] [--outputs FOLDER] [--check]
 
 What it draws are the runs that gather a whole evolution (job type "evolution"; see docs/wandb.md).
 """
@@ -8,24 +8,26 @@ What it draws are the runs that gather a whole evolution (job type "evolution"; 
 import argparse
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from diverseevol.errors import InputError
+from diverseevol.evolution.metrics import KNOWN, HeldOutLoss, ReferenceLoss, TrainLoss
 from diverseevol.output.terminal import LONGEST, say
+from diverseevol.runs.metrics import COSTS, FILE, POOL_SIZE, SCORES, MetricDescription, MetricKey, read_descriptions
 
-MEASURES = {
-    "vendi_score": "Vendi-Score (foundation embedding)",
-    "vendi_score_centred": "Vendi-Score, centred",
-    "coverage_radius": "coverage radius (foundation embedding)",
-    "train_loss": "training loss (nats per response token)",
-    "seconds": "seconds of a round",
-}
 LOSSES = "Losses, where they were measured: lower is better; a warning light, not a judge"
 NAME = "diverseevol"
 
 
-def workspace(entity: str, project: str, benchmarks: Sequence[str] = ("lab", "lab_natural"), name: str = NAME) -> Any:
+def workspace(
+    entity: str,
+    project: str,
+    benchmarks: Sequence[str] = ("lab", "lab_natural"),
+    name: str = NAME,
+    described: Mapping[str, MetricDescription] = KNOWN,
+) -> Any:
     """The dashboard as an object of `wandb_workspaces`, not saved yet.
 
     Args:
@@ -33,6 +35,7 @@ def workspace(entity: str, project: str, benchmarks: Sequence[str] = ("lab", "la
         project: where the runs are.
         benchmarks: whose relative scores are shown.
         name: what it is called in W&B's list of views.
+        described: the metrics that are drawn, by name.
 
     Raises:
         InputError: the package is not installed.
@@ -52,9 +55,13 @@ def workspace(entity: str, project: str, benchmarks: Sequence[str] = ("lab", "la
         )  # fmt: skip
 
     scores = {f"relative_score/{benchmark}": f"relative score, {benchmark}" for benchmark in benchmarks}
-    losses = {"held_out_loss": "loss on held-out rows (nats per response token, lower is better)"} | {
-        f"reference_loss/{benchmark}": f"loss on references, {benchmark} (lower is better)" for benchmark in benchmarks
+    losses = {HeldOutLoss.name: _titled(KNOWN[HeldOutLoss.name])} | {
+        str(MetricKey(ReferenceLoss.name, benchmark)): _titled(KNOWN[ReferenceLoss.name], benchmark)
+        for benchmark in benchmarks
     }
+    elsewhere = {POOL_SIZE.name, HeldOutLoss.name, ReferenceLoss.name, *(each.name for each in (*SCORES, *COSTS))}
+    measures = {key: _titled(each) for key, each in described.items() if key not in elsewhere and each.comparable}
+    measures |= {TrainLoss.name: _titled(KNOWN[TrainLoss.name]), "seconds": "seconds of a round"}
     against = [
         wr.ScatterPlot(
             title=f"{title} against Vendi-Score", x=wr.SummaryMetric("vendi_score"), y=wr.SummaryMetric(score)
@@ -63,7 +70,7 @@ def workspace(entity: str, project: str, benchmarks: Sequence[str] = ("lab", "la
     ]
     sections = {
         "Over training rows: mean over seeds, band from the lowest to the highest": [
-            curve(metric, title) for metric, title in {**scores, **MEASURES}.items()
+            curve(metric, title) for metric, title in {**scores, **measures}.items()
         ],
         # Empty for runs without data.held_out or reference_loss=true, and closed therefore.
         LOSSES: [curve(metric, title) for metric, title in losses.items()],
@@ -86,6 +93,22 @@ def workspace(entity: str, project: str, benchmarks: Sequence[str] = ("lab", "la
     )
 
 
+def _titled(description: MetricDescription, part: str = "") -> str:
+    """A panel's title: what is drawn, in which unit, and which way is better."""
+    direction = {"better": "higher is better", "worse": "lower is better", "neither": ""}[description.higher_is]
+    unit = ", ".join(filter(None, (description.unit, direction)))
+    return f"{description.titled(part)} ({unit})" if unit else description.titled(part)
+
+
+def _described(outputs: Path) -> dict[str, MetricDescription]:
+    """The metrics that run folders below a folder describe, and the project's own."""
+    described: dict[str, MetricDescription] = {}
+    for file in sorted(outputs.rglob(FILE)):
+        if (file.parent / "fingerprint.json").is_file():
+            described |= read_descriptions(file.parent)
+    return {**described, **KNOWN}
+
+
 def _packages() -> tuple[Any, Any, Any]:
     try:
         with warnings.catch_warnings():
@@ -104,15 +127,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("entity", help="user or team")
     parser.add_argument("project", nargs="?", default="diverseevol")
     parser.add_argument("--benchmarks", default="lab,lab_natural", help="comma-separated; the lab's by default")
+    parser.add_argument("--outputs", default="outputs", type=Path, help="run folders, whose own metrics are drawn, too")
     parser.add_argument("--name", default=NAME, help="of the view")
     parser.add_argument("--check", action="store_true", help="build it, save nothing: needs no server")
-    given = parser.parse_args(arguments)
+    asked = parser.parse_args(arguments)
     try:
-        dashboard = workspace(given.entity, given.project, given.benchmarks.split(","), given.name)
+        described = _described(asked.outputs)
+        dashboard = workspace(asked.entity, asked.project, asked.benchmarks.split(","), asked.name, described)
     except InputError as error:
         say(f"diverseevol: {error}", error=True, longest=LONGEST)
         return 2
-    if given.check:
+    if asked.check:
         panels = sum(len(section.panels) for section in dashboard.sections)
         say(f"the dashboard has {panels} panels; nothing was saved")
         return 0
