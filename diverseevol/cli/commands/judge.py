@@ -122,7 +122,7 @@ def _tasks(settings: Configuration, options: Options) -> list[Task]:
     for run in dict.fromkeys(answered.run for answered in found if answered.run is not None):
         refuse_files_from_outside(run)
     for answered in found:
-        target = answered.beside if options.out is None else Path(options.out) / answered.place
+        target = answered.beside if options.out is None else Path(options.out) / answered.round_path
         if target is None:
             raise InputError(f"{answered.file}: is a released file, beside which nothing is written; give out=FOLDER")
         benchmark = by_name.get(answered.benchmark) if chosen is not None else saved.benchmark(answered)

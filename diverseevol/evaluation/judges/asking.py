@@ -236,25 +236,25 @@ class Asking:
         refused: set[str] = set()
         # What was sent before a refusal says less, and is waited for only when nothing else is left. Where a server
         # fails, such a request has failed a few times already, and is the first to tell.
-        for other in sorted(others, key=lambda other: (other.key in self._requests) is not doubt.passing):
-            sent = self._requests.get(other.key)
-            if (sent is not None and sent.done()) or self._cache.knows(other) or not self._claim(other):
+        for trial in sorted(others, key=lambda trial: (trial.key in self._requests) is not doubt.passing):
+            sent = self._requests.get(trial.key)
+            if (sent is not None and sent.done()) or self._cache.knows(trial) or not self._claim(trial):
                 continue
-            if other.question_id in refused:  # its other order is likely to fail for the same reason
+            if trial.question_id in refused:  # its other order is likely to fail for the same reason
                 continue
             try:
-                async with self._on_trial(other):
-                    await self._request(other, TRIAL_RETRIES if doubt.passing else None)
+                async with self._on_trial(trial):
+                    await self._request(trial, TRIAL_RETRIES if doubt.passing else None)
                 return True
             except UnansweredError:  # that prompt is at fault, which says nothing about others
                 continue
             except DoubtfulError:
-                refused.add(other.question_id)
+                refused.add(trial.question_id)
                 if len(refused) == (TRIALS if doubt.passing else 1):
                     break
         if not doubt.passing:
             return not refused and self._answered_since(-math.inf, ask)
-        known = next((other for other in others if self._cache.get(other) is not None), None)
+        known = next((ask for ask in others if self._cache.get(ask) is not None), None)
         if known is None:
             return False
         assert self._endpoint is not None

@@ -246,20 +246,22 @@ class Verdicts:
         words = repr(words[:SHOWN] + ("…" if len(words) > SHOWN else "")) if words else "nothing"
         example = f"(the first: question {first.question_id!r}, order {first.order}, which said {words})"
         if not self._lost:
-            what = f"none of {len(judgements):,} prompts is answered by {self.judge} {example}"
+            problem = f"none of {len(judgements):,} prompts is answered by {self.judge} {example}"
             remedy = "choose a judge that takes these prompts"
         else:
-            what = (
+            problem = (
                 f"{len(self._lost):,} of {len(judgements):,} judgements by {self.judge} hold no two scores {example}, "
                 f"more than judge.max_unparsed={self.most:g} allows"
             )
             remedy = "choose a judge or a judge.prompt that keeps to the form"
         if self._cut:
-            other = "" if self._cut == self._silent else f", or {remedy}"
-            remedy = f"{len(self._cut):,} of these replies ended at {self.limit} before any scores: raise it{other}"
-        rest = len(self.showings) - len(judgements)
-        unasked = f"; {rest:,} were not asked for" if rest else ""
-        return GivenUpError(f"benchmark {self.benchmark}: {what}{unasked}; {remedy}", self.so_far)
+            choice = "" if self._cut == self._silent else f", or {remedy}"
+            remedy = (
+                f"{len(self._cut):,} of these replies ended at {self.limit} before any scores: raise it{choice}"
+            )
+        unasked = len(self.showings) - len(judgements)
+        note = f"; {unasked:,} were not asked for" if unasked else ""
+        return GivenUpError(f"benchmark {self.benchmark}: {problem}{note}; {remedy}", self.so_far)
 
 
 def scores_match_reply(where: str, judgement: Judgement) -> bool:

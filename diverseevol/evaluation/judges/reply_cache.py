@@ -66,7 +66,7 @@ class Ask:
         prompt_version: of the wording.
         question_id: for people who read the file.
         order: 0 or 1.
-        text: the whole prompt, with the question and both answers.
+        text: the complete prompt, with the question and both answers.
     """
 
     judge: str
@@ -216,13 +216,13 @@ class ReplyCache:
 
     def _broken(self, error: sqlite3.Error) -> InputError:
         """What an error of the database means, and what to do."""
-        what, remedy = SENTENCES.get(_code(error), ("cannot be used", "move it away"))
-        return InputError(f"{self.path}: the file of judges' replies {what} ({error}); {remedy}, {ELSEWHERE}")
+        problem, remedy = SENTENCES.get(_code(error), ("cannot be used", "move it away"))
+        return InputError(f"{self.path}: the file of judges' replies {problem} ({error}); {remedy}, {ELSEWHERE}")
 
-    def _damaged(self, table: str, ask: Ask, what: str) -> InputError:
+    def _damaged(self, table: str, ask: Ask, problem: str) -> InputError:
         return InputError(
-            f"{self.path}: the file of judges' replies is damaged: table {table}, key {ask.key}: {what}; delete that "
-            f"row, or give judge.cache=FOLDER for another file"
+            f"{self.path}: the file of judges' replies is damaged: table {table}, key {ask.key}: {problem}; delete "
+            f"that row, or give judge.cache=FOLDER for another file"
         )
 
     def __enter__(self) -> "ReplyCache":

@@ -146,8 +146,8 @@ def _text(message: Mapping[str, Any]) -> str:
         if part is None or kind in THOUGHTS:
             continue
         if kind not in TEXTS or not isinstance(text, str):
-            what = f"of type {kind!r}" if isinstance(part, dict) else f"that is a {type(part).__name__}"
-            raise UnreadableError(f"the reply holds a part {what}, not text")
+            kind = f"of type {kind!r}" if isinstance(part, dict) else f"that is a {type(part).__name__}"
+            raise UnreadableError(f"the reply holds a part {kind}, not text")
         texts.append(text)
     return "".join(texts) or (refusal if isinstance(refusal, str) else "")
 

@@ -27,7 +27,7 @@ class FoundAnswers:
         benchmark: its name.
         round: whose model answered; 0 for those of `diverseevol answer`.
         run: the run folder, or the folder of `diverseevol answer`; None for a released file.
-        place: the path of the round's folder, relative to a folder of judgements.
+        round_path: the path of the round's folder, relative to a folder of judgements.
         evolved: whether they are of a round of an evolution.
     """
 
@@ -35,7 +35,7 @@ class FoundAnswers:
     benchmark: str
     round: int
     run: Path | None
-    place: Path
+    round_path: Path
     evolved: bool = True
 
     @property
@@ -50,7 +50,7 @@ def find_answers(folder: Path) -> list[FoundAnswers]:
     Raises:
         InputError: there is nothing.
     """
-    answers = sorted(_find(folder), key=lambda found: (str(found.place.parent), found.round, found.benchmark))
+    answers = sorted(_find(folder), key=lambda found: (str(found.round_path.parent), found.round, found.benchmark))
     if not answers:
         raise InputError(
             f"{folder}: holds no answers to judge; give a run folder, a folder that diverseevol answer wrote, or a "
@@ -67,12 +67,12 @@ def _find(folder: Path) -> Iterator[FoundAnswers]:
         if own := OWN.fullmatch(path):
             run, t = Path(own["run"]), int(own["round"])
             # The path as the user gave it names the run in dashboards; the resolved path names it among judgements.
-            place = Path(*run.parts[1:][-NAMING_PARTS:], "rounds", f"{t:02d}")
-            yield FoundAnswers(file, own["benchmark"], t, file.parents[3], place)
+            round_path = Path(*run.parts[1:][-NAMING_PARTS:], "rounds", f"{t:02d}")
+            yield FoundAnswers(file, own["benchmark"], t, file.parents[3], round_path)
         elif (answered := ANSWERED.fullmatch(path)) and (file.parents[1] / "fingerprint.json").is_file():
-            place = Path(*Path(answered["folder"]).parts[1:][-NAMING_PARTS:], "rounds", "00")
-            yield FoundAnswers(file, answered["benchmark"], 0, file.parents[1], place, evolved=False)
+            round_path = Path(*Path(answered["folder"]).parts[1:][-NAMING_PARTS:], "rounds", "00")
+            yield FoundAnswers(file, answered["benchmark"], 0, file.parents[1], round_path, evolved=False)
         elif authors := AUTHORS.fullmatch(path):
             t = int(authors["round"])
-            place = Path("released", "answers", authors["schedule"], "rounds", f"{t:02d}")
-            yield FoundAnswers(file, authors["benchmark"], t, None, place, evolved=False)
+            round_path = Path("released", "answers", authors["schedule"], "rounds", f"{t:02d}")
+            yield FoundAnswers(file, authors["benchmark"], t, None, round_path, evolved=False)
