@@ -126,12 +126,13 @@ def _table(
 ) -> Table:
     """A line a round: its pool, and what its model learned from it, as far as metrics have a heading."""
     benchmarks = _benchmarks(results)
+    shared = [key for key in results[0].metrics if all(key in result.metrics for result in results)]
     columns = []
-    for key in sorted(results[0].metrics, key=metric_order):
-        name, part = MetricKey.parse(key)
-        about = known.get(name)
-        if about and about.heading and all(key in result.metrics for result in results):
-            columns.append((key, "\n".join(filter(None, (about.heading, part))), about.form))
+    for about in known.values():
+        keys = [key for key in shared if about.heading and MetricKey.parse(key).name == about.name]
+        for key in sorted(keys, key=metric_order):
+            heading = "\n".join(filter(None, (about.heading, MetricKey.parse(key).part)))
+            columns.append((key, heading, about.form))
     # Where there is little room, intervals are left to scores.json: a number that is cut says something else.
     wide = console.width >= CELL * (len(columns) + 1) + SCORE * len(benchmarks)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, int(wide), 0, 0), pad_edge=False, show_edge=False)
