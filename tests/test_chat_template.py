@@ -109,9 +109,9 @@ def test_letters_that_a_tokeniser_changes_into_a_control_token_are_refused_by_ro
     rows = [exchange("A face: 魚", "", "A bad egg."), exchange("Beg", "", "A face <END> bad")]
     (row,) = prompt.rows(rows[:1])
     assert row.ids[-1] == prompt.end
-    with pytest.raises(InputError, match=r"row 6: the tokeniser makes .* of letters that are none; .*as_tokens"):
+    with pytest.raises(InputError, match=r"row 6: the tokeniser turns ordinary letters into .*as_tokens"):
         prompt.rows(rows, first=5)
-    with pytest.raises(InputError, match="of letters that are none"):
+    with pytest.raises(InputError, match="turns ordinary letters into"):
         prompt.ids(["A face <END> bad"], [""])
     meant = Prompt(tokenizer, PromptOptions(template=template, control_tokens="as_tokens"))
     assert len(meant.rows(rows)) == 2

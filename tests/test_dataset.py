@@ -91,7 +91,7 @@ def test_take_gives_the_rows_asked_for_in_their_order(rows_file, cache, rows):
 
 @pytest.mark.parametrize("rows", [[3], [0, -1]])
 def test_a_row_that_does_not_exist_is_refused(rows_file, cache, rows):
-    with pytest.raises(IndexError, match="of 3"):
+    with pytest.raises(IndexError, match="expected rows from 0 to 2"):
         load(rows_file, cache=cache).take(rows)
 
 
@@ -176,7 +176,7 @@ FAULTS = {  # name of the file: content, and what the message must say besides t
     "null.jsonl": (jsonl(ROWS[0], {**ROWS[0], "output": None}), ["line 2", 'field "output" is null']),
     "blank.jsonl": (jsonl(ROWS[0], {**ROWS[0], "instruction": " "}), ["line 2", 'field "instruction" is blank']),
     "list.jsonl": (f"{GOOD}\n[1, 2]\n", ["line 2", "a list"]),
-    "twice.jsonl": ('{"instruction": "a", "output": "b", "output": "c"}\n', ["line 1", 'field "output" stands twice']),
+    "twice.jsonl": ('{"instruction": "a", "output": "b", "output": "c"}\n', ["line 1", 'field "output" appears twice']),
     "digits.jsonl": (f'{{"instruction": "a", "output": "b", "n": {"9" * 5000}}}\n', ["line 1", "cannot be read"]),
     "deep.jsonl": (GOOD + "\n" + "[" * 200_000, ["line 2"]),
     "nul.jsonl": (f"{GOOD}\n".encode() + b"\0" * 100, ["line 2", "NUL byte"]),
@@ -187,14 +187,14 @@ FAULTS = {  # name of the file: content, and what the message must say besides t
     "latin1.json": (f"[{GOOD},\n".encode() + b'{"instruction": "\xe9"}]', ["line 2", "0xE9", "UTF-8"]),
     "utf16.jsonl": (f"{GOOD}\n".encode("utf-16"), ["line 1", "UTF-16"]),
     "cut.json": (f"[{GOOD},\n{GOOD[:40]}", ["line 2", "ends in the middle of a record"]),
-    "open.json": (f"[{GOOD}\n", ["line 2", "the file ends", "]"]),
+    "open.json": (f"[{GOOD}\n", ["line 2", "the end of the file", "]"]),
     "comma.json": (f"[{GOOD}\n{GOOD}]", ["line 2", "comma"]),
     "last_comma.json": (f"[{GOOD},\n]", ["line 2", "not valid JSON"]),
     "after.json": (f"[{GOOD}]\n]", ["line 2", "after the end"]),
     "nul.json": (f"[{GOOD},\n\0]", ["line 2", "NUL byte"]),
     "numbers.json": (f"[{GOOD},\n3]", ["line 2", "a number (3)"]),
     "blank.json": (f"[\n{GOOD},\n" + '{"instruction":\n"a",\n"output":""}]', ["line 3", 'field "output" is blank']),
-    "twice.json": ('[\n{"instruction": "a", "output": "b", "output": "c"}]', ["line 2", '"output" stands twice']),
+    "twice.json": ('[\n{"instruction": "a", "output": "b", "output": "c"}]', ["line 2", '"output" appears twice']),
     "object.json": ('\n{\n "data": [\n' + GOOD + "]}", ["line 2", "an object", "array"]),
     "one_line_object.json": (json.dumps({"data": ROWS}), ["line 1", "an object", "array"]),
     "text.json": ("hello", ["line 1", "'h'", "array"]),

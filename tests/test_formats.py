@@ -136,7 +136,7 @@ def test_an_extra_field_that_json_cannot_say_refuses_no_row(value, kept):
 
 
 def test_an_extra_field_that_says_a_name_twice_is_named():
-    with pytest.raises(BadRecord, match=r'field "odd" holds .*stands twice'):
+    with pytest.raises(BadRecord, match=r'field "odd" holds .*appears twice'):
         dump_extra({"good": 1, "odd": [reading.DECODER.decode('{"a": 1, "a": 2}')]})
 
 

@@ -56,10 +56,10 @@ def test_a_field_or_a_file_says_which_rows_are_held_out(rows_file, tmp_path):
     [
         (60, "data.held_out is 60, but there are 60 rows; give 0 to 59"),
         (-1, "data.held_out is -1"),
-        ("nothing", "data.held_out=nothing: no row has a field 'nothing' beside .* are there .kept, split"),
-        ("output", "data.held_out=output: no row has a field 'output' beside those of its instruction, input and"),
-        ("split", "data.held_out=split: every row has a true value in its field 'split' .there: test, train"),
-        ("split:tset", "data.held_out=split:tset: no row has 'tset' in its field 'split' .there: test, train"),
+        ("nothing", "data.held_out=nothing: no row has a field 'nothing' besides .* its other fields .kept, split"),
+        ("output", "data.held_out=output: no row has a field 'output' besides those of its instruction, input and"),
+        ("split", "data.held_out=split: every row has a true value in its field 'split' .its values: test, train"),
+        ("split:tset", "data.held_out=split:tset: no row has 'tset' in its field 'split' .its values: test, train"),
         ("missing.json", "data.held_out=missing.json: no such file"),
     ],
 )

@@ -94,7 +94,7 @@ def test_what_was_downloaded_before_is_used_with_one_warning(closing, foundation
     assert closing.connections == 1
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert warning.startswith("the hub cannot be reached (")
-    assert warning.endswith("; org/name is taken as it was downloaded before")
+    assert warning.endswith("; using org/name as it was downloaded before")
 
 
 def test_where_the_user_wants_no_hub_it_is_not_asked(closing, monkeypatch):

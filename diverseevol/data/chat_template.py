@@ -1,7 +1,7 @@
-"""A model's chat template: a conversation as text, what marks the turns in it, and where it cannot be trusted.
+"""A model's chat template: a conversation as text, what marks the turns in it, and checks of what it writes.
 
-A template is a program that comes with a tokeniser. It may leave out part of what was said, read the clock, or refuse
-a conversation, so what it makes of one is looked at and not believed.
+A template is a program that comes with a tokeniser. It may leave out part of a conversation, read the clock, or refuse
+a conversation, so its output is checked.
 """
 
 import datetime
@@ -18,7 +18,7 @@ from diverseevol.parallel.confined import confined
 
 T = TypeVar("T")
 Message = dict[str, str]
-# How a program fails that somebody else wrote for texts of his own.
+# How a template by somebody else may fail.
 FAILURES = (
     jinja2.TemplateError,
     ValueError,
@@ -42,7 +42,7 @@ class ChatTemplate:
     """The chat template of a tokeniser.
 
     Attributes:
-        tokenizer: whose template it is; it is told which of its tokens mark turns.
+        tokenizer: the template's; it is set to know which of its tokens mark turns.
         text: the template's own program text.
         system: the system message that every conversation begins with, or None.
         opening: what the template writes between a prompt and a response: reasoning that is empty, a channel's name.
@@ -59,7 +59,7 @@ class ChatTemplate:
             tokenizer: whose template it is.
             name: which of several templates; None takes the default.
             system: the system message, or None.
-            date: what the template is told the date is.
+            date: the date that the template writes.
 
         Raises:
             InputError: there is no such template, or it cannot be used.
@@ -178,7 +178,7 @@ class ChatTemplate:
             return asked, conversation, ""
 
     def confined(self, work: Callable[[], T]) -> T:
-        """Do something that renders, where the template can do no harm.
+        """Render in a child process, where the template can do no harm.
 
         Args:
             work: gives what JSON can say.

@@ -1,4 +1,4 @@
-"""Fields of the records beside the conversation, as columns that samplers choose by."""
+"""Fields of the records besides the conversation, as columns that samplers choose by."""
 
 from collections.abc import Collection, Iterable, Sequence
 
@@ -12,7 +12,7 @@ from diverseevol.errors import InputError
 def columns_of(
     batches: Iterable[Sequence[Conversation]], names: Collection[str]
 ) -> dict[str, Shaped[np.ndarray, " rows"]]:
-    """Fields that the records have beside instruction, input and response, as text.
+    """Fields that the records have besides instruction, input and response, as text.
 
     Args:
         batches: all rows in order.
@@ -27,11 +27,11 @@ def columns_of(
     if not names:
         return {}
     extras = [conversation.extra for batch in batches for conversation in batch]
-    there = {key for extra in extras for key in extra}
+    known = {key for extra in extras for key in extra}
     for name in sorted(names):
-        if name not in there:
-            found = f"the rows' further fields are {', '.join(sorted(there))}" if there else "the rows have no further"
-            raise InputError(f"the sampler asks for the rows' field {name!r}, but {found}; name another field")
+        if name not in known:
+            others = f"the rows' further fields are {', '.join(sorted(known))}" if known else "the rows have no further"
+            raise InputError(f"the sampler asks for the rows' field {name!r}, but {others}; name another field")
     texts = {
         name: ["" if extra.get(name) in (None, False, 0) else str(extra[name]) for extra in extras] for name in names
     }

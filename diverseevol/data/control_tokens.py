@@ -1,4 +1,4 @@
-"""Control tokens: which of a tokeniser's tokens steer a model, and how what people write is kept from becoming one."""
+"""Control tokens: which of a tokeniser's tokens steer a model, and how text is kept from becoming one."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ class ControlTokens:
         """Find them.
 
         Args:
-            tokenizer: whose; its chat template was looked at, see `note_turn_markers`.
+            tokenizer: its chat template has been examined, see `note_turn_markers`.
             meant: whether texts are meant to hold them, so that none is kept from becoming one.
         """
         self.tokenizer = tokenizer
@@ -66,7 +66,7 @@ class ControlTokens:
         return 0 if self._ids.isdisjoint(ids) else sum(token in self._ids for token in ids)
 
     def refuse(self, ids: Sequence[int], allowed: int = 0) -> None:
-        """Look whether other letters became a control token, as with a tokeniser that takes `＜/s＞` for `</s>`.
+        """Check that no ordinary letters became a control token, as with a tokeniser that takes `＜/s＞` for `</s>`.
 
         Args:
             ids: of a text.
@@ -78,12 +78,12 @@ class ControlTokens:
         if not self.meant and self.count(ids) > allowed:
             token = next(i for i in reversed(ids) if i in self._ids) if not allowed else None
             name = "a control token" if token is None else repr(self.tokenizer.convert_ids_to_tokens(token))
-            raise InputError(f"the tokeniser makes {name} of letters that are none; {REMEDY}")
+            raise InputError(f"the tokeniser turns ordinary letters into {name}; {REMEDY}")
 
 
 @contextmanager
 def in_row(number: int | None) -> Iterator[None]:
-    """Say in what is refused which row it is, where it has a number."""
+    """Name the row in an error that is raised within, if it has a number."""
     try:
         yield
     except InputError as error:
@@ -95,12 +95,12 @@ def in_row(number: int | None) -> Iterator[None]:
 def note_turn_markers(tokenizer: PreTrainedTokenizerBase, frames: Sequence[str], written: str) -> None:
     """Tell a tokeniser which of its added tokens, not flagged special, its chat template marks turns with.
 
-    Those that come as `<name>` and `</name>` mark a turn where one stands before and the other behind a text. Others,
+    Those that come as `<name>` and `</name>` mark a turn if one comes before and the other after a text. Others,
     such as those around reasoning, frame a part of what is said: they stay tokens where a text holds them. White space,
     a token of its own in Gemma's, marks no turn either.
 
     Args:
-        tokenizer: whose tokens.
+        tokenizer: the tokeniser.
         frames: conversations, with a null character for each text.
         written: what else the template may write, such as turns of tools.
     """

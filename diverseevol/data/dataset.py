@@ -18,7 +18,7 @@ from diverseevol.data.conversation import Conversation, exchange
 from diverseevol.data.formats.base import Format
 from diverseevol.data.formats.flat import Fields
 from diverseevol.data.held_out import held_out_rows
-from diverseevol.data.ingest import BATCH_CHARACTERS, COLUMNS, Intake, Progress
+from diverseevol.data.ingest import BATCH_CHARACTERS, COLUMNS, Ingest, Progress
 from diverseevol.data.locate import BATCH, Origin, find
 from diverseevol.errors import InputError
 from diverseevol.storage.cache import cached_folder
@@ -69,7 +69,7 @@ class Dataset:
         """
         numbers = [int(row) for row in rows]
         if numbers and not 0 <= min(numbers) <= max(numbers) < len(self):
-            raise IndexError(f"rows {min(numbers)} to {max(numbers)} were asked for of {len(self)}")
+            raise IndexError(f"expected rows from 0 to {len(self) - 1}, got {min(numbers)} to {max(numbers)}")
         return _conversations(pa.concat_tables(self.table.slice(number, 1) for number in numbers)) if numbers else []
 
     def iterate(self, batch: int = BATCH) -> Iterator[list[Conversation]]:
@@ -90,7 +90,7 @@ class Dataset:
 
 
 def in_batches(items: Sequence[T], most: int, sizes: Sequence[int] | None = None) -> Iterator[Sequence[T]]:
-    """Consecutive items, as many at a time as are not larger together than `most`; a larger one is by itself.
+    """Consecutive items in batches of at most `most` in size; a larger item is a batch of its own.
 
     Args:
         items: what is to be cut into batches.
@@ -98,11 +98,11 @@ def in_batches(items: Sequence[T], most: int, sizes: Sequence[int] | None = None
         sizes: of each item; its length where None.
     """
     start, size = 0, 0
-    for i, own in enumerate(map(len, items) if sizes is None else sizes):  # type: ignore[arg-type]  # texts have one
-        if i > start and size + own > most:
+    for i, length in enumerate(map(len, items) if sizes is None else sizes):  # type: ignore[arg-type]  # texts have one
+        if i > start and size + length > most:
             yield items[start:i]
             start, size = i, 0
-        size += own
+        size += length
     if start < len(items):
         yield items[start:]
 
@@ -129,7 +129,7 @@ def load(
     bad_rows_file: Path | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Load instruction rows from wherever they are.
+    """Load instruction rows from a file, a folder or the hub.
 
     Args:
         path: a JSON, JSONL or parquet file, a folder that `datasets` can load, or a hub id.
@@ -143,13 +143,13 @@ def load(
         on_bad_rows: "stop" at the first record that fails the checks, or "skip" and list such records.
         held_out: rows that are never trained on: a number, a file or a field (see `diverseevol.data.held_out`).
         held_out_seed: what a number of them is drawn with.
-        cache: the folder of what can be made again; the checked rows are kept there for the next start.
+        cache: the cache folder, where the checked rows are kept for the next start.
         bad_rows_file: gets the skipped records, a line {line, field, problem} each ("row" in tables).
         progress: called with what is done and the total while the rows are checked.
 
     Raises:
-        InputError: there is no such data, it cannot be read, an option means nothing for it, or a record fails the
-            checks.
+        InputError: there is no such data, it cannot be read, an option does not apply to it, or a record fails
+            the checks.
     """
     if on_bad_rows not in {"stop", "skip"}:
         raise InputError(f'data.on_bad_rows is "{on_bad_rows}" but must be "stop" or "skip"; set one of them')
@@ -159,25 +159,25 @@ def load(
     origin = find(where, split, subset, revision, cache, on_hub=path is None)
     if held_out_seed < 0:
         raise InputError(f"data.held_out_seed is {held_out_seed}; it must not be negative")
-    given = _format(fields, format)
-    dataset = _load(origin, name or origin.name, given, on_bad_rows, cache, bad_rows_file, progress)
+    chosen = _format(fields, format)
+    dataset = _load(origin, name or origin.name, chosen, on_bad_rows, cache, bad_rows_file, progress)
     return replace(dataset, held_out=held_out_rows(len(dataset), dataset.iterate(), held_out, held_out_seed))
 
 
 def _load(
     origin: Origin,
     name: str,
-    given: Format | None,
+    chosen: Format | None,
     on_bad_rows: str,
     cache: Path,
     bad_rows_file: Path | None,
     progress: Progress | None,
 ) -> Dataset:
     """Check the records once; the same content and choices give what is already on disk."""
-    identity = json.dumps([VERSION, origin.unit, origin.content, given and _identity(given), on_bad_rows])
+    identity = json.dumps([VERSION, origin.unit, origin.content, chosen and _identity(chosen), on_bad_rows])
     folder = cache / "source" / hashlib.sha256(identity.encode()).hexdigest()[:32]
-    intake = Intake(origin, given, on_bad_rows == "skip", progress or (lambda done, total: None))
-    meta = read_json(cached_folder(folder, intake.write) / "meta.json")
+    ingest = Ingest(origin, chosen, on_bad_rows == "skip", progress or (lambda done, total: None))
+    meta = read_json(cached_folder(folder, ingest.write) / "meta.json")
     if bad_rows_file is not None and on_bad_rows == "skip":
         with atomic_write(bad_rows_file, "wb") as copy, (folder / "bad_rows.jsonl").open("rb") as listed:
             shutil.copyfileobj(listed, copy)
@@ -188,7 +188,7 @@ def _load(
         )
     with pa.memory_map(str(folder / "rows.arrow")) as file, pa.ipc.open_stream(file) as stream:
         table = stream.read_all()
-    format = given or Fields(**meta["fields"])
+    format = chosen or Fields(**meta["fields"])
     return Dataset(name, meta["fingerprint"], format, meta["bad_rows"], meta["unused"], table)
 
 
@@ -211,16 +211,16 @@ def _identity(format: Format) -> Any:
 
 def _named(fields: Mapping[str, str | None] | None) -> Fields | None:
     """The user's names of the fields; None to recognise them."""
-    given = {part: name for part, name in (fields or {}).items() if name is not None}
-    if not given:
+    named = {part: name for part, name in (fields or {}).items() if name is not None}
+    if not named:
         return None
-    names = list(given.values())
-    if not {"instruction", "response"} <= set(given) <= {"instruction", "input", "response"}:
+    names = list(named.values())
+    if not {"instruction", "response"} <= set(named) <= {"instruction", "input", "response"}:
         raise InputError(
-            f"data.fields gives {', '.join(f'{part}={name}' for part, name in given.items())} and nothing else, "
+            f"data.fields gives {', '.join(f'{part}={name}' for part, name in named.items())} and nothing else, "
             f"expected all parts once one is named; add data.fields.instruction=NAME and data.fields.response=NAME, "
             f"and data.fields.input=NAME where there is one"
         )
     if len(set(names)) < len(names) or not all(isinstance(name, str) and name for name in names):
         raise InputError(f"data.fields gives the names {names}, but they must be texts that differ; correct them")
-    return Fields(given["instruction"], given.get("input"), given["response"])
+    return Fields(named["instruction"], named.get("input"), named["response"])

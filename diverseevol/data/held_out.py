@@ -27,7 +27,7 @@ def held_out_rows(
         seed: of the drawing; not the evolution's, so that all seeds are measured on the same rows.
 
     Raises:
-        InputError: there are not so many rows, or the file or field names none.
+        InputError: there are fewer rows, or the file or field names none.
     """
     if isinstance(held_out, int):
         if not 0 <= held_out < rows:
@@ -65,15 +65,15 @@ def _as_written(content: object) -> str:
 def _why(name: str, value: str, names: Collection[str], values: Collection[str], every: bool) -> str:
     """Why a field holds no row out, or all of them, and what to give."""
     if name not in names:
-        there = _some(names) if names else "no such fields"
+        others = _some(names) if names else "there is none"
         return (
-            f"no row has a field {name!r} beside those of its instruction, input and response; give one of those that "
-            f"are there ({there}), a number of rows, or a .json or .jsonl file of row numbers"
+            f"no row has a field {name!r} besides those of its instruction, input and response; give one of its "
+            f"other fields ({others}), a number of rows, or a .json or .jsonl file of row numbers"
         )
     share = "every row" if every else "no row"
     return (
-        f"{share} has {repr(value) if value else 'a true value'} in its field {name!r} (there: {_some(values)}); give "
-        f"NAME:VALUE with a value that some rows have, a number of rows, or a .json or .jsonl file of row numbers"
+        f"{share} has {repr(value) if value else 'a true value'} in its field {name!r} (its values: {_some(values)}); "
+        f"give NAME:VALUE with a value that some rows have, a number of rows, or a .json or .jsonl file of row numbers"
     )
 
 

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: asked once whether it is there, before its libraries try for most of a minute."""
+"""The Hugging Face hub: checked once for an answer, before its libraries try for most of a minute."""
 
 import functools
 import logging
@@ -25,14 +25,14 @@ def may_be_on_hub(name: str) -> bool:
 def out_of_reach() -> str | None:
     """Why the hub cannot be asked, or None where it answers, whatever it says.
 
-    Where it does not, its libraries are told: they take from their caches what was downloaded before, at once.
+    If it does not answer, its libraries are set to use only what they downloaded before.
     """
     logging.getLogger("huggingface_hub").handlers.clear()  # or each of its lines comes twice
     if constants.is_offline_mode():
         return f"{UNREACHED} (HF_HUB_OFFLINE is set)"
     try:
         get_session().head(constants.ENDPOINT, timeout=ANSWER_SECONDS)
-    except Exception as error:  # of whichever HTTP library, or none: there is no answer
+    except Exception as error:  # of any HTTP library: there is no answer
         reason = " ".join(str(error).split()) or type(error).__name__
         constants.HF_HUB_OFFLINE = True
         os.environ["HF_HUB_OFFLINE"] = "1"  # of processes that are started later
@@ -44,6 +44,6 @@ def out_of_reach() -> str | None:
 
 @functools.cache
 def say_that_a_cache_is_used(name: str) -> None:
-    """Warn, once a name, that something was not asked for on the hub; not where the user wants it so."""
+    """Warn, once a name, that the hub was not asked for it; no warning if the user set that."""
     if "HF_HUB_OFFLINE is set" not in (reason := out_of_reach() or ""):
-        log.warning("%s; %s is taken as it was downloaded before", reason, name)
+        log.warning("%s; using %s as it was downloaded before", reason, name)

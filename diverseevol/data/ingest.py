@@ -1,4 +1,4 @@
-"""Taking records in: each checked once, and written down in the form in which they are read ever after."""
+"""Records are checked once, and written to disk in the form in which rows are read from then on."""
 
 import hashlib
 import json
@@ -23,12 +23,12 @@ READ_ELSEWHERE = (*INPUTS, "system", "history")
 COLUMNS = pa.schema([(name, pa.string()) for name in ("instruction", "input", "response", "extra")])
 BATCH_CHARACTERS = 1 << 22  # fewer rows where they are as long as books
 LONGEST_ROW = 1 << 22  # characters: a shelf of books, of which no model reads more than the beginning
-REASONS, NAMES = 20, 100  # how many kinds of faults and names of fields are told apart
+REASONS, NAMES = 20, 100  # how many kinds of faults and names of fields are counted separately
 Progress = Callable[[int, int], None]  # done and total: bytes of a JSON file, rows of a table
 
 
-class Intake:
-    """Checks records one by one and writes them down, so that no more than a batch is ever in memory."""
+class Ingest:
+    """Checks records one by one and writes them to disk: no more than a batch is ever in memory."""
 
     def __init__(self, origin: Origin, format: Format | None, skip: bool, progress: Progress) -> None:
         self.origin, self.format, self.skip, self.progress = origin, format, skip, progress
@@ -91,7 +91,7 @@ class Intake:
             return None
         self.rows += 1
         self._look_at(record, conversation)
-        for text in row:  # with their lengths, so that no two rows are told alike
+        for text in row:  # with their lengths: ("ab", "c") and ("a", "bc") are different rows
             encoded = text.encode()
             self.digest.update(b"%d:%b" % (len(encoded), encoded))
         return row

@@ -28,7 +28,7 @@ SPACE = re.compile(r"[ \t\n\r]*")
 def read_records(path: Path) -> Generator[Located, None, None]:
     """Read records one by one, from one a line (JSONL) or from a JSON array, whichever the file holds.
 
-    What is wrong with one record alone is given as a BadRecord in its place. At most a line, or a chunk of an
+    A record at fault is handed on as a BadRecord in its place. At most a line, or a chunk of an
     array, is in memory at a time, and neither is longer than `LONGEST_LINE`.
 
     Raises:
@@ -54,11 +54,11 @@ def _array_ahead(path: Path, file: BufferedIOBase) -> bool:
     while (first := file.read(1)).isspace():
         number += first == b"\n"
     if path.suffix.lower() == ".json" and first not in (b"", b"["):
-        whole = first == b"{" and isinstance(decoded_line(first + file.readline(LONGEST_LINE), DECODER.decode), dict)
-        if not (whole and any(line.strip() for line, _ in bounded_lines(file))):
-            found = "an object" if first == b"{" else repr(first)[1:]
+        complete = first == b"{" and isinstance(decoded_line(first + file.readline(LONGEST_LINE), DECODER.decode), dict)
+        if not (complete and any(line.strip() for line, _ in bounded_lines(file))):
+            kind = "an object" if first == b"{" else repr(first)[1:]
             raise InputError(
-                f"{path}, line {number}: {found} stands where an array of records belongs; put the records "
+                f"{path}, line {number}: expected an array of records, got {kind}; put the records "
                 f"into [...], or write one a line and name the file .jsonl"
             )
     file.seek(0)
@@ -72,19 +72,19 @@ def _lines(file: BufferedIOBase) -> Iterator[Located]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> Any:
-    """Refuse an object that says a name twice: which of the two is meant, nobody can tell."""
+    """Refuse an object that has a name twice: nobody can tell which of the two is meant."""
     record = dict(pairs)
     if len(record) == len(pairs):
         return record
     names = [name for name, _ in pairs]
-    return BadRecord(next(name for name in names if names.count(name) > 1), "stands twice in one object")
+    return BadRecord(next(name for name in names if names.count(name) > 1), "appears twice in one object")
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_once)
 
 
 class _Window:
-    """The stretch of a file that is being read, as text: what lies before `start` is done with."""
+    """The part of a file that is being read, as text; what is before `start` has been dealt with."""
 
     def __init__(self, path: Path, file: BufferedIOBase) -> None:
         self.path, self.file = path, file
@@ -158,8 +158,8 @@ def _array(window: _Window) -> Iterator[Located]:
         yield window.value(), line, window.done
         mark = window.character()
         if mark not in {",", "]"}:
-            found = f"{mark!r} stands" if mark else "the file ends"
-            raise window.fault(f"{found} where a comma or the closing bracket ] belongs")
+            end = repr(mark) if mark else "the end of the file"
+            raise window.fault(f"expected a comma or the closing bracket ], got {end}")
     window.pass_to(window.start + 1)
     if mark := window.character():
-        raise window.fault(f"{mark!r} stands after the end of the array")
+        raise window.fault(f"expected the end of the file after the end of the array, got {mark!r}")

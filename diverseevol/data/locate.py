@@ -1,4 +1,4 @@
-"""Where rows come from: a JSON file, a parquet file, a folder, or the hub; each gives records, to be checked."""
+"""Where a data set is: a JSON file, a parquet file, a folder or the hub; each yields records, to be checked."""
 
 import glob
 import hashlib
@@ -33,7 +33,7 @@ class Origin:
 
     Attributes:
         where: a path or a hub id.
-        name: what the rows are called where nothing else is said.
+        name: what the rows are called unless the user names them.
         unit: what records are counted in.
         content: a digest of all bytes, with what is taken of them.
         total: bytes of a JSON file, rows of a table.
@@ -57,13 +57,13 @@ def find(where: str, split: str, subset: str | None, revision: str | None, cache
         subset: the configuration of a folder or hub data set.
         revision: the commit, branch or tag of a hub data set.
         cache: the folder of what can be made again.
-        on_hub: whether it is a hub id for sure.
+        on_hub: whether `where` is known to be a hub id.
 
     Raises:
         InputError: there is nothing to be read there, or an option means nothing for it.
     """
     path = Path(where).expanduser()
-    # os.path has no word against folders that nobody may look into; reading says it better.
+    # os.path raises nothing for folders without read permission; reading them gives the better message.
     folder, file = os.path.isdir(path), os.path.isfile(path)  # noqa: PTH112, PTH113
     table = on_hub or folder or is_table(path)
     kind = "a file" if file or not table else "a folder" if folder else "on the hub"
@@ -97,7 +97,7 @@ def _json_file(path: Path, split: str) -> Origin:
             yield from islice(read_records(path), start, stop)
         after = path.stat()
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-            raise InputError(f"{path}: changed while it was being read; run the command again once it is whole")
+            raise InputError(f"{path}: changed while it was being read; run the command again once it is complete")
 
     if split != "train":
         content = f"{split} {content}"
@@ -105,7 +105,7 @@ def _json_file(path: Path, split: str) -> Origin:
 
 
 def _spans(path: Path, split: str) -> list[tuple[int, int | None]]:
-    """From which record of a file to before which, one after another; only a slice has to count them."""
+    """The stretches [start, stop) of records that a split takes of a file; only a slice has to count the records."""
     if split == "train":
         return [(0, None)]
     import datasets
@@ -130,7 +130,7 @@ def _table(where: str, what: str, *, on_hub: bool = False, **options: Any) -> Or
     from diverseevol.data.hub import out_of_reach, say_that_a_cache_is_used
 
     datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it has to say is in the error that it raises
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the errors that it raises say enough
     unreachable = out_of_reach() if on_hub else None
     try:
         table = _loaded(what, **options)
@@ -184,10 +184,10 @@ def _loaded(what: str, **options: Any) -> "datasets.Dataset":
     try:
         table = datasets.load_dataset(what, **options)
     except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
-        # Damaged files end in errors of many kinds; where none is damaged, it is the user's mistake.
+        # Damaged files end in errors of many kinds; if none is damaged, the user made a mistake.
         if isinstance(error, ConnectionError) or not _discard_damaged(before):
             raise
-        before = []  # their damage is told
+        before = []  # their damage has been reported
         table = datasets.load_dataset(what, **options)
     folders = {Path(file["filename"]).parent.resolve() for file in table.cache_files}
     folders = {folder for folder in folders if folder.is_relative_to(kept)}
