@@ -256,9 +256,7 @@ class Verdicts:
             remedy = "choose a judge or a judge.prompt that keeps to the form"
         if self._cut:
             choice = "" if self._cut == self._silent else f", or {remedy}"
-            remedy = (
-                f"{len(self._cut):,} of these replies ended at {self.limit} before any scores: raise it{choice}"
-            )
+            remedy = f"{len(self._cut):,} of these replies ended at {self.limit} before any scores: raise it{choice}"
         unasked = len(self.showings) - len(judgements)
         note = f"; {unasked:,} were not asked for" if unasked else ""
         return GivenUpError(f"benchmark {self.benchmark}: {problem}{note}; {remedy}", self.so_far)
