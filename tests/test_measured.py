@@ -59,7 +59,8 @@ def test_of_a_loss_on_rows_that_were_not_trained_on_the_lower_is_better(tmp_path
         console = Console(width=200)
         with console.capture() as shown:
             console.print(comparison_tables(comparison)[0])
-        assert f"{name}: nats per response token, the lower is the better" in shown.get()
+        (note,) = (line for line in shown.get().splitlines() if line.startswith(f"{name}: "))
+        assert note.rstrip().endswith("nats per response token, lower is better")
 
 
 @pytest.mark.parametrize(("higher_is", "said"), [("better", "worse"), ("worse", "better"), ("neither", "lower")])
@@ -67,7 +68,9 @@ def test_a_metric_is_good_or_bad_as_its_run_folder_describes_it(folder, higher_i
     for file in folder.rglob("seed*"):
         write_descriptions(file, [MetricDescription("coverage_radius", "radius", "metres", higher_is)])
     (verdict,) = compare([], "random-*", measured=measured_rounds(folder, ["coverage_radius"], KNOWN)).samplers
-    assert (verdict.verdict, verdict.lower_is_better_in) == (said, "metres" if higher_is == "worse" else "")
+    assert verdict.verdict == said
+    direction = {"better": ", higher is better", "worse": ", lower is better", "neither": ""}[higher_is]
+    assert verdict.measured == f"radius, metres{direction}"
 
 
 def test_a_metric_that_differs_by_the_same_in_every_seed_leaves_nothing_to_test(folder):

@@ -95,8 +95,7 @@ def workspace(
 
 def _titled(description: MetricDescription, part: str = "") -> str:
     """A panel's title: what is drawn, in which unit, and which way is better."""
-    direction = {"better": "higher is better", "worse": "lower is better", "neither": ""}[description.higher_is]
-    unit = ", ".join(filter(None, (description.unit, direction)))
+    unit = ", ".join(filter(None, (description.unit, description.direction)))
     return f"{description.titled(part)} ({unit})" if unit else description.titled(part)
 
 

@@ -91,6 +91,22 @@ class MetricDescription:
         """The title, with the part."""
         return ", ".join(filter(None, (self.title, part)))
 
+    @property
+    def direction(self) -> str:
+        """Which way is better, in words; "" where neither is."""
+        return {"better": "higher is better", "worse": "lower is better", "neither": ""}[self.higher_is]
+
+    @property
+    def in_words(self) -> str:
+        """Title, unit and direction, as far as they say more than the name."""
+        said = dict.fromkeys((self.title, self.unit, self.direction))
+        return ", ".join(words for words in said if words and words != self.name.replace("_", " "))
+
+    @property
+    def axis(self) -> str:
+        """What an axis of its values says."""
+        return "\n".join(filter(None, (self.unit, self.direction and f"({self.direction})")))
+
 
 # What the project writes of a round that is not a `Metric`: its size, what a judge said by benchmark, what it cost.
 POOL_SIZE = MetricDescription("pool_size", "pool size", "rows", heading="rows", form=",.0f")
@@ -101,9 +117,9 @@ SCORES = (
     MetricDescription("lose", "lose", "questions", "worse"),
 )
 COSTS = (
-    MetricDescription("seconds", "", "seconds", "worse", level=False),
-    MetricDescription("peak_memory", "", "gigabytes", "worse", level=False),
-    MetricDescription("judge calls", "judge calls", "calls", "worse"),
+    MetricDescription("seconds", "", "seconds", level=False),
+    MetricDescription("peak_memory", "", "gigabytes", level=False),
+    MetricDescription("judge calls", "judge calls", "calls"),
 )
 
 

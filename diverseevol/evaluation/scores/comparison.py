@@ -69,7 +69,7 @@ class SamplerVerdict:
         verdict: "better" or "worse" (of a metric of which neither is good, "higher" or "lower"), "cannot tell", or
             "cannot tell: …" with a reason: too few seeds, pools of different sizes, or no noise to test against.
         left_out: seeds that do not pair, and why.
-        lower_is_better_in: the unit of a metric that is better the lower it is; "" of all else.
+        measured: title, unit and direction of a metric; "" of a relative score.
     """
 
     source: str
@@ -88,7 +88,7 @@ class SamplerVerdict:
     p_holm: float | None
     verdict: str
     left_out: tuple[str, ...]
-    lower_is_better_in: str = ""
+    measured: str = ""
 
 
 def compare_samplers(rounds: Sequence[R], baseline: str, endpoint: int | None = None) -> list[SamplerVerdict]:
@@ -152,7 +152,7 @@ def _verdict(
         p_holm=p_holm,
         verdict=verdict,
         left_out=duel.left_out,
-        lower_is_better_in=about.unit if about and about.higher_is == "worse" else "",
+        measured=about.in_words if about else "",
     )  # fmt: skip
 
 

@@ -84,14 +84,10 @@ def _samplers(comparison: Comparison) -> Group:
             seed, _, why = reason.partition(": ")
             seeds.setdefault((v.schedule, v.benchmark, why), []).append(seed.removeprefix("seed "))
     left_out = [f"{what}, {on}: seed {', '.join(those)}: {why}" for (what, on, why), those in seeds.items()]
-    lower: dict[str, set[str]] = {}
-    for v in comparison.samplers:
-        if v.lower_is_better_in:
-            lower.setdefault(v.lower_is_better_in, set()).add(v.benchmark)
-    direction = [f"{', '.join(sorted(names))}: {unit}, the lower is the better" for unit, names in lower.items()]
+    measured = sorted({f"{v.benchmark}: {v.measured}" for v in comparison.samplers if v.measured})
     notes = [
         SAMPLERS,
-        *direction,
+        *measured,
         *comparison.labels,
         *comparison.left_aside,
         *(f"left out: {reason}" for reason in left_out),

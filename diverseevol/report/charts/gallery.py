@@ -262,7 +262,7 @@ def _grid(
             full = {} if height is None else {"all rows": height}
             title = about.titled(MetricKey.parse(key).part)
             title = title if len(found) == 1 else f"{source}\n{title}"
-            row.append(Panel(title, about.unit, drawn, full, about.unit in AMOUNTS))
+            row.append(Panel(title, about.axis, drawn, full, about.unit in AMOUNTS))
         present: list[Panel | None] = [panel for panel in row if panel]
         if columns:
             grid += [present[i : i + columns] for i in range(0, len(present), columns)]
