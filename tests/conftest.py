@@ -38,6 +38,7 @@ from chat_server import KEY, ChatServer
 from diverseevol.data.dataset import Dataset, load
 from diverseevol.data.prompt import Prompt
 from diverseevol.data.tokens import Tokens, encode
+from diverseevol.engine import fast_path
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained, TinyLlama
 from diverseevol.evaluation.exam import Exam
@@ -93,6 +94,13 @@ def make(server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     usual = {"model": "gpt-4", "base_url": server.url, "backoff": 0.01, "cache": str(tmp_path)}
     return lambda **options: OpenAIJudge(**(usual | options))
+
+
+@pytest.fixture(params=["fast", "plain"])
+def engine_path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both paths through the engine: tests of what it computes run on each."""
+    monkeypatch.setenv(fast_path.SWITCH, "1" if request.param == "fast" else "0")
+    return str(request.param)
 
 
 def records() -> list[dict[str, str]]:

@@ -58,6 +58,7 @@ def models(learner: Learner) -> list[Any]:
     return [learner.fit(np.arange(10, 30), (0, m)).model for m in range(3)]
 
 
+@pytest.mark.usefixtures("engine_path")
 def test_disagreement_is_averaged_over_the_positions_that_predict_the_response(learner, encoded, models, tmp_path):
     rows = np.array([0, 3, 4, 7, 19, 41])  # row 7 has no response left
     found = learner.disagreement(models, rows, tmp_path / "probe", BOTH)

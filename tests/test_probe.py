@@ -64,6 +64,7 @@ def row_oracle(z: torch.Tensor, ids: np.ndarray, start: int) -> dict[str, float]
     return {name: value[where[name.split("_")[0]]].mean().item() for name, value in oracle(z, next_ids).items()}
 
 
+@pytest.mark.usefixtures("engine_path")
 @pytest.mark.parametrize("region", REGIONS)
 def test_an_embedding_is_the_mean_of_the_last_hidden_states_over_its_region(learner, encoded, tmp_path, region):
     embedding, scores = probe(learner, tmp_path, region=region)
@@ -77,6 +78,7 @@ def test_an_embedding_is_the_mean_of_the_last_hidden_states_over_its_region(lear
         np.testing.assert_allclose(embedding[row], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.usefixtures("engine_path")
 def test_each_statistic_is_what_its_definition_says(learner, encoded, tmp_path):
     _, scores = probe(learner, tmp_path, statistics=sorted(NAMES), embedding=False)
     model = learner.foundation.load().eval()
@@ -89,6 +91,7 @@ def test_each_statistic_is_what_its_definition_says(learner, encoded, tmp_path):
     assert all(np.isfinite(values).all() for values in scores.values())
 
 
+@pytest.mark.usefixtures("engine_path")
 @pytest.mark.parametrize("region", REGIONS)
 def test_a_row_reads_the_same_in_any_batch(learner, tmp_path, region):
     alone, scores_alone = probe(learner, tmp_path / "1", region=region, statistics=sorted(NAMES), batch_tokens=1)
@@ -98,6 +101,7 @@ def test_a_row_reads_the_same_in_any_batch(learner, tmp_path, region):
         np.testing.assert_allclose(scores[name], scores_alone[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.usefixtures("engine_path")
 def test_the_rows_asked_for_are_all_there_and_read_only(learner, encoded, tmp_path):
     embedding, scores = learner.probe(learner.foundation.load(), ROWS, tmp_path, statistics=["response_loss"])
     assert embedding.shape[0] == len(scores["response_loss"]) == len(ROWS)
@@ -190,6 +194,7 @@ def test_half_precision_hidden_states_are_averaged_in_float32():
     assert mean.item() == pytest.approx(hidden[0, 0, 0].item(), rel=1e-5)
 
 
+@pytest.mark.usefixtures("engine_path")
 def test_mixed_precision_computes_in_bfloat16_and_averages_in_float32(learner, tmp_path):
     def trainer(**options):
         return lightning.Trainer(accelerator="cpu", precision="bf16-mixed", **options)

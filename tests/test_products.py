@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from diverseevol.engine import products
+from diverseevol.engine import fast_path, products
 from diverseevol.engine.answering.generation import generate
+from diverseevol.engine.fast_path import SWITCH, quick_products
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import TinyLlama
-from diverseevol.engine.products import FEWEST, OneDnnProducts, Product, quick_products
+from diverseevol.engine.products import FEWEST, OneDnnProducts, Product
 from diverseevol.engine.trainers import start
 from diverseevol.options import Embedding, Generation, Tuning
 
@@ -82,11 +83,14 @@ def test_other_layers_are_left_alone(asked):
 
 def test_small_models_and_other_processors_are_left_alone(foundation, monkeypatch):
     model = foundation.load()
-    monkeypatch.setattr(products, "mkl_is_slow", lambda: True)
+    monkeypatch.setattr(fast_path, "mkl_is_slow", lambda: True)
     assert isinstance(quick_products(model), nullcontext)
     model.config.hidden_size = 2048
     assert isinstance(quick_products(model), OneDnnProducts)
-    monkeypatch.setattr(products, "mkl_is_slow", lambda: False)
+    monkeypatch.setenv(SWITCH, "0")
+    assert isinstance(quick_products(model), nullcontext)
+    monkeypatch.delenv(SWITCH)
+    monkeypatch.setattr(fast_path, "mkl_is_slow", lambda: False)
     assert isinstance(quick_products(model), nullcontext)
 
 
@@ -103,7 +107,7 @@ def test_fit_probe_and_answers_of_a_wide_model_are_the_same_up_to_rounding(
 
     def results(slow: bool, folder: str) -> tuple[list[float], np.ndarray, list[list[int]]]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(products, "mkl_is_slow", lambda: slow)
+            patch.setattr(fast_path, "mkl_is_slow", lambda: slow)
             gc.collect()  # what other tests left
             fit = own.fit(rows, (0,))
             assert not any(type(thing) is torch.optim.AdamW for thing in gc.get_objects())  # nor its memory

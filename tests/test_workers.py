@@ -15,7 +15,8 @@ from transformers import (
 
 from diverseevol.engine.answering.generation import generate
 from diverseevol.engine.body_and_head import BodyAndHead
-from diverseevol.engine.side_by_side import SMALL, batches_at_once, side_by_side
+from diverseevol.engine.fast_path import SMALL, SWITCH, batches_at_once
+from diverseevol.engine.side_by_side import side_by_side
 from diverseevol.engine.tuning.batches import plan_steps, step_loader
 from diverseevol.engine.tuning.sft import InstructionTuner
 from diverseevol.options import Generation, Tuning
@@ -90,7 +91,7 @@ def test_threads_share_a_step_evenly(learner):
     assert [len(step) for step in step_loader(learner.encoded, alone, pad, threads=2)] == [1]
 
 
-def test_only_small_models_share_out_batches_and_only_without_dropout_in_training(two_threads):
+def test_only_small_models_share_out_batches_and_only_without_dropout_in_training(two_threads, monkeypatch):
     def llama(hidden):
         shape = {"hidden_size": hidden, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
         return LlamaForCausalLM(LlamaConfig(vocab_size=8, **shape))
@@ -102,24 +103,8 @@ def test_only_small_models_share_out_batches_and_only_without_dropout_in_trainin
     assert InstructionTuner(small, Tuning(), 1).at_once == 2
     dropping = GPT2LMHeadModel(GPT2Config(vocab_size=8, n_positions=16, n_embd=16, n_layer=1, n_head=2))
     assert InstructionTuner(dropping, Tuning(), 1).at_once == 1
-
-
-@pytest.mark.parametrize("causal", [True, False])
-def test_a_mask_is_left_out_only_where_no_token_sees_a_later_one(learner, causal):
-    model = learner.foundation.load().eval()
-    given = []
-
-    def forward(input_ids, attention_mask=None, **options):
-        given.append(attention_mask)
-        states = model.model.embed_tokens(input_ids)
-        seen = states if attention_mask is None else states * attention_mask[..., None]
-        return (states if causal else states + seen.sum(dim=1, keepdim=True),)
-
-    parts = BodyAndHead(model)
-    parts._body = forward
-    ids, mask = torch.arange(6)[None], torch.ones(1, 6, dtype=torch.int64)
-    parts.hidden(ids, mask)
-    assert (given[-1] is None) == causal
+    monkeypatch.setenv(SWITCH, "0")
+    assert batches_at_once(small) == 1
 
 
 SHAPE = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
@@ -130,7 +115,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_padding_reaches_no_token_without_a_mask_either(name):
+def test_padding_reaches_no_token(name):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(MODELS[name]).eval()
     parts, lengths = BodyAndHead(model), (24, 17, 9)

@@ -1,7 +1,7 @@
-"""The two halves of a causal language model: its body, which makes hidden states, and its head, which makes logits.
+"""A causal language model in two parts: its body, which makes hidden states, and its head, which makes logits of them.
 
-Most of the positions of a batch need no logits, and logits are what fills memory: both training and probing run
-the body once and the head only where it is wanted.
+Most positions of a batch need no logits, and logits are what fills memory: training and probing run the body once, and
+the head only where logits are used.
 """
 
 import inspect
@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Float, Int
 from transformers import PreTrainedModel
 
+from diverseevol.engine import fast_path
 from diverseevol.engine.padding import reads_padding_after
 from diverseevol.errors import InputError
 
 
 class BodyAndHead:
-    """A causal language model, asked by halves."""
+    """A causal language model whose parts run one after the other."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
@@ -24,9 +25,9 @@ class BodyAndHead:
         takes_cache = "use_cache" in inspect.signature(self._body.forward).parameters
         self._no_cache = {"use_cache": False} if takes_cache else {}
         self._last: tuple[torch.Tensor, int, torch.Tensor] = torch.empty(0), -1, torch.empty(0)
-        # Found out at the first batch: whether logits are just head(hidden), and whether no token sees a later one.
+        # Both are found out at the first batch.
+        self._ignores_padding = False
         self._logits_equal_head_output: bool | None = None
-        self._causal: bool | None = None
 
     def hidden(
         self, ids: Int[torch.Tensor, "batch length"], mask: Int[torch.Tensor, "batch length"]
@@ -34,32 +35,25 @@ class BodyAndHead:
         """The last hidden states of a right-padded batch, after the final norm; of padding, anything.
 
         Raises:
-            InputError: what the model says of a row depends on its padding.
+            InputError: the model reads padding, so that its results for a row depend on the rest of the batch.
         """
-        if self._causal is None:
-            self._causal = self._quietly(lambda model: self._is_causal(ids.device))
-            if not self._causal and self._quietly(lambda model: reads_padding_after(model, self._states)):
+        if not self._ignores_padding:
+            if self._without_dropout(lambda model: reads_padding_after(model, self._states)):
                 raise InputError(
                     f"model.path: {type(self.model).__name__} reads the padding after a row, so that a row's embedding "
                     f"and loss would depend on the rows beside it; give a model of another architecture"
                 )
-        # What follows a token does not reach it, padding neither. Without a mask the attention kernels skip the half
-        # of the products that lies in the future, and no [length, length] mask is made for each row.
-        return self._states(ids, None if self._causal else mask)
+            self._ignores_padding = True
+        return self._states(ids, mask)
 
     def _states(
-        self, ids: Int[torch.Tensor, "batch length"], mask: Int[torch.Tensor, "batch length"] | None
+        self, ids: Int[torch.Tensor, "batch length"], mask: Int[torch.Tensor, "batch length"]
     ) -> Float[torch.Tensor, "batch length dim"]:
         # The last hidden states come first, whatever the body calls them, be it an object or a tuple.
         hidden: torch.Tensor = self._body(input_ids=ids, attention_mask=mask, **self._no_cache)[0]
         return hidden
 
-    def _is_causal(self, device: torch.device) -> bool:
-        one = torch.arange(8, device=device)[None] % self.model.config.get_text_config().vocab_size
-        other = torch.cat([one[:, :4], one[:, :4]], dim=1)
-        return torch.equal(self._states(one, None)[:, :4], self._states(other, None)[:, :4])
-
-    def _quietly(self, ask: Callable[[PreTrainedModel], bool]) -> bool:
+    def _without_dropout(self, ask: Callable[[PreTrainedModel], bool]) -> bool:
         """Ask without gradients, and without dropout, which would make any two passes differ."""
         training = self.model.training
         with torch.no_grad():
@@ -71,18 +65,20 @@ class BodyAndHead:
         self,
         batch: Mapping[str, torch.Tensor],
         hidden: Float[torch.Tensor, "batch length dim"],
-        part: Int[torch.Tensor, "positions two"],
+        part: Int[torch.Tensor, "positions 2"],
     ) -> Float[torch.Tensor, "positions vocabulary"]:
-        """The logits at some positions, each given by its place in the batch and in the row."""
-        if not self.logits_equal_head_output(batch):  # soft-capped or scaled logits: only the whole model knows them
-            return self._whole_logits(batch, part)
+        """The logits at some positions, in order: each is a row of the batch and a token of the row."""
+        if not self.logits_equal_head_output(batch):  # soft-capped or scaled logits: the complete model makes them
+            return self._logits_by_row(batch, part)
         logits: torch.Tensor = self.model.get_output_embeddings()(hidden[part[:, 0], part[:, 1]])
         return logits
 
     def logits_equal_head_output(self, batch: Mapping[str, torch.Tensor]) -> bool:
-        """Whether the model does nothing to the logits that its head makes of the hidden states."""
+        """Whether the head alone makes the model's logits: nothing is done to them afterwards."""
         if self._logits_equal_head_output is None:
-            self._logits_equal_head_output = self._quietly(lambda model: self._same(model, batch))
+            self._logits_equal_head_output = fast_path.enabled() and self._without_dropout(
+                lambda model: self._same(model, batch)
+            )
         return self._logits_equal_head_output
 
     def _same(self, model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> bool:
@@ -90,19 +86,18 @@ class BodyAndHead:
         if head is None:
             return False
         ids, mask = batch["input_ids"][:1, :8], batch["attention_mask"][:1, :8]
-        whole = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
         # The same arithmetic gives the same bits; a cap on small logits would pass for rounding.
-        return torch.equal(whole, head(self._states(ids, mask)))
+        return torch.equal(logits, head(self._states(ids, mask)))
 
-    def _whole_logits(self, batch: Mapping[str, torch.Tensor], part: torch.Tensor) -> torch.Tensor:
-        """A row at a time, and each once: positions come in order, so only the last row can be asked for again."""
+    def _logits_by_row(self, batch: Mapping[str, torch.Tensor], part: torch.Tensor) -> torch.Tensor:
+        """The model's own logits, a row at a time. Positions come in order: only the last row may be needed again."""
         pieces = []
         for row in part[:, 0].unique().tolist():
-            ids, known, logits = self._last
-            if ids is not batch["input_ids"] or known != row:
-                mask = batch["attention_mask"][row : row + 1]
-                given = batch["input_ids"][row : row + 1]
-                logits = self.model(input_ids=given, attention_mask=mask, use_cache=False).logits[0]
+            last_ids, last_row, logits = self._last
+            if last_ids is not batch["input_ids"] or last_row != row:
+                ids, mask = (batch[name][row : row + 1] for name in ("input_ids", "attention_mask"))
+                logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[0]
                 self._last = batch["input_ids"], row, logits
             pieces.append(logits[part[part[:, 0] == row, 1]])
         return torch.cat(pieces)
@@ -112,23 +107,23 @@ def body_of(model: PreTrainedModel) -> torch.nn.Module:
     """The part of a model that makes hidden states.
 
     Raises:
-        InputError: it cannot be told from the rest.
+        InputError: several parts could be it.
     """
     body: torch.nn.Module = model.base_model
     if body is not model:
         return body
-    # The name that its class has for its body is not the body's (Llama 4's text models): it is what is a model in it.
+    # The class names another attribute as its base model than it has (Llama 4's text models).
     inside = [child for child in model.children() if isinstance(child, PreTrainedModel)]
     if len(inside) != 1:
         raise InputError(
-            f"model.path: {type(model).__name__} has {len(inside)} parts that could be its body, where the one that "
-            f"makes hidden states has to be found; give a model of another architecture"
+            f"model.path: {type(model).__name__} has {len(inside)} parts that could be its body, the part "
+            f"that makes hidden states, where exactly one is needed; give a model of another architecture"
         )
     (body,) = inside
     return body
 
 
 def width(model: PreTrainedModel) -> int:
-    """How many numbers a hidden state has where it enters the head; some are projected on the way (OPT's)."""
+    """How many numbers a hidden state has where it enters the head; some models project it first (OPT)."""
     head = model.get_output_embeddings()
     return int(model.config.get_text_config().hidden_size if head is None else head.weight.shape[1])

@@ -1,12 +1,11 @@
-"""Products of float32 matrices on AMD processors, by the library that is quicker there.
+"""Products of float32 matrices by oneDNN, where torch uses a slower library.
 
-torch leaves them to MKL, which takes twice as long as oneDNN on AMD's processors with AVX-512; what is in bfloat16 goes
-to oneDNN by itself. Measured with torch 2.13 on one core: 103 against 205 GFLOP/s for 1,020 tokens, 87 against 160 for
-40; below some 30 the conversion costs what the product gains.
+torch leaves them to MKL, which takes twice as long as oneDNN on AMD processors with AVX-512; bfloat16 goes to oneDNN
+anyway. Measured with torch 2.13 on one core: 103 against 205 GFLOP/s for 1,020 tokens, 87 against 160 for 40; below
+some 30 tokens the conversion costs as much as the product gains.
 """
 
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,6 @@ import torch
 from jaxtyping import Float
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from transformers import PreTrainedModel
-
-from diverseevol.engine.side_by_side import SMALL
 
 FEWEST = 32  # tokens
 
@@ -26,19 +22,9 @@ Output = Float[torch.Tensor, "*tokens outputs"]
 Weight = Float[torch.Tensor, "outputs inputs"]
 
 
-def quick_products(model: PreTrainedModel) -> AbstractContextManager[Any]:
-    """A context in which a model's linear layers are as quick as they can be; results change by rounding alone.
-
-    Small models are left alone: their layers are too small to gain, and threads of their own compute them, which a
-    context does not reach.
-    """
-    wide = model.config.get_text_config().hidden_size > SMALL
-    return OneDnnProducts() if wide and mkl_is_slow() else nullcontext()
-
-
 @cache
 def mkl_is_slow() -> bool:
-    """Whether this is a processor on which torch leaves products to MKL, and oneDNN is quicker."""
+    """Whether torch leaves products to MKL on a processor on which oneDNN is faster."""
     libraries = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
     cpuinfo = Path("/proc/cpuinfo")
     made_by_amd = cpuinfo.is_file() and "AuthenticAMD" in cpuinfo.read_text(errors="replace")
@@ -46,7 +32,7 @@ def mkl_is_slow() -> bool:
 
 
 class OneDnnProducts(TorchFunctionMode):
-    """Linear layers in float32 on the processor go to oneDNN while the mode is on, and their gradients with them."""
+    """While the mode is on, linear layers in float32 on the CPU and their gradients are computed by oneDNN."""
 
     def __torch_function__(
         self, func: Any, types: Iterable[Any], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -70,9 +56,10 @@ def _gains(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
 
 
 class Product(torch.autograd.Function):
-    """A linear layer whose three products oneDNN takes.
+    """A linear layer whose three products are oneDNN's.
 
-    torch's own gradient of such a layer keeps a converted copy of its inputs, which other layers cannot share.
+    torch's own gradient of such a layer keeps a converted copy of its inputs, which layers with the same inputs cannot
+    share.
     """
 
     @staticmethod

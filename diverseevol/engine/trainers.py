@@ -12,7 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.plugins.precision import MixedPrecision
 from transformers import PreTrainedModel
 
-from diverseevol.engine.side_by_side import SMALL
+from diverseevol.engine.fast_path import is_small
 from diverseevol.errors import InputError
 from diverseevol.parallel.processes import Processes
 
@@ -88,7 +88,7 @@ def free_old_trainers(model: PreTrainedModel) -> None:
 
     Not for a small model, whose memory is not worth the time.
     """
-    if model.config.get_text_config().hidden_size > SMALL:
+    if not is_small(model):
         gc.collect()
 
 

@@ -1,6 +1,7 @@
 """Answers to questions: batched, and the same whatever the batch."""
 
 import functools
+import inspect
 import itertools
 import logging
 from collections.abc import Callable, Sequence
@@ -18,15 +19,14 @@ from transformers import (
     StoppingCriteria,
     StoppingCriteriaList,
 )
+from transformers.cache_utils import DynamicLayer
 
-from diverseevol.engine.answering.kv_cache import growing_cache, joined
+from diverseevol.engine import fast_path
+from diverseevol.engine.fast_path import batches_at_once, quick_products
 from diverseevol.engine.padding import reads_padding_before
-from diverseevol.engine.products import quick_products
-from diverseevol.engine.side_by_side import batches_at_once, side_by_side
+from diverseevol.engine.side_by_side import side_by_side
 from diverseevol.errors import InputError
 from diverseevol.options import Generation
-
-READ_TOGETHER = 2048  # tokens of prompts, padding included
 
 log = logging.getLogger(__name__)
 
@@ -150,80 +150,45 @@ def _generate_batch(
     options: Generation,
     stop_tokens: list[int],
 ) -> list[list[int]]:
-    """Generate until half of the rows have ended, go on with the others, and so on: ended rows cost no time."""
+    """Answer prompts together, padded on the left.
+
+    On the fast path rows leave the batch whenever half of them have ended: ended rows cost no more time.
+    """
     longest, pad = max(map(len, prompts)), stop_tokens[0]
     ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=model.device)
     noise = GumbelNoise(options.temperature, seeds) if options.temperature > 0 else None
-    end, going = longest + options.max_new_tokens, list(range(len(prompts)))
+    cache, end = _cache_to_drop_rows_from(model), longest + options.max_new_tokens
     answers: list[list[int]] = [[] for _ in prompts]
-    ids, cache = _begin(model, ids, mask, noise, options.max_new_tokens, stop_tokens)
+    going = list(range(len(prompts)))
     while True:
+        with torch.no_grad():
+            ids = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                generation_config=GenerationConfig(max_new_tokens=end - ids.shape[1], **_ends(stop_tokens)),
+                past_key_values=cache,
+                logits_processor=LogitsProcessorList([noise] if noise else []),
+                stopping_criteria=StoppingCriteriaList([] if cache is None else [HalfEnded(stop_tokens)]),
+            )
         for row, tokens in zip(going, ids[:, longest:].tolist(), strict=True):
             answers[row] = list(itertools.takewhile(lambda token: token not in stop_tokens, tokens))
         kept = [i for i, token in enumerate(ids[:, -1].tolist()) if token not in stop_tokens and ids.shape[1] < end]
-        if not kept:
+        if not kept or cache is None:
             return answers
-        if len(kept) < len(going):
-            going, noise = [going[i] for i in kept], noise and noise.of(kept)
-            rows = torch.tensor(kept, device=ids.device)
-            ids, mask = ids[rows], mask[rows]
-            cache.batch_select_indices(rows)
+        going, noise = [going[i] for i in kept], noise and noise.of(kept)
+        rows = torch.tensor(kept, device=ids.device)
+        ids, mask = ids[rows], mask[rows]
+        cache.batch_select_indices(rows)
         mask = torch.nn.functional.pad(mask, (0, ids.shape[1] - mask.shape[1]), value=1)
-        ids = _continue(model, ids, mask, cache, noise, end - ids.shape[1], stop_tokens)
 
 
-def _begin(
-    model: PreTrainedModel,
-    ids: Int[torch.Tensor, "batch length"],
-    mask: Int[torch.Tensor, "batch length"],
-    noise: GumbelNoise | None,
-    max_new_tokens: int,
-    stop_tokens: list[int],
-) -> tuple[Int[torch.Tensor, "batch longer"], DynamicCache]:
-    """The rows with one new token each, read few at a time, so that the padding of short rows is not read.
-
-    Where a model's cache is of another kind, all rows at once and with all their tokens.
-    """
-    if growing_cache(model) is None:
-        return _continue(model, ids, mask, None, noise, max_new_tokens, stop_tokens), DynamicCache()
-    lengths = mask.sum(dim=1).tolist()
-    first: list[torch.Tensor] = []
-    caches: list[DynamicCache] = []
-    start = 0
-    while start < len(lengths):
-        longest, stop = lengths[start], start + 1
-        while stop < len(lengths) and max(longest, lengths[stop]) * (stop + 1 - start) <= READ_TOGETHER:
-            longest, stop = max(longest, lengths[stop]), stop + 1
-        cache, some = growing_cache(model), noise and noise.of(range(start, stop))
-        part = slice(start, stop), slice(-longest, None)
-        out = _continue(model, ids[part], mask[part], cache, some, 1, stop_tokens)
-        first.append(out[:, -1:])
-        caches.append(cache)
-        start = stop
-    return torch.cat([ids, torch.cat(first)], dim=1), joined(caches)
-
-
-def _continue(
-    model: PreTrainedModel,
-    ids: Int[torch.Tensor, "batch length"],
-    mask: Int[torch.Tensor, "batch length"],
-    cache: DynamicCache | None,
-    noise: GumbelNoise | None,
-    max_new_tokens: int,
-    stop_tokens: list[int],
-) -> Int[torch.Tensor, "batch longer"]:
-    """The rows with new tokens at their ends, padded with a stop token; `cache` comes to hold all but the last."""
-    with torch.no_grad():
-        out: torch.Tensor = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            generation_config=GenerationConfig(max_new_tokens=max_new_tokens, **_ends(stop_tokens)),
-            past_key_values=cache,
-            logits_processor=LogitsProcessorList([noise] if noise else []),
-            stopping_criteria=StoppingCriteriaList([] if cache is None else [HalfEnded(stop_tokens)]),
-        )
-    return out
+def _cache_to_drop_rows_from(model: PreTrainedModel) -> DynamicCache | None:
+    """An empty cache, on the fast path; None where a model takes none, or a layer keeps windows or states instead."""
+    if not fast_path.enabled() or "past_key_values" not in inspect.signature(model.forward).parameters:
+        return None
+    cache = DynamicCache(config=model.config)
+    return cache if {type(layer) for layer in cache.layers} == {DynamicLayer} else None
 
 
 def fitting(prompts: list[list[int]], longest: int, options: Generation) -> list[list[int]]:

@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float, Int
 from transformers import PreTrainedModel
 
 from diverseevol.engine.body_and_head import BodyAndHead
+from diverseevol.engine.fast_path import batches_at_once
 from diverseevol.engine.probing.token_statistics import NAMES, positions, token_statistics
-from diverseevol.engine.side_by_side import batches_at_once, side_by_side
+from diverseevol.engine.side_by_side import side_by_side
 from diverseevol.engine.tuning.batches import IGNORED
 from diverseevol.errors import InputError
 

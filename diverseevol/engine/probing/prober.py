@@ -12,13 +12,13 @@ from transformers import PreTrainedModel
 from diverseevol.data.tokens import Tokens
 from diverseevol.engine.batch_dependence import warn_if_batch_dependent
 from diverseevol.engine.body_and_head import width
+from diverseevol.engine.fast_path import quick_products
 from diverseevol.engine.memory import explain_out_of_memory
 from diverseevol.engine.model_job import ModelJob
 from diverseevol.engine.model_limits import check_readable
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.engine.probing.committee_probe import Committee
 from diverseevol.engine.probing.probe import Probe
-from diverseevol.engine.products import quick_products
 from diverseevol.engine.trainers import cast_once, device_of
 from diverseevol.engine.tuning.batches import probe_loader
 from diverseevol.options import Embedding

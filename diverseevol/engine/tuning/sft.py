@@ -12,7 +12,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel, get_scheduler
 
 from diverseevol.engine.body_and_head import BodyAndHead
-from diverseevol.engine.side_by_side import batches_at_once, side_by_side
+from diverseevol.engine.fast_path import batches_at_once
+from diverseevol.engine.side_by_side import side_by_side
 from diverseevol.engine.tuning.batches import IGNORED
 from diverseevol.errors import InputError
 from diverseevol.options import Tuning

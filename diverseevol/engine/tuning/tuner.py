@@ -9,11 +9,11 @@ from transformers import PreTrainedModel
 
 from diverseevol.data.tokens import Tokens
 from diverseevol.engine.batch_dependence import warn_if_batch_dependent
+from diverseevol.engine.fast_path import quick_products
 from diverseevol.engine.memory import explain_out_of_memory
 from diverseevol.engine.model_job import ModelJob
 from diverseevol.engine.model_limits import check_readable
 from diverseevol.engine.pretrained import Pretrained
-from diverseevol.engine.products import quick_products
 from diverseevol.engine.trainers import device_of, free_old_trainers, seeded
 from diverseevol.engine.tuning.batches import plan_steps, step_loader
 from diverseevol.engine.tuning.sft import InstructionTuner, checkpoint_activations

@@ -10,7 +10,7 @@ from zlib import crc32
 from transformers import PreTrainedModel
 
 from diverseevol.engine.answering.answerer import Answerer
-from diverseevol.engine.side_by_side import batches_at_once
+from diverseevol.engine.fast_path import batches_at_once
 from diverseevol.errors import InputError
 from diverseevol.evaluation.questions.benchmarks import Benchmark
 from diverseevol.options import Generation
