@@ -49,7 +49,7 @@ from diverseevol.evolution.loop import evolve
 from diverseevol.evolution.setup import Evolution
 from diverseevol.options import Generation, PromptOptions, Schedule, Tuning
 from diverseevol.runs.run_folder import RunFolder
-from diverseevol.samplers.kcenter import KCenterSampler
+from diverseevol.samplers.kcenter import KCenter
 
 torch.set_num_threads(1)  # contended threads slow models this small down eightfold
 transformers.utils.logging.disable_progress_bar()
@@ -169,7 +169,7 @@ def evolution(dataset: Dataset, learner: Learner, exam: Exam, cache: Path) -> Ma
             return learner.foundation_embedding(cache / "foundation-of-the-tests")
 
         usual = Evolution(
-            dataset=dataset, learner=learner, sampler=KCenterSampler(), schedule=Schedule(2, 6, 4),
+            dataset=dataset, learner=learner, sampler=KCenter(), schedule=Schedule(2, 6, 4),
             run=RunFolder(folder, {"what": "a test"}), space=space, seed=0, exam=exam,
         )  # fmt: skip
         return dataclasses.replace(usual, **changes)

@@ -88,7 +88,7 @@ def test_a_configuration_can_be_seen_without_running_it(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     config = yaml.safe_load(done.stdout)
     assert config["seed"] == 7
-    assert config["sampler"] == {"_target_": "diverseevol.samplers.random.RandomSampler"}
+    assert config["sampler"] == {"_target_": "diverseevol.samplers.Random"}
     assert not list(tmp_path.iterdir())
 
 

@@ -12,7 +12,7 @@ from diverseevol.errors import InputError
 from diverseevol.evolution.loop import evolve
 from diverseevol.samplers.base import Needs, Selection
 from diverseevol.samplers.features import Features
-from diverseevol.samplers.stratified import StratifiedSampler
+from diverseevol.samplers.stratified import Stratified
 
 KINDS = ("count", "greet", "spell")
 
@@ -59,7 +59,7 @@ def test_columns_are_shown_to_who_asks_for_them_and_to_no_one_else(labelled, ask
 
 
 def test_an_evolution_with_the_oracle_balances_what_the_rows_say_of_themselves(labelled):
-    evolution = labelled(StratifiedSampler("kind"))
+    evolution = labelled(Stratified("kind"))
     rounds = evolve(evolution)
     kinds = [evolution.dataset[row].extra["kind"] for row in (*rounds[-1].trained_on,)]
     counts = [kinds.count(kind) for kind in KINDS]
@@ -68,4 +68,4 @@ def test_an_evolution_with_the_oracle_balances_what_the_rows_say_of_themselves(l
 
 def test_a_field_that_the_rows_lack_is_refused_before_anything_is_chosen(evolution, tmp_path):
     with pytest.raises(InputError, match="asks for the rows' field 'topic', but the rows have no further"):
-        evolve(evolution(tmp_path / "run", sampler=StratifiedSampler("topic")))
+        evolve(evolution(tmp_path / "run", sampler=Stratified("topic")))

@@ -18,7 +18,7 @@ from diverseevol.engine.probing.committee_probe import DISAGREEMENTS, Committee,
 from diverseevol.evolution.committee import Member, committee
 from diverseevol.evolution.loop import evolve
 from diverseevol.options import Schedule
-from diverseevol.samplers.qbc import CommitteeSampler
+from diverseevol.samplers.qbc import QueryByCommittee
 from diverseevol.storage.files import read_jsonl
 
 BOTH = sorted(DISAGREEMENTS)
@@ -89,12 +89,12 @@ def test_disagreement_does_not_depend_on_how_positions_are_cut_up(learner, model
 
 
 def bagging(evolution: Callable[..., Any], folder: Path, **changes: Any) -> Any:
-    sampler = CommitteeSampler(size=3, disagreement="kl")
+    sampler = QueryByCommittee(size=3, disagreement="kl")
     return evolution(folder, **{"sampler": sampler, "schedule": Schedule(1, 6, 4), **changes})
 
 
 def rounds(evolution: Callable[..., Any], folder: Path, count: int, **changes: Any) -> Any:
-    sampler = CommitteeSampler(size=3, disagreement="kl", committee="rounds")
+    sampler = QueryByCommittee(size=3, disagreement="kl", committee="rounds")
     return evolution(folder, sampler=sampler, schedule=Schedule(count, 6, 4), **changes)
 
 

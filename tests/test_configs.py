@@ -114,9 +114,9 @@ def test_a_schedule_means_the_sizes_of_the_data_whichever_comes_first(data, roun
 def test_the_lab_brings_its_own_model_and_benchmark_and_other_data_nothing_of_it(data):
     lab, other = composed("evolve"), composed("evolve", f"data={data}")
     assert lab == composed("evolve", "data=lab")
-    assert (lab.model._target_, lab.benchmark.name) == ("diverseevol.lab.model.foundation_model", "lab")
+    assert (lab.model._target_, lab.benchmark.name) == ("diverseevol.lab.foundation_model", "lab")
     assert "diverseevol.lab" not in OmegaConf.to_yaml(other)
-    assert other.benchmark._target_.endswith(".no_benchmark")
+    assert other.benchmark._target_.endswith(".none")
     chosen = composed("evolve", "data=lab", "model=tiny", "benchmark=lab_natural")
     assert (chosen.model._target_.split(".")[-1], chosen.benchmark.name) == ("TinyLlama", "lab_natural")
     assert composed("select", "data=lab").model == lab.model

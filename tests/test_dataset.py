@@ -687,7 +687,7 @@ def test_without_a_network_a_hub_id_is_one_sentence(tmp_path, given):
 @pytest.mark.parametrize("name", ["json", "dolly"])
 def test_the_configuration_names_options_that_there_are(name, rows_file, cache):
     options = yaml.safe_load((CONF / f"{name}.yaml").read_text())
-    assert options.pop("_target_") == "diverseevol.data.dataset.load"
+    assert options.pop("_target_") == "diverseevol.data.load"
     path = rows_file
     if name == "dolly":
         path = written(rows_file.with_name("dolly.jsonl"), jsonl({"instruction": "a", "context": "b", "response": "c"}))

@@ -13,8 +13,8 @@ from diverseevol.evolution.setup import Streams
 from diverseevol.geometry.diversity import vendi_score
 from diverseevol.options import Schedule
 from diverseevol.samplers.base import Needs, Sampler
-from diverseevol.samplers.kcenter import KCenterSampler
-from diverseevol.samplers.random import RandomSampler
+from diverseevol.samplers.kcenter import KCenter
+from diverseevol.samplers.random import Random
 from diverseevol.storage.files import read_json, read_jsonl
 from diverseevol.storage.sealed import SEAL
 
@@ -69,7 +69,7 @@ def test_the_metrics_are_what_their_names_say(whole, evolution, encoded):
 def test_every_seed_has_a_first_pool_that_all_samplers_share(whole, evolution, tmp_path):
     first = read_json(whole / "rounds/00/round.json")["trained_on"]
     alone = Schedule(0, 6, 0)
-    (random,) = evolve(evolution(tmp_path / "random", sampler=RandomSampler(), schedule=alone))
+    (random,) = evolve(evolution(tmp_path / "random", sampler=Random(), schedule=alone))
     assert list(random.trained_on) == first
     (other,) = evolve(evolution(tmp_path / "other", schedule=alone, seed=1))
     assert set(other.trained_on) != set(first)
@@ -159,7 +159,7 @@ def spied(learner: Learner) -> Spy:
 
 def test_random_choice_embeds_nothing_but_its_pool(evolution, learner, tmp_path):
     spy = spied(learner)
-    rounds = evolve(evolution(tmp_path, sampler=RandomSampler(), learner=spy))
+    rounds = evolve(evolution(tmp_path, sampler=Random(), learner=spy))
     assert spy.probed == [(sorted(done.trained_on), True, []) for done in rounds]
 
 
@@ -183,7 +183,7 @@ def test_a_sampler_in_the_rounds_own_space_costs_one_pass_over_the_rows_that_can
     ],
 )
 def test_a_sampler_is_shown_what_it_needs_and_nothing_more(evolution, learner, encoded, tmp_path, needs):
-    witness = Witness(RandomSampler(), needs)
+    witness = Witness(Random(), needs)
     this = evolution(tmp_path / "run", sampler=witness, schedule=Schedule(1, 6, 4), keep_models="all")
     evolve(this)
     (shown,) = witness.shown
@@ -213,7 +213,7 @@ def assert_shown(shown, expected, eligible):
 
 
 def test_a_receipt_tells_how_far_each_pick_was_from_the_pool_and_the_picks_before(evolution, dataset, tmp_path):
-    witness = Witness(KCenterSampler(), Needs(space="current"))
+    witness = Witness(KCenter(), Needs(space="current"))
     rounds = evolve(evolution(tmp_path, sampler=witness))
     for done, shown in zip(rounds, witness.shown, strict=False):
         lines = read_jsonl(tmp_path / f"rounds/{done.index:02d}/chosen.jsonl")
@@ -232,7 +232,7 @@ def test_a_receipt_tells_how_far_each_pick_was_from_the_pool_and_the_picks_befor
 
 
 def test_a_receipt_of_a_sampler_that_embeds_nothing_measures_in_the_foundations_space(evolution, tmp_path):
-    this = evolution(tmp_path, sampler=RandomSampler(), schedule=Schedule(1, 6, 4))
+    this = evolution(tmp_path, sampler=Random(), schedule=Schedule(1, 6, 4))
     first, _ = evolve(this)
     X, lines = this.space().astype(np.float64), read_jsonl(tmp_path / "rounds/00/chosen.jsonl")
     assert len(lines) == 4

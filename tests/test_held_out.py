@@ -16,7 +16,7 @@ from diverseevol.evaluation.questions.benchmarks import Benchmark, Question, che
 from diverseevol.evolution.loop import evolve
 from diverseevol.evolution.metrics import DEFAULT, ReferenceLoss
 from diverseevol.evolution.metrics.losses import mean_loss
-from diverseevol.samplers.random import RandomSampler
+from diverseevol.samplers.random import Random
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_held_out_rows_join_no_pool_and_are_measured_each_round(held, learner, d
     benchmark = Benchmark("small", (Question("1", "What is 1?", reference="It is 1."), Question("2", "And 2?")))
     exam = dataclasses.replace(held(tmp_path).exam, benchmarks=())
     rounds = evolve(held(tmp_path / "kcenter", keep_models="all"))
-    other = evolve(held(tmp_path / "random", sampler=RandomSampler(), exam=exam))
+    other = evolve(held(tmp_path / "random", sampler=Random(), exam=exam))
     out = set(held(tmp_path).dataset.held_out.tolist())
     assert all(not out & {*done.trained_on, *done.chosen} for done in (*rounds, *other))
     assert rounds[0].metrics["held_out_loss"] == other[0].metrics["held_out_loss"]  # the same rows, the same model

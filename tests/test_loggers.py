@@ -19,10 +19,10 @@ from diverseevol.errors import InputError
 from diverseevol.evolution.loop import evolve
 from diverseevol.options import Schedule
 from diverseevol.runs.run_folder import RunFolder
-from diverseevol.runs.trackers.csv_tracker import CsvTracker
-from diverseevol.runs.trackers.tensorboard_tracker import TensorBoardTracker
-from diverseevol.runs.trackers.wandb_tracker import WandbTracker
-from diverseevol.runs.tracking import Careful, NoTracker, RunName, opened
+from diverseevol.runs.trackers.csv_tracker import CSV
+from diverseevol.runs.trackers.tensorboard_tracker import TensorBoard
+from diverseevol.runs.trackers.wandb_tracker import Wandb
+from diverseevol.runs.tracking import Careful, NoLogger, RunName, opened
 from diverseevol.storage.files import read_json, read_jsonl
 
 NOWHERE = "http://127.0.0.1:9"  # the port "discard", where nobody listens
@@ -36,7 +36,7 @@ logging.basicConfig(format="%(message)s")
 wandb.END_SECONDS = 3.0
 wandb.START_SECONDS = 2.0 if os.environ["WANDB_BASE_URL"].endswith(":9") else 60.0
 folder, mode, ids = Path(sys.argv[1]), sys.argv[2], sys.argv[3].split(",")
-tracker = Careful(wandb.WandbTracker(mode=mode))
+tracker = Careful(wandb.Wandb(mode=mode))
 for id in ids:
     job = "evolution" if id == "whole" else "round"
     axis = "pool_size" if id == "whole" else "train/step"
@@ -81,10 +81,10 @@ def server() -> Iterator[WandbServer]:
 
 
 @pytest.mark.parametrize("off", [{"WANDB_MODE": "disabled"}, {"WANDB_MODE": "Disabled"}, {"WANDB_DISABLED": "true"}])
-@pytest.mark.parametrize("tracker", [WandbTracker(), WandbTracker(mode="online"), NoTracker()])
+@pytest.mark.parametrize("tracker", [Wandb(), Wandb(mode="online"), NoLogger()])
 def test_a_logger_that_is_switched_off_writes_nothing(tmp_path, monkeypatch, tracker, off):
     monkeypatch.chdir(tmp_path)
-    for name, value in ({} if isinstance(tracker, NoTracker) else off).items():
+    for name, value in ({} if isinstance(tracker, NoLogger) else off).items():
         monkeypatch.setenv(name, value)
     name = RunName("g", "a", "a", job_type="round", axis="train/step")
     with opened(Careful(tracker), name, tmp_path / "r", {}) as log:
@@ -96,7 +96,7 @@ def test_a_logger_that_is_switched_off_writes_nothing(tmp_path, monkeypatch, tra
 
 @pytest.fixture(scope="module")
 def csvs(evolution, tmp_path_factory):
-    this = evolution(tmp_path_factory.mktemp("csv"), tracker=CsvTracker(), schedule=Schedule(1, 6, 4))
+    this = evolution(tmp_path_factory.mktemp("csv"), tracker=CSV(), schedule=Schedule(1, 6, 4))
     evolve(this)
     return this
 
@@ -131,7 +131,7 @@ def test_the_evolutions_csv_has_a_line_a_round(csvs):
 
 def test_a_csv_run_that_is_logged_again_is_there_once_and_one_that_is_judged_later_keeps_its_curve(tmp_path):
     for whole, score in ((True, 1.0), (True, 2.0), (False, 3.0)):
-        with opened(CsvTracker(), RunName("g", "round-00", "id", whole=whole), tmp_path, {}) as log:
+        with opened(CSV(), RunName("g", "round-00", "id", whole=whole), tmp_path, {}) as log:
             if whole:
                 log.curve(1, {"loss": score})
             log.metrics({"score": score})
@@ -144,7 +144,7 @@ def test_tensorboard_reads_what_was_logged(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     for _ in range(2):  # logged again: there once
-        with opened(TensorBoardTracker(), RunName("g", "round-00", "id"), tmp_path, {"seed": 0}) as log:
+        with opened(TensorBoard(), RunName("g", "round-00", "id"), tmp_path, {"seed": 0}) as log:
             for step in (1, 2):
                 log.curve(step, {"loss": 1.0 / step})
             log.metrics({"vendi_score": 3.0, "pool_size": 20})
@@ -159,7 +159,7 @@ def test_tensorboard_reads_what_was_logged(tmp_path):
 @pytest.mark.skipif(find_spec("tensorboard") is not None, reason="the package is installed")
 def test_tensorboard_without_its_package_names_the_extra():
     with pytest.raises(InputError, match=r"pip install 'diverseevol\[tensorboard\]'"):
-        TensorBoardTracker()
+        TensorBoard()
 
 
 def test_an_offline_run_is_uploaded_by_the_documented_command(tmp_path, server):

@@ -11,10 +11,10 @@ from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.evolution.loop import evolve
 from diverseevol.options import Schedule
-from diverseevol.samplers.kcenter import KCenterSampler
-from diverseevol.samplers.qbc import CommitteeSampler
-from diverseevol.samplers.random import RandomSampler
-from diverseevol.samplers.uncertain_kcenter import UncertainKCenterSampler
+from diverseevol.samplers.kcenter import KCenter
+from diverseevol.samplers.qbc import QueryByCommittee
+from diverseevol.samplers.random import Random
+from diverseevol.samplers.uncertain_kcenter import UncertainKCenter
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ def calls(monkeypatch):
 
 
 SAMPLERS = {
-    "kcenter": KCenterSampler(),
-    "uncertain_kcenter": UncertainKCenterSampler(),
-    "random": RandomSampler(),
+    "kcenter": KCenter(),
+    "uncertain_kcenter": UncertainKCenter(),
+    "random": Random(),
 }
 
 
@@ -83,7 +83,7 @@ def test_no_row_passes_the_same_model_twice(evolution, tmp_path, calls, name):
 
 
 def test_a_committee_of_the_last_rounds_loads_each_of_its_models_once(evolution, tmp_path, calls):
-    this = evolution(tmp_path, sampler=CommitteeSampler(3, committee="rounds"), schedule=Schedule(2, 6, 4))
+    this = evolution(tmp_path, sampler=QueryByCommittee(3, committee="rounds"), schedule=Schedule(2, 6, 4))
     this.space()
     calls.clear()
     evolve(this)

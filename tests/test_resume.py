@@ -23,7 +23,7 @@ from diverseevol.evolution.metrics import DEFAULT, TrainLoss
 from diverseevol.lab.dataset import load as lab_rows
 from diverseevol.lab.model import foundation_model
 from diverseevol.options import Embedding, Generation, PromptOptions, Schedule, Tuning
-from diverseevol.runs.tracking import NoTracker
+from diverseevol.runs.tracking import NoLogger
 from diverseevol.storage.files import read_json, read_jsonl
 
 
@@ -134,7 +134,7 @@ def test_an_evolution_cut_in_a_phase_ends_as_if_it_had_not_been(setting, tmp_pat
     assert_same(tmp_path, whole)
 
 
-class CutWhile(NoTracker):
+class CutWhile(NoLogger):
     """A tracker in whose call the process ends, in the second round."""
 
     def __init__(self, method: str) -> None:

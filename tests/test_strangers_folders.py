@@ -77,8 +77,8 @@ def assert_unharmed(folder: Path, printed: str, path: list[str]) -> None:
 
 
 REMOVE = {"_target_": "diverseevol.files._remove", "path": "../precious"}
-PAPER = "diverseevol.evaluation.questions.benchmarks.load_paper"
-LOAD = "diverseevol.evaluation.questions.benchmarks.load_benchmark"
+PAPER = "diverseevol.benchmarks.load_paper"
+LOAD = "diverseevol.benchmarks.load"
 ATTACKS: dict[str, Any] = {
     "the hub's code": {
         "_target_": "diverseevol.foundation.AutoConfig.from_pretrained", "pretrained_model_name_or_path": ".",

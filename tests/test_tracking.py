@@ -9,9 +9,9 @@ import pytest
 
 from diverseevol.evolution.loop import evolve
 from diverseevol.options import Schedule
-from diverseevol.runs.trackers.csv_tracker import CsvTracker
-from diverseevol.runs.trackers.wandb_tracker import WandbTracker
-from diverseevol.runs.tracking import NoTracker, RunName, opened
+from diverseevol.runs.trackers.csv_tracker import CSV
+from diverseevol.runs.trackers.wandb_tracker import Wandb
+from diverseevol.runs.tracking import NoLogger, RunName, opened
 from diverseevol.storage.files import read_json, read_jsonl
 
 CONFIG = {"seed": 0, "sampler": {"metric": "euclidean"}, "versions": {"torch": "2"}}
@@ -52,9 +52,7 @@ def plain(said: dict[str, list[dict]]) -> list[dict]:
 @pytest.fixture(scope="module")
 def logged(evolution, tmp_path_factory):
     """The folder of an evolution that was logged, and what its two rounds said."""
-    this = evolution(
-        tmp_path_factory.mktemp("tracked"), tracker=WandbTracker("a-project"), schedule=ONCE, config=CONFIG
-    )
+    this = evolution(tmp_path_factory.mktemp("tracked"), tracker=Wandb("a-project"), schedule=ONCE, config=CONFIG)
     evolve(this)
     said = {run["run"][0]["display_name"]: run for run in map(inspected, runs(this.run.path))}
     return this, said
@@ -116,7 +114,7 @@ def test_the_rows_chosen_are_a_table_and_the_last_round_has_none(logged):
 
 
 def test_a_round_that_is_taken_up_again_is_logged_whole_under_the_same_id(evolution, tmp_path):
-    this = evolution(tmp_path, tracker=WandbTracker(), schedule=Schedule(0, 6, 0))
+    this = evolution(tmp_path, tracker=Wandb(), schedule=Schedule(0, 6, 0))
     evolve(this)
     first = inspected(of_id(tmp_path, this.run.round_id(0)))
     (tmp_path / "rounds/00/round.json").unlink()
@@ -160,12 +158,12 @@ def test_an_evolution_is_one_run_with_a_point_a_round_over_pool_size(logged):
 
 
 def test_an_evolution_that_is_whole_is_not_logged_again_and_one_that_grew_is_with_all_its_rounds(evolution, tmp_path):
-    this = evolution(tmp_path, tracker=WandbTracker(), schedule=ONCE)
+    this = evolution(tmp_path, tracker=Wandb(), schedule=ONCE)
     evolve(this)
     before = runs(tmp_path)
     evolve(this)
     assert runs(tmp_path) == before
-    grown = evolution(tmp_path, tracker=WandbTracker(), schedule=Schedule(2, 6, 4))
+    grown = evolution(tmp_path, tracker=Wandb(), schedule=Schedule(2, 6, 4))
     evolve(grown)
     *whole, _ = plain(inspected(of_id(tmp_path, this.run.overview_id)))
     assert [point["pool_size"] for point in whole] == [6, 10, 14]
@@ -176,7 +174,7 @@ def test_an_evolution_that_is_whole_is_not_logged_again_and_one_that_grew_is_wit
 def test_what_was_uploaded_already_stays_when_a_run_is_logged_again(tmp_path):
     run = RunName("g", "round-00", "theid")
     for synced in (False, True, False):
-        with opened(WandbTracker(), run, tmp_path, {}) as log:
+        with opened(Wandb(), run, tmp_path, {}) as log:
             log.metrics({"vendi_score": 1.0})
         if synced:
             uploaded = of_id(tmp_path, "theid")
@@ -186,7 +184,7 @@ def test_what_was_uploaded_already_stays_when_a_run_is_logged_again(tmp_path):
     assert len(runs(tmp_path)) == 2
 
 
-class Failing(NoTracker):
+class Failing(NoLogger):
     """A tracker that fails in one call."""
 
     def __init__(self, method: str) -> None:
@@ -231,7 +229,7 @@ def test_an_evolution_does_not_depend_on_its_logger(evolution, tmp_path, caplog)
     assert len(caplog.records) == 1, "said once for all rounds"
 
 
-@pytest.mark.parametrize("tracker", [WandbTracker(), CsvTracker()])
+@pytest.mark.parametrize("tracker", [Wandb(), CSV()])
 def test_a_place_that_cannot_be_written_to_is_a_warning(tracker, tmp_path, caplog):
     for name in ("wandb", "csv"):  # a file where the folder should be: a closed door to root, too
         (tmp_path / name).write_text("")
@@ -251,7 +249,7 @@ def test_a_run_is_closed_when_the_round_fails(tmp_path):
 
 
 def test_no_tracker_logs_nowhere(tmp_path):
-    with opened(NoTracker(), RunName("g", "round-00", "id"), tmp_path, {}) as log:
+    with opened(NoLogger(), RunName("g", "round-00", "id"), tmp_path, {}) as log:
         log.metrics({"vendi_score": 1.0})
         log.table("chosen", ["row"], [[1]])
     assert not list(tmp_path.iterdir())

@@ -26,19 +26,11 @@ from diverseevol.runs.run_folder import RunFolder
 from diverseevol.storage.cache import cache_folder, checked_in_full
 from diverseevol.storage.reading import refuse_special
 
-# Targets whose options are known; code that the user names checks its own.
-ROWS, LAB_ROWS = "diverseevol.data.dataset.load", "diverseevol.lab.load"
-LIGHT = (  # modules that are imported in no time
-    "diverseevol.samplers.", "diverseevol.evolution.metrics.", "diverseevol.lab.metrics.",
-    "diverseevol.runs.trackers.", "diverseevol.runs.tracking.",
-    "diverseevol.evaluation.questions.benchmarks.",
-    "diverseevol.evaluation.judges.openai_judge.", "diverseevol.evaluation.judges.without_model.",
-    "diverseevol.evaluation.judges.replay.",
-    "diverseevol.lab.benchmark", "diverseevol.lab.both", "diverseevol.lab.development", "diverseevol.lab.natural",
-)  # fmt: skip
-MODELS = ("diverseevol.engine.pretrained.Pretrained", "diverseevol.lab.model.foundation_model")
-BENCHMARK = "diverseevol.evaluation.questions.benchmarks.load_benchmark"
-PAPER = "diverseevol.evaluation.questions.benchmarks.load_paper"
+# Public names whose options are known; code that the user names checks its own.
+ROWS, LAB_ROWS = "diverseevol.data.load", "diverseevol.lab.load"
+MODELS = ("diverseevol.models.Pretrained", "diverseevol.lab.foundation_model")
+BENCHMARK, PAPER = "diverseevol.benchmarks.load", "diverseevol.benchmarks.load_paper"
+LOCAL, OPENAI, REPLAY = (f"diverseevol.judges.{name}" for name in ("Local", "OpenAI", "Replay"))
 QUESTIONS = "a benchmark is a JSONL file with one question per line"
 JUDGED = "give the folder or archive that holds the judgements"
 
@@ -159,9 +151,9 @@ def _nodes(settings: Configuration, **kinds: type) -> None:
 
 
 def _part(settings: Configuration, name: str, **further: Any) -> Any:
-    """A part of the project's own can be made with its options; None where it takes seconds to find that out."""
+    """A part of the project's own, made with its options; None where that takes seconds, or is the user's code."""
     target = str(_node(settings, name).get("_target_"))
-    return settings.part(name, **further) if target.startswith(LIGHT) else None
+    return settings.part(name, **further) if target.startswith("diverseevol.") and target != LOCAL else None
 
 
 def _rows(settings: Configuration, cache: Path, bad_rows: Path, verify_cache: bool) -> None:
@@ -250,12 +242,12 @@ def _benchmark(settings: Configuration) -> None:
 def _judge(settings: Configuration) -> None:
     """What a judge reads is there."""
     node = _node(settings, "judge")
-    target = str(node.get("_target_")).rpartition(".")[2]
-    if target == "ReplayJudge" and isinstance(node.get("judgements"), str):
+    target = node.get("_target_")
+    if target == REPLAY and isinstance(node.get("judgements"), str):
         _place(node["judgements"], JUDGED)
-    if target == "LocalJudge":
+    if target == LOCAL:
         _model_folder(node.get("path"), "judge.path")
-    if target in ("LocalJudge", "OpenAIJudge") and isinstance(node.get("prompt"), str):
+    if target in (LOCAL, OPENAI) and isinstance(node.get("prompt"), str):
         _file(node["prompt"], f"judge.prompt={node['prompt']}", "give a text file")
 
 

@@ -1,1 +1,17 @@
 """Rows: located, read, checked, as text and as tokens; held-out rows among them."""
+
+from typing import TYPE_CHECKING
+
+from diverseevol.public import lazily
+
+if TYPE_CHECKING:
+    from diverseevol.data.dataset import Dataset as Dataset
+    from diverseevol.data.dataset import load as load
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "Dataset": "diverseevol.data.dataset:Dataset",
+        "load": "diverseevol.data.dataset:load",
+    },
+)

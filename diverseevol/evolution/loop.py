@@ -20,7 +20,7 @@ from diverseevol.evolution.phases import Phases
 from diverseevol.evolution.setup import Evolution, Streams
 from diverseevol.runs.round_folder import Round
 from diverseevol.runs.run_folder import write_selected
-from diverseevol.runs.tracking import Careful, NoTracker, RunName, opened
+from diverseevol.runs.tracking import Careful, NoLogger, RunName, opened
 
 
 def evolve(evolution: Evolution) -> list[Round]:
@@ -38,7 +38,7 @@ def evolve(evolution: Evolution) -> list[Round]:
     run, schedule, processes = evolution.run, evolution.schedule, evolution.learner.processes
     eligible = np.flatnonzero(evolution.learner.encoded.eligible)
     schedule.fits(len(eligible))
-    tracker = Careful(evolution.tracker if processes.first else NoTracker())
+    tracker = Careful(evolution.tracker if processes.first else NoLogger())
     last = max((schedule.rounds, *processes.share(run.complete() if processes.first else set())))
     longer = last > schedule.rounds
     # A round that has to be made again must choose what the rounds after it were trained on: `last` decides, which is

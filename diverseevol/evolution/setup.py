@@ -17,7 +17,7 @@ from diverseevol.evolution.metrics import DEFAULT, Metric
 from diverseevol.options import Schedule
 from diverseevol.runs.round_folder import Round
 from diverseevol.runs.run_folder import RunFolder
-from diverseevol.runs.tracking import NoTracker, Tracker
+from diverseevol.runs.tracking import NoLogger, Tracker
 from diverseevol.samplers.base import Sampler
 
 
@@ -89,7 +89,7 @@ class Evolution:
     seed: int
     metrics: Sequence[Metric] = DEFAULT
     exam: Exam = field(default_factory=Exam)
-    tracker: Tracker = field(default_factory=NoTracker)
+    tracker: Tracker = field(default_factory=NoLogger)
     config: Mapping[str, Any] = field(default_factory=dict)
     keep_models: Literal["all", "last", "none"] = "last"
     keep_dtype: Literal["source"] | None = None

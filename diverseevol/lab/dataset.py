@@ -44,7 +44,7 @@ def load(
         seed: of the rows, and of which skill is frequent.
         world: "lab", or the dotted name of a tuple of skills (see `diverseevol.lab.skill`).
         cache: the project's cache folder.
-        reading: passed on to `diverseevol.data.dataset.load`.
+        reading: passed on to `diverseevol.data.load`.
 
     Raises:
         InputError: an option is none of either, or there can be no such rows.

@@ -68,7 +68,7 @@ class Tracker(Protocol):
         ...
 
 
-class NoTracker:
+class NoLogger:
     """Logs nowhere: the run folder has every fact."""
 
     def open(self, run: RunName, folder: Path, config: Mapping[str, Any]) -> RoundLog:

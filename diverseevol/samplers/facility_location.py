@@ -18,7 +18,7 @@ PAIRS = 2**26  # distances that may be kept, at ten bytes each
 
 
 @dataclass(frozen=True)
-class FacilityLocationSampler:
+class FacilityLocation:
     """Always the row that lowers the mean squared distance of all eligible rows to their nearest row of the pool most.
 
     K-Center minimises the largest such distance and so goes for outliers; this is its counterpart for the mean. As

@@ -20,7 +20,7 @@ FARTHEST = (
 
 
 @dataclass(frozen=True)
-class KCenterSampler:
+class KCenter:
     """Greedy farthest-first choice of centres, as in the paper's section 3.
 
     It is Gonzalez's (1985, section 2), for active learning algorithm 1 of Sener & Savarese (2018). The score of a

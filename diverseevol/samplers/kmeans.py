@@ -16,7 +16,7 @@ BATCH = 1024  # rows of a mini-batch
 
 
 @dataclass(frozen=True)
-class KMeansSampler:
+class KMeans:
     """Clusters the candidates, gives each cluster the same quota, and takes the rows nearest its centre.
 
     Typical rows of every region, where K-Center takes the outermost: the clustering baseline of active learning (Xu

@@ -10,7 +10,7 @@ from diverseevol.samplers.features import Features
 
 
 @dataclass(frozen=True)
-class LongestSampler:
+class Longest:
     """Takes the rows whose responses have the most tokens, after truncation.
 
     The baseline of Zhao et al. (2024, arXiv 2402.04833, abstract), who take the thousand longest of a data set. The

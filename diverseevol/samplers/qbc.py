@@ -12,7 +12,7 @@ from diverseevol.samplers.features import Features
 
 
 @dataclass(frozen=True)
-class CommitteeSampler:
+class QueryByCommittee:
     """Takes the rows that a committee of models disagrees about most (Seung et al. 1992).
 
     Disagreement is measured at every position that predicts a response token, and averaged over the response. The

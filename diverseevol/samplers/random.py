@@ -10,7 +10,7 @@ from diverseevol.samplers.features import Features
 
 
 @dataclass(frozen=True)
-class RandomSampler:
+class Random:
     """Draws uniformly without replacement: the authors' baseline, and the way in which P_0 is drawn.
 
     Costs nothing: no probing at all. Its scores are 0.

@@ -10,7 +10,7 @@ from diverseevol.samplers.features import Features
 
 
 @dataclass(frozen=True)
-class StratifiedSampler:
+class Stratified:
     """Always a random row of the label that the pool has fewest rows of.
 
     It sees what no other sampler sees: labels. Where rows have them (Dolly's `category`), it says what balance alone

@@ -12,13 +12,13 @@ from diverseevol.errors import InputError
 from diverseevol.samplers.base import Needs, Selection, embedding_of, pool_of
 from diverseevol.samplers.features import Features
 from diverseevol.samplers.kcenter import FARTHEST
-from diverseevol.samplers.uncertainty import Measure, UncertaintySampler, Variant
+from diverseevol.samplers.uncertainty import Measure, Uncertainty, Variant
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class UncertainKCenterSampler:
+class UncertainKCenter:
     """The `among`·n most uncertain candidates compete, and farthest-first traversal from the pool takes n of them.
 
     Filtering by uncertainty, then choosing for diversity, is the scheme of Zhdanov (2019, "Diverse mini-batch active
@@ -27,8 +27,8 @@ class UncertainKCenterSampler:
     rows with its head, one sort, and one pass over the embeddings.
 
     Attributes:
-        measure: of uncertainty; see `UncertaintySampler`.
-        variant: of the measure; see `UncertaintySampler`.
+        measure: of uncertainty; see `Uncertainty`.
+        variant: of the measure; see `Uncertainty`.
         among: how many times n candidates compete; 1 is uncertainty sampling in another order, and what leaves
             none out is K-Center.
         space: the embeddings of the round's own model or of the foundation model.
@@ -70,8 +70,8 @@ class UncertainKCenterSampler:
         return Selection(rows, distance, f"{FARTHEST}, of the {competing:,} most uncertain")
 
     @property
-    def _uncertainty(self) -> UncertaintySampler:
-        return UncertaintySampler(self.measure, self.variant)
+    def _uncertainty(self) -> Uncertainty:
+        return Uncertainty(self.measure, self.variant)
 
 
 @functools.cache  # said once, and not in every round

@@ -14,7 +14,7 @@ Variant = Literal["reference", "probability"]
 
 
 @dataclass(frozen=True)
-class UncertaintySampler:
+class Uncertainty:
     """Takes the rows with the least confidence, the least margin or the most entropy (Settles 2009, section 3.1).
 
     The score of a pick is its statistic. Of equally uncertain rows the lowest is picked. Costs one pass of the model

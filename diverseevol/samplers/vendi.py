@@ -20,7 +20,7 @@ SAMPLES = np.exp(np.arange(-34, 34.1, 0.8))
 
 
 @dataclass(frozen=True)
-class VendiSampler:
+class Vendi:
     """Draws random batches and takes the one at a chosen rank of the Vendi-Score of pool and batch together.
 
     This is the paper's instrument for pools of one size and different diversity (arXiv 2311.08182, the analysis of

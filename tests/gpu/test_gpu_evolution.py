@@ -19,8 +19,8 @@ from diverseevol.engine.learner import Learner
 from diverseevol.errors import InputError
 from diverseevol.evolution.loop import evolve
 from diverseevol.options import Generation
-from diverseevol.samplers.kcenter import KCenterSampler
-from diverseevol.samplers.qbc import CommitteeSampler
+from diverseevol.samplers.kcenter import KCenter
+from diverseevol.samplers.qbc import QueryByCommittee
 from diverseevol.storage.files import read_json
 
 pytestmark = pytest.mark.gpu
@@ -98,7 +98,7 @@ def test_in_float32_it_agrees_with_the_processor(
 
 
 def test_a_committee_sits_on_the_device(on_device: Any, tmp_path: Path) -> None:
-    sampler = CommitteeSampler(size=3, disagreement="kl")
+    sampler = QueryByCommittee(size=3, disagreement="kl")
     first, again = (evolve(on_device(tmp_path / name, sampler=sampler)) for name in ("first", "again"))
     assert [done.chosen for done in first] == [done.chosen for done in again]
     assert len(first[1].chosen) == 4
@@ -106,7 +106,7 @@ def test_a_committee_sits_on_the_device(on_device: Any, tmp_path: Path) -> None:
 
 def test_kcenter_may_pick_on_the_device(finished: tuple[str, Path], on_device: Any, tmp_path: Path) -> None:
     precision, folder = finished
-    rounds = evolve(on_device(tmp_path, precision, sampler=KCenterSampler(device="cuda")))
+    rounds = evolve(on_device(tmp_path, precision, sampler=KCenter(device="cuda")))
     for done in rounds:
         assert list(done.chosen) == read_json(folder / f"rounds/{done.index:02d}/round.json")["chosen"]
 

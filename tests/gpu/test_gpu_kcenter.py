@@ -12,7 +12,7 @@ from diverseevol.geometry import farthest_first_cuda
 from diverseevol.geometry.farthest_first import farthest_first
 from diverseevol.samplers.base import Selection, choose
 from diverseevol.samplers.features import Features
-from diverseevol.samplers.kcenter import KCenterSampler
+from diverseevol.samplers.kcenter import KCenter
 
 pytestmark = pytest.mark.gpu
 
@@ -33,7 +33,7 @@ def test_picks_are_those_of_a_greedy_algorithm_in_float64(
 
 def select(device: str, X: np.ndarray, taken: np.ndarray, n: int, tokens: np.ndarray | None = None) -> Selection:
     features = Features(np.ones(len(X), dtype=np.int64) if tokens is None else tokens, X)
-    return choose(KCenterSampler(device=device), features, taken, n, np.random.default_rng(0))
+    return choose(KCenter(device=device), features, taken, n, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32])

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 
 from diverseevol.samplers import facility_location
-from diverseevol.samplers.facility_location import FacilityLocationSampler
+from diverseevol.samplers.facility_location import FacilityLocation
 from diverseevol.samplers.features import Features
 
 
 def select(X: np.ndarray, taken: np.ndarray, n: int, tokens: np.ndarray | None = None):
     tokens = np.ones(len(X), dtype=np.int64) if tokens is None else tokens
-    return FacilityLocationSampler().select(Features(tokens, X), taken, n, np.random.default_rng(0))
+    return FacilityLocation().select(Features(tokens, X), taken, n, np.random.default_rng(0))
 
 
 def greedy(X: np.ndarray, pool: list[int], n: int) -> tuple[list[int], list[float]]:

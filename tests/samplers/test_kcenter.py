@@ -17,7 +17,7 @@ from diverseevol.geometry.farthest_first import farthest_first
 from diverseevol.parallel.threads import workers
 from diverseevol.samplers.base import Selection, choose
 from diverseevol.samplers.features import Features
-from diverseevol.samplers.kcenter import KCenterSampler
+from diverseevol.samplers.kcenter import KCenter
 
 
 @pytest.mark.parametrize("data", DATA)
@@ -61,7 +61,7 @@ def test_a_running_minimum_picks_the_same(data: str, size: int, monkeypatch: pyt
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_device_that_is_not_there_is_said_before_any_work() -> None:
     with pytest.raises(InputError, match="device is cuda, and there is no CUDA device here"):
-        KCenterSampler(device="cuda")
+        KCenter(device="cuda")
 
 
 def test_a_running_minimum_keeps_to_the_centres_given_and_names_bad_rows() -> None:
@@ -219,7 +219,7 @@ def test_rows_that_are_not_finite_are_named(value: float, size: int) -> None:
         farthest_first(X, scattered(len(X), size), 5)
 
 
-def select(sampler: KCenterSampler, X: np.ndarray, taken: np.ndarray, n: int) -> Selection:
+def select(sampler: KCenter, X: np.ndarray, taken: np.ndarray, n: int) -> Selection:
     features = Features(np.ones(len(X), dtype=np.int64), X)
     return choose(sampler, features, taken, n, np.random.default_rng(0))
 
@@ -227,7 +227,7 @@ def select(sampler: KCenterSampler, X: np.ndarray, taken: np.ndarray, n: int) ->
 def test_the_score_is_the_distance_that_the_receipt_states() -> None:
     X = DATA["clustered"]
     taken = scattered(len(X), 25)
-    selection = select(KCenterSampler(), X, taken, 40)
+    selection = select(KCenter(), X, taken, 40)
     distance, _ = receipt_distances(X, selection.rows, np.flatnonzero(taken))
     np.testing.assert_array_equal(selection.score, distance)
     assert (np.diff(selection.score) <= 0).all()
@@ -237,7 +237,7 @@ def test_permuting_the_rows_permutes_the_picks() -> None:
     X = DATA["iid"]
     taken = scattered(len(X), 25)
     order = np.random.default_rng(7).permutation(len(X))
-    for sampler in KCenterSampler(), KCenterSampler(metric="cosine"), KCenterSampler(whiten=8):
+    for sampler in KCenter(), KCenter(metric="cosine"), KCenter(whiten=8):
         straight, permuted = select(sampler, X, taken, 40), select(sampler, X[order], taken[order], 40)
         assert order[permuted.rows].tolist() == straight.rows.tolist()
 
@@ -246,11 +246,11 @@ def test_ineligible_rows_are_neither_picked_nor_counted_as_covered() -> None:
     X = np.array([[0.0], [10.0], [9.0], [4.0]])
     features = Features(np.array([1, 0, 1, 1]), X)
     taken = np.array([True, True, False, False])
-    selection = choose(KCenterSampler(), features, taken, 2, np.random.default_rng(0))
+    selection = choose(KCenter(), features, taken, 2, np.random.default_rng(0))
     assert selection.rows.tolist() == [2, 3]  # row 2 lies beside the ineligible row 1, and far from the pool
     assert selection.score.tolist() == [9, 4]
     nothing_yet = np.array([False, True, False, False])
-    assert choose(KCenterSampler(), features, nothing_yet, 1, np.random.default_rng(0)).rows.tolist() == [3]
+    assert choose(KCenter(), features, nothing_yet, 1, np.random.default_rng(0)).rows.tolist() == [3]
 
 
 def test_cosine_compares_directions_only() -> None:
@@ -259,10 +259,10 @@ def test_cosine_compares_directions_only() -> None:
     taken = scattered(len(X), 10)
     stretched = (X * rng.uniform(0.1, 50, size=(300, 1))).astype(np.float32)
     expected, _ = greedy(X / np.linalg.norm(X, axis=1, keepdims=True), taken, 30)
-    assert select(KCenterSampler(metric="cosine"), stretched, taken, 30).rows.tolist() == expected
+    assert select(KCenter(metric="cosine"), stretched, taken, 30).rows.tolist() == expected
     stretched[[12, 40]] = 0
     with pytest.raises(InputError, match="row 12: is zero"):
-        select(KCenterSampler(metric="cosine"), stretched, taken, 30)
+        select(KCenter(metric="cosine"), stretched, taken, 30)
 
 
 def test_cosine_does_not_mind_rows_without_a_response_that_are_zero() -> None:
@@ -273,7 +273,7 @@ def test_cosine_does_not_mind_rows_without_a_response_that_are_zero() -> None:
     tokens[left_out], X[left_out] = 0, 0
     sound = np.flatnonzero(tokens)
     expected, _ = greedy(X[sound] / np.linalg.norm(X[sound], axis=1, keepdims=True), taken[sound], 9)
-    found = KCenterSampler(metric="cosine").select(Features(tokens, X), taken | (tokens == 0), 9, rng)
+    found = KCenter(metric="cosine").select(Features(tokens, X), taken | (tokens == 0), 9, rng)
     assert found.rows.tolist() == sound[expected].tolist()
 
 
@@ -284,9 +284,9 @@ def test_whitening_gives_every_direction_the_same_say() -> None:
     X = (plain * [1, 5, 20, 0.1, 3, 300]) @ np.linalg.qr(rng.standard_normal((6, 6)))[0] + 40
     taken = scattered(len(X), 10)
     expected, _ = greedy(plain, taken, 50)
-    assert select(KCenterSampler(whiten=6), X, taken, 50).rows.tolist() == expected
+    assert select(KCenter(whiten=6), X, taken, 50).rows.tolist() == expected
     widest, _ = greedy(plain[:, [5]], taken, 50)
-    assert select(KCenterSampler(whiten=1), X, taken, 50).rows.tolist() == widest
+    assert select(KCenter(whiten=1), X, taken, 50).rows.tolist() == widest
 
 
 def test_whitening_comes_before_the_scaling_to_unit_length() -> None:
@@ -297,23 +297,23 @@ def test_whitening_comes_before_the_scaling_to_unit_length() -> None:
     white = (X - X.mean(axis=0)) @ directions[:4].T
     white /= white.std(axis=0)
     expected, _ = greedy(white / np.linalg.norm(white, axis=1, keepdims=True), taken, 30)
-    assert select(KCenterSampler(metric="cosine", whiten=4), X, taken, 30).rows.tolist() == expected
+    assert select(KCenter(metric="cosine", whiten=4), X, taken, 30).rows.tolist() == expected
 
 
 def test_whitening_keeps_duplicates_together() -> None:
     X = DATA["clustered"]
     taken = np.zeros(len(X), dtype=bool)
     taken[:20] = True  # rows 350 to 369 equal them
-    rows = select(KCenterSampler(whiten=10), X, taken, len(X) - 20)
+    rows = select(KCenter(whiten=10), X, taken, len(X) - 20)
     assert set(rows.rows[-20:].tolist()) == set(range(350, 370))
     assert (rows.score[-20:] == 0).all()
 
 
 def test_options_that_cannot_be_are_refused_in_a_sentence() -> None:
     with pytest.raises(InputError, match=r"sampler.whiten is 0; it must be null or at least 1"):
-        KCenterSampler(whiten=0)
+        KCenter(whiten=0)
     with pytest.raises(InputError, match=r"sampler.whiten is 60; .* vary in 48 directions only"):
-        select(KCenterSampler(whiten=60), DATA["constant columns"], scattered(700, 5), 3)
+        select(KCenter(whiten=60), DATA["constant columns"], scattered(700, 5), 3)
 
 
 def with_loss(places: list[float], loss: list[float]) -> Features:
@@ -325,22 +325,22 @@ def with_loss(places: list[float], loss: list[float]) -> Features:
 def test_the_candidates_of_the_highest_loss_are_not_chosen(drop, row):
     # The pool at 0, of high loss itself; the farther a row, the higher its loss.
     features, taken = with_loss([0, 1, 5, 9, 10], [9, 0.1, 0.2, 0.3, 0.4]), np.arange(5) == 0
-    selection = KCenterSampler(drop=drop).select(features, taken, 1, np.random.default_rng(0))
+    selection = KCenter(drop=drop).select(features, taken, 1, np.random.default_rng(0))
     assert selection.rows.tolist() == [row]
 
 
 def test_no_more_rows_are_dropped_than_leaves_enough_to_choose():
     features, taken = with_loss([0, 1, 5, 9, 10], [9, 0.1, 0.2, 0.3, 0.4]), np.arange(5) == 0
-    selection = KCenterSampler(drop=0.9).select(features, taken, 3, np.random.default_rng(0))
+    selection = KCenter(drop=0.9).select(features, taken, 3, np.random.default_rng(0))
     assert sorted(selection.rows.tolist()) == [1, 2, 3]
 
 
 def test_losses_are_asked_for_only_where_rows_are_dropped():
-    assert KCenterSampler().needs.statistics == frozenset()
-    assert KCenterSampler(drop=0.01).needs.statistics == {"response_loss"}
+    assert KCenter().needs.statistics == frozenset()
+    assert KCenter(drop=0.01).needs.statistics == {"response_loss"}
 
 
 @pytest.mark.parametrize("drop", [-0.1, 1.0])
 def test_a_share_of_rows_to_drop_is_a_share(drop):
     with pytest.raises(InputError, match=r"sampler\.drop is .*; it is a share"):
-        KCenterSampler(drop=drop)
+        KCenter(drop=drop)

@@ -3,7 +3,7 @@ import pytest
 
 from diverseevol.errors import InputError
 from diverseevol.samplers.features import Features
-from diverseevol.samplers.qbc import CommitteeSampler
+from diverseevol.samplers.qbc import QueryByCommittee
 
 
 def select(scores: list[float], n: int, seed: int = 0):
@@ -11,7 +11,7 @@ def select(scores: list[float], n: int, seed: int = 0):
         np.ones(len(scores), dtype=np.int64), scores={"committee_kl": np.array(scores, dtype=np.float32)}
     )
     taken = np.arange(len(scores)) == 0
-    return CommitteeSampler(disagreement="kl").select(features, taken, n, np.random.default_rng(seed))
+    return QueryByCommittee(disagreement="kl").select(features, taken, n, np.random.default_rng(seed))
 
 
 def test_the_rows_that_the_committee_disagrees_about_most_come_first():
@@ -29,7 +29,7 @@ def test_chance_decides_between_rows_that_are_disagreed_about_equally():
 
 
 def test_a_bagging_committee_is_trained_and_one_of_rounds_is_kept():
-    bagging, rounds = CommitteeSampler(size=3).needs, CommitteeSampler(size=3, committee="rounds").needs
+    bagging, rounds = QueryByCommittee(size=3).needs, QueryByCommittee(size=3, committee="rounds").needs
     assert (bagging.committee, bagging.earlier) == (2, 0)
     assert (rounds.committee, rounds.earlier) == (0, 2)
     assert bagging.statistics == rounds.statistics == {"committee_vote_entropy"}
@@ -44,4 +44,4 @@ def test_a_disagreement_that_is_no_number_is_refused_where_it_could_be_chosen(va
 
 def test_one_member_is_no_committee():
     with pytest.raises(InputError, match=r"sampler\.size is 1; a committee needs at least 2 members"):
-        CommitteeSampler(size=1)
+        QueryByCommittee(size=1)

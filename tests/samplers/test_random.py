@@ -1,13 +1,13 @@
 import numpy as np
 
 from diverseevol.samplers.features import Features
-from diverseevol.samplers.random import RandomSampler
+from diverseevol.samplers.random import Random
 
 TAKEN = np.array([True, False, False, True, False, False])
 
 
 def chosen(n: int, seed: int) -> list[int]:
-    return RandomSampler().select(Features(np.full(6, 9)), TAKEN, n, np.random.default_rng(seed)).rows.tolist()
+    return Random().select(Features(np.full(6, 9)), TAKEN, n, np.random.default_rng(seed)).rows.tolist()
 
 
 def test_the_picks_are_those_that_the_generator_draws_of_the_candidates():

@@ -5,7 +5,7 @@ from diverseevol.data.columns import columns_of
 from diverseevol.data.conversation import Conversation, exchange
 from diverseevol.errors import InputError
 from diverseevol.samplers.features import Features
-from diverseevol.samplers.stratified import StratifiedSampler
+from diverseevol.samplers.stratified import Stratified
 
 #                   0    1    2    3    4    5    6    7
 SKILL = np.array(["a", "a", "a", "a", "b", "b", "c", "c"])
@@ -22,7 +22,7 @@ def features(ineligible: tuple[int, ...] = ()) -> Features:
 def picks(n: int, seed: int, without: str | None = "noisy", ineligible: tuple[int, ...] = ()):
     taken = np.isin(np.arange(len(SKILL)), [*POOL, *ineligible])
     rng = np.random.default_rng(seed)
-    return StratifiedSampler("skill", without).select(features(ineligible), taken, n, rng)
+    return Stratified("skill", without).select(features(ineligible), taken, n, rng)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -14,7 +14,7 @@ SECONDS = 10.0  # between two writings of a curve that grows
 
 
 @dataclass(frozen=True)
-class CsvTracker:
+class CSV:
     """Logs to `csv/` in the run folder, for spreadsheets and pandas."""
 
     def open(self, run: RunName, folder: Path, config: Mapping[str, Any]) -> RoundLog:

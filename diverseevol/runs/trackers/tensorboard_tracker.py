@@ -14,7 +14,7 @@ ROWS = 100  # of a table; all of them are in the run folder
 
 
 @dataclass(frozen=True)
-class TensorBoardTracker:
+class TensorBoard:
     """Logs event files for `tensorboard --logdir`.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml  # type: ignore[import-untyped]
 
 from diverseevol.output.terminal import one_line
-from diverseevol.runs.tracking import NoTracker, RoundLog, RunName
+from diverseevol.runs.tracking import NoLogger, RoundLog, RunName
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Agent:
 
 
 @dataclass
-class WandbTracker:
+class Wandb:
     """Logs to Weights & Biases.
 
     Attributes:
@@ -59,7 +59,7 @@ class WandbTracker:
         With the environment's WANDB_MODE=disabled, or WANDB_DISABLED, it goes nowhere, and W&B is not even imported.
         """
         if disabled():
-            return NoTracker().open(run, folder, config)
+            return NoLogger().open(run, folder, config)
         agent()  # before W&B reads the environment
         if self.mode == "online":
             try:
@@ -97,7 +97,7 @@ def agent() -> Agent | None:
 
 
 class _WandbLog:
-    def __init__(self, tracker: WandbTracker, run: RunName, folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, tracker: Wandb, run: RunName, folder: Path, config: Mapping[str, Any]) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")
         logging.getLogger("wandb").propagate = False  # its tracebacks go to its own log; the warning is a sentence
         import wandb
