@@ -42,8 +42,8 @@ from diverseevol.engine import fast_path
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained, TinyLlama
 from diverseevol.evaluation.exam import Exam
-from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
-from diverseevol.evaluation.judges.without_model import GoldJudge
+from diverseevol.evaluation.judges.openai_judge import OpenAI
+from diverseevol.evaluation.judges.without_model import Gold
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.evolution.loop import evolve
 from diverseevol.evolution.setup import Evolution
@@ -89,11 +89,11 @@ def server() -> Iterator[ChatServer]:
 
 
 @pytest.fixture
-def make(server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., OpenAIJudge]:
+def make(server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., OpenAI]:
     """`make(**options)`: a judge at that endpoint, with a key in the environment and a cache of its own."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     usual = {"model": "gpt-4", "base_url": server.url, "backoff": 0.01, "cache": str(tmp_path)}
-    return lambda **options: OpenAIJudge(**(usual | options))
+    return lambda **options: OpenAI(**(usual | options))
 
 
 @pytest.fixture(params=["fast", "plain"])
@@ -153,7 +153,7 @@ def learner(foundation: Pretrained, prompt: Prompt, encoded: Tokens) -> Learner:
 @pytest.fixture(scope="session")
 def exam() -> Exam:
     questions = tuple(Question(str(i), f"What is {i}?", reference=f"It is {i}.") for i in range(3))
-    return Exam((Benchmark("small", questions),), GoldJudge(), Generation(max_new_tokens=4))
+    return Exam((Benchmark("small", questions),), Gold(), Generation(max_new_tokens=4))
 
 
 MakeEvolution = Callable[..., Evolution]

@@ -6,7 +6,7 @@ import pytest
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import AnswerSheet, Judge, Judgement
-from diverseevol.evaluation.judges.without_model import GoldJudge, NoJudge, OverlapJudge
+from diverseevol.evaluation.judges.without_model import Gold, NoJudge, Overlap
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.evaluation.scores.scores import score
 
@@ -19,7 +19,7 @@ def judged(judge: Judge, answer: str, question: Question = QUESTION) -> Judgemen
 
 
 def gold(answer: str, reference: str = "The red fox sleeps.") -> float:
-    return judged(GoldJudge(), answer, replace(QUESTION, reference=reference)).model_score
+    return judged(Gold(), answer, replace(QUESTION, reference=reference)).model_score
 
 
 @pytest.mark.parametrize("answer", ["The red fox sleeps.", "the  RED\nfox sleeps", " The red fox sleeps . "])
@@ -56,31 +56,31 @@ def test_golds_partial_credit_agrees_with_a_brute_force_subsequence():
 def test_perfect_gold_answers_score_100_and_empty_ones_10():
     benchmark = Benchmark("mine", tuple(replace(QUESTION, id=str(i), reference=f"answer {i}") for i in range(5)))
     perfect = {q.id: q.reference or "" for q in benchmark.questions}
-    assert score(GoldJudge().judge(AnswerSheet(benchmark, perfect))).relative_score == 100
-    assert score(GoldJudge().judge(AnswerSheet(benchmark, dict.fromkeys(perfect, "")))).relative_score == 10
+    assert score(Gold().judge(AnswerSheet(benchmark, perfect))).relative_score == 100
+    assert score(Gold().judge(AnswerSheet(benchmark, dict.fromkeys(perfect, "")))).relative_score == 10
 
 
 def test_overlap_runs_from_one_to_ten_and_rises_with_the_overlap():
     answers = ["", "zzz", "A fox", "A fox, the red one", QUESTION.competitor]
-    scores = [judged(OverlapJudge(), answer).model_score for answer in answers]
+    scores = [judged(Overlap(), answer).model_score for answer in answers]
     assert scores[:2] == [1, 1]
     assert scores[-1] == pytest.approx(10)
     assert scores[1] < scores[2] < scores[3] < scores[4]
-    assert all(judged(OverlapJudge(), answer).competitor_score == 10 for answer in answers)
+    assert all(judged(Overlap(), answer).competitor_score == 10 for answer in answers)
 
 
 def test_overlap_carries_its_warning_into_the_scores():
-    judge = OverlapJudge()
+    judge = Overlap()
     assert judge.capabilities.label == "smoke measure, not a judgement of quality"
     record = score([judged(judge, "fox")], judge.capabilities.label).record()
     assert record["label"] == judge.capabilities.label
-    assert GoldJudge().capabilities.label is None
+    assert Gold().capabilities.label is None
 
 
 def test_judgements_come_in_the_order_of_the_questions():
     benchmark = Benchmark("mine", tuple(replace(QUESTION, id=i) for i in "cab"))
     answers = {"a": "x", "b": "y", "c": "z", "unasked": "w"}
-    for judge in (GoldJudge(), OverlapJudge()):
+    for judge in (Gold(), Overlap()):
         assert [(j.question_id, j.order, j.judge) for j in judge.judge(AnswerSheet(benchmark, answers))] == [
             (i, 0, judge.name) for i in "cab"
         ]
@@ -89,10 +89,10 @@ def test_judgements_come_in_the_order_of_the_questions():
 @pytest.mark.parametrize(
     ("judge", "question", "answers", "complaint"),
     [
-        (GoldJudge(), replace(QUESTION, reference=None), {"q": "x"}, "no reference"),
-        (OverlapJudge(), replace(QUESTION, competitor=None), {"q": "x"}, "no competitor"),
-        (GoldJudge(), QUESTION, {}, "no answer"),
-        (OverlapJudge(), QUESTION, {}, "no answer"),
+        (Gold(), replace(QUESTION, reference=None), {"q": "x"}, "no reference"),
+        (Overlap(), replace(QUESTION, competitor=None), {"q": "x"}, "no competitor"),
+        (Gold(), QUESTION, {}, "no answer"),
+        (Overlap(), QUESTION, {}, "no answer"),
     ],
 )
 def test_what_a_judge_lacks_is_named_with_benchmark_and_question(judge, question, answers, complaint):

@@ -12,8 +12,8 @@ from judgement_files import lay
 from diverseevol.evaluation.exam import Exam, MissingResults, missing_results
 from diverseevol.evaluation.judge_round import judge_round, length_report, read_scores
 from diverseevol.evaluation.judges.base import AnswerSheet, Capabilities, Judgement
-from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
-from diverseevol.evaluation.judges.without_model import GoldJudge, NoJudge, OverlapJudge
+from diverseevol.evaluation.judges.openai_judge import OpenAI
+from diverseevol.evaluation.judges.without_model import Gold, NoJudge, Overlap
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.evolution.loop import evolve
 from diverseevol.options import Generation
@@ -30,7 +30,7 @@ def server(monkeypatch):
 def test_a_judge_in_the_loop_and_one_afterwards_give_the_same_scores(evolution, server, tmp_path):
     benchmark = Benchmark("mine", tuple(Question(str(i), f"Name {i} words.", competitor="y" * 6) for i in range(3)))
     options = {"model": "gpt-4", "base_url": server.url, "cache": str(tmp_path / "cache")}
-    exam = Exam((benchmark,), OpenAIJudge(**options), Generation(max_new_tokens=4))
+    exam = Exam((benchmark,), OpenAI(**options), Generation(max_new_tokens=4))
     rounds = evolve(evolution(tmp_path / "run", exam=exam))
     folders = [tmp_path / "run" / "rounds" / f"{done.index:02d}" for done in rounds]
     inside = [read_scores(folder) for folder in folders]
@@ -40,7 +40,7 @@ def test_a_judge_in_the_loop_and_one_afterwards_give_the_same_scores(evolution, 
     for folder in folders:
         (folder / "scores.json").unlink()
         (folder / "judgements" / "mine.jsonl").unlink()
-        judge_round(folder, (benchmark,), OpenAIJudge(**options), Silent())
+        judge_round(folder, (benchmark,), OpenAI(**options), Silent())
     assert [read_scores(folder) for folder in folders] == inside
     assert len(server.requests) == asked
 
@@ -56,9 +56,9 @@ def test_rounds_scored_by_another_judge_are_reported(tmp_path):
         "generation": {"max_new_tokens": 4, "temperature": 0.7},
     }
     lay(tmp_path / "00" / "answers" / "mine.jsonl", [line])
-    judge_round(tmp_path / "00", (benchmark,), GoldJudge(), Silent())
-    assert missing_results(Exam((benchmark,), GoldJudge(), generation), [tmp_path / "00"]) == MissingResults()
-    assert missing_results(Exam((benchmark,), OverlapJudge(), generation), [tmp_path / "00"]) == MissingResults(
+    judge_round(tmp_path / "00", (benchmark,), Gold(), Silent())
+    assert missing_results(Exam((benchmark,), Gold(), generation), [tmp_path / "00"]) == MissingResults()
+    assert missing_results(Exam((benchmark,), Overlap(), generation), [tmp_path / "00"]) == MissingResults(
         scores_by_judge={"mine"}
     )
     assert missing_results(Exam((benchmark,), NoJudge(), generation), [tmp_path / "00"]) == MissingResults()
@@ -67,7 +67,7 @@ def test_rounds_scored_by_another_judge_are_reported(tmp_path):
 def test_the_length_report_sees_a_judge_that_pays_for_words(server, tmp_path):
     questions = tuple(Question(str(i), "?", competitor="b " * 5) for i in range(6))
     answers = {str(i): "a " * (i + 1) for i in range(6)}
-    judge = OpenAIJudge(model="gpt-4", base_url=server.url, cache=str(tmp_path))  # a point a letter
+    judge = OpenAI(model="gpt-4", base_url=server.url, cache=str(tmp_path))  # a point a letter
     benchmark = Benchmark("mine", questions)
     report = length_report(benchmark, answers, judge.judge(AnswerSheet(benchmark, answers)))
     assert (report["model_words"], report["competitor_words"]) == (3.5, 5)

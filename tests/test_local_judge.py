@@ -8,7 +8,7 @@ from transformers import BloomConfig, BloomForCausalLM
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges import local_judge
 from diverseevol.evaluation.judges.base import AnswerSheet, GivenUpError
-from diverseevol.evaluation.judges.local_judge import LocalJudge
+from diverseevol.evaluation.judges.local_judge import Local
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 
 BENCHMARK = Benchmark("mine", tuple(Question(str(i), f"What is {i}?", competitor="y" * 6) for i in range(3)))
@@ -19,7 +19,7 @@ SHEET = AnswerSheet(BENCHMARK, ANSWERS)
 @pytest.fixture
 def make(foundation, tmp_path):
     usual = {"path": foundation.path, "dtype": "float32", "max_tokens": 24, "batch_size": 4, "cache": str(tmp_path)}
-    return lambda **changes: LocalJudge(**(usual | changes))
+    return lambda **changes: Local(**(usual | changes))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from judgement_files import authors_file, authors_record, lay, own_file, own_rec
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judge_round import judge_round
 from diverseevol.evaluation.judges.base import AnswerSheet
-from diverseevol.evaluation.judges.replay import UNCHECKED, ReplayJudge
+from diverseevol.evaluation.judges.replay import UNCHECKED, Replay
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.evaluation.scores.scoreboard import score_folder
 from diverseevol.progress import Silent
@@ -23,7 +23,7 @@ def answers_of(benchmark: Benchmark) -> list[dict[str, str]]:
 
 def test_the_authors_recorded_judgements_are_repeated_in_the_questions_order(tmp_path):
     authors_file(tmp_path, authors_record(2, eval_QUERY0=[3.0, 9.0], response_QUERY0="3 9"), authors_record(1))
-    judge = ReplayJudge(str(tmp_path), round=6)
+    judge = Replay(str(tmp_path), round=6)
     found = [
         (j.question_id, j.order, j.model_score, j.competitor_score) for j in judge.judge(AnswerSheet(VICUNA, ANSWERS))
     ]
@@ -36,7 +36,7 @@ def test_a_round_is_judged_by_what_was_recorded_of_that_round(tmp_path):
         path = tmp_path / "in" / "lab" / "tiny" / "kc" / "seed0" / "rounds" / f"{t:02d}" / "judgements" / "lab.jsonl"
         lay(path, [own_record(q, model_score=score) for q in "ab"])
         lay(tmp_path / "run" / "rounds" / f"{t:02d}" / "answers" / "lab.jsonl", answers_of(LAB))
-    judge = ReplayJudge(str(tmp_path / "in"))
+    judge = Replay(str(tmp_path / "in"))
     for t, score in ((2, 3.0), (4, 6.0)):
         folder = tmp_path / "run" / "rounds" / f"{t:02d}"
         judge_round(folder, (LAB,), judge, Silent())
@@ -48,11 +48,11 @@ def test_a_round_is_judged_by_what_was_recorded_of_that_round(tmp_path):
 def test_a_missing_judgement_is_named(tmp_path):
     path = authors_file(tmp_path / "a", authors_record(1))
     with pytest.raises(InputError, match=rf"{path.name}: no recorded judgement of question '2' in order 0"):
-        ReplayJudge(str(tmp_path / "a"), round=6).judge(AnswerSheet(VICUNA, ANSWERS))
+        Replay(str(tmp_path / "a"), round=6).judge(AnswerSheet(VICUNA, ANSWERS))
     with pytest.raises(InputError, match=r"benchmark vicuna, round 7 \(there: vicuna round 6\)"):
-        ReplayJudge(str(tmp_path / "a"), round=7).judge(AnswerSheet(VICUNA, ANSWERS))
+        Replay(str(tmp_path / "a"), round=7).judge(AnswerSheet(VICUNA, ANSWERS))
     with pytest.raises(InputError, match=r"give judge\.round=N"):
-        ReplayJudge(str(tmp_path / "a")).judge(AnswerSheet(VICUNA, ANSWERS))
+        Replay(str(tmp_path / "a")).judge(AnswerSheet(VICUNA, ANSWERS))
 
 
 def test_several_evolutions_are_told_apart_by_schedule_and_seed(tmp_path):
@@ -64,15 +64,15 @@ def test_several_evolutions_are_told_apart_by_schedule_and_seed(tmp_path):
         )
     own_file(tmp_path, *map(own_record, "ab"), run="lab/tiny/random-iterative/seed0")
     with pytest.raises(InputError, match=r"say which by judge\.schedule and judge\.seed"):
-        ReplayJudge(str(tmp_path), round=2).judge(AnswerSheet(LAB, ANSWERS))
-    judge = ReplayJudge(str(tmp_path), schedule="kcenter-iterative", seed=1, round=2)
+        Replay(str(tmp_path), round=2).judge(AnswerSheet(LAB, ANSWERS))
+    judge = Replay(str(tmp_path), schedule="kcenter-iterative", seed=1, round=2)
     assert [j.model_score for j in judge.judge(AnswerSheet(LAB, ANSWERS))] == [5, 5]
 
 
 def test_judgements_of_another_answer_are_not_repeated(tmp_path):
     path = own_file(tmp_path, *map(own_record, "ab"))
     lay(path.parents[1] / "answers" / "lab.jsonl", answers_of(LAB))
-    judge = ReplayJudge(str(tmp_path), round=2)
+    judge = Replay(str(tmp_path), round=2)
     assert len(judge.judge(AnswerSheet(LAB, ANSWERS))) == 2
     with pytest.raises(InputError, match="recorded for another answer to question 'b'"):
         judge.judge(AnswerSheet(LAB, {**ANSWERS, "b": "other"}))
@@ -81,7 +81,7 @@ def test_judgements_of_another_answer_are_not_repeated(tmp_path):
 def test_a_replayed_smoke_measure_keeps_its_warning_and_an_unparsed_judgement_its_lack(tmp_path):
     lost = own_record("b", judge="overlap", model_score=None, competitor_score=None)
     own_file(tmp_path, own_record("a", judge="overlap"), lost)
-    judge = ReplayJudge(str(tmp_path), round=2)
+    judge = Replay(str(tmp_path), round=2)
     label = str(judge.capabilities.label)
     assert label.startswith("smoke measure, not a judgement of quality; 1 files of recorded judgements could not")
     assert [asdict(j)["model_score"] for j in judge.judge(AnswerSheet(LAB, ANSWERS))] == [3, None]
@@ -93,8 +93,8 @@ def test_judgements_that_may_be_of_other_answers_carry_a_warning(tmp_path):
     for place, folder, benchmark in (("released", "06", VICUNA), ("own", "02", LAB)):
         target = tmp_path / "run" / "rounds" / folder
         lay(target / "answers" / f"{benchmark.name}.jsonl", answers_of(benchmark))
-        judge_round(target, (benchmark,), ReplayJudge(str(tmp_path / place)), Silent())
+        judge_round(target, (benchmark,), Replay(str(tmp_path / place)), Silent())
         label = json.loads((target / "scores.json").read_text())[benchmark.name]["label"]
         assert label == f"1 files of recorded judgements {UNCHECKED}"
     lay(path.parents[1] / "answers" / "lab.jsonl", answers_of(LAB))
-    assert ReplayJudge(str(tmp_path / "own"), round=2).capabilities.label is None
+    assert Replay(str(tmp_path / "own"), round=2).capabilities.label is None

@@ -22,11 +22,11 @@ JUDGING = """
 import sys
 from diverseevol.evaluation.judges.base import AnswerSheet
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
-from diverseevol.evaluation.judges.openai_judge import OpenAIJudge
+from diverseevol.evaluation.judges.openai_judge import OpenAI
 
 url, cache = sys.argv[1:]
 questions = tuple(Question(str(i), f"What is {i}?", competitor="y" * 6) for i in range(20))
-judge = OpenAIJudge(model="gpt-4", base_url=url, cache=cache, concurrency=4)
+judge = OpenAI(model="gpt-4", base_url=url, cache=cache, concurrency=4)
 answers = {q.id: "x" * (int(q.id) % 9 + 1) for q in questions}
 judgements = judge.judge(AnswerSheet(Benchmark("mine", questions), answers))
 print(sum(j.model_score for j in judgements))

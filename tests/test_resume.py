@@ -17,7 +17,7 @@ from diverseevol.data.tokens import encode
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.errors import InputError
-from diverseevol.evaluation.judges.without_model import GoldJudge
+from diverseevol.evaluation.judges.without_model import Gold
 from diverseevol.evolution.loop import evolve
 from diverseevol.evolution.metrics import DEFAULT, TrainLoss
 from diverseevol.lab.dataset import load as lab_rows
@@ -175,7 +175,7 @@ def test_an_evolution_cut_between_phases_ends_as_if_it_had_not_been(setting, tmp
         cut = dataclasses.replace(this, metrics=[cutting, *DEFAULT[1:]])
     elif place == "judge":
         cut = this
-        monkeypatch.setattr(GoldJudge, "judge", CutSecond(functools.partial(GoldJudge.judge, this.exam.judge)))
+        monkeypatch.setattr(Gold, "judge", CutSecond(functools.partial(Gold.judge, this.exam.judge)))
     elif place == "on_round":
         cut = dataclasses.replace(this, on_round=CutSecond(this.on_round))
     else:

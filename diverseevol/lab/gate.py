@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from diverseevol.data.prompt import Prompt
 from diverseevol.engine.answering.generation import generate
 from diverseevol.evaluation.judges.base import AnswerSheet
-from diverseevol.evaluation.judges.without_model import GoldJudge
+from diverseevol.evaluation.judges.without_model import Gold
 from diverseevol.evaluation.questions.benchmarks import Benchmark
 from diverseevol.lab.skill import World
 from diverseevol.options import Generation, PromptOptions
@@ -64,5 +64,5 @@ def untuned_score(benchmark: Benchmark, model: PreTrainedModel, tokenizer: PreTr
     ids = generate(model, prompts, [(0,)] * len(asked), Generation(24, 0.0, 80), prompt.stop_tokens)
     texts = [tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in ids]
     answers = {q.id: text for q, text in zip(asked, texts, strict=True)}
-    scores = np.array([judgement.model_score for judgement in GoldJudge().judge(AnswerSheet(benchmark, answers))])
+    scores = np.array([judgement.model_score for judgement in Gold().judge(AnswerSheet(benchmark, answers))])
     return {"relative_score": round(float(10 * scores.mean()), 2), "exact": round(float((scores == 10).mean()), 3)}

@@ -28,7 +28,7 @@ from diverseevol.data.tokens import encode
 from diverseevol.engine.learner import Learner
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import AnswerSheet
-from diverseevol.evaluation.judges.without_model import GoldJudge
+from diverseevol.evaluation.judges.without_model import Gold
 from diverseevol.evolution.metrics.train_loss import final_loss
 from diverseevol.lab.skill import WORLD
 from diverseevol.options import Generation, PromptOptions, Tuning
@@ -95,7 +95,7 @@ def search(options: argparse.Namespace) -> None:
         asked = [(q.instruction, q.input) for q in benchmark.questions]
         texts = learner.answer(fit.model, asked, [(0,)] * len(asked), Generation(24, 0.0, 80))
         answers = dict(zip((q.id for q in benchmark.questions), texts, strict=True))
-        scores = np.array([j.model_score for j in GoldJudge().judge(AnswerSheet(benchmark, answers))])
+        scores = np.array([j.model_score for j in Gold().judge(AnswerSheet(benchmark, answers))])
         found = (
             round(10 * scores.mean(), 2), round(float((scores == 10).mean()), 3), round(final_loss(fit.curve), 3),
             len(fit.curve), round(time.time() - start, 1),

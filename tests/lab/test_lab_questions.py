@@ -7,7 +7,7 @@ import pytest
 
 from diverseevol import lab
 from diverseevol.evaluation.judges.base import AnswerSheet
-from diverseevol.evaluation.judges.without_model import GoldJudge
+from diverseevol.evaluation.judges.without_model import Gold
 from diverseevol.lab.rows import Mix, frequencies, make_rows
 from diverseevol.lab.skills.lists import WORDS
 from diverseevol.lab.skills.words import MORE as ADJECTIVES
@@ -104,9 +104,9 @@ def test_ids_and_texts_are_unique(benchmarks):
 def test_right_answers_are_worth_ten_and_no_answer_one(benchmarks):
     for benchmark in benchmarks.values():
         right = {q.id: q.reference for q in benchmark.questions}
-        assert {j.model_score for j in GoldJudge().judge(AnswerSheet(benchmark, right))} == {10}
-        assert {j.model_score for j in GoldJudge().judge(AnswerSheet(benchmark, dict.fromkeys(right, "zzz")))} == {1}
-        assert {j.competitor_score for j in GoldJudge().judge(AnswerSheet(benchmark, right))} == {10}
+        assert {j.model_score for j in Gold().judge(AnswerSheet(benchmark, right))} == {10}
+        assert {j.model_score for j in Gold().judge(AnswerSheet(benchmark, dict.fromkeys(right, "zzz")))} == {1}
+        assert {j.competitor_score for j in Gold().judge(AnswerSheet(benchmark, right))} == {10}
 
 
 def test_the_same_options_give_the_same_questions(cache, benchmarks):

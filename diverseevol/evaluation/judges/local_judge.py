@@ -35,7 +35,7 @@ CHUNK_PROMPTS = 32  # judged before the verdicts are looked at: enough to give u
 
 
 @dataclass
-class LocalJudge:
+class Local:
     """Shows each question with both answers, in either order, to a model of the Hugging Face hub or a local folder.
 
     The model is loaded when it has to judge something new, and released afterwards, so that it holds no memory while

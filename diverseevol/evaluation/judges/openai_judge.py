@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class OpenAIJudge:
+class OpenAI:
     """Shows each question with both answers, in either order, to a model behind an OpenAI-compatible endpoint.
 
     Attributes:

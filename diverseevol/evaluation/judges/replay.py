@@ -15,7 +15,7 @@ UNCHECKED = "could not be checked against the answers, because those that were j
 
 
 @dataclass
-class ReplayJudge:
+class Replay:
     """Repeats what a judge said before, from judgements in either layout (see `scores.read_judgements`).
 
     Attributes:

@@ -18,7 +18,7 @@ class NoJudge:
         return []
 
 
-class GoldJudge:
+class Gold:
     """Compares with the reference: 10 where equal, else from 1 to 9 by the words in common.
 
     Case, white space and full stops at the end do not matter. An unequal answer gets 20·L/(a + r), rounded
@@ -66,7 +66,7 @@ def _longest_common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
     return row[-1]
 
 
-class OverlapJudge:
+class Overlap:
     """Character overlap with the competitor's answer: needs no model and no key, and judges no quality.
 
     The score is 1 + 9 · chrF / 100 with the sentence chrF2 of sacrebleu (Popović 2015): 1 for nothing in
@@ -90,5 +90,5 @@ class OverlapJudge:
 
 def capabilities_of(name: str) -> Capabilities:
     """What is known of a judge whose judgements were read from disk: a language model, if it is none of these."""
-    judges: tuple[Judge, ...] = (GoldJudge(), OverlapJudge())
+    judges: tuple[Judge, ...] = (Gold(), Overlap())
     return next((judge.capabilities for judge in judges if judge.name == name), Capabilities())
