@@ -94,7 +94,7 @@ paper:         ## all of these
 # OPTIONS="model.path=FOLDER data.path=FILE benchmark.path=FILE benchmark.competitor=FILE" where there is no hub.
 smollm2: setup  ## SmolLM2-135M on 400 rows of Dolly, K-Center beside random, three seeds: an hour and a half of one core
 	$(RUN) evolve -m experiment=smollm2_dolly seed=0,1,2 sampler=kcenter,random outputs=outputs/smollm2 $(OPTIONS)
-	$(RUN) compare judgements=outputs/smollm2 'metric=[held_out_loss,reference_loss/vicuna,vendi_score_centred,coverage_radius]'
+	$(RUN) compare folder=outputs/smollm2 'metric=[held_out_loss,reference_loss/vicuna,vendi_score_centred,coverage_radius]'
 	$(RUN) report folder=outputs/smollm2
 
 bench: setup  ## each part beside the plain alternative, interleaved, as ratios; SIZE=full: the paper's sizes

@@ -34,7 +34,7 @@ REFUSED = {
         "benchmark.path=missing",
     ],
     "refused: judge, a missing folder": ["judge", "folder=missing"],
-    "refused: compare, a missing folder": ["compare", "judgements=missing"],
+    "refused: compare, a missing folder": ["compare", "folder=missing"],
     "refused: report, a missing folder": ["report", "folder=missing"],
 }
 IMPORTS = ("torch", "lightning", "transformers", "datasets", "wandb", "sklearn.cluster", "scipy.stats", "matplotlib")

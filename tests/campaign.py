@@ -87,21 +87,21 @@ BASES: Mapping[str, tuple[Base, ...]] = {
           "judge.max_unparsed=1", "logger=none", "cache=cache", "out=judged"), (*IN_RUN, *IN_MODEL)),
     ),
     "score": (
-        (("score", "judgements=runs", "out=scores.csv"), IN_RUNS),
-        (("score", "judgements=old", "out=scores.csv"), IN_OLD),
+        (("score", "folder=runs", "out=scores.csv"), IN_RUNS),
+        (("score", "folder=old", "out=scores.csv"), IN_OLD),
     ),
     "compare": (
-        (("compare", "judgements=runs", "out=verdicts.json"), IN_RUNS),
-        (("compare", "judgements=runs", "out=verdicts.json", "metric=[relative_score,vendi_score]"), IN_RUNS),
-        (("compare", "judgements=old/rows", "baseline=*random*", "out=verdicts.json"), IN_OLD),
+        (("compare", "folder=runs", "out=verdicts.json"), IN_RUNS),
+        (("compare", "folder=runs", "out=verdicts.json", "metric=[relative_score,vendi_score]"), IN_RUNS),
+        (("compare", "folder=old/rows", "baseline=*random*", "out=verdicts.json"), IN_OLD),
     ),
     "report": (
         (("report", "folder=runs", "out=report"), IN_RUNS),
         (("report", "folder=old/rows", "out=report"), IN_OLD),
     ),
     "agreement": (
-        (("agreement", "judgements=runs", "recorded=runs", "out=agreement.json"), IN_RUNS),
-        (("agreement", "judgements=old/rows", "recorded=old/rows", "out=agreement.json"), IN_OLD),
+        (("agreement", "folder=runs", "recorded=runs", "out=agreement.json"), IN_RUNS),
+        (("agreement", "folder=old/rows", "recorded=old/rows", "out=agreement.json"), IN_OLD),
     ),
 }  # fmt: skip
 
@@ -187,7 +187,7 @@ def _odd(arguments: tuple[str, ...], kind: str, chance: random.Random) -> Iterat
         )  # fmt: skip
         yield Case((*arguments, override))
         return
-    listed = {"metric", "folder", "judgements", "judge.price"}
+    listed = {"metric", "folder", "judge.price"}
     default = options[key]
     plain = not isinstance(default, dict | list) and key not in listed and not key.startswith("trainer.")
     wrong = plain and "_target_" not in key and (

@@ -43,7 +43,7 @@ def test_a_judged_run_says_how_far_its_models_came_and_that_it_is_one_seed_of_on
         "whether other seeds agree: there is one",
     ]
     assert words["next"] == [
-        "diverseevol evolve -m data=lab sampler=kcenter,random seed=0,1,2", "diverseevol compare judgements=outputs",
+        "diverseevol evolve -m data=lab sampler=kcenter,random seed=0,1,2", "diverseevol compare folder=outputs",
     ]  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def test_a_run_that_nobody_judged_says_so_and_is_compared_by_a_metric(tmp_path):
     assert words["what it cannot show"][0] == "whether the models answer better: nothing was judged"
     assert words["next"] == [
         "diverseevol evolve -m sampler=kcenter,random seed=0,1,2",
-        "diverseevol compare judgements=outputs metric=vendi_score_centred",
+        "diverseevol compare folder=outputs metric=vendi_score_centred",
     ]
 
 
@@ -72,7 +72,7 @@ def test_with_three_seeds_beside_random_only_the_comparison_is_left(tmp_path):
     runs = [lay(tmp_path, f"{sampler}-iterative", seed) for sampler in ("random", "kcenter") for seed in range(3)]
     words = said(runs[-1])
     assert not any("seed" in line and "one" in line for line in words["what it cannot show"])
-    assert words["next"] == ["diverseevol compare judgements=outputs metric=vendi_score_centred"]
+    assert words["next"] == ["diverseevol compare folder=outputs metric=vendi_score_centred"]
 
 
 def test_a_run_over_all_rows_leads_to_one_that_chooses(tmp_path):
@@ -89,4 +89,4 @@ def test_the_commands_compose(tmp_path):
     for sampler, seed in itertools.product(("kcenter", "random"), ("0", "2")):
         one = configure("evolve", [*evolving[1:-2], f"sampler={sampler}", f"seed={seed}"])
         assert (one.choices["sampler"], one.value("seed"), one.value("tuning.epochs")) == (sampler, int(seed), 2)
-    assert configure("compare", comparing).value("judgements") == "outputs"
+    assert configure("compare", comparing).value("folder") == "outputs"

@@ -95,10 +95,10 @@ PATHS = {
     "select": ["embeddings", "lengths", "taken", "out", "cache", "data.path", "model.path"],
     "answer": ["out", "cache", "model.path"],
     "judge": ["folder", "out", "cache", "judge.path", "judge.cache", "judge.prompt"],
-    "score": ["judgements", "out"],
-    "compare": ["judgements", "out"],
+    "score": ["folder", "out"],
+    "compare": ["folder", "out"],
     "report": ["out"],
-    "agreement": ["judgements", "recorded"],
+    "agreement": ["folder", "recorded"],
 }
 CHOICES = {
     "evolve": ["data=json", "data.path=x", "benchmark=questions", "judge=local", "judge.path=x"],

@@ -109,18 +109,18 @@ def test_a_report_of_hostile_runs_is_a_report(command, outputs, tmp_path):
 
 
 def test_scores_and_verdicts_of_hostile_runs_are_shown(command, outputs, tmp_path):
-    code, said = command("score", override("judgements", outputs), override("out", f"{STEERING_NAME}.csv"))
+    code, said = command("score", override("folder", outputs), override("out", f"{STEERING_NAME}.csv"))
     assert code == 0, said
     assert "[red]" in said
     assert no_formulas(tmp_path) == 1
-    code, said = command("compare", override("judgements", outputs), "baseline=random*", "metric=relative_score",
+    code, said = command("compare", override("folder", outputs), "baseline=random*", "metric=relative_score",
                          override("out", f"{STEERING_NAME}.json"))  # fmt: skip
     assert code == 0, said
     assert "[red]" in said
 
 
 def test_two_hostile_judges_are_held_against_each_other(command, outputs, world, tmp_path):
-    code, said = command("agreement", override("judgements", outputs), override("recorded", outputs),
+    code, said = command("agreement", override("folder", outputs), override("recorded", outputs),
                          override("out", tmp_path / f"{STEERING_NAME}.json"))  # fmt: skip
     assert code == 0, said
 
@@ -220,8 +220,8 @@ def test_a_refusal_that_quotes_data_is_one_short_line(command, tmp_path):
         (f"evolv{STEERING_NAME}",),
         ("evolve", f"--{STEERING_NAME}"),
         ("report", override("folder", STEERING_NAME)),
-        ("score", override("judgements", STEERING_NAME + "x" * 100)),
-        ("compare", override("judgements", STEERING_NAME)),
+        ("score", override("folder", STEERING_NAME + "x" * 100)),
+        ("compare", override("folder", STEERING_NAME)),
         ("judge", override("folder", STEERING_NAME)),
         ("select", override("embeddings", STEERING_NAME), "n=1"),
     ):
@@ -239,10 +239,10 @@ def test_whatever_fails_fails_in_one_harmless_line(command, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(cli, "_run", fail)
-    code, said = command("score", "judgements=x")
+    code, said = command("score", "folder=x")
     assert code == 1
     assert len(said.splitlines()) == 1
     monkeypatch.setenv("DIVERSEEVOL_TRACEBACK", "1")
-    code, said = command("score", "judgements=x")
+    code, said = command("score", "folder=x")
     assert code == 1
     assert "Traceback" in said

@@ -140,7 +140,7 @@ def test_a_judge_that_is_given_up_leaves_what_it_said_beside_what_is_scored(judg
     assert [(j["question_id"], j["order"]) for j in judgements] == [(str(i), k) for i in range(3) for k in (0, 1)]
     assert {(j["model_score"], j["competitor_score"]) for j in judgements} == {(None, None)}
     assert not (run / "rounds" / "00" / "scores.json").exists()
-    code, _, err = command("score", f"judgements={run}")
+    code, _, err = command("score", f"folder={run}")
     assert (code, "holds no judgements" in err) == (2, True)
     server.behaviour = by_length
     assert judge(f"folder={run}", "judge.model=another")[0] == 0
@@ -173,7 +173,7 @@ def test_another_judges_judgements_are_kept_unless_told_otherwise(judge, command
     assert {file: file.read_bytes() for file in run.rglob("*.json*")} == before
     (there,) = tmp_path.glob("cheap/**/rounds/01")
     assert there == tmp_path / "cheap" / "lab" / "tiny" / "kcenter-iterative" / "seed0" / "rounds" / "01"
-    code, out, err = command("agreement", f"judgements={tmp_path / 'cheap'}", f"recorded={tmp_path / 'outputs'}")
+    code, out, err = command("agreement", f"folder={tmp_path / 'cheap'}", f"recorded={tmp_path / 'outputs'}")
     assert (code, err) == (0, "")
     found = json.loads((tmp_path / "cheap" / "agreement.json").read_text())["mine"]
     assert (found["judge"], found["recorded_judge"], found["models"]) == ("cheap", "gpt-4", 2)
@@ -194,7 +194,7 @@ def test_released_answers_are_judged_into_a_folder_of_their_own(judge, command, 
     assert "is a released file, beside which nothing is written; give out=FOLDER" in err
     code, _, err = judge(f"folder={tmp_path / 'released'}", *which, f"out={tmp_path / 'mine'}")
     assert code == 0, err
-    assert command("score", f"judgements={tmp_path / 'mine'}", f"out={tmp_path / 's.csv'}")[0] == 0
+    assert command("score", f"folder={tmp_path / 'mine'}", f"out={tmp_path / 's.csv'}")[0] == 0
     with (tmp_path / "s.csv").open() as file:
         rows = [(row["schedule"], row["round"], float(row["relative_score"])) for row in csv.DictReader(file)]
     assert rows == [("kc_dolly_x", "0", pytest.approx(100 * 6 / 18, abs=1e-4)), ("kc_dolly_x", "1", 50)]
@@ -272,14 +272,14 @@ def test_samplers_are_compared_over_seeds(judge, command, tmp_path):
         lay_run(tmp_path / "outputs", "kcenter-iterative", seed, lead=2 + (seed == 1))
         lay_run(tmp_path / "outputs", "random-iterative", seed)
     assert judge(f"folder={tmp_path / 'outputs'}")[0] == 0
-    code, out, err = command("compare", "judgements=outputs", "out=c.json")
+    code, out, err = command("compare", "folder=outputs", "out=c.json")
     assert (code, err) == (0, "")
     found = json.loads((tmp_path / "c.json").read_text())
     (verdict,) = found["samplers"]
     assert (verdict["schedule"], verdict["verdict"], verdict["seeds"]) == ("kcenter-iterative", "better", [0, 1, 2])
     assert len(found["models"]) == 3
     assert "These two samplers (final round)" in out
-    code, _, err = command("compare", "judgements=outputs", "baseline=rand")
+    code, _, err = command("compare", "folder=outputs", "baseline=rand")
     assert code == 2
     assert "choose one of kcenter-iterative, random-iterative" in err
 
@@ -366,7 +366,7 @@ def test_what_answer_wrote_is_judged_where_it_lies_and_elsewhere(judge, command,
     assert relative_score(scores.parent) == pytest.approx(100 * 6 / 18)
     assert len(server.requests) == NEEDED
     for place in (folder, folder.parent, folder / "judgements" / "mine.jsonl", tmp_path / "elsewhere"):
-        code, _, err = command("score", f"judgements='{place}'", f"out={tmp_path / 'scores.csv'}")
+        code, _, err = command("score", f"folder='{place}'", f"out={tmp_path / 'scores.csv'}")
         assert code == 0, err
         (row,) = csv.DictReader((tmp_path / "scores.csv").read_text().splitlines())
         assert (row["schedule"], row["benchmark"], row["seed"]) == ("some-model", "mine", "0")

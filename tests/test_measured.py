@@ -134,7 +134,7 @@ def command(monkeypatch, folder, capsys):
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        words = ["diverseevol", "compare", f"judgements={folder}", f"out={folder / 'c.json'}", *arguments]
+        words = ["diverseevol", "compare", f"folder={folder}", f"out={folder / 'c.json'}", *arguments]
         monkeypatch.setattr(sys, "argv", words)
         with pytest.raises(SystemExit) as left:
             cli.main()

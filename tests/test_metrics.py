@@ -89,7 +89,7 @@ def test_a_users_metric_is_in_every_place_with_title_unit_and_direction(own: Pat
     drawn = figure.read_text()
     for words in ("long questions", "share of rows", "(higher is better)"):
         assert words in drawn
-    code, said = run(own, "compare", "judgements=outputs", "metric=longer", "baseline=random-*")
+    code, said = run(own, "compare", "folder=outputs", "metric=longer", "baseline=random-*")
     assert code == 0, said
     assert "longer: long questions, share of rows, higher is better" in said
     dashboard = _described(own / "outputs")

@@ -29,14 +29,14 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 def test_scores_of_older_run_folders_are_the_ones_that_they_hold(folders, monkeypatch):
-    assert run(monkeypatch, "score", "judgements=rows", "out=scores.csv") == 0
+    assert run(monkeypatch, "score", "folder=rows", "out=scores.csv") == 0
     lines = (folders / "scores.csv").read_text().splitlines()
     kept = [json.loads(file.read_text()) for file in folders.glob("rows/**/scores.json")]
     assert len(lines) == 1 + len(kept)
 
 
 def test_older_run_folders_are_compared(folders, monkeypatch):
-    assert run(monkeypatch, "compare", "judgements=rows", "baseline=*random*", "out=comparison.json") == 0
+    assert run(monkeypatch, "compare", "folder=rows", "baseline=*random*", "out=comparison.json") == 0
     assert json.loads((folders / "comparison.json").read_text())["samplers"]
 
 

@@ -15,9 +15,9 @@ from diverseevol.errors import InputError
 from diverseevol.storage.names import is_name
 
 COMMANDS = {
-    "compare": (["compare", "judgements={}"], "comparison.json"),
-    "score": (["score", "judgements={}"], "scores.csv"),
-    "agreement": (["agreement", "judgements={}", "recorded={}"], "agreement.json"),
+    "compare": (["compare", "folder={}"], "comparison.json"),
+    "score": (["score", "folder={}"], "scores.csv"),
+    "agreement": (["agreement", "folder={}", "recorded={}"], "agreement.json"),
     "report": (["report", "folder={}"], "report"),
 }
 IDS = list(COMMANDS)
@@ -143,7 +143,7 @@ def test_looking_leaves_nothing(tmp_path):
 
 @pytest.mark.parametrize("verb", ["compare", "score"])
 def test_a_sweep_of_any_command_is_noted_below_outputs(command_line, outputs, here, verb):
-    code, _, err = command_line(
+    code, _, err = command_line(  # by the older name of `folder=`
         verb, "-m", f"judgements={outputs}", f"out={here / 'x'}{Path(COMMANDS[verb][1]).suffix}"
     )
     assert code == 0, err
@@ -167,7 +167,7 @@ def test_a_comparison_asked_otherwise_leaves_the_default_one_and_the_same_one_is
         lay_run(tmp_path / "outputs", World(), sampler, scores=RISING, extra={"all": 1.0})
     (tmp_path / "outputs/comparison.json").write_text("the default one")
     for _ in range(2):
-        code, out, err = command_line("compare", f"judgements={tmp_path / 'outputs'}", *overrides)
+        code, out, err = command_line("compare", f"folder={tmp_path / 'outputs'}", *overrides)
         assert code == 0, err
         assert f"Full results: {tmp_path / 'outputs' / name}" in out
     written = {path.name: path.read_text() for path in (tmp_path / "outputs").glob("*.json")}

@@ -260,8 +260,7 @@ def test_judgements_are_not_read_through_a_link_out_of_the_folder(folder, run, v
         (folder / other).unlink()
     (folder / name).parent.mkdir(parents=True)
     (folder / name).symlink_to(folder.parent / "private.jsonl")
-    where = "folder" if verb == "report" else "judgements"
-    code, printed = run(verb, f"{where}={folder}")
+    code, printed = run(verb, f"folder={folder}")
     assert code == 2
     assert f"{folder / name}: is a link to a file outside of" in printed
     assert SECRET not in printed

@@ -39,7 +39,7 @@ def test_a_stream_of_ascii_gets_ascii(tmp_path, variables):
 
 
 def test_tables_and_errors_are_ascii_where_that_is_all_there_is(runs):
-    scored = shell("run score judgements=runs", runs, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    scored = shell("run score folder=runs", runs, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert scored.returncode == 0, scored.stderr
     assert scored.stdout.isascii()
     assert "größe" in (runs / "runs/scores.csv").read_text(encoding="utf-8")
@@ -47,7 +47,7 @@ def test_tables_and_errors_are_ascii_where_that_is_all_there_is(runs):
 
 @pytest.mark.parametrize("where", [">&- 2>&-", ">/dev/full 2>/dev/full", "2>&1 | true; exit ${PIPESTATUS[0]}"])
 def test_nobody_listens_and_the_work_is_done(runs, where):
-    assert shell(f"run score judgements=runs {where}", runs).returncode == 0
+    assert shell(f"run score folder=runs {where}", runs).returncode == 0
     assert (runs / "runs/scores.csv").read_text().startswith("source,")
 
 

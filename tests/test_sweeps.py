@@ -221,7 +221,7 @@ def test_all_samplers_over_three_seeds_are_one_sweep_and_one_comparison(tmp_path
     pools = {tuple(json.loads((folder / "round.json").read_text())["trained_on"]) for folder in first}
     assert len(pools) == 3, "all samplers of a seed share P_0"
 
-    command = [sys.executable, "-m", "diverseevol", "compare", "judgements=outputs", "out=verdicts.json"]
+    command = [sys.executable, "-m", "diverseevol", "compare", "folder=outputs", "out=verdicts.json"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     compared = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
     assert compared.returncode == 0, compared.stderr

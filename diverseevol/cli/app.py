@@ -127,8 +127,11 @@ def _renamed(verb: str, arguments: list[str]) -> list[str]:
     """The arguments with options under the names that Hydra can read.
 
     Where `conf/` has a group of an option's name, Hydra takes the option for a choice of that group in every command.
+    `judgements=` is what `folder=` was called.
     """
-    renamed = {"compare": {"metric": "metrics"}}.get(verb, {})
+    renamed = {"judgements": "folder"} if verb in ("score", "compare", "agreement") else {}
+    if verb == "compare":
+        renamed["metric"] = "metrics"
     pairs = (argument.partition("=") for argument in arguments)
     return [f"{renamed.get(key, key)}{equals}{value}" for key, equals, value in pairs]
 
@@ -189,7 +192,7 @@ def _close(ledger: Ledger) -> int:
         if ledger.verb == "evolve":
             _say(
                 "sweep complete; for figures and a page: diverseevol report; for verdicts: diverseevol compare "
-                "judgements=… (or, where nothing was judged, metric=vendi_score_centred)"
+                "folder=… (or, where nothing was judged, metric=vendi_score_centred)"
             )
         return 0
     _say(

@@ -45,7 +45,7 @@ def conclusion(
     yield "what it cannot show", missing or [f"whether {sampler} is better than {other}: that takes all the seeds"]
     measured = next((name for name in MEASURES if name in rounds[-1].metrics), None)
     choice = [] if scores or measured is None else [override("metric", measured)]
-    comparing = command("diverseevol", "compare", override("judgements", outputs), *choice)
+    comparing = command("diverseevol", "compare", override("folder", outputs), *choice)
     if compared and seeds >= SEEDS:
         yield "next", [comparing]
         return

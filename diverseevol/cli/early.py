@@ -109,12 +109,12 @@ def _judging(settings: Configuration) -> None:
 
 
 def _judgements(settings: Configuration) -> None:
-    for name in ("judgements", *(("recorded",) if settings.value("recorded") is not None else ())):
+    for name in ("folder", *(("recorded",) if settings.value("recorded") is not None else ())):
         _place(settings.value(name, str), JUDGED)
 
 
 def _score(settings: Configuration) -> None:
-    _place(settings.value("judgements", str), JUDGED)
+    _place(settings.value("folder", str), JUDGED)
 
 
 def _report(settings: Configuration) -> None:

@@ -16,12 +16,12 @@ class Options:
     """What is held against what.
 
     Attributes:
-        judgements: a folder or archive with one judge's judgements.
+        folder: a folder or archive with one judge's judgements.
         recorded: a folder or archive with another's, on the same answers.
-        out: gets everything as JSON; None is agreement.json beside `judgements`.
+        out: gets everything as JSON; None is agreement.json beside `folder`.
     """
 
-    judgements: str
+    folder: str
     recorded: str
     out: str | None
 
@@ -29,8 +29,8 @@ class Options:
 def run(settings: Configuration) -> None:
     """Compare the judges, print and write."""
     options = settings.options("", Options)
-    out = results_file(options.out, Path(options.judgements), "agreement.json")
-    agreements = agree(Path(options.judgements), Path(options.recorded))
+    out = results_file(options.out, Path(options.folder), "agreement.json")
+    agreements = agree(Path(options.folder), Path(options.recorded))
     write_json(out, {each.benchmark: each.record() for each in agreements})
     console = results_console()
     console.print(agreement_table(agreements))

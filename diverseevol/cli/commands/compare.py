@@ -25,13 +25,13 @@ class Options:
     """What is compared.
 
     Attributes:
-        judgements: a folder or archive.
+        folder: a folder or archive with judgements, or metrics, below it.
         baseline: a schedule's name, with or without its hash, or a pattern that fits one schedule of each kind.
         round: the endpoint; None is the largest pool size that all arms of a seed have.
         out: gets everything as JSON; None is a file beside the judgements, comparison.json where nothing else is asked.
     """
 
-    judgements: str
+    folder: str
     baseline: str
     round: int | None
     out: str | None
@@ -40,7 +40,7 @@ class Options:
 def run(settings: Configuration) -> None:
     """Compare, print and write."""
     options, metrics = settings.options("", Options), _metrics(settings.value("metrics"))
-    place = Path(options.judgements)
+    place = Path(options.folder)
     out = results_file(options.out, place, file_name(metrics, options))
     others = [metric for metric in metrics if metric != SCORE]
     measured = measured_rounds(place, others, KNOWN) if others else ()  # first, for it takes less time to refuse

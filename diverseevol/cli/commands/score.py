@@ -14,14 +14,14 @@ from diverseevol.output.console import results_console
 class Options:
     """Where the judgements lie, and where the table goes; None is scores.csv beside them."""
 
-    judgements: str
+    folder: str
     out: str | None
 
 
 def run(settings: Configuration) -> None:
     """Score, print and write."""
     options = settings.options("", Options)
-    place = Path(options.judgements)
+    place = Path(options.folder)
     out = results_file(options.out, place, "scores.csv")
     board = score_folder(place)
     write_scores_csv(out, board.rounds)
