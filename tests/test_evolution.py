@@ -133,9 +133,9 @@ class Spy(Learner):
 
     probed: list = field(default_factory=list)
 
-    def probe(self, model, rows, folder, *, embedding=True, statistics=(), aligned=False, what="embed"):
+    def probe(self, model, rows, folder, *, embedding=True, statistics=(), aligned=False, phase="embed"):
         self.probed.append((rows.tolist(), embedding, list(statistics)))
-        options = {"embedding": embedding, "statistics": statistics, "aligned": aligned, "what": what}
+        options = {"embedding": embedding, "statistics": statistics, "aligned": aligned, "phase": phase}
         return super().probe(model, rows, folder, **options)
 
 

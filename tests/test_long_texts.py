@@ -29,7 +29,7 @@ from diverseevol.engine import pretrained as foundation_module
 from diverseevol.engine.pretrained import TinyLlama
 from diverseevol.errors import InputError
 from diverseevol.options import PromptOptions
-from diverseevol.parallel.background import heard, left_at_work
+from diverseevol.parallel.background import interruptible, left_at_work
 
 WORDS = "The cod met a cow, 12 times; it said: no! "
 
@@ -164,7 +164,7 @@ def test_deaf_work_is_left_when_a_signal_comes_and_is_told(alarm):
     signal.setitimer(signal.ITIMER_REAL, 0.2)
     began = time.monotonic()
     with pytest.raises(Stopped):
-        heard(lambda stopped: told.append(stopped.wait(60)))
+        interruptible(lambda stopped: told.append(stopped.wait(60)))
     assert told == [True]
     while left_at_work():
         time.sleep(0.01)
@@ -172,9 +172,9 @@ def test_deaf_work_is_left_when_a_signal_comes_and_is_told(alarm):
 
 
 def test_the_result_of_deaf_work_and_its_error_are_its_own():
-    assert heard(lambda stopped: 3) == 3
+    assert interruptible(lambda stopped: 3) == 3
     with pytest.raises(KeyError, match="x"):
-        heard(lambda stopped: {}["x"])
+        interruptible(lambda stopped: {}["x"])
 
 
 def in_child(work) -> int:

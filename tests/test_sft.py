@@ -45,6 +45,11 @@ def gradient(learner: Learner, batches, world: int = 1) -> torch.Tensor:
     return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
 
 
+def test_steps_on_no_rows_are_refused(encoded):
+    with pytest.raises(InputError, match=r"^tuning\.steps is 3, but the pool has no rows"):
+        planned(encoded, np.empty(0, dtype=np.int64), steps=3)
+
+
 @pytest.mark.usefixtures("engine_path")
 def test_the_loss_is_the_summed_cross_entropy_of_the_response_tokens(learner, encoded):
     rows = [0, 1, 2, 4]

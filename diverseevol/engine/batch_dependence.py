@@ -1,4 +1,4 @@
-"""Rotary positions that are scaled by the longest row of a batch: the one way in which rows meet in a causal model."""
+"""Rotary positions scaled by the longest row of a batch: how a causal model's result for a row can depend on others."""
 
 import functools
 import logging
@@ -13,10 +13,10 @@ log = logging.getLogger(__name__)
 
 
 def batch_independent_length(model: PreTrainedModel) -> int | None:
-    """The length up to which a batch's rows do not change what the model says of one another; None: any length."""
+    """The length up to which a row's results do not depend on the rest of its batch; None: any length."""
     config = model.config.get_text_config()
-    given = getattr(config, "rope_parameters", None) or {}
-    kinds = [kind for kind in (given, *given.values()) if isinstance(kind, dict)]  # one for all layers, or by kind
+    parameters = getattr(config, "rope_parameters", None) or {}
+    kinds = [kind for kind in (parameters, *parameters.values()) if isinstance(kind, dict)]  # one, or by kind of layer
     lengths = [
         kind.get("original_max_position_embeddings") or config.max_position_embeddings
         for kind in kinds
@@ -26,17 +26,17 @@ def batch_independent_length(model: PreTrainedModel) -> int | None:
 
 
 def warn_if_batch_dependent(model: PreTrainedModel, lengths: Int[np.ndarray, " rows"]) -> None:
-    """Say, once, that rows so long are read differently in other batches, where they are."""
-    most = batch_independent_length(model)
-    if most is not None and lengths.max(initial=0) > most:
-        _warn(most)
+    """Warn, once, where rows are so long that the model reads them differently in other batches."""
+    limit = batch_independent_length(model)
+    if limit is not None and lengths.max(initial=0) > limit:
+        _warn(limit)
 
 
-@functools.cache  # said once, and not in every pass
-def _warn(most: int) -> None:
+@functools.cache  # once, not in every pass
+def _warn(limit: int) -> None:
     log.warning(
         "this model scales its rotary positions by the longest row of a batch, so rows longer than %d tokens, and "
-        "those beside them, are read differently in other batches; prompt.max_length=%d avoids it",
-        most,
-        most,
+        "the rows beside them, are read differently in other batches; prompt.max_length=%d avoids it",
+        limit,
+        limit,
     )

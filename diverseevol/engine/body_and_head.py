@@ -25,7 +25,7 @@ class BodyAndHead:
         takes_cache = "use_cache" in inspect.signature(self._body.forward).parameters
         self._no_cache = {"use_cache": False} if takes_cache else {}
         self._last: tuple[torch.Tensor, int, torch.Tensor] = torch.empty(0), -1, torch.empty(0)
-        # Both are found out at the first batch.
+        # Both are tested at the first batch.
         self._ignores_padding = False
         self._logits_equal_head_output: bool | None = None
 
@@ -54,7 +54,7 @@ class BodyAndHead:
         return hidden
 
     def _without_dropout(self, ask: Callable[[PreTrainedModel], bool]) -> bool:
-        """Ask without gradients, and without dropout, which would make any two passes differ."""
+        """Test the model without gradients, and without dropout, which would make any two passes differ."""
         training = self.model.training
         with torch.no_grad():
             answer = ask(self.model.eval())
@@ -77,11 +77,11 @@ class BodyAndHead:
         """Whether the head alone makes the model's logits: nothing is done to them afterwards."""
         if self._logits_equal_head_output is None:
             self._logits_equal_head_output = fast_path.enabled() and self._without_dropout(
-                lambda model: self._same(model, batch)
+                lambda model: self._head_makes_logits(model, batch)
             )
         return self._logits_equal_head_output
 
-    def _same(self, model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> bool:
+    def _head_makes_logits(self, model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> bool:
         head = model.get_output_embeddings()
         if head is None:
             return False

@@ -36,8 +36,9 @@ def is_small(model: PreTrainedModel) -> bool:
 def batches_at_once(model: PreTrainedModel) -> int:
     """The number of batches that pass through a model side by side: one for each thread of a small model on a CPU."""
     # A model that scales its positions by the batch stores the last batch's scale, which another thread would read.
-    alike = batch_independent_length(model) is None
-    return torch.get_num_threads() if enabled() and alike and is_small(model) and model.device.type == "cpu" else 1
+    independent = batch_independent_length(model) is None
+    gains = independent and is_small(model) and model.device.type == "cpu"
+    return torch.get_num_threads() if enabled() and gains else 1
 
 
 def quick_products(model: PreTrainedModel) -> AbstractContextManager[Any]:

@@ -22,7 +22,7 @@ def join() -> Processes:
     if world == 1:
         return Processes()
     if not distributed.is_initialized():
-        if torch.cuda.is_available():  # before anything is shared: objects travel through the current device
+        if torch.cuda.is_available():  # before any broadcast, which goes through the current device
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         # The peers wait while rank 0 judges or prepares the data, which may take hours.
@@ -38,13 +38,13 @@ def _read_slurm() -> None:
     """Set the variables that torchrun would set, in a step that `srun` started with several tasks."""
     if "WORLD_SIZE" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
         return
-    # A slow import, and needed under SLURM alone.
+    # A slow import, needed only under SLURM.
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
     slurm, layout = SLURMEnvironment(auto_requeue=False), os.environ["SLURM_STEP_TASKS_PER_NODE"]
     if not (tasks := re.fullmatch(r"(\d+)(\(x\d+\))?", layout)):
         raise InputError(
-            f"srun starts {layout} tasks on the nodes; each needs as many as the others: give --ntasks-per-node"
+            f"srun starts {layout} tasks on the nodes; expected the same number on each node; give --ntasks-per-node"
         )
     os.environ |= {
         "RANK": str(slurm.global_rank()),

@@ -1,7 +1,7 @@
 """The learner: everything that an evolution does with models.
 
     fit(rows)        the foundation model, fine-tuned on a pool     engine/tuning/tuner.py
-    probe(model, …)  what a model says of the rows                  engine/probing/prober.py
+    probe(model, …)  embeddings and token statistics                engine/probing/prober.py
     answer(model, …) a model's answers to questions                 engine/answering/answerer.py
 
 It knows nothing of rounds, samplers or run folders.

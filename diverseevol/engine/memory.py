@@ -1,4 +1,4 @@
-"""How much memory a phase takes, and a device that is full, said in the user's words."""
+"""How much memory a phase takes, and which option to change when a device is full."""
 
 import resource
 import sys
@@ -10,11 +10,11 @@ import torch
 
 from diverseevol.errors import InputError
 
-RESET_PEAK = "5"  # what the kernel's clear_refs takes for: let the peak of resident memory begin anew
+RESET_PEAK = "5"  # tells the kernel's clear_refs to reset the peak of resident memory
 
 
 def reset_peak_memory() -> None:
-    """Let the peaks of the processor's and the devices' memory begin anew, where the system can do that."""
+    """Reset the peaks of the processor's and the devices' memory, where the system can."""
     with suppress(OSError):  # another system than Linux, or a container that does not allow it
         Path("/proc/self/clear_refs").write_text(RESET_PEAK)
     for device in range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0):
@@ -25,8 +25,9 @@ def peak_memory() -> dict[str, int]:
     """The largest memory since `reset_peak_memory`, in bytes.
 
     Returns:
-        `processor`: this process's resident memory, pages of mapped files included (where the system cannot begin anew:
-        since the process began); `device`: what torch held on the GPU that held most, where GPUs are used.
+        `processor`: this process's resident memory, pages of mapped files included (since the
+        process began, where the system cannot reset it); `device`: the most that torch held on one GPU, where GPUs are
+        used.
     """
     peaks = {"processor": _resident_peak()}
     if torch.cuda.is_initialized():
@@ -45,10 +46,10 @@ def _resident_peak() -> int:
 
 @contextmanager
 def explain_out_of_memory(option: str, value: int) -> Iterator[None]:
-    """Name the option that decides how much a phase holds on a device, where the device had no room for it.
+    """Turn a device's out-of-memory error into the option that decides how much a phase holds on it.
 
     Raises:
-        InputError: it had none.
+        InputError: the device was full.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What everything that runs a model has in common: the prompt, the trainer, the processes and the progress display."""
+"""What every job that runs a model has in common: the prompt, the trainer, the processes and the progress display."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -33,9 +33,7 @@ def check_readable(model: PreTrainedModel, encoded: Tokens) -> None:
             f"prompt.max_length: the longest row has {encoded.longest:,} tokens, but the model has {trained:,} "
             f"positions and no others; give prompt.max_length={trained} or less"
         )
-    if (
-        batch_independent_length(model) is None
-    ):  # positions that are scaled by the longest row are warned of by themselves
+    if batch_independent_length(model) is None:  # scaled positions have a warning of their own
         _warn_of_length(encoded.longest, trained)
 
 
@@ -48,51 +46,51 @@ def check_ids(model: PreTrainedModel, largest: int, option: str = "model.path") 
         option: what names the model, for the message.
 
     Raises:
-        InputError: it has none.
+        InputError: the model has no embedding for it.
     """
     known = model.get_input_embeddings().weight.shape[0]
     if largest >= known:
         raise InputError(
             f"{option}: the tokeniser gives the id {largest}, but the model has {known:,} embeddings (0 "
-            f"to {known - 1}): they do not belong together; give the tokeniser that the model was trained with"
+            f"to {known - 1}): they do not match; give the tokeniser that the model was trained with"
         )
 
 
 def positions(model: PreTrainedModel) -> int | None:
-    """For how many positions a model was made, by its configuration; None where it counts none."""
+    """How many positions a model was made for, by its configuration; None where it does not say."""
     config = model.config.get_text_config()
-    most = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)  # MPT's name
-    return int(most) if isinstance(most, int) and most > 0 else None
+    count = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)  # MPT's name
+    return int(count) if isinstance(count, int) and count > 0 else None
 
 
 @torch.no_grad()
 def _reads(model: PreTrainedModel, length: int) -> bool:
-    """Whether a model takes a row so long: tables that are computed once end, too (GPT-J, CodeGen, CTRL, MPT)."""
+    """Whether a model can read a row of this length: tables computed once end, too (GPT-J, CodeGen, CTRL, MPT)."""
     if getattr(model.config.get_text_config(), "rope_parameters", None):  # angles are computed for any length
         return True
     row = torch.zeros((1, length), dtype=torch.long, device=model.device)
     try:
         hidden = model.base_model(input_ids=row, attention_mask=torch.ones_like(row))[0]
-        hidden.sum().item()  # a device tells of its errors only when it is waited for
+        hidden.sum().item()  # a device reports errors only when its results are read
     except torch.OutOfMemoryError:
         raise
-    except (IndexError, RuntimeError):  # what torch says of places beyond a table, and of tables that are too short
+    except (IndexError, RuntimeError):  # torch's errors for positions beyond a table, and for tables that are too short
         return False
     return True
 
 
 def learned_positions(model: PreTrainedModel) -> int | None:
-    """How many positions a model has learned by heart, beyond which it has none; None where it computes them."""
-    most = positions(model)
-    if most is None:
+    """How many positions a model has learned, beyond which it has none; None where it computes them."""
+    count = positions(model)
+    if count is None:
         return None
     words = model.get_input_embeddings()
     # OPT's table has two more entries than positions.
     tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding) and m is not words]
-    return most if any(most <= table.num_embeddings <= most + 2 for table in tables) else None
+    return count if any(count <= table.num_embeddings <= count + 2 for table in tables) else None
 
 
-@functools.cache  # said once, and not in every round
+@functools.cache  # once, not in every round
 def _warn_of_length(longest: int, trained: int) -> None:
     log.warning(
         "rows have up to %d tokens, but the model was made for %d positions: it extrapolates beyond them, and may read "

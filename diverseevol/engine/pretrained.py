@@ -1,4 +1,4 @@
-"""The foundation model: the fixed weights that every round starts from again."""
+"""The foundation model: the fixed weights that every round starts from."""
 
 import hashlib
 import json
@@ -28,11 +28,11 @@ from diverseevol.data.dataset import Dataset
 from diverseevol.data.hub import may_be_on_hub, out_of_reach, say_that_a_cache_is_used
 from diverseevol.data.prompt import alpaca
 from diverseevol.errors import InputError, meant
-from diverseevol.parallel.background import heard
+from diverseevol.parallel.background import interruptible
 from diverseevol.storage.cache import cached_folder, content_digest
 from diverseevol.storage.reading import refuse_special
 
-MOST_WEIGHTS = 1_000_000_000  # of model=tiny: 4 GB
+MAX_WEIGHTS = 1_000_000_000  # of model=tiny: 4 GB
 # What a tokeniser is trained on at most: more says nothing new.
 TOKENISER_ROWS = 50_000
 TOKENISER_CHARACTERS = 1 << 26
@@ -45,7 +45,7 @@ class Foundation(Protocol):
     """Where a foundation model comes from."""
 
     def prepare(self, dataset: Dataset, cache: Path) -> "Pretrained":
-        """A model on disk or on the hub, made first where need be."""
+        """A model on disk or on the hub, made first where necessary."""
         ...
 
 
@@ -69,7 +69,7 @@ class Pretrained:
     trust_remote_code: bool = False
 
     def prepare(self, dataset: Dataset, cache: Path) -> "Pretrained":
-        """Itself: it is there already.
+        """Itself: it needs no preparation.
 
         Raises:
             InputError: no model is loaded with such options.
@@ -133,9 +133,9 @@ class Pretrained:
             model.save_pretrained(folder)
             return
         source, state = self.source_dtype(), model.state_dict()
-        saved: dict[tuple[int, torch.Size], torch.Tensor] = {}  # weights that are tied stay one, and are saved once
+        saved: dict[tuple[int, torch.Size], torch.Tensor] = {}  # tied weights stay one tensor, and are saved once
         for name, tensor in state.items():
-            if tensor.is_floating_point():  # some models count in whole numbers
+            if tensor.is_floating_point():  # some models have integer buffers
                 rounded = saved.setdefault((tensor.data_ptr(), tensor.shape), tensor.to(source))
                 tensor.copy_(rounded)
                 state[name] = rounded
@@ -197,16 +197,16 @@ class Pretrained:
     def _where(self) -> dict[str, Any]:
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
 
-    def _cannot(self, what: str, error: Exception, folder: Path | None = None) -> InputError:
+    def _cannot(self, part: str, error: Exception, folder: Path | None = None) -> InputError:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         if self.attention != "auto" and "attention" in reason.lower():
             return InputError(
                 f"model.attention={self.attention}: {self.path} does not take it ({reason}); give model.attention=auto"
             )
         if folder is not None:
-            return InputError(f"{folder}: its {what} cannot be loaded ({reason}); delete the folder to redo its step")
+            return InputError(f"{folder}: its {part} cannot be loaded ({reason}); delete the folder to redo its step")
         return InputError(
-            f"model.path={self.path}: its {what} cannot be loaded ({reason}); give a hub name or a folder with "
+            f"model.path={self.path}: its {part} cannot be loaded ({reason}); give a hub name or a folder with "
             f"config.json, a tokeniser and safetensors weights"
         )
 
@@ -239,13 +239,13 @@ class TinyLlama:
             raise InputError(
                 f"model.hidden={self.hidden} must be a multiple of twice model.heads={self.heads}; change either"
             )
-        for name, most in (("hidden", 16_384), ("layers", 512), ("vocabulary", 1_000_000), ("positions", 1 << 24)):
-            if getattr(self, name) > most:
-                raise InputError(f"model.{name} is {getattr(self, name)}; of model=tiny it must be at most {most:,}")
+        for name, limit in (("hidden", 16_384), ("layers", 512), ("vocabulary", 1_000_000), ("positions", 1 << 24)):
+            if getattr(self, name) > limit:
+                raise InputError(f"model.{name} is {getattr(self, name)}; of model=tiny it must be at most {limit:,}")
         weights = self.hidden * (self.vocabulary + 12 * self.layers * self.hidden)
-        if weights > MOST_WEIGHTS:
+        if weights > MAX_WEIGHTS:
             raise InputError(
-                f"model=tiny would have some {weights:,} weights, at most {MOST_WEIGHTS:,} are for trials; lower "
+                f"model=tiny would have some {weights:,} weights, at most {MAX_WEIGHTS:,} are for trials; lower "
                 f"model.hidden, model.layers or model.vocabulary"
             )
         for name, least in (("positions", 2), ("seed", 0)):
@@ -272,7 +272,7 @@ class TinyLlama:
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        heard(
+        interruptible(
             lambda stopped: tokenizer.train_from_iterator(
                 takewhile(lambda text: not stopped.is_set(), _texts(dataset)), trainer
             )

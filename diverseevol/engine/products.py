@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-FEWEST = 32  # tokens
+MIN_TOKENS = 32
 
 Input = Float[torch.Tensor, "*tokens inputs"]
 Output = Float[torch.Tensor, "*tokens outputs"]
@@ -50,7 +50,7 @@ def _gains(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
         and inputs.device.type == weight.device.type == "cpu"
         and weight.ndim == 2
         and inputs.ndim >= 2
-        and inputs.numel() >= FEWEST * weight.shape[1]
+        and inputs.numel() >= MIN_TOKENS * weight.shape[1]
         and not torch.is_autocast_enabled("cpu")
     )
 

@@ -15,13 +15,13 @@ Result = TypeVar("Result")
 
 
 def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """The results of some work on each item, in order; the same bits as on one thread."""
+    """The result of the work on each item, in order; the same bits as on one thread."""
     if len(items) == 1 or torch.get_num_threads() == 1:
         return [work(item) for item in items]
     grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
 
-    def in_our_modes(item: Item) -> Result:  # torch's modes belong to a thread, and a new thread has the default ones
+    def in_our_modes(item: Item) -> Result:  # torch's modes are per thread
         with (
             torch.inference_mode(inference),
             torch.set_grad_enabled(grad),

@@ -17,27 +17,31 @@ from diverseevol.errors import InputError
 from diverseevol.parallel.processes import Processes
 
 
-def start(make: Callable[..., lightning.Trainer], place: Processes, **options: Any) -> lightning.Trainer:
+def start(make: Callable[..., lightning.Trainer], processes: Processes, **options: Any) -> lightning.Trainer:
     """A trainer that neither logs nor saves, on this process's device.
 
     Args:
         make: makes a Lightning trainer from further keywords.
-        place: this process among its peers.
+        processes: this process among its peers.
         options: further keywords of the trainer.
 
     Raises:
-        InputError: Lightning refuses the options that `make` brings, or they are not the user's to set.
+        InputError: Lightning refuses the options in `make`, or the user may not set them.
     """
-    taken = {"devices", "num_nodes", "strategy", "max_epochs", "max_steps"} & set(getattr(make, "keywords", {}))
-    if taken:
+    reserved = {"devices", "num_nodes", "strategy", "max_epochs", "max_steps"} & set(getattr(make, "keywords", {}))
+    if reserved:
         raise InputError(
-            f"trainer.{sorted(taken)[0]} is not yours to set: tuning.epochs and tuning.steps say how long, and the "
+            f"trainer.{sorted(reserved)[0]} is not yours to set: tuning.epochs and tuning.steps say how long, and the "
             f"processes are those that torchrun or srun starts, one for each device; leave it out"
         )
-    # A deterministic trainer would have torch fill all new memory before it is written: a tenth of a fit. What is not
-    # written is not read, here as elsewhere.
+    # A deterministic trainer would have torch fill all new memory before it is written, a tenth of the time of a fit,
+    # although memory that was not written is never read.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    several = {"strategy": "ddp", "devices": place.local_world, "num_nodes": place.world // place.local_world}
+    spread = {
+        "strategy": "ddp",
+        "devices": processes.local_world,
+        "num_nodes": processes.world // processes.local_world,
+    }
     try:
         return make(
             logger=False,
@@ -45,7 +49,7 @@ def start(make: Callable[..., lightning.Trainer], place: Processes, **options: A
             enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,  # Lightning's would reshuffle: the loaders share the work out themselves
-            **(several if place.world > 1 else {"devices": 1}),
+            **(spread if processes.world > 1 else {"devices": 1}),
             **options,
         )
     except (MisconfigurationException, ImportError, ValueError, TypeError, RuntimeError) as error:
@@ -53,13 +57,13 @@ def start(make: Callable[..., lightning.Trainer], place: Processes, **options: A
         raise InputError(f"trainer: Lightning cannot start with these options ({reason}); change trainer.…") from error
 
 
-def validated(make: Callable[..., lightning.Trainer], place: Processes) -> Callable[..., lightning.Trainer]:
-    """The same maker of trainers, once it has made one: what Lightning refuses is said before any work is done.
+def validated(make: Callable[..., lightning.Trainer], processes: Processes) -> Callable[..., lightning.Trainer]:
+    """The maker of trainers itself, after a trial: options that Lightning refuses are reported before any work is done.
 
     Raises:
         InputError: as `start`.
     """
-    start(make, place)
+    start(make, processes)
     return make
 
 
@@ -94,11 +98,11 @@ def free_old_trainers(model: PreTrainedModel) -> None:
 
 @contextmanager
 def seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Randomness of our own on the processor and a device; what others draw afterwards is what it would have been."""
-    # A CUDA device is asked for its generator's state only where it is the one that computes: asking opens it.
+    """Seeded randomness on the processor and a device; afterwards torch's generators are as they were before."""
+    # Reading the state of a CUDA device's generator opens the device, so only where it computes.
     devices = [device] if device.type == "cuda" else []
     if devices:
-        gc.collect()  # trainers of before lie in cycles of references, and their models on the device with them
+        gc.collect()  # earlier trainers, in cycles of references, still hold their models on the device
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         yield

@@ -37,7 +37,7 @@ class Member:
 
     def train_and_save(self, learner: Learner, keep_dtype: Literal["source"] | None) -> None:
         """Train the model, and keep it as a round keeps its own."""
-        model = learner.fit(self.rows, self.seed, what=f"fine-tune {self.name}").model
+        model = learner.fit(self.rows, self.seed, phase=f"fine-tune {self.name}").model
 
         def save(folder: Path) -> None:
             learner.foundation.save(model, folder, keep_dtype)

@@ -209,7 +209,7 @@ class Phases:
             return np.asarray(probed[self.pool])
         folder = self.processes.share(temporary(self.folder.path / "pool"))
         ascending = np.sort(self.pool)
-        embedding, _ = self.learner.probe(self.model(), ascending, folder, what="embed the pool")
+        embedding, _ = self.learner.probe(self.model(), ascending, folder, phase="embed the pool")
         assert embedding is not None
         own = np.array(embedding[np.searchsorted(ascending, self.pool)])
         self.processes.barrier()
@@ -230,10 +230,10 @@ class Phases:
                 losses[benchmark.name] = self._loss(replace(self.learner, encoded=references), rows, benchmark.name)
         return losses
 
-    def _loss(self, learner: Learner, rows: Int[np.ndarray, " some"], what: str) -> Estimate:
+    def _loss(self, learner: Learner, rows: Int[np.ndarray, " some"], benchmark: str) -> Estimate:
         folder = self.processes.share(temporary(self.folder.path / "loss"))
         _, scores = learner.probe(
-            self.model(), rows, folder, embedding=False, statistics=(RESPONSE_LOSS,), what=f"loss on {what}"
+            self.model(), rows, folder, embedding=False, statistics=(RESPONSE_LOSS,), phase=f"loss on {benchmark}"
         )
         loss = mean_loss(np.array(scores[RESPONSE_LOSS]), np.asarray(learner.encoded.response_tokens)[rows])
         self.processes.barrier()

@@ -1,1 +1,1 @@
-"""Ranks and threads: several processes as one, threads side by side, arrays that all ranks fill, work in a child."""
+"""Ranks and threads: several processes as one, threads side by side, arrays all ranks fill, work in a child process."""

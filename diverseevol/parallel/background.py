@@ -1,4 +1,4 @@
-"""Work in a library that hears no signals, done in a thread of its own while the main thread waits and hears them."""
+"""Work in a library that ignores signals, on a thread of its own, while the main thread waits and handles them."""
 
 import threading
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from threading import Event, Thread
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-EVERY_SECONDS = 0.1  # how long the main thread waits before it looks for signals
+POLL_SECONDS = 0.1  # how often the main thread handles signals
 GRACE_SECONDS = 1.0  # for work that can stop
 NAME = "diverseevol-background"
 
@@ -16,12 +16,12 @@ class _Outcome(Generic[T]):
     error: BaseException | None = None
 
 
-def heard(work: Callable[[Event], T]) -> T:
-    """Do something that is deaf to signals.
+def interruptible(work: Callable[[Event], T]) -> T:
+    """The result of some work that ignores signals; an interrupt stops the wait for it.
 
     Args:
-        work: what is to be done, in code that lets other threads run. Its event is set when the main thread was
-            interrupted: nobody waits for a result any more. It must leave nothing behind but its result.
+        work: code that lets other threads run. Its event is set when the main thread was interrupted, and no result
+            is needed any more. It must have no effect but its result.
     """
     outcome: _Outcome[T] = _Outcome()
     stopped, done = Event(), Event()
@@ -29,14 +29,14 @@ def heard(work: Callable[[Event], T]) -> T:
     def run() -> None:
         try:
             outcome.result = work(stopped)
-        except BaseException as error:  # raised where it is waited for
+        except BaseException as error:  # raised in the main thread
             outcome.error = error
         finally:
             done.set()
 
     Thread(target=run, name=NAME, daemon=True).start()
     try:
-        while not done.wait(EVERY_SECONDS):  # not `join`, which takes an interrupted thread for one that has ended
+        while not done.wait(POLL_SECONDS):  # not `join`, which takes an interrupted thread for one that has ended
             pass
     except BaseException:
         stopped.set()

@@ -1,7 +1,7 @@
-"""Programs from anywhere, such as chat templates, run in a child process with limits that the system keeps.
+"""Untrusted programs, such as chat templates, run in a child process with limits that the system enforces.
 
-The sandbox of templates keeps one from files and from Python's inside, but not from running for ever or filling memory.
-The child is forked, for so it has everything imported.
+The sandbox of templates keeps one away from files and from Python's internals, but not from running for ever or filling
+memory. The child is forked, so that it has everything imported.
 """
 
 import json
@@ -18,26 +18,26 @@ from typing import Any, TypeVar
 from diverseevol.errors import InputError
 
 T = TypeVar("T")
-CPU_SECONDS = 10  # for a batch of rows; a usual template needs a tenth of a second for a thousand
-WALL_SECONDS = 120  # where the machine is busy
-MEMORY = 1 << 30  # bytes beside what the process has already
-LARGEST_OUTCOME = 1 << 29  # bytes from the child; it writes up to six a character
+CPU_SECONDS = 10  # for a batch of rows; a usual template needs 0.1 for a thousand rows
+WALL_SECONDS = 120  # on a busy machine
+MEMORY = 1 << 30  # bytes on top of what the process has already
+LARGEST_OUTCOME = 1 << 29  # bytes from the child; a character takes up to six
 
 
-def confined(work: Callable[[], T], what: str, remedy: str) -> T:
-    """Do something in a child process that may take so much time and memory, and no more.
+def confined(work: Callable[[], T], program: str, remedy: str) -> T:
+    """The result of some work in a child process with limited time and memory.
 
     Args:
-        work: gives what JSON can say; what it changes is lost.
-        what: whose program runs, for the sentence.
-        remedy: what to do about one that goes beyond its limits.
+        work: returns what JSON can hold; its other effects are lost.
+        program: whose program runs, for the message.
+        remedy: what to do where it fails or exceeds a limit.
 
     Raises:
-        InputError: work raised one, or went beyond a limit.
+        InputError: `work` raised an error, or exceeded a limit.
     """
     reading, writing = os.pipe()
     with warnings.catch_warnings():
-        # From Python 3.12 on a fork beside threads is warned of; this child touches nothing that they hold.
+        # From Python 3.12 on a fork in a process with threads warns; this child uses nothing that they hold.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
@@ -57,7 +57,7 @@ def confined(work: Callable[[], T], what: str, remedy: str) -> T:
         os.kill(child, signal.SIGKILL)  # not waited for yet, so the number is still its own
         _, status = os.waitpid(child, 0)
     if late or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
-        raise InputError(f"{what} does not come to an end; {remedy}")
+        raise InputError(f"{program} takes too long; {remedy}")
     try:
         outcome = json.loads(content)
     except ValueError:
@@ -65,21 +65,21 @@ def confined(work: Callable[[], T], what: str, remedy: str) -> T:
     if "refusal" in outcome:
         raise InputError(outcome["refusal"])
     if "failure" in outcome:
-        raise InputError(f"{what} fails ({' '.join(outcome['failure'].split())[:200]}); {remedy}")
+        raise InputError(f"{program} fails ({' '.join(outcome['failure'].split())[:200]}); {remedy}")
     result: T = outcome["result"]
     return result
 
 
 def _limit() -> None:
-    """What the system allows the child."""
+    """Have the system limit the child."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGXCPU, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
     pages = Path("/proc/self/statm")
     if pages.exists():
-        most = int(pages.read_text().split()[0]) * resource.getpagesize() + MEMORY
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        limit = int(pages.read_text().split()[0]) * resource.getpagesize() + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def _outcome(work: Callable[[], Any]) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _outcome(work: Callable[[], Any]) -> dict[str, Any]:
 
 
 def _read(reading: int) -> tuple[bytes, bool]:
-    """What the child says, and whether it took too long."""
+    """The child's output, and whether it took too long."""
     content, end = bytearray(), time.monotonic() + WALL_SECONDS
     while time.monotonic() < end and len(content) <= LARGEST_OUTCOME:
         if select.select([reading], [], [], 1.0)[0]:

@@ -1,7 +1,6 @@
-"""Several processes as one: who writes, who waits, and what the others are told.
+"""Several processes as one: rank 0 selects and writes, and broadcasts its results.
 
-Every process runs the whole loop. The first one (rank 0) selects and writes; the others get its word. With a single
-process nothing here does anything.
+Every process runs the complete loop. With a single process nothing in this file does anything.
 """
 
 from collections.abc import Callable
@@ -17,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's place among its peers, as `torchrun` sets it out."""
+    """This process's rank among its peers, as `torchrun` assigns it."""
 
     rank: int = 0
     world: int = 1
@@ -29,29 +28,32 @@ class Processes:
         return self.rank == 0
 
     def barrier(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process has come this far."""
         if self.world > 1:
             distributed.barrier()
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """The first process does some work, then the others: what the first leaves in a cache they find there.
+        """Rank 0 does some work, then the others: what it leaves in a cache they find there.
 
         Raises:
-            InputError: the first process found one. All raise it, so that all end with its exit code.
+            InputError: rank 0 raised one. All raise it, so that all end with its exit code.
         """
+        # Every path of rank 0 meets exactly one `share` of the others, who wait in it until rank 0 is done: it sends
+        # None after success and the InputError after a refusal. Any other error is a crash, which sends nothing:
+        # rank 0 dies of it, and the launcher ends the others.
         fault: InputError | None = None
         if not self.first:
             if fault := self.share(fault):
                 raise fault
             return work()
         try:
-            done = work()
+            result = work()
         except Exception as error:
             if fault := input_error(error):
                 self.share(fault)
             raise
         self.share(fault)
-        return done
+        return result
 
     def share(self, value: T) -> T:
         """Rank 0's value, in every process."""
@@ -71,6 +73,6 @@ class Processes:
 
 
 def leave(processes: Processes) -> None:
-    """Part from the peers in order, so that no process is left waiting for one that has gone."""
+    """Leave the process group, so that no peer waits for a process that has ended."""
     if processes.world > 1 and distributed.is_initialized():
         distributed.destroy_process_group()

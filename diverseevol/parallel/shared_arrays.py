@@ -1,4 +1,4 @@
-"""Arrays on disk that processes fill together, and that appear under their names only once they are whole."""
+"""Arrays on disk that processes fill together, and that get their names only once they are complete."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,71 +19,76 @@ REMEDY = "remove it, and the same command makes it again"
 
 @contextmanager
 def filled(
-    folder: Path, shapes: Mapping[str, tuple[tuple[int, ...], str]], place: Processes
+    folder: Path, shapes: Mapping[str, tuple[tuple[int, ...], str]], processes: Processes
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Arrays to be filled inside the block, by all processes, each its own rows; zeros where nobody does.
+    """Arrays that all processes fill inside the block, each its own rows; rows that no process fills are zero.
 
     Args:
-        folder: gets `<name>.npy` of each when the block ends well.
+        folder: gets a `<name>.npy` for each array when the block ends without an error.
         shapes: name -> shape and dtype.
-        place: this process among its peers; the first one makes the files.
+        processes: this process among its peers; rank 0 makes the files.
 
     Raises:
         InputError: there is no room.
     """
     partial: dict[str, Path] = {}
-    if place.first:
+    if processes.first:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         for name, (shape, dtype) in shapes.items():
             partial[name] = temporary(folder / f"{name}.npy")
             _allocate(partial[name], shape, dtype)
-    partial = place.share(partial)
+    partial = processes.share(partial)
     arrays = {name: np.load(partial[name], mmap_mode="r+") for name in shapes}
     yield arrays
     for array in arrays.values():
         array.flush()
-    place.barrier()
-    if place.first:
+    processes.barrier()
+    if processes.first:
         for name in arrays:
             partial[name].replace(folder / f"{name}.npy")
         with writing(folder):
             seal(folder, [f"{name}.npy" for name in arrays])
-    place.barrier()
+    processes.barrier()
 
 
 def read_probe(
     folder: Path, *, embedding: bool, statistics: Sequence[str] = ()
 ) -> tuple[Float[np.ndarray, "rows dim"] | None, Mapping[str, Float[np.ndarray, " rows"]]]:
-    """What a pass over the rows left in a folder, memory-mapped."""
+    """The embedding (or None) and the statistics that a pass over the rows wrote into a folder, memory-mapped."""
     scores = {name: load_array(folder / f"{name}.npy", remedy=REMEDY) for name in statistics}
     return (load_array(folder / "embedding.npy", remedy=REMEDY) if embedding else None), scores
 
 
-def cached_by_all(cache: Path, build: Callable[[Path], None], place: Processes) -> None:
-    """A folder of arrays that all processes fill together, once: whoever asks later finds it.
+def cached_by_all(cache: Path, build: Callable[[Path], None], processes: Processes) -> None:
+    """A folder of arrays that all processes fill together, once; later calls find it in the cache.
 
     Args:
-        cache: where it is kept.
-        build: puts the arrays into the folder it is given; called by every process with the same one.
-        place: this process among its peers.
+        cache: where the folder is kept.
+        build: puts the arrays into the folder it gets; every process calls it with the same one.
+        processes: this process among its peers.
     """
-    asked = False
+    # Only rank 0 asks the cache: it holds the lock, removes what a killed job left, and so alone knows whether there is
+    # something to build. The others wait in one `share`, which tells them the temporary folder to build in, or None
+    # where the cache has the folder already. Rank 0 therefore shares exactly once: in `announce_and_build`, or, when
+    # the cache never called that, afterwards. Nobody may still read the temporary folder when rank 0 renames it (the
+    # barrier after `build`), and nobody may read the final folder before that (the barrier at the end).
+    announced = False
 
-    def together(folder: Path) -> None:
-        nonlocal asked
-        asked = bool(place.share(folder))
+    def announce_and_build(folder: Path) -> None:
+        nonlocal announced
+        announced = bool(processes.share(folder))
         build(folder)
-        place.barrier()  # every process has read it before the first one gives it its name
+        processes.barrier()
 
-    if place.first:  # it holds the cache's lock: what a killed job left is thrown away, and other jobs wait
-        cached_folder(cache, together)
-        if not asked:
-            place.share(None)
-    elif folder := place.share(None):
+    if processes.first:
+        cached_folder(cache, announce_and_build)
+        if not announced:
+            processes.share(None)
+    elif folder := processes.share(None):
         build(folder)
-        place.barrier()
-    place.barrier()
+        processes.barrier()
+    processes.barrier()
 
 
 def _allocate(path: Path, shape: tuple[int, ...], dtype: str) -> None:

@@ -1,7 +1,6 @@
 """Threads that compute alone, side by side.
 
-Threads that share every small step wait for one another at its end: for small steps, and on a busy machine, most of
-the time.
+Threads that share every small step wait for each other at its end: on a busy machine, most of the time.
 """
 
 from collections.abc import Iterator

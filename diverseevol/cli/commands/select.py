@@ -148,7 +148,7 @@ def _probe(
     folder = bench.processes.share(temporary(out.with_suffix(".probe")))
     _, probed = prober.probe(
         prober.foundation.load().eval(), np.arange(len(dataset)), folder,
-        embedding=False, statistics=sorted(needs.statistics), what="ask the model",
+        embedding=False, statistics=sorted(needs.statistics), phase="ask the model",
     )  # fmt: skip
     scores = {name: np.array(values) for name, values in probed.items()}
     bench.processes.barrier()

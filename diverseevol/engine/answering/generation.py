@@ -44,10 +44,10 @@ class GumbelNoise(LogitsProcessor):
         self.streams = [np.random.default_rng(list(seed)) for seed in seeds]
 
     def of(self, rows: Sequence[int]) -> "GumbelNoise":
-        """The noise of some rows, which goes on where theirs is."""
-        some = GumbelNoise(self.temperature, [])
-        some.streams = [self.streams[row] for row in rows]
-        return some
+        """The noise of these rows, continued from its present state."""
+        noise = GumbelNoise(self.temperature, [])
+        noise.streams = [self.streams[row] for row in rows]
+        return noise
 
     def __call__(
         self, input_ids: Int[torch.Tensor, "batch length"], scores: Float[torch.Tensor, "batch vocabulary"]
@@ -61,7 +61,7 @@ class GumbelNoise(LogitsProcessor):
 
 
 class HalfEnded(StoppingCriteria):
-    """Stop when half of the rows have ended, so that the others can go on without them."""
+    """Stop when half of the rows have ended, so that the rest can continue without them."""
 
     def __init__(self, stop_tokens: list[int]) -> None:
         self.stop_tokens = stop_tokens
@@ -69,7 +69,7 @@ class HalfEnded(StoppingCriteria):
     def __call__(
         self, input_ids: Int[torch.Tensor, "batch length"], scores: Any, **kwargs: Any
     ) -> Bool[torch.Tensor, " batch"]:
-        """The same for all rows; an ended row's last token is a stop token."""
+        """The same value for all rows; the last token of an ended row is a stop token."""
         ended = torch.isin(input_ids[:, -1], torch.tensor(self.stop_tokens, device=input_ids.device))
         return (2 * ended.sum() >= len(ended)).expand(len(ended))
 
@@ -102,12 +102,12 @@ def generate(
     at_once = batches_at_once(model.eval())
 
     def of(batch: list[int]) -> list[list[int]]:
-        own = [prompts[i] for i in batch], [seeds[i] for i in batch]
+        inputs = [prompts[i] for i in batch], [seeds[i] for i in batch]
         with quick_products(model):
-            return _generate_batch(model, *own, options, stop_tokens)
+            return _generate_batch(model, *inputs, options, stop_tokens)
 
-    theirs = model.generation_config
-    model.generation_config = GenerationConfig(**_ends(stop_tokens))  # or it would fill in what ours leaves open
+    configuration = model.generation_config
+    model.generation_config = GenerationConfig(**_ends(stop_tokens))  # else it would fill in our gaps
     try:
         batch_size = options.batch_size
         if batch_size > 1 and len(prompts) > 1 and reads_padding_before(model, prompts[order[0]]):
@@ -117,17 +117,17 @@ def generate(
         size = -(-len(order) // (turns * at_once)) or 1  # even batches, so that no thread waits
         batches = [order[start : start + size] for start in range(0, len(order), size)]
         for start in range(0, len(batches), at_once):
-            together = batches[start : start + at_once]
-            for batch, new in zip(together, side_by_side(of, together), strict=True):
+            group = batches[start : start + at_once]
+            for batch, new in zip(group, side_by_side(of, group), strict=True):
                 for i, tokens in zip(batch, new, strict=True):
                     answers[i] = tokens
-            on_done(sum(map(len, together)))
+            on_done(sum(map(len, group)))
     finally:
-        model.generation_config = theirs
+        model.generation_config = configuration
     return answers
 
 
-@functools.cache  # said once, and not in every round
+@functools.cache  # once, not in every round
 def _warn_of_padding(kind: str) -> None:
     log.warning("%s reads padding, so that prompts are answered one at a time: it takes longer", kind)
 
@@ -139,7 +139,7 @@ def own_ends(model: PreTrainedModel) -> list[int]:
 
 
 def _ends(stop_tokens: list[int]) -> dict[str, Any]:
-    """What every configuration of ours says: a checkpoint's may ask for sampling, penalties or another end."""
+    """What every generation sets: a checkpoint's own configuration may ask for sampling, penalties or another end."""
     return {"do_sample": False, "num_beams": 1, "pad_token_id": stop_tokens[0], "eos_token_id": stop_tokens}
 
 

@@ -15,11 +15,11 @@ from diverseevol.engine.side_by_side import side_by_side
 from diverseevol.engine.tuning.batches import IGNORED
 from diverseevol.errors import InputError
 
-TURNS = 4  # batches handed to each thread together: a slow one is made up for by the others
+TURNS = 4  # batches handed to each thread together: the others make up for a slow one
 
 
 class Probe(lightning.LightningModule):
-    """Writes what the model says of each row straight into arrays that are aligned with the data set.
+    """Writes embeddings and token statistics straight into arrays that are aligned with the data set.
 
     The embedding is the masked mean of the last hidden state (after the final norm) of the model's body; the LM head
     runs only for statistics, over `head_tokens` positions at a time, so the logits of a batch are never held together.
@@ -62,7 +62,7 @@ class Probe(lightning.LightningModule):
     def predict_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> int:
         """Embed right-padded batches, several at once where that is quicker; how many rows this one has."""
         self.waiting.append(batch)
-        # The first goes alone: it finds out what `BodyAndHead` wants to know. The last takes along what still waits.
+        # The first batch runs alone, because `BodyAndHead` tests the model with it; the last one with all that wait.
         last = batch_idx + 1 == self.trainer.num_predict_batches[0]
         at_once = batches_at_once(self.model)
         if batch_idx == 0 or last or len(self.waiting) == (TURNS * at_once if at_once > 1 else 1):
@@ -87,8 +87,7 @@ class Probe(lightning.LightningModule):
         where = {name: positions(name, mask, batch["labels"] != IGNORED) for name in self.scores}
         sums = {name: torch.zeros(len(rows), dtype=torch.float64, device=hidden.device) for name in self.scores}
         needed = torch.stack(list(where.values())).any(dim=0)
-        which = needed.nonzero()
-        for part in which.split(self.head_tokens):
+        for part in needed.nonzero().split(self.head_tokens):
             logits = self.parts.logits(batch, hidden, part)
             values = token_statistics(logits, next_ids[part[:, 0], part[:, 1]], self.scores)
             for name, value in values.items():

@@ -48,9 +48,9 @@ class Prober(ModelJob):
         embedding: bool = True,
         statistics: Sequence[str] = (),
         aligned: bool = False,
-        what: str = "embed",
+        phase: str = "embed",
     ) -> tuple[Float[np.ndarray, "rows dim"] | None, Mapping[str, Float[np.ndarray, " rows"]]]:
-        """What a model says of some rows, written straight into memory-mapped arrays in a folder.
+        """Embeddings and token statistics of rows, written straight into memory-mapped arrays in a folder.
 
         Args:
             model: the model to ask.
@@ -59,7 +59,7 @@ class Prober(ModelJob):
             embedding: whether embeddings are wanted.
             statistics: names of token statistics (see `diverseevol.engine.probing.token_statistics`).
             aligned: the arrays hold all rows of the data set; those not asked about are zero.
-            what: the phase's name in the progress display.
+            phase: its name in the progress display.
 
         Returns:
             The embedding (or None) and the statistics by name, memory-mapped read-only.
@@ -75,7 +75,7 @@ class Prober(ModelJob):
             scores = {name: arrays[name] for name in statistics}
             return Probe(model, self.embedding.region, arrays.get("embedding"), scores, on_rows=on_rows)
 
-        self._pass_over(model, rows, module, shapes, folder, what, aligned)
+        self._pass_over(model, rows, module, shapes, folder, phase, aligned)
         return read_probe(folder, embedding=embedding, statistics=statistics)
 
     def disagreement(
@@ -108,13 +108,13 @@ class Prober(ModelJob):
         module: Callable[[Mapping[str, np.ndarray], Callable[[int], None]], lightning.LightningModule],
         shapes: Mapping[str, tuple[tuple[int, ...], str]],
         folder: Path,
-        what: str,
+        phase: str,
         aligned: bool,
     ) -> None:
         """Run a module of such a model over rows; its arrays appear in the folder once they are complete."""
         rank, world = self.processes.rank, self.processes.world
         among = np.arange(len(self.encoded)) if aligned else rows
-        with filled(folder, shapes, self.processes) as arrays, self.progress.track(what, len(rows)) as advance:
+        with filled(folder, shapes, self.processes) as arrays, self.progress.track(phase, len(rows)) as advance:
             trainer = self.start(inference_mode=False)  # in that mode torch keeps nothing that it cast
             tokens = self.embedding.tokens_on(device_of(trainer).type)
             loader = probe_loader(self.encoded, rows, among, tokens, self.prompt.end, rank, world)
@@ -130,8 +130,8 @@ class Prober(ModelJob):
         """
 
         def build(folder: Path) -> None:
-            all_rows = np.arange(len(self.encoded))
-            self.probe(self.foundation.load().eval(), all_rows, folder, what="embed with the foundation model")
+            rows = np.arange(len(self.encoded))
+            self.probe(self.foundation.load().eval(), rows, folder, phase="embed with the foundation model")
 
         cached_by_all(cache, build, self.processes)
         embedding, _ = read_probe(cache, embedding=True)

@@ -12,6 +12,7 @@ from jaxtyping import Int
 from torch.utils.data import DataLoader, Dataset
 
 from diverseevol.data.tokens import Tokens
+from diverseevol.errors import InputError
 
 IGNORED = -100  # the label of positions that carry no loss, as in transformers and torch
 
@@ -34,10 +35,10 @@ def plan_steps(
     micro_batch_tokens: int,
     rng: np.random.Generator,
 ) -> list[Step]:
-    """Lay out a whole fit: each epoch a fresh order of the rows, cut into optimizer batches.
+    """Lay out a complete fit: each epoch a fresh order of the rows, cut into optimizer batches.
 
     An optimizer batch is split into micro-batches of rows of similar length. Each knows the response tokens of the
-    *whole* optimizer batch, so its loss has the same weight however the batch is split, over accumulation steps
+    *complete* optimizer batch, so its loss has the same weight however the batch is split, over accumulation steps
     or over processes.
 
     Args:
@@ -48,7 +49,12 @@ def plan_steps(
         batch_size: rows of an optimizer step.
         micro_batch_tokens: tokens of a micro-batch, padding included; a longer row has one of its own.
         rng: the order of the rows.
+
+    Raises:
+        InputError: there are no rows to take a fixed number of steps on.
     """
+    if steps is not None and len(rows) == 0:
+        raise InputError(f"tuning.steps is {steps}, but the pool has no rows to take steps on; give at least one row")
     lengths, response = encoded.lengths, encoded.response_tokens
     plan: list[Step] = []
     for _ in range(epochs) if steps is None else itertools.count():
@@ -65,11 +71,9 @@ def plan_steps(
 def length_sorted_batches(
     lengths: Int[np.ndarray, " rows"], rows: Int[np.ndarray, " some"], budget: int
 ) -> list[Int[np.ndarray, " batch"]]:
-    """Cut rows, longest first, into batches of at most `budget` tokens, padding included.
-
-    Longest first: the batch that needs the most memory comes first, so a run that does not fit fails at once. Sorting
-    keeps padding to a few per cent, which serves as well as packing and needs no attention kernel of its own.
-    """
+    """Cut rows, longest first, into batches of at most `budget` tokens, padding included."""
+    # The batch that needs the most memory comes first, so a run that does not fit fails at once. Sorting keeps padding
+    # to a few per cent, which is as good as packing and needs no attention kernel of its own.
     order = rows[np.argsort(-lengths[rows], kind="stable")]
     batches, start = [], 0
     while start < len(order):
@@ -80,7 +84,7 @@ def length_sorted_batches(
 
 
 def collate(encoded: Tokens, rows: Sequence[int], pad: int) -> dict[str, torch.Tensor]:
-    """Right-padded tensors of some rows.
+    """Right-padded tensors of rows.
 
     Returns:
         `input_ids`, `attention_mask` and `labels` (the ids that are learned, IGNORED elsewhere), each [batch,
@@ -104,8 +108,8 @@ def collate(encoded: Tokens, rows: Sequence[int], pad: int) -> dict[str, torch.T
     }
 
 
-class Made(Dataset[Any]):
-    """Items made when they are asked for."""
+class OnDemand(Dataset[Any]):
+    """Items that are made when a loader reads them."""
 
     def __init__(self, items: Sequence[Any], make: Callable[[Any], Any]) -> None:
         self.items = items
@@ -121,12 +125,9 @@ class Made(Dataset[Any]):
 def step_loader(
     encoded: Tokens, plan: Sequence[Step], pad: int, rank: int = 0, world: int = 1, threads: int = 1
 ) -> DataLoader[list[dict[str, torch.Tensor]]]:
-    """A loader whose item is one optimizer step of this process: a list of micro-batches with their `normaliser`.
-
-    Every process gets the same number of micro-batches, since each backward pass meets the others; one that has no
-    rows of its own runs a row without labels, which adds nothing. `threads` that take micro-batches side by side share
-    them out likewise.
-    """
+    """A loader whose item is one optimizer step of this process: a list of micro-batches with their `normaliser`."""
+    # Every process gets the same number of micro-batches, since the processes meet in each backward pass. A process
+    # without rows runs a row without labels, which adds nothing. Threads share micro-batches in the same way.
 
     def make(step: Step) -> list[dict[str, torch.Tensor]]:
         batches = []
@@ -140,19 +141,19 @@ def step_loader(
             batches.append(batch)
         return batches
 
-    return DataLoader(Made(plan, make), batch_size=None, shuffle=False)
+    return DataLoader(OnDemand(plan, make), batch_size=None, shuffle=False)
 
 
 def _shares(
     lengths: Int[np.ndarray, " rows"], micro_batches: Sequence[tuple[int, ...]], parts: int
 ) -> list[tuple[int, ...]]:
-    """Micro-batches in turns of `parts`; those of the last turn are cut anew, evenly, or padded with nothing."""
-    whole = len(micro_batches) // parts * parts
-    shares = list(micro_batches[:whole])
-    rest = np.asarray([row for batch in micro_batches[whole:] for row in batch], dtype=np.int64)
+    """Micro-batches in turns of `parts`; those of an incomplete last turn are cut anew into `parts` or fewer."""
+    full_turns = len(micro_batches) // parts * parts
+    shares = list(micro_batches[:full_turns])
+    rest = np.asarray([row for batch in micro_batches[full_turns:] for row in batch], dtype=np.int64)
     if len(rest):
         longest = int(lengths[rest].max())
-        # The least budget of tokens that makes no more than `parts` batches: the parts take equally long.
+        # The smallest budget of tokens that makes no more than `parts` batches: the parts take equally long.
         budget = bisect_left(
             range(longest * len(rest)), True, key=lambda b: len(length_sorted_batches(lengths, rest, b)) <= parts
         )
@@ -170,15 +171,15 @@ def probe_loader(
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader[dict[str, torch.Tensor]]:
-    """This process's share of the length-sorted batches of some rows.
+    """This process's share of the length-sorted batches of `rows`.
 
-    A batch's `rows` are its rows' places in `among`, which holds them all and ascends.
+    A batch's `rows` are indices into `among`, which contains all of `rows` in ascending order.
     """
     batches = length_sorted_batches(encoded.lengths, rows, budget)
-    batches = batches[rank::world] or batches[-1:]  # who has none of its own passes another's: Lightning wants one
+    batches = batches[rank::world] or batches[-1:]  # Lightning needs one: repeat the last
 
     def make(batch: Int[np.ndarray, " batch"]) -> dict[str, torch.Tensor]:
-        made = collate(encoded, list(map(int, batch)), pad)
-        return {**made, "rows": torch.from_numpy(np.searchsorted(among, batch))}
+        tensors = collate(encoded, list(map(int, batch)), pad)
+        return {**tensors, "rows": torch.from_numpy(np.searchsorted(among, batch))}
 
-    return DataLoader(Made(batches, make), batch_size=None, shuffle=False)
+    return DataLoader(OnDemand(batches, make), batch_size=None, shuffle=False)

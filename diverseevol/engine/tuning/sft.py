@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on the pool: response-only loss, normalised over the whole optimizer batch."""
+"""Supervised fine-tuning on the pool: response-only loss, normalised over the complete optimizer batch."""
 
 import functools
 import logging
@@ -25,7 +25,7 @@ class InstructionTuner(lightning.LightningModule):
     """Full fine-tuning of a causal language model.
 
     A batch is one optimizer step: a list of micro-batches. The loss of a step is the sum of its response tokens'
-    cross entropies divided by the number of those tokens in the *whole* step, over all micro-batches and processes.
+    cross entropies divided by the number of those tokens in the *complete* step, over all micro-batches and processes.
     Neither accumulation nor the number of processes changes it. (The authors' trainer averages the
     means of its micro-batches, so that a token counts for more in a micro-batch with fewer of them.)
     """
@@ -60,9 +60,9 @@ class InstructionTuner(lightning.LightningModule):
     def training_step(self, batch: list[dict[str, torch.Tensor]], batch_idx: int) -> None:
         """Take one optimizer step over its micro-batches."""
         optimizer: Any = self.optimizers()
-        # One after the other at first: the first micro-batch finds out what `BodyAndHead` wants to know.
-        several = self.at_once > 1 and self.trainer.world_size == 1 and batch_idx > 0
-        total = self._gradients_side_by_side(batch) if several else self._gradients(batch)
+        # The first batch runs one micro-batch after another: `BodyAndHead` tests the model at the first of them.
+        in_parallel = self.at_once > 1 and self.trainer.world_size == 1 and batch_idx > 0
+        total = self._gradients_side_by_side(batch) if in_parallel else self._gradients(batch)
         if self.tuning.max_grad_norm:
             self._clip()
         optimizer.step()
@@ -91,7 +91,7 @@ class InstructionTuner(lightning.LightningModule):
         return total
 
     def _gradients_side_by_side(self, batch: list[dict[str, torch.Tensor]]) -> torch.Tensor:
-        """The same on several threads; gradients are added up in the order of the micro-batches."""
+        """The same on several threads; gradients are added in the order of the micro-batches."""
         weights = [weight for weight in self.model.parameters() if weight.requires_grad]
 
         def of(micro: dict[str, torch.Tensor]) -> tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]:
@@ -108,11 +108,9 @@ class InstructionTuner(lightning.LightningModule):
         return total
 
     def _clip(self) -> None:
-        """Clip the gradients to `max_grad_norm`.
-
-        By torch itself: Lightning refuses to clip under mixed precision for a fused optimizer, because one may unscale
-        gradients itself, also where nothing is scaled.
-        """
+        """Clip the gradients to `max_grad_norm`."""
+        # By torch itself: Lightning refuses to clip under mixed precision for a fused optimizer, because such an
+        # optimizer may unscale gradients itself, even where nothing is scaled.
         # Under float16 the gradients are multiplied by the scaler's factor until the optimizer steps.
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         scale = 1.0 if scaler is None else float(scaler.get_scale())
@@ -174,6 +172,6 @@ def has_dropout(model: PreTrainedModel) -> bool:
 
 def checkpoint_activations(model: PreTrainedModel, verb: Literal["enable", "disable"]) -> None:
     """Have activations computed again in the backward pass, or not."""
-    # Version 5 of transformers renamed these methods on its way, and warns where it knows both names.
-    new = f"activation_checkpointing_{verb}"
-    getattr(model, new if hasattr(model, new) else f"gradient_checkpointing_{verb}")()
+    # transformers 5 renamed these methods, and warns where it knows both names.
+    current = f"activation_checkpointing_{verb}"
+    getattr(model, current if hasattr(model, current) else f"gradient_checkpointing_{verb}")()

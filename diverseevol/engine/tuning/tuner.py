@@ -47,7 +47,7 @@ class Tuner(ModelJob):
         rows: Int[np.ndarray, " pool"],
         seed: Sequence[int],
         on_step: Callable[[int, dict[str, float]], None] = lambda step, values: None,
-        what: str = "fine-tune",
+        phase: str = "fine-tune",
     ) -> Fit:
         """Fine-tune the foundation model on a pool: always from its own weights, never from an earlier round's.
 
@@ -55,7 +55,7 @@ class Tuner(ModelJob):
             rows: [pool] row numbers; they may repeat (a bootstrap resample).
             seed: what the order of the rows and dropout come from; the same seed gives the same weights.
             on_step: called with each step's number, loss and learning rate.
-            what: the phase's name in the progress display.
+            phase: its name in the progress display.
         """
         rng = np.random.default_rng(list(seed))
         tuning = self.tuning
@@ -64,7 +64,7 @@ class Tuner(ModelJob):
             micro_batch_tokens=tuning.micro_batch_tokens, rng=rng,
         )  # fmt: skip
         curve: list[dict[str, float]] = []
-        with self.progress.track(what, len(plan)) as advance:
+        with self.progress.track(phase, len(plan)) as advance:
 
             def note(step: int, values: dict[str, float]) -> None:
                 curve.append({"step": step, **values})
