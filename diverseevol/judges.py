@@ -1,10 +1,13 @@
-"""Judges by their public names."""
+"""Judges by their public names, and what one of your own is made with."""
 
 from typing import TYPE_CHECKING
 
 from diverseevol.public import lazily
 
 if TYPE_CHECKING:
+    from diverseevol.evaluation.judges.base import AnswerSheet as AnswerSheet
+    from diverseevol.evaluation.judges.base import Capabilities as Capabilities
+    from diverseevol.evaluation.judges.base import Judgement as Judgement
     from diverseevol.evaluation.judges.local_judge import Local as Local
     from diverseevol.evaluation.judges.openai_judge import OpenAI as OpenAI
     from diverseevol.evaluation.judges.replay import Replay as Replay
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "AnswerSheet": "diverseevol.evaluation.judges.base:AnswerSheet",
+        "Capabilities": "diverseevol.evaluation.judges.base:Capabilities",
+        "Judgement": "diverseevol.evaluation.judges.base:Judgement",
         "Gold": "diverseevol.evaluation.judges.without_model:Gold",
         "Local": "diverseevol.evaluation.judges.local_judge:Local",
         "NoJudge": "diverseevol.evaluation.judges.without_model:NoJudge",

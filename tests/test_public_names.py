@@ -14,8 +14,10 @@ ROOT = Path(__file__).parents[1]
 PUBLIC = {
     "benchmarks": ["Benchmark", "Question", "load", "load_paper", "none"],
     "cli": ["NoteSweep"],
-    "data": ["Dataset", "load"],
-    "judges": ["Gold", "Local", "NoJudge", "OpenAI", "Overlap", "Replay"],
+    "data": ["Conversation", "Dataset", "exchange", "load"],
+    "judges": [
+        "AnswerSheet", "Capabilities", "Gold", "Judgement", "Local", "NoJudge", "OpenAI", "Overlap", "Replay",
+    ],
     "lab": ["benchmark", "both", "development", "foundation_model", "load", "natural"],
     "loggers": ["CSV", "NoLogger", "TensorBoard", "Wandb"],
     "lab.metrics": ["DuplicateShare", "NoisyShare", "SkillsCovered"],

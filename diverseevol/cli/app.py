@@ -27,6 +27,7 @@ from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.home_folder import in_arguments
 from diverseevol.cli.mistakes import check_addresses, check_appended, check_choices, check_flags, verdict
 from diverseevol.cli.shipped import configuration_folder
+from diverseevol.cli.skeletons import KINDS
 from diverseevol.cli.streams import steady_streams
 from diverseevol.cli.sweep import Ledger
 from diverseevol.errors import InputError, meant
@@ -48,7 +49,9 @@ VERBS = {
     ),
     "report": ("diverseevol.cli.commands.report", "figures, tables and one HTML page over any set of runs"),
     "agreement": ("diverseevol.cli.commands.agreement", "how far one judge agrees with another on the same answers"),
+    "new": ("diverseevol.cli.commands.new", "a skeleton of your own sampler, judge, metric, format or benchmark"),
 }
+NEW = "new"  # it has no configuration
 
 
 class Interrupted(BaseException):
@@ -86,6 +89,9 @@ def _of_verb(completion: list[str]) -> list[str]:
     if len(words) < 2 or words[1] not in VERBS or line.endswith(words[1]):
         say(" ".join(VERBS))
         sys.exit(0)
+    if words[1] == NEW:
+        say(" ".join(KINDS))
+        sys.exit(0)
     os.environ["COMP_LINE"] = f"{words[0]} {words[2] if len(words) > 2 else ''}"
     os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
     return [words[1], *completion]
@@ -109,6 +115,9 @@ def _guarded(verb: str, arguments: list[str]) -> int:
     try:
         if verb not in VERBS:
             raise InputError(f"there is no command {verb!r}{meant(verb, VERBS)}; choose from {', '.join(VERBS)}")
+        if verb == NEW:
+            importlib.import_module(VERBS[NEW][0]).new(arguments)
+            return 0
         arguments = _renamed(verb, arguments)
         check_flags(verb, arguments)
         check_addresses(arguments)

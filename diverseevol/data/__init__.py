@@ -5,12 +5,16 @@ from typing import TYPE_CHECKING
 from diverseevol.public import lazily
 
 if TYPE_CHECKING:
+    from diverseevol.data.conversation import Conversation as Conversation
+    from diverseevol.data.conversation import exchange as exchange
     from diverseevol.data.dataset import Dataset as Dataset
     from diverseevol.data.dataset import load as load
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "Conversation": "diverseevol.data.conversation:Conversation",
+        "exchange": "diverseevol.data.conversation:exchange",
         "Dataset": "diverseevol.data.dataset:Dataset",
         "load": "diverseevol.data.dataset:load",
     },
