@@ -98,6 +98,7 @@ def test_a_configuration_can_be_seen_without_running_it(tmp_path):
         ("diverseevol ev", "evolve"),
         ("diverseevol evolve sampler=kc", "sampler=kcenter"),
         ("diverseevol judge logger=", "logger=csv"),
+        ("diverseevol new sam", "sampler"),
     ],
 )
 def test_bash_completes_verbs_choices_and_keys(tmp_path, line, expected):

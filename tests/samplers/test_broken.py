@@ -1,5 +1,7 @@
 """The contract fails for samplers that break it, each clause in words that say what is wrong."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -114,3 +116,9 @@ def test_what_has_no_select_is_no_sampler():
 def test_a_test_without_a_sampler_says_what_to_add():
     with pytest.raises(NotImplementedError, match=r"SamplerContract: give it a method sampler\(self\)"):
         SamplerContract().test_it_is_a_sampler()
+
+
+def test_the_contract_is_imported_without_pytest_and_what_takes_seconds():
+    script = "import sys, diverseevol.testing; print([name for name in ('pytest', 'torch') if name in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert ran.stdout == "[]\n"
