@@ -110,7 +110,7 @@ def test_letters_that_a_tokeniser_changes_into_a_control_token_are_refused_by_ro
     (row,) = prompt.rows(rows[:1])
     assert row.ids[-1] == prompt.end
     with pytest.raises(InputError, match=r"row 6: the tokeniser turns ordinary letters into .*as_tokens"):
-        prompt.rows(rows, first=5)
+        prompt.rows(rows, start=5)
     with pytest.raises(InputError, match="turns ordinary letters into"):
         prompt.ids(["A face <END> bad"], [""])
     meant = Prompt(tokenizer, PromptOptions(template=template, control_tokens="as_tokens"))
@@ -174,7 +174,7 @@ def test_a_response_that_the_template_cuts_is_refused_by_row_or_kept():
     tokenizer = tokenizer_of(SHAPES["r1"])
     rows = [exchange("Say so.", "", "So."), exchange("Why?", "", "<think>Because.</think> Well.")]
     with pytest.raises(InputError, match=r"row 8: the chat template leaves part of the response out.*changed_response"):
-        Prompt(tokenizer, CHAT).rows(rows, first=7)
+        Prompt(tokenizer, CHAT).rows(rows, start=7)
     keeping = Prompt(tokenizer, PromptOptions(template="chat", changed_response="keep"))
     kept = keeping.rows(rows)
     assert [row.complete for row in kept] == [True, False]
@@ -242,4 +242,4 @@ def test_a_tokeniser_that_makes_control_tokens_of_plain_text_refuses_the_row():
     assert prompt.rows([exchange("Say so.", "", "So.")])[0].ids[-1] == prompt.end
     for row in (exchange("Say so.", "", "Write </s> at the end"), exchange("Write </s>", "", "So.")):
         with pytest.raises(InputError, match=r"row 3: .* cannot be kept apart .*prompt\.control_tokens=as_tokens"):
-            prompt.rows([exchange("Say so.", "", "So."), row], first=2)
+            prompt.rows([exchange("Say so.", "", "So."), row], start=2)

@@ -259,7 +259,7 @@ TAKEN_LIST = "give a JSON list of row numbers such as [0, 17], the P.json that d
         ('{"row": "a"}', "taken=T.jsonl, line 1: expected a row number, got 'a'; give a JSON list"),
         (
             '{"row": 5}',
-            "taken=T.jsonl, line 1: there is no row 5, only 0 to 4; give a file that belongs to",
+            "taken=T.jsonl, line 1: expected a row from 0 to 4, got 5; give a file for these rows",
         ),
         ('{"row": 1', "T.jsonl, line 1: not valid JSON"),
     ],
@@ -293,7 +293,10 @@ def test_lines_that_name_no_rows_are_refused_in_a_sentence(refused, line, senten
             "taken=T.json: expected row numbers, got a JSON object without the lists taken and chosen",
         ),
         ({"T.json": '"0, 1"'}, f"taken=T.json: expected row numbers, got '0, 1'; {TAKEN_LIST}"),
-        ({"T.json": '{"chosen": [0, 9], "taken": [1]}'}, "taken=T.json, chosen, entry 2: there is no row 9"),
+        (
+            {"T.json": '{"chosen": [0, 9], "taken": [1]}'},
+            "taken=T.json, chosen, entry 2: expected a row from 0 to 4, got 9",
+        ),
         (
             {"T.json": "[0, 9"},
             f"T.json: not valid JSON (Expecting ',' delimiter: line 1 column 6 (char 5)); as {TAKEN}",
@@ -301,9 +304,9 @@ def test_lines_that_name_no_rows_are_refused_in_a_sentence(refused, line, senten
         ({"T.json": ""}, f"T.json: not valid JSON (Expecting value: line 1 column 1 (char 0)); as {TAKEN}"),
         (
             {"T.json": "[0, 5]"},
-            "taken=T.json, entry 2: there is no row 5, only 0 to 4; give a file that belongs to these rows",
+            "taken=T.json, entry 2: expected a row from 0 to 4, got 5; give a file for these rows",
         ),
-        ({"T.json": "[-1]"}, "taken=T.json, entry 1: there is no row -1"),
+        ({"T.json": "[-1]"}, "taken=T.json, entry 1: expected a row from 0 to 4, got -1"),
         ({"T.json": "[3, 0, 3]"}, "taken=T.json, entry 3: row 3 is listed twice"),
         ({"T.json": "[0.0]"}, "taken=T.json, entry 1: expected a row number, got 0.0; give a JSON list of row numbers"),
         ({"T.json": "[true]"}, "taken=T.json, entry 1: expected a row number, got True"),
@@ -472,7 +475,8 @@ def test_rows_that_cannot_be_taken_are_refused_before_the_model_reads(monkeypatc
     Path("T.json").write_text("[99]")
     before = sorted(own_cache.glob("foundation/*"))
     assert select(monkeypatch, *SMALL, "n=5", "taken=T.json", "out=P.json", *FRESH) == 2
-    assert "taken=T.json, entry 1: there is no row 99" in capsys.readouterr().err.splitlines()[-1]
+    sentence = f"taken=T.json, entry 1: expected a row from 0 to {len(rows) - 1}, got 99"
+    assert sentence in capsys.readouterr().err.splitlines()[-1]
     assert sorted(own_cache.glob("foundation/*")) == before
 
 

@@ -190,11 +190,11 @@ class ChatTemplate:
 
     def _render(self, messages: list[Message], **options: Any) -> str:
         text = str(self._applied(messages, tokenize=False, **options))
-        most = FREE + GROWTH * sum(len(message["content"]) for message in messages)
-        if len(text) > most:
+        limit = FREE + GROWTH * sum(len(message["content"]) for message in messages)
+        if len(text) > limit:
             raise InputError(
                 f"the tokeniser's chat template makes {len(text):,} characters of a conversation that may become "
-                f"{most:,}; use prompt.template=alpaca"
+                f"{limit:,}; use prompt.template=alpaca"
             )
         if not _is_text(text):
             raise InputError(

@@ -30,8 +30,10 @@ def columns_of(
     known = {key for extra in extras for key in extra}
     for name in sorted(names):
         if name not in known:
-            others = f"the rows' further fields are {', '.join(sorted(known))}" if known else "the rows have no further"
-            raise InputError(f"the sampler asks for the rows' field {name!r}, but {others}; name another field")
+            choices = (
+                f"the rows' further fields are {', '.join(sorted(known))}" if known else "the rows have no further"
+            )
+            raise InputError(f"the sampler asks for the rows' field {name!r}, but {choices}; name another field")
     texts = {
         name: ["" if extra.get(name) in (None, False, 0) else str(extra[name]) for extra in extras] for name in names
     }

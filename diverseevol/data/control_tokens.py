@@ -30,8 +30,8 @@ class ControlTokens:
         self.meant = meant
         markers = set(tokenizer.chat_control_tokens or ())
         tokens = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special or t.content in markers]
-        longest_first = sorted(tokens, key=len, reverse=True)
-        self.pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        by_length = sorted(tokens, key=len, reverse=True)
+        self.pattern = re.compile("|".join(map(re.escape, by_length)) or "(?!)")
         # Letters that a tokeniser does not know become the unknown token, whatever they are.
         self._ids = {int(tokenizer.convert_tokens_to_ids(t)) for t in tokens if t != tokenizer.unk_token}
 
@@ -105,11 +105,11 @@ def note_turn_markers(tokenizer: PreTrainedTokenizerBase, frames: Sequence[str],
         written: what else the template may write, such as turns of tools.
     """
     added = [token.content for token in tokenizer.added_tokens_decoder.values() if not token.special]
-    everything = "\0".join([*frames, written])
+    all_text = "\0".join([*frames, written])
     markers = {*(tokenizer.chat_control_tokens or ())}
     for token in added:
         name = _name_in_a_pair(token, added)
-        if _surrounds_a_text(name, frames) if name else token in everything and not token.isspace():
+        if _surrounds_a_text(name, frames) if name else token in all_text and not token.isspace():
             markers.add(token)
     tokenizer.chat_control_tokens = sorted(markers)
 

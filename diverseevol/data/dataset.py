@@ -89,17 +89,17 @@ class Dataset:
         return self.format.to_record(self[row])
 
 
-def in_batches(items: Sequence[T], most: int, sizes: Sequence[int] | None = None) -> Iterator[Sequence[T]]:
-    """Consecutive items in batches of at most `most` in size; a larger item is a batch of its own.
+def in_batches(items: Sequence[T], limit: int, sizes: Sequence[int] | None = None) -> Iterator[Sequence[T]]:
+    """Consecutive items in batches of at most `limit` in size; a larger item is a batch of its own.
 
     Args:
         items: what is to be cut into batches.
-        most: the largest size of a batch of several.
+        limit: the largest size of a batch of several items.
         sizes: of each item; its length where None.
     """
     start, size = 0, 0
     for i, length in enumerate(map(len, items) if sizes is None else sizes):  # type: ignore[arg-type]  # texts have one
-        if i > start and size + length > most:
+        if i > start and size + length > limit:
             yield items[start:i]
             start, size = i, 0
         size += length

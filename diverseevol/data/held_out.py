@@ -65,18 +65,18 @@ def _as_written(content: object) -> str:
 def _why(name: str, value: str, names: Collection[str], values: Collection[str], every: bool) -> str:
     """Why a field holds no row out, or all of them, and what to give."""
     if name not in names:
-        others = _some(names) if names else "there is none"
+        choices = _list(names) if names else "there is none"
         return (
             f"no row has a field {name!r} besides those of its instruction, input and response; give one of its "
-            f"other fields ({others}), a number of rows, or a .json or .jsonl file of row numbers"
+            f"other fields ({choices}), a number of rows, or a .json or .jsonl file of row numbers"
         )
     share = "every row" if every else "no row"
     return (
-        f"{share} has {repr(value) if value else 'a true value'} in its field {name!r} (its values: {_some(values)}); "
+        f"{share} has {repr(value) if value else 'a true value'} in its field {name!r} (its values: {_list(values)}); "
         f"give NAME:VALUE with a value that some rows have, a number of rows, or a .json or .jsonl file of row numbers"
     )
 
 
-def _some(words: Collection[str]) -> str:
+def _list(words: Collection[str]) -> str:
     more = ", …" if len(words) > NAMED else ""
     return ", ".join(word if len(word) <= LONGEST else word[:LONGEST] + "…" for word in sorted(words)[:NAMED]) + more

@@ -51,18 +51,20 @@ def _array_ahead(path: Path, file: BufferedIOBase) -> bool:
     file.seek(0)
     file.seek(len(codecs.BOM_UTF8) if file.read(3) == codecs.BOM_UTF8 else 0)
     number = 1
-    while (first := file.read(1)).isspace():
-        number += first == b"\n"
-    if path.suffix.lower() == ".json" and first not in (b"", b"["):
-        complete = first == b"{" and isinstance(decoded_line(first + file.readline(LONGEST_LINE), DECODER.decode), dict)
+    while (character := file.read(1)).isspace():
+        number += character == b"\n"
+    if path.suffix.lower() == ".json" and character not in (b"", b"["):
+        complete = character == b"{" and isinstance(
+            decoded_line(character + file.readline(LONGEST_LINE), DECODER.decode), dict
+        )
         if not (complete and any(line.strip() for line, _ in bounded_lines(file))):
-            kind = "an object" if first == b"{" else repr(first)[1:]
+            kind = "an object" if character == b"{" else repr(character)[1:]
             raise InputError(
                 f"{path}, line {number}: expected an array of records, got {kind}; put the records "
                 f"into [...], or write one a line and name the file .jsonl"
             )
     file.seek(0)
-    return first == b"["
+    return character == b"["
 
 
 def _lines(file: BufferedIOBase) -> Iterator[Located]:
@@ -123,8 +125,8 @@ class _Window:
             except json.JSONDecodeError as error:
                 if ends_early(error, SLACK) and self.longer():
                     continue
-                what = "the file ends in the middle of a record" if ends_early(error) else syntax(error)
-                raise self.fault(what, self.text.count("\n", self.start, error.pos)) from error
+                problem = "the file ends in the middle of a record" if ends_early(error) else syntax(error)
+                raise self.fault(problem, self.text.count("\n", self.start, error.pos)) from error
             except (ValueError, RecursionError) as error:
                 reason = TooDeepError() if isinstance(error, RecursionError) else error
                 raise self.fault(f"a record holds what cannot be read ({reason})") from error
@@ -142,9 +144,9 @@ class _Window:
             raise self.fault(f"a record is longer than {size(LONGEST_LINE)}, the longest that is read")
         return self.more()
 
-    def fault(self, what: str, lines_on: int = 0) -> InputError:
+    def fault(self, problem: str, lines_on: int = 0) -> InputError:
         where = f"{self.path}, line {self.line + lines_on}"
-        return InputError(f"{where}: {what}; correct the file there, for the rest of the array cannot be read")
+        return InputError(f"{where}: {problem}; correct the file there, for the rest of the array cannot be read")
 
 
 def _array(window: _Window) -> Iterator[Located]:

@@ -82,8 +82,8 @@ def find(where: str, split: str, subset: str | None, revision: str | None, cache
     options: dict[str, Any] = {"split": split, "cache_dir": str(cache / "datasets"), "keep_in_memory": False}
     if kind == "a file":
         return _table(where, "parquet", data_files=glob.escape(str(path)), **options)
-    what = str(path.resolve()) if folder else where
-    return _table(where, what, on_hub=not folder, name=subset, revision=revision, **options)
+    source = str(path.resolve()) if folder else where
+    return _table(where, source, on_hub=not folder, name=subset, revision=revision, **options)
 
 
 def _json_file(path: Path, split: str) -> Origin:
@@ -123,7 +123,7 @@ def _spans(path: Path, split: str) -> list[tuple[int, int | None]]:
     return [(part.from_, max(part.from_, part.to)) for part in parts]
 
 
-def _table(where: str, what: str, *, on_hub: bool = False, **options: Any) -> Origin:
+def _table(where: str, source: str, *, on_hub: bool = False, **options: Any) -> Origin:
     """A parquet file, a folder or a data set on the hub, through `datasets`."""
     import datasets
 
@@ -133,7 +133,7 @@ def _table(where: str, what: str, *, on_hub: bool = False, **options: Any) -> Or
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the errors that it raises say enough
     unreachable = out_of_reach() if on_hub else None
     try:
-        table = _loaded(what, **options)
+        table = _loaded(source, **options)
     except ConnectionError as error:
         reason = unreachable or f"the hub does not give it ({' '.join(str(error).split())})"
         raise InputError(
@@ -175,27 +175,27 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(cause).split()) or type(cause).__name__
 
 
-def _loaded(what: str, **options: Any) -> "datasets.Dataset":
+def _loaded(source: str, **options: Any) -> "datasets.Dataset":
     """A table by way of the files that `datasets` keeps in the cache, which are checked as any entry of it is."""
     import datasets
 
     began, kept = time.time(), Path(options["cache_dir"]).resolve()
     before = _tables(kept)
     try:
-        table = datasets.load_dataset(what, **options)
+        table = datasets.load_dataset(source, **options)
     except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
         # Damaged files end in errors of many kinds; if none is damaged, the user made a mistake.
         if isinstance(error, ConnectionError) or not _discard_damaged(before):
             raise
         before = []  # their damage has been reported
-        table = datasets.load_dataset(what, **options)
+        table = datasets.load_dataset(source, **options)
     folders = {Path(file["filename"]).parent.resolve() for file in table.cache_files}
     folders = {folder for folder in folders if folder.is_relative_to(kept)}
     fresh = {folder for folder in folders if _made_since(began, folder)}
     for folder in fresh.intersection(before):  # by the library itself, which saw that a file was missing
         warn_of_damage(folder, "a file of it was missing")
     if _discard_damaged(folders - fresh):
-        table = datasets.load_dataset(what, **options)
+        table = datasets.load_dataset(source, **options)
     for folder in folders:
         if not (folder / SEAL).exists():
             seal(folder)

@@ -99,21 +99,21 @@ class Prompt:
                 self.control.refuse(prompts[i], self.control.written(text))
         return prompts
 
-    def rows(self, conversations: Sequence[Conversation], first: int = 0) -> list[Row]:
+    def rows(self, conversations: Sequence[Conversation], start: int = 0) -> list[Row]:
         """Complete rows as token ids.
 
         Args:
             conversations: the rows.
-            first: the number of the first of them, for messages.
+            start: the number of the first row, for messages.
 
         Raises:
             InputError: a row that the template cannot hold, by its number.
         """
         questions, responses = [row.turns[0] for row in conversations], [row.response for row in conversations]
         if self.chat is None:
-            sides = self._alpaca_rows(questions, responses, first)
+            sides = self._alpaca_rows(questions, responses, start)
         else:
-            sides = self._chat_rows(self.chat, [turn.message for turn in questions], responses, first)
+            sides = self._chat_rows(self.chat, [turn.message for turn in questions], responses, start)
         limit = self.options.max_length
         rows = []
         for prompt, response, kept in sides:
@@ -126,8 +126,8 @@ class Prompt:
         """What an answer says: without control tokens, and without what the template writes before a response."""
         opening = [] if self.chat is None else self.chat.opening_ids
         starts = [i for i in range(len(ids)) if opening and list(ids[i : i + len(opening)]) == opening]
-        said = ids[starts[-1] + len(opening) :] if starts else ids
-        return str(self.tokenizer.decode(said, skip_special_tokens=True)).strip()
+        answer = ids[starts[-1] + len(opening) :] if starts else ids
+        return str(self.tokenizer.decode(answer, skip_special_tokens=True)).strip()
 
     @property
     def stop_tokens(self) -> list[int]:
@@ -153,12 +153,12 @@ class Prompt:
         parts += [self.control.pattern.pattern, options.control_tokens, options.changed_response]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
-    def _alpaca_prompts(self, questions: Sequence[Turn], first: int | None = None) -> list[list[int]]:
+    def _alpaca_prompts(self, questions: Sequence[Turn], start: int | None = None) -> list[list[int]]:
         texts = list(map(alpaca, questions))
         prompts = self._tokenise(texts, special=True)
         framing = self.control.count(self._framed)
         for i, text in enumerate(texts):
-            with in_row(None if first is None else first + i):
+            with in_row(None if start is None else start + i):
                 if self.control.in_text(text):
                     prompts[i] = [*self._opening_of_a_text, *self.control.as_text(text)]
                     continue
@@ -169,12 +169,12 @@ class Prompt:
         return prompts
 
     def _alpaca_rows(
-        self, questions: Sequence[Turn], responses: list[str], first: int
+        self, questions: Sequence[Turn], responses: list[str], start: int
     ) -> Iterator[tuple[list[int], list[int], bool]]:
-        prompts = self._alpaca_prompts(questions, first)
+        prompts = self._alpaca_prompts(questions, start)
         response_ids = self._tokenise(responses, special=False)
         for i, (prompt, text, ids) in enumerate(zip(prompts, responses, response_ids, strict=True)):
-            with in_row(first + i):
+            with in_row(start + i):
                 if self.control.in_text(text):
                     response = self.control.as_text(text)
                 else:
@@ -183,31 +183,31 @@ class Prompt:
             yield prompt, [*response, self.end], True
 
     def _chat_rows(
-        self, chat: ChatTemplate, questions: Sequence[str], responses: Sequence[str], first: int
+        self, chat: ChatTemplate, questions: Sequence[str], responses: Sequence[str], start: int
     ) -> Iterator[tuple[list[int], list[int], bool]]:
         """The conversation is tokenised as one text, as `apply_chat_template` does; the border is where prompts end."""
-        prompts, conversations, kept = chat.confined(lambda: self._rendered(chat, questions, responses, first))
+        prompts, conversations, kept = chat.confined(lambda: self._rendered(chat, questions, responses, start))
         prompt_ids = self._tokenise(prompts, special=False)  # the template writes the special tokens itself
         ids = self._tokenise(conversations, special=False)
         for i, (question, response) in enumerate(zip(questions, responses, strict=True)):
-            with in_row(first + i):
+            with in_row(start + i):
                 if any(map(self.control.in_text, (question, response))):
                     for text in (question, response):
                         self.control.as_text(text)
                     prompt_ids[i], ids[i] = chat.ids(question), chat.ids(question, response)
                 else:
                     self.control.refuse(ids[i], self.control.written(conversations[i]))
-            # A token may hold the last of the prompt and the first of the response: it belongs to the response.
+            # A token may hold the last of the prompt and the first of the response: it counts as the response.
             border = shared_start(prompt_ids[i], ids[i])
             end = [] if chat.turn_end is not None else [self.end]
             yield ids[i][:border], [*ids[i][border:], *end], kept[i]
 
     def _rendered(
-        self, chat: ChatTemplate, questions: Sequence[str], responses: Sequence[str], first: int
+        self, chat: ChatTemplate, questions: Sequence[str], responses: Sequence[str], start: int
     ) -> tuple[list[str], list[str], list[bool]]:
         """Prompts, conversations, and whether each holds all of its response."""
         prompts, conversations, kept = [], [], []
-        for number, (question, response) in enumerate(zip(questions, responses, strict=True), start=first):
+        for number, (question, response) in enumerate(zip(questions, responses, strict=True), start=start):
             with in_row(number):
                 prompts.append(chat.prompt(question))
                 conversation, complete = chat.conversation(question, response, prompts[-1])
@@ -239,25 +239,25 @@ class Prompt:
         ids: list[list[int]] = []
         for batch in in_batches([first for first, *_ in in_pieces], BATCH_CHARACTERS):
             ids += self._ids(batch, special)
-        for own, (_, *further) in zip(ids, in_pieces, strict=True):
-            if further:
-                closing = [own.pop()] if special and own[-1] == self.end else []
-                for piece in further:
-                    own += self._ids([piece], special=False)[0]
-                own += closing
+        for row_ids, (_, *rest) in zip(ids, in_pieces, strict=True):
+            if rest:
+                closing = [row_ids.pop()] if special and row_ids[-1] == self.end else []
+                for piece in rest:
+                    row_ids += self._ids([piece], special=False)[0]
+                row_ids += closing
         return ids
 
     def _ids(self, texts: Sequence[str], special: bool) -> list[list[int]]:
-        # Ids alone: whatever else is asked for is made for every token.
+        # Ids alone: anything else would be made for every token.
         only_ids = {"return_attention_mask": False, "return_token_type_ids": False}
         return list(self.tokenizer(texts, add_special_tokens=special, verbose=False, **only_ids)["input_ids"])
 
 
-def pieces(text: str, most: int) -> Iterator[str]:
+def pieces(text: str, limit: int) -> Iterator[str]:
     """A text in parts of at most so many characters, cut before white space where there is some."""
-    while len(text) > most:
-        cut = max(text.rfind(" ", 1, most), text.rfind("\n", 1, most))
-        cut = most if cut < most // 2 else cut
+    while len(text) > limit:
+        cut = max(text.rfind(" ", 1, limit), text.rfind("\n", 1, limit))
+        cut = limit if cut < limit // 2 else cut
         yield text[:cut]
         text = text[cut:]
     yield text

@@ -31,7 +31,7 @@ def read_row_numbers(option: str, path: str, rows: int) -> list[int]:
         if type(row) is not int:
             problem = f"expected a row number, got {row!r}; {EXPECTED}"
         elif not 0 <= row < rows:
-            problem = f"there is no row {row}, only 0 to {rows - 1}; give a file that belongs to these rows"
+            problem = f"expected a row from 0 to {rows - 1}, got {row}; give a file for these rows"
         elif row in seen:
             problem = f"row {row} is listed twice; remove one of them"
         if problem:
@@ -49,8 +49,8 @@ def _entries(option: str, path: str) -> Iterator[tuple[str, Any]]:
     if file.is_dir():
         raise InputError(f"{option}={path}: is a folder; {EXPECTED}")
     with opened(file, f"{option}={path}") as stream:
-        first = stream.read(1)
-    if file.suffix == ".jsonl" and first == b"{":
+        character = stream.read(1)
+    if file.suffix == ".jsonl" and character == b"{":
         for number, record in read_numbered(file):
             if "row" not in record:
                 raise InputError(f"{option}={path}, line {number}: has no field 'row'; {EXPECTED}")

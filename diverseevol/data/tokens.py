@@ -112,7 +112,7 @@ def encode(
         offsets, spans, span_offsets, lost, changed = array("q", [0]), array("i"), array("q", [0]), array("q"), 0
         with (folder / "ids.bin").open("wb") as file:
             for conversations in dataset.iterate():
-                rows = prompt.rows(conversations, first=len(lost))
+                rows = prompt.rows(conversations, start=len(lost))
                 np.fromiter(chain.from_iterable(row.ids for row in rows), dtype=np.int32).tofile(file)
                 for row in rows:
                     offsets.append(offsets[-1] + len(row.ids))

@@ -97,9 +97,9 @@ def _nearest(
         exact = np.sqrt(squared_distances(X, rows[part][row], columns[column]))
         # By row, then by distance, then by number: the first pair of each row is its nearest.
         order = np.lexsort((columns[column], exact, row))
-        row, first = np.unique(row[order], return_index=True)
-        distance[part.start + row] = exact[order][first]
-        nearest[part.start + row] = columns[column[order][first]]
+        row, pairs = np.unique(row[order], return_index=True)
+        distance[part.start + row] = exact[order][pairs]
+        nearest[part.start + row] = columns[column[order][pairs]]
     return distance, nearest
 
 

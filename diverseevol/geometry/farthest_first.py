@@ -56,7 +56,7 @@ def farthest_first(
 
     These are the picks of a greedy algorithm that knows all distances in float64 (Gonzalez 1985, section 2); of equally
     far rows the lowest is picked. Without any centre the first pick is the row nearest the mean. X is read in blocks
-    and never copied as a whole; 40 bytes a row are kept, and 64 MiB of picks at most.
+    and never copied completely; 40 bytes a row are kept, and 64 MiB of picks at most.
 
     Args:
         X: the rows, of any float precision, memory-mapped or not.
@@ -76,7 +76,7 @@ def farthest_first(
     with workers() as pool:
         picks = []
         if n and len(centres) == 0:
-            picks = [_nearest_the_mean(X, taken, among, pool)]
+            picks = [_nearest_to_mean(X, taken, among, pool)]
             centres = np.array([picks[0][0]])
             taken = taken | np.isin(np.arange(len(X)), centres)
         if n > len(picks):
@@ -85,7 +85,7 @@ def farthest_first(
     return np.array([row for row, _ in picks], dtype=np.int64), np.sqrt([squared for _, squared in picks])
 
 
-def _nearest_the_mean(
+def _nearest_to_mean(
     X: Float[np.ndarray, "rows dim"],
     taken: Bool[np.ndarray, " rows"],
     among: Int[np.ndarray, " some"] | None,
@@ -188,8 +188,8 @@ class Candidates:
         least = np.where(self.seen[which] == 0, np.inf, self.value[which])
         # Lower bounds say which centres can be nearest. The most likely centre is measured first, which rules out
         # nearly all others; where there are few pairs, measuring them all costs less than bounds would.
-        few = len(rows) * len(centres) <= RECENT
-        low = np.full((len(rows), len(centres)), -np.inf) if few else self._lower_bounds(rows, oldest)
+        measure_all = len(rows) * len(centres) <= RECENT
+        low = np.full((len(rows), len(centres)), -np.inf) if measure_all else self._lower_bounds(rows, oldest)
         nearest = low.argmin(axis=1)
         near = np.flatnonzero(low[np.arange(len(rows)), nearest] < least)
         np.minimum.at(least, near, squared_distances(self.X, rows[near], centres[nearest[near]]))
@@ -231,10 +231,10 @@ def upper_bounds(
     # A sixteenth of the centres bounds clustered rows tightly enough for all but some hundreds of them. At the most
     # the pass is a long product already, and these centres are copied in float32.
     count = min(len(centres), int(np.clip(len(centres) // 16, *FIRST_CENTRES)))
-    some = centres[np.linspace(0, len(centres) - 1, count).astype(np.int64)]
+    chosen = centres[np.linspace(0, len(centres) - 1, count).astype(np.int64)]
     with np.errstate(all="ignore"):  # check_finite names what is wrong
-        shift = X[some].mean(axis=0, dtype=np.float64).astype(np.float32)
-        C = torch.from_numpy((X[some] - shift).astype(np.float32))
+        shift = X[chosen].mean(axis=0, dtype=np.float64).astype(np.float32)
+        C = torch.from_numpy((X[chosen] - shift).astype(np.float32))
     half, longest = C.square().sum(dim=1) / 2, torch.linalg.vector_norm(C, dim=1).max().double()
     bound = np.empty(len(X))  # filled in place: small results kept between large blocks would scatter the memory
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
-FEW = 16  # gains that are computed together at first, then twice as many each time
+FIRST_BATCH = 16  # gains that are computed together at first, then twice as many each time
 
 
 def lazy_greedy(
@@ -33,7 +33,7 @@ def lazy_greedy(
     picks, gained = np.empty(n, dtype=np.int64), np.empty(n)
     for turn in range(n):
         fresh = np.isneginf(value)  # already picked
-        batch = FEW
+        batch = FIRST_BATCH
         while not fresh[best := int(value.argmax())]:
             rivals = np.flatnonzero(~fresh & (value >= value[fresh].max(initial=-np.inf)))
             if len(rivals) > batch:

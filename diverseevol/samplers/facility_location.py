@@ -1,4 +1,4 @@
-"""Facility location: the rows that stand for the rest, so that every row has one nearby on the whole."""
+"""Facility location: the rows that stand for the rest, so that on average every row has one nearby."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,14 +54,14 @@ class FacilityLocation:
         Raises:
             InputError: a row holds NaN or inf.
         """
-        left, pool = np.flatnonzero(~taken), pool_of(features, taken)
-        facilities = _Facilities(embedding_of(features), np.sort(np.concatenate([pool, left])), pool)
+        candidates, pool = np.flatnonzero(~taken), pool_of(features, taken)
+        facilities = _Facilities(embedding_of(features), np.sort(np.concatenate([pool, candidates])), pool)
         # Of P random rows one in P + 1 is nearer than all others: so many pairs are to be expected, and twice is safe.
-        first = min(n, max(0, 2 * facilities.count**2 // PAIRS - len(pool)))
-        rows, score = facilities.pick(left, first, keep=False)
-        more, further = facilities.pick(np.setdiff1d(left, rows), n - first, keep=True)
+        unkept = min(n, max(0, 2 * facilities.count**2 // PAIRS - len(pool)))
+        rows, score = facilities.pick(candidates, unkept, keep=False)
+        more, more_score = facilities.pick(np.setdiff1d(candidates, rows), n - unkept, keep=True)
         meaning = "fall of the mean squared distance of all rows to the nearest one chosen; the highest is picked"
-        return Selection(np.concatenate([rows, more]), np.concatenate([score, further]), meaning)
+        return Selection(np.concatenate([rows, more]), np.concatenate([score, more_score]), meaning)
 
 
 class _Facilities:
@@ -97,7 +97,7 @@ class _Facilities:
             return np.empty(0, dtype=np.int64), np.empty(0)
         picks, gained = lazy_greedy(
             self.survey(candidates, keep=keep),
-            lambda some: self.gains(candidates[some]),
+            lambda batch: self.gains(candidates[batch]),
             lambda pick: self.add(int(candidates[pick])),
             n,
         )
@@ -112,8 +112,8 @@ class _Facilities:
         """
         total = np.zeros(len(rows))
         kept: list[_Pairs] = []
-        for some in _parts(len(rows), COLUMNS):
-            columns, offset = 2 * self._less_mean(rows[some]).T, self.own[rows[some]]
+        for block in _parts(len(rows), COLUMNS):
+            columns, offset = 2 * self._less_mean(rows[block]).T, self.own[rows[block]]
             pairs: list[_Pairs] = []
             for part in _parts(len(self.X), ROWS):
                 better = self._less_mean(part) @ columns
@@ -121,10 +121,10 @@ class _Facilities:
                 already = self.own[part] - self.squared[part]
                 if keep:
                     pairs.append(_Pairs.above(better, already, part.start))
-                    total[some] += pairs[-1].sums(len(offset))
+                    total[block] += pairs[-1].sums(len(offset))
                 else:
                     better -= already[:, None]
-                    total[some] += np.maximum(better, 0, out=better).sum(axis=0)
+                    total[block] += np.maximum(better, 0, out=better).sum(axis=0)
             if keep:
                 kept.append(_Pairs.by_column(pairs))
                 keep = sum(len(pairs.better) for pairs in kept) <= PAIRS
@@ -181,9 +181,9 @@ class _Pairs:
         cls, values: Float[np.ndarray, "part some"], thresholds: Float[np.ndarray, " part"], start: int
     ) -> "_Pairs":
         """The entries above their row's threshold, less that, and the number of their row."""
-        places = np.flatnonzero(values > thresholds[:, None])
-        row, column = np.divmod(places.astype(np.int32), np.int32(values.shape[1]))
-        return cls(row + np.int32(start), column.astype(np.int16), values.ravel()[places] - thresholds[row])
+        entries = np.flatnonzero(values > thresholds[:, None])
+        row, column = np.divmod(entries.astype(np.int32), np.int32(values.shape[1]))
+        return cls(row + np.int32(start), column.astype(np.int16), values.ravel()[entries] - thresholds[row])
 
     @classmethod
     def by_column(cls, parts: list["_Pairs"]) -> "_Pairs":

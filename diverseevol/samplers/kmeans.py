@@ -87,8 +87,8 @@ def _clusters(
 
     mean = mean_row(X, candidates).astype(np.float32)  # is taken off: its size would cost float32 digits
 
-    def read(some: Int[np.ndarray, " some"]) -> Float[np.ndarray, "some dim"]:
-        return np.asarray(X[candidates[some]] - mean, dtype=np.float32)
+    def read(batch_rows: Int[np.ndarray, " some"]) -> Float[np.ndarray, "some dim"]:
+        return np.asarray(X[candidates[batch_rows]] - mean, dtype=np.float32)
 
     model = MiniBatchKMeans(count, n_init=1, compute_labels=False, random_state=int(rng.integers(2**31)))
     model.partial_fit(read(rng.permutation(len(candidates))[: max(3 * count, BATCH)]))

@@ -47,11 +47,11 @@ class QueryByCommittee:
     @property
     def needs(self) -> Needs:
         """The committee's disagreement, and who sits on it beside the round's own model."""
-        others, bagging = self.size - 1, self.committee == "bagging"
+        partners, bagging = self.size - 1, self.committee == "bagging"
         return Needs(
             statistics=frozenset({self.statistic}),
-            committee=others if bagging else 0,
-            earlier=0 if bagging else others,
+            committee=partners if bagging else 0,
+            earlier=0 if bagging else partners,
         )
 
     def select(

@@ -47,9 +47,9 @@ class Stratified:
         # A row finds so many of its label there, if each label's rows join in this order.
         height = count[label[order]] + _rank_within(label[order])
         turn = rng.permutation(len(names))  # among equally rare labels
-        first = np.lexsort((turn[label[order]], height, ruled_out[order]))[:n]
+        picks = np.lexsort((turn[label[order]], height, ruled_out[order]))[:n]
         meaning = f"rows of the same {self.balance} in the pool or picked before; the lowest is picked"
-        return Selection(order[first], height[first].astype(np.float64), meaning)
+        return Selection(order[picks], height[picks].astype(np.float64), meaning)
 
 
 def _rank_within(label: np.ndarray) -> np.ndarray:

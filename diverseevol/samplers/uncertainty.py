@@ -57,6 +57,6 @@ class Uncertainty:
     def meaning(self) -> str:
         """What the score is, for readers."""
         reference, entropy = self.variant == "reference", self.measure == "entropy"
-        what = "entropy, nats" if entropy else f"{self.measure} of {'raw logits' if reference else 'probabilities'}"
+        quantity = "entropy, nats" if entropy else f"{self.measure} of {'raw logits' if reference else 'probabilities'}"
         over = "all tokens" if reference else "the response's tokens"
-        return f"{what}, mean over {over}; the {'highest' if entropy else 'lowest'} is picked"
+        return f"{quantity}, mean over {over}; the {'highest' if entropy else 'lowest'} is picked"

@@ -73,9 +73,9 @@ class Vendi:
             return _greedy(X, pool, candidates, n)
         drawn = [rng.choice(candidates, size=n, replace=False) for _ in range(self.batches)]
         scores = np.array([vendi_score(X[np.concatenate([pool, batch])]) for batch in drawn])
-        place = np.argsort(-scores, kind="stable")[self.rank - 1]
+        best = np.argsort(-scores, kind="stable")[self.rank - 1]
         meaning = f"Vendi-Score of the pool and all picks; rank {self.rank} of {self.batches} random batches"
-        return Selection(drawn[place], np.full(n, scores[place]), meaning)
+        return Selection(drawn[best], np.full(n, scores[best]), meaning)
 
 
 def _greedy(
@@ -85,13 +85,13 @@ def _greedy(
     parts = [candidates[start : start + ROWS] for start in range(0, len(candidates), ROWS)]
     picks, gained = lazy_greedy(
         np.concatenate([spectrum.gains(unit_directions(X[part])) for part in parts]),
-        lambda some: spectrum.gains(unit_directions(X[candidates[some]])),
+        lambda batch: spectrum.gains(unit_directions(X[candidates[batch]])),
         lambda pick: spectrum.add(unit_directions(X[candidates[[pick]]])),
         n,
     )
     sizes = len(pool) + 1 + np.arange(n)
     # Σ λ/n log λ/n of the eigenvalues λ of C, whose sum is n, is (Σ λ log λ)/n − log n.
-    score = sizes * np.exp((spectrum.at_first + np.cumsum(gained)) / sizes)
+    score = sizes * np.exp((spectrum.initial + np.cumsum(gained)) / sizes)
     return Selection(candidates[picks], score, "Vendi-Score of the pool and the picks so far; the highest is picked")
 
 
@@ -109,7 +109,7 @@ class _Spectrum:
         self.dual = dual
         self.products = rows @ rows.T if dual else rows.T @ rows
         self._decompose()
-        self.at_first = -float(self.values @ np.log(self.values))
+        self.initial = -float(self.values @ np.log(self.values))
 
     def add(self, row: Float[np.ndarray, "one dim"]) -> None:
         """Let a row join."""
