@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -67,12 +68,20 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = [each for each in SMALL if not each.startswith(("data.", "benchmark"))]
     for sampler in ("random", "longest"):
         code, said = run(
-            folder, "evolve", "--config-dir", "conf", "metric=mine", "~metric.vendi_score_current", "data=json",
-            "data.path=rows.jsonl", f"sampler={sampler}", "logger=csv", "outputs=outputs", *small,
+            folder, "evolve", "--config-dir", "conf", "metric=mine", "~metric.vendi_score_current",
+            "~metric.vendi_score", "data=json", "data.path=rows.jsonl", f"sampler={sampler}", "logger=csv",
+            "outputs=outputs", *small,
         )  # fmt: skip
         assert code == 0, said
         (folder / f"{sampler}.log").write_text(said)
     return folder
+
+
+def test_a_round_is_announced_by_the_metrics_that_are_measured(own: Path) -> None:
+    announced = re.findall(r"^round \d/.*", (own / "random.log").read_text(), re.MULTILINE)
+    assert len(announced) == 2
+    for line in announced:
+        assert re.match(r"round \d/1: \d+ rows, loss \d+\.\d{3}, radius \d+\.\d\d \(", line)
 
 
 def test_a_users_metric_is_in_every_place_with_title_unit_and_direction(own: Path) -> None:
@@ -99,8 +108,9 @@ def test_a_users_metric_is_in_every_place_with_title_unit_and_direction(own: Pat
 def test_rows_with_the_labs_fields_are_not_measured_as_the_labs_and_what_is_left_out_is_not_there(own: Path) -> None:
     for file in own.glob("outputs/**/round.json"):
         metrics = read_json(file)["metrics"]
-        assert not {"skills_covered", "noisy_share", "duplicate_share", "vendi_score_current"} & metrics.keys()
-        assert {"vendi_score", "coverage_radius", "train_loss"} <= metrics.keys()
+        assert not {"skills_covered", "noisy_share", "duplicate_share"} & metrics.keys()
+        assert not {"vendi_score", "vendi_score_current"} & metrics.keys()
+        assert {"vendi_score_centred", "coverage_radius", "train_loss"} <= metrics.keys()
 
 
 def test_a_round_computes_only_what_its_metrics_need() -> None:

@@ -13,6 +13,7 @@ from run_folders import RISING, World, lay_run, several_runs
 from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.comparison import compare
 from diverseevol.evaluation.scores.scoreboard import score_folder
+from diverseevol.evolution.metrics import KNOWN
 from diverseevol.report.charts.curves import curves, levels, stops
 from diverseevol.report.charts.gallery import gallery
 from diverseevol.report.charts.lines import LOOKS, dashes, labels, line_of, look
@@ -111,6 +112,13 @@ def test_a_metric_that_a_run_folder_describes_has_its_title_unit_column_and_stop
     assert table.rows[0][table.head.index("reach of the pool")] == "3 [3, 3]"
     assert "reach" in {each.metric for each in stops(collection.frame)}
     assert "reach of the pool: paid" in stopping_table(stops(collection.frame)).head
+
+
+def test_a_run_folder_cannot_redefine_a_metric_of_the_projects(tmp_path):
+    folder = lay_run(tmp_path, World())
+    write_descriptions(folder, [MetricDescription("vendi_score", "taken over", "bananas", higher_is="worse")])
+    (description,) = {point.description for point in collect([tmp_path]).points if point.metric == "vendi_score"}
+    assert description == KNOWN["vendi_score"]
 
 
 def test_a_run_in_a_folder_of_the_users_own_is_named_by_its_fingerprint(outputs, tmp_path):

@@ -68,7 +68,7 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Collection:
-    """All of it.
+    """All that a report is made of.
 
     Attributes:
         runs: sorted by line and seed.
@@ -135,8 +135,8 @@ def collect(folders: Sequence[Path], judgements: Sequence[Path] = ()) -> Collect
     collected = Collection(tuple(runs), board, {file.file: file.judgements for file in files}, (), 0)
     rows = {_key(run.line, run.seed, done.index): len(done.trained_on) for run in runs for done in run.rounds}
     points = [*_measured(runs), *_judged(collected, rows)]
-    unknown = [each for each in board.rounds if _rows_of(collected.line(each), each, rows) is None]
-    unplaced = sum(collected.line(each).kind != FULL for each in unknown)
+    unknown = [scored for scored in board.rounds if _rows_of(collected.line(scored), scored, rows) is None]
+    unplaced = sum(collected.line(scored).kind != FULL for scored in unknown)
     return Collection(collected.runs, board, collected.judgements, tuple(points), unplaced)
 
 
@@ -185,13 +185,13 @@ def read_run(folder: Path) -> Run:
 
 
 def _rounds(run: RunFolder) -> Iterator[Round]:
-    first = run.round(0).path / "round.json"
-    if not first.exists():
+    start = run.round(0).path / "round.json"
+    if not start.exists():
         return
-    content = read_json(first)
+    content = read_json(start)
     rows = content.get("trained_on") if isinstance(content, dict) else None
     if not isinstance(rows, list):
-        raise InputError(f"{first}: lacks trained_on; restore it, or delete the folder of this round to redo it")
+        raise InputError(f"{start}: lacks trained_on; restore it, or delete the folder of this round to redo it")
     t, done = 0, run.round(0).load(rows)
     while done is not None:
         yield done
@@ -204,32 +204,36 @@ def _rounds(run: RunFolder) -> Iterator[Round]:
 def _measured(runs: Sequence[Run]) -> Iterator[Point]:
     """What round.json holds: every metric that is a number, and the seconds of each phase."""
     for run in runs:
-        known = {**KNOWN, **run.metrics}
+        descriptions = {**run.metrics, **KNOWN}  # a folder may come from others, so it cannot redefine the project's
         for done in run.rounds:
             seconds = {**done.seconds, ALL_PHASES: sum(done.seconds.values())}
             values = {**done.metrics, **{f"seconds/{phase}": value for phase, value in seconds.items()}}
             values |= {f"{PEAK_MEMORY}/{phase}": size / GIGABYTE for phase, size in done.peak_memory.items()}
-            yield from measured_points(run.line, run.seed, done.index, len(done.trained_on), values, known)
+            yield from measured_points(run.line, run.seed, done.index, len(done.trained_on), values, descriptions)
 
 
 def _judged(collected: Collection, rows: Mapping[tuple[Any, ...], int]) -> Iterator[Point]:
-    for each in collected.board.rounds:
-        line = collected.line(each)
-        size = _rows_of(line, each, rows)
+    for scored in collected.board.rounds:
+        line = collected.line(scored)
+        size = _rows_of(line, scored, rows)
         if size is None and line.kind != FULL:
             continue
-        calls = 0 if not capabilities_of(each.judge).calls or line.released else len(collected.judgements[each.file])
-        yield score_point(line, each.seed, each.round, size, each.benchmark, vars(each.scores) | {"judge": each.judge})
-        counts = {name: float(getattr(each.scores, name)) for name in ("win", "tie", "lose")}
+        calls = (
+            0 if not capabilities_of(scored.judge).calls or line.released else len(collected.judgements[scored.file])
+        )
+        yield score_point(
+            line, scored.seed, scored.round, size, scored.benchmark, vars(scored.scores) | {"judge": scored.judge}
+        )
+        counts = {name: float(getattr(scored.scores, name)) for name in ("win", "tie", "lose")}
         for metric, value in (counts | ({JUDGE_CALLS: float(calls)} if calls else {})).items():
-            key = f"{metric}/{each.benchmark}"
-            yield Point(line, each.seed, each.round, size, key, each.judge, value, KNOWN[metric])
+            key = f"{metric}/{scored.benchmark}"
+            yield Point(line, scored.seed, scored.round, size, key, scored.judge, value, KNOWN[metric])
 
 
-def _rows_of(line: Line, each: ScoredRound, rows: Mapping[tuple[Any, ...], int]) -> int | None:
+def _rows_of(line: Line, scored: ScoredRound, rows: Mapping[tuple[Any, ...], int]) -> int | None:
     if line.released:  # the published protocol
-        return None if line.kind == FULL else RELEASED_ROWS[0] + RELEASED_ROWS[1] * each.round
-    return rows.get(_key(line, each.seed, each.round))
+        return None if line.kind == FULL else RELEASED_ROWS[0] + RELEASED_ROWS[1] * scored.round
+    return rows.get(_key(line, scored.seed, scored.round))
 
 
 def _key(line: Line, seed: int | None, t: int) -> tuple[Any, ...]:

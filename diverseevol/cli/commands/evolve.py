@@ -261,9 +261,8 @@ def _peak(done: Round) -> str:
 
 
 def _announce(console: Console, last: int, done: Round, fresh: bool) -> None:
-    metrics = done.metrics
     took = f"{sum(done.seconds.values()):.1f} s{_peak(done)}" if fresh else "there already"
-    console.print(
-        f"round {done.index}/{last}: {metrics['pool_size']:,.0f} rows, loss {metrics['train_loss']:.3f}, "
-        f"Vendi {metrics['vendi_score']:.2f}, radius {metrics['coverage_radius']:.2f} ({took})"
-    )
+    # Any metric may be left out (`~metric.vendi_score`), but a round always has the size of its pool.
+    forms = {"train_loss": "loss {:.3f}", "vendi_score": "Vendi {:.2f}", "coverage_radius": "radius {:.2f}"}
+    measured = "".join(f", {form.format(done.metrics[name])}" for name, form in forms.items() if name in done.metrics)
+    console.print(f"round {done.index}/{last}: {done.metrics['pool_size']:,.0f} rows{measured} ({took})")
