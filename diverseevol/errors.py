@@ -25,7 +25,7 @@ def meant(name: str, names: Iterable[str], within: str = "") -> str:
     Args:
         name: what was given.
         names: what there is.
-        within: what stands before each of them.
+        within: prefix of each of them.
     """
     near = difflib.get_close_matches(name, list(names), 1)
     return f" (did you mean {within}{near[0]}?)" if near else ""

@@ -64,7 +64,7 @@ class PromptOptions:
         max_length: tokens of a row, prompt and response together; what is beyond is cut (the paper: 512).
         system: a system message for the chat template; the Alpaca template has none.
         chat_template: the name of the chat template, for tokenisers that have several.
-        date: the day, YYYY-MM-DD, that chat templates which write the current date are told.
+        date: the day, YYYY-MM-DD, given to chat templates that write the current date.
         control_tokens: what the text of a control token, such as "</s>", is where the data hold it: "as_text", text
             like any other, or "as_tokens", the token itself, for data that are meant to hold control tokens.
         changed_response: what to do with a row of which the chat template leaves part of the response out: "refuse",
@@ -85,10 +85,10 @@ class PromptOptions:
         if self.max_length < 2:
             raise InputError(f"prompt.max_length is {self.max_length}; it must be at least 2 tokens")
         if self.template == "alpaca":
-            for name, what in (("system", "no system message"), ("chat_template", "no other versions")):
+            for name, lack in (("system", "no system message"), ("chat_template", "no other versions")):
                 if getattr(self, name) is not None:
                     raise InputError(
-                        f"prompt.{name} is set but the Alpaca template has {what}; use prompt.template=chat"
+                        f"prompt.{name} is set but the Alpaca template has {lack}; use prompt.template=chat"
                     )
         try:
             datetime.date.fromisoformat(self.date)

@@ -15,24 +15,24 @@ from diverseevol.output.console import Console
 class Progress(Protocol):
     """Shows phases."""
 
-    def track(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        """A phase of `total` units; the value inside is called with units done since the last call."""
+    def track(self, phase: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """A phase of `total` units; the function that it yields is called with the units done since the last call."""
         ...
 
     def head(self, heading: str) -> None:
-        """What the phases that follow belong to."""
+        """Set what the following phases belong to."""
 
 
 class Silent:
     """Shows nothing: for tests, libraries, and every process but the first."""
 
     @contextmanager
-    def track(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A phase that nobody watches."""
+    def track(self, phase: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show nothing."""
         yield lambda done: None
 
     def head(self, heading: str) -> None:
-        """Nobody reads headings either."""
+        """Show nothing."""
 
 
 class Shown:
@@ -43,14 +43,14 @@ class Shown:
         self.heading = ""
 
     def head(self, heading: str) -> None:
-        """What the phases that follow belong to: the round."""
+        """Set what the following phases belong to: the round."""
         self.heading = heading
 
     @contextmanager
-    def track(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A phase: a bar while it lasts where someone watches, and a line of its own once it is over."""
+    def track(self, phase: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A phase: a live bar on a terminal, and one line when it has ended."""
         began = time.monotonic()
-        label = f"{self.heading}{what}"
+        label = f"{self.heading}{phase}"
         bars = Bars(
             TextColumn("  {task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(),
             TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(), console=self.console, transient=True,

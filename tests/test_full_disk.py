@@ -23,7 +23,7 @@ from diverseevol.parallel.shared_arrays import cached_by_all, filled
 from diverseevol.runs.round_folder import RoundFolder
 from diverseevol.storage.cache import cached_folder
 from diverseevol.storage.files import write_jsonl, writing
-from diverseevol.storage.sealed import build_whole
+from diverseevol.storage.sealed import build_complete
 
 ROOM = 4096
 
@@ -63,7 +63,7 @@ def save(request: pytest.FixtureRequest, foundation: Any) -> Callable[[Path], ob
 @pytest.mark.parametrize(
     "build",
     [
-        build_whole,
+        build_complete,
         cached_folder,
         lambda folder, save: cached_by_all(folder, save, Peers(0, 2)),
         lambda folder, save: RoundFolder(folder.parent, 0, "").keep_model(save),

@@ -32,7 +32,7 @@ from diverseevol.storage.files import (
     write_json,
     write_jsonl,
 )
-from diverseevol.storage.sealed import SEAL, build_whole
+from diverseevol.storage.sealed import SEAL, build_complete
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "json": lambda path: write_json(path, 1),
     "lines": lambda path: write_jsonl(path, [{"a": 1}]),
     "bytes": binary,
-    "folder": lambda path: build_whole(path, lambda folder: write_json(folder / "a.json", 1)),
+    "folder": lambda path: build_complete(path, lambda folder: write_json(folder / "a.json", 1)),
     "model": lambda path: RoundFolder(path.parent, 0, "").keep_model(lambda folder: write_json(folder / "a.json", 1)),
     "arrays": arrays,
 }

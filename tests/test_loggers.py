@@ -130,9 +130,9 @@ def test_the_evolutions_csv_has_a_line_a_round(csvs):
 
 
 def test_a_csv_run_that_is_logged_again_is_there_once_and_one_that_is_judged_later_keeps_its_curve(tmp_path):
-    for whole, score in ((True, 1.0), (True, 2.0), (False, 3.0)):
-        with opened(CSV(), RunName("g", "round-00", "id", whole=whole), tmp_path, {}) as log:
-            if whole:
+    for from_start, score in ((True, 1.0), (True, 2.0), (False, 3.0)):
+        with opened(CSV(), RunName("g", "round-00", "id", from_start=from_start), tmp_path, {}) as log:
+            if from_start:
                 log.curve(1, {"loss": score})
             log.metrics({"score": score})
     assert rows(tmp_path / "csv/round-00/curve.csv") == [{"train/step": "1", "train/loss": "2.0"}]

@@ -45,10 +45,10 @@ def test_rounds_without_a_fingerprint_are_not_trusted(copy):
         (lambda text: text[: len(text) // 2], r"round\.json: not valid JSON"),
         (lambda text: "", r"round\.json: not valid JSON"),
         (lambda text: "[]", r"round\.json: lacks index, trained_on, chosen"),
-        (lambda text: json.dumps({**json.loads(text), "index": 2}), "its index is 2 where 1 belongs"),
-        (lambda text: json.dumps({**json.loads(text), "fingerprint": "0"}), 'its fingerprint is "0" where'),
-        (lambda text: json.dumps({**json.loads(text), "trained_on": [1]}), r"its trained_on is \[1\] where \["),
-        (lambda text: json.dumps({**json.loads(text), "chosen": [1, 2]}), r"its chosen is \[1, 2\] where \["),
+        (lambda text: json.dumps({**json.loads(text), "index": 2}), "index: expected 1, got 2"),
+        (lambda text: json.dumps({**json.loads(text), "fingerprint": "0"}), ', got "0"'),
+        (lambda text: json.dumps({**json.loads(text), "trained_on": [1]}), r"trained_on: expected \[.*, got \[1\]"),
+        (lambda text: json.dumps({**json.loads(text), "chosen": [1, 2]}), r"chosen: expected \[.*, got \[1, 2\]"),
         (
             lambda text: json.dumps({key: value for key, value in json.loads(text).items() if key != "metrics"}),
             r"round\.json: lacks metrics; restore it",
@@ -69,7 +69,7 @@ def test_an_edited_receipt_is_refused(copy, evolution, idle):
     with pytest.raises(InputError, match=rf"rounds/00/chosen\.jsonl: damaged \(.* holds other bytes .*; {REDO}"):
         evolve(evolution(copy, learner=idle))
     (file.parent / SEAL).unlink()
-    with pytest.raises(InputError, match=r"rounds/00/round\.json: its chosen is"):
+    with pytest.raises(InputError, match=r"rounds/00/round\.json, chosen: expected"):
         evolve(evolution(copy, learner=idle))
 
 
@@ -197,18 +197,18 @@ def test_a_round_is_named_alike_on_every_resume_and_otherwise_never(tmp_path):
 @pytest.mark.parametrize(
     ("name", "damage", "found"),
     [
-        ("round.json", {"metrics": None}, "metrics is null where an object belongs"),
-        ("round.json", {"peak_memory": {"fit": "4"}}, 'peak_memory.fit is "4" where a finite number belongs'),
-        ("round.json", {"seconds": [1]}, "seconds is [1] where an object belongs"),
+        ("round.json", {"metrics": None}, "metrics: expected an object, got null"),
+        ("round.json", {"peak_memory": {"fit": "4"}}, 'peak_memory.fit: expected a finite number, got "4"'),
+        ("round.json", {"seconds": [1]}, "seconds: expected an object, got [1]"),
         (
             "round.json",
             {"metrics": {"vendi_score": 1.0}},
             "lacks metrics.pool_size; restore it",
         ),
-        ("round.json", {"metrics": {"pool_size": "1"}}, 'metrics.pool_size is "1" where a finite number'),
-        ("round.json", {"metrics": {"pool_size": math.nan}}, "metrics.pool_size is NaN where a finite number"),
-        ("round.json", {"metrics": {"pool_size": True}}, "metrics.pool_size is true where a finite number"),
-        ("round.json", {"seconds": {"fit": math.inf}}, "seconds.fit is Infinity where a finite number belongs"),
+        ("round.json", {"metrics": {"pool_size": "1"}}, 'metrics.pool_size: expected a finite number, got "1"'),
+        ("round.json", {"metrics": {"pool_size": math.nan}}, "metrics.pool_size: expected a finite number, got NaN"),
+        ("round.json", {"metrics": {"pool_size": True}}, "metrics.pool_size: expected a finite number, got true"),
+        ("round.json", {"seconds": {"fit": math.inf}}, "seconds.fit: expected a finite number, got Infinity"),
         ("chosen.jsonl", '{"row": "12"}\n', 'line 1: its row is "12", expected a row number'),
         ("chosen.jsonl", None, "missing, though round.json lists what was chosen"),
     ],

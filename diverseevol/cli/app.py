@@ -118,7 +118,7 @@ def _guarded(verb: str, arguments: list[str]) -> int:
         if verb == NEW:
             importlib.import_module(VERBS[NEW][0]).new(arguments)
             return 0
-        arguments = _renamed(verb, arguments)
+        arguments = renamed(verb, arguments)
         check_flags(verb, arguments)
         check_addresses(arguments)
         check_choices(arguments)
@@ -132,7 +132,7 @@ def _guarded(verb: str, arguments: list[str]) -> int:
         return _explain(error, verb)
 
 
-def _renamed(verb: str, arguments: list[str]) -> list[str]:
+def renamed(verb: str, arguments: list[str]) -> list[str]:
     """The arguments with options under the names that Hydra can read.
 
     Where `conf/` has a group of an option's name, Hydra takes the option for a choice of that group in every command.

@@ -37,7 +37,7 @@ def log_judged(folder: Path, called: RunFolder, t: int, tracker: Tracker, config
     place = folder / "rounds" / f"{t:02d}"
     file, scores = place / "round.json", read_scores(place)
     metrics = read_json(file).get("metrics", {}) if file.is_file() else {}
-    name = RunName(called.name, f"round-{t:02d}", called.round_id(t), whole=False)
+    name = RunName(called.name, f"round-{t:02d}", called.round_id(t), from_start=False)
     with opened(tracker, name, folder, config) as log:
         log_round(log, t, {**metrics, **logged(scores, sorted(scores))}, place / "chosen.jsonl")
 

@@ -178,14 +178,14 @@ class Candidates:
         for field in (self.row, self.value, self.seen):
             field[: self.opened] = field[order]
 
-    def _make_exact(self, which: Int[np.ndarray, " open"], at_once: int) -> None:
+    def _make_exact(self, members: Int[np.ndarray, " open"], at_once: int) -> None:
         """Make the largest values of these candidates, at most `at_once`, exact against all centres."""
         at_once = min(at_once, max(1, 2 * BLOCK_ELEMENTS // max(len(self.centres), self.X.shape[1])))
-        if len(which) > at_once:
-            which = which[np.argpartition(-self.value[which], at_once)[:at_once]]
-        oldest = int(self.seen[which].min())
-        rows, centres = self.row[which], self.centres[oldest:]
-        least = np.where(self.seen[which] == 0, np.inf, self.value[which])
+        if len(members) > at_once:
+            members = members[np.argpartition(-self.value[members], at_once)[:at_once]]
+        oldest = int(self.seen[members].min())
+        rows, centres = self.row[members], self.centres[oldest:]
+        least = np.where(self.seen[members] == 0, np.inf, self.value[members])
         # Lower bounds say which centres can be nearest. The most likely centre is measured first, which rules out
         # nearly all others; where there are few pairs, measuring them all costs less than bounds would.
         measure_all = len(rows) * len(centres) <= RECENT
@@ -196,7 +196,7 @@ class Candidates:
         low[near, nearest[near]] = np.inf
         near, centre = np.nonzero(low < least[:, None])
         np.minimum.at(least, near, squared_distances(self.X, rows[near], centres[centre]))
-        self.value[which], self.seen[which] = least, len(self.centres)
+        self.value[members], self.seen[members] = least, len(self.centres)
 
     def _lower_bounds(self, rows: Int[np.ndarray, " m"], oldest: int) -> Float[np.ndarray, "m centres"]:
         """Lower bounds, a rounding away, of the squared distances of rows to all centres from `oldest` on."""

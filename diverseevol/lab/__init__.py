@@ -1,4 +1,4 @@
-"""The lab: a small closed world on which the whole idea can be seen and measured in minutes.
+"""The lab: a small closed world on which the method can be seen and measured in minutes.
 
     load(...)              `data=lab`: instruction rows with the faults of real ones; `labels(dataset)` names them
     benchmark(...)          `benchmark=lab`; likewise `natural`, `development` and `both`

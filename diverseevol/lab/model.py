@@ -4,7 +4,7 @@ from pathlib import Path
 
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.errors import InputError
-from diverseevol.lab.skill import PLACE_OF_WORLD, WORLD
+from diverseevol.lab.skill import LAB_WORLD, WORLD
 
 SHIPPED = Path(__file__).parent / "foundation"
 
@@ -18,7 +18,7 @@ def foundation_model(path: str | None = None, world: str = WORLD) -> Pretrained:
         path: a folder of that script; None: the model that ships with the package.
         world: the rows' world, of which the shipped model knows only the lab's own.
     """
-    if path is None and world not in (WORLD, PLACE_OF_WORLD):
+    if path is None and world not in (WORLD, LAB_WORLD):
         raise InputError(
             f"data.world={world}: the model that ships has read of the lab's own world alone; give model.path=FOLDER, "
             f"made by experiments/lab/pretrain.py --world {world}, or model=tiny to try things out"

@@ -42,7 +42,7 @@ def natural(
     What a skill has too few held-out arguments for is asked of the others.
 
     Raises:
-        InputError: the whole world has too few.
+        InputError: the world has too few.
     """
     skills = find_world(world)
     room = {s.name: len(share_out(skills)[s.name, "lab_natural"]) * len(s.phrasings) for s in skills}
@@ -91,5 +91,5 @@ def _asked(world: World, skill: Skill, part: Part, number: int) -> list[Question
 
 
 def _question(skill: Skill, arguments: Arguments, phrasing: int, number: int) -> Question:
-    instruction, given = skill.ask(arguments, phrasing)
-    return Question(f"{skill.name}-{number}", instruction, given, skill.name, skill.respond(arguments))
+    instruction, text = skill.ask(arguments, phrasing)
+    return Question(f"{skill.name}-{number}", instruction, text, skill.name, skill.respond(arguments))

@@ -76,7 +76,7 @@ def frequencies(world: World, mix: Mix) -> dict[str, int]:
 
 
 def filled_up(counts: Mapping[str, int], room: Mapping[str, int], total: int) -> dict[str, int]:
-    """Counts with the given sum: what small skills have no room for goes to the others."""
+    """Counts with the text sum: what small skills have no room for goes to the others."""
     full = dict(counts)
     while missing := total - sum(full.values()):
         for name in [name for name in full if full[name] < room[name]][:missing]:
@@ -85,7 +85,7 @@ def filled_up(counts: Mapping[str, int], room: Mapping[str, int], total: int) ->
 
 
 def apportion(weight: np.ndarray, total: int) -> np.ndarray:
-    """Whole numbers in proportion to weights, with the given sum (largest remainders)."""
+    """Whole numbers in proportion to weights, with the text sum (largest remainders)."""
     exact = weight / weight.sum() * total
     counts: np.ndarray = np.floor(exact).astype(int)
     largest = np.argsort(counts - exact, kind="stable")[: total - int(counts.sum())]
@@ -142,29 +142,29 @@ class _Makers:
         }  # fmt: skip
 
     def original(self, skill: Skill, arguments: Arguments, phrasing: int) -> dict[str, Any]:
-        instruction, given = skill.ask(arguments, phrasing)
+        instruction, text = skill.ask(arguments, phrasing)
         again = "rephrased" if (skill.name, arguments) in self.asked_about else ""
-        self.asked.add((instruction, given))
+        self.asked.add((instruction, text))
         self.asked_about.add((skill.name, arguments))
-        return _record(skill, arguments, instruction, given, again)
+        return _record(skill, arguments, instruction, text, again)
 
     def duplicate(self, skill: Skill, arguments: Arguments, phrasing: int) -> dict[str, Any] | None:
         kind = str(self.rng.choice(list(self.again)))
-        instruction, given = self.again[kind](skill, arguments, phrasing)
-        if (instruction, given) in self.asked:
+        instruction, text = self.again[kind](skill, arguments, phrasing)
+        if (instruction, text) in self.asked:
             return None
-        self.asked.add((instruction, given))
-        return _record(skill, arguments, instruction, given, kind)
+        self.asked.add((instruction, text))
+        return _record(skill, arguments, instruction, text, kind)
 
-    def spoil(self, record: dict[str, Any], other: dict[str, Any]) -> None:
+    def spoil(self, record: dict[str, Any], donor: dict[str, Any]) -> None:
         """Spoil a record in one of three ways."""
         kind = str(self.rng.choice(("words", "other", "garbled")))
-        if kind == "other" and other["skill"] == record["skill"]:  # it might be right
+        if kind == "other" and donor["skill"] == record["skill"]:  # it might be right
             kind = "words"
         if kind == "words":
             record["output"] = " ".join(self.rng.choice(self.words, self.rng.integers(2, 7)))
         elif kind == "other":
-            record["output"] = other["output"]
+            record["output"] = donor["output"]
         else:
             words = record["instruction"].split()
             garbled = " ".join(words[i] for i in self.rng.permutation(len(words)))
@@ -178,20 +178,20 @@ class _Makers:
         return skill.ask(arguments, int(self.rng.integers(len(skill.phrasings))))
 
     def _wrapped(self, skill: Skill, arguments: Arguments, phrasing: int) -> tuple[str, str]:
-        instruction, given = skill.ask(arguments, phrasing)
+        instruction, text = skill.ask(arguments, phrasing)
         if self.rng.integers(2):
-            return f"{self.rng.choice(BEFORE)} {instruction}", given
-        return f"{instruction} {self.rng.choice(AFTER)}", given
+            return f"{self.rng.choice(BEFORE)} {instruction}", text
+        return f"{instruction} {self.rng.choice(AFTER)}", text
 
     def _punctuated(self, skill: Skill, arguments: Arguments, phrasing: int) -> tuple[str, str]:
-        instruction, given = skill.ask(arguments, phrasing)
+        instruction, text = skill.ask(arguments, phrasing)
         mark = str(self.rng.choice(("", "!", "…", " - now")))
         changed = instruction.rstrip(".?") + (mark or instruction[len(instruction.rstrip(".?")) :])
-        return (changed[0].lower() + changed[1:] if not mark or self.rng.integers(2) else changed), given
+        return (changed[0].lower() + changed[1:] if not mark or self.rng.integers(2) else changed), text
 
 
-def _record(skill: Skill, arguments: Arguments, instruction: str, given: str, duplicate: str) -> dict[str, Any]:
+def _record(skill: Skill, arguments: Arguments, instruction: str, text: str, duplicate: str) -> dict[str, Any]:
     return {
-        "instruction": instruction, "input": given, "output": skill.respond(arguments),
+        "instruction": instruction, "input": text, "output": skill.respond(arguments),
         "skill": skill.name, "noisy": "", "duplicate": duplicate,
     }  # fmt: skip

@@ -30,7 +30,7 @@ def share_out(world: World) -> Mapping[tuple[str, Part], tuple[Arguments, ...]]:
     Raises:
         InputError: a skill has too few facts for a part.
     """
-    place: dict[str, Part] = {}
+    part_of: dict[str, Part] = {}
     shares: dict[tuple[str, Part], tuple[Arguments, ...]] = {}
     for skill in world:
         by_fact: dict[str, list[Arguments]] = {}
@@ -43,15 +43,15 @@ def share_out(world: World) -> Mapping[tuple[str, Part], tuple[Arguments, ...]]:
             "lab_natural": min(max(1, len(facts) // NATURAL[0]), NATURAL[1]),
         }
         for fact in facts:
-            if fact in place and place[fact] in wanted:
-                wanted[place[fact]] -= 1
-        free = iter([fact for fact in facts if fact not in place])
+            if fact in part_of and part_of[fact] in wanted:
+                wanted[part_of[fact]] -= 1
+        free = iter([fact for fact in facts if fact not in part_of])
         for part, number in wanted.items():
-            place |= dict.fromkeys(itertools.islice(free, max(0, number)), part)
+            part_of |= dict.fromkeys(itertools.islice(free, max(0, number)), part)
         for fact in facts:
-            place.setdefault(fact, "source")
+            part_of.setdefault(fact, "source")
         for part in PARTS:
-            room = tuple(x for fact in facts if place[fact] == part for x in by_fact[fact])
+            room = tuple(x for fact in facts if part_of[fact] == part for x in by_fact[fact])
             ways, needed = len(room) * len(skill.phrasings), QUESTIONS.get(part, 1)
             if ways < needed:
                 raise InputError(

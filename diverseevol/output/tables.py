@@ -48,8 +48,8 @@ def folded(head: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[str, lis
         return not any(values) or (alike and name not in NEVER_FOLDED)
 
     constant = [is_constant(name, values) for name, values in zip(head, columns, strict=True)]
-    said = [f"{head[i]}: {columns[i][0]}" for i in range(len(head)) if constant[i] and any(columns[i])]
-    return " · ".join(said), [i for i in range(len(head)) if not constant[i]]
+    constants = [f"{head[i]}: {columns[i][0]}" for i in range(len(head)) if constant[i] and any(columns[i])]
+    return " · ".join(constants), [i for i in range(len(head)) if not constant[i]]
 
 
 def is_numeric(values: Sequence[str]) -> bool:
@@ -64,7 +64,7 @@ def interval(low: float | None, high: float | None, form: str = ".2f") -> str:
 
 def as_text(table: Table) -> Group:
     """A table for the terminal, with its title and notes."""
-    said, kept = folded(table.head, table.rows)
+    constants, kept = folded(table.head, table.rows)
     shown = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for i in kept:
         column = [row[i] for row in table.rows]
@@ -76,5 +76,8 @@ def as_text(table: Table) -> Group:
         shown.add_row(*(row[i] for i in kept))
     named = {name for i, name in enumerate(table.head) if any(row[i] for row in table.rows)}
     notes = [*(meaning for name, meaning in table.meanings.items() if name in named), *table.notes]
-    above: list[RenderableType] = [Text(one_line(table.title), style="bold"), *([one_line(said)] if said else [])]
+    above: list[RenderableType] = [
+        Text(one_line(table.title), style="bold"),
+        *([one_line(constants)] if constants else []),
+    ]
     return Group(*above, shown, *map(one_line, filter(None, notes)), "")

@@ -1,1 +1,1 @@
-"""The run folder and the round folders in it, the configuration that they keep, and the loggers that are told."""
+"""The run folder and the round folders in it, the configuration that they keep, and the loggers."""

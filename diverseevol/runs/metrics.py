@@ -1,4 +1,4 @@
-"""What a metric is called and how it is read: by key in the files of a run, described for whoever shows it.
+"""What a metric is called and how it is read: by key in the files of a run, with a description for readers.
 
 A run folder describes its metrics in `metrics.json`, so a report, a comparison or a dashboard shows one that a user
 added, with title, unit and direction, and needs no code of it.
@@ -73,7 +73,7 @@ class MetricDescription:
         pays_while: further rounds pay while its curve is rising or falling; "" where it says nothing about stopping.
         level: whether what all rows reach is a level to compare with.
         heading: of its column in the terminal, in lines; "" where it has none.
-        form: how a value is written in that column, as Python's `format` is told.
+        form: how a value is written in that column, in the language of Python's `format`.
     """
 
     name: str
@@ -99,8 +99,8 @@ class MetricDescription:
     @property
     def in_words(self) -> str:
         """Title, unit and direction, as far as they say more than the name."""
-        said = dict.fromkeys((self.title, self.unit, self.direction))
-        return ", ".join(words for words in said if words and words != self.name.replace("_", " "))
+        parts = dict.fromkeys((self.title, self.unit, self.direction))
+        return ", ".join(words for words in parts if words and words != self.name.replace("_", " "))
 
     @property
     def axis(self) -> str:

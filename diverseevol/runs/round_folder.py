@@ -1,4 +1,4 @@
-"""One round on disk: a file for each phase, and `round.json` last, which says that the round is whole."""
+"""One round on disk: a file for each phase, and `round.json` last, which says that the round is complete."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from diverseevol import __version__
 from diverseevol.errors import InputError
 from diverseevol.runs.metrics import POOL_SIZE
 from diverseevol.storage.files import read_json, read_numbered, temporary, write_json, writing
-from diverseevol.storage.sealed import SEAL, build_whole, damage, sealed_names
+from diverseevol.storage.sealed import SEAL, build_complete, damage, sealed_names
 
 ROUND_KEYS = ("index", "trained_on", "chosen", "metrics", "seconds", "fingerprint", "version")
 RESULTS = ("training.jsonl", "chosen.jsonl")  # what a complete round keeps of the files that were sealed
@@ -51,7 +51,7 @@ class RoundFolder:
         self.probe = path / "probe"
 
     def load(self, trained_on: Sequence[int]) -> Round | None:
-        """The round, if it is whole.
+        """The round, if it is complete.
 
         Args:
             trained_on: the pool that the rounds before lead to.
@@ -62,24 +62,24 @@ class RoundFolder:
         file = self.path / "round.json"
         if not file.exists():
             return None
-        there = _read_round(file)
+        record = _read_round(file)
         chosen = self.chosen()
-        if chosen is None and there["chosen"]:
+        if chosen is None and record["chosen"]:
             raise InputError(f"{self.path / 'chosen.jsonl'}: missing, though {file.name} lists what was chosen; {REDO}")
         for key, expected in (
             ("index", self.index),
             ("fingerprint", self.digest),
             ("trained_on", list(trained_on)),
-            ("chosen", chosen if there["chosen"] else []),
+            ("chosen", chosen if record["chosen"] else []),
         ):
-            if there[key] != expected:
+            if record[key] != expected:
                 raise InputError(
-                    f"{file}: its {key} is {shortened(there[key])} where {shortened(expected)} belongs, so it was "
-                    f"edited or comes from another evolution; {REDO}"
+                    f"{file}, {key}: expected {shortened(expected)}, got {shortened(record[key])}, so it was edited or "
+                    f"comes from another evolution; {REDO}"
                 )
         return Round(
-            self.index, tuple(trained_on), tuple(chosen or ()), dict(there["metrics"]), dict(there["seconds"]),
-            dict(there.get("peak_memory", {})),
+            self.index, tuple(trained_on), tuple(chosen or ()), dict(record["metrics"]), dict(record["seconds"]),
+            dict(record.get("peak_memory", {})),
         )  # fmt: skip
 
     def resume(self, trained_on: Sequence[int]) -> Round | None:
@@ -109,7 +109,7 @@ class RoundFolder:
                 raise InputError(f"{self.path / name}: damaged ({flaw}); {REDO}")
 
     def finish(self, done: Round) -> None:
-        """Write `round.json`: the round is whole."""
+        """Write `round.json`: the round is complete."""
         write_json(
             self.path / "round.json",
             {
@@ -132,8 +132,8 @@ class RoundFolder:
         return rows
 
     def keep_model(self, save: Callable[[Path], None]) -> None:
-        """Save a model so that it appears whole or not at all."""
-        build_whole(self.model, save)
+        """Save a model so that it appears complete or not at all."""
+        build_complete(self.model, save)
 
     def drop(self, *folders: Path) -> None:
         """Remove folders of this round that are not to be kept."""
@@ -171,27 +171,25 @@ def check_release(file: Path, version: Any) -> None:
 
 
 def _read_round(file: Path) -> dict[str, Any]:
-    """The record of a round with all that belongs in it, numbers where numbers belong."""
-    there = read_json(file, REDO)
+    """The record of a round, with every key and with numbers in the right places."""
+    record = read_json(file, REDO)
 
-    def lacking(part: Any, keys: Sequence[str], what: str = "") -> None:
-        missing = [f"{what}{key}" for key in keys if not isinstance(part, dict) or key not in part]
+    def lacking(part: Any, keys: Sequence[str], prefix: str = "") -> None:
+        missing = [f"{prefix}{key}" for key in keys if not isinstance(part, dict) or key not in part]
         if missing:
             raise InputError(f"{file}: lacks {', '.join(missing)}; {REDO}")
 
-    lacking(there, ROUND_KEYS)
+    lacking(record, ROUND_KEYS)
     for key, always in (("metrics", [POOL_SIZE.name]), ("seconds", []), ("peak_memory", [])):
-        part = there.get(key, {})  # 0.1 measured no memory
+        part = record.get(key, {})  # 0.1 measured no memory
         if not isinstance(part, dict):
-            raise InputError(f"{file}: its {key} is {shortened(part)} where an object belongs; {REDO}")
+            raise InputError(f"{file}, {key}: expected an object, got {shortened(part)}; {REDO}")
         lacking(part, always, f"{key}.")
         for name in always or part:
             value = part[name]
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise InputError(
-                    f"{file}: its {key}.{name} is {shortened(value)} where a finite number belongs; {REDO}"
-                )
-    return dict(there)
+                raise InputError(f"{file}, {key}.{name}: expected a finite number, got {shortened(value)}; {REDO}")
+    return dict(record)
 
 
 def shortened(value: Any) -> str:

@@ -1,6 +1,6 @@
 """The run folder: what an evolution keeps on disk, so that nothing done is done again and nothing kept is half.
 
-Each phase of a round leaves its file under a temporary name and renames it when it is whole; `round.json` comes last.
+Each phase of a round writes a file under a temporary name and renames it when complete; `round.json` comes last.
 So whatever a crash leaves, a file that is there can be trusted, and at most the phase that was running is repeated.
 """
 
@@ -80,10 +80,10 @@ class RunFolder:
     def _refuse_foreign(self) -> None:
         """A folder with other things in it is left alone: nothing of the user's is swept or overwritten."""
         ours = re.compile(r"\.lock|fingerprint\.json\.[^.]*" + re.escape(TEMPORARY))
-        others = sorted(path.name for path in self.path.iterdir() if not ours.fullmatch(path.name))
-        if others and not (self.path / "fingerprint.json").exists() and not (self.path / "rounds").exists():
+        foreign = sorted(path.name for path in self.path.iterdir() if not ours.fullmatch(path.name))
+        if foreign and not (self.path / "fingerprint.json").exists() and not (self.path / "rounds").exists():
             raise InputError(
-                f"{self.path}: holds {others[0]!r} but no evolution; give folder=… an empty folder, or an "
+                f"{self.path}: holds {foreign[0]!r} but no evolution; give folder=… an empty folder, or an "
                 f"evolution's own"
             )
 
@@ -109,20 +109,20 @@ class RunFolder:
         """
         file = self.path / "fingerprint.json"
         if file.exists():
-            there = read_json(file, "restore it, or give folder=… for a new evolution")
-            if isinstance(there, dict) and "release" in there:
-                check_release(file, there["release"])
+            saved = read_json(file, "restore it, or give folder=… for a new evolution")
+            if isinstance(saved, dict) and "release" in saved:
+                check_release(file, saved["release"])
             keys = [
                 key
-                for key in sorted({*there, *self.fingerprint} if isinstance(there, dict) else {})
-                if there.get(key) != self.fingerprint.get(key)
+                for key in sorted({*saved, *self.fingerprint} if isinstance(saved, dict) else {})
+                if saved.get(key) != self.fingerprint.get(key)
             ]
-            # Which rows are eligible follows from the settings: it is told only where it alone differs.
+            # Which rows are eligible follows from the settings: it is named only where it alone differs.
             differing = [
-                f"{key} (there {shortened(there.get(key))}, here {shortened(self.fingerprint.get(key))})"
+                f"{key} (there {shortened(saved.get(key))}, here {shortened(self.fingerprint.get(key))})"
                 for key in [key for key in keys if key != "eligible"] or keys
             ]
-            if differing or not isinstance(there, dict):
+            if differing or not isinstance(saved, dict):
                 raise InputError(
                     f"{self.path}: holds an evolution that differs in {'; '.join(differing) or 'kind'}; give "
                     f"folder=… for a new one, or the old settings to resume this one"

@@ -1,4 +1,4 @@
-"""The configuration that a run folder keeps, read as plain values: whoever wrote it, it calls and fetches nothing.
+"""The configuration that a run folder keeps, read as plain values: it calls and fetches nothing, whatever it says.
 
 `config.yaml` holds, for each group, `choice: NAME` and plain options. It is read without tags, aliases, interpolation
 and OmegaConf; what a choice means is looked up in the package (`diverseevol.cli.configuration.Configuration.shipped`).
@@ -117,8 +117,8 @@ def _check_plain(value: Any, file: Path, path: str, remedy: str) -> None:
                 raise InputError(f"{file}, {path or 'top level'}: expected names as keys, got {shown(key)}; {remedy}")
             _check_plain(inner, file, f"{path}.{key}" if path else key, remedy)
     elif isinstance(value, list):
-        for place, inner in enumerate(value):
-            _check_plain(inner, file, f"{path}[{place}]", remedy)
+        for index, inner in enumerate(value):
+            _check_plain(inner, file, f"{path}[{index}]", remedy)
     elif not isinstance(value, str | int | float | None):
         raise InputError(
             f"{file}, {path}: expected a text, a number, true, false or null, got a {type(value).__name__}; {remedy}"
@@ -150,8 +150,8 @@ def saved_choice(config: Mapping[str, Any], group: str, file: Path) -> SavedChoi
     else:
         choice = choice_of_0_1(group, node.get("_target_"), options)
         if choice is None:
-            found = shown(node["_target_"]) if "_target_" in node else "none"
-            raise InputError(f"{where}: expected a choice that diverseevol ships, got {found}; {asking}")
+            target = shown(node["_target_"]) if "_target_" in node else "none"
+            raise InputError(f"{where}: expected a choice that diverseevol ships, got {target}; {asking}")
         options = {name: _without_targets_of_0_1(group, value) for name, value in options.items()}
     if not isinstance(choice, str) or not CHOICE_NAME.fullmatch(choice):
         raise InputError(f"{where}.{CHOICE}: expected the name of a choice, got {shown(choice)}; {asking}")
@@ -174,8 +174,8 @@ def _check_inert(value: Any, where: str, asking: str) -> None:
                 raise InputError(f"{where}.{name:.60}: a run folder does not decide what is called; {asking}")
             _check_inert(inner, f"{where}.{name}", asking)
     elif isinstance(value, list):
-        for place, inner in enumerate(value):
-            _check_inert(inner, f"{where}[{place}]", asking)
+        for index, inner in enumerate(value):
+            _check_inert(inner, f"{where}[{index}]", asking)
     elif isinstance(value, str) and "${" in value:
         raise InputError(f"{where}: {shown(value)} refers to other values, and nothing in a run folder may; {asking}")
     elif isinstance(value, int | float) and not abs(value) < RANGE:

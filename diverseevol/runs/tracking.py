@@ -20,7 +20,7 @@ class RunName:
         id: the same on every resume.
         job_type: "round", or "evolution" for the one run that gathers all rounds.
         axis: what the run's curves are drawn against; what comes before a slash in it is put before their names, too.
-        whole: whether everything is logged again, so that what an earlier attempt left can go.
+        from_start: whether everything is logged again, so that what an earlier attempt left can be removed.
     """
 
     group: str
@@ -28,7 +28,7 @@ class RunName:
     id: str
     job_type: str = "round"
     axis: str = "train/step"
-    whole: bool = True
+    from_start: bool = True
 
     @property
     def folder(self) -> str:

@@ -17,7 +17,7 @@ from platformdirs import user_cache_dir
 from diverseevol.errors import InputError
 from diverseevol.storage.files import locked, read_json, sweep_siblings, write_json, writing
 from diverseevol.storage.reading import opened
-from diverseevol.storage.sealed import build_whole, damage
+from diverseevol.storage.sealed import build_complete, damage
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def in_full() -> bool:
 
 
 def cached_folder(folder: Path, build: Callable[[Path], object]) -> Path:
-    """The folder, built once: by whoever comes first, and visible under its name only when it is complete.
+    """The folder, built once: by the first process that asks, and visible under its name only when it is complete.
 
     It is checked whenever it is asked for, and built again where something in it is damaged, missing or added.
     Processes that ask for the same folder at the same time wait for the one that builds it. What a killed process left
@@ -72,7 +72,7 @@ def cached_folder(folder: Path, build: Callable[[Path], object]) -> Path:
                 if os.path.lexists(folder):
                     warn_of_damage(folder, flaw)
                 sweep_siblings(folder)
-                build_whole(folder, build)
+                build_complete(folder, build)
     return folder
 
 

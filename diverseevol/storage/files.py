@@ -1,7 +1,7 @@
 """Complete files or no files: everything is written to a temporary name, flushed to disk and renamed.
 
 A temporary name is new and cannot be foreseen, and no write goes through a link: where a link has the name of a file
-that is written, the file takes the link's place, and what the link leads to stays as it is.
+that is written, the file replaces the link, and what the link leads to stays as it is.
 """
 
 import errno
@@ -90,21 +90,21 @@ def _refuse_device(path: Path) -> None:
     mode = stat.S_IFREG
     with suppress(OSError):
         mode = path.stat().st_mode
-    place = os.path.realpath(path.parent)
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or place == "/dev" or f"{place}/".startswith("/proc/"):
+    parent = os.path.realpath(path.parent)
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or parent == "/dev" or f"{parent}/".startswith("/proc/"):
         raise InputError(f"{path}: is a device or a pipe, expected a file or a free name; name a file")
 
 
 @contextmanager
 def writing(path: Path, partial: Path | None = None) -> Iterator[None]:
-    """Whatever the block writes, a disk that will not take it is told in the one sentence.
+    """Turn any error of the disk inside the block into one InputError.
 
     Args:
         path: the file or folder, by the name that a user knows.
-        partial: what it is called until it is whole; gone when the block fails.
+        partial: its name until it is complete; removed when the block fails.
 
     Raises:
-        InputError: the disk is full, read-only, over a quota or otherwise unwilling; what was there before stays.
+        InputError: the disk is full, read-only, over a quota or refuses otherwise; what was there before stays.
     """
     try:
         yield
@@ -130,13 +130,13 @@ def _of_the_disk(error: BaseException) -> bool:
 def _rust_number(error: BaseException) -> int | None:
     # Libraries written in Rust have exceptions of their own, in tokenizers' case a bare Exception; what all of them
     # keep is the system's number.
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    return None if found is None else int(found[1])
+    match = re.search(r"\(os error (\d+)\)", str(error))
+    return None if match is None else int(match[1])
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder, and nothing that a link leads to; it stays where the disk takes nothing."""
-    with suppress(OSError):  # what cannot be removed is on a disk that takes nothing
+    """Remove a file, a link or a folder, and nothing that a link leads to; it stays if the disk accepts no changes."""
+    with suppress(OSError):  # the disk accepts no changes
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
 
@@ -226,7 +226,7 @@ def make_folder(folder: Path) -> list[Path]:
         The folders that this call made, the outermost first: what the caller may remove again.
 
     Raises:
-        InputError: something else has the name, or the place cannot be written to.
+        InputError: something else has the name, or the folder cannot be written to.
     """
     folder = folder.absolute()
     missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
@@ -241,8 +241,8 @@ def make_folder(folder: Path) -> list[Path]:
         remove_empty(made)
         raise
     if not folder.is_dir():
-        found = "a link that leads nowhere" if folder.is_symlink() else "a file"
-        raise InputError(f"{folder}: is {found}, expected a folder or a free name; give another path")
+        obstacle = "a link that leads nowhere" if folder.is_symlink() else "a file"
+        raise InputError(f"{folder}: is {obstacle}, expected a folder or a free name; give another path")
     return made
 
 
@@ -278,9 +278,9 @@ def refuse_links(folder: Path) -> None:
         InputError: a link somewhere below leads to a folder outside.
     """
     inside = os.path.realpath(folder)
-    for place, folders, _ in os.walk(folder):
+    for parent, folders, _ in os.walk(folder):
         for name in folders:
-            path = Path(place, name)
+            path = Path(parent, name)
             if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(inside):
                 raise InputError(
                     f"{path}: is a link to a folder outside {folder}, expected a folder, for what is written below it "
@@ -293,9 +293,9 @@ def sweep_temporary(folder: Path) -> None:
 
     Only what has a name of `temporary` goes; links stay, and nothing behind them is touched.
     """
-    for place, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder):
         for name in filter(is_temporary, (*folders, *files)):
-            path = Path(place, name)
+            path = Path(parent, name)
             if not path.is_symlink():
                 remove(path)
 

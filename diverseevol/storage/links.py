@@ -36,8 +36,8 @@ def refuse_from_outside(file: Path, folder: Path) -> None:
 
 
 def _links(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder):
         for name in sorted((*folders, *files)):
-            path = Path(place, name)
+            path = Path(parent, name)
             if path.is_symlink():
                 yield path

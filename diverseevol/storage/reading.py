@@ -73,7 +73,7 @@ def special(path: Path) -> str | None:
 
 
 def refuse_special(path: Path, label: str | None = None) -> None:
-    """Refuse a pipe, a socket or a device; that nothing is there at all is for whoever opens it to say.
+    """Refuse a pipe, a socket or a device; a missing file is left to the code that opens it.
 
     Raises:
         InputError: it is one.

@@ -1,8 +1,8 @@
-"""Folders that say what belongs in them: the length and digest of each file, so that damage is noticed.
+"""Folders that list what is in them: the length and digest of each file, so that damage is noticed.
 
 A seal is the file `.digests` in the folder, a JSON object: name -> {bytes, sha256, sampled}. When it is checked, a file
 of up to `FULL_BYTES` is read in full, and of a larger one `BLOCKS` blocks from its first to its last byte, unless all
-is asked for. A seal tells of damage, not of malice: whoever can write to the folder can write the seal.
+is asked for. A seal reveals damage, not malice: anyone who can write to the folder can write the seal.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ SETTLED_NANOSECONDS = 2 * 10**9  # a younger file may be written to again within
 _sound: set[tuple[object, ...]] = set()  # files as this process has found them, so that it reads each of them once
 
 
-def build_whole(folder: Path, build: Callable[[Path], object]) -> None:
+def build_complete(folder: Path, build: Callable[[Path], object]) -> None:
     """Build a folder that appears under its name only once it is complete, sealed and on disk.
 
     It replaces what has the name.
@@ -119,12 +119,12 @@ def _flaw(file: Path, expected: dict[str, Any], full: bool) -> str | None:
         if known in _sound:
             return None
         with opened(file) as stream:
-            found = _sampled(stream, status.st_size) if sampled else hashlib.file_digest(stream, "sha256").hexdigest()
+            actual = _sampled(stream, status.st_size) if sampled else hashlib.file_digest(stream, "sha256").hexdigest()
     except FileNotFoundError:
         return "is missing"
     except (OSError, ValueError, InputError) as error:  # a ValueError: no system takes that for a name
         return f"cannot be read ({getattr(error, 'strerror', None) or error})"
-    if found != digest:
+    if actual != digest:
         return "holds other bytes than were written"
     if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > SETTLED_NANOSECONDS:
         _sound.add(known)

@@ -51,14 +51,14 @@ def skill(**changes) -> Skill:
 
 PAIRS = (("1", "2"), ("3", "4"))
 WRONG = {
-    "repeated argument": ({"arguments": (*numbers(40), ("7",))}, r"\('7',\) stands twice among its arguments"),
-    "no argument": ({"arguments": ()}, r"its arguments are \(\) where"),
+    "repeated argument": ({"arguments": (*numbers(40), ("7",))}, r"\('7',\) is twice among its arguments"),
+    "no argument": ({"arguments": ()}, r"its arguments: expected a tuple of at least one, got \(\)"),
     "arguments of two lengths": ({"arguments": (("1",), ("1", "2"))}, r"\('1',\) and also \('1', '2'\)"),
     "phrasing without argument": ({"phrasings": ("Turn {0}.", "Turn it!")}, r"phrasing 'Turn it!' is without \{0\}"),
     "phrasing with one of two": ({"arguments": PAIRS}, r"phrasing 'Turn \{0\}\.' is without \{1\}"),
     "phrasing with the answer": ({"phrasings": ("{0} to {a}?",)}, r"phrasing '.*' has \{a\}, which nothing fills"),
     "phrasing with half a brace": ({"phrasings": ("Turn {0}}.",)}, r"phrasing '.*' cannot be read"),
-    "phrasing twice": ({"phrasings": ("Turn {0}.", "Turn {0}.")}, r"'Turn \{0\}\.' stands twice among its phrasings"),
+    "phrasing twice": ({"phrasings": ("Turn {0}.", "Turn {0}.")}, r"'Turn \{0\}\.' is twice among its phrasings"),
     "statement without answer": ({"statements": ("I turn {0}.",)}, r"statement '.*' is without \{a\}"),
     "statement without argument": ({"statements": ("It is {a}.",)}, r"statement '.*' is without \{0\}"),
     "statement with two answers": ({"statements": ("{0}: {a}, {a}.",)}, r"statement '.*' has \{a\} more than once"),
@@ -68,8 +68,14 @@ WRONG = {
 
 
 WRONG_TYPE = {
-    "bare text as argument": ({"arguments": (("hot",), "cold")}, r"'cold' is among its arguments where a tuple"),
-    "phrasings without a comma": ({"phrasings": "Turn {0}."}, r"its phrasings are 'Turn \{0\}\.' where a tuple"),
+    "bare text as argument": (
+        {"arguments": (("hot",), "cold")},
+        r"its arguments: expected tuples of texts, got 'cold'",
+    ),
+    "phrasings without a comma": (
+        {"phrasings": "Turn {0}."},
+        r"its phrasings: expected a tuple of at least one, got 'Turn \{0\}\.'",
+    ),
 }
 
 

@@ -28,7 +28,7 @@ class _CsvLog:
         self.points: list[dict[str, Any]] = []
         self.written = time.monotonic()
         self.measured: dict[str, float] = {}
-        if run.whole:
+        if run.from_start:
             for file in folder.glob("*.csv"):
                 file.unlink()
         if config:

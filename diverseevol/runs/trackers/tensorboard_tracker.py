@@ -36,7 +36,7 @@ class _TensorBoardLog:
     def __init__(self, run: RunName, folder: Path, config: Mapping[str, Any]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        if run.whole:
+        if run.from_start:
             for file in folder.glob("events.out.tfevents.*"):
                 file.unlink()
         self.prefix = run.prefix

@@ -103,21 +103,21 @@ class _WandbLog:
         import wandb
 
         folder.mkdir(parents=True, exist_ok=True)
-        place: dict[str, Any] = {"project": tracker.project, "entity": tracker.entity, "id": run.id}
+        address: dict[str, Any] = {"project": tracker.project, "entity": tracker.entity, "id": run.id}
         settings = wandb.Settings(
             console="off", quiet=True, x_disable_stats=True, x_disable_machine_info=True, disable_git=True,
             save_code=False, init_timeout=START_SECONDS, finish_timeout=END_SECONDS, finish_timeout_raises=True,
         )  # fmt: skip
         if (of_sweep := agent()) is not None and run.job_type == "evolution":
             settings.sweep_id = of_sweep.sweep
-            place = {"project": of_sweep.project, "entity": of_sweep.entity, "id": of_sweep.run}
+            address = {"project": of_sweep.project, "entity": of_sweep.entity, "id": of_sweep.run}
             config = {**config, **_parameters(of_sweep)}
-        if run.whole and tracker.mode == "offline":
-            _drop_superseded(folder, str(place["id"]))
+        if run.from_start and tracker.mode == "offline":
+            _drop_superseded(folder, str(address["id"]))
         self.wandb = wandb
         self.prefix, self.axis = run.prefix, run.axis
         self.run = wandb.init(
-            **place, mode=tracker.mode, dir=str(folder), group=one_line(run.group), job_type=run.job_type,
+            **address, mode=tracker.mode, dir=str(folder), group=one_line(run.group), job_type=run.job_type,
             name=one_line(run.name),
             resume="allow", config=dict(config), reinit="create_new", settings=settings,
         )  # fmt: skip
@@ -142,8 +142,8 @@ def _parameters(point: Agent) -> dict[str, Any]:
     """The values of a point of a W&B sweep, under the names by which the sweep knows them."""
     if point.parameters is None or not point.parameters.is_file():
         return {}
-    given = yaml.safe_load(point.parameters.read_text(encoding="utf-8")) or {}
-    return {name: item["value"] for name, item in given.items() if isinstance(item, dict) and "value" in item}
+    parameters = yaml.safe_load(point.parameters.read_text(encoding="utf-8")) or {}
+    return {name: item["value"] for name, item in parameters.items() if isinstance(item, dict) and "value" in item}
 
 
 def _drop_superseded(folder: Path, id: str) -> None:
