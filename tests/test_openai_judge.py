@@ -192,7 +192,7 @@ def test_a_missing_key_is_named_before_anything_is_asked(server, make, monkeypat
 
 
 def test_a_key_given_in_place_of_a_variables_name_is_refused_without_repeating_it(make):
-    with pytest.raises(InputError, match=r"judge\.key_variable is no name") as caught:
+    with pytest.raises(InputError, match=r"judge\.key_variable is not the name") as caught:
         make(key_variable=KEY)
     assert KEY not in str(caught.value)
 
