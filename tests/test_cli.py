@@ -121,7 +121,7 @@ FORKS = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:Depreca
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["compare", "sampler=random"], "sampler is not an option of compare; choose from judgements, baseline, metr"),
+        (["compare", "sampler=random"], "sampler is not an option of compare; choose from folder, baseline, metr"),
         (["answer", "logger=none", "-m"], "logger is not an option of answer; choose from out, seed, cache, "),
         (["judge", "logger=none", "data=json", "foo=1"], "data is not an option of judge; choose from folder, benchm"),
         (["judge", "schedule.rounds=2"], "schedule.rounds is not an option of judge: schedule holds no options here; "),
