@@ -294,7 +294,7 @@ def test_two_random_runs_that_both_could_be_meant_are_not_guessed_between(tmp_pa
     [
         ("rounds/01/round.json", "{", "not valid JSON"),
         ("rounds/00/round.json", "[]", "lacks trained_on"),
-        ("rounds/01/chosen.jsonl", "", "its chosen is"),
+        ("rounds/01/chosen.jsonl", "", "round.json, chosen: expected"),
         ("fingerprint.json", "[]", "holds no object"),
         ("config.yaml", "a: [", "cannot be read"),
         ("config.yaml", "- a", "holds no configuration"),
