@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from diverseevol.cli.app import VERBS, renamed
 from diverseevol.cli.mistakes import check_appended, check_choices, check_flags
+from diverseevol.cli.own_code import opened
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
@@ -75,7 +76,7 @@ def test_every_command_composes(page, verb, arguments, tmp_path, monkeypatch):
     arguments = renamed(verb, arguments)
     check_flags(verb, arguments)
     check_appended(verb, arguments)
-    flags = get_args_parser().parse_args(arguments)
+    flags = get_args_parser().parse_args(opened(arguments))
     sweeps = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(flags.overrides), None)
     jobs = list(itertools.chain.from_iterable(sweeps)) if flags.multirun else [flags.overrides]
     if flags.config_dir:  # a choice of the reader's own, which the page shows before the command

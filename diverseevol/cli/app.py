@@ -18,6 +18,7 @@ import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -26,6 +27,7 @@ from diverseevol import __version__
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.home_folder import in_arguments
 from diverseevol.cli.mistakes import check_addresses, check_appended, check_choices, check_flags, verdict
+from diverseevol.cli.own_code import OwnConfiguration, opened, without_defaults
 from diverseevol.cli.shipped import configuration_folder
 from diverseevol.cli.skeletons import KINDS
 from diverseevol.cli.streams import steady_streams
@@ -123,7 +125,7 @@ def _guarded(verb: str, arguments: list[str]) -> int:
         check_addresses(arguments)
         check_choices(arguments)
         check_appended(verb, arguments)
-        return _compose_and_run(verb, in_arguments(arguments))
+        return _compose_and_run(verb, opened(in_arguments(arguments)))
     except Interrupted:
         _leave_at_once(130)
         _say("interrupted; everything so far is kept: the same command goes on from here")
@@ -138,11 +140,11 @@ def renamed(verb: str, arguments: list[str]) -> list[str]:
     Where `conf/` has a group of an option's name, Hydra takes the option for a choice of that group in every command.
     `judgements=` is what `folder=` was called.
     """
-    renamed = {"judgements": "folder"} if verb in ("score", "compare", "agreement") else {}
+    names = {"judgements": "folder"} if verb in ("score", "compare", "agreement") else {}
     if verb == "compare":
-        renamed["metric"] = "metrics"
+        names["metric"] = "metrics"
     pairs = (argument.partition("=") for argument in arguments)
-    return [f"{renamed.get(key, key)}{equals}{value}" for key, equals, value in pairs]
+    return [f"{names.get(key, key)}{equals}{value}" for key, equals, value in pairs]
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -176,6 +178,7 @@ def _compose_and_run(verb: str, arguments: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to `_explain` instead of Hydra's own report
     # Hydra's completion scripts name the program by the first word.
     sys.argv = ["diverseevol" if {"-sc", "--shell-completion"} & {*arguments} else f"diverseevol {verb}", *arguments]
+    Plugins.instance().register(OwnConfiguration)
     job = _Job(verb)
     NoteSweep.job = job
     task = hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name=verb)(job)
@@ -266,6 +269,7 @@ class _Job:
         chosen = settings.runtime.choices
         choices = {str(group): str(chosen[group]) for group in chosen if "/" not in str(group)}
         overrides, in_sweep = list(settings.overrides.task), settings.mode != RunMode.RUN
+        without_defaults(composed, choices, overrides)
         configuration = Configuration(
             self.verb, composed, choices,
             shows_examples=not in_sweep or settings.job.num == 0, overrides=None if in_sweep else overrides,

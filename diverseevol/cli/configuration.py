@@ -6,12 +6,12 @@ from typing import Any, TypeVar
 
 import hydra
 import yaml  # type: ignore[import-untyped]
-from hydra._internal.utils import _locate
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from diverseevol.cli.binding import bind, check, fitting, node_of, target_of
 from diverseevol.cli.home_folder import in_configuration
+from diverseevol.cli.own_code import is_choice, locate
 from diverseevol.cli.shipped import configuration_folder, recorded_node, shipped_choices, without_names
 from diverseevol.errors import InputError, input_error
 from diverseevol.runs.saved_config import DECIDED_BY_FOLDERS, SavedChoice, shown
@@ -124,7 +124,7 @@ class Configuration:
         node = self._node(key)
         if "_target_" not in node:
             raise InputError(f"{key} has no choice made for it: give {key}=… (diverseevol {self.verb} --help)")
-        target_of(node, key, partial=key == "trainer", locate=_locate)
+        target_of(node, key, partial=key == "trainer", locate=locate)
         return hydra.utils.instantiate(OmegaConf.select(self._composed, key), _convert_="all", **further)
 
     def once(self, name: str, make: Callable[[], T]) -> T:
@@ -203,7 +203,8 @@ class Configuration:
         Returns:
             Dotted path -> value, for every differing leaf.
         """
-        base = compose(self.verb, [f"{group}={self.choices[group]}" for group in groups])
+        chosen = {group: self.choices[group] for group in groups}
+        base = compose(self.verb, [f"{group}={choice}" for group, choice in chosen.items() if is_choice(group, choice)])
         ours = _leaves({key: self._node(key) for key in keys}, keys)
         # What a choice leaves open stays so; a schedule's sizes stand at the root.
         theirs = _leaves({key: OmegaConf.to_container(base[key], resolve=True) for key in keys}, keys)

@@ -11,9 +11,11 @@ import numpy as np
 from diverseevol import __version__
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.naming import MEMORY_ONLY, NOT_PICKS
+from diverseevol.cli.own_code import source_of
 from diverseevol.data.dataset import Dataset
 from diverseevol.engine.probing.prober import Prober
 from diverseevol.runs.round_folder import release
+from diverseevol.runs.run_folder import SOURCE
 from diverseevol.runs.saved_config import CHOICE
 
 
@@ -27,7 +29,14 @@ def fingerprint(settings: Configuration, dataset: Dataset, prober: Prober, cache
         "seed": settings.value("seed"),
         "keep_dtype": settings.value("keep_dtype"),
         **{name: value for key in ("sampler", "tuning", "schedule") for name, value in _picks(settings, key).items()},
+        **_own_sampler(settings),
     }
+
+
+def _own_sampler(settings: Configuration) -> dict[str, str]:
+    """The source of a sampler of the user's own; nothing for the project's, whose releases say what they do."""
+    target = str(settings.value("sampler", dict)["_target_"])
+    return {} if target.startswith("diverseevol.") else {f"sampler.{SOURCE}": source_of(target)}
 
 
 def _held_out(settings: Configuration, dataset: Dataset) -> dict[str, Any]:

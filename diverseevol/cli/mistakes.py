@@ -128,7 +128,7 @@ def check_appended(verb: str, arguments: Sequence[str]) -> None:
     """Look at the keys that are appended (`+KEY=VALUE`), which Hydra takes whatever they are called.
 
     Options of a choice (`+trainer.limit_train_batches=3`) are checked where it is made. A key that another value refers
-    to (`${KEY}`), and a configuration of the user's own, are the user's.
+    to (`${KEY}`), options of a class of the user's own, and a configuration of the user's own, are the user's.
 
     Raises:
         InputError: the command has no such option.
@@ -148,7 +148,7 @@ def check_appended(verb: str, arguments: Sequence[str]) -> None:
         adds_part = root == PARTS and root in groups
         if root == "hydra" or "/" in key or key in groups or adds_part:
             continue
-        if any(f"${{{root}" in other for other in arguments):
+        if any(f"${{{root}" in other or other.lstrip("+").startswith(f"{root}._target_=") for other in arguments):
             continue
         if not _is_option(compose(verb, _chosen(groups)), key):
             raise InputError(f"{key} is not an option of {verb}{_alternatives(verb, key)}")

@@ -14,8 +14,8 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "Conversation": "diverseevol.data.conversation:Conversation",
-        "exchange": "diverseevol.data.conversation:exchange",
         "Dataset": "diverseevol.data.dataset:Dataset",
+        "exchange": "diverseevol.data.conversation:exchange",
         "load": "diverseevol.data.dataset:load",
     },
 )

@@ -36,6 +36,8 @@ from diverseevol.storage.files import (
     writing,
 )
 
+SOURCE = "source"  # of the user's code: the file's path and digest, under KEY.source in a fingerprint
+
 
 class RunFolder:
     """One evolution's folder; see the README for what lies in it."""
@@ -117,6 +119,13 @@ class RunFolder:
                 for key in sorted({*saved, *self.fingerprint} if isinstance(saved, dict) else {})
                 if saved.get(key) != self.fingerprint.get(key)
             ]
+            for key in keys:
+                if key.endswith(f".{SOURCE}") and key in saved and key in self.fingerprint:
+                    raise InputError(
+                        f"{self.path}: was made with another version of {self.fingerprint[key].rpartition(' ')[0]} "
+                        f"({key}: there {saved[key]}, here {self.fingerprint[key]}); restore that file to resume the "
+                        f"evolution, or give folder=… for a new one"
+                    )
             # Which rows are eligible follows from the settings: it is named only where it alone differs.
             differing = [
                 f"{key} (there {shortened(saved.get(key))}, here {shortened(self.fingerprint.get(key))})"
