@@ -1,4 +1,4 @@
-"""What is logged from a run folder: a round's end, a round that was judged later, and the evolution as a whole."""
+"""What is logged from a run folder: a round's end, a round that was judged later, and the complete evolution."""
 
 from collections.abc import Mapping
 from pathlib import Path

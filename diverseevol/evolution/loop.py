@@ -2,7 +2,7 @@
 
 P_0 is drawn at random. Round t fine-tunes the *foundation* model on the pool P_t, asks the sampler for the picks S_t
 among the candidates Q_t, measures the pool, and lets the model answer the benchmarks: P_{t+1} = P_t ∪ S_t (arXiv
-2311.08182, section 3). The whole state of an evolution is which rows are in the pool, so a round that is on disk is
+2311.08182, section 3). The state of an evolution is which rows are in the pool, so a round that is on disk is
 never repeated, and one that was interrupted goes on after its last complete phase.
 """
 

@@ -92,14 +92,14 @@ def final_table(collection: Collection) -> Table:
     )  # fmt: skip
     rows = {(p.line, p.seed, p.round): p.rows for p in collection.points}
     best = {(b.source, b.judge, b.benchmark, b.schedule, b.seed): b for b in best_rounds(collection.board.rounds)}
-    found: dict[tuple[Line, str, str], list[ScoredRound]] = {}
+    rounds_of: dict[tuple[Line, str, str], list[ScoredRound]] = {}
     for each in collection.board.rounds:
-        found.setdefault((collection.line(each), each.benchmark, each.judge), []).append(each)
-    order = sources(line for line, _, _ in found)
+        rounds_of.setdefault((collection.line(each), each.benchmark, each.judge), []).append(each)
+    order = sources(line for line, _, _ in rounds_of)
     lines: list[tuple[Cell, ...]] = []
     shown: list[tuple[Line, int | None]] = []
     for (line, benchmark, judge), scored in sorted(
-        found.items(), key=lambda item: (order.index(item[0][0].source), item[0][0].kind == FULL, item[0])
+        rounds_of.items(), key=lambda item: (order.index(item[0][0].source), item[0][0].kind == FULL, item[0])
     ):
         last = max(each.round for each in scored)
         final = [each for each in scored if each.round == last]
@@ -186,8 +186,8 @@ def run_table(runs: Sequence[Run]) -> Table:
 
 def _here(folder: Path) -> str:
     """As seen from where the report is made, if it lies below: a page that is sent round tells no more than it must."""
-    here = Path.cwd()
-    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
+    working_folder = Path.cwd()
+    return str(folder.relative_to(working_folder)) if folder.is_relative_to(working_folder) else str(folder)
 
 
 def status(run: Run) -> str:

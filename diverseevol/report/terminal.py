@@ -205,9 +205,9 @@ def _answered(round_folder: Path, benchmark: str) -> dict[str, tuple[str, str]]:
         return {}
     answers, judgements = (read_jsonl(file, REDO) for file in files)
     scores: dict[str, list[float]] = {}
-    for one in judgements:
-        if one["model_score"] is not None:
-            scores.setdefault(one["question_id"], []).append(one["model_score"])
+    for judgement in judgements:
+        if judgement["model_score"] is not None:
+            scores.setdefault(judgement["question_id"], []).append(judgement["model_score"])
     found = {}
     for line in answers:
         given = scores.get(line["id"])

@@ -61,13 +61,13 @@ def measured_rounds(
         )
     if not place.is_dir():
         raise InputError(f"{place}: no such folder; give one with runs of diverseevol evolve below")
-    found: list[MeasuredRound] = []
-    there: set[str] = set()
+    measured: list[MeasuredRound] = []
+    names_present: set[str] = set()
     of: dict[tuple[str, str, int | None, str], Path] = {}
     for file in sorted(place.resolve().rglob("rounds/*/round.json")):
         folder = file.parents[2]
         values: dict[str, Any] = recorded(folder, f"rounds/{file.parent.name}/round.json", "metrics", dict)
-        there |= {name for name, value in values.items() if _number(value)}
+        names_present |= {name for name, value in values.items() if _number(value)}
         source, schedule, seed = named_run(folder)
         seed = recorded(folder, "fingerprint.json", "seed", int) if seed is None else seed
         if (first := of.setdefault((source, schedule, seed, file.parent.name), folder)) != folder:
@@ -75,7 +75,7 @@ def measured_rounds(
                 f"{folder}: is of the same data, model, schedule and seed as {first}, by its {PROVENANCE} or the end "
                 f"of its path; compare one of the folders above them"
             )
-        found += [
+        measured += [
             MeasuredRound(
                 file=str(file),
                 source=source,
@@ -91,17 +91,17 @@ def measured_rounds(
             for metric in metrics
             if _number(values.get(metric))
         ]
-    if not there:
+    if not names_present:
         raise InputError(
             f"{place}: holds no rounds/NN/round.json with metrics, which are not read from archives; give a folder "
             f"with runs of diverseevol evolve below"
         )
     for metric in metrics:
-        if metric not in there:
-            close = difflib.get_close_matches(metric, there, 1)
-            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(sorted(there))}"
+        if metric not in names_present:
+            close = difflib.get_close_matches(metric, names_present, 1)
+            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(sorted(names_present))}"
             raise InputError(f"metric={metric}: no round below {place} has it; {hint}")
-    return tuple(found)
+    return tuple(measured)
 
 
 def _number(value: Any) -> bool:

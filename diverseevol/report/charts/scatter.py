@@ -53,7 +53,7 @@ def draw_diversity_against_score(frame: Frame) -> Figure | None:
 
 def pools(frame: Frame) -> dict[Row, dict[int, list[Spot]]]:
     """Pools with both scores, by source, judge, benchmark and Vendi-Score, then by size."""
-    found: dict[Row, dict[int, list[Spot]]] = {}
+    spots_of: dict[Row, dict[int, list[Spot]]] = {}
     scores = frame[(frame["name"] == "relative_score") & ~frame.full & frame.rows.notna()]
     pool = ["line", "seed", "rows"]
     for diversity in DIVERSITY:
@@ -62,9 +62,9 @@ def pools(frame: Frame) -> dict[Row, dict[int, list[Spot]]]:
             ["source", "judge", "part", "rows"]
         ):
             spots = list(zip(at.line, at.vendi.tolist(), at.value.tolist(), strict=True))
-            found.setdefault((source, judge, benchmark, diversity), {})[int(size)] = spots
+            spots_of.setdefault((source, judge, benchmark, diversity), {})[int(size)] = spots
     order = sources(frame.line)
-    return dict(sorted(found.items(), key=lambda item: _row_order(item[0], order)))
+    return dict(sorted(spots_of.items(), key=lambda item: _row_order(item[0], order)))
 
 
 def _row_order(row: Row, order: Sequence[str]) -> tuple[Any, ...]:
