@@ -46,9 +46,9 @@ def test_a_ledger_lists_what_failed_and_what_never_ended_as_commands(tmp_path):
     ledger.end(1, ["seed=1", "data.path=a b.jsonl"], 2, "no such file")
     ledger.end(3, ["seed=3"])
     failed, cut = ledger.missing()
-    assert (failed.said, failed.code) == ("no such file", 2)
+    assert (failed.failure, failed.code) == ("no such file", 2)
     assert shlex.split(failed.command) == ["diverseevol", "evolve", "seed=1", "data.path=a b.jsonl"]
-    assert (cut.command, cut.said, cut.code) == ("diverseevol evolve seed=2", None, 1)
+    assert (cut.command, cut.failure, cut.code) == ("diverseevol evolve seed=2", None, 1)
     assert (tmp_path / "rerun.sh").read_text() == f"{failed.command}\n{cut.command}\n"
 
 
@@ -60,7 +60,7 @@ def test_a_note_that_says_nothing_of_a_job_counts_as_none(tmp_path, note):
     for name in ("0", "x", "-1", "9" * 200, "²"):
         (tmp_path / "jobs" / f"{name}.json").write_text(note)
     (job,) = ledger.missing()
-    assert (job.command, job.said, job.code) == ("diverseevol evolve seed=0", None, 1)
+    assert (job.command, job.failure, job.code) == ("diverseevol evolve seed=0", None, 1)
 
 
 @pytest.mark.parametrize("plan", ["{}", "[1]", "[[1]]", '["seed=0"]', "null"])

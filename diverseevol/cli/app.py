@@ -213,7 +213,7 @@ def _close(ledger: Ledger) -> int:
     )
     for job in jobs:
         _say(f"  {job.command}")
-        say(f"      # {job.said or 'it was interrupted'}", error=True, longest=LONGEST)
+        say(f"      # {job.failure or 'it was interrupted'}", error=True, longest=LONGEST)
     return 2 if all(job.code == 2 for job in jobs) else 1
 
 

@@ -14,8 +14,8 @@ from diverseevol.errors import InputError, shown
 
 T = TypeVar("T")
 
-LARGEST = 2**63  # whole numbers from here on wrap around in arrays
-FLAGS = ("_target_", "_partial_")  # what a node says of itself beside its options
+LARGEST = 2**63  # integers from here on wrap around in arrays
+FLAGS = ("_target_", "_partial_")  # keys of a node that are not options
 
 
 def bind(target: Callable[..., T], values: Mapping[str, Any], where: str) -> T:
@@ -33,7 +33,7 @@ def bind(target: Callable[..., T], values: Mapping[str, Any], where: str) -> T:
 
 
 def check(target: Callable[..., Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The values, with whole numbers made floats where floats belong.
+    """The values, with integers made floats where floats are expected.
 
     Raises:
         InputError: as `bind`; numbers that are not finite or wrap around, and texts that no file can hold, fit nothing.
@@ -55,7 +55,7 @@ def check(target: Callable[..., Any], values: Mapping[str, Any], where: str) -> 
 
 
 def fitting(hint: Any, value: Any, name: str) -> Any:
-    """A value that an annotation accepts; a whole number becomes a float where only those fit.
+    """A value that an annotation accepts; an integer becomes a float where only those fit.
 
     Args:
         hint: the annotation.
@@ -91,18 +91,18 @@ def node_of(value: Any, name: str, choices: str) -> dict[str, Any]:
     """A node of the configuration that holds options.
 
     Args:
-        value: what stands in the node's place.
+        value: what the configuration holds there.
         name: of the node.
         choices: where its choices and options are listed, for messages.
 
     Raises:
-        InputError: it is no node.
+        InputError: it is not a node.
     """
     if isinstance(value, dict):
         return value
-    found = "null or was taken away" if value is None else shown(value)
+    content = "null or was taken away" if value is None else shown(value)
     raise InputError(
-        f"{name} is {found}, expected its options: leave {name} as it is, or give one option at a time as "
+        f"{name} is {content}, expected its options: leave {name} as it is, or give one option at a time as "
         f"{name}.OPTION=…; {choices} lists them"
     )
 

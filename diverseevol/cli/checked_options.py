@@ -14,7 +14,7 @@ from diverseevol.options import Schedule
 from diverseevol.runs.metrics import POOL_SIZE
 from diverseevol.samplers.base import Needs
 
-MOST_THREADS = 1024  # more than any processor has cores for; far more of them end the process
+MAX_THREADS = 1024  # more than any processor has cores for; far more of them end the process
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ def _check_seed(seed: int) -> None:
 
 
 def _check_threads(threads: int | None) -> None:
-    if threads is not None and not 1 <= threads <= MOST_THREADS:
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
         raise InputError(
-            f"threads is {threads}; it must be at least 1 and at most {MOST_THREADS}, or null for all cores"
+            f"threads is {threads}; it must be at least 1 and at most {MAX_THREADS}, or null for all cores"
         )
 
 
@@ -115,11 +115,11 @@ def schedule_of(settings: Configuration) -> Schedule:
     """
     if settings.choices["schedule"] == "full":
         sizes = {f"schedule.{name}": value for name, value in settings.value("schedule", dict).items()}
-        given = [name for name, value in sizes.items() if value != {"schedule.seed_size": None}.get(name, 0)]
-        if given:
-            means, pronoun = ("means", "it") if len(given) == 1 else ("mean", "them")
+        unused = [name for name, value in sizes.items() if value != {"schedule.seed_size": None}.get(name, 0)]
+        if unused:
+            means, pronoun = ("means", "it") if len(unused) == 1 else ("mean", "them")
             raise InputError(
-                f"schedule=full trains on all rows at once, so that {' and '.join(given)} {means} nothing; leave "
+                f"schedule=full trains on all rows at once, so that {' and '.join(unused)} {means} nothing; leave "
                 f"{pronoun} out"
             )
     return settings.options("schedule", Schedule)
@@ -136,8 +136,8 @@ def has_model(settings: Configuration, needs: Needs) -> bool:
     except InputError as error:
         if needs.space == "none" and not needs.statistics and not needs.lengths:
             return False
-        what = "the rows' embeddings" if needs.space != "none" else "a model's predictions"
+        reason = "the rows' embeddings" if needs.space != "none" else "a model's predictions"
         if needs.space == "none" and not needs.statistics:
-            what = "the lengths of the responses in tokens, so it needs a model's tokeniser"
-        raise InputError(f"sampler={settings.choices['sampler']} chooses by {what}; {error}") from error
+            reason = "the lengths of the responses in tokens, so it needs a model's tokeniser"
+        raise InputError(f"sampler={settings.choices['sampler']} chooses by {reason}; {error}") from error
     return True

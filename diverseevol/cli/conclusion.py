@@ -34,15 +34,15 @@ def conclusion(
         yield "what it cannot show", ["whether fewer rows reach as much: it trains on all of them"]
         yield "next", [command("diverseevol", "evolve", *own)]
         return
-    other = "random" if sampler != "random" else "kcenter"
+    rival = "random" if sampler != "random" else "kcenter"
     seeds = len(list(folder.parent.glob(f"seed*/rounds/{rounds[-1].index:02d}/round.json")))
-    compared = any(folder.absolute().parent.parent.glob(f"{other}-{schedule}*/seed*/rounds/00/round.json"))
+    compared = any(folder.absolute().parent.parent.glob(f"{rival}-{schedule}*/seed*/rounds/00/round.json"))
     missing = [] if scores else ["whether the models answer better: nothing was judged"]
     if not compared:
-        missing.append(f"whether {sampler} chooses better than {other}: there is no run with sampler={other} beside it")
+        missing.append(f"whether {sampler} chooses better than {rival}: there is no run with sampler={rival} beside it")
     if seeds < SEEDS:
         missing.append(f"whether other seeds agree: there {'is one' if seeds < 2 else f'are {seeds}'}")
-    yield "what it cannot show", missing or [f"whether {sampler} is better than {other}: that takes all the seeds"]
+    yield "what it cannot show", missing or [f"whether {sampler} is better than {rival}: that takes all the seeds"]
     measured = next((name for name in MEASURES if name in rounds[-1].metrics), None)
     choice = [] if scores or measured is None else [override("metric", measured)]
     comparing = command("diverseevol", "compare", override("folder", outputs), *choice)
@@ -52,7 +52,7 @@ def conclusion(
     own = [word for word in overrides if _name(word) not in REPLACED]
     options = [word for word in own if _name(word).startswith("sampler.")]  # which the other sampler may not have
     shared = [word for word in own if word not in options]
-    samplers = [[f"sampler={sampler}", *options], [f"sampler={other}"]] if options else [[f"sampler={sampler},{other}"]]
+    samplers = [[f"sampler={sampler}", *options], [f"sampler={rival}"]] if options else [[f"sampler={sampler},{rival}"]]
     seed = f"seed={','.join(map(str, range(SEEDS)))}"
     yield "next", [*(command("diverseevol", "evolve", "-m", *shared, *each, seed) for each in samplers), comparing]
 
@@ -62,17 +62,17 @@ def _name(override: str) -> str:
 
 
 def _scores(folder: Path, rounds: Sequence[Round], last: Mapping[str, Any]) -> Iterator[str]:
-    first = read_scores(folder, rounds[0].index) if len(rounds) > 1 else {}
+    initial = read_scores(folder, rounds[0].index) if len(rounds) > 1 else {}
     for name, after in sorted(last.items()):
-        before, end = first.get(name), f"{len(rounds[-1].trained_on):,}"
+        before, end = initial.get(name), f"{len(rounds[-1].trained_on):,}"
         if before is None:
             yield f"{name}: relative score {after['relative_score']:.1f} with {end} rows"
             continue
-        apart = before["ci_high"] < after["ci_low"] or after["ci_high"] < before["ci_low"]
+        separate = before["ci_high"] < after["ci_low"] or after["ci_high"] < before["ci_low"]
         yield (
             f"{name}: relative score {before['relative_score']:.1f} with {len(rounds[0].trained_on):,} rows, "
             f"{after['relative_score']:.1f} with {end}; their 95 % intervals over questions "
-            f"{'do not overlap' if apart else 'overlap'}"
+            f"{'do not overlap' if separate else 'overlap'}"
         )
 
 

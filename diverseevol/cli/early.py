@@ -80,7 +80,7 @@ def _select(settings: Configuration) -> None:
             _file(value, label, EXPECTED if taken else "check the path")
     out = choice_file(settings)
     if settings.value("data") is not None and options.embeddings is None and options.lengths is None:
-        with_model = _is_given(settings, "model")
+        with_model = _is_set(settings, "model")
         if sampler is not None:
             with_model = has_model(settings, sampler.needs)
         if with_model:
@@ -110,19 +110,19 @@ def _judging(settings: Configuration) -> None:
 
 def _judgements(settings: Configuration) -> None:
     for name in ("folder", *(("recorded",) if settings.value("recorded") is not None else ())):
-        _place(settings.value(name, str), JUDGED)
+        _must_exist(settings.value(name, str), JUDGED)
 
 
 def _score(settings: Configuration) -> None:
-    _place(settings.value("folder", str), JUDGED)
+    _must_exist(settings.value("folder", str), JUDGED)
 
 
 def _report(settings: Configuration) -> None:
     for name in ("folder", "judgements"):
         value = settings.value(name)
-        for place in value if isinstance(value, list) else [value]:
-            if isinstance(place, str) and place and not os.path.lexists(place):
-                raise InputError(f"{place}: no such folder; give one that holds run folders or judgements")
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, str) and path and not os.path.lexists(path):
+                raise InputError(f"{path}: no such folder; give one that holds run folders or judgements")
 
 
 CHECKS: Mapping[str, Callable[[Configuration], None]] = {
@@ -131,7 +131,7 @@ CHECKS: Mapping[str, Callable[[Configuration], None]] = {
 }  # fmt: skip
 
 
-def _is_given(settings: Configuration, key: str) -> bool:
+def _is_set(settings: Configuration, key: str) -> bool:
     try:
         settings.value(key)
     except InputError:
@@ -150,10 +150,10 @@ def _nodes(settings: Configuration, **kinds: type) -> None:
         settings.options(name, kind)
 
 
-def _part(settings: Configuration, name: str, **further: Any) -> Any:
+def _part(settings: Configuration, name: str, **arguments: Any) -> Any:
     """A part of the project's own, made with its options; None where that takes seconds, or is the user's code."""
     target = str(_node(settings, name).get("_target_"))
-    return settings.part(name, **further) if target.startswith("diverseevol.") and target != LOCAL else None
+    return settings.part(name, **arguments) if target.startswith("diverseevol.") and target != LOCAL else None
 
 
 def _rows(settings: Configuration, cache: Path, bad_rows: Path, verify_cache: bool) -> None:
@@ -162,8 +162,10 @@ def _rows(settings: Configuration, cache: Path, bad_rows: Path, verify_cache: bo
     Of several processes each would do it at once: they take turns later.
     """
     node = _node(settings, "data")
-    here = isinstance(path := node.get("path"), str) and (not is_table(Path(path)) or Path(path).expanduser().exists())
-    if _alone() and (node.get("_target_") == LAB_ROWS or (node.get("_target_") == ROWS and here)):
+    is_local = isinstance(path := node.get("path"), str) and (
+        not is_table(Path(path)) or Path(path).expanduser().exists()
+    )
+    if _alone() and (node.get("_target_") == LAB_ROWS or (node.get("_target_") == ROWS and is_local)):
         console = Console(stderr=True)
         log_to(console)
         with checked_in_full(verify_cache):
@@ -196,10 +198,10 @@ def _first_row(settings: Configuration) -> None:
             _file(str(path), str(path), "check data.path")
         return
     with closing(read_records(path)) as records:
-        first = next(records, None)
-    if first is None:
+        located = next(records, None)
+    if located is None:
         raise InputError(f"{path}: there are no records in it; give a file with instruction rows")
-    record, number, _ = first
+    record, number, _ = located
     if isinstance(record, BadRecord) and node.get("on_bad_rows") != "skip":
         raise InputError(f"{path}, line {number}: {record}")
 
@@ -211,10 +213,10 @@ def _model(settings: Configuration) -> None:
 
 
 def _model_folder(path: Any, option: str) -> None:
-    """A model's folder is there and may be one; what can be a name on the hub is left to whoever loads it."""
+    """A model's folder is there and may be one; a possible name on the hub is left to the loader."""
     if not isinstance(path, str) or not path:
         return
-    folder, belongs = Path(path).expanduser(), "give a hub name or a folder with config.json, a tokeniser and "
+    folder, remedy = Path(path).expanduser(), "give a hub name or a folder with config.json, a tokeniser and "
     if folder.is_dir():
         problem = None if os.path.lexists(folder / "config.json") else "has no config.json"
     elif os.path.lexists(folder):
@@ -222,7 +224,7 @@ def _model_folder(path: Any, option: str) -> None:
     else:
         problem = None if MODEL_ID.fullmatch(path) else "no such folder"
     if problem is not None:
-        raise InputError(f"{option}={path}: {problem}; {belongs}safetensors weights")
+        raise InputError(f"{option}={path}: {problem}; {remedy}safetensors weights")
 
 
 def _benchmark(settings: Configuration) -> None:
@@ -231,10 +233,10 @@ def _benchmark(settings: Configuration) -> None:
     parts = [node, *(part for part in node.values() if isinstance(part, dict) and node.get("_target_") == PAPER)]
     for part in parts:
         if part.get("_target_") == BENCHMARK:
-            for name, what in (("path", QUESTIONS), ("competitor", "answers are a JSONL file, an answer a line")):
+            for name, remedy in (("path", QUESTIONS), ("competitor", "answers are a JSONL file, an answer a line")):
                 value = part.get(name)
                 if isinstance(value, str) and value and not (name == "competitor" and Path(value).is_dir()):
-                    _file(value, value, what)
+                    _file(value, value, remedy)
     if node.get("_target_") == PAPER and isinstance(node.get("folder"), str):
         _folder(node["folder"], "give benchmark.folder one that holds the six files")
 
@@ -244,7 +246,7 @@ def _judge(settings: Configuration) -> None:
     node = _node(settings, "judge")
     target = node.get("_target_")
     if target == REPLAY and isinstance(node.get("judgements"), str):
-        _place(node["judgements"], JUDGED)
+        _must_exist(node["judgements"], JUDGED)
     if target == LOCAL:
         _model_folder(node.get("path"), "judge.path")
     if target in (LOCAL, OPENAI) and isinstance(node.get("prompt"), str):
@@ -258,22 +260,22 @@ def _run_folder(settings: Configuration) -> None:
             pass
 
 
-def _file(path: str, label: str, what: str) -> None:
+def _file(path: str, label: str, remedy: str) -> None:
     file = Path(path).expanduser()
     if file.is_dir():
-        raise InputError(f"{label}: is a folder; {what}")
+        raise InputError(f"{label}: is a folder; {remedy}")
     if not os.path.lexists(file) or not file.exists():
-        raise InputError(f"{label}: no such file; {what}")
+        raise InputError(f"{label}: no such file; {remedy}")
     refuse_special(file)
 
 
-def _folder(path: str, what: str) -> None:
+def _folder(path: str, remedy: str) -> None:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         problem = "is a file" if folder.exists() else "no such folder"
-        raise InputError(f"{path}: {problem}; {what}")
+        raise InputError(f"{path}: {problem}; {remedy}")
 
 
-def _place(path: str, what: str) -> None:
+def _must_exist(path: str, remedy: str) -> None:
     if not Path(path).expanduser().exists():
-        raise InputError(f"{path}: no such file or folder; {what}")
+        raise InputError(f"{path}: no such file or folder; {remedy}")

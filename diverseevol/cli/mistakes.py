@@ -61,9 +61,9 @@ def verdict(error: BaseException, verb: str) -> tuple[int, str]:
         return 2, f"{error.filename}: {REFUSED[error.errno]}"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return 2, _configuration_error(error, verb)
-    for theirs, ours in BARE.items():
-        if str(error).startswith(theirs):
-            return 2, ours
+    for beginning, sentence in BARE.items():
+        if str(error).startswith(beginning):
+            return 2, sentence
     rank = os.environ.get("RANK")
     where = "" if rank is None else f" in process {rank}"
     return 1, f"failed{where}: {type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
@@ -208,8 +208,8 @@ def _configuration_error(error: BaseException, verb: str) -> str:
     if isinstance(error, MissingMandatoryValue):
         return missing(str(error.full_key), verb)
     text = text.split("Config search path")[0].split("See https://hydra.cc")[0].strip(" .")
-    said = re.sub(r"\s+", " ", text)
-    return f"the configuration does not fit together ({said}); see diverseevol {verb} --help for what there is"
+    reason = re.sub(r"\s+", " ", text)
+    return f"the configuration does not fit together ({reason}); see diverseevol {verb} --help for what there is"
 
 
 def _as_path(group: str, value: str) -> str:
@@ -228,12 +228,12 @@ def _choices_with(group: str, option: str) -> list[str]:
     for file in sorted(folder.glob("*.yaml")):
         content = OmegaConf.to_container(OmegaConf.load(file))
         node = content.get(group, content) if isinstance(content, dict) else None
-        told = isinstance(node, dict) and "???" in node.values()
+        needs_value = isinstance(node, dict) and "???" in node.values()
         *parents, last = option.split(".")
         for name in parents:
             node = node.get(name) if isinstance(node, dict) else None
         if isinstance(node, dict) and last in node:
-            having[file.stem] = told
+            having[file.stem] = needs_value
     return sorted(having, key=lambda choice: not having[choice])
 
 
@@ -246,8 +246,10 @@ def _groups(verb: str) -> list[str]:
 
 def _chosen(groups: Sequence[str]) -> list[str]:
     """The choices of these groups on the command line, as far as there is one of each."""
-    given = [argument.partition("=") for argument in sys.argv[1:]]
-    return [f"{group}={choice}" for group, _, choice in given if group in groups and choice in shipped_choices(group)]
+    arguments = [argument.partition("=") for argument in sys.argv[1:]]
+    return [
+        f"{group}={choice}" for group, _, choice in arguments if group in groups and choice in shipped_choices(group)
+    ]
 
 
 def _alternatives(verb: str, key: str) -> str:

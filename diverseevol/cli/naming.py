@@ -33,12 +33,12 @@ def run_path(settings: Configuration) -> Path:
 def arm(settings: Configuration) -> str:
     """What the seeds of one way to choose have in common, and compare by: `<sampler>-<schedule>[-<hash>]`."""
     name = f"{settings.choices['sampler']}-{settings.choices['schedule']}"
-    others = settings.differs_from_default(PICKS, GROUPS)
-    others = {key: value for key, value in others.items() if key not in (*NOT_PICKS, *MEMORY_ONLY)}
+    differences = settings.differs_from_default(PICKS, GROUPS)
+    differences = {key: value for key, value in differences.items() if key not in (*NOT_PICKS, *MEMORY_ONLY)}
     if settings.value("keep_dtype") is not None:
-        others["keep_dtype"] = settings.value("keep_dtype")
-    if others:
-        name += "-" + hashlib.sha256(json.dumps(others, sort_keys=True, default=str).encode()).hexdigest()[:8]
+        differences["keep_dtype"] = settings.value("keep_dtype")
+    if differences:
+        name += "-" + hashlib.sha256(json.dumps(differences, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return safe_name(name)
 
 

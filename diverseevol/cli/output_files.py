@@ -28,7 +28,7 @@ def results_file(out: str | None, of: Path, name: str) -> Path:
     if out is None:
         stem = of.name.partition(".tar")[0].removesuffix(".tgz")
         path = of / name if of.is_dir() else of.with_name(f"{stem}-{name}")
-        if of.exists():  # else whoever reads it says so
+        if of.exists():  # else its reader says so
             check_writable(path, f"{path}: the results cannot be written beside what they are of", "a file")
         return path
     path, ending = Path(out), Path(name).suffix
@@ -42,13 +42,13 @@ def results_file(out: str | None, of: Path, name: str) -> Path:
     return path
 
 
-def check_writable(path: Path, problem: str, what: str) -> None:
-    """See whether something can be written under a path, by writing nothing beside it.
+def check_writable(path: Path, problem: str, alternative: str) -> None:
+    """Check that a path can be written to, leaving nothing behind.
 
     Args:
         path: a file or folder, which need not be there.
-        problem: the beginning of the sentence, should it not be possible.
-        what: what `out=` should say instead.
+        problem: the beginning of the message.
+        alternative: what `out=` should name instead, such as "another file".
 
     Raises:
         InputError: the path, or the folder that is to hold it, cannot be written to.
@@ -66,7 +66,7 @@ def check_writable(path: Path, problem: str, what: str) -> None:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{problem} ({above}: {reason}); say out=… with {what} where you may write") from error
+        raise InputError(f"{problem} ({above}: {reason}); say out=… with {alternative} where you may write") from error
 
 
 def choice_file(settings: Configuration) -> Path:

@@ -16,9 +16,9 @@ def load_dataset(settings: Configuration, cache: Path, bad_rows: Path, progress:
         with progress.track("check the data, %", 100) as advance:
             done = 0
 
-            def report(now: int, total: int) -> None:
+            def report(position: int, total: int) -> None:
                 nonlocal done
-                percent = 100 * now // max(1, total)
+                percent = 100 * position // max(1, total)
                 advance(percent - done)
                 done = percent
 

@@ -1,6 +1,6 @@
 """A sweep's ledger: which jobs were planned and how each ended, on disk, because launchers put jobs anywhere.
 
-A file a job, written by the process that ran it: it needs no more than the file system that run folders need anyway.
+One file for each job, written by the process that ran it: it needs only the file system of the run folders.
 """
 
 import re
@@ -24,12 +24,12 @@ class Job:
 
     Attributes:
         command: what runs it.
-        said: why it failed, in a sentence; None where it never came to its end.
+        failure: why it failed, in a sentence; None where it never ended.
         code: its exit code.
     """
 
     command: str
-    said: str | None
+    failure: str | None
     code: int
 
 
@@ -55,13 +55,13 @@ class Ledger:
                     partial.unlink()
         write_json(self.folder / "jobs.json", [list(overrides) for overrides in jobs])
 
-    def end(self, number: int, overrides: Sequence[str], code: int = 0, said: str | None = None) -> None:
+    def end(self, number: int, overrides: Sequence[str], code: int = 0, failure: str | None = None) -> None:
         """Note how a job ended."""
-        record = {"overrides": list(overrides), "code": code, "said": said}
+        record = {"overrides": list(overrides), "code": code, "said": failure}
         write_json(self.folder / "jobs" / f"{number}.json", record)
 
     def ended(self) -> Mapping[int, Any]:
-        """The jobs that came to their end, by number."""
+        """The jobs that ended, by number."""
         notes = {file: read_json(file) for file in (self.folder / "jobs").glob("*.json")}
         return {int(file.stem): note for file, note in notes.items() if _is_note(file.stem, note)}
 
@@ -83,10 +83,10 @@ class Ledger:
         ended = self.ended()
         jobs = []
         for number, overrides in enumerate(self._jobs()):
-            how = ended.get(number, {"code": 1, "said": None})
-            if how["code"]:
+            end = ended.get(number, {"code": 1, "said": None})
+            if end["code"]:
                 words = ["diverseevol", self.verb, *self.launcher, *overrides]
-                jobs.append(Job(command(*words), how["said"], int(how["code"])))
+                jobs.append(Job(command(*words), end["said"], int(end["code"])))
         if jobs:
             with atomic_write(self.folder / "rerun.sh") as file:
                 file.writelines(f"{job.command}\n" for job in jobs)
@@ -94,8 +94,8 @@ class Ledger:
 
 
 def _is_note(name: str, note: object) -> bool:
-    """Whether a file is a job's note; what is none counts as a job that never came to its end."""
+    """Whether a file is a job's note; any other file counts as a job that never ended."""
     if not re.fullmatch(r"[0-9]{1,9}", name) or not isinstance(note, dict):
         return False
-    said, code = note.get("said"), note.get("code")
-    return type(code) is int and (said is None or isinstance(said, str))
+    failure, code = note.get("said"), note.get("code")
+    return type(code) is int and (failure is None or isinstance(failure, str))

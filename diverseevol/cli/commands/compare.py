@@ -40,11 +40,11 @@ class Options:
 def run(settings: Configuration) -> None:
     """Compare, print and write."""
     options, metrics = settings.options("", Options), _metrics(settings.value("metrics"))
-    place = Path(options.folder)
-    out = results_file(options.out, place, file_name(metrics, options))
-    others = [metric for metric in metrics if metric != SCORE]
-    measured = measured_rounds(place, others, KNOWN) if others else ()  # first, for it takes less time to refuse
-    board = score_folder(place) if SCORE in metrics else Scoreboard((), ())
+    folder = Path(options.folder)
+    out = results_file(options.out, folder, file_name(metrics, options))
+    measures = [metric for metric in metrics if metric != SCORE]
+    measured = measured_rounds(folder, measures, KNOWN) if measures else ()  # first, for it takes less time to refuse
+    board = score_folder(folder) if SCORE in metrics else Scoreboard((), ())
     comparison = compare(board.rounds, options.baseline, options.round, measured)
     write_json(out, {**comparison.record(), "warnings": list(board.warnings)})
     console = results_console()

@@ -256,8 +256,8 @@ def _greet(
 def _peak(done: Round) -> str:
     device = [size for phase, size in done.peak_memory.items() if phase.endswith("/device")]
     resident = [size for phase, size in done.peak_memory.items() if not phase.endswith("/device")]
-    told = [f"{max(resident) / 1e9:.1f} GB"] if resident else []
-    return "".join(f", {words}" for words in [*told, *([f"{max(device) / 1e9:.1f} GB on the GPU"] if device else [])])
+    sizes = [f"{max(resident) / 1e9:.1f} GB"] if resident else []
+    return "".join(f", {words}" for words in [*sizes, *([f"{max(device) / 1e9:.1f} GB on the GPU"] if device else [])])
 
 
 def _announce(console: Console, last: int, done: Round, fresh: bool) -> None:

@@ -117,11 +117,11 @@ def _tasks(settings: Configuration, options: Options) -> list[Task]:
         chosen = settings.part("benchmark", cache=cache)
     by_name = {benchmark.name: benchmark for benchmark in chosen or ()}
     saved = SavedQuestions(settings, cache)
-    found = find_answers(Path(options.folder))
+    answer_files = find_answers(Path(options.folder))
     tasks: dict[tuple[Path, str], Task] = {}
-    for run in dict.fromkeys(answered.run for answered in found if answered.run is not None):
+    for run in dict.fromkeys(answered.run for answered in answer_files if answered.run is not None):
         refuse_files_from_outside(run)
-    for answered in found:
+    for answered in answer_files:
         target = answered.beside if options.out is None else Path(options.out) / answered.round_path
         if target is None:
             raise InputError(f"{answered.file}: is a released file, beside which nothing is written; give out=FOLDER")
@@ -134,7 +134,7 @@ def _tasks(settings: Configuration, options: Options) -> list[Task]:
                     f"{answered.file} and {task.answered.file}: would both be judged into {target}; judge one"
                 )
     if not tasks:
-        names = ", ".join(sorted({answered.benchmark for answered in found}))
+        names = ", ".join(sorted({answered.benchmark for answered in answer_files}))
         raise InputError(f"{options.folder}: has answers to {names} and to no other benchmark; choose one of these")
     if options.out is not None:
         refuse_links(Path(options.out))
@@ -227,7 +227,7 @@ def _log_after(tasks: Sequence[Task], tracker: Careful, options: Options) -> Ite
 
 
 def _log_evolutions(judged: Sequence[Task], tracker: Careful) -> None:
-    """Log every evolution of which something was judged, as a whole."""
+    """Log every evolution with new judgements."""
     for run, task in {task.answered.run: task for task in judged if task.answered.evolved}.items():
         if run is not None:
             called = _called(task, run)

@@ -14,23 +14,23 @@ from diverseevol.storage.files import refuse_links
 
 def run(settings: Configuration) -> None:
     """Read the folders, write the report, and say where it is."""
-    folders = _places(settings.value("folder"), "folder")
-    judgements = _places(settings.value("judgements"), "judgements")
+    folders = _paths(settings.value("folder"), "folder")
+    judgements = _paths(settings.value("judgements"), "judgements")
     if not folders and not judgements:
         raise InputError("folder is empty: give folder=… with run folders below, or judgements=…, or both")
     projection = settings.value("projection")
     if not isinstance(projection, str) or not projection.replace("_", "").replace("-", "").isalnum():
         raise InputError(f"projection={projection!r}: give pca, or the NAME of files map-NAME.npy in the run folders")
-    given = settings.value("out", str | None)
-    out = Path(given) if given is not None else _beside((folders or judgements)[0])
-    if given is None and out.is_symlink():
+    requested = settings.value("out", str | None)
+    out = Path(requested) if requested is not None else _default_folder((folders or judgements)[0])
+    if requested is None and out.is_symlink():
         raise InputError(f"{out}: is a link, and the report would be written behind it; give out=… a folder")
-    refuse_foreign(out, given)
+    refuse_foreign(out, requested)
     refuse_links(out)
     if (folders or judgements)[0].exists():
         check_writable(out, f"{out}: the report cannot be written there", "another folder")
     collection = collect(folders, judgements)
-    # Here, for it imports for seconds what a refusal does not need.
+    # A slow import, which a refusal does not need.
     from diverseevol.report.page.publish import publish
 
     console = results_console()
@@ -42,13 +42,13 @@ def run(settings: Configuration) -> None:
     )  # fmt: skip
 
 
-def _places(value: Any, key: str) -> list[Path]:
+def _paths(value: Any, key: str) -> list[Path]:
     """One path, or a list of them."""
     listed = value if isinstance(value, list) else [] if value is None else [value]
-    if not all(isinstance(each, str) and each for each in listed):
+    if not all(isinstance(path, str) and path for path in listed):
         raise InputError(f"{key}={value!r}: give a folder, or several as {key}=[ONE,TWO]")
-    return [Path(each) for each in listed]
+    return [Path(path) for path in listed]
 
 
-def _beside(place: Path) -> Path:
-    return (place if place.is_dir() else place.parent) / "report"
+def _default_folder(path: Path) -> Path:
+    return (path if path.is_dir() else path.parent) / "report"

@@ -21,9 +21,9 @@ class Options:
 def run(settings: Configuration) -> None:
     """Score, print and write."""
     options = settings.options("", Options)
-    place = Path(options.folder)
-    out = results_file(options.out, place, "scores.csv")
-    board = score_folder(place)
+    folder = Path(options.folder)
+    out = results_file(options.out, folder, "scores.csv")
+    board = score_folder(folder)
     write_scores_csv(out, board.rounds)
     console = results_console()
     console.print(scores_table(board))

@@ -231,10 +231,10 @@ def _user_features(options: SelectOptions, needs: Needs, name: str) -> Features:
         InputError: the sampler needs more, or a file does not hold what it should.
     """
     instead = "give data=… and model=…, or a sampler of embeddings such as kcenter"
-    for wanted, what in ((needs.columns, "the rows' own fields"), (needs.statistics, "a model's predictions")):
+    for wanted, content in ((needs.columns, "the rows' own fields"), (needs.statistics, "a model's predictions")):
         if wanted:
             raise InputError(
-                f"sampler={name} needs {what} ({', '.join(sorted(wanted))}), which embeddings do not hold; {instead}"
+                f"sampler={name} needs {content} ({', '.join(sorted(wanted))}), which embeddings do not hold; {instead}"
             )
     if needs.lengths and options.lengths is None:
         raise InputError(f"sampler={name} needs the lengths of the responses; give lengths=L.npy, whole numbers [rows]")
