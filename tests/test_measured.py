@@ -65,12 +65,22 @@ def test_of_a_loss_on_rows_that_were_not_trained_on_the_lower_is_better(tmp_path
 
 @pytest.mark.parametrize(("higher_is", "said"), [("better", "worse"), ("worse", "better"), ("neither", "lower")])
 def test_a_metric_is_good_or_bad_as_its_run_folder_describes_it(folder, higher_is, said):
+    for file in folder.rglob("round.json"):
+        write_json(file, json.loads(file.read_text().replace("coverage_radius", "own_radius")))
     for file in folder.rglob("seed*"):
-        write_descriptions(file, [MetricDescription("coverage_radius", "radius", "metres", higher_is)])
-    (verdict,) = compare([], "random-*", measured=measured_rounds(folder, ["coverage_radius"], KNOWN)).samplers
+        write_descriptions(file, [MetricDescription("own_radius", "radius", "metres", higher_is)])
+    (verdict,) = compare([], "random-*", measured=measured_rounds(folder, ["own_radius"], KNOWN)).samplers
     assert verdict.verdict == said
     direction = {"better": ", higher is better", "worse": ", lower is better", "neither": ""}[higher_is]
     assert verdict.measured == f"radius, metres{direction}"
+
+
+def test_no_run_folder_redefines_a_metric_of_the_projects(folder):
+    for file in folder.rglob("seed*"):
+        write_descriptions(file, [MetricDescription("coverage_radius", "radius", "metres", "better")])
+    (verdict,) = compare([], "random-*", measured=measured_rounds(folder, ["coverage_radius"], KNOWN)).samplers
+    assert verdict.verdict == "lower"
+    assert "radius, metres" not in verdict.measured
 
 
 def test_a_metric_that_differs_by_the_same_in_every_seed_leaves_nothing_to_test(folder):

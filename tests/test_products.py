@@ -16,7 +16,7 @@ from diverseevol.engine.answering.generation import generate
 from diverseevol.engine.fast_path import SWITCH, quick_products
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import TinyLlama
-from diverseevol.engine.products import FEWEST, OneDnnProducts, Product
+from diverseevol.engine.products import MIN_TOKENS, OneDnnProducts, Product
 from diverseevol.engine.trainers import start
 from diverseevol.options import Embedding, Generation, Tuning
 
@@ -36,7 +36,7 @@ def asked(monkeypatch) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("shape", [(FEWEST, 24), (4, FEWEST, 24)])
+@pytest.mark.parametrize("shape", [(MIN_TOKENS, 24), (4, MIN_TOKENS, 24)])
 def test_results_and_gradients_are_the_same_up_to_rounding(asked, bias, shape):
     layer = torch.nn.Linear(24, 40, bias=bias)
     inputs = torch.randn(*shape, requires_grad=True)
@@ -69,16 +69,16 @@ def test_gradients_are_those_of_finite_differences(monkeypatch):
 def test_other_layers_are_left_alone(asked):
     layer = torch.nn.Linear(24, 40)
     with OneDnnProducts(), torch.no_grad():
-        layer(torch.randn(FEWEST - 1, 24))
+        layer(torch.randn(MIN_TOKENS - 1, 24))
         layer(torch.randn(24))
-        layer.double()(torch.randn(FEWEST, 24, dtype=torch.float64))
+        layer.double()(torch.randn(MIN_TOKENS, 24, dtype=torch.float64))
         layer.float()
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            assert layer(torch.randn(FEWEST, 24)).dtype is torch.bfloat16
-        layer.bfloat16()(torch.randn(FEWEST, 24, dtype=torch.bfloat16))
+            assert layer(torch.randn(MIN_TOKENS, 24)).dtype is torch.bfloat16
+        layer.bfloat16()(torch.randn(MIN_TOKENS, 24, dtype=torch.bfloat16))
         assert not asked
-        layer.float()(torch.randn(FEWEST, 24))
-    assert asked == [(FEWEST, 24)]
+        layer.float()(torch.randn(MIN_TOKENS, 24))
+    assert asked == [(MIN_TOKENS, 24)]
 
 
 def test_small_models_and_other_processors_are_left_alone(foundation, monkeypatch):

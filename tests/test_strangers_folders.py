@@ -76,20 +76,20 @@ def assert_unharmed(folder: Path, printed: str, path: list[str]) -> None:
     assert sys.path == path
 
 
-REMOVE = {"_target_": "diverseevol.files._remove", "path": "../precious"}
+REMOVE = {"_target_": "diverseevol.storage.files.remove", "path": "../precious"}
 PAPER = "diverseevol.benchmarks.load_paper"
 LOAD = "diverseevol.benchmarks.load"
 ATTACKS: dict[str, Any] = {
     "the hub's code": {
-        "_target_": "diverseevol.foundation.AutoConfig.from_pretrained", "pretrained_model_name_or_path": ".",
+        "_target_": "diverseevol.engine.pretrained.AutoConfig.from_pretrained", "pretrained_model_name_or_path": ".",
         "trust_remote_code": True,
     },
     "delete a folder": REMOVE,
-    "write a file": {"_target_": "diverseevol.files.write_json", "path": "../written.json", "value": 1},
+    "write a file": {"_target_": "diverseevol.storage.files.write_json", "path": "../written.json", "value": 1},
     "a shell": {"_target_": "os.system", "command": "touch ../written"},
     "an import": {"_target_": "evil.WORLD"},
-    "a choice beside a target": {"choice": "none", "_target_": "diverseevol.files._remove", "path": "../precious"},
-    "a choice that is code": {"choice": "diverseevol.storage.files._remove", "path": "../precious"},
+    "a choice beside a target": {"choice": "none", **REMOVE},
+    "a choice that is code": {"choice": "diverseevol.storage.files.remove", "path": "../precious"},
     "a choice above the choices": {"choice": "../judge/gold"},
     "a choice in a folder": {"choice": "benchmark/none"},
     "a choice that is an override": {"choice": "none,lab", "name": "x"},

@@ -11,7 +11,7 @@ from diverseevol.errors import InputError
 from diverseevol.evolution.metrics import Metric
 from diverseevol.evolution.metrics.base import description_of, needs_of
 from diverseevol.options import Schedule
-from diverseevol.runs.metrics import POOL_SIZE
+from diverseevol.runs.metrics import COSTS, POOL_SIZE, SCORES
 from diverseevol.samplers.base import Needs
 
 MAX_THREADS = 1024  # more than any processor has cores for; far more of them end the process
@@ -90,6 +90,10 @@ def _check_threads(threads: int | None) -> None:
         )
 
 
+# What a round logs beside its metrics.
+OTHER_LOGGED_NAMES = {"round", *(description.name for description in (POOL_SIZE, *SCORES, *COSTS))}
+
+
 def metrics_of(settings: Configuration) -> list[Metric]:
     """What is measured of each round.
 
@@ -100,7 +104,7 @@ def metrics_of(settings: Configuration) -> list[Metric]:
     for node in settings.value("metric", dict):
         metric: Metric = settings.part(f"metric.{node}")
         name = description_of(metric).name
-        if name in metrics or name == POOL_SIZE.name:
+        if name in metrics or name in OTHER_LOGGED_NAMES:
             raise InputError(f"metric.{node}: there is another metric of the name {name}; give one of them another")
         metrics[name] = metric
     needs_of(list(metrics.values()))

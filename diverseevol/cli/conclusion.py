@@ -78,8 +78,8 @@ def _scores(folder: Path, rounds: Sequence[Round], last: Mapping[str, Any]) -> I
 
 def _measures(folder: Path, rounds: Sequence[Round]) -> Iterator[str]:
     descriptions = read_descriptions(folder)
-    for name in [name for name in MEASURES if name in rounds[-1].metrics][:2]:
+    ends = rounds if len(rounds) == 1 else (rounds[0], rounds[-1])
+    for name in [name for name in MEASURES if all(name in end.metrics for end in ends)][:2]:
         described = describe(name, descriptions)
-        ends = rounds if len(rounds) == 1 else (rounds[0], rounds[-1])
         values = [f"{end.metrics[name]:{described.form}} with {len(end.trained_on):,} rows" for end in ends]
         yield f"{described.titled()}: {', '.join(values)}"

@@ -107,7 +107,8 @@ def run_frame(folder: Path, results: Sequence[RoundResult], level: RoundResult |
 
 
 def _known(folder: Path) -> dict[str, MetricDescription]:
-    return {**KNOWN, **read_descriptions(folder)}
+    # The project's own come first, in their order, and no folder redefines them.
+    return {**KNOWN, **read_descriptions(folder), **KNOWN}
 
 
 def _points(

@@ -166,13 +166,14 @@ def _read(file: Path, name: str, values: Any) -> MetricDescription:
         raise InputError(f"{file}, {name}: expected a description with a title, got {values!r:.60}; {REMEDY}")
     checked: dict[str, Any] = {}
     for key, value in values.items():
-        if not _fits(key, value):
+        if not fits(key, value):
             raise InputError(f"{file}, {name}.{key}: is {value!r:.60}, which describes no metric; {REMEDY}")
         checked[key] = "\n".join(map(one_line, value.split("\n"))) if isinstance(value, str) else value
     return MetricDescription(name, **checked)
 
 
-def _fits(key: str, value: Any) -> bool:
+def fits(key: str, value: Any) -> bool:
+    """Whether a value can be that part of a description."""
     if key in CHOICES:
         return value in CHOICES[key]
     if key in FLAGS:

@@ -14,6 +14,7 @@ from diverseevol.runs.metrics import POOL_SIZE
 from diverseevol.storage.files import read_json, read_numbered, temporary, write_json, writing
 from diverseevol.storage.sealed import SEAL, build_complete, damage, sealed_names
 
+PRINTED = (POOL_SIZE.name, "train_loss", "vendi_score", "vendi_score_centred", "vendi_score_current", "coverage_radius")
 ROUND_KEYS = ("index", "trained_on", "chosen", "metrics", "seconds", "fingerprint", "version")
 RESULTS = ("training.jsonl", "chosen.jsonl")  # what a complete round keeps of the files that were sealed
 REDO = "restore it, or delete the folder of this round and those after it to redo them"
@@ -185,9 +186,10 @@ def _read_round(file: Path) -> dict[str, Any]:
         if not isinstance(part, dict):
             raise InputError(f"{file}, {key}: expected an object, got {shortened(part)}; {REDO}")
         lacking(part, always, f"{key}.")
-        for name in always or part:
-            value = part[name]
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        for name, value in part.items():
+            # A metric of one's own may be no number in a round; one that the project prints has to be.
+            own = key == "metrics" and name not in PRINTED
+            if not own and (isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)):
                 raise InputError(f"{file}, {key}.{name}: expected a finite number, got {shortened(value)}; {REDO}")
     return dict(record)
 

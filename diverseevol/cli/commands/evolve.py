@@ -24,6 +24,7 @@ from diverseevol.cli.rows import bad_rows_file
 from diverseevol.cli.workbench import Workbench, workbench
 from diverseevol.data.dataset import Dataset
 from diverseevol.data.tokens import Tokens
+from diverseevol.engine import fast_path
 from diverseevol.errors import InputError
 from diverseevol.evaluation.exam import Exam, missing_results, save_questions
 from diverseevol.evaluation.judges.base import checked_judge
@@ -107,6 +108,7 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
     folder = RunFolder(path, identity)
     extent = Extent(schedule.rounds, processes.share(folder.complete() if processes.first else frozenset()))
     origin = {"choices": dict(settings.choices), "arm": arm(settings), "threads": torch.get_num_threads()}
+    origin["fast_path"] = fast_path.enabled()
     config = logged_config(settings, {**origin, "provenance": provenance(), "fingerprint": identity})
     if processes.first:
         # A complete run goes by the configuration that it holds, whatever is asked of it now.

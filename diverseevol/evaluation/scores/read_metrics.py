@@ -86,7 +86,7 @@ def measured_rounds(
                 initial_pool=initial_pool(folder),
                 pool_size=len(recorded(folder, f"rounds/{file.parent.name}/round.json", "trained_on", list)),
                 value=float(values[metric]),
-                description=describe(MetricKey.parse(metric).name, {**known, **read_descriptions(folder)}),
+                description=describe(MetricKey.parse(metric).name, {**read_descriptions(folder), **known}),
             )
             for metric in metrics
             if _number(values.get(metric))

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from diverseevol.data.dataset import Dataset
 from diverseevol.errors import InputError
-from diverseevol.runs.metrics import Estimate, MetricDescription, MetricKey
+from diverseevol.runs.metrics import Estimate, MetricDescription, MetricKey, fits
 
 # What a round computes for the metrics that ask for it, and not otherwise.
 Need = Literal["foundation_embedding", "current_embedding", "held_out_loss", "reference_loss"]
@@ -90,6 +90,14 @@ def description_of(metric: Any) -> MetricDescription:
     said["title"] = said["title"] or name.replace("_", " ")
     if said["heading"] is None:
         said["heading"] = said["title"]
+    flaw = next((key for key, value in said.items() if key != "name" and not fits(key, value)), None)
+    if flaw is not None:
+        raise InputError(
+            f"{type(metric).__qualname__}.{flaw} is {said[flaw]!r:.60}, which describes no metric; correct it "
+            f"(docs/extending.md)"
+        )
+    if not callable(getattr(metric, "measure", None)):
+        raise InputError(f"{type(metric).__qualname__} has no method measure(round), so it is no metric; add one")
     return MetricDescription(**said)
 
 
