@@ -31,7 +31,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-evolve: setup  ## a whole evolution on the lab: no data, network, key or GPU needed
+evolve: setup  ## a complete evolution on the lab: no data, network, key or GPU needed
 	$(RUN) evolve
 
 sweep: setup  ## every sampler on the lab against random: SEEDS=5 (or 10) of K-Center and random, FEW=5 of the others, JOBS=2 at a time
