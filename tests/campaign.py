@@ -22,6 +22,7 @@ from forks import after, finish, fork
 from omegaconf import OmegaConf
 from run_folders import World, lay_run
 
+from diverseevol.cli.app import renamed
 from diverseevol.cli.configuration import compose
 from diverseevol.cli.shipped import shipped_choices
 
@@ -172,7 +173,8 @@ def cases(verb: str, count: int, seed: int, world: Path) -> Iterator[Case]:
 
 def _odd(arguments: tuple[str, ...], kind: str, chance: random.Random) -> Iterator[Case]:
     """An option of the composed configuration with a value that does not belong, or a key that does not."""
-    composed = OmegaConf.to_container(compose(arguments[0], _composable(arguments[1:])), resolve=False)
+    verb, *overrides = arguments
+    composed = OmegaConf.to_container(compose(verb, renamed(verb, list(_composable(overrides)))), resolve=False)
     options = dict(_options(composed))
     key = chance.choice(sorted(options))
     pool = chance.choice((LISTS, BEYOND, NUMBERS, WORDS, WORDS))

@@ -70,7 +70,8 @@ def test_rows_of_dolly_have_the_ids_that_the_library_gives_them(prompt):
         expected = prompt.tokenizer.apply_chat_template(messages, return_dict=False)
         assert row.ids == expected[: prompt.options.max_length]
         (asked,) = prompt.ids([example.instruction], [example.input])
-        assert row.ids[: row.spans[0][0]] == asked[: row.spans[0][0]]
+        border = row.spans[0][0] if row.spans else len(row.ids)  # a prompt that fills the row leaves nothing to learn
+        assert row.ids[:border] == asked[:border]
 
 
 def test_turn_markers_in_a_row_are_text(prompt):
