@@ -1,6 +1,7 @@
 """Rows as long as books, and words as long as rows: tokenised in limited memory and time, to the same ids."""
 
 import copy
+import itertools
 import json
 import os
 import random
@@ -205,18 +206,20 @@ def test_a_signal_is_heard_within_two_seconds_while_texts_are_worked_on(phase, p
     dataset = rows_of(tmp_path, *(word[i : i + 2_000_000] for i in range(0, len(word), 2_000_000)))
     ready = tmp_path / "ready"
 
-    def work() -> None:
-        ready.touch()
-        if phase == "train":
-            TinyLlama(hidden=8, heads=2).prepare(dataset, tmp_path)
-        else:
-            encode(dataset, Prompt(prompt.tokenizer, PromptOptions(max_length=4_000_000)), tmp_path)
+    def work() -> None:  # again and again: a fast machine must not be done before the signal comes
+        for attempt in itertools.count():
+            cache = tmp_path / f"cache{attempt}"
+            ready.touch()
+            if phase == "train":
+                TinyLlama(hidden=8, heads=2).prepare(dataset, cache)
+            else:
+                encode(dataset, Prompt(prompt.tokenizer, PromptOptions(max_length=4_000_000)), cache)
 
     child = in_child(work)
     while not ready.exists():
         time.sleep(0.01)
     time.sleep(3)
-    assert os.waitpid(child, os.WNOHANG) == (0, 0), "it is done already: make it more"
+    assert os.waitpid(child, os.WNOHANG) == (0, 0), "the child ended before the signal"
     os.kill(child, signal.SIGTERM)
     began = time.monotonic()
     _, status = os.waitpid(child, 0)
@@ -240,8 +243,8 @@ def test_the_command_ends_within_two_seconds_of_a_signal_while_its_tokeniser_is_
         while not list((tmp_path / "c").glob("models/*partial")):
             assert process.poll() is None
             time.sleep(0.05)
-        time.sleep(3)
-        assert process.poll() is None, "it is done already: make it more"
+        time.sleep(1)
+        assert process.poll() is None, "the tokeniser was trained before the signal: make the text longer"
         process.terminate()
         began = time.monotonic()
         _, said = process.communicate(timeout=60)
