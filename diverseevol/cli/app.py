@@ -231,16 +231,18 @@ class NoteSweep(Callback):
 
     job: "_Job"  # the command's, which carries the ledger to wherever the launcher runs it
 
-    def on_multirun_start(self, config: DictConfig, **further: Any) -> None:
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Note the jobs that Hydra's own sweeper will make of the overrides."""
         self.job.composed = True
         settings = config.hydra
-        given = OmegaConf.to_container(settings.overrides.task)
-        if not str(settings.sweeper._target_).endswith("BasicSweeper") or not isinstance(given, list):
+        swept = OmegaConf.to_container(settings.overrides.task)
+        if not str(settings.sweeper._target_).endswith("BasicSweeper") or not isinstance(swept, list):
             return
-        batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(map(str, given))), None)
-        here = "BasicLauncher" in str(settings.launcher._target_)
-        launcher = () if here else ("-m", *(name for name in settings.overrides.hydra if name != "hydra.mode=MULTIRUN"))
+        batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(map(str, swept))), None)
+        runs_here = "BasicLauncher" in str(settings.launcher._target_)
+        launcher = (
+            () if runs_here else ("-m", *(name for name in settings.overrides.hydra if name != "hydra.mode=MULTIRUN"))
+        )
         ledger = Ledger(Path(settings.sweep.dir).absolute(), self.job.verb, launcher)
         try:
             ledger.plan([overrides for batch in batches for overrides in batch])

@@ -119,13 +119,13 @@ class Configuration:
             return bind(kind, self._node(key), key)
         return bind(kind, {name: self.value(name) for name in inspect.signature(kind).parameters}, "")
 
-    def part(self, key: str, **further: Any) -> Any:
+    def part(self, key: str, **extra: Any) -> Any:
         """A node's `_target_`, called with its options and what is only known now."""
         node = self._node(key)
         if "_target_" not in node:
             raise InputError(f"{key} has no choice made for it: give {key}=… (diverseevol {self.verb} --help)")
         target_of(node, key, partial=key == "trainer", locate=locate)
-        return hydra.utils.instantiate(OmegaConf.select(self._composed, key), _convert_="all", **further)
+        return hydra.utils.instantiate(OmegaConf.select(self._composed, key), _convert_="all", **extra)
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """What one command makes once, however often it asks for it under this name."""
@@ -142,7 +142,7 @@ class Configuration:
         value = self.value(key)
         return recorded_node(key, self.choices.get(key), value) if isinstance(value, dict) else value
 
-    def shipped(self, group: str, saved: SavedChoice, **further: Any) -> Any:
+    def shipped(self, group: str, saved: SavedChoice, **extra: Any) -> Any:
         """What a run folder names, made from the choice of that name that ships with the package.
 
         What is called and where anything is fetched from are the package's own; of the folder come only options that
@@ -151,7 +151,7 @@ class Configuration:
         Args:
             group: such as "benchmark".
             saved: what the folder says of it.
-            further: what is only known now.
+            extra: what is only known now.
 
         Raises:
             InputError: there is no such choice or option, or the folder wants to decide more than it may.
@@ -169,7 +169,7 @@ class Configuration:
         defaults = {**_defaults(target), **node}
         decided = {}
         for name, value in saved.options.items():
-            if name not in defaults or name in further:
+            if name not in defaults or name in extra:
                 raise InputError(f"{saved.where}.{name}: is not an option of {group}={saved.choice}; {asking}")
             shipped, folders = without_names(defaults[name], name), without_names(value, name)
             if type(folders) is type(shipped) and folders == shipped:
@@ -186,7 +186,7 @@ class Configuration:
                 f"{group}.{open_ones[0]}=… on the command line"
             )
         try:
-            return hydra.utils.instantiate({**node, **check(target, decided, group)}, _convert_="all", **further)
+            return hydra.utils.instantiate({**node, **check(target, decided, group)}, _convert_="all", **extra)
         except Exception as error:
             if (cause := input_error(error)) is None:
                 raise

@@ -34,12 +34,12 @@ def log_judged(folder: Path, called: RunFolder, t: int, tracker: Tracker, config
         tracker: where to log.
         config: the resolved configuration and provenance.
     """
-    place = folder / "rounds" / f"{t:02d}"
-    file, scores = place / "round.json", read_scores(place)
+    round_folder = folder / "rounds" / f"{t:02d}"
+    file, scores = round_folder / "round.json", read_scores(round_folder)
     metrics = read_json(file).get("metrics", {}) if file.is_file() else {}
     name = RunName(called.name, f"round-{t:02d}", called.round_id(t), from_start=False)
     with opened(tracker, name, folder, config) as log:
-        log_round(log, t, {**metrics, **logged(scores, sorted(scores))}, place / "chosen.jsonl")
+        log_round(log, t, {**metrics, **logged(scores, sorted(scores))}, round_folder / "chosen.jsonl")
 
 
 def log_overview(folder: Path, called: RunFolder, tracker: Tracker, config: Mapping[str, Any]) -> None:

@@ -81,24 +81,24 @@ class Metric:
 def description_of(metric: Any) -> MetricDescription:
     """How a metric is read; what a class that does not derive from `Metric` leaves out is as there."""
     names = [field.name for field in fields(MetricDescription)]
-    said: dict[str, Any] = {name: getattr(metric, name, getattr(Metric, name, None)) for name in names}
-    name = said["name"]
+    values: dict[str, Any] = {name: getattr(metric, name, getattr(Metric, name, None)) for name in names}
+    name = values["name"]
     if not isinstance(name, str) or not name or "/" in name:
         raise InputError(
             f"{type(metric).__qualname__}.name is {name!r}: expected the name of a metric, without a slash; set it"
         )
-    said["title"] = said["title"] or name.replace("_", " ")
-    if said["heading"] is None:
-        said["heading"] = said["title"]
-    flaw = next((key for key, value in said.items() if key != "name" and not fits(key, value)), None)
+    values["title"] = values["title"] or name.replace("_", " ")
+    if values["heading"] is None:
+        values["heading"] = values["title"]
+    flaw = next((key for key, value in values.items() if key != "name" and not fits(key, value)), None)
     if flaw is not None:
         raise InputError(
-            f"{type(metric).__qualname__}.{flaw} is {said[flaw]!r:.60}, which describes no metric; correct it "
+            f"{type(metric).__qualname__}.{flaw} is {values[flaw]!r:.60}, which describes no metric; correct it "
             f"(docs/extending.md)"
         )
     if not callable(getattr(metric, "measure", None)):
         raise InputError(f"{type(metric).__qualname__} has no method measure(round), so it is no metric; add one")
-    return MetricDescription(**said)
+    return MetricDescription(**values)
 
 
 def needs_of(metrics: Sequence[Metric]) -> frozenset[Need]:
