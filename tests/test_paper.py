@@ -4,14 +4,16 @@ import csv
 import importlib
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
+import jobs
 import numpy as np
+import paper
 import pytest
+import sweep
 from judgement_files import authors_record, lay
 from matplotlib.image import imread
 from run_folders import World, lay_run
@@ -28,14 +30,7 @@ JUDGEMENTS = Path(os.environ.get("DIVERSEEVOL_TEST_DATA", "/nonexistent")) / "gp
 LAST = 7
 
 
-@pytest.fixture(scope="module")
-def paper() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:  # scripts import what lies beside them
-        patch.syspath_prepend(EXPERIMENTS)
-        yield importlib.import_module("paper")
-
-
-def modules(paper: ModuleType) -> dict[str, Any]:
+def modules() -> dict[str, Any]:
     return {name: importlib.import_module(name.replace("-", "_")) for name in paper.TARGETS}
 
 
@@ -53,10 +48,10 @@ def lay_arm(outputs: Path, arm: Any, seeds: range, scores: Any, **options: Any) 
     return folder
 
 
-def lay_curves(outputs: Path, paper: ModuleType, seeds: int = 3) -> None:
+def lay_curves(outputs: Path, seeds: int = 3) -> None:
     """Figure 2's arms, where K-Center's final score is 1 above random's and as far below all rows'."""
     rng = np.random.default_rng(0)
-    for arm in modules(paper)["figure2"].RUNS:
+    for arm in modules()["figure2"].RUNS:
         if arm.origin == "lab":
             sampler = next(word for word in arm.overrides if word.startswith("sampler="))
             top = {"sampler=kcenter": 6.0, "sampler=random": 5.0}.get(sampler, 4.0)
@@ -72,15 +67,15 @@ def rows_of(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
-def run(paper: ModuleType, tmp_path: Path, *arguments: str) -> int:
+def run(tmp_path: Path, *arguments: str) -> int:
     places = ["--outputs", str(tmp_path / "outputs"), "--out", str(tmp_path / "paper")]
     return int(paper.main([*arguments, *places]))
 
 
-def test_an_estimate_is_the_mean_over_seeds_with_its_t_interval(paper, tmp_path):
+def test_an_estimate_is_the_mean_over_seeds_with_its_t_interval(tmp_path):
     from estimates import estimates, final
 
-    lay_curves(tmp_path / "outputs", paper, seeds=4)
+    lay_curves(tmp_path / "outputs", seeds=4)
     collection = collect([tmp_path / "outputs"])
     by_seed = {}
     for p in collection.points:
@@ -93,7 +88,7 @@ def test_an_estimate_is_the_mean_over_seeds_with_its_t_interval(paper, tmp_path)
     assert (found.seeds, found.rows, found.over) == (4, 7 * (LAST + 1), "seeds")
 
 
-def test_one_seeds_interval_is_over_questions_and_two_seeds_have_none(paper, tmp_path):
+def test_one_seeds_interval_is_over_questions_and_two_seeds_have_none(tmp_path):
     from estimates import estimates
 
     lay_run(tmp_path / "one", World(), "kcenter", 0, scores=[4.0, 5.0, 6.0, 6.5])
@@ -106,11 +101,11 @@ def test_one_seeds_interval_is_over_questions_and_two_seeds_have_none(paper, tmp
     assert {(e.low, e.over) for e in estimates(collect([tmp_path / "one"]), "relative_score")} == {(None, "")}
 
 
-def test_schedules_side_by_side_are_of_the_same_seeds_and_others_name_theirs(paper, tmp_path):
+def test_schedules_side_by_side_are_of_the_same_seeds_and_others_name_theirs(tmp_path):
     import one_time
     from estimates import estimates, named
 
-    lay_curves(tmp_path, paper, seeds=4)
+    lay_curves(tmp_path, seeds=4)
     once = next(arm for arm in one_time.RUNS if "schedule=one_time" in arm.overrides)
     lay_arm(tmp_path, once, range(1, 3), lambda seed: [3.0, 5.5])
     collection = collect([tmp_path])
@@ -120,7 +115,7 @@ def test_schedules_side_by_side_are_of_the_same_seeds_and_others_name_theirs(pap
     assert {"K-Center, one-time, 2 seeds", "K-Center, iterative, 4 seeds", "random, 4 seeds"} <= names
 
 
-def test_rank_correlation_is_spearmans(paper):
+def test_rank_correlation_is_spearmans():
     from figure4 import rank_correlation
 
     rng = np.random.default_rng(1)
@@ -132,7 +127,7 @@ def test_rank_correlation_is_spearmans(paper):
     assert rank_correlation([(1, 2), (1, 3), (1, 4)]) is None
 
 
-def test_figure_4_compares_pools_within_a_seed(paper, tmp_path):
+def test_figure_4_compares_pools_within_a_seed(tmp_path):
     """Within each seed more diverse pools are better; over all seeds mixed together they would look worse."""
     import figure4
 
@@ -158,11 +153,11 @@ def test_figure_4_compares_pools_within_a_seed(paper, tmp_path):
     assert figure4.draw(collection) is not None
 
 
-def test_pools_are_compared_seed_by_seed(paper, tmp_path):
+def test_pools_are_compared_seed_by_seed(tmp_path):
     import claims
     from claims import paired
 
-    lay_curves(tmp_path, paper)
+    lay_curves(tmp_path)
     collection = collect([tmp_path])
     at = {
         (p.line.sampler, p.seed): p.value
@@ -189,11 +184,11 @@ def test_pools_are_compared_seed_by_seed(paper, tmp_path):
     assert held.says.startswith("cannot tell: no pair of runs;")
 
 
-def test_every_target_builds_from_what_is_on_disk(paper, tmp_path, capsys):
-    lay_curves(tmp_path / "outputs", paper)
-    once = next(arm for arm in modules(paper)["one-time"].RUNS if "schedule=one_time" in arm.overrides)
+def test_every_target_builds_from_what_is_on_disk(tmp_path, capsys):
+    lay_curves(tmp_path / "outputs")
+    once = next(arm for arm in modules()["one-time"].RUNS if "schedule=one_time" in arm.overrides)
     lay_arm(tmp_path / "outputs", once, range(3), lambda seed: [3.0, 5.5 + 0.01 * seed])
-    assert run(paper, tmp_path, "paper") == 0
+    assert run(tmp_path, "paper") == 0
     said = capsys.readouterr().out
     made = {file.name for file in (tmp_path / "paper").glob("*.png")}
     assert made == {f"{name}-lab.png" for name in paper.TARGETS if name != "figure4"}
@@ -214,8 +209,8 @@ def test_every_target_builds_from_what_is_on_disk(paper, tmp_path, capsys):
         assert (f"vendi_50-iterative/seed{seed}\n" in missing) == (seed < 3)
 
 
-def test_origins_are_files_and_columns_of_their_own(paper, tmp_path):
-    lay_curves(tmp_path / "outputs", paper)
+def test_origins_are_files_and_columns_of_their_own(tmp_path):
+    lay_curves(tmp_path / "outputs")
     for t, score in enumerate((4.0, 5.0, 6.0)):
         for schedule, gain in (("kc_dolly_initRAND100", 1.0), ("rand_dolly_initRAND100", 0.0)):
             model = f"{schedule}/rd_{t}"
@@ -225,7 +220,7 @@ def test_origins_are_files_and_columns_of_their_own(paper, tmp_path):
                 for i in range(3)
             ]  # fmt: skip
             lay(tmp_path / "in" / "vicuna_test" / schedule / f"rd_{t}_vs_chat.jsonl", records)
-    assert run(paper, tmp_path, "figure2", "--judgements", str(tmp_path / "in")) == 0
+    assert run(tmp_path, "figure2", "--judgements", str(tmp_path / "in")) == 0
     released, ours = (rows_of(tmp_path / "paper" / f"figure2-{origin}.csv") for origin in ("released", "lab"))
     assert {row["data"] for row in released} == {"dolly"}
     assert {row["data"] for row in ours} == {"lab/sweep"}
@@ -237,7 +232,7 @@ def test_origins_are_files_and_columns_of_their_own(paper, tmp_path):
     assert claims["dolly, vicuna"]["lab"] == claims["lab, toy"]["released"] == ""
 
 
-def test_a_run_that_was_cut_is_missing_and_one_without_scores_is_to_be_judged(paper, tmp_path):
+def test_a_run_that_was_cut_is_missing_and_one_without_scores_is_to_be_judged(tmp_path):
     from reproduction import find, lab, wanted
 
     outputs, arm = tmp_path / "outputs", lab("kcenter", seeds=3)
@@ -252,10 +247,10 @@ def test_a_run_that_was_cut_is_missing_and_one_without_scores_is_to_be_judged(pa
     assert judge[:3] == ("diverseevol", "judge", f"folder={folder}/seed0")
 
 
-def test_every_run_composes_to_what_it_is_called(paper):
+def test_every_run_composes_to_what_it_is_called():
     from reproduction import DATA_SETS, FULL_SCALE
 
-    arms = list(dict.fromkeys(arm for module in modules(paper).values() for arm in module.RUNS))
+    arms = list(dict.fromkeys(arm for module in modules().values() for arm in module.RUNS))
     full = [arm for arm in arms if arm.origin == FULL_SCALE]
     assert {arm.place for arm in full} == {*DATA_SETS}
     tested = [arm for arm in arms if arm.origin == "lab" or arm.place == "dolly"]  # others differ by data alone
@@ -280,11 +275,9 @@ def test_every_run_composes_to_what_it_is_called(paper):
             assert program == "torchrun"
 
 
-def test_the_labs_runs_are_those_of_the_sweep(paper, monkeypatch):
-    monkeypatch.syspath_prepend(EXPERIMENTS / "lab")
-    jobs, sweep = (importlib.import_module(name) for name in ("jobs", "sweep"))
-    arms = [arm for name in ("figure2", "one-time") for arm in modules(paper)[name].RUNS if arm.origin == "lab"]
-    arms.append(next(arm for arm in modules(paper)["figure4"].RUNS if arm.origin == "lab"))
+def test_the_labs_runs_are_those_of_the_sweep():
+    arms = [arm for name in ("figure2", "one-time") for arm in modules()[name].RUNS if arm.origin == "lab"]
+    arms.append(next(arm for arm in modules()["figure4"].RUNS if arm.origin == "lab"))
     for arm in arms:
         name = Path(arm.place).name
         study = Path("outputs") / Path(arm.place).parts[0]
@@ -292,7 +285,7 @@ def test_the_labs_runs_are_those_of_the_sweep(paper, monkeypatch):
         assert sorted(job.command[2:]) == sorted(arm.command(4, Path("outputs"))[1:])
 
 
-def test_what_a_run_costs_is_reckoned_as_it_says(paper):
+def test_what_a_run_costs_is_reckoned_as_it_says():
     from cost import cost
 
     assumed = paper.paper()["cost"]
@@ -314,16 +307,16 @@ def test_what_a_run_costs_is_reckoned_as_it_says(paper):
     assert (full.calls, full.train) == (956, pytest.approx(6 * 6.74e9 * 3 * 52_002 * 220 / speed))
 
 
-def test_what_is_wrong_is_a_sentence_and_exit_code_2(paper, tmp_path, capsys):
+def test_what_is_wrong_is_a_sentence_and_exit_code_2(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    assert run(paper, tmp_path, "figure2", "--judgements", str(tmp_path / "empty")) == 2
+    assert run(tmp_path, "figure2", "--judgements", str(tmp_path / "empty")) == 2
     assert capsys.readouterr().err.startswith("paper: ")
     with pytest.raises(SystemExit) as caught:
-        run(paper, tmp_path, "figure9")
+        run(tmp_path, "figure9")
     assert caught.value.code == 2
 
 
-def test_a_launch_that_fails_leaves_the_others_and_is_named(paper, tmp_path, capsys, monkeypatch):
+def test_a_launch_that_fails_leaves_the_others_and_is_named(tmp_path, capsys, monkeypatch):
     tried = []
 
     def pretend(words: list[str], check: bool) -> Any:
@@ -331,7 +324,7 @@ def test_a_launch_that_fails_leaves_the_others_and_is_named(paper, tmp_path, cap
         return SimpleNamespace(returncode="sampler=margin" in words)
 
     monkeypatch.setattr("reproduction.subprocess.run", pretend)
-    assert run(paper, tmp_path, "figure2", "--launch", "1", "--jobs", "2") == 1
+    assert run(tmp_path, "figure2", "--launch", "1", "--jobs", "2") == 1
     assert len(tried) == 5 * 5
     assert all(words[:4] == [sys.executable, "-m", "diverseevol", "evolve"] for words in tried)
     failed = capsys.readouterr().err.splitlines()
@@ -340,16 +333,16 @@ def test_a_launch_that_fails_leaves_the_others_and_is_named(paper, tmp_path, cap
 
 
 @pytest.mark.parametrize(("origin", "side_by_side"), [("lab", 3), ("full", 1)])
-def test_runs_at_full_scale_are_launched_one_after_another(paper, tmp_path, monkeypatch, origin, side_by_side):
+def test_runs_at_full_scale_are_launched_one_after_another(tmp_path, monkeypatch, origin, side_by_side):
     called = []
     monkeypatch.setattr(paper, "launch", lambda commands, jobs: called.append((len(commands), jobs)) or [])
-    assert run(paper, tmp_path, "one-time", "--launch", origin, "--jobs", "3") == 0
+    assert run(tmp_path, "one-time", "--launch", origin, "--jobs", "3") == 0
     ((commands, jobs),) = called
     assert commands > 1
     assert jobs == side_by_side
 
 
-def test_differences_without_noise_are_said_to_be_alike(paper):
+def test_differences_without_noise_are_said_to_be_alike():
     from claims import difference
 
     assert difference(np.array([0.5, 0.5, 0.5])) == "cannot tell: +0.50, 3 seeds, all alike"
@@ -360,7 +353,7 @@ def test_differences_without_noise_are_said_to_be_alike(paper):
 
 
 @pytest.mark.slow
-def test_launch_runs_what_is_missing_and_no_more(paper, tmp_path, capsys, monkeypatch):
+def test_launch_runs_what_is_missing_and_no_more(tmp_path, capsys, monkeypatch):
     import one_time
     import reproduction
 
@@ -373,7 +366,7 @@ def test_launch_runs_what_is_missing_and_no_more(paper, tmp_path, capsys, monkey
     monkeypatch.setattr(
         one_time, "RUNS", tuple(reproduction.lab("kcenter", name, seeds=1) for name in ("iterative", "one_time"))
     )
-    assert run(paper, tmp_path, "one-time", "--launch", "1") == 0
+    assert run(tmp_path, "one-time", "--launch", "1") == 0
     assert "missing, ours in the lab" not in capsys.readouterr().out
     assert len(list((tmp_path / "outputs").glob("lab-study/lab/sweep/kcenter-*/seed0/selected.jsonl"))) == 2
     rows = rows_of(tmp_path / "paper" / "one-time-lab.csv")
@@ -383,9 +376,9 @@ def test_launch_runs_what_is_missing_and_no_more(paper, tmp_path, capsys, monkey
 
 @pytest.mark.slow
 @pytest.mark.skipif(not JUDGEMENTS.is_dir(), reason="DIVERSEEVOL_TEST_DATA has no gpt4_judgments")
-def test_every_number_in_paper_yaml_is_recomputed_from_the_released_judgements(paper, tmp_path):
+def test_every_number_in_paper_yaml_is_recomputed_from_the_released_judgements(tmp_path):
     names = "main-results", "win-tie-lose", "figure2"
-    assert run(paper, tmp_path, *names, "--judgements", str(JUDGEMENTS)) == 0
+    assert run(tmp_path, *names, "--judgements", str(JUDGEMENTS)) == 0
     final, outcomes, curve = (rows_of(tmp_path / "paper" / f"{name}-released.csv") for name in names)
     listed = paper.paper()["released"]
     assert len(listed) == 15

@@ -6,17 +6,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from run_folders import World, lay_run
 
 from diverseevol.report.collect import collect
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-
-
-@pytest.fixture(autouse=True)
-def _beside(monkeypatch):  # scripts import what lies beside them
-    monkeypatch.syspath_prepend(EXPERIMENTS)
 
 
 def test_a_figure_says_what_its_questions_are_held_against_and_over_how_many_seeds(tmp_path):

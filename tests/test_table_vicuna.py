@@ -1,27 +1,16 @@
 import csv
-import importlib.util
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import table_vicuna
 from judgement_files import authors_record, lay
 from matplotlib.image import imread
 
 from diverseevol.report.charts.line_ends import spread
 
-SCRIPT = Path(__file__).parents[1] / "experiments" / "table_vicuna.py"
 VICUNA = Path(os.environ.get("DIVERSEEVOL_TEST_DATA", "/nonexistent")) / "gpt4_judgments" / "vicuna_test.tar.xz"
-
-
-@pytest.fixture
-def table():
-    spec = importlib.util.spec_from_file_location("table_vicuna", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def released(folder: Path, benchmark: str, schedule: str, t: int, score: float) -> None:
@@ -34,14 +23,14 @@ def released(folder: Path, benchmark: str, schedule: str, t: int, score: float) 
     lay(folder / f"{benchmark}_test" / schedule / f"rd_{t}_vs_chat.jsonl", records)
 
 
-def test_each_benchmark_is_a_column_and_each_data_set_a_row(table, tmp_path, capsys):
+def test_each_benchmark_is_a_column_and_each_data_set_a_row(tmp_path, capsys):
     for benchmark in ("vicuna", "koala"):
         for t in (0, 1, 2):
             released(tmp_path / "in", benchmark, "kc_dolly_initRAND100", t, 4.0 + t)
             released(tmp_path / "in", benchmark, "rand_gpt4_initRAND100", t, 4.0)
         released(tmp_path / "in", benchmark, "baseline_dolly", 0, 7.0)
     released(tmp_path / "in", "vicuna", "of_another_kind", 0, 4.0)
-    assert table.main([str(tmp_path / "in"), str(tmp_path / "out")]) == 0
+    assert table_vicuna.main([str(tmp_path / "in"), str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
     assert [said.count(name) for name in ("Dolly, vicuna", "Dolly, koala", "SelfInstruct-GPT4, vicuna")] == [1, 1, 1]
     assert said.count("trained on all rows of the data set: 87.50 [87.5, 87.5]") == 2
@@ -51,10 +40,10 @@ def test_each_benchmark_is_a_column_and_each_data_set_a_row(table, tmp_path, cap
     assert imread(tmp_path / "out" / "relative_score.png").std() > 0.01
 
 
-def test_what_is_wrong_is_a_sentence_and_exit_code_2(table, tmp_path, capsys):
+def test_what_is_wrong_is_a_sentence_and_exit_code_2(tmp_path, capsys):
     released(tmp_path, "vicuna", "of_another_kind", 0, 4.0)
     for arguments in ([], [""], [str(tmp_path / "absent")], [str(tmp_path)]):
-        assert table.main(arguments) == 2
+        assert table_vicuna.main(arguments) == 2
         assert capsys.readouterr().err.startswith("table_vicuna: ")
 
 
@@ -71,8 +60,8 @@ def test_labels_keep_their_order_and_their_distance_and_stay_near():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not VICUNA.is_file(), reason="DIVERSEEVOL_TEST_DATA has no gpt4_judgments/vicuna_test.tar.xz")
-def test_the_papers_first_column_is_printed_from_the_released_judgements(table, tmp_path, capsys):
-    assert table.main([str(VICUNA), str(tmp_path)]) == 0
+def test_the_papers_first_column_is_printed_from_the_released_judgements(tmp_path, capsys):
+    assert table_vicuna.main([str(VICUNA), str(tmp_path)]) == 0
     said = capsys.readouterr().out
     dolly = said.split("SelfInstruct-Davinci, vicuna")[0]
     assert "700   79.69 [74.8, 84.3]" in dolly

@@ -1,18 +1,14 @@
 """The lab's ablations: what they change, what they share with the sweep, and their figure."""
 
 import argparse
-import sys
 from pathlib import Path
-
-import numpy as np
-from matplotlib.text import Text
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "experiments/lab"))
 
 import ablations
 import figure
+import numpy as np
 import sweep
 from jobs import ITERATIVE, ONE_TIME, Job
+from matplotlib.text import Text
 
 
 def options(out: Path) -> argparse.Namespace:

@@ -6,7 +6,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pretrain
 import pytest
+import search
 
 from diverseevol import lab
 from diverseevol.errors import InputError
@@ -15,10 +17,6 @@ from diverseevol.lab.split import share_out
 
 ROOT = Path(__file__).parents[2]
 STUDIES = ROOT / "experiments/lab"
-sys.path.insert(0, str(STUDIES))
-
-import pretrain  # noqa: E402
-import search  # noqa: E402
 
 MY_WORLD = """
 from diverseevol.lab.skill import Skill

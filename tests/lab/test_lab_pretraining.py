@@ -3,12 +3,15 @@
 import itertools
 import json
 import re
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import card
 import numpy as np
+import pretrain
 import pytest
+import tokens
+from text import Writer
 
 from diverseevol.data.prompt import ALPACA, ALPACA_WITH_INPUT
 from diverseevol.errors import InputError
@@ -18,13 +21,6 @@ from diverseevol.lab.skill import Skill
 from diverseevol.lab.world import WORLD
 
 STUDIES = Path(__file__).parents[2] / "experiments/lab"
-sys.path.insert(0, str(STUDIES))
-
-import card  # noqa: E402
-import pretrain  # noqa: E402
-import tokens  # noqa: E402
-from text import Writer  # noqa: E402
-
 NOTES = STUDIES / "pretraining.json"
 SMALL = tuple(
     Skill(

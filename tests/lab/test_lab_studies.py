@@ -10,23 +10,21 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
+import ablations
+import jobs as lab_jobs
 import numpy as np
 import pytest
+import sweep
+from jobs import Job, Work
+from run_folders import World, lay_run
+from study import conducted
+
+import diverseevol
+from diverseevol.errors import InputError
+from diverseevol.evaluation.scores.comparison import holm
+from diverseevol.storage.files import write_json
 
 STUDIES = Path(__file__).parents[2] / "experiments/lab"
-sys.path.insert(0, str(STUDIES))
-
-import ablations  # noqa: E402
-import jobs as lab_jobs  # noqa: E402
-import sweep  # noqa: E402
-from jobs import Job, Work  # noqa: E402
-from run_folders import World, lay_run  # noqa: E402
-from study import conducted  # noqa: E402
-
-import diverseevol  # noqa: E402
-from diverseevol.errors import InputError  # noqa: E402
-from diverseevol.evaluation.scores.comparison import holm  # noqa: E402
-from diverseevol.storage.files import write_json  # noqa: E402
 
 
 def job(name: str, code: str, seconds: float = 1.0) -> Job:
