@@ -67,10 +67,15 @@ def without_defaults(composed: DictConfig, choices: dict[str, str], overrides: S
 
 
 def locate(path: str) -> Any:
-    """What a dotted path names; the current folder becomes importable where nothing installed has the name."""
+    """What a dotted path names, of what is installed or of the current folder."""
+    look_in_current_folder(path)
+    return _locate(path)
+
+
+def look_in_current_folder(path: str) -> None:
+    """Make the current folder importable, where nothing installed has the first name of a dotted path."""
     if importlib.util.find_spec(path.partition(".")[0]) is None and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
-    return _locate(path)
 
 
 def source_of(path: str) -> str:

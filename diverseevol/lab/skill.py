@@ -19,12 +19,11 @@ its foundation model comes from `experiments/lab/pretrain.py --world my_module.W
 
 import importlib
 import string
-import sys
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
+from diverseevol.cli.own_code import look_in_current_folder
 from diverseevol.errors import InputError
 
 Arguments = tuple[str, ...]
@@ -143,10 +142,8 @@ def find_world(name: str) -> World:
         InputError: there is no such object, or it is not a world.
     """
     module, _, attribute = (LAB_WORLD if name == WORLD else name).rpartition(".")
-    current = str(Path.cwd())
-    if module.partition(".")[0] not in sys.modules and current not in sys.path:  # as `python -m` has it
-        sys.path.insert(0, current)
     try:
+        look_in_current_folder(module)
         world = getattr(importlib.import_module(module), attribute)
     except InputError as error:  # a skill of it
         raise InputError(f"world={name}: {error}") from error
