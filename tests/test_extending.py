@@ -1,8 +1,10 @@
 """The page about extending does what it says: its code runs from a folder that is on no path, with small data."""
 
+import importlib
 import json
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from small_evolution import SMALL
 
 from diverseevol.cli.own_code import opened, without_defaults
 from diverseevol.storage.files import read_json, write_jsonl
+from diverseevol.storage.sources import sources
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text("utf-8")
 FILES = dict(re.findall(r"^```\w+\n# (\S+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
@@ -63,7 +66,12 @@ def test_sampler_judge_metric_and_benchmark_of_the_page_make_an_evolution(folder
     identity = read_json(folder / "mine" / "fingerprint.json")
     assert (identity["sampler"], identity["sampler.least"]) == ("my_sampler.Shortest", 2)
     assert not {"sampler.metric", "sampler.drop"} & identity.keys()  # K-Center's, the default's
-    assert identity["sampler.source"].startswith(str(folder / "my_sampler.py"))
+    assert list(identity["sampler.source"]) == ["my_sampler.py"]
+    own = read_json(folder / "mine" / "provenance.json")["own_code"]
+    assert {key: list(files) for key, files in own.items()} == {
+        "sampler.source": ["my_sampler.py"], "judge.source": ["my_judge.py"],
+        "metric.pool_length.source": ["my_metric.py"], "benchmark.source": ["my_benchmark.py"],
+    }  # fmt: skip
 
 
 def test_a_run_is_not_resumed_when_the_source_of_its_sampler_has_changed(folder: Path, evolved: list[str]) -> None:
@@ -72,10 +80,41 @@ def test_a_run_is_not_resumed_when_the_source_of_its_sampler_has_changed(folder:
     file.write_text(before + "# changed\n")
     code, said = run(folder, *evolved)
     assert code == 2
-    assert f"was made with another version of {file}" in " ".join(said.split())
+    assert "was made with another version of my_sampler.py (sampler.source); restore it" in " ".join(said.split())
     file.write_text(before)
     code, said = run(folder, *evolved)
     assert code == 0, said
+
+
+def test_a_run_is_resumed_from_wherever_its_folder_has_moved(folder: Path, evolved: list[str], tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(folder, moved)
+    (moved / "mine" / "rounds" / "01" / "round.json").unlink()
+    code, said = run(moved, *evolved)
+    assert code == 0, said
+    assert (moved / "mine" / "rounds" / "01" / "round.json").exists()
+
+
+def test_sources_are_the_file_and_what_it_imports_from_the_current_folder(tmp_path: Path, monkeypatch) -> None:
+    for name, code in {
+        "own_class.py": "import numpy\nimport diverseevol\nfrom own_parts.near import F\n\nclass Mine:\n    pass\n",
+        "own_parts/near.py": "from . import far\nF = 1\n",
+        "own_parts/far.py": "def late():\n    import own_class\n",
+        "unrelated.py": "",
+        "diverseevol.py": "raise AssertionError\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    mine = importlib.import_module("own_class").Mine
+    before = sources(mine)
+    assert list(before) == ["own_class.py", "own_parts/far.py", "own_parts/near.py"]
+    (tmp_path / "own_parts" / "far.py").write_text("changed = 1\n")
+    assert {file for file, digest in sources(mine).items() if digest != before[file]} == {"own_parts/far.py"}
+    monkeypatch.chdir("/")
+    assert list(sources(mine)) == ["own_class.py"]  # as for what is installed
+    assert sources(len) == {}
 
 
 def test_judging_such_a_run_imports_nothing_that_it_names(folder: Path, evolved: list[str]) -> None:

@@ -58,11 +58,9 @@ def test_an_evolution_takes_all_five(written):
     write_jsonl(written / "answers.jsonl", [{"id": str(i), "answer": "It is so."} for i in (1, 2, 3)])
     small = [option for option in SMALL if not option.startswith(("data.", "benchmark", "schedule."))]
     arguments = [
-        "evolve", "--config-dir", "conf", "sampler=random", "sampler._target_=my_sampler.MySampler", "judge=gold",
-        "judge._target_=my_judge.MyJudge", "metric=my_metric", "benchmark=my_benchmark",
-        "benchmark.competitor=answers.jsonl", "data=json", "data.format={_target_: my_format.MyFormat}",
-        "data.path=rows.jsonl",
-        "schedule.rounds=1", "schedule.seed_size=10", "schedule.step_size=5", "logger=none", "folder=run", *small,
+        "evolve", "sampler=my_sampler", "judge=my_judge", "metric=my_metric", "benchmark=my_benchmark",
+        "benchmark.competitor=answers.jsonl", "data=my_format", "data.path=rows.jsonl", "schedule.rounds=1",
+        "schedule.seed_size=10", "schedule.step_size=5", "logger=none", "folder=run", *small,
     ]  # fmt: skip
     log = written / "said.log"
     code = finish(fork(arguments, log, {"COLUMNS": "200"}, lambda: sys.path.insert(0, str(written))))

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +11,42 @@ import numpy as np
 from diverseevol import __version__
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.naming import MEMORY_ONLY, NOT_PICKS
-from diverseevol.cli.own_code import source_of
+from diverseevol.cli.own_code import locate
 from diverseevol.data.dataset import Dataset
 from diverseevol.engine.probing.prober import Prober
 from diverseevol.runs.round_folder import release
 from diverseevol.runs.run_folder import SOURCE
 from diverseevol.runs.saved_config import CHOICE
+from diverseevol.storage.sources import sources
+
+PROJECT = "diverseevol."  # how its own targets begin
 
 
 def fingerprint(settings: Configuration, dataset: Dataset, prober: Prober, cache: Path) -> dict[str, Any]:
     """What a resume must match: all that changes picks, key by key."""
     return {
-        "release": release(__version__),  # rounds that are not whole say of no version
+        "release": release(__version__),  # rounds that are not complete do not say their version
         **space_identity(settings, dataset, prober, cache),
         "eligible": hashlib.sha256(np.packbits(prober.encoded.eligible).tobytes()).hexdigest(),
         **_held_out(settings, dataset),
         "seed": settings.value("seed"),
         "keep_dtype": settings.value("keep_dtype"),
         **{name: value for key in ("sampler", "tuning", "schedule") for name, value in _picks(settings, key).items()},
-        **_own_sampler(settings),
+        **own_sources(settings, "sampler"),
     }
 
 
-def _own_sampler(settings: Configuration) -> dict[str, str]:
-    """The source of a sampler of the user's own; nothing for the project's, whose releases say what they do."""
-    target = str(settings.value("sampler", dict)["_target_"])
-    return {} if target.startswith("diverseevol.") else {f"sampler.{SOURCE}": source_of(target)}
+def own_sources(settings: Configuration, *keys: str) -> dict[str, dict[str, str]]:
+    """The sources of the user's own classes in these nodes; none of the project's, whose releases say what they do."""
+
+    def walk(node: Any, path: str) -> Iterator[tuple[str, dict[str, str]]]:
+        if isinstance(node, dict):
+            if not (target := str(node.get("_target_", PROJECT))).startswith(PROJECT):
+                yield f"{path}.{SOURCE}", sources(locate(target))
+            for name, value in node.items():
+                yield from walk(value, f"{path}.{name}")
+
+    return {path: files for key in keys for path, files in walk(settings.value(key), key)}
 
 
 def _held_out(settings: Configuration, dataset: Dataset) -> dict[str, Any]:

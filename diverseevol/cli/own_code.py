@@ -4,9 +4,7 @@
 `conf/sampler/mine.yaml`. The package's own choices come first, so that a folder changes nothing by lying there.
 """
 
-import hashlib
 import importlib.util
-import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,18 +74,6 @@ def look_in_current_folder(path: str) -> None:
     """Make the current folder importable, where nothing installed has the first name of a dotted path."""
     if importlib.util.find_spec(path.partition(".")[0]) is None and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
-
-
-def source_of(path: str) -> str:
-    """The file that defines what a dotted path names, and a digest of it.
-
-    Classes without a file (of a notebook, or compiled) have the path alone.
-    """
-    try:
-        file = Path(inspect.getsourcefile(locate(path)) or "")
-        return f"{file} {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
-    except (OSError, TypeError):
-        return path
 
 
 def _own_folder() -> Path:

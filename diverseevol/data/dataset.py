@@ -1,7 +1,6 @@
 """The data set D, which never changes: checked once, kept on disk, and read by row number."""
 
 import hashlib
-import inspect
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from diverseevol.data.locate import BATCH, Origin, find
 from diverseevol.errors import InputError
 from diverseevol.storage.cache import cached_folder
 from diverseevol.storage.files import atomic_write, read_json
+from diverseevol.storage.sources import sources
 
 T = TypeVar("T")
 VERSION = 2  # of the checks and of what they leave on disk
@@ -205,8 +205,7 @@ def _identity(format: Format) -> Any:
     if isinstance(format, Fields):
         return asdict(format)
     kind = type(format)
-    source = Path(inspect.getfile(kind)).read_bytes()
-    return [kind.__module__, kind.__qualname__, repr(sorted(vars(format).items())), hashlib.sha256(source).hexdigest()]
+    return [kind.__module__, kind.__qualname__, repr(sorted(vars(format).items())), sources(kind)]
 
 
 def _named(fields: Mapping[str, str | None] | None) -> Fields | None:

@@ -36,7 +36,7 @@ from diverseevol.storage.files import (
     writing,
 )
 
-SOURCE = "source"  # of the user's code: the file's path and digest, under KEY.source in a fingerprint
+SOURCE = "source"  # of the user's code: each file's digest, under KEY.source in a fingerprint
 
 
 class RunFolder:
@@ -120,11 +120,12 @@ class RunFolder:
                 if saved.get(key) != self.fingerprint.get(key)
             ]
             for key in keys:
-                if key.endswith(f".{SOURCE}") and key in saved and key in self.fingerprint:
+                before, now = saved.get(key), self.fingerprint.get(key)
+                if key.endswith(f".{SOURCE}") and isinstance(before, dict) and isinstance(now, dict):
+                    changed = sorted(file for file in {*before, *now} if before.get(file) != now.get(file))
                     raise InputError(
-                        f"{self.path}: was made with another version of {self.fingerprint[key].rpartition(' ')[0]} "
-                        f"({key}: there {saved[key]}, here {self.fingerprint[key]}); restore that file to resume the "
-                        f"evolution, or give folder=… for a new one"
+                        f"{self.path}: was made with another version of {', '.join(changed)} ({key}); restore it to "
+                        f"resume the evolution, or give folder=… for a new one"
                     )
             # Which rows are eligible follows from the settings: it is named only where it alone differs.
             differing = [

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from diverseevol.cli.checked_options import EvolveOptions, metrics_of, schedule_of
 from diverseevol.cli.conclusion import conclusion
 from diverseevol.cli.configuration import Configuration
-from diverseevol.cli.fingerprint import fingerprint
+from diverseevol.cli.fingerprint import fingerprint, own_sources
 from diverseevol.cli.left_out_rows import left_out, list_left_out, why_ineligible
 from diverseevol.cli.naming import arm, run_path
 from diverseevol.cli.provenance import load_provenance, logged_config, save_provenance
@@ -109,6 +109,8 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
     extent = Extent(schedule.rounds, processes.share(folder.complete() if processes.first else frozenset()))
     origin = {"choices": dict(settings.choices), "arm": arm(settings), "threads": torch.get_num_threads()}
     origin["fast_path"] = fast_path.enabled()
+    if own_code := own_sources(settings, "sampler", "judge", "metric", "data", "benchmark"):
+        origin["own_code"] = own_code
     config = logged_config(settings, {**origin, "provenance": provenance(), "fingerprint": identity})
     if processes.first:
         # A complete run goes by the configuration that it holds, whatever is asked of it now.
