@@ -148,6 +148,20 @@ def test_a_judge_that_is_given_up_leaves_what_it_said_beside_what_is_scored(judg
     assert len(read_jsonl(file.parents[1] / "mine.jsonl")) == NEEDED
 
 
+def test_a_round_whose_prompts_are_all_refused_stops_no_other_and_is_named_at_the_end(judge, server, tmp_path):
+    run = lay_run(tmp_path / "outputs")
+    filtered = fails(400, "filtered", code="content_filter")
+    server.behaviour = lambda request: filtered if len(server.requests) <= NEEDED else by_length(request)
+    code, out, err = judge(f"folder={run}", "judge.concurrency=1")
+    assert (code, "50.00" in out) == (2, True)
+    last = err.strip().splitlines()[-1]
+    given_up = run / "rounds" / "00" / "judgements" / "given_up" / "mine.jsonl"
+    assert "benchmark mine: none of 6 prompts is answered by gpt-4" in last
+    assert last.endswith(f"the judgements so far are in {given_up}")
+    assert not (run / "rounds" / "00" / "scores.json").exists()
+    assert relative_score(run / "rounds" / "01") == pytest.approx(100 * 9 / 18)
+
+
 def test_what_it_would_take_is_said_without_a_key_or_a_call(judge, server, tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
     lay_run(tmp_path / "outputs")

@@ -231,11 +231,12 @@ def test_a_damaged_row_is_refused_with_the_file(kept, tmp_path, change, complain
 
 
 def test_a_damaged_refusal_is_refused_with_the_file(kept, tmp_path):
+    refused = Ask("who", "v1", "q", 1, "text")
     with closing(sqlite3.connect(tmp_path / "a.sqlite")) as file:
-        file.execute("INSERT INTO unanswered VALUES (?, x'ff', 0)", (ASK.key,))
+        file.execute("INSERT INTO unanswered VALUES (?, x'ff', 0)", (refused.key,))
         file.commit()
     with pytest.raises(InputError, match=r"a\.sqlite: .*table unanswered.*reason is binary"):
-        kept.unanswered(ASK)
+        kept.get(refused, refusals=True)
 
 
 def test_a_locked_file_is_said_to_be_locked(tmp_path, monkeypatch):

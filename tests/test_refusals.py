@@ -387,6 +387,28 @@ def test_a_lone_question_that_is_refused_in_doubt_ends_the_run_with_the_servers_
         make().judge(AnswerSheet(Benchmark("one", BENCHMARK.questions[:1]), ANSWERS))
 
 
+def lone(name: str) -> AnswerSheet:
+    """A benchmark of one question that nothing else in it can stand up for."""
+    return AnswerSheet(Benchmark(name, (Question("0", f"{name}?", competitor="y"),)), {"0": "x"})
+
+
+@pytest.mark.parametrize(
+    "refusal", [answer(*DOUBT["words"]), answer(500, b"Internal Server Error")], ids=["400", "500"]
+)
+def test_a_lone_question_that_fails_each_time_is_recorded_where_another_benchmark_was_answered(server, make, refusal):
+    server.behaviour = lambda request: refusal if "poisoned?" in str(request.body) else by_length(request)
+    judge = make(retries=1, max_unparsed=0.0)
+    assert all(j.parsed for j in judge.judge(SHEET))
+    with pytest.raises(InputError, match=r"none of 2 prompts is answered by gpt-4 .*HTTP"):
+        judge.judge(lone("poisoned"))
+    assert all(j.parsed for j in judge.judge(lone("sound")))
+    server.behaviour = lambda request: refusal
+    with pytest.raises((InputError, ConnectionError), match="HTTP"):
+        judge.judge(lone("down"))
+    server.behaviour = by_length
+    assert all(j.parsed for j in make().judge(lone("down")))  # which was not recorded as refused
+
+
 FAILING = {
     "500": answer(500, b"Internal Server Error"),
     "500 in JSON": answer(500, error("The server had an error", None, "server_error")),

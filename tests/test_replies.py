@@ -138,9 +138,10 @@ def test_a_claim_keeps_others_out_until_it_is_given_up_runs_out_or_its_process_d
 
 def test_what_an_endpoint_will_not_answer_is_known(tmp_path):
     with ReplyCache(tmp_path / "a.sqlite") as cache:
-        assert not cache.knows(ASK)
-        cache.put_unanswered(ASK, "filtered")
-        assert (cache.unanswered(ASK), cache.get(ASK), cache.knows(ASK)) == ("filtered", None, True)
+        assert cache.get(ASK, refusals=True) is None
+        for reason in ("busy", "filtered"):
+            cache.put(ASK, Reply(reason, unanswered=True))
+        assert (cache.get(ASK, refusals=True), cache.get(ASK)) == (Reply("filtered", unanswered=True), None)
 
 
 def test_two_processes_share_what_they_pay_for(server, tmp_path):

@@ -47,8 +47,8 @@ def judge_answers(
         progress: told how far the judge has come.
 
     Raises:
-        InputError: the answers or the judge do not fit, or the judge was given up: its judgements until then are in
-            `judgements/given_up/`.
+        InputError: the answers or the judge do not fit.
+        GivenUpError: the judge was given up: its judgements until then are in `judgements/given_up/`.
 
     Returns:
         What `scores.json` now holds for the benchmark.
@@ -60,7 +60,8 @@ def judge_answers(
     except GivenUpError as error:
         # Not among the judgements that are scored, for these are too few to score a model by.
         write_jsonl(given_up, map(asdict, error.judgements()))
-        raise InputError(f"{error}; the judgements so far are in {given_up}") from error
+        sentence = f"{error}; the judgements so far are in {given_up}"
+        raise GivenUpError(sentence, error.judgements, refused=error.refused) from error
     record = {
         **score(judgements, judge.capabilities.label).record(),
         "length": length_report(benchmark, answers, judgements),

@@ -15,7 +15,7 @@ from diverseevol.cli.provenance import FILE, load_provenance
 from diverseevol.cli.saved_questions import SavedQuestions
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judge_round import judge_answers, read_scores
-from diverseevol.evaluation.judges.base import AnswerSheet, Costs, Judge, checked_judge, unfit
+from diverseevol.evaluation.judges.base import AnswerSheet, Costs, GivenUpError, Judge, checked_judge, unfit
 from diverseevol.evaluation.judges.budget import Estimate, LimitReachedError
 from diverseevol.evaluation.questions.benchmarks import Benchmark, read_answers
 from diverseevol.evaluation.questions.find_answers import FoundAnswers, find_answers
@@ -85,11 +85,12 @@ def run(settings: Configuration) -> None:
     if conflicts:
         raise InputError(conflicts[0])
     scores: list[Scored] = []
+    refused: list[str] = []
     try:
         for _, grouped in groupby(tasks, lambda task: task.target):
             group = list(grouped)
             with _log_after(group, tracker, options):
-                _judge(group, judge, scores, Shown(console))
+                _judge(group, judge, scores, refused, Shown(console))
     except LimitReachedError as limit:
         remaining = f" (in all {_remains(_estimate(costs, tasks))})" if costs else ""
         raise InputError(f"{limit}{remaining}") from limit
@@ -101,6 +102,8 @@ def run(settings: Configuration) -> None:
             results_console().print(judged_table(scores, judge.capabilities.label))
         if costs is not None:
             console.print(f"{judge.name}: {costs.account}")
+    if refused:
+        raise InputError("; ".join(refused))
 
 
 def _quieten(console: Console) -> None:
@@ -200,12 +203,18 @@ def _remains(left: Estimate) -> str:
     return f"{left.missing:,} of {left.judgements:,} judgements remain{dollars}"
 
 
-def _judge(tasks: Sequence[Task], judge: Judge, scores: list[Scored], progress: Progress) -> None:
-    """Judge one round's answers, to one benchmark or more."""
+def _judge(tasks: Sequence[Task], judge: Judge, scores: list[Scored], refused: list[str], progress: Progress) -> None:
+    """Judge one round's answers, to one benchmark or more; one whose prompts are all refused stops no other."""
     for task in tasks:
         answered = task.answered
-        record = judge_answers(answered.file, answered.round, task.benchmark, judge, task.target, progress)
-        scores.append((task.target, task.benchmark.name, record))
+        try:
+            record = judge_answers(answered.file, answered.round, task.benchmark, judge, task.target, progress)
+        except GivenUpError as error:
+            if not error.refused:
+                raise
+            refused.append(str(error))
+        else:
+            scores.append((task.target, task.benchmark.name, record))
 
 
 @contextmanager

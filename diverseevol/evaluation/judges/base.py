@@ -152,11 +152,13 @@ class GivenUpError(InputError):
     Args:
         message: why, and what to do.
         judgements: called for those made until now, those of requests that were under way included.
+        refused: whether that concerns this benchmark alone, all of whose few prompts were refused.
     """
 
-    def __init__(self, message: str, judgements: Callable[[], Sequence[Judgement]]) -> None:
+    def __init__(self, message: str, judgements: Callable[[], Sequence[Judgement]], *, refused: bool = False) -> None:
         super().__init__(message)
         self.judgements = judgements
+        self.refused = refused
 
 
 def checked_judge(judge: object) -> Judge:

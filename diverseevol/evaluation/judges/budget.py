@@ -139,7 +139,7 @@ class Account:
         self.held -= most
         if reply is None or reply.prompt_tokens is None or reply.completion_tokens is None:
             self.spent += most if billed else 0.0
-            if reply is not None and self.price is not None and not self._warned:
+            if reply is not None and not reply.unanswered and self.price is not None and not self._warned:
                 self._warned = True
                 log.warning(
                     "a reply came without token counts that can be right: such calls are charged at the most that they "

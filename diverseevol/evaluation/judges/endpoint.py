@@ -12,8 +12,8 @@ import random
 import ssl
 import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any
@@ -23,11 +23,11 @@ import openai
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.access import PART, check_proxies, hidden
 from diverseevol.evaluation.judges.budget import FRAME_TOKENS
+from diverseevol.evaluation.judges.openai_judge import OpenAI
 from diverseevol.evaluation.judges.reply_cache import Reply, encodable
 from diverseevol.evaluation.judges.responses import (
     Concern,
     ReportedError,
-    UnreadableError,
     UnusableError,
     read_completion,
     read_refusal,
@@ -119,18 +119,6 @@ async def _refuse_redirect(response: Any) -> None:
     )
 
 
-class UnansweredError(Exception):
-    """The endpoint will not answer this prompt, however often it is asked.
-
-    Attributes:
-        billed: whether it costs something all the same.
-    """
-
-    def __init__(self, reason: str, *, billed: bool = False) -> None:
-        super().__init__(reason)
-        self.billed = billed
-
-
 class DoubtfulError(Exception):
     """The endpoint does not answer this prompt, and does not say whether it would answer another one.
 
@@ -177,37 +165,19 @@ class Call:
 Admission = Callable[[], AbstractAsyncContextManager[Call]]
 
 
-@dataclass
 class Endpoint:
-    """Where a model answers, and how patiently it is asked; it holds an open client, which the caller closes.
+    """Where a judge's model answers; it holds an open client, which the caller closes.
 
-    Attributes:
-        base_url: its address.
-        model: the model's name there.
-        key: the key, which is kept out of every message.
-        key_variable: the environment variable that holds it.
-        limits: what each request says of the reply: its greatest length and the temperature.
-        timeout: seconds for a request, from the first byte to the last.
-        retries: further requests after a failed one.
-        backoff: seconds before the first of them; each further wait is twice as long, and partly random.
-        client: the official client, without retries of its own.
-        reached: whether the endpoint has responded before.
+    Args:
+        judge: what the user says of the endpoint, and how patiently it is asked.
     """
 
-    base_url: str
-    model: str
-    key: str | None = field(repr=False)
-    key_variable: str | None
-    limits: Mapping[str, float]
-    timeout: float
-    retries: int
-    backoff: float
-    client: openai.AsyncOpenAI = field(init=False, repr=False)
-    reached: bool = field(init=False, default=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, judge: OpenAI) -> None:
+        self.judge = judge
+        self.reached = False  # whether it has ever responded
+        self._key = judge.key()  # which is kept out of every message
         check_proxies()
-        timeout = openai.Timeout(self.timeout, connect=min(self.timeout, LONGEST_CONNECT_SECONDS))
+        timeout = openai.Timeout(judge.timeout, connect=min(judge.timeout, LONGEST_CONNECT_SECONDS))
         try:
             http_client = BoundedClient(timeout=timeout)
         except OSError as error:  # it reads certificates, and nothing else
@@ -217,8 +187,9 @@ class Endpoint:
                 f"it"
             ) from error
         self.client = openai.AsyncOpenAI(
-            api_key=self.key or "none", base_url=self.base_url, max_retries=0, timeout=timeout, http_client=http_client
-        )
+            api_key=self._key or "none", base_url=judge.base_url, max_retries=0, timeout=timeout,
+            http_client=http_client,
+        )  # fmt: skip
         for name, value in self.client.default_headers.items():
             if isinstance(value, str) and not (value.isascii() and value.isprintable()):
                 raise InputError(
@@ -236,15 +207,17 @@ class Endpoint:
             text: the prompt.
             admission: entered for each request, before it is sent.
             pause: waits for so many seconds before the next one.
-            retries: the most further requests; None is the endpoint's own number.
+            retries: the most further requests; None is the judge's own number.
+
+        Returns:
+            The reply, or why this prompt cannot be answered, however often it is asked.
 
         Raises:
-            UnansweredError: this prompt cannot be answered.
             DoubtfulError: this prompt is not answered, and perhaps no other.
             InputError: the key, the model or the request is not accepted.
             ConnectionError: every request failed.
         """
-        retries = self.retries if retries is None else min(retries, self.retries)
+        retries = self.judge.retries if retries is None else min(retries, self.judge.retries)
         for attempt in range(retries + 1):
             async with admission() as call:
                 try:
@@ -253,12 +226,13 @@ class Endpoint:
                 except _PassingError as error:
                     call.billed = error.billed
                     failure = error
-                except (UnansweredError, DoubtfulError, InputError) as error:
-                    call.billed = isinstance(error, UnansweredError) and error.billed
+                except (DoubtfulError, InputError):
+                    call.billed = False
                     raise
             self.reached = self.reached or failure.reached
             # An endpoint may ask for a longer wait; one that asks for none is not asked again at once.
-            wait = max(failure.wait or 0.0, self._wait(attempt))
+            backoff = min(60.0, self.judge.backoff * 2 ** min(attempt, 30)) * random.uniform(0.5, 1)
+            wait = max(failure.wait or 0.0, backoff)
             most = retries if self.reached else min(retries, UNREACHED_RETRIES)
             if attempt >= most or wait > LONGEST_WAIT_SECONDS:
                 break
@@ -277,28 +251,24 @@ class Endpoint:
             raise DoubtfulError(failure.words, verdict, passing=not failure.unusable)
         raise verdict
 
-    def _wait(self, attempt: int) -> float:
-        return float(min(60.0, self.backoff * 2 ** min(attempt, 30)) * random.uniform(0.5, 1))
-
     async def _request(self, text: str) -> Reply:
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout(self.judge.timeout):
                 response = await self.client.chat.completions.with_raw_response.create(
-                    model=self.model, messages=[{"role": "user", "content": encodable(text)}],
-                    extra_body=dict(self.limits),
+                    model=self.judge.model, messages=[{"role": "user", "content": encodable(text)}],
+                    extra_body=self.judge.limits(),
                 )  # fmt: skip
         except (TimeoutError, openai.APITimeoutError) as error:
             if any(type(cause).__name__ == "ConnectTimeout" for cause in _causes(error)):
                 raise _PassingError("no connection (nobody answers)", billed=False, reached=False) from None
-            raise _PassingError(f"no reply within judge.timeout={self.timeout:g} seconds", prompt=True) from None
+            raise _PassingError(f"no reply within judge.timeout={self.judge.timeout:g} seconds", prompt=True) from None
         except BodyError as error:
             raise _PassingError(self._clean(str(error)), prompt=True, unusable=True) from None
         except openai.APIConnectionError as error:
             raise self._unconnected(error) from None
         except openai.APIStatusError as error:
-            # `from None`: the client's own error quotes the server, which may quote the key.
             wait = _retry_after(error.response.headers)
-            raise self._refused(error.status_code, error.response.text, wait) from None
+            return self._refused(error.status_code, error.response.text, wait)
         self.reached = True
         return self._reply(response.content, len(text.encode("utf-8", "replace")) + FRAME_TOKENS)
 
@@ -324,29 +294,23 @@ class Endpoint:
         return _PassingError(words, billed=not unsent, prompt=prompt, reached=not unsent)
 
     def _reply(self, body: bytes, most_prompt_tokens: int) -> Reply:
-        """The reply that a body holds, without the key.
-
-        Args:
-            body: what came with HTTP 200.
-            most_prompt_tokens: the most that the prompt can be by itself.
-        """
-        longest = self.limits.get("max_tokens") or self.limits.get("max_completion_tokens") or 0
+        """The reply that a body with HTTP 200 holds, without the key."""
         try:
-            reply = read_completion(body, most_prompt_tokens, int(longest))
+            reply = read_completion(body, most_prompt_tokens, self.judge.max_tokens)
         except UnusableError as error:
             start = self._clean(body[: 4 * LONGEST_QUOTE].decode("utf-8", "replace"))
             words = f"{error}: {start[:100]!r}" if start else f"{error}: it is empty"
             raise _PassingError(words, prompt=True, unusable=True) from None
-        except UnreadableError as error:
-            raise UnansweredError(self._clean(f"HTTP 200: {error}"), billed=True) from None
         except ReportedError as error:
-            raise self._refused(error.status, error.body, None, "HTTP 200 with an error") from None
+            return self._refused(error.status, error.body, None, "HTTP 200 with an error")
+        if reply.unanswered:
+            return replace(reply, text=self._clean(f"HTTP 200: {reply.text}"))
         model = None if reply.model is None else self._clean(reply.model)
         # The text stays as it came, except for the key.
-        text = reply.text.replace(self.key, "[key]") if self.key and len(self.key) >= PART else reply.text
+        text = reply.text.replace(self._key, "[key]") if self._key and len(self._key) >= PART else reply.text
         return replace(reply, text=text, model=model)
 
-    def _refused(self, status: int, body: str, wait: float | None, kind: str | None = None) -> Exception:
+    def _refused(self, status: int, body: str, wait: float | None, kind: str | None = None) -> Reply:
         """What an HTTP status and its body mean for this prompt, and for all others.
 
         Args:
@@ -354,41 +318,47 @@ class Endpoint:
             body: the server's words.
             wait: seconds that the endpoint asks to wait.
             kind: what to call it in a message; None is the status.
+
+        Returns:
+            Why this prompt alone is not answered, at no cost; all else is raised.
         """
         self.reached = True
         refusal = read_refusal(status, body)
         words = f"{kind or f'HTTP {status}'}: {self._clean(refusal.words) or 'the server gives no reason'}"
         url = self.client.base_url
+        # `from None`: the client's own error quotes the server, which may quote the key.
         match refusal.concern:
             case Concern.PROMPT:
-                return UnansweredError(words)
+                return Reply(words, prompt_tokens=0, completion_tokens=0, unanswered=True)
             case Concern.KEY:
-                used = f"the key in ${self.key_variable}" if self.key_variable else "being asked without a key"
-                return InputError(
+                variable = self.judge.key_variable
+                used = f"the key in ${variable}" if variable else "being asked without a key"
+                raise InputError(
                     f"{url} does not accept {used} ({words}); set the environment variable that judge.key_variable "
                     f"names to a valid key for this endpoint"
-                )
+                ) from None
             case Concern.ACCOUNT:
-                return InputError(
+                raise InputError(
                     f"{url}: the account has no credit left or may not be used ({words}); settle that there, or use "
                     f"another"
-                )
+                ) from None
             case Concern.MODEL:
-                return InputError(
-                    f"{url} has no model {self.model!r} ({words}); give judge.model a name that it serves, or correct "
-                    f"judge.base_url, which usually ends in /v1"
-                )
+                raise InputError(
+                    f"{url} has no model {self.judge.model!r} ({words}); give judge.model a name that it serves, or "
+                    f"correct judge.base_url, which usually ends in /v1"
+                ) from None
             case Concern.PASSING:
                 # Too many requests say nothing of the prompt; a server that fails may fail because of this one.
-                return _PassingError(words, wait, billed=kind is not None, prompt=status >= 500 or status == 408)
+                prompt = status >= 500 or status == 408
+                raise _PassingError(words, wait, billed=kind is not None, prompt=prompt) from None
         if status < 400 and kind is not None:  # an error in place of a reply, and no word of its kind
-            return _PassingError(words, wait, prompt=True, unusable=True)
+            raise _PassingError(words, wait, prompt=True, unusable=True) from None
         verdict = InputError(f"{url} does not accept the request ({words}); correct the judge's options")
-        return verdict if refusal.concern is Concern.REQUEST else DoubtfulError(words, verdict)
+        raise (verdict if refusal.concern is Concern.REQUEST else DoubtfulError(words, verdict)) from None
 
     def _clean(self, text: str) -> str:
         """The start of the server's words, on one line, without the key."""
-        shown = hidden(text[: 10 * LONGEST_QUOTE], self.key)
+        shown = hidden(text[: 10 * LONGEST_QUOTE], self._key)
         line = " ".join("".join(c if c.isprintable() else " " for c in shown).split())
         return line if len(line) <= LONGEST_QUOTE else f"{line[:LONGEST_QUOTE]} …"
 
@@ -402,15 +372,9 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait by the response's headers: a number, or a date."""
-    try:
-        if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        return max(0.0, float(headers["retry-after"]))
-    except KeyError:
-        return None
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time())
-    except ValueError:
-        return None
+    milliseconds, after = headers.get("retry-after-ms"), headers.get("retry-after", "")
+    with suppress(ValueError):
+        return max(0.0, float(after) if milliseconds is None else float(milliseconds) / 1000)
+    with suppress(ValueError):
+        return max(0.0, parsedate_to_datetime(after).timestamp() - time())
+    return None

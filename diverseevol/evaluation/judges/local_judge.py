@@ -19,14 +19,7 @@ from diverseevol.engine.pretrained import Pretrained
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import AnswerSheet, Capabilities, Judgement
 from diverseevol.evaluation.judges.grammar import answer_of, is_mark, opened_thought, thinks
-from diverseevol.evaluation.judges.pairwise import (
-    JudgePrompt,
-    Showing,
-    Verdicts,
-    both_orders,
-    load_prompt,
-    to_ask_again,
-)
+from diverseevol.evaluation.judges.pairwise import JudgePrompt, Verdicts, load_prompt, to_ask_again
 from diverseevol.evaluation.judges.reply_cache import Ask, Reply, ReplyCache
 from diverseevol.options import Generation, PromptOptions
 from diverseevol.storage.cache import cache_folder
@@ -93,39 +86,29 @@ class Local:
         Raises:
             InputError: an answer is lacking, the model cannot be loaded, or too many replies hold no scores.
         """
-        showings, benchmark = both_orders(sheet), sheet.benchmark.name
         prompt = self._template()
-        identity, version = self._identity(prompt), self.wording.version
-
-        verdicts = Verdicts(showings, self.name, version, benchmark, self.max_unparsed, self._limit())
+        asks, benchmark = self.wording.asks(sheet, self._identity(prompt)), sheet.benchmark.name
+        limit = f"judge.max_tokens={self.max_tokens} and judge.max_thought_tokens={self.max_thought_tokens}"
+        verdicts = Verdicts(asks, self.name, benchmark, self.max_unparsed, limit)
         with (
             ReplyCache(cache_folder(self.cache) / "judgements.sqlite") as cache,
-            sheet.progress.track(f"judge {benchmark}", len(showings)) as advance,
+            sheet.progress.track(f"judge {benchmark}", len(asks)) as advance,
         ):
-            model = functools.cache(lambda: _load(self.weights))
-
-            def replies(shown: Sequence[Showing], texts: Sequence[str]) -> list[Reply]:
-                asks = [Ask(identity, version, s.question_id, s.order, t) for s, t in zip(shown, texts, strict=True)]
-                return self._replies(asks, cache, prompt, model)
-
+            replies = functools.partial(self._replies, cache, prompt, functools.cache(lambda: _load(self.weights)))
             # A few batches at a time: a judge that never keeps to the form is not asked everything.
             size = self.batch_size * math.ceil(CHUNK_PROMPTS / self.batch_size)  # full batches
-            for start in range(0, len(showings), size):
-                chunk = showings[start : start + size]
-                first = replies(chunk, [self.wording.ask(showing) for showing in chunk])
-                again = [i for i, reply in enumerate(first) if to_ask_again(reply)]
-                texts = [self.wording.ask_again(chunk[i], first[i].text) for i in again]
-                second = dict(zip(again, replies([chunk[i] for i in again], texts), strict=True))
-                for i, showing in enumerate(chunk):
-                    verdicts.add(showing, [first[i], second[i]] if i in second else [first[i]])
+            for start in range(0, len(asks), size):
+                chunk = asks[start : start + size]
+                first = replies(chunk)
+                again = {i: self.wording.ask_again(chunk[i], r) for i, r in enumerate(first) if to_ask_again(r)}
+                second = dict(zip(again, replies(list(again.values())), strict=True))
+                for i, ask in enumerate(chunk):
+                    verdicts.add(ask, [first[i], second[i]] if i in second else [first[i]])
                 advance(len(chunk))
         return verdicts.all()
 
-    def _limit(self) -> str:
-        return f"judge.max_tokens={self.max_tokens} and judge.max_thought_tokens={self.max_thought_tokens}"
-
     def _replies(
-        self, asks: Sequence[Ask], cache: ReplyCache, prompt: Prompt, model: Callable[[], PreTrainedModel]
+        self, cache: ReplyCache, prompt: Prompt, model: Callable[[], PreTrainedModel], asks: Sequence[Ask]
     ) -> list[Reply]:
         """The reply to each ask; each batch is kept as soon as it is done."""
         known = {i: reply for i, ask in enumerate(asks) if (reply := cache.get(ask)) is not None}

@@ -12,7 +12,7 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.access import check_address, read_key
 from diverseevol.evaluation.judges.base import AnswerSheet, Capabilities, Judgement
 from diverseevol.evaluation.judges.budget import OPENAI, Account, Estimate, LimitReachedError, price_of
-from diverseevol.evaluation.judges.pairwise import JudgePrompt, Showing, Verdicts, both_orders, load_prompt
+from diverseevol.evaluation.judges.pairwise import JudgePrompt, Verdicts, load_prompt
 from diverseevol.evaluation.judges.reply_cache import Ask, Reply, ReplyCache
 from diverseevol.storage.cache import cache_folder
 
@@ -45,6 +45,9 @@ class OpenAI:
         price: [prompt, completion] in US dollars per million tokens; None takes the project's table.
         retry_unanswered: whether prompts that the endpoint refused before are asked again.
         cache: the folder with the replies; None is the project's cache folder.
+        account: what was spent, and the limits.
+        witness: the prompt that the endpoint has answered last, in whatever benchmark: what it is asked again to find
+            out whether it still answers.
     """
 
     model: str
@@ -97,9 +100,10 @@ class OpenAI:
         self.wording: JudgePrompt = load_prompt(self.prompt)
         price = price_of(self.model, self.base_url, self.price)
         self.account = Account(price, self.max_tokens, self.max_calls, self.budget_usd)
+        self.witness: Ask | None = None
         self._other_models: set[str] = set()
         if self.max_calls != 0:
-            self._key()
+            self.key()
 
     @property
     def name(self) -> str:
@@ -120,81 +124,68 @@ class OpenAI:
             ConnectionError: the endpoint does not answer.
         """
         from diverseevol.evaluation.judges.asking import Asking
-        from diverseevol.evaluation.judges.endpoint import Endpoint
 
-        showings, benchmark = both_orders(sheet), sheet.benchmark.name
-        refused: list[tuple[Showing, str]] = []
-        verdicts = Verdicts(
-            showings, self.name, self.wording.version, benchmark, self.max_unparsed,
-            f"judge.max_tokens={self.max_tokens}",
-        )  # fmt: skip
-        with sheet.progress.track(f"judge {benchmark}", len(showings)) as advance:
+        asks, benchmark = self._asks(sheet), sheet.benchmark.name
+        verdicts = Verdicts(asks, self.name, benchmark, self.max_unparsed, f"judge.max_tokens={self.max_tokens}")
+        refused: dict[Ask, str] = {}
+        with sheet.progress.track(f"judge {benchmark}", len(asks)) as advance:
 
-            def on_reply(showing: Showing, replies: Sequence[Reply]) -> None:
+            def on_reply(ask: Ask, replies: Sequence[Reply]) -> None:
                 advance(1)
-                verdicts.add(showing, replies)
+                if replies[-1].unanswered:
+                    refused[ask] = replies[-1].text
+                verdicts.add(ask, replies)
 
-            asking = Asking(
-                lambda: Endpoint(
-                    self.base_url, self.model, self._key(), self.key_variable, self._limits(), self.timeout,
-                    self.retries, self.backoff,
-                ),
-                self._file, self.account, self.wording, self._identity, self.concurrency,
-                on_reply=on_reply, on_model=self._answered_by, retry_unanswered=self.retry_unanswered,
-                on_unanswered=lambda showing, words: refused.append((showing, words)),
-            )  # fmt: skip
             try:
-                asking.ask(showings)
+                Asking(self, on_reply).ask(asks)
             except LimitReachedError as limit:
-                raise self._stopped(str(limit), sheet) from limit
+                left = self.estimate(sheet)
+                dollars = "" if left.dollars is None else f", about ${left.dollars:.2f}"
+                raise LimitReachedError(
+                    f"{limit} stops the judging before it is passed ({self.account}); of {left.judgements} judgements "
+                    f"of benchmark {benchmark} {left.missing} remain{dollars}: raise it and run the same command "
+                    f"again, all replies are kept"
+                ) from limit
             finally:
-                self._tell_refused(refused, showings, benchmark)
+                if refused:
+                    first = next(ask for ask in asks if ask in refused)
+                    log.warning(
+                        "benchmark %s: %s does not answer %d of %d prompts, which are recorded without scores (the "
+                        "first: question %r, order %d: %s); they are not asked again unless you give "
+                        "judge.retry_unanswered=true",
+                        benchmark, self.base_url, len(refused), len(asks), first.question_id, first.order,
+                        refused[first],
+                    )  # fmt: skip
         return verdicts.all()
 
     def estimate(self, sheet: AnswerSheet) -> Estimate:
         """What judging these answers would take."""
-        showings = both_orders(sheet)
-        version = self.wording.version
-        asks = [Ask(self._identity, version, s.question_id, s.order, self.wording.ask(s)) for s in showings]
-        with ReplyCache(self._file) as cache:
-            known = (lambda ask: cache.get(ask) is not None) if self.retry_unanswered else cache.knows
-            missing = [ask for ask in asks if not known(ask)]
+        asks = self._asks(sheet)
+        with ReplyCache(self.file) as cache:
+            missing = [ask for ask in asks if cache.get(ask, refusals=not self.retry_unanswered) is None]
         priced = self.account.price is not None
         return Estimate(len(asks), len(missing), sum(self.account.likely(a.text) for a in missing) if priced else None)
 
-    @property
-    def _identity(self) -> str:
+    def _asks(self, sheet: AnswerSheet) -> list[Ask]:
         temperature = "" if self.temperature is None else f" temperature={self.temperature:g}"
-        return f"{self.base_url} {self.model}{temperature} {self.token_parameter}={self.max_tokens}"
+        identity = f"{self.base_url} {self.model}{temperature} {self.token_parameter}={self.max_tokens}"
+        return self.wording.asks(sheet, identity)
 
-    def _limits(self) -> dict[str, float]:
+    def limits(self) -> dict[str, float]:
+        """What each request says of the reply: its greatest length and the temperature."""
         temperature = {} if self.temperature is None else {"temperature": self.temperature}
         return {self.token_parameter: self.max_tokens, **temperature}
 
     @property
-    def _file(self) -> Path:
+    def file(self) -> Path:
+        """The cache of replies."""
         return cache_folder(self.cache) / "judgements.sqlite"
 
-    def _stopped(self, limit: str, sheet: AnswerSheet) -> LimitReachedError:
-        left = self.estimate(sheet)
-        dollars = "" if left.dollars is None else f", about ${left.dollars:.2f}"
-        return LimitReachedError(
-            f"{limit} stops the judging before it is passed ({self.account}); of {left.judgements} judgements of "
-            f"benchmark {sheet.benchmark.name} {left.missing} remain{dollars}: raise it and run the same command "
-            f"again, all replies are kept"
-        )
+    def key(self) -> str | None:
+        """The key from its environment variable."""
+        return read_key(self.key_variable, self.base_url)
 
-    def _tell_refused(self, refused: Sequence[tuple[Showing, str]], asked: Sequence[Showing], benchmark: str) -> None:
-        if not refused:
-            return
-        showing, words = min(refused, key=lambda refusal: asked.index(refusal[0]))
-        log.warning(
-            "benchmark %s: %s does not answer %d of %d prompts, which are recorded without scores (the first: question "
-            "%r, order %d: %s); they are not asked again unless you give judge.retry_unanswered=true",
-            benchmark, self.base_url, len(refused), len(asked), showing.question_id, showing.order, words,
-        )  # fmt: skip
-
-    def _answered_by(self, model: str | None) -> None:
+    def note_model(self, model: str | None) -> None:
         """Warn, once per name, where another model answers than the one that was asked for."""
         if model is None or model == self.model or model.startswith(f"{self.model}-") or model in self._other_models:
             return
@@ -205,6 +196,3 @@ class OpenAI:
             "%s was asked for the model %s and answers with %s; its judgements are recorded under the name asked for",
             self.base_url, self.model, model,
         )  # fmt: skip
-
-    def _key(self) -> str | None:
-        return read_key(self.key_variable, self.base_url)

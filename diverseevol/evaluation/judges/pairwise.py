@@ -8,14 +8,16 @@ counted and never read as a zero. A judge too many of whose replies hold no scor
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import AnswerSheet, GivenUpError, Judgement
 from diverseevol.evaluation.judges.grammar import Scores, answer_of, as_released, parse, plain, read
-from diverseevol.evaluation.judges.reply_cache import Reply, encodable
+from diverseevol.evaluation.judges.reply_cache import Ask, Reply, encodable
 from diverseevol.storage.reading import read_text
 
 LONGEST_PROMPT = 1 << 20  # bytes of a wording
@@ -62,32 +64,6 @@ SHOWN = 80  # characters of a reply in a message
 
 
 @dataclass(frozen=True)
-class Showing:
-    """One question as a judge sees it; in order 0 the model's answer is the first, in order 1 the second."""
-
-    question_id: str
-    order: int
-    question: str
-    first: str
-    second: str
-
-
-def both_orders(sheet: AnswerSheet) -> list[Showing]:
-    """What a judge is to be shown: every question in order 0 and order 1, in the benchmark's order.
-
-    Raises:
-        InputError: a question lacks its answer or the competitor's.
-    """
-    showings = []
-    for question, *answers in sheet.pairs("competitor"):
-        asked = f"{question.instruction}\n\n{question.input}" if question.input else question.instruction
-        answer, competitor = (encodable(text) if text.strip() else "(no answer)" for text in answers)
-        showings.append(Showing(question.id, 0, encodable(asked), answer, competitor))
-        showings.append(Showing(question.id, 1, encodable(asked), competitor, answer))
-    return showings
-
-
-@dataclass(frozen=True)
 class JudgePrompt:
     """A wording.
 
@@ -104,16 +80,33 @@ class JudgePrompt:
         """Recorded with each judgement; another wording automatically has another version."""
         return f"{self.name}-{hashlib.sha256((self.template + ASK_AGAIN).encode()).hexdigest()[:8]}"
 
-    def ask(self, showing: Showing) -> str:
-        """The prompt."""
-        texts = {name: getattr(showing, name) for name in FIELDS}
-        return _fill(self.template, {**texts, "mark": _mark(*texts.values())})
+    def asks(self, sheet: AnswerSheet, judge: str) -> list[Ask]:
+        """What to ask a judge: every question with the answers in order 0 and in order 1, in the benchmark's order.
 
-    def ask_again(self, showing: Showing, reply: str) -> str:
-        """The prompt after a reply that could not be read."""
-        prompt = self.ask(showing)
-        text = answer_of(reply)[:LONGEST_QUOTED]
-        return _fill(ASK_AGAIN, {"prompt": prompt, "reply": text, "mark": _mark(prompt, text)})
+        Args:
+            sheet: the questions and answers.
+            judge: see `Ask`.
+
+        Raises:
+            InputError: a question has no answer or no competitor's answer.
+        """
+        asks, version = [], self.version
+        for question, *answers in sheet.pairs("competitor"):
+            instruction = f"{question.instruction}\n\n{question.input}" if question.input else question.instruction
+            shown = [encodable(text) if text.strip() else "(no answer)" for text in answers]
+            for order, (first, second) in enumerate(permutations(shown)):
+                asks.append(Ask(judge, version, question.id, order, self.text(encodable(instruction), first, second)))
+        return asks
+
+    def text(self, question: str, first: str, second: str) -> str:
+        """The prompt for a question and two answers."""
+        texts = (question, first, second)
+        return _fill(self.template, {**dict(zip(FIELDS, texts, strict=True)), "mark": _mark(*texts)})
+
+    def ask_again(self, ask: Ask, reply: Reply) -> Ask:
+        """What to ask after a reply without two scores."""
+        text = answer_of(reply.text)[:LONGEST_QUOTED]
+        return replace(ask, text=_fill(ASK_AGAIN, {"prompt": ask.text, "reply": text, "mark": _mark(ask.text, text)}))
 
 
 def _mark(*texts: str) -> str:
@@ -149,19 +142,15 @@ def load_prompt(path: str | None) -> JudgePrompt:
     return JudgePrompt(re.sub(r"\W", "-", Path(path).stem), template)
 
 
-def conclude(showing: Showing, replies: Sequence[str], judge: str, version: str) -> Judgement:
-    """The judgement that follows from the replies to one showing, of which the last one counts."""
+def conclude(ask: Ask, replies: Sequence[str], judge: str) -> Judgement:
+    """The judgement that follows from the replies to a question in one order, of which the last one counts.
+
+    Thoughts are a part of the recorded reason only where there is nothing else.
+    """
     scores = parse(replies[-1])
-    reason = AGAIN.join(_words(reply).replace(AGAIN.strip(), "").strip() for reply in replies)
-    if scores is None:
-        return Judgement(showing.question_id, showing.order, None, None, judge, version, reason)
-    model, competitor = scores if showing.order == 0 else scores[::-1]
-    return Judgement(showing.question_id, showing.order, model, competitor, judge, version, reason)
-
-
-def _words(reply: str) -> str:
-    """What is recorded as the judge's reason: its thoughts only where there is nothing else."""
-    return answer_of(reply) or reply
+    reason = AGAIN.join((answer_of(reply) or reply).replace(AGAIN.strip(), "").strip() for reply in replies)
+    model, competitor = (None, None) if scores is None else scores if ask.order == 0 else scores[::-1]
+    return Judgement(ask.question_id, ask.order, model, competitor, judge, ask.prompt_version, reason)
 
 
 def cut_short(reply: Reply) -> bool:
@@ -178,50 +167,38 @@ class Verdicts:
     """The judgements of one model on one benchmark, as the replies arrive.
 
     Args:
-        showings: what is judged.
+        asks: what is asked.
         judge: the judge's name.
-        version: of the prompt.
         benchmark: its name.
         most: the greatest share of judgements whose replies may be without scores. Prompts that are not answered do not
             show how well a judge keeps to the form, and do not count.
         limit: the option that limits a reply's length, with its value, for messages.
     """
 
-    def __init__(
-        self, showings: Sequence[Showing], judge: str, version: str, benchmark: str, most: float, limit: str
-    ) -> None:
-        self.showings = showings
-        self.judge, self.version, self.benchmark = judge, version, benchmark
+    def __init__(self, asks: Sequence[Ask], judge: str, benchmark: str, most: float, limit: str) -> None:
+        self.asks, self.judge, self.benchmark = asks, judge, benchmark
         self.most, self.limit = most, limit
-        self._judgements: dict[Showing, Judgement] = {}
-        self._lost: set[Showing] = set()
-        self._unanswered: set[Showing] = set()
-        self._cut: set[Showing] = set()  # of the lost ones, those whose reply reached the limit of tokens
-        self._silent: set[Showing] = set()  # of these, those that had said nothing by then
+        self._judgements: dict[Ask, Judgement] = {}
+        # Of asks without a judgement: "unanswered", or a reply without scores that said "nothing" before it reached
+        # the limit of tokens, was "cut" there, or is "lost" although it is complete.
+        self._fates: dict[Ask, str] = {}
 
-    def add(self, showing: Showing, replies: Sequence[Reply]) -> None:
-        """Add the replies to one showing, of which the last one counts.
+    def add(self, ask: Ask, replies: Sequence[Reply]) -> None:
+        """Add the replies to one ask, of which the last one counts.
 
         Raises:
             GivenUpError: it is clear by now that too many judgements will be without scores.
         """
-        words = [reply.text for reply in replies]
-        if cut_short(replies[-1]):
-            self._silent.add(showing)
+        words, last = [reply.text for reply in replies], replies[-1]
+        if cut_short(last):
             words[-1] = words[-1] or f"(nothing within {self.limit})"
-        self._judgements[showing] = conclude(showing, words, self.judge, self.version)
+        self._judgements[ask] = conclude(ask, words, self.judge)
         if replies[0].unanswered:
-            self._unanswered.add(showing)
-        elif not self._judgements[showing].parsed:
-            self._lost.add(showing)
-            if replies[-1].cut:
-                self._cut.add(showing)
-        done, lost = len(self._judgements), len(self._lost)
-        none = lost + len(self._unanswered) == done > self.most * done
-        if none and (done >= ENOUGH or done == len(self._silent) >= ENOUGH_CUT):
-            raise self._given_up()
-        if done >= ENOUGH and lost > self.most * len(self.showings):
-            raise self._given_up()
+            self._fates[ask] = "unanswered"
+        elif not self._judgements[ask].parsed:
+            self._fates[ask] = "nothing" if cut_short(last) else "cut" if last.cut else "lost"
+        done, count = len(self._judgements), Counter(self._fates.values())
+        self._check(done >= ENOUGH or done == count["nothing"] >= ENOUGH_CUT)
 
     def all(self) -> list[Judgement]:
         """The judgements, once all replies have arrived.
@@ -229,37 +206,46 @@ class Verdicts:
         Raises:
             GivenUpError: too many are without scores, or all are.
         """
-        lost, count = len(self._lost), len(self.showings)
-        if lost > self.most * count or lost + len(self._unanswered) == count > self.most * count:
-            raise self._given_up()
+        self._check(True)
         return self.so_far()
 
     def so_far(self) -> list[Judgement]:
-        """The judgements made until now, in the order of the showings."""
-        return [self._judgements[showing] for showing in self.showings if showing in self._judgements]
+        """The judgements made until now, in the order of what is asked."""
+        return [self._judgements[ask] for ask in self.asks if ask in self._judgements]
 
-    def _given_up(self) -> GivenUpError:
-        judgements = self.so_far()
-        lost = self._lost or self._unanswered
-        first = self._judgements[next(showing for showing in self.showings if showing in lost)]
+    def _check(self, enough: bool) -> None:
+        """Give the judge up where enough replies show that it is of no use."""
+        done, without = len(self._judgements), len(self._fates)
+        lost = without - Counter(self._fates.values())["unanswered"]
+        if enough and (lost > self.most * len(self.asks) or without == done > self.most * done):
+            raise self._given_up(lost)
+
+    def _given_up(self, lost: int) -> GivenUpError:
+        judgements, count = self.so_far(), Counter(self._fates.values())
+        first = next(
+            self._judgements[ask]
+            for ask in self.asks
+            if ask in self._fates and (self._fates[ask] != "unanswered" or not lost)
+        )
         words = " ".join(first.reason.split())
         words = repr(words[:SHOWN] + ("…" if len(words) > SHOWN else "")) if words else "nothing"
         example = f"(the first: question {first.question_id!r}, order {first.order}, which said {words})"
-        if not self._lost:
+        if not lost:
             problem = f"none of {len(judgements):,} prompts is answered by {self.judge} {example}"
             remedy = "choose a judge that takes these prompts"
         else:
             problem = (
-                f"{len(self._lost):,} of {len(judgements):,} judgements by {self.judge} hold no two scores {example}, "
-                f"more than judge.max_unparsed={self.most:g} allows"
+                f"{lost:,} of {len(judgements):,} judgements by {self.judge} hold no two scores {example}, more than "
+                f"judge.max_unparsed={self.most:g} allows"
             )
             remedy = "choose a judge or a judge.prompt that keeps to the form"
-        if self._cut:
-            choice = "" if self._cut == self._silent else f", or {remedy}"
-            remedy = f"{len(self._cut):,} of these replies ended at {self.limit} before any scores: raise it{choice}"
-        unasked = len(self.showings) - len(judgements)
+        if at_limit := count["cut"] + count["nothing"]:
+            choice = f", or {remedy}" if count["cut"] else ""
+            remedy = f"{at_limit:,} of these replies ended at {self.limit} before any scores: raise it{choice}"
+        unasked = len(self.asks) - len(judgements)
         note = f"; {unasked:,} were not asked for" if unasked else ""
-        return GivenUpError(f"benchmark {self.benchmark}: {problem}{note}; {remedy}", self.so_far)
+        sentence = f"benchmark {self.benchmark}: {problem}{note}; {remedy}"
+        return GivenUpError(sentence, self.so_far, refused=not lost and len(judgements) < ENOUGH)
 
 
 def scores_match_reply(where: str, judgement: Judgement) -> bool:

@@ -10,9 +10,11 @@ import os
 import socket
 import sqlite3
 import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from diverseevol.errors import InputError
@@ -22,22 +24,15 @@ from diverseevol.storage.reading import refuse_special
 WAIT_SECONDS = 60.0  # for another process that is writing
 STEP_SECONDS = 0.5  # of that wait, between which a signal can interrupt
 VERSION = 1
-TABLE = """
-CREATE TABLE IF NOT EXISTS replies (
-    key TEXT PRIMARY KEY, judge TEXT, prompt_version TEXT, question TEXT, answer_order INTEGER, text TEXT NOT NULL,
-    model TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, at REAL
-) WITHOUT ROWID
-"""
-
-# What an endpoint will not answer, which replies reached the limit of tokens, and which process is about to ask what;
-# files without these tables gain them.
-MORE_TABLES = (
-    "CREATE TABLE IF NOT EXISTS unanswered (key TEXT PRIMARY KEY, reason TEXT NOT NULL, at REAL) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS cut (key TEXT PRIMARY KEY) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, host TEXT, pid INTEGER, until REAL) WITHOUT ROWID",
+# Replies, what an endpoint will not answer, which replies reached the limit of tokens, and which process is about to
+# ask what. Files without one of these tables gain it.
+TABLES = (
+    "replies (key TEXT PRIMARY KEY, judge TEXT, prompt_version TEXT, question TEXT, answer_order INTEGER, "
+    "text TEXT NOT NULL, model TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, at REAL)",
+    "unanswered (key TEXT PRIMARY KEY, reason TEXT NOT NULL, at REAL)",
+    "cut (key TEXT PRIMARY KEY)",
+    "claims (key TEXT PRIMARY KEY, host TEXT, pid INTEGER, until REAL)",
 )
-
-
 ELSEWHERE = "or give judge.cache=FOLDER for another one"
 # By SQLite's result code: what is wrong with the file, and what to do.
 _UNWRITABLE = ("cannot be opened or written", "make it and its folder writable")
@@ -65,7 +60,7 @@ class Ask:
         judge: everything that decides who answers and how: the endpoint and model, or the weights, and their options.
         prompt_version: of the wording.
         question_id: for people who read the file.
-        order: 0 or 1.
+        order: 0 where the model's answer is shown first, 1 where it is shown second.
         text: the complete prompt, with the question and both answers.
     """
 
@@ -75,7 +70,7 @@ class Ask:
     order: int
     text: str
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A digest of the content."""
         content = json.dumps([self.judge, self.prompt_version, self.order, self.text])
@@ -90,9 +85,9 @@ class Reply:
         text: the judge's words.
         model: the name of the model that answered.
         prompt_tokens: None where the number is not known.
-        completion_tokens: likewise.
+        completion_tokens: None where the number is not known.
         cut: whether it reached the limit of tokens.
-        unanswered: whether there is no reply, and `text` says why; not kept as a reply.
+        unanswered: whether this prompt will not be answered, and `text` says why.
     """
 
     text: str
@@ -108,7 +103,7 @@ def encodable(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-class ReplyCache:
+class ReplyCache(AbstractContextManager["ReplyCache"]):
     """The file, open; use it as a context manager, in one thread."""
 
     def __init__(self, path: Path) -> None:
@@ -127,38 +122,57 @@ class ReplyCache:
         except sqlite3.Error as error:
             raise self._broken(error) from error
         try:
+            self._file.create_function("may_live", 2, _may_live)
             ((version,),) = self._run("PRAGMA user_version")
             if version not in (0, VERSION):
                 raise InputError(
                     f"{path}: the file of judges' replies is of version {version}, and this release knows version "
-                    f"{VERSION}; use the release that wrote it, or give judge.cache=FOLDER for another one"
+                    f"{VERSION}; use the release that wrote it, {ELSEWHERE}"
                 )
-            for statement in ("PRAGMA synchronous=FULL", TABLE, *MORE_TABLES, f"PRAGMA user_version={VERSION}"):
+            tables = (f"CREATE TABLE IF NOT EXISTS {table} WITHOUT ROWID" for table in TABLES)
+            for statement in ("PRAGMA synchronous=FULL", *tables, f"PRAGMA user_version={VERSION}"):
                 self._run(statement)
         except BaseException:
             self._file.close()
             raise
 
-    def get(self, ask: Ask) -> Reply | None:
-        """The reply, if this was asked before."""
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def get(self, ask: Ask, *, refusals: bool = False) -> Reply | None:
+        """The reply, if this was asked before.
+
+        Args:
+            ask: what was asked.
+            refusals: whether a prompt that was refused counts, with the reason for a reply.
+        """
         rows = self._run(
             "SELECT text, model, prompt_tokens, completion_tokens, EXISTS (SELECT 1 FROM cut WHERE key = replies.key) "
             "FROM replies WHERE key = ?",
             (ask.key,),
         )
-        if not rows:
-            return None
-        text, model, prompt_tokens, completion_tokens, cut = rows[0]
-        if not isinstance(text, str):
-            raise self._damaged("replies", ask, f"text is {_kind(text)}")
-        if not isinstance(model, str | None) or not all(
-            isinstance(count, int | None) for count in (prompt_tokens, completion_tokens)
-        ):
-            raise self._damaged("replies", ask, f"model and tokens are {', '.join(map(_kind, rows[0][1:4]))}")
-        return Reply(text, model, prompt_tokens, completion_tokens, bool(cut))
+        if rows:
+            text, model, prompt_tokens, completion_tokens, cut = rows[0]
+            counts = (prompt_tokens, completion_tokens)
+            if not isinstance(text, str):
+                raise self._damaged("replies", ask, f"text is {_kind(text)}")
+            if not isinstance(model, str | None) or not all(isinstance(count, int | None) for count in counts):
+                raise self._damaged("replies", ask, f"model and tokens are {', '.join(map(_kind, rows[0][1:4]))}")
+            return Reply(text, model, prompt_tokens, completion_tokens, bool(cut))
+        rows = self._run("SELECT reason FROM unanswered WHERE key = ?", (ask.key,)) if refusals else []
+        if rows and not isinstance(rows[0][0], str):
+            raise self._damaged("unanswered", ask, f"reason is {_kind(rows[0][0])}")
+        return Reply(rows[0][0], unanswered=True) if rows else None
 
     def put(self, ask: Ask, reply: Reply) -> None:
-        """Keep a reply; it is on disk when this returns. Of two to the same ask, the first is kept."""
+        """Keep a reply; it is on disk when this returns.
+
+        Of two replies to the same ask the first is kept, and of two reasons not to answer it the second.
+        """
+        if reply.unanswered:
+            reason = encodable(reply.text)
+            self._run("INSERT OR REPLACE INTO unanswered VALUES (?, ?, ?)", (ask.key, reason, time.time()))
+            return
         texts = (ask.key, ask.judge, ask.prompt_version, ask.question_id)
         values = (
             *map(encodable, texts), ask.order, encodable(reply.text),
@@ -169,35 +183,20 @@ class ReplyCache:
             self._run("INSERT OR IGNORE INTO cut VALUES (?)", (ask.key,))
         self._run(f"INSERT OR IGNORE INTO replies VALUES ({', '.join('?' * len(values))})", values)
 
-    def unanswered(self, ask: Ask) -> str | None:
-        """Why this will never be answered, if the endpoint has said so before."""
-        rows = self._run("SELECT reason FROM unanswered WHERE key = ?", (ask.key,))
-        if rows and not isinstance(rows[0][0], str):
-            raise self._damaged("unanswered", ask, f"reason is {_kind(rows[0][0])}")
-        return str(rows[0][0]) if rows else None
-
-    def put_unanswered(self, ask: Ask, reason: str) -> None:
-        """Keep for good that this is not answered, with the latest reason."""
-        self._run("INSERT OR REPLACE INTO unanswered VALUES (?, ?, ?)", (ask.key, encodable(reason), time.time()))
-
-    def knows(self, ask: Ask) -> bool:
-        """Whether this was asked before, with a reply or without."""
-        return self.get(ask) is not None or self.unanswered(ask) is not None
-
     def claim(self, ask: Ask, seconds: float) -> bool:
         """Be the process that asks this; False where another one does already.
 
-        A claim ends when it is given up, after so many seconds, or with its process.
+        A claim ends when it is given up, after so many seconds, or with its process. One that runs for longer than any
+        process claims does not count: the file may be damaged, and the clocks of other machines may be wrong.
         """
-        host, pid = socket.gethostname(), os.getpid()
-        rows = self._run("SELECT host, pid, until FROM claims WHERE key = ?", (ask.key,))
-        holder = rows[0] if rows else None
-        if holder is not None and holder[:2] != (host, pid) and _in_force(holder, 2 * seconds):
-            return False
-        # Only the claim that was read is replaced: of two processes that come at once, the second one inserts nothing.
-        self._run("DELETE FROM claims WHERE key = ? AND until IS ?", (ask.key, holder[2])) if holder else None
-        values = (ask.key, host, pid, time.time() + seconds)
-        return bool(self._run("INSERT OR IGNORE INTO claims VALUES (?, ?, ?, ?) RETURNING 1", values))
+        claims = self._run(
+            "INSERT INTO claims VALUES (:key, :host, :pid, :now + :seconds) ON CONFLICT (key) DO UPDATE "
+            "SET host = :host, pid = :pid, until = :now + :seconds WHERE (host = :host AND pid = :pid) "
+            "OR typeof(until) != 'real' OR until NOT BETWEEN :now AND :now + 2 * :seconds OR NOT may_live(host, pid) "
+            "RETURNING key",
+            {"key": ask.key, "host": socket.gethostname(), "pid": os.getpid(), "now": time.time(), "seconds": seconds},
+        )
+        return bool(claims)
 
     def give_up(self, ask: Ask) -> None:
         """End this process's claim."""
@@ -205,7 +204,7 @@ class ReplyCache:
             "DELETE FROM claims WHERE key = ? AND host = ? AND pid = ?", (ask.key, socket.gethostname(), os.getpid())
         )
 
-    def _run(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    def _run(self, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
             try:
@@ -215,23 +214,14 @@ class ReplyCache:
                     raise self._broken(error) from error
 
     def _broken(self, error: sqlite3.Error) -> InputError:
-        """What an error of the database means, and what to do."""
         problem, remedy = SENTENCES.get(_code(error), ("cannot be used", "move it away"))
         return InputError(f"{self.path}: the file of judges' replies {problem} ({error}); {remedy}, {ELSEWHERE}")
 
     def _damaged(self, table: str, ask: Ask, problem: str) -> InputError:
         return InputError(
             f"{self.path}: the file of judges' replies is damaged: table {table}, key {ask.key}: {problem}; delete "
-            f"that row, or give judge.cache=FOLDER for another file"
+            f"that row, {ELSEWHERE}"
         )
-
-    def __enter__(self) -> "ReplyCache":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
 
 
 def _code(error: sqlite3.Error) -> int:
@@ -248,29 +238,16 @@ def _storable(count: int | None) -> int | None:
     return count if count is not None and 0 <= count < 2**63 else None
 
 
-def _in_force(holder: tuple[Any, ...], longest: float) -> bool:
-    """Whether a claim holds: it has not expired, and its process may still be at work.
-
-    The file may be damaged, and the clocks of other machines may be wrong: a claim for longer than any process claims
-    does not hold.
-    """
-    host, pid, until = holder
-    if not (isinstance(host, str) and isinstance(pid, int) and isinstance(until, int | float)):
-        return False
-    left = until - time.time()
-    return 0 < left <= longest and pid > 0 and _lives(host, pid)
-
-
-def _lives(host: str, pid: int) -> bool:
+def _may_live(host: Any, pid: Any) -> bool:
     """Whether a process may still be at work; nothing is known of one on another machine."""
+    if not isinstance(host, str) or not isinstance(pid, int) or pid <= 0:
+        return False
     if host != socket.gethostname():
         return True
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no process has such a number
         return False
-    except OverflowError:
-        return False  # no process has such a number
     except PermissionError:
         pass  # of another user, and alive
     return True

@@ -69,10 +69,6 @@ class UnusableError(ValueError):
     """A body that is not a reply; another request may bring one."""
 
 
-class UnreadableError(ValueError):
-    """A complete reply that holds no text."""
-
-
 class ReportedError(Exception):
     """A body that holds an error in place of a reply.
 
@@ -94,9 +90,11 @@ def read_completion(body: bytes, most_prompt_tokens: int, most_completion_tokens
         most_prompt_tokens: the most that the prompt can be by itself.
         most_completion_tokens: the most that was asked for.
 
+    Returns:
+        The reply; unanswered where it holds something other than text, or the endpoint's filter has withheld it.
+
     Raises:
         UnusableError: the body is not a chat completion.
-        UnreadableError: the reply holds something other than text, or the endpoint's filter has withheld it.
         ReportedError: the body holds an error.
     """
     try:
@@ -120,9 +118,12 @@ def read_completion(body: bytes, most_prompt_tokens: int, most_completion_tokens
     model, usage = completion.get("model"), completion.get("usage")
     counts = usage if isinstance(usage, dict) else {}
     reason = str(choice.get("finish_reason")).lower()
-    text = _text(message)
+    try:
+        text = _text(message)
+    except ValueError as error:
+        return Reply(str(error), unanswered=True)
     if not text and reason.startswith(FILTERED):
-        raise UnreadableError(f"the reply is kept back (finish_reason {reason})")
+        return Reply(f"the reply is kept back (finish_reason {reason})", unanswered=True)
     return Reply(
         encodable(text),
         model if isinstance(model, str) else None,
@@ -136,7 +137,7 @@ def _text(message: Mapping[str, Any]) -> str:
     """The content, its parts joined; or else a refusal. Thoughts in fields or parts of their own are neither.
 
     Raises:
-        UnreadableError: the content is not text.
+        ValueError: the content is not text.
     """
     content, refusal = message.get("content"), message.get("refusal")
     texts = []
@@ -147,7 +148,7 @@ def _text(message: Mapping[str, Any]) -> str:
             continue
         if kind not in TEXTS or not isinstance(text, str):
             kind = f"of type {kind!r}" if isinstance(part, dict) else f"that is a {type(part).__name__}"
-            raise UnreadableError(f"the reply holds a part {kind}, not text")
+            raise ValueError(f"the reply holds a part {kind}, not text")
         texts.append(text)
     return "".join(texts) or (refusal if isinstance(refusal, str) else "")
 
