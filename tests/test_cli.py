@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -337,3 +338,13 @@ def test_a_group_that_is_given_null_names_its_choices(tmp_path):
     assert said == (
         "judge=null: judge takes the name of a choice, expected one of gold, local, none, openai, overlap, replay"
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only GNU's OpenMP shows what it was told")
+def test_threads_that_wait_for_work_sleep(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("OMP_DISPLAY_ENV", "true")
+    np.save(tmp_path / "rows.npy", np.eye(4, dtype=np.float32))
+    done = command("select", "embeddings=rows.npy", "n=2", "out=picks.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr

@@ -220,6 +220,9 @@ def _close(ledger: Ledger) -> int:
 def _run(configuration: Configuration) -> None:
     """Run a command; its module is imported only now, for seconds, and what is plainly missing is said before."""
     steady_streams()  # here too, for launchers run jobs in processes of their own
+    # Torch reads it as it is loaded: its threads sleep while they wait. Otherwise they keep cores busy for milliseconds
+    # after each product, at the cost of threads that work side by side and of other programs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if configuration.verb == "evolve":
         configuration.complete()
     importlib.import_module("diverseevol.cli.early").refuse_early(configuration.verb, configuration)

@@ -33,7 +33,8 @@ def run_path(settings: Configuration) -> Path:
 def arm(settings: Configuration) -> str:
     """What the seeds of one way to choose have in common, and compare by: `<sampler>-<schedule>[-<hash>]`."""
     name = f"{settings.choices['sampler']}-{settings.choices['schedule']}"
-    differences = settings.differs_from_default(PICKS, GROUPS)
+    # Hydra composes the defaults for a quarter of a second.
+    differences = settings.once("differences", lambda: settings.differs_from_default(PICKS, GROUPS))
     differences = {key: value for key, value in differences.items() if key not in (*NOT_PICKS, *MEMORY_ONLY)}
     if settings.value("keep_dtype") is not None:
         differences["keep_dtype"] = settings.value("keep_dtype")
