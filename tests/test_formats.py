@@ -276,6 +276,53 @@ def test_rows_of_another_format_or_of_other_options_are_read_again(tmp_path):
     assert load(file, format=Pairs("aq"), cache=tmp_path)[0].instruction == "How?"
 
 
+class Slotted:
+    """The same, its options in slots; and with what a format may do wrong."""
+
+    __slots__ = ("extra", "fault", "key")
+
+    def __init__(self, key="qa", fault=None, extra=None):
+        self.key, self.fault, self.extra = key, fault, extra
+
+    def parse(self, record):
+        conversation = Pairs(self.key).parse(record)
+        if self.extra is not None:  # past the tests' own check of types
+            object.__setattr__(conversation, "extra", self.extra)
+        return conversation
+
+    def to_record(self, conversation):
+        if self.fault == "missing":
+            return {self.key: conversation.extra["level"]}
+        return Pairs(self.key).to_record(conversation) if self.fault is None else self.fault
+
+
+def test_options_in_slots_tell_formats_apart(tmp_path):
+    file = pairs(tmp_path, {"qa": ["Why?", "So."], "aq": ["How?", "Well."]})
+    assert load(file, format=Slotted(), cache=tmp_path)[0].instruction == "Why?"
+    assert load(file, format=Slotted("aq"), cache=tmp_path)[0].instruction == "How?"
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"fault": "missing"}, r"cannot be written again by the to_record of data\.format \(KeyError: 'level'\)"),
+        ({"fault": "text"}, r"cannot be written again by .* \(TypeError: expected a dict, got 'text'\)"),
+        ({"fault": {"qa": {1, 2}}}, r'field "qa" holds what JSON cannot say'),
+        ({"extra": ["kind"]}, r"has the extra \['kind'\], expected a mapping from names to values"),
+        ({"extra": {1: "kind"}}, r"has the extra \{1: 'kind'\}, expected a mapping from names to values"),
+    ],
+)
+def test_a_format_that_cannot_write_its_rows_is_refused_as_they_are_read(tmp_path, options, problem):
+    with pytest.raises(InputError, match=rf"pairs\.jsonl, line 1: {problem}"):
+        load(pairs(tmp_path, {"qa": ["Why?", "So."]}), format=Slotted(**options), cache=tmp_path)
+
+
+def test_a_format_without_a_file_is_refused(tmp_path):
+    typed_in = type("TypedIn", (Pairs,), {"__module__": "__nowhere__"})
+    with pytest.raises(InputError, match=r"data\.format is a TypedIn, whose source is in no file"):
+        load(pairs(tmp_path, {"qa": ["Why?", "So."]}), format=typed_in(), cache=tmp_path)
+
+
 def test_names_of_fields_and_a_format_are_not_given_together(tmp_path):
     file = pairs(tmp_path, {"qa": ["Why?", "So."]})
     with pytest.raises(InputError, match=r"data\.fields and data\.format both say"):

@@ -201,11 +201,16 @@ def _format(fields: Mapping[str, str | None] | None, format: Format | None) -> F
 
 
 def _identity(format: Format) -> Any:
-    """What decides how a format takes records apart: its names, or the source of the user's own module."""
+    """What decides how a format takes records apart: its names, or the source and options of the user's own class."""
     if isinstance(format, Fields):
         return asdict(format)
     kind = type(format)
-    return [kind.__module__, kind.__qualname__, repr(sorted(vars(format).items())), sources(kind)]
+    if not (digests := sources(kind)):
+        raise InputError(
+            f"data.format is a {kind.__qualname__}, whose source is in no file, so that rows read by another version "
+            f"of it could not be told apart; give a class that a .py file defines"
+        )
+    return [kind.__module__, kind.__qualname__, repr(format.__getstate__()), digests]  # of slots, too
 
 
 def _named(fields: Mapping[str, str | None] | None) -> Fields | None:

@@ -101,12 +101,18 @@ class Ingest:
             fields = self.format or recognise(record)
             self.format = fields.with_input_of(record) if self.recognised and not self.has_input else fields
             return self.format.parse(record)
+        problem = "is not in the format of data.format"
         try:
-            return _checked(self.format.parse(record))
+            conversation = _checked(self.format.parse(record))
+            problem = "cannot be written again by the to_record of data.format"
+            if not isinstance(again := self.format.to_record(conversation), dict):
+                raise TypeError(f"expected a dict, got {again!r:.80}")
+            dump_extra(again)
         except BadRecord:
             raise
-        except (ValueError, TypeError, LookupError, AttributeError) as error:  # from code that is the user's own
-            raise BadRecord(None, f"is not in the format of data.format ({type(error).__name__}: {error})") from error
+        except Exception as error:  # from code that is the user's own
+            raise BadRecord(None, f"{problem} ({type(error).__name__}: {error})") from error
+        return conversation
 
     def _look_at(self, record: Mapping[str, Any], conversation: Conversation) -> None:
         """Note which fields there are, and which of them the model reads in other data sets and not here."""
@@ -117,12 +123,14 @@ class Ingest:
 
 
 def _checked(conversation: Conversation) -> Conversation:
-    """A conversation of the user's own format, which must be one exchange of texts."""
+    """A conversation of the user's own format, which must be one exchange of texts, its other fields by name."""
     if [turn.role for turn in conversation.turns] != ["user", "assistant"]:
         roles = ", ".join(turn.role for turn in conversation.turns) or "none"
         raise BadRecord(None, f"has turns of {roles}, expected one of user and one of assistant")
     for name, blank in (("instruction", False), ("input", True), ("response", False)):
         text_of({name: getattr(conversation, name)}, name, blank=blank)
+    if not (isinstance(conversation.extra, Mapping) and all(isinstance(name, str) for name in conversation.extra)):
+        raise BadRecord(None, f"has the extra {conversation.extra!r:.80}, expected a mapping from names to values")
     return conversation
 
 
