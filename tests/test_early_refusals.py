@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
@@ -39,17 +40,17 @@ CASES = {
     (*WITH_ROWS, "folder=rows.jsonl"): "rows.jsonl: ",
     (*WITH_ROWS, "folder=used"): "used: another process is at work in this folder",
     (*WITH_ROWS, "benchmark=questions", "benchmark.path=missing.jsonl"): "missing.jsonl: no such file; a benchmark is",
-    (*WITH_ROWS, "benchmark=questions", "benchmark.path=foreign"): "foreign: is a folder; a benchmark is a JSONL file",
+    (*WITH_ROWS, "benchmark=questions", "benchmark.path=foreign"): "foreign: is a folder; name a file in it",
     (*WITH_ROWS, "benchmark=vicuna", "benchmark.competitor=missing"): "missing: no such file; answers are a JSONL file",
-    (*WITH_ROWS, "benchmark=paper", "benchmark.folder=missing"): "missing: no such folder; give benchmark.folder one",
-    (*WITH_ROWS, "benchmark=paper", "benchmark.koala.path=missing"): "missing: no such file; a benchmark is",
+    (*WITH_ROWS, "benchmark=paper", "benchmark.folder=missing"): "benchmark.folder=missing: does not hold all three",
+    (*WITH_ROWS, "benchmark=paper", "benchmark.vicuna.path=missing"): "missing: no such file; a benchmark is",
     (*WITH_ROWS, "judge=replay", "judge.judgements=missing"): "missing: no such file or folder; give the folder or",
     (*WITH_ROWS, "judge=local", "judge.path=./missing"): "judge.path=./missing: no such folder; give a hub name",
     (
         *WITH_ROWS,
         "judge=openai",
         "judge.prompt=missing.txt",
-    ): "judge.prompt=missing.txt: no such file; give a text file",
+    ): "judge.prompt=missing.txt: no such file; check the path",
     (
         "evolve",
         "data=json",
@@ -72,7 +73,7 @@ CASES = {
     ("evolve", "model.path=./missing"): "model.path=./missing: no such folder",
     (*SELECT, "embeddings=missing.npy"): "embeddings=missing.npy: no such file; check the path",
     (*SELECT, "embeddings=foreign"): "embeddings=foreign: is a folder",
-    (*SELECT, "embeddings=E.npy", "taken=missing.json"): "taken=missing.json: no such file",
+    (*SELECT, "embeddings=X.npy", "taken=missing.json"): "taken=missing.json: no such file",
     (*SELECT, "sampler=longest", "lengths=missing.npy"): "lengths=missing.npy: no such file",
     (*SELECT, "data=json", "data.path=missing.jsonl", "model=tiny"): "missing.jsonl: no such file",
     (*SELECT, "data=json", "data.path=rows.jsonl", "model.path=./missing"): "model.path=./missing: no such folder",
@@ -84,7 +85,7 @@ CASES = {
     ("judge", "folder=foreign", "logger=none", "judge=gold"): "foreign: holds no answers to judge",
     ("score", "folder=missing"): "missing: no such file or folder",
     ("compare", "folder=missing"): "missing: no such file or folder",
-    ("agreement", "folder=foreign", "recorded=missing"): "missing: no such file or folder",
+    ("agreement", "folder=missing", "recorded=foreign"): "missing: no such file or folder",
     ("report", "folder=missing"): "missing: no such folder; give one that holds run folders or judgements",
     ("report", "folder=[foreign,missing]"): "missing: no such folder",
     ("report", "folder=foreign"): "holds neither a run folder",
@@ -154,6 +155,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "rows.csv").write_text("instruction,output\na,b\n")
     (folder / "empty.jsonl").write_text("\n")
     (folder / "E.npy").write_bytes(b"")
+    np.save(folder / "X.npy", np.ones((2, 3), np.float32))
     os.mkfifo(folder / "pipe")
     for name in ("foreign", "used"):
         (folder / name).mkdir()

@@ -79,6 +79,8 @@ def find(where: str, split: str, subset: str | None, revision: str | None, cache
         refuse_special(path)
         if file:
             refuse_packed(path)
+        elif path.suffix.lower() == ".parquet":
+            raise InputError(f"{where}: no such file; check data.path")
     options: dict[str, Any] = {"split": split, "cache_dir": str(cache / "datasets"), "keep_in_memory": False}
     if kind == "a file":
         return _table(where, "parquet", data_files=glob.escape(str(path)), **options)

@@ -62,12 +62,13 @@ def run(settings: Configuration) -> None:
     console = Console(stderr=True)
     _quieten(console)
     options = settings.options("", Options)
+    answer_files = find_answers(Path(options.folder))
     judge = checked_judge(settings.part("judge"))
     tracker = Careful(settings.part("logger"))
     if not judge.capabilities.judges:
         raise InputError(f"judge={judge.name} judges nothing; choose another one (see diverseevol judge --help)")
     costs = judge.capabilities.costs
-    tasks = _tasks(settings, options)
+    tasks = _tasks(settings, options, answer_files)
     unfits = {task.benchmark.name: unfit(judge, task.benchmark) for task in tasks}
     tasks = [task for task in tasks if unfits[task.benchmark.name] is None]
     skipped = [sentence for sentence in unfits.values() if sentence is not None]
@@ -112,7 +113,7 @@ def _quieten(console: Console) -> None:
         os.environ.setdefault(name, value)
 
 
-def _tasks(settings: Configuration, options: Options) -> list[Task]:
+def _tasks(settings: Configuration, options: Options, answer_files: Sequence[FoundAnswers]) -> list[Task]:
     """Everything that could be judged."""
     cache = cache_folder(settings.value("cache", str | None))
     chosen: Sequence[Benchmark] | None = None
@@ -120,7 +121,6 @@ def _tasks(settings: Configuration, options: Options) -> list[Task]:
         chosen = settings.part("benchmark", cache=cache)
     by_name = {benchmark.name: benchmark for benchmark in chosen or ()}
     saved = SavedQuestions(settings, cache)
-    answer_files = find_answers(Path(options.folder))
     tasks: dict[tuple[Path, str], Task] = {}
     for run in dict.fromkeys(answered.run for answered in answer_files if answered.run is not None):
         refuse_files_from_outside(run)

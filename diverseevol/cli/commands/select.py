@@ -7,15 +7,15 @@ import importlib
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from diverseevol.cli.checked_options import SelectOptions, has_model
 from diverseevol.cli.configuration import Configuration
+from diverseevol.cli.early import check_rows, check_weights
 from diverseevol.cli.left_out_rows import left_out
 from diverseevol.cli.output_files import choice_file
 from diverseevol.data.columns import columns_of
@@ -24,25 +24,17 @@ from diverseevol.data.row_numbers import read_row_numbers
 from diverseevol.errors import InputError
 from diverseevol.evolution.receipts import distances, receipt
 from diverseevol.geometry.row_blocks import check_finite
-from diverseevol.options import PromptOptions
+from diverseevol.options import Embedding, PromptOptions
 from diverseevol.output.terminal import say
-from diverseevol.samplers.base import Needs, Sampler, Selection, choose, pool_of
+from diverseevol.samplers.base import Needs, Sampler, choose, pool_of
 from diverseevol.samplers.features import Features
+from diverseevol.storage.cache import cache_folder
 from diverseevol.storage.files import temporary, write_json, write_jsonl
 from diverseevol.storage.reading import load_array
 
 if TYPE_CHECKING:  # imported where rows are chosen from, for it takes seconds that embeddings of the user's do not need
     from diverseevol.cli.workbench import Workbench
     from diverseevol.engine.probing.prober import Prober
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A selection, the rows that were in the pool before it, and how long it took."""
-
-    selection: Selection
-    pool: Int[np.ndarray, " pool"]
-    seconds: float
 
 
 def run(settings: Configuration) -> None:
@@ -60,10 +52,8 @@ def run(settings: Configuration) -> None:
         problem = "both data and embeddings are" if with_data else "neither data nor embeddings are"
         ways = "data=… and model=…" if sampler.needs != Needs(columns=sampler.needs.columns) else "data=…"
         raise InputError(f"{problem} given; give embeddings=E.npy, or {ways} such as data=json data.path=rows.jsonl")
-    if options.threads is not None:
-        import torch
-
-        torch.set_num_threads(options.threads)
+    if with_data and options.lengths is not None:
+        raise InputError("lengths and data are given, but data have lengths of their own; leave lengths out")
     if with_data:
         _select_rows(settings, options, sampler, out)
     else:
@@ -71,57 +61,83 @@ def run(settings: Configuration) -> None:
 
 
 def _select_over_embeddings(settings: Configuration, options: SelectOptions, sampler: Sampler, out: Path) -> None:
-    name = settings.choices["sampler"]
-    features = _user_features(options, sampler.needs, name)
+    features = _user_features(options, sampler.needs, settings.choices["sampler"])
     taken = taken_rows(options.taken, features.response_tokens, options.n)
+    _use_threads(options)
     if sampler.needs.space != "none":  # the libraries that these compute with load for seconds: not on the clock
         for module in ("diverseevol.geometry.farthest_first", "sklearn.cluster"):
             importlib.import_module(module)
-    choice = _choose(sampler, features, taken, options)
-    record = _record(settings, choice, features)
-    write_json(out, record)
-    summary = f"{options.n:,} of {features.rows:,} rows by {name} in {choice.seconds:.1f} s"
-    for line in (summary, *_distance_summary(record["distance"]), f"writes {out}"):
-        say(line, error=True)
+    _choose(settings, options, sampler, features, taken, out)
 
 
 def _select_rows(settings: Configuration, options: SelectOptions, sampler: Sampler, out: Path) -> None:
-    """Choose from the rows of data, and write the choice and the rows themselves."""
-    with_model = has_model(settings, sampler.needs)  # if its path is missing, that is said before the rows are read
-    if options.lengths is not None:
-        raise InputError("lengths and data are given, but data have lengths of their own; leave lengths out")
+    """Choose from the rows of data; what the model says of them is asked after all else is known to be right."""
+    prompt = settings.options("prompt", PromptOptions)
+    settings.options("embedding", Embedding)
+    with_model = has_model(settings, sampler.needs)
+    if with_model:
+        check_weights(settings, "model")
+    bad_rows = out.with_suffix(".bad_rows.jsonl")
+    check_rows(settings, cache_folder(settings.value("cache", str | None)), bad_rows, options.verify_cache)
     from diverseevol.cli.workbench import workbench
 
+    _use_threads(options)
     with workbench(settings, options.verify_cache) as bench:
-        console = bench.console
-        dataset = bench.dataset(out.with_suffix(".bad_rows.jsonl"))
+        dataset = bench.dataset(bad_rows)
         prober = bench.prober(dataset) if with_model else None
-        for sentence in left_out(
-            dataset, prober.encoded if prober else None, settings.options("prompt", PromptOptions)
-        ):
-            console.print(sentence)
+        for sentence in left_out(dataset, prober.encoded if prober else None, prompt):
+            bench.console.print(sentence)
         response_tokens = _response_tokens(dataset, prober)
         taken = taken_rows(options.taken, response_tokens, options.n)  # refused before the model reads anything
         columns = columns_of(dataset.iterate(), sampler.needs.columns)
         X, scores = _probe(bench, dataset, prober, sampler.needs, out) if prober else (None, {})
-        features = Features(response_tokens, X, scores, columns)
         if bench.processes.first:
-            choice = _choose(sampler, features, taken, options)
-            record = _record(settings, choice, features)
-            lines = list(receipt(choice.selection, dataset, features.embedding, choice.pool, "foundation"))
-            rows = out.with_suffix(".jsonl")
-            write_jsonl(rows, map(dataset.record, choice.selection.rows.tolist()))
-            write_json(out, {**record, "receipt": lines})
-            if dataset.bad_rows:
-                console.print(f"{dataset.bad_rows:,} bad records were left out ({out.with_suffix('.bad_rows.jsonl')})")
-            console.print(
-                f"{dataset.name}: {options.n:,} of {len(dataset):,} rows by {settings.choices['sampler']} in "
-                f"{choice.seconds:.1f} s"
-            )
-            for line in _distance_summary(record["distance"]):
-                console.print(line)
-            console.print(f"writes {out} and {rows}")
+            features = Features(response_tokens, X, scores, columns)
+            _choose(settings, options, sampler, features, taken, out, dataset)
         bench.processes.barrier()
+
+
+def _choose(
+    settings: Configuration,
+    options: SelectOptions,
+    sampler: Sampler,
+    features: Features,
+    taken: Bool[np.ndarray, " rows"],
+    out: Path,
+    dataset: Dataset | None = None,
+) -> None:
+    """Ask the sampler, with the rows taken as the pool, and write its choice; of data, the rows themselves, too."""
+    name, written = settings.choices["sampler"], [out]
+    began = time.perf_counter()
+    selection = choose(sampler, features, taken, options.n, np.random.default_rng(options.seed))
+    pool = pool_of(features, taken)  # of the rows taken, those without a response are not in it
+    seconds = time.perf_counter() - began
+    distance, nearest = distances(features.embedding, selection.rows, pool)
+    record = {
+        "chosen": selection.rows.tolist(), "score": selection.score.tolist(), "score_is": selection.meaning,
+        "distance": distance, "nearest": nearest, "taken": pool.tolist(), "sampler": name,
+        "options": {key: value for key, value in settings.value("sampler").items() if not key.startswith("_")},
+        "seconds": round(seconds, 6),
+    }  # fmt: skip
+    summary = f"{options.n:,} of {features.rows:,} rows by {name} in {seconds:.1f} s"
+    if dataset is not None:
+        summary = f"{dataset.name}: {summary}"
+        written.append(out.with_suffix(".jsonl"))
+        write_jsonl(written[1], map(dataset.record, record["chosen"]))
+        record["receipt"] = list(receipt(selection, dataset, features.embedding, pool, "foundation"))
+        if dataset.bad_rows:
+            bad_rows = out.with_suffix(".bad_rows.jsonl")
+            say(f"{dataset.bad_rows:,} bad records were left out ({bad_rows})", error=True)
+    write_json(out, record)
+    for line in (summary, *_distance_summary(distance), f"writes {' and '.join(map(str, written))}"):
+        say(line, error=True)
+
+
+def _use_threads(options: SelectOptions) -> None:
+    if options.threads is not None:
+        import torch
+
+        torch.set_num_threads(options.threads)
 
 
 def _response_tokens(dataset: Dataset, prober: "Prober | None") -> Int[np.ndarray, " rows"]:
@@ -179,29 +195,6 @@ def taken_rows(path: str | None, response_tokens: Int[np.ndarray, " rows"], n: i
             f"{', '.join(remedies[:-1])}{' or ' * (len(remedies) > 1)}{remedies[-1]}"
         )
     return taken
-
-
-def _choose(sampler: Sampler, features: Features, taken: Bool[np.ndarray, " rows"], options: SelectOptions) -> Choice:
-    """Ask the sampler, with the rows taken as the pool; of these, rows without a response are not in it."""
-    began = time.perf_counter()
-    selection = choose(sampler, features, taken, options.n, np.random.default_rng(options.seed))
-    return Choice(selection, pool_of(features, taken), time.perf_counter() - began)
-
-
-def _record(settings: Configuration, choice: Choice, features: Features) -> dict[str, Any]:
-    """What `out` says of a choice, each list in pick order."""
-    distance, nearest = distances(features.embedding, choice.selection.rows, choice.pool)
-    return {
-        "chosen": choice.selection.rows.tolist(),
-        "score": choice.selection.score.tolist(),
-        "score_is": choice.selection.meaning,
-        "distance": distance,
-        "nearest": nearest,
-        "taken": choice.pool.tolist(),
-        "sampler": settings.choices["sampler"],
-        "options": {key: value for key, value in settings.value("sampler").items() if not key.startswith("_")},
-        "seconds": round(choice.seconds, 6),
-    }
 
 
 def _distance_summary(distance: list[float | None]) -> list[str]:

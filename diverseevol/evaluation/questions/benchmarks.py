@@ -135,12 +135,14 @@ def load_benchmark(
         InputError: a file is missing, unreachable, empty, or not a benchmark.
     """
     checked_name(f"{option}.name", name)
+    if competitor is not None and not Path(competitor).exists():  # said before anything is fetched
+        raise InputError(f"{competitor}: no such file; answers are a JSONL file, an answer a line")
     if path is None:
         path = fetch(url, sha256, cache / "benchmarks" / f"{name}.jsonl", f"{option}.path")
+    benchmark = Benchmark(name, tuple(map(_question, _read_lines(Path(path)))))
     if competitor is None and competitor_url is not None:
         target = cache / "benchmarks" / f"{name}-competitor.jsonl"
         competitor = fetch(competitor_url, competitor_sha256, target, f"{option}.competitor")
-    benchmark = Benchmark(name, tuple(map(_question, _read_lines(Path(path)))))
     if competitor is not None:
         folder = Path(competitor)
         file = folder / "answers" / f"{name}.jsonl" if folder.is_dir() else folder  # a round's folder of another run

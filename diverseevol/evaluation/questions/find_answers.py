@@ -52,8 +52,9 @@ def find_answers(folder: Path) -> list[FoundAnswers]:
     """
     answers = sorted(_find(folder), key=lambda found: (str(found.round_path.parent), found.round, found.benchmark))
     if not answers:
+        problem = "holds no answers to judge" if folder.is_dir() else "no such folder"
         raise InputError(
-            f"{folder}: holds no answers to judge; give a run folder, a folder that diverseevol answer wrote, or a "
+            f"{folder}: {problem}; give a run folder, a folder that diverseevol answer wrote, or a "
             f"folder above, with rounds/NN/answers/BENCHMARK.jsonl, answers/BENCHMARK.jsonl beside fingerprint.json, "
             f"or BENCHMARK_test/SCHEDULE/rd_N.jsonl somewhere below"
         )
