@@ -11,13 +11,4 @@ if TYPE_CHECKING:
     from diverseevol.evaluation.questions.benchmarks import load_paper as load_paper
     from diverseevol.evaluation.questions.benchmarks import no_benchmark as none  # noqa: F401
 
-__getattr__, __dir__ = lazily(
-    __name__,
-    {
-        "Benchmark": "diverseevol.evaluation.questions.benchmarks:Benchmark",
-        "Question": "diverseevol.evaluation.questions.benchmarks:Question",
-        "load": "diverseevol.evaluation.questions.benchmarks:load_benchmark",
-        "load_paper": "diverseevol.evaluation.questions.benchmarks:load_paper",
-        "none": "diverseevol.evaluation.questions.benchmarks:no_benchmark",
-    },
-)
+__getattr__, __dir__ = lazily(__name__, __file__)

@@ -15,17 +15,4 @@ if TYPE_CHECKING:
     from diverseevol.evaluation.judges.without_model import NoJudge as NoJudge
     from diverseevol.evaluation.judges.without_model import Overlap as Overlap
 
-__getattr__, __dir__ = lazily(
-    __name__,
-    {
-        "AnswerSheet": "diverseevol.evaluation.judges.base:AnswerSheet",
-        "Capabilities": "diverseevol.evaluation.judges.base:Capabilities",
-        "Judgement": "diverseevol.evaluation.judges.base:Judgement",
-        "Gold": "diverseevol.evaluation.judges.without_model:Gold",
-        "Local": "diverseevol.evaluation.judges.local_judge:Local",
-        "NoJudge": "diverseevol.evaluation.judges.without_model:NoJudge",
-        "OpenAI": "diverseevol.evaluation.judges.openai_judge:OpenAI",
-        "Overlap": "diverseevol.evaluation.judges.without_model:Overlap",
-        "Replay": "diverseevol.evaluation.judges.replay:Replay",
-    },
-)
+__getattr__, __dir__ = lazily(__name__, __file__)

@@ -10,12 +10,4 @@ if TYPE_CHECKING:
     from diverseevol.runs.trackers.wandb_tracker import Wandb as Wandb
     from diverseevol.runs.tracking import NoLogger as NoLogger
 
-__getattr__, __dir__ = lazily(
-    __name__,
-    {
-        "CSV": "diverseevol.runs.trackers.csv_tracker:CSV",
-        "NoLogger": "diverseevol.runs.tracking:NoLogger",
-        "TensorBoard": "diverseevol.runs.trackers.tensorboard_tracker:TensorBoard",
-        "Wandb": "diverseevol.runs.trackers.wandb_tracker:Wandb",
-    },
-)
+__getattr__, __dir__ = lazily(__name__, __file__)

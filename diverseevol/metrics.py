@@ -16,18 +16,4 @@ if TYPE_CHECKING:
     from diverseevol.evolution.metrics import VendiScoreCurrent as VendiScoreCurrent
     from diverseevol.runs.metrics import Estimate as Estimate
 
-__getattr__, __dir__ = lazily(
-    __name__,
-    {
-        "CoverageRadius": "diverseevol.evolution.metrics:CoverageRadius",
-        "Estimate": "diverseevol.runs.metrics:Estimate",
-        "HeldOutLoss": "diverseevol.evolution.metrics:HeldOutLoss",
-        "MeasuredRound": "diverseevol.evolution.metrics:MeasuredRound",
-        "Metric": "diverseevol.evolution.metrics:Metric",
-        "ReferenceLoss": "diverseevol.evolution.metrics:ReferenceLoss",
-        "TrainLoss": "diverseevol.evolution.metrics:TrainLoss",
-        "VendiScore": "diverseevol.evolution.metrics:VendiScore",
-        "VendiScoreCentred": "diverseevol.evolution.metrics:VendiScoreCentred",
-        "VendiScoreCurrent": "diverseevol.evolution.metrics:VendiScoreCurrent",
-    },
-)
+__getattr__, __dir__ = lazily(__name__, __file__)

@@ -8,10 +8,4 @@ if TYPE_CHECKING:
     from diverseevol.engine.pretrained import Pretrained as Pretrained
     from diverseevol.engine.pretrained import TinyLlama as TinyLlama
 
-__getattr__, __dir__ = lazily(
-    __name__,
-    {
-        "Pretrained": "diverseevol.engine.pretrained:Pretrained",
-        "TinyLlama": "diverseevol.engine.pretrained:TinyLlama",
-    },
-)
+__getattr__, __dir__ = lazily(__name__, __file__)

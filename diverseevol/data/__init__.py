@@ -10,12 +10,4 @@ if TYPE_CHECKING:
     from diverseevol.data.dataset import Dataset as Dataset
     from diverseevol.data.dataset import load as load
 
-__getattr__, __dir__ = lazily(
-    __name__,
-    {
-        "Conversation": "diverseevol.data.conversation:Conversation",
-        "Dataset": "diverseevol.data.dataset:Dataset",
-        "exchange": "diverseevol.data.conversation:exchange",
-        "load": "diverseevol.data.dataset:load",
-    },
-)
+__getattr__, __dir__ = lazily(__name__, __file__)

@@ -20,22 +20,4 @@ if TYPE_CHECKING:
     from diverseevol.samplers.uncertainty import Uncertainty as Uncertainty
     from diverseevol.samplers.vendi import Vendi as Vendi
 
-__getattr__, __dir__ = lazily(
-    __name__,
-    {
-        "FacilityLocation": "diverseevol.samplers.facility_location:FacilityLocation",
-        "Features": "diverseevol.samplers.features:Features",
-        "KCenter": "diverseevol.samplers.kcenter:KCenter",
-        "KMeans": "diverseevol.samplers.kmeans:KMeans",
-        "Longest": "diverseevol.samplers.longest:Longest",
-        "Needs": "diverseevol.samplers.base:Needs",
-        "QueryByCommittee": "diverseevol.samplers.qbc:QueryByCommittee",
-        "Random": "diverseevol.samplers.random:Random",
-        "Sampler": "diverseevol.samplers.base:Sampler",
-        "Selection": "diverseevol.samplers.base:Selection",
-        "Stratified": "diverseevol.samplers.stratified:Stratified",
-        "UncertainKCenter": "diverseevol.samplers.uncertain_kcenter:UncertainKCenter",
-        "Uncertainty": "diverseevol.samplers.uncertainty:Uncertainty",
-        "Vendi": "diverseevol.samplers.vendi:Vendi",
-    },
-)
+__getattr__, __dir__ = lazily(__name__, __file__)
