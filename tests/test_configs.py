@@ -18,6 +18,7 @@ from diverseevol.cli.configuration import configure
 from diverseevol.cli.mistakes import check_choices
 from diverseevol.errors import InputError
 from diverseevol.options import Embedding, Generation, PromptOptions, Schedule, Tuning
+from diverseevol.output.console import Console
 
 CONF = Path(__file__).parents[1] / "conf"
 ROOTS = sorted(file.stem for file in CONF.glob("*.yaml"))
@@ -165,6 +166,16 @@ def test_values_that_do_not_fit_are_named_with_what_would(values, sentence):
     with pytest.raises(InputError) as caught:
         bind(target, {"name": "x", **values}, "some")
     assert str(caught.value) == sentence
+
+
+def test_options_in_place_of_an_object_are_answered_with_what_makes_one():
+    def of_a_part(part: Console | None = None) -> object:
+        return part
+
+    with pytest.raises(InputError) as caught:
+        bind(of_a_part, {"part": {"width": 9}}, "some")
+    made = "a Console made by some.part._target_=MODULE.NAME or null"
+    assert str(caught.value) == f"some.part is {{'width': 9}}, which is not {made}"
 
 
 def test_a_target_that_takes_anything_is_left_to_itself():

@@ -108,6 +108,8 @@ CASES = {
     ("evolve", "seed=-1"): "seed is -1; it must not be negative",
     ("evolve", "threads=0"): "threads is 0; it must be at least 1",
     ("evolve", "keep_models=some"): "keep_models is 'some', which is not all or last or none",
+    ("evolve", "~metric.reference_loss", "reference_loss=true"): "reference_loss=true: ~metric.reference_loss takes",
+    (*WITH_ROWS, "data.format.x=1"): "data.format is {'x': 1}, which is not a Format made by data.format._target_=",
     ("evolve", "tuning.epochs=0"): "tuning.epochs is 0; it must be above 0",
     ("evolve", "embedding.batch_tokens=0"): "embedding.batch_tokens is 0; it must be above 0",
     ("evolve", "prompt.date=today"): "prompt.date is 'today'; give a day as YYYY-MM-DD",

@@ -255,7 +255,8 @@ def test_a_folder_without_answers_and_a_missing_option_are_sentences(judge, tmp_
 
 
 def test_no_judge_judges_nothing(command, tmp_path):
-    assert "judge=none judges nothing" in command("judge", f"folder={tmp_path}", "judge=none", "logger=none")[2]
+    run = lay_run(tmp_path / "outputs")
+    assert "judge=none judges nothing" in command("judge", f"folder={run}", "judge=none", "logger=none")[2]
 
 
 def test_an_outage_is_a_failure_that_keeps_what_came(judge, server, tmp_path):

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.plugins import Plugins
 
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.naming import run_path
+from diverseevol.cli.own_code import OwnConfiguration
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -43,6 +45,16 @@ def test_choices_alone_name_a_folder(overrides, name):
 @pytest.mark.parametrize("override", ["schedule.step_size=20", "sizes.seed=20", "data.size=200", "tuning.epochs=9"])
 def test_what_else_changes_the_picks_is_a_hash(override):
     assert re.fullmatch(r"lab/lab/kcenter-iterative-[0-9a-f]{8}", named(override))
+
+
+def test_rows_of_a_choice_of_ones_own_are_called_as_their_file_where_the_choice_leaves_it_open(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf/data").mkdir(parents=True)
+    (tmp_path / "conf/data/mine.yaml").write_text("defaults:\n  - json\n  - _self_\nheld_out: 5\n")
+    (tmp_path / "conf/data/fixed.yaml").write_text("defaults:\n  - json\n  - _self_\npath: some/rows.jsonl\n")
+    Plugins.instance().register(OwnConfiguration)
+    assert named("data=mine", "data.path=a/first.jsonl", "model=tiny") == "first/tiny/kcenter-iterative"
+    assert named("data=fixed", "model=tiny") == "fixed/tiny/kcenter-iterative"
 
 
 def test_a_size_has_one_name_however_it_was_given():

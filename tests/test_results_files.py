@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from run_folders import RISING, World, lay_run
 
-from diverseevol.cli.commands.compare import Options, file_name
+from diverseevol.cli.commands.compare import file_name
 from diverseevol.cli.output_files import check_writable, results_file
 from diverseevol.errors import InputError
 from diverseevol.storage.names import is_name
@@ -181,6 +181,6 @@ def test_names_of_comparisons_are_names_and_differ_where_the_requests_do():
         *((["relative_score"], baseline) for baseline in ("random-*", "random-?", "../../r", "r" * 300, "r" * 301)),
         (["reference_loss/vicuna"], "random-*"), (["reference_loss-vicuna"], "random-*"),
     ]  # fmt: skip
-    names = [file_name(metrics, Options("outputs", baseline, None, None)) for metrics, baseline in requests]
+    names = [file_name(metrics, baseline) for metrics, baseline in requests]
     assert len(set(names)) == len(names)
     assert all(is_name(name.removesuffix(".json")) and name.startswith("comparison") for name in names)

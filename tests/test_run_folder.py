@@ -34,6 +34,17 @@ def test_a_folder_of_another_evolution_is_refused_by_the_key_that_differs(tmp_pa
     assert (tmp_path / "config.yaml").read_text() == "seed: 0 # again\n"
 
 
+def test_a_changed_prompt_is_told_by_its_options(tmp_path):
+    def folder(prompt: str) -> RunFolder:
+        return RunFolder(tmp_path, {"prompt": prompt})
+
+    folder("0a").claim("prompt: {max_length: 512, system: null}\n")
+    with pytest.raises(InputError, match=r"differs in prompt\.max_length \(there 512, here 256\); give"):
+        folder("0b").claim("prompt: {max_length: 256, system: null}\n")
+    with pytest.raises(InputError, match=r'differs in prompt \(there "0a", here "0b"\); give'):
+        folder("0b").claim("prompt: {max_length: 512, system: null}\n")
+
+
 def test_rounds_without_a_fingerprint_are_not_trusted(copy):
     with pytest.raises(InputError, match=r"fingerprint\.json: missing, so the rounds beside it cannot be trusted"):
         RunFolder(copy, {"what": "a test"}).claim("")

@@ -111,6 +111,16 @@ def test_a_sweep_of_select_goes_on_after_a_bad_job_and_lists_it(command_line, tm
     assert line in err
 
 
+def test_what_has_to_be_run_again_has_the_users_own_configuration(command_line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("E.npy", np.ones((20, 4), np.float32))
+    (tmp_path / "own/sampler").mkdir(parents=True)
+    (tmp_path / "own/sampler/mine.yaml").write_text("_target_: diverseevol.samplers.Random\n")
+    words = ("--config-dir=own", "hydra.sweep.dir=sweep", "embeddings=E.npy", "n=4", "sampler=mine", "seed=-1")
+    code, _, err = command_line("select", "-m", *words, "out=P.json")
+    assert (code, shlex.split((tmp_path / "sweep/rerun.sh").read_text())[2:]) == (2, [*words, "out=P.json"]), err
+
+
 def test_a_sweep_begins_without_the_half_written_notes_of_one_that_was_killed(tmp_path):
     left, fresh = temporary(tmp_path / "a/jobs/3.json"), temporary(tmp_path / "b/jobs/0.json")
     mine = tmp_path / "a/jobs/my.json.partial"

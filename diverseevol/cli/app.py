@@ -9,7 +9,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -26,7 +26,14 @@ from omegaconf import DictConfig, OmegaConf
 from diverseevol import __version__
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.home_folder import in_arguments
-from diverseevol.cli.mistakes import check_addresses, check_appended, check_choices, check_flags, verdict
+from diverseevol.cli.mistakes import (
+    check_addresses,
+    check_appended,
+    check_choices,
+    check_flags,
+    own_configuration,
+    verdict,
+)
 from diverseevol.cli.own_code import OwnConfiguration, opened, without_defaults
 from diverseevol.cli.shipped import configuration_folder
 from diverseevol.cli.skeletons import KINDS
@@ -179,7 +186,7 @@ def _compose_and_run(verb: str, arguments: list[str]) -> int:
     # Hydra's completion scripts name the program by the first word.
     sys.argv = ["diverseevol" if {"-sc", "--shell-completion"} & {*arguments} else f"diverseevol {verb}", *arguments]
     Plugins.instance().register(OwnConfiguration)
-    job = _Job(verb)
+    job = _Job(verb, own_configuration(arguments))
     NoteSweep.job = job
     task = hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name=verb)(job)
     try:
@@ -243,9 +250,7 @@ class NoteSweep(Callback):
             return
         batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(map(str, swept))), None)
         runs_here = "BasicLauncher" in str(settings.launcher._target_)
-        launcher = (
-            () if runs_here else ("-m", *(name for name in settings.overrides.hydra if name != "hydra.mode=MULTIRUN"))
-        )
+        launcher = (*(() if runs_here else ("-m",)), *self.job.flags, *_of_hydra(settings.overrides))
         ledger = Ledger(Path(settings.sweep.dir).absolute(), self.job.verb, launcher)
         try:
             ledger.plan([overrides for batch in batches for overrides in batch])
@@ -255,11 +260,17 @@ class NoteSweep(Callback):
             self.job.ledger = ledger
 
 
+def _of_hydra(overrides: Any) -> list[str]:
+    """The overrides of Hydra's own configuration, as they were typed."""
+    return [str(word) for word in overrides.hydra if not str(word).startswith("hydra.mode=")]
+
+
 class _Job:
     """What Hydra calls with a composed configuration: kept for after Hydra, or, in a sweep, run on the spot."""
 
-    def __init__(self, verb: str) -> None:
+    def __init__(self, verb: str, flags: Sequence[str] = ()) -> None:
         self.verb = verb
+        self.flags = flags
         self.single: list[Callable[[], None]] = []
         self.composed = False
         self.ledger: Ledger | None = None
@@ -277,7 +288,8 @@ class _Job:
         without_defaults(composed, choices, overrides)
         configuration = Configuration(
             self.verb, composed, choices,
-            shows_examples=not in_sweep or settings.job.num == 0, overrides=None if in_sweep else overrides,
+            shows_examples=not in_sweep or settings.job.num == 0,
+            overrides=None if in_sweep else [*self.flags, *_of_hydra(settings.overrides), *overrides],
         )  # fmt: skip
         if not in_sweep:
             self.single.append(lambda: _run(configuration))

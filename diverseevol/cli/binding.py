@@ -68,7 +68,7 @@ def fitting(hint: Any, value: Any, name: str) -> Any:
     number = isinstance(value, int) and not isinstance(value, bool)
     wholly = _accepts(hint, value)
     if not wholly and not (number and _accepts(hint, 0.5)):
-        raise InputError(f"{name} is {shown(value)}, which is not {_describe(hint)}")
+        raise InputError(f"{name} is {shown(value)}, which is not {_describe(hint, name)}")
     if problem := _beyond(value):
         raise InputError(f"{name} is {shown(value)}, which is {problem}")
     return value if wholly else float(value)
@@ -171,11 +171,11 @@ def _accepts(hint: Any, value: Any) -> bool:
     if origin is collections.abc.Callable:
         return callable(value)
     if inspect.isclass(hint) and hint is not Any:
-        return isinstance(value, (hint, Mapping))  # or a node that makes one
+        return isinstance(value, hint)  # a node with a `_target_` that makes one is checked as that
     return True  # what else a factory takes is its own to check
 
 
-def _describe(hint: Any) -> str:
+def _describe(hint: Any, name: str) -> str:
     names = {
         int: "a whole number",
         float: "a number",
@@ -192,5 +192,6 @@ def _describe(hint: Any) -> str:
         if typing.get_origin(part) is typing.Literal:
             words.extend(str(choice) for choice in typing.get_args(part))
         else:
-            words.append(kinds.get(typing.get_origin(part)) or names.get(part, str(part)))
+            made = f"a {getattr(part, '__name__', part)} made by {name}._target_=MODULE.NAME"
+            words.append(kinds.get(typing.get_origin(part)) or names.get(part, made))
     return " or ".join(dict.fromkeys(words))

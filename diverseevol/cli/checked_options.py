@@ -98,7 +98,7 @@ def metrics_of(settings: Configuration) -> list[Metric]:
     """What is measured of each round.
 
     Raises:
-        InputError: two metrics would write under one name, or one is not what a metric is.
+        InputError: two metrics would write under one name, one is not what a metric is, or one is switched on and gone.
     """
     metrics: dict[str, Metric] = {}
     for node in settings.value("metric", dict):
@@ -107,6 +107,10 @@ def metrics_of(settings: Configuration) -> list[Metric]:
         if name in metrics or name in OTHER_LOGGED_NAMES:
             raise InputError(f"metric.{node}: there is another metric of the name {name}; give one of them another")
         metrics[name] = metric
+    if settings.value("reference_loss", bool) and "reference_loss" not in metrics:
+        raise InputError(
+            "reference_loss=true: ~metric.reference_loss takes away what would be measured; leave out one of the two"
+        )
     needs_of(list(metrics.values()))
     return list(metrics.values())
 

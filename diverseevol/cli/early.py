@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from diverseevol.cli.checked_options import AnswerOptions, EvolveOptions, schedule_of
+from diverseevol.cli.checked_options import AnswerOptions, EvolveOptions, metrics_of, schedule_of
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.naming import run_path
 from diverseevol.cli.output_files import check_writable
@@ -46,8 +46,9 @@ def _evolve(settings: Configuration) -> None:
     options = settings.options("", EvolveOptions)
     schedule_of(settings)
     _nodes(settings, generation=Generation, tuning=Tuning, embedding=Embedding, prompt=PromptOptions)
-    for name in ("sampler", "logger", *(f"metric.{name}" for name in settings.value("metric", dict))):
-        _part(settings, name)
+    _part(settings, "sampler")
+    _part(settings, "logger")
+    metrics_of(settings)
     check_weights(settings, "model")
     check_weights(settings, "judge")
     if _alone():  # the run folder is free and no other's; of several processes, the first one looks when all have met

@@ -84,6 +84,13 @@ def check_flags(verb: str, arguments: Sequence[str]) -> None:
     Flags(parents=[get_args_parser()], add_help=False).parse_args(arguments)
 
 
+def own_configuration(arguments: Sequence[str]) -> list[str]:
+    """The flags among the arguments that name a configuration of the user's own."""
+    flags = vars(get_args_parser().parse_args(arguments))
+    names = ("config_dir", "config_path", "config_name")
+    return [f"--{name.replace('_', '-')}={flags[name]}" for name in names if flags[name] is not None]
+
+
 def check_addresses(arguments: Sequence[str]) -> None:
     """Look at endpoints' addresses before Hydra shows them (`--cfg`), or a sweep writes them down.
 

@@ -31,6 +31,10 @@ def results_file(out: str | None, of: Path, name: str) -> Path:
         if of.exists():  # else its reader says so
             check_writable(path, f"{path}: the results cannot be written beside what they are of", "a file")
         return path
+    return _named_file(out, name)
+
+
+def _named_file(out: str, name: str) -> Path:
     path, ending = Path(out), Path(name).suffix
     check_writable(path, f"out={out}: cannot be written", "another file")
     if path.is_dir():
@@ -76,12 +80,7 @@ def choice_file(settings: Configuration) -> Path:
         InputError: it cannot be written, is read itself, lies in a folder that is read, or holds another choice.
     """
     out = settings.value("out", str)
-    path = Path(out)
-    check_writable(path, f"out={out}: cannot be written", "another file")
-    if path.suffix != ".json":
-        raise InputError(f"out={out}: the name must end in .json; the rows of data go beside it, in .jsonl")
-    if path.is_dir():
-        raise InputError(f"out={out}: is a folder; name a file in it")
+    path = _named_file(out, "P.json")  # the rows of data go beside it, in .jsonl
     sources, written = {name: settings.value(name) for name in ("taken", "embeddings", "lengths")}, [path]
     if (data := settings.value("data")) is not None:
         sources["data.path"] = data.get("path") if isinstance(data, dict) else None

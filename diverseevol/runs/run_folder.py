@@ -17,11 +17,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from filelock import Timeout
 
 from diverseevol import __version__
 from diverseevol.errors import InputError
 from diverseevol.runs.round_folder import Round, RoundFolder, check_release, shortened
+from diverseevol.runs.saved_config import read_saved
 from diverseevol.storage.files import (
     TEMPORARY,
     atomic_write,
@@ -98,13 +100,16 @@ class RunFolder:
         Raises:
             InputError: the folder holds an evolution whose picks would differ, by the keys, or of another release.
         """
-        self.match()
+        self.match(config)
         write_json(self.path / "fingerprint.json", self.fingerprint)  # first: it says that the rest is ours
         with atomic_write(self.path / "config.yaml") as out:
             out.write(config)
 
-    def match(self) -> None:
+    def match(self, config: str) -> None:
         """Check that what the folder holds, if anything, is this evolution.
+
+        Args:
+            config: as `claim`.
 
         Raises:
             InputError: as `claim`.
@@ -128,17 +133,32 @@ class RunFolder:
                         f"resume the evolution, or give folder=… for a new one"
                     )
             # Which rows are eligible follows from the settings: it is named only where it alone differs.
-            differing = [
-                f"{key} (there {shortened(saved.get(key))}, here {shortened(self.fingerprint.get(key))})"
+            differing = {
+                key: (saved.get(key), self.fingerprint.get(key))
                 for key in [key for key in keys if key != "eligible"] or keys
-            ]
+            }
+            if "prompt" in differing:  # a digest: its options say more, where it is one of them that differs
+                options = self._changed_options("prompt", config)
+                differing = {key: pair for key, pair in differing.items() if key != "prompt" or not options} | options
+            listed = "; ".join(
+                f"{key} (there {shortened(before)}, here {shortened(now)})" for key, (before, now) in differing.items()
+            )
             if differing or not isinstance(saved, dict):
                 raise InputError(
-                    f"{self.path}: holds an evolution that differs in {'; '.join(differing) or 'kind'}; give "
+                    f"{self.path}: holds an evolution that differs in {listed or 'kind'}; give "
                     f"folder=… for a new one, or the old settings to resume this one"
                 )
         elif (self.path / "rounds").exists():
             raise InputError(f"{file}: missing, so the rounds beside it cannot be trusted; restore it or give folder=…")
+
+    def _changed_options(self, node: str, config: str) -> dict[str, tuple[Any, Any]]:
+        """The options of a node, by path, that are others in the folder's configuration than in this one."""
+        file = self.path / "config.yaml"
+        before, now = (read_saved(file) if file.exists() else {}).get(node), yaml.safe_load(config)[node]
+        if not isinstance(before, dict):
+            return {}
+        pairs = {f"{node}.{name}": (before.get(name), now.get(name)) for name in sorted({*before, *now})}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
     def complete(self) -> set[int]:
         """The indices of the rounds that are complete, whether or not those before them are."""

@@ -1,7 +1,6 @@
 """`diverseevol compare`: schedules against a baseline, as samplers (over seeds) and as models (over questions)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from diverseevol.cli.configuration import Configuration
@@ -20,32 +19,15 @@ SCORE = "relative_score"  # the metric that is made of judgements, and what is c
 BASELINE = "random-*"  # what conf/compare.yaml has
 
 
-@dataclass(frozen=True)
-class Options:
-    """What is compared.
-
-    Attributes:
-        folder: a folder or archive with judgements, or metrics, below it.
-        baseline: a schedule's name, with or without its hash, or a pattern that fits one schedule of each kind.
-        round: the endpoint; None is the largest pool size that all arms of a seed have.
-        out: gets everything as JSON; None is a file beside the judgements, comparison.json where nothing else is asked.
-    """
-
-    folder: str
-    baseline: str
-    round: int | None
-    out: str | None
-
-
 def run(settings: Configuration) -> None:
     """Compare, print and write."""
-    options, metrics = settings.options("", Options), _metrics(settings.value("metrics"))
-    folder = Path(options.folder)
-    out = results_file(options.out, folder, file_name(metrics, options))
+    folder, metrics = Path(settings.value("folder", str)), _metrics(settings.value("metrics"))
+    baseline, endpoint = settings.value("baseline", str), settings.value("round", int | None)
+    out = results_file(settings.value("out", str | None), folder, file_name(metrics, baseline, endpoint))
     measures = [metric for metric in metrics if metric != SCORE]
     measured = measured_rounds(folder, measures, KNOWN) if measures else ()  # first, for it takes less time to refuse
     board = score_folder(folder) if SCORE in metrics else Scoreboard((), ())
-    comparison = compare(board.rounds, options.baseline, options.round, measured)
+    comparison = compare(board.rounds, baseline, endpoint, measured)
     write_json(out, {**comparison.record(), "warnings": list(board.warnings)})
     console = results_console()
     for table in comparison_tables(comparison):
@@ -55,19 +37,19 @@ def run(settings: Configuration) -> None:
     console.print(f"Full results: {out}")
 
 
-def file_name(metrics: Sequence[str], options: Options) -> str:
+def file_name(metrics: Sequence[str], baseline: str, endpoint: int | None = None) -> str:
     """A name for each request, so that another does not replace the results: what is asked other than by default."""
     asked = [] if list(metrics) == [SCORE] else ["+".join(metrics)]
-    if options.round is not None:
-        asked.append(f"round{options.round}")
-    if options.baseline != BASELINE:
-        asked.append(f"against-{options.baseline}")
+    if endpoint is not None:
+        asked.append(f"round{endpoint}")
+    if baseline != BASELINE:
+        asked.append(f"against-{baseline}")
     return safe_name("-".join(["comparison", *asked])) + ".json"
 
 
 def _metrics(value: object) -> list[str]:
     """One name, or a list of them, each once."""
     listed = value if isinstance(value, list) else [value]
-    if not listed or not all(isinstance(each, str) and each for each in listed):
+    if not listed or not all(isinstance(name, str) and name for name in listed):
         raise InputError(f"metric={value!r}: give the name of a metric, or several as metric=[ONE,TWO]")
     return list(dict.fromkeys(listed))

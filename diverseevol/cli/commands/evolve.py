@@ -117,7 +117,7 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
         made = extent.reached and (path / "config.yaml").exists()
         if made:
             read_complete(path / "config.yaml")
-        folder.match() if extent.longer or made else folder.claim(settings.text())
+        (folder.match if extent.longer or made else folder.claim)(settings.text())
         if not extent.untouched:
             if not made or not load_provenance(path):
                 save_provenance(path, config)

@@ -1,6 +1,5 @@
 """`diverseevol score`: every model's relative score, from the judgements below a folder or in an archive."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from diverseevol.cli.configuration import Configuration
@@ -10,19 +9,10 @@ from diverseevol.evaluation.scores.tables import scores_table, write_scores_csv
 from diverseevol.output.console import results_console
 
 
-@dataclass(frozen=True)
-class Options:
-    """Where the judgements lie, and where the table goes; None is scores.csv beside them."""
-
-    folder: str
-    out: str | None
-
-
 def run(settings: Configuration) -> None:
     """Score, print and write."""
-    options = settings.options("", Options)
-    folder = Path(options.folder)
-    out = results_file(options.out, folder, "scores.csv")
+    folder = Path(settings.value("folder", str))
+    out = results_file(settings.value("out", str | None), folder, "scores.csv")
     board = score_folder(folder)
     write_scores_csv(out, board.rounds)
     console = results_console()
