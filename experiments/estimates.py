@@ -12,9 +12,8 @@ from diverseevol.evaluation.scores.comparison import t_test
 from diverseevol.evaluation.scores.scoreboard import Scoreboard
 from diverseevol.evolution.metrics import KNOWN
 from diverseevol.output.sheets import write_csv
-from diverseevol.report.charts.curves import Curve
+from diverseevol.report.charts.curves import Curve, Panel, draw_panels
 from diverseevol.report.charts.lines import FULL, Line, dashes, labels, sources
-from diverseevol.report.charts.style import Panel, draw_panels
 from diverseevol.report.charts.titles import metric_order
 from diverseevol.report.collect import Collection
 from diverseevol.runs.metrics import MetricKey, describe
@@ -101,7 +100,7 @@ def record(each: Estimate) -> Record:
     name, benchmark = MetricKey.parse(each.metric)
     return {
         "data": each.line.source, "metric": name, "benchmark": benchmark, "judge": each.judge,
-        "sampler": each.line.sampler, "schedule": each.line.kind, "choices": each.line.others, "round": each.round,
+        "sampler": each.line.sampler, "schedule": each.line.kind, "choices": each.line.choices, "round": each.round,
         "rows": "all" if each.rows is None else each.rows, "seeds": each.seeds, "value": each.value, "low": each.low,
         "high": each.high, "interval_over": each.over,
     }  # fmt: skip
@@ -115,32 +114,26 @@ def write_records(path: Path, records: Sequence[Record]) -> None:
 
 def curves_figure(found: Sequence[Estimate]) -> Figure | None:
     """Every metric against training rows; None where there is nothing to draw."""
-    grid, note = panels(found)
-    if not grid:
-        return None
-    return draw_panels(grid, note, legend=len(grid[0]) > 2)
+    drawn, note = panels(found)
+    return draw_panels(drawn, note) if drawn else None
 
 
-def panels(found: Sequence[Estimate]) -> tuple[list[list[Panel | None]], str]:
-    """A row of panels a source, a panel a metric and judge, and the note that says what the bands are."""
+def panels(found: Sequence[Estimate]) -> tuple[list[Panel], str]:
+    """A panel a source, metric and judge, and the note that says what the bands are."""
     lines = {each.line for each in found}
     names, patterns = named(found), dashes(lines)
-    grid: list[list[Panel | None]] = []
+    result = []
     for source in sources(lines):
-        row: list[Panel | None] = []
         here = [each for each in found if each.line.source == source]
         for metric, judge in dict.fromkeys((each.metric, each.judge) for each in here):
             own = [each for each in here if (each.metric, each.judge) == (metric, judge)]
             drawn = [replace(c, label=names[c.line], dashes=patterns[c.line]) for c in curves(own)]
             levels = {names[each.line]: each.value for each in own if each.line.kind == FULL}
-            row.append(Panel(title(source, metric, judge), unit(metric, judge), drawn, levels))
-        grid.append(row)
-    if len(grid) > 1 and all(len(row) == 1 for row in grid):
-        grid = [[panel for row in grid for panel in row]]  # one benchmark: the data sets side by side
+            result.append(Panel(source, title(source, metric, judge), unit(metric, judge), drawn, levels))
     kinds = dict.fromkeys(each.over for each in found if each.line.kind != FULL)
     seeds = {each.seeds for each in found}
     number = [f"{min(seeds)} seeds"] if len(seeds) == 1 and min(seeds) > 1 else []
-    return grid, "; ".join([*(NOTES[kind] for kind in kinds if kind or len(kinds) == 1), *number])
+    return result, "; ".join([*(NOTES[kind] for kind in kinds if kind or len(kinds) == 1), *number])
 
 
 def named(found: Iterable[Estimate]) -> dict[Line, str]:

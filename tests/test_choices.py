@@ -131,13 +131,13 @@ def test_the_paths_of_0_1_are_read_as_choices():
     ("fingerprint", "sampler"),
     [
         ({"sampler": "margin"}, "margin"),
-        ({"sampler": "mine.samplers.Best"}, "samplers"),
+        ({"sampler": "mine.samplers.Best"}, "Best"),
         (
             {"sampler.target": "diverseevol.samplers.uncertainty.UncertaintySampler", "sampler.measure": "margin"},
             "margin",
         ),
         ({"sampler.target": "diverseevol.samplers.stratified.StratifiedSampler"}, "oracle"),
-        ({"sampler.target": "mine.samplers.Best"}, "samplers"),
+        ({"sampler.target": "mine.samplers.Best"}, "Best"),
         ({}, "a-name-of-mine"),
         ({"sampler": None}, "a-name-of-mine"),
         ({"sampler": ["x"]}, "a-name-of-mine"),

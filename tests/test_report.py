@@ -11,13 +11,13 @@ import pytest
 from run_folders import HOSTILE, World, lay_run, several_runs
 
 from diverseevol.cli import main
-from diverseevol.report.charts.curves import stops
 from diverseevol.report.charts.gallery import gallery
 from diverseevol.report.charts.lines import labels, look
 from diverseevol.report.collect import Collection, collect
 from diverseevol.report.page.answers import answers_payload
 from diverseevol.report.page.html import script_safe
 from diverseevol.report.page.publish import publish
+from diverseevol.report.stopping import stops
 from diverseevol.storage.files import read_jsonl
 
 

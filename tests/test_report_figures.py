@@ -7,10 +7,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from run_folders import RISING, World, lay_run, several_runs
 
+from diverseevol.report.charts.curves import COUNTED, CROWDED
 from diverseevol.report.charts.gallery import draw_run, gallery
 from diverseevol.report.charts.lines import LOOKS, look
 from diverseevol.report.charts.scatter import pools
-from diverseevol.report.charts.style import COUNTED, CROWDED, PAPER, legend_columns, write_note
+from diverseevol.report.charts.style import PAPER, legend_columns, write_note
 from diverseevol.report.collect import collect
 
 

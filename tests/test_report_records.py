@@ -14,11 +14,12 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.comparison import compare
 from diverseevol.evaluation.scores.scoreboard import score_folder
 from diverseevol.evolution.metrics import KNOWN
-from diverseevol.report.charts.curves import curves, levels, stops
+from diverseevol.report.charts.curves import curves, levels
 from diverseevol.report.charts.gallery import gallery
 from diverseevol.report.charts.lines import LOOKS, dashes, labels, line_of, look
 from diverseevol.report.charts.maps import joined, read_maps
 from diverseevol.report.collect import Collection, collect
+from diverseevol.report.stopping import stops
 from diverseevol.report.tables import pool_table, stopping_table
 from diverseevol.report.verdicts import verdicts
 from diverseevol.runs.metrics import MetricDescription, write_descriptions
@@ -168,10 +169,16 @@ def test_the_authors_curve_stands_beside_ours_on_their_data_set_and_benchmark(tm
     for place in ("databricks-dolly-15k/llama", "other/llama"):
         lay_run(tmp_path / "own", World(name=place, benchmark="vicuna"), scores=RISING)
     (entry,) = [e for e in gallery(collect([tmp_path])) if e.name == "relative_score"]
-    said = {axes.get_title(loc="left"): [text.get_text() for text in axes.texts] for axes in entry.figure.axes}
-    assert said["databricks-dolly-15k/llama\nvicuna, judge gpt-x"] == ["K-Center", "K-Center (authors)"]
-    assert said["other/llama\nvicuna, judge gpt-x"] == ["K-Center"]
-    assert said["dolly\nvicuna, judge gpt-4"] == ["K-Center", "margin"]
+    (legend,) = entry.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["K-Center", "K-Center (authors)", "margin"]
+    drawn = {
+        axes.get_title(loc="left"): [(line.get_color(), line.get_linewidth()) for line in axes.lines[::2]]
+        for axes in entry.figure.axes
+    }
+    kcenter, margin = look("kcenter")[0], look("margin")[0]
+    assert drawn["databricks-dolly-15k/llama\nvicuna, judge gpt-x"] == [(kcenter, 1.5), (kcenter, 0.9)]
+    assert drawn["other/llama\nvicuna, judge gpt-x"] == [(kcenter, 1.5)]
+    assert drawn["dolly\nvicuna, judge gpt-4"] == [(kcenter, 1.5), (margin, 1.5)]
 
 
 @pytest.mark.parametrize(("judge", "meaning"), [("gold", "all right = 100"), ("gpt-x", "competitor = 100")])

@@ -8,7 +8,7 @@ import table_vicuna
 from judgement_files import authors_record, lay
 from matplotlib.image import imread
 
-from diverseevol.report.charts.line_ends import spread
+from diverseevol.report.charts.curves import spread
 
 VICUNA = Path(os.environ.get("DIVERSEEVOL_TEST_DATA", "/nonexistent")) / "gpt4_judgments" / "vicuna_test.tar.xz"
 

@@ -7,6 +7,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from diverseevol.report.charts.lines import Line
+from diverseevol.report.frame import Frame
+from diverseevol.runs.metrics import MetricDescription
+
 SHARE = 0.25  # of the curve's average gain a row: less than that does not pay
 NOISES = 2.0  # standard errors of a difference: less than that cannot be told from noise
 CONFIRMING = 2  # rounds that must follow without gain before a stop is called one
@@ -84,17 +88,16 @@ def _confirmed(t: int, rounds: int) -> int | None:
     return t if t + CONFIRMING < rounds else None
 
 
-def in_words(found: Stop) -> str:
+def in_words(stop: Stop) -> str:
     """One clause about one curve, with the seeds' own say."""
-    if found.verdict == "cannot tell":
-        return f"cannot tell: {found.reason}"
-    return f"{_what(found)} ({_seeds(found.alone)})"
-
-
-def _what(found: Stop) -> str:
-    if found.verdict == "stopped paying":
-        return f"until round {found.round}, {found.rows:,} rows"
-    return "not beyond round 0" if found.verdict == "never paid" else "still paid at the last round"
+    if stop.verdict == "cannot tell":
+        return f"cannot tell: {stop.reason}"
+    until = {
+        "stopped paying": f"until round {stop.round}, {stop.rows or 0:,} rows",
+        "never paid": "not beyond round 0",
+        "still paying": "still paid at the last round",
+    }
+    return f"{until[stop.verdict]} ({_seeds(stop.alone)})"
 
 
 def _seeds(alone: tuple[int | None, ...]) -> str:
@@ -116,13 +119,45 @@ def recommend(scores: Sequence[Stop], pool: Sequence[Stop]) -> str:
         pool: of coverage radius and Vendi-Score, which decide only where no score was judged.
     """
     deciding, of = (scores, "relative score") if scores else (pool, "coverage and diversity alone, nothing was judged")
-    known = [found for found in deciding if found.verdict != "cannot tell"]
+    known = [stop for stop in deciding if stop.verdict != "cannot tell"]
     if not known:
         return f"cannot tell: {deciding[0].reason}" if deciding else "cannot tell: nothing was measured"
-    if any(found.verdict == "still paying" for found in known):
+    if any(stop.verdict == "still paying" for stop in known):
         return f"no stop in sight: still paid at the last round ({of})"
-    latest = max(known, key=lambda found: found.round or 0)
+    latest = max(known, key=lambda stop: stop.round or 0)
     unsure = "one seed, so another may say otherwise" if len(latest.alone) == 1 else _seeds(latest.alone)
     if latest.round == 0:
         return f"stay with the first pool: more rows did not pay ({of}; {unsure})"
     return f"stop after round {latest.round}, at {latest.rows:,} rows ({of}; {unsure})"
+
+
+@dataclass(frozen=True)
+class StopOfCurve:
+    """When one curve stopped paying; `metric`, `judge` and `description` as a point's."""
+
+    line: Line
+    metric: str
+    judge: str
+    description: MetricDescription
+    seeds: int
+    stop: Stop
+
+
+def stops(frame: Frame) -> list[StopOfCurve]:
+    """Every line that grew round by round, by the metrics that say something about it (see `RULE`).
+
+    Only the seeds that came furthest are used, so that no step of the mean is one of who is in it.
+    """
+    pays = frame.description.map(lambda description: description.pays_while).astype(str)
+    stopped = []
+    for (line, metric, judge), curve in frame[~frame.full & frame.rows.notna() & (pays != "")].groupby(
+        ["line", "metric", "judge"]
+    ):
+        by_seed = curve.groupby(["seed", "rows"], dropna=False).value.last().unstack()
+        by_seed = by_seed[by_seed[by_seed.columns.max()].notna()].dropna(axis=1)
+        if by_seed.shape[1] > 2:  # not a one-time schedule, which has no rounds to stop after
+            description = curve.description.iloc[0]
+            sign = -1 if description.pays_while == "falling" else 1
+            verdict = stop(by_seed.columns.to_numpy(np.float64), sign * by_seed.to_numpy(np.float64))
+            stopped.append(StopOfCurve(line, metric, judge, description, len(by_seed), verdict))
+    return sorted(stopped, key=lambda curve: (curve.line, not curve.judge, curve.metric, curve.judge))

@@ -10,12 +10,11 @@ from diverseevol.evaluation.scores.comparison import best_rounds, t_test
 from diverseevol.evaluation.scores.scoreboard import ScoredRound
 from diverseevol.output.sheets import write_csv
 from diverseevol.output.tables import interval
-from diverseevol.report.charts.curves import StopOfCurve
 from diverseevol.report.charts.lines import FULL, Line, sources
 from diverseevol.report.charts.titles import metric_order
 from diverseevol.report.collect import ALL_PHASES, Collection, Run
 from diverseevol.report.frame import Frame, Point, descriptions
-from diverseevol.report.stopping import in_words, recommend
+from diverseevol.report.stopping import StopOfCurve, in_words, recommend
 from diverseevol.report.verdicts import Verdict
 from diverseevol.runs.metrics import MetricKey
 from diverseevol.runs.round_folder import REDO
@@ -160,9 +159,9 @@ def stopping_table(stops: Sequence[StopOfCurve]) -> Table:
     for line in sorted({each.line for each in stops}, key=lambda line: (order.index(line.source), line)):
         own = [each for each in stops if each.line == line]
         scores = [each for each in own if each.judge]
-        pool = {each.metric: each.found for each in own if not each.judge}
-        advice = recommend([each.found for each in scores], list(pool.values()))
-        paid = "; ".join(f"{MetricKey.parse(each.metric).part}: {in_words(each.found)}" for each in scores)
+        pool = {each.metric: each.stop for each in own if not each.judge}
+        advice = recommend([each.stop for each in scores], list(pool.values()))
+        paid = "; ".join(f"{MetricKey.parse(each.metric).part}: {in_words(each.stop)}" for each in scores)
         measured = [in_words(pool[key]) if key in pool else "" for key in titles]
         rows.append((line.source, line, advice, paid, *measured))
     head = (

@@ -8,26 +8,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from diverseevol.evaluation.scores.pairing import FINAL as FINAL_ROUND
-from diverseevol.evaluation.scores.pairing import ends, in_words, shared, spread
+from diverseevol.evaluation.scores.pairing import FINAL, ends, in_words, shared, spread
 from diverseevol.report.charts.lines import FULL, Line, look, sources
-from diverseevol.report.charts.style import GRID, INK, MUTED, PAPER, write_note
-from diverseevol.report.charts.titles import benchmark_order
+from diverseevol.report.charts.style import GRID, INK, MUTED, PAPER, facets, panels_across, write_legend, write_note
+from diverseevol.report.charts.titles import benchmark_order, panel_title, questions_of
 from diverseevol.report.frame import Frame
 
-OUTCOMES = (("win", INK, PAPER), ("tie", MUTED, PAPER), ("lose", GRID, INK))  # shade, and the number's colour on it
+OUTCOMES = {"win": (INK, PAPER), "tie": (MUTED, PAPER), "lose": (GRID, INK)}  # shade, and the number's colour on it
 READABLE = 7  # per cent: a narrower part holds no number
-
-
-def _plainly(source: str, judge: str, benchmark: str) -> str:
-    return f"{source}\n{benchmark}, judge {judge}"
 
 
 def draw_win_tie_lose(
     frame: Frame,
     names: Mapping[Line, str],
-    title: Callable[[str, str, str], str] = _plainly,
-    against: str = "",
+    title: Callable[[str, str, str], str] | None = None,
+    opponent: str = "",
 ) -> Figure | None:
     """A panel a source, judge and benchmark, a bar a line at the largest pool size that all lines of a seed have.
 
@@ -36,37 +31,33 @@ def draw_win_tie_lose(
     Args:
         frame: all numbers.
         names: of lines, whose sources are drawn in this order.
-        title: of the panel of a source, judge and benchmark.
-        against: added to what the axis shows.
+        title: of the panel of a source, judge and benchmark; by default as other figures have it.
+        opponent: added to what the axis shows.
 
     Returns:
         None where nothing was judged.
     """
-    outcomes = frame[frame["name"].isin([name for name, *_ in OUTCOMES])]
-    order = sources(names)
-    found = {*zip(outcomes.source, outcomes.judge, outcomes.part, strict=True)}
-    panels = sorted(found, key=lambda panel: (order.index(panel[0]), panel[1], benchmark_order(panel[2])))
-    if not panels:
+    outcomes = frame[frame["name"].isin(OUTCOMES)]
+    parts = dict(iter(outcomes.groupby(["source", "judge", "part"])))
+    if not parts:
         return None
-    drawn = [_shares(outcomes, *panel) for panel in panels]
-    shares = [found for found, _ in drawn]
-    columns = min(3, len(panels))
-    deep = -(-len(panels) // columns)
-    tall = max(len(found) for found in shares)
-    size = (1.0 + (3.3 if columns < 3 else 2.6) * columns, deep * (0.75 + 0.26 * max(tall, 2)) + 0.6)
-    figure = Figure(figsize=size, dpi=200, layout="constrained")
-    grid = figure.subplots(deep, columns, squeeze=False).ravel()
-    for axes, panel, (bars, sizes) in zip(grid, panels, drawn, strict=False):
-        _panel(axes, bars, names, tall)
-        axes.set_title("\n".join(filter(None, [title(*panel), sizes])))
-    for axes in grid[len(panels) :]:
-        axes.set_visible(False)
-    for axes in grid[: len(panels)][-columns:]:
-        axes.set_xlabel(f"questions (%){against}")
-    _legend(figure)
-    several = any(seeds > 1 for found in shares for _, seeds in found)
-    aside = any(sizes for _, sizes in drawn)
-    write_note(figure, f"{'' if aside else 'final round of each line, '}{'mean over seeds' if several else 'one seed'}")
+    order = sources(names)
+    panels = sorted(parts, key=lambda panel: (order.index(panel[0]), panel[1], benchmark_order(panel[2])))
+    several = len({source for source, _, _ in panels}) > 1
+    drawn = [_shares(parts[panel]) for panel in panels]
+    tall = max(len(shares) for shares, _ in drawn)
+    columns = panels_across([source for source, _, _ in panels])
+    figure, grid = facets(len(panels), columns, 3.0 if columns > 2 else 3.7, 0.75 + 0.26 * max(tall, 2))
+    for axes, (source, judge, benchmark), (shares, sizes) in zip(grid, panels, drawn, strict=True):
+        _panel(axes, shares, names, tall)
+        usual = panel_title(source if several else "", questions_of(benchmark, judge))
+        axes.set_title("\n".join(filter(None, [title(source, judge, benchmark) if title else usual, sizes])))
+    for axes in grid[-columns:]:
+        axes.set_xlabel(f"questions (%){opponent}")
+    write_legend(figure, {name: Patch(facecolor=shade) for name, (shade, _) in OUTCOMES.items()}, handle=1.2)
+    several_seeds = any(part.groupby("line").seed.nunique(dropna=False).max() > 1 for part in parts.values())
+    final = "" if any(sizes for _, sizes in drawn) else "final round of each line, "
+    write_note(figure, f"{final}{'mean over seeds' if several_seeds else 'one seed'}")
     return figure
 
 
@@ -75,59 +66,45 @@ class _Model(NamedTuple):
     pool_size: int | None
 
 
-def _shares(
-    outcomes: Frame, source: str, judge: str, benchmark: str
-) -> tuple[dict[tuple[Line, int], list[float]], str]:
-    """Per cent of win, tie and lose by line and its number of seeds, and what the title says of the pools' sizes."""
-    here = outcomes[(outcomes.source == source) & (outcomes.judge == judge) & (outcomes.part == benchmark)]
-    rounds, sizes = _compared(here)
-    models = zip(here.line, here.seed, here["round"], strict=True)
-    here = here[[rounds[line].get(seed) == t for line, seed, t in models]]
-    shares: dict[tuple[Line, int], list[float]] = {}
-    for line in sorted(set(here.line), key=lambda line: (line.kind == FULL, line)):
-        own = here[here.line == line]
-        means = own.groupby("name").value.mean()[[name for name, *_ in OUTCOMES]]
-        shares[line, len(set(own.seed))] = (100 * means / means.sum()).tolist()
-    return shares, sizes
-
-
-def _compared(outcomes: Frame) -> tuple[dict[Line, dict[int | None, int]], str]:
-    """The round of each line and seed that is drawn, and what the title says of the sizes of their pools."""
+def _shares(part: Frame) -> tuple[dict[Line, list[float]], str]:
+    """Per cent of win, tie and lose by line, all rows last, and what the title says of the pools' sizes."""
     arms: dict[Line, dict[int | None, dict[int, _Model]]] = {}
-    for each in outcomes.itertuples():
-        model = _Model(each.round, None if np.isnan(each.rows) else int(each.rows))
-        arms.setdefault(each.line, {}).setdefault(each.seed, {})[each.round] = model
-    level = shared({line.schedule: arm for line, arm in arms.items() if line.kind != FULL})
-    models = {}
-    for line, arm in arms.items():
-        at_level = {} if line.kind == FULL else ends(line.schedule, arm, level)
-        models[line] = at_level or ends(line.schedule, arm, FINAL_ROUND)
-    rounds = {line: {seed: model.round for seed, model in own.items()} for line, own in models.items()}
-    drawn = [model for line, own in models.items() if line.kind != FULL for model in own.values()]
-    if apart := spread([model.pool_size for model in drawn], [0]):
-        return rounds, f"final rounds: {apart}"
-    further = any(t > rounds[line][seed] for line, arm in arms.items() for seed in rounds[line] for t in arm[seed])
-    return rounds, f"at {in_words(level)}" if further else ""
+    for line, seed, t, rows in zip(part.line, part.seed, part["round"], part.rows, strict=True):
+        model = _Model(t, None if np.isnan(rows) else int(rows))
+        arms.setdefault(line, {}).setdefault(seed, {})[t] = model
+    growing = [line for line in arms if line.kind != FULL]
+    level = shared({line.schedule: arms[line] for line in growing})
+    compared: dict[Line, Mapping[int | None, _Model]] = {}
+    shares: dict[Line, list[float]] = {}
+    for line in sorted(arms, key=lambda line: (line.kind == FULL, line)):
+        at_level = {} if line.kind == FULL else ends(line.schedule, arms[line], level)
+        compared[line] = at_level or ends(line.schedule, arms[line], FINAL)
+        own = part[part.line == line]
+        own = own[[seed in compared[line] and compared[line][seed].round == t
+                   for seed, t in zip(own.seed, own["round"], strict=True)]]  # fmt: skip
+        means = own.groupby("name").value.mean()[[*OUTCOMES]]
+        shares[line] = (100 * means / means.sum()).tolist()
+    if sizes := spread([model.pool_size for line in growing for model in compared[line].values()], [0]):
+        return shares, f"final rounds: {sizes}"
+    stopped_short = any(max(arms[line][seed]) > model.round for line in arms for seed, model in compared[line].items())
+    return shares, f"at {in_words(level)}" if stopped_short else ""
 
 
-def _panel(axes: Axes, found: Mapping[tuple[Line, int], Sequence[float]], names: Mapping[Line, str], tall: int) -> None:
-    for y, values in enumerate(found.values()):
+def _panel(axes: Axes, shares: Mapping[Line, Sequence[float]], names: Mapping[Line, str], tall: int) -> None:
+    for y, values in enumerate(shares.values()):
         left = 0.0
-        for (_, shade, ink), value in zip(OUTCOMES, values, strict=True):
+        for (shade, ink), value in zip(OUTCOMES.values(), values, strict=True):
             axes.barh(y, value, left=left, height=0.72, color=shade, linewidth=0)
             if value >= READABLE:
-                axes.text(left + value / 2, y, f"{value:.0f}", ha="center", va="center", color=ink, fontsize=7.5)
+                axes.text(
+                    left + value / 2, y, f"{value:.0f}", ha="center", va="center_baseline", color=ink, fontsize=7.5
+                )
             left += value
-    axes.set_yticks(range(len(found)), [names[line] for line, _ in found])
-    for label, (line, _) in zip(axes.get_yticklabels(), found, strict=True):
+    axes.set_yticks(range(len(shares)), [names[line] for line in shares])
+    for label, line in zip(axes.get_yticklabels(), shares, strict=True):
         label.set_color(INK if line.kind == FULL else look(line.sampler)[0])
     axes.tick_params(axis="y", length=0)
     axes.set_xlim(0, 100)
     axes.set_ylim(tall - 0.4, -0.6)  # bars as thick in every panel
     axes.grid(visible=False)
     axes.spines["left"].set_visible(False)
-
-
-def _legend(figure: Figure) -> None:
-    handles = [Patch(facecolor=shade, label=name) for name, shade, _ in OUTCOMES]
-    figure.legend(handles=handles, loc="outside upper left", ncols=3, fontsize=8, handlelength=1.2)

@@ -1,15 +1,29 @@
-"""From numbers to curves: the mean over seeds at each number of training rows, and how far the seeds lie apart."""
+"""Curves over training rows: the mean over seeds at each number of rows, how far seeds lie apart, and the drawing."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import StrMethodFormatter
 
-from diverseevol.report.charts.lines import Line
+from diverseevol.report.charts.lines import ONE_TIME, Line, look
+from diverseevol.report.charts.style import MUTED, PAPER, facets, panels_across, write_legend, write_note
 from diverseevol.report.frame import Frame, of_metric
-from diverseevol.report.stopping import Stop, stop
-from diverseevol.runs.metrics import MetricDescription
 
 BAND = "band: lowest to highest seed; no band: one seed"
+EARLY = 0.85  # of the x axis: a line that ends before it is named at its end, the others beside the panel
+TICKS = 6  # on an x axis, at most: numbers of rows that were measured
+CROWDED = 6  # more lines than this in a panel have a legend, and no bands, of which none could be told from another
+COUNTED = "lines: means over seeds; in brackets: how many there are"
+LABEL_GAP = 0.085  # between two labels at the ends of lines, as a share of the panel's height
+LEVEL: Any = {"color": MUTED, "linestyle": (0, (4, 3)), "linewidth": 1.1}
+# Inches of a panel, by how many stand side by side: with the lines' names at their ends, or with a legend above.
+NAMED = {1: (5.4, 3.0), 2: (3.9, 2.6)}
+WITH_LEGEND = {1: (3.9, 2.6), 2: (3.0, 2.2), 3: (2.75, 2.05)}
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,19 @@ class Curve:
     label: str = ""
     dashes: tuple[float, ...] = ()
     thin: bool = False
+
+    @property
+    def hollow(self) -> bool:
+        """Whether its markers are."""
+        return self.thin or self.line.kind == ONE_TIME
+
+    @property
+    def stroke(self) -> dict[str, Any]:
+        """How the line is drawn between its markers."""
+        if self.line.kind == ONE_TIME:  # which has no rounds between its two: nothing was measured there
+            return {"linestyle": (0, (1, 2.5)), "linewidth": 1.0}
+        style: Any = (0, (1, 1.2)) if self.thin else (0, self.dashes) if self.dashes else "-"
+        return {"linestyle": style, "linewidth": 0.9 if self.thin else 1.5}
 
 
 def curves(frame: Frame, metric: str, judge: str = "", *, own_intervals: bool = False) -> list[Curve]:
@@ -67,33 +94,143 @@ def levels(frame: Frame, metric: str, judge: str = "") -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class StopOfCurve:
-    """When one curve stopped paying; `metric`, `judge` and `description` as a point's."""
+class Panel:
+    """One pair of axes.
 
-    line: Line
-    metric: str
-    judge: str
-    description: MetricDescription
-    seeds: int
-    found: Stop
-
-
-def stops(frame: Frame) -> list[StopOfCurve]:
-    """Every line that grew round by round, by the metrics that say something about it (see `stopping.RULE`).
-
-    Only the seeds that came furthest are used, so that no step of the mean is one of who is in it.
+    Attributes:
+        group: of panels that stand side by side where they have room, such as their source.
+        title: above it.
+        label: of the y axis, with its unit.
+        curves: with their labels.
+        levels: height by label, of what was trained on all rows.
+        from_zero: whether the y axis begins at 0, as for amounts.
     """
-    says = frame[
-        ~frame.full & frame.rows.notna() & frame.description.map(lambda each: each.pays_while != "").astype(bool)
-    ]
-    stopped = []
-    for (line, metric, judge), curve in says.groupby(["line", "metric", "judge"]):
-        by_seed = curve.groupby(["seed", "rows"], dropna=False).value.last().unstack()
-        by_seed = by_seed[by_seed[by_seed.columns.max()].notna()].dropna(axis=1)
-        if by_seed.shape[1] > 2:  # not a one-time schedule, which has no rounds to stop after
-            description = curve.description.iloc[0]
-            turned = -1 if description.pays_while == "falling" else 1
-            rows = by_seed.columns.to_numpy(np.float64)
-            verdict = stop(rows, turned * by_seed.to_numpy(np.float64))
-            stopped.append(StopOfCurve(line, metric, judge, description, len(by_seed), verdict))
-    return sorted(stopped, key=lambda each: (each.line, not each.judge, each.metric, each.judge))
+
+    group: str
+    title: str
+    label: str
+    curves: Sequence[Curve]
+    levels: Mapping[str, float]
+    from_zero: bool = False
+
+
+def draw_panels(panels: Sequence[Panel], band: str, remarks: str = "") -> Figure:
+    """Curves against training rows; lines are named at their ends, or, in many panels or of many lines, in a legend.
+
+    Args:
+        panels: in reading order.
+        band: what one is, to stand below; crowded panels have none.
+        remarks: what else is to stand there.
+    """
+    crowded = any(len(panel.curves) > CROWDED for panel in panels)
+    legend = crowded or len(panels) > len(NAMED)
+    columns = panels_across([panel.group for panel in panels])
+    width, height = (WITH_LEGEND if legend else NAMED)[columns]
+    figure, grid = facets(len(panels), columns, width, height + 0.4 * crowded)
+    for i, (axes, panel) in enumerate(zip(grid, panels, strict=True)):
+        draw_panel(axes, panel, named=not legend, bands=not crowded)
+        if i % columns and panels[i - 1].label == panel.label:
+            axes.set_ylabel("")
+    for axes in grid[-columns:]:
+        axes.set_xlabel("training rows")
+    if legend:
+        _legend(figure, panels, counted=crowded)
+    write_note(figure, "; ".join(filter(None, [COUNTED if crowded else band, remarks])))
+    return figure
+
+
+def draw_panel(axes: Axes, panel: Panel, *, named: bool, bands: bool = True) -> None:
+    """One panel; where they are named, lines are so at their ends, where the eye is."""
+    ends: list[tuple[float, str, str]] = []
+    rows = sorted({n for curve in panel.curves for n in curve.rows})
+    for curve in panel.curves:
+        _draw_curve(axes, curve, bands)
+        colour, end = look(curve.line.sampler)[0], (curve.rows[-1], curve.mean[-1])
+        if named and end[0] < rows[0] + EARLY * (rows[-1] - rows[0]):
+            axes.annotate(
+                curve.label, end, xytext=(5, 3), textcoords="offset points", color=colour, fontsize=8, zorder=4
+            )
+        else:
+            ends.append((end[1], curve.label, colour))
+    for label, height in panel.levels.items():
+        axes.axhline(height, **LEVEL, zorder=1)
+        ends.append((height, label, MUTED))
+    if rows:
+        axes.set_xticks(_thinned(rows))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set_title(panel.title)
+    axes.set_ylabel(panel.label)
+    if panel.from_zero:
+        axes.set_ylim(0)
+    if named:
+        _name_ends(axes, ends)
+
+
+def _draw_curve(axes: Axes, curve: Curve, bands: bool) -> None:
+    colour, _, marker = look(curve.line.sampler)
+    if bands and curve.low != curve.high:
+        if curve.line.kind == ONE_TIME:
+            axes.vlines(curve.rows, curve.low, curve.high, color=colour, alpha=0.4, linewidth=2.5)
+        else:
+            axes.fill_between(curve.rows, curve.low, curve.high, color=colour, alpha=0.14, linewidth=0)
+    axes.plot(curve.rows, curve.mean, color=colour, zorder=2, **curve.stroke)
+    for complete in (True, False):  # hollow where seeds are missing, so that a step of the mean is seen for what it is
+        at = [i for i, n in enumerate(curve.seeds) if (n == max(curve.seeds) and not curve.hollow) == complete]
+        if at:
+            axes.plot(
+                [curve.rows[i] for i in at], [curve.mean[i] for i in at], linestyle="none", marker=marker,
+                markersize=2.6 if curve.thin else 3.8, color=colour, markerfacecolor=colour if complete else PAPER,
+                zorder=3, clip_on=False,
+            )  # fmt: skip
+
+
+def _thinned(rows: Sequence[int]) -> list[int]:
+    """Some of the numbers of rows, the first and the last among them, none so near another that they touch."""
+    step = -(-(len(rows) - 1) // (TICKS - 1)) or 1
+    gap = (rows[-1] - rows[0]) / TICKS
+    kept = [rows[-1]]
+    for n in reversed(rows[::step]):
+        if kept[-1] - n >= gap or len(rows) == 1:
+            kept.append(n)
+    return sorted({*kept})
+
+
+def _name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Name lines at the right of the panel, so that no two names touch: (height, name, colour) each."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
+    heights = spread([height for height, _, _ in ends], LABEL_GAP * (high - low))
+    for (_, name, colour), height in zip(ends, heights, strict=True):
+        axes.annotate(
+            name, (1, height), xycoords=("axes fraction", "data"), xytext=(5, 0), textcoords="offset points",
+            color=colour, va="center", fontsize=8, annotation_clip=False,
+        )  # fmt: skip
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Heights at least `gap` apart, in the same order, as near to the wanted ones as least squares brings them."""
+    from scipy.optimize import isotonic_regression  # slow import
+
+    order = np.argsort(heights, kind="stable")
+    steps = gap * np.arange(len(order))
+    spaced = np.empty(len(order))
+    spaced[order] = isotonic_regression(np.asarray(heights, dtype=np.float64)[order] - steps).x + steps
+    return spaced.tolist()
+
+
+def _legend(figure: Figure, panels: Sequence[Panel], *, counted: bool) -> None:
+    """Every line once, if asked for with the most seeds that it has anywhere; then the levels."""
+    drawn = [curve for panel in panels for curve in panel.curves]
+    entries: dict[str, Any] = {}
+    for curve in drawn:
+        colour, _, marker = look(curve.line.sampler)
+        seeds = max(max(known.seeds) for known in drawn if known.label == curve.label)
+        label = f"{curve.label} ({seeds})" if counted else curve.label
+        face = PAPER if curve.hollow else colour
+        entries[label] = Line2D(
+            [], [], color=colour, marker=marker, markersize=3.8, markerfacecolor=face, **curve.stroke
+        )
+    entries |= {label: Line2D([], [], **LEVEL) for panel in panels for label in panel.levels}
+    # A short handle would hide that a line is dashed.
+    dashed = any(curve.dashes for curve in drawn) or any(panel.levels for panel in panels)
+    write_legend(figure, entries, handle=3 if dashed else 2)

@@ -8,11 +8,11 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from diverseevol.report.charts.bars import draw_win_tie_lose
-from diverseevol.report.charts.curves import BAND, Curve, curves, levels
-from diverseevol.report.charts.lines import Line, dashes, labels, sources
+from diverseevol.report.charts.curves import BAND, CROWDED, Curve, Panel, curves, draw_panels, levels
+from diverseevol.report.charts.lines import dashes, labels, sources
 from diverseevol.report.charts.scatter import draw_diversity_against_score
-from diverseevol.report.charts.style import CROWDED, STYLE, Panel, draw_panels, save_png
-from diverseevol.report.charts.titles import WARNING_LIGHT, benchmark_order, metric_order, questions_of, score_label
+from diverseevol.report.charts.style import STYLE, save_png
+from diverseevol.report.charts.titles import WARNING_LIGHT, metric_order, panel_texts, panel_title
 from diverseevol.report.collect import ALL_PHASES, JUDGE_CALLS, PEAK_MEMORY, Collection
 from diverseevol.report.frame import Frame, descriptions
 from diverseevol.runs.metrics import MetricKey
@@ -30,6 +30,13 @@ FAMILIES = {
     "davinci": ("davinci", "alpaca_data"),
     "gpt4": ("gpt4", "gpt-4"),
 }  # in a data set's name
+NEGLIGIBLE = 0.01  # of a round's seconds: a phase that takes less has no panel
+READING = (
+    "A line is the mean over seeds, its band goes from the lowest to the highest seed, and a line without a band is "
+    f"one seed; panels of more than {CROWDED} lines have none. Hollow markers: not all seeds came this far. Hollow and "
+    "joined by dots: all chosen at once, with nothing measured between. Dashed grey: a model trained on all rows."
+)
+Key = tuple[str, str]  # a metric by its logged name, and whose judgement it is, "" for what nobody judged
 
 
 @dataclass(frozen=True)
@@ -45,10 +52,9 @@ class Entry:
 def gallery(collection: Collection) -> list[Entry]:
     """Every figure that the points allow."""
     frame = collection.frame
-    warnings = {f"{each.judge}: {each.scores.label}" for each in collection.board.rounds if each.scores.label}
+    warnings = {f"{scored.judge}: {scored.scores.label}" for scored in collection.board.rounds if scored.scores.label}
     with matplotlib.rc_context(STYLE):
-        figures = (entry for make in FIGURES for entry in make(frame))
-        return [*_relative_score(frame, warnings), *figures]
+        return [*_relative_score(frame, warnings), *(entry for make in FIGURES for entry in make(frame))]
 
 
 def draw_run(folder: Path, frame: Frame, warnings: Iterable[str] = ()) -> list[Path]:
@@ -68,208 +74,144 @@ def draw_run(folder: Path, frame: Frame, warnings: Iterable[str] = ()) -> list[P
         return [save_png(entry.figure, folder / f"{entry.name}.png") for entry in entries]
 
 
-def _relative_score(frame: Frame, warnings: Iterable[str]) -> Iterator[Entry]:
-    names, patterns = _labels(frame)
-    scored = frame[frame["name"] == "relative_score"]
-    benchmarks = sorted(set(scored.part), key=benchmark_order)
-    keys = {*zip(scored.metric, scored.judge, strict=True)}
-    alone = _one_seed(scored, keys)
-    grid, overlaid = [], False
-    order = sources(names)
-    for source, judge in sorted(
-        {*zip(scored.source, scored.judge, strict=True)}, key=lambda key: (order.index(key[0]), key)
-    ):
-        row: list[Panel | None] = []
-        for name in benchmarks:
-            metric = f"relative_score/{name}"
-            own = [
+def _keys(frame: Frame, *names: str) -> list[Key]:
+    """All that is there of some metrics, in the order of panels: by judge, metric and benchmark."""
+    named = frame[frame["name"].isin(names)]
+    keys = dict.fromkeys(zip(named.metric, named.judge, strict=True))
+    return sorted(keys, key=lambda key: (key[1], metric_order(key[0])))
+
+
+def _panels(frame: Frame, keys: Sequence[Key], *, own_intervals: bool = False) -> list[Panel]:
+    """A panel a source and metric that has curves.
+
+    Bands are over seeds, or, with `own_intervals`, a number's own over the questions or rows that it was measured on.
+    """
+    names, patterns, described = labels(frame.line), dashes(frame.line), descriptions(frame)
+    metrics = [metric for metric, _ in keys]
+    shown = sources(frame[frame.metric.isin(metrics) & ~frame.full & frame.rows.notna()].line)
+    panels = []
+    for source in shown:
+        for metric, judge in keys:
+            drawn = [
                 replace(curve, label=names[curve.line], dashes=patterns[curve.line])
-                for curve in curves(scored, metric, judge, own_intervals=alone)
+                for curve in curves(frame, metric, judge, own_intervals=own_intervals)
                 if curve.line.source == source
             ]
+            if not drawn:
+                continue
             theirs = [
                 replace(curve, label=f"{names[curve.line]} (authors)", thin=True)
-                for curve in _authors(own, scored, metric)
+                for curve in _authors(drawn, frame, metric)
             ]
-            height = levels(scored, metric, judge).get(source)
-            overlaid = overlaid or bool(theirs)
-            full = {} if height is None else {"all rows": height}
-            title = questions_of(name, judge)
-            title = f"{source}\n{title}" if len(order) > 1 else title
-            row.append(Panel(title, score_label(judge), [*own, *theirs], full) if own else None)
-        grid.append(row)
-    grid = _flowing(grid)
-    if grid:
-        also = ["dotted and hollow: the authors' released run" if overlaid else "", *sorted(warnings)]
-        caption = (
-            "100 · Σ model scores / Σ competitor scores against the rows trained on (the paper's figure 2); for judge "
-            f"gold the competitor is the right answer. {_band()} Where all lines are one seed, the band is the 95 % "
-            "interval over questions. Dashed grey: a model trained on all rows, where there is one."
-        )
-        band = "band: 95 % over questions; one seed" if alone else BAND
-        yield Entry("relative_score", "Relative score", caption, draw_panels(grid, band, "; ".join(filter(None, also))))
+            about = described[metric]
+            title, axis = panel_texts(metric, judge, about)
+            title = panel_title(source if len(shown) > 1 else "", title)
+            level = levels(frame, metric, judge).get(source) if about.level else None
+            full = {} if level is None else {"all rows": level}
+            panels.append(Panel(source, title, axis, [*drawn, *theirs], full, about.unit in AMOUNTS))
+    return panels
 
 
-def _labels(frame: Frame) -> tuple[dict[Line, str], dict[Line, tuple[float, ...]]]:
-    """What each line is called, and how it is dashed."""
-    return labels(frame.line), dashes(frame.line)
-
-
-def _one_seed(frame: Frame, keys: Iterable[tuple[str, str]]) -> bool:
-    """Whether no curve has several seeds: bands of two kinds beside each other would be compared."""
-    return all(max(curve.seeds) == 1 for metric, judge in keys for curve in curves(frame, metric, judge))
-
-
-def _flowing(grid: list[list[Panel | None]]) -> list[list[Panel | None]]:
-    """The grid as it is where it has no holes; else its panels in reading order, three in a row."""
-    present: list[Panel | None] = [panel for row in grid for panel in row if panel]
-    if present and len(present) == sum(map(len, grid)) and len(grid[0]) > 1:
-        return grid
-    columns = 2 if len(present) in (2, 4) else 3
-    return [present[i : i + columns] for i in range(0, len(present), columns)]
-
-
-def _band() -> str:
-    return (
-        "A line is the mean over seeds, its band goes from the lowest to the highest seed, and a line without a band "
-        f"is one seed; panels of more than {CROWDED} lines have none. Hollow markers: not all seeds came this far. "
-        "Hollow and joined by dots: all chosen at once, with nothing measured between."
-    )
-
-
-def _authors(own: Sequence[Curve], frame: Frame, metric: str) -> list[Curve]:
+def _authors(drawn: Sequence[Curve], frame: Frame, metric: str) -> list[Curve]:
     """The authors' curves on the same data set and benchmark, for the samplers that our own panel shows."""
-    lines = [curve.line for curve in own if not curve.line.released]
-    if not lines:
+    if drawn[0].line.released:
         return []
-    data = lines[0].source.partition("/")[0].lower()
+    data = drawn[0].line.source.partition("/")[0].lower()
     families = {family for family, words in FAMILIES.items() if any(word in data for word in words)}
     released = frame[frame.source.isin(families) & frame.line.map(lambda line: line.released).astype(bool)]
-    samplers = {line.sampler for line in lines}
-    drawn = (curve for judge in sorted(set(released.judge)) for curve in curves(released, metric, judge))
-    return [curve for curve in drawn if curve.line.sampler in samplers]
+    samplers = {curve.line.sampler for curve in drawn}
+    theirs = (curve for judge in sorted(set(released.judge)) for curve in curves(released, metric, judge))
+    return [curve for curve in theirs if curve.line.sampler in samplers]
+
+
+def _one_seed(frame: Frame, keys: Iterable[Key]) -> bool:
+    """Whether no curve has several seeds: bands of two kinds beside each other would be compared."""
+    return all(max(curve.seeds) == 1 for key in keys for curve in curves(frame, *key))
+
+
+def _entry(
+    frame: Frame, name: str, title: str, caption: str, keys: Sequence[Key], band: str = BAND, remarks: str = ""
+) -> Iterator[Entry]:
+    """The figure of some metrics; none where nothing has a curve, as of a run on all rows."""
+    if panels := _panels(frame, keys, own_intervals=band != BAND):
+        yield Entry(name, title, caption, draw_panels(panels, band, remarks))
+
+
+def _relative_score(frame: Frame, warnings: Iterable[str]) -> Iterator[Entry]:
+    keys = _keys(frame, "relative_score")
+    caption = (
+        "100 · Σ model scores / Σ competitor scores against the rows trained on (the paper's figure 2); for judge gold "
+        "the competitor is the right answer. Where all lines are one seed, the band is the 95 % interval over "
+        "questions. Dotted and hollow, where there are any: the authors' released runs."
+    )
+    band = "band: 95 % over questions; one seed" if _one_seed(frame, keys) else BAND
+    yield from _entry(frame, "relative_score", "Relative score", caption, keys, band, "; ".join(sorted(warnings)))
 
 
 def _vendi(frame: Frame) -> Iterator[Entry]:
     caption = (
         "The effective number of distinct rows in the pool, by the foundation model's embeddings (the paper's figure "
         "3). Hidden states share a large mean, which squeezes the paper's score towards 1; centred by the mean over "
-        f"all rows it spreads out. {_band()}"
+        "all rows it spreads out."
     )
-    yield from _metrics(frame, "vendi_score", "Vendi-Score", VENDI, caption)
+    yield from _entry(frame, "vendi_score", "Vendi-Score", caption, _keys(frame, *VENDI))
 
 
 def _learning(frame: Frame) -> Iterator[Entry]:
     caption = (
         "Coverage radius: the largest distance from any row of the data set to the pool, in the foundation model's "
         "space, which is what K-Center makes small. Training loss: mean over the last tenth of the steps, on the pool "
-        f"itself, so pools of other rows are other tasks. {_band()}"
+        "itself, so pools of other rows are other tasks."
     )
-    yield from _metrics(frame, "coverage_and_loss", "Coverage radius and training loss", LEARNING, caption)
+    keys = [(metric, "") for metric in LEARNING]
+    yield from _entry(frame, "coverage_and_loss", "Coverage radius and training loss", caption, keys)
 
 
 def _losses(frame: Frame) -> Iterator[Entry]:
-    measured = sorted({*frame[frame["name"].isin(LOSSES)].metric}, key=metric_order)
+    measured = _keys(frame, *LOSSES)
+    if not measured:
+        return
+    described = descriptions(frame)
+    titles = dict.fromkeys(described[metric].title for metric, _ in measured)
     caption = (
         "The mean loss of a response token: on the pool (training), on rows that no pool holds, and on the benchmarks' "
         "references or the competitor's answers. On the last two lower is better; of training that cannot be said, "
         "for pools of other rows are other tasks. Both are a warning light and not a judge: they tell when a fit has "
-        f"gone wrong, and hardly which of two good models answers better. {_band()} Where all lines are one seed, the "
-        "band on held-out rows and references is the 95 % interval over these."
+        "gone wrong, and hardly which of two good models answers better. Where all lines are one seed, the band on "
+        "held-out rows and references is the 95 % interval over these."
     )
-    keys = ("train_loss", *measured)
-    columns = 0 if len(keys) <= 3 else 2 if len(keys) == 4 else 3
-    alone = _one_seed(frame, [(key, "") for key in measured])
-    grid = _grid(frame, [(key, "") for key in keys], columns, own_intervals=alone) if measured else []
-    if grid:
-        band = "band: 95 % over rows; one seed" if alone else BAND
-        yield Entry("losses", "Losses", caption, draw_panels(grid, band, WARNING_LIGHT, legend=bool(columns)))
+    band = "band: 95 % over rows; one seed" if _one_seed(frame, measured) else BAND
+    title = f"Training loss, {', '.join(titles)}"
+    yield from _entry(frame, "losses", title, caption, [("train_loss", ""), *measured], band, WARNING_LIGHT)
 
 
-def _others(frame: Frame) -> Iterator[Entry]:
-    intervals = {end.name for each in set(frame.description) if each.interval for end in MetricKey(each.name).ends}
-    keys = sorted({*frame[~frame["name"].isin(SHOWN_ELSEWHERE | intervals)].metric})
-    yield from _metrics(frame, "other_metrics", "Other metrics", keys, f"As logged by the rounds. {_band()}", 4)
+def _other_metrics(frame: Frame) -> Iterator[Entry]:
+    intervals = {end.name for about in set(frame.description) if about.interval for end in MetricKey(about.name).ends}
+    keys = _keys(frame, *({*frame["name"]} - SHOWN_ELSEWHERE - intervals))
+    yield from _entry(frame, "other_metrics", "Other metrics", "As logged by the rounds.", keys)
 
 
 def _cost(frame: Frame) -> Iterator[Entry]:
-    keys = sorted({*frame[frame["name"] == "seconds"].metric}, key=_phase)
-    asked = frame[frame["name"] == JUDGE_CALLS]
-    calls = sorted({*zip(asked.metric, asked.judge, strict=True)}, key=lambda key: (key[1], metric_order(key[0])))
+    seconds = frame[frame["name"] == "seconds"].groupby("metric").value.mean()
+    total = seconds.get(f"seconds/{ALL_PHASES}", 0)
+    keys = [key for key in _keys(frame, "seconds") if seconds[key[0]] >= NEGLIGIBLE * total]
     caption = (
-        "Wall seconds of each phase of a round, as measured where it ran, and judgements by a language model for each "
-        "round: one call each, unless the reply was in the cache. "
-        f"{_band()}"
+        "Wall seconds of each phase of a round, as measured where it ran (tables/points.csv has those, too, that take "
+        f"less than {NEGLIGIBLE:.0%} of a round), and judgements by a language model for each round: one call each, "
+        "unless the reply was in the cache."
     )
-    grid = _grid(frame, [*((key, "") for key in keys), *calls], 4)
-    if grid:  # a run on all rows has no curve
-        yield Entry("cost", "Cost of a round", caption, draw_panels(grid, BAND, legend=True))
+    yield from _entry(frame, "cost", "Cost of a round", caption, [*keys, *_keys(frame, JUDGE_CALLS)])
 
 
 def _memory(frame: Frame) -> Iterator[Entry]:
-    keys = sorted({*frame[frame["name"] == PEAK_MEMORY].metric}, key=_phase)
     caption = (
         "Peak memory of each phase of a round in gigabytes (10⁹ bytes), of the first process: its resident memory, "
         "pages of mapped files included (evolutions one after the other in one process, as in a sweep, add up), "
-        "and, where there is a GPU, what torch held on it (“device”). "
-        f"{_band()}"
+        "and, where there is a GPU, what torch held on it (“device”)."
     )
-    grid = _grid(frame, [(key, "") for key in keys], 4)
-    if grid:
-        note = "evolutions that share a process, as in a sweep, add up"
-        yield Entry("memory", "Peak memory of a round", caption, draw_panels(grid, BAND, note, legend=True))
-
-
-def _phase(metric: str) -> tuple[int, str]:
-    order = (ALL_PHASES, "foundation", "fit", "probe", "disagreement", "select", "measure", "answer", "judge")
-    phase = MetricKey.parse(metric).part
-    name = phase if phase in order else phase.partition(" ")[0]  # "answer vicuna" and "answer koala" are one kind
-    return (order.index(name) if name in order else len(order), metric)
-
-
-def _metrics(
-    frame: Frame, name: str, title: str, keys: Sequence[str], caption: str, columns: int = 0
-) -> Iterator[Entry]:
-    grid = _grid(frame, [(key, "") for key in keys], columns)
-    if grid:
-        yield Entry(name, title, caption, draw_panels(grid, BAND, legend=bool(columns)))
-
-
-def _grid(
-    frame: Frame, keys: Sequence[tuple[str, str]], columns: int, *, own_intervals: bool = False
-) -> list[list[Panel | None]]:
-    """A row of panels a source, or, where `columns` is given, as many rows as it takes; empty panels left out.
-
-    Bands are over seeds, or, with `own_intervals`, a loss's own over the rows that it was measured on.
-    """
-    names, patterns = _labels(frame)
-    grid: list[list[Panel | None]] = []
-    found = sources(frame[frame.metric.isin([key for key, _ in keys]) & ~frame.full].line)
-    described = descriptions(frame)
-    for source in found:
-        row: list[Panel | None] = []
-        for key, judge in keys:
-            drawn = [
-                replace(curve, label=names[curve.line], dashes=patterns[curve.line])
-                for curve in curves(frame, key, judge, own_intervals=own_intervals)
-                if curve.line.source == source
-            ]
-            if not drawn:
-                row.append(None)
-                continue
-            about = described[key]
-            height = levels(frame, key, judge).get(source) if about.level else None
-            full = {} if height is None else {"all rows": height}
-            title = about.titled(MetricKey.parse(key).part)
-            title = title if len(found) == 1 else f"{source}\n{title}"
-            row.append(Panel(title, about.axis, drawn, full, about.unit in AMOUNTS))
-        present: list[Panel | None] = [panel for panel in row if panel]
-        if columns:
-            grid += [present[i : i + columns] for i in range(0, len(present), columns)]
-        elif present:
-            grid.append(row)
-    used = [j for j in range(max(map(len, grid), default=0)) if any(j < len(row) and row[j] for row in grid)]
-    return [[row[j] if j < len(row) else None for j in used] for row in grid]
+    remarks = "evolutions that share a process, as in a sweep, add up"
+    keys = _keys(frame, PEAK_MEMORY)
+    yield from _entry(frame, "memory", "Peak memory of a round", caption, keys, remarks=remarks)
 
 
 def _against(frame: Frame) -> Iterator[Entry]:
@@ -283,7 +225,7 @@ def _against(frame: Frame) -> Iterator[Entry]:
 
 
 def _win_tie_lose(frame: Frame) -> Iterator[Entry]:
-    figure = draw_win_tie_lose(frame, _labels(frame)[0])
+    figure = draw_win_tie_lose(frame, labels(frame.line))
     if figure is not None:
         caption = (
             "Questions on which the model beats, ties with or loses to the competitor (scores summed over both "
@@ -293,5 +235,5 @@ def _win_tie_lose(frame: Frame) -> Iterator[Entry]:
 
 
 FIGURES: tuple[Callable[[Frame], Iterator[Entry]], ...] = (
-    _vendi, _against, _learning, _losses, _win_tie_lose, _cost, _memory, _others,
+    _vendi, _against, _learning, _losses, _win_tie_lose, _cost, _memory, _other_metrics,
 )  # fmt: skip

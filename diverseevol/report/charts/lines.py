@@ -1,6 +1,7 @@
 """What is drawn as one line: a sampler under a schedule on one source, with its name, colour and marker everywhere."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from zlib import crc32
@@ -26,9 +27,11 @@ LOOKS: Mapping[str, tuple[str, str, str, str]] = {
 RELEASED = {"kc": "kcenter", "rand": "random", "lc": "least_confidence", "ms": "margin"}
 RELEASED_SCHEDULE = re.compile(r"(?P<sampler>kc|rand|lc|ms)_(?P<data>[^_]+)_.+|baseline_(?P<full>.+)")
 RELEASED_ROWS = (100, 100)  # of round 0, and more in each round after it
-OWN_SCHEDULE = re.compile(r"(?P<sampler>\w+)-(?P<kind>\w+?)(-(?P<others>[0-9a-f]{8}))?")
+OWN_SCHEDULE = re.compile(r"(?P<sampler>\w+)-(?P<kind>\w+?)(-(?P<choices>[0-9a-f]{8}))?")
+NOT_OPTIONS = ("release", "seed", "sampler", "sampler.target")
 LONGEST_OPTION = 24  # letters of an option that is part of a name
 FULL, ITERATIVE, ONE_TIME = "full", "iterative", "one_time"
+DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (4, 1.5, 1, 1.5), (2, 1.5), (1, 1))  # of a sampler's lines
 
 
 @dataclass(frozen=True, order=True)
@@ -40,7 +43,7 @@ class Line:
         schedule: the folder's name.
         sampler: as `sampler=` calls it.
         kind: as `schedule=` calls it; "full" is the level that all rows reach.
-        others: hash of further choices, "" where there are none.
+        choices: hash of further choices, "" where there are none.
         released: whether it is the authors'.
         options: what the fingerprint says of sampler, tuning and the like; empty where no run folder says it.
     """
@@ -49,7 +52,7 @@ class Line:
     schedule: str
     sampler: str
     kind: str
-    others: str = ""
+    choices: str = ""
     released: bool = False
     options: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -66,32 +69,30 @@ def line_of(source: str, schedule: str, fingerprint: Mapping[str, object] | None
     if released := RELEASED_SCHEDULE.fullmatch(schedule) if fingerprint is None else None:
         sampler = RELEASED.get(released["sampler"], "all rows")
         return Line(source, schedule, sampler, FULL if released["full"] else ITERATIVE, released=True)
-    own = OWN_SCHEDULE.fullmatch(schedule)
+    named = OWN_SCHEDULE.fullmatch(schedule)
     full = "schedule.seed_size" in facts and facts["schedule.seed_size"] is None
-    if own and (own["sampler"] in LOOKS or own["kind"] in (FULL, ITERATIVE, ONE_TIME)):
-        kind = FULL if full else own["kind"]
-        return Line(source, schedule, own["sampler"], kind, own["others"] or "", options=_options(facts))
-    sampler, kind = _sampler(facts) or schedule, FULL if full else ITERATIVE
-    return Line(source, schedule, sampler, kind, schedule, options=_options(facts))
+    if named and (named["sampler"] in LOOKS or named["kind"] in (FULL, ITERATIVE, ONE_TIME)):
+        sampler, kind, choices = named["sampler"], named["kind"], named["choices"] or ""
+    else:
+        sampler, kind, choices = _sampler(facts) or schedule, ITERATIVE, schedule
+    return Line(source, schedule, sampler, FULL if full else kind, choices, options=_options(facts))
 
 
 def _options(facts: Mapping[str, object]) -> dict[str, str]:
-    """The options of a fingerprint that a reader can tell apart: no digests and no paths of code."""
+    """The options of a fingerprint that a reader can tell apart: no digests, which are long, and no paths of code."""
     options = {}
     for key, value in facts.items():
         text = f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
-        if "." in key and key != "sampler.target" and len(text) <= LONGEST_OPTION:
+        if key not in NOT_OPTIONS and len(text) <= LONGEST_OPTION:
             options[key] = text
     return options
 
 
 def _sampler(facts: Mapping[str, object]) -> str:
-    """The sampler of a fingerprint, as `sampler=` calls it; of code of the user's own, the module's name."""
+    """The sampler of a fingerprint, as `sampler=` calls it; code of the user's own goes by its class."""
     target = facts.get("sampler.target")  # of 0.1
     named = choice_of_0_1("sampler", target, {"measure": facts.get("sampler.measure")}) or facts.get("sampler", target)
-    if not isinstance(named, str):
-        return ""
-    return named.split(".")[-2] if "." in named else named
+    return named.rpartition(".")[2] if isinstance(named, str) else ""
 
 
 def labels(lines: Iterable[Line]) -> dict[Line, str]:
@@ -99,31 +100,32 @@ def labels(lines: Iterable[Line]) -> dict[Line, str]:
     distinct = sorted(set(lines))
     names: dict[Line, str] = {}
     for line in distinct:
-        alike = [o for o in distinct if (o.source, o.sampler) == (line.source, line.sampler) and o.kind != FULL]
-        parts = [sampler_name(line.sampler)]
+        alike = [
+            known for known in distinct if known.source == line.source and (known.kind == FULL) == (line.kind == FULL)
+        ]
         if line.kind == FULL:
             parts = ["all rows"]
-            alike = [other for other in distinct if other.source == line.source and other.kind == FULL]
-        elif len({other.kind for other in alike}) > 1 or (len(alike) == 1 and line.kind != ITERATIVE):
-            parts.append(line.kind.replace("_", "-"))
-        names[line] = ", ".join([*parts, *_apart(line, [other for other in alike if other.kind == line.kind])])
+        else:
+            alike = [known for known in alike if known.sampler == line.sampler]
+            parts = [sampler_name(line.sampler)]
+            if len({known.kind for known in alike}) > 1 or (len(alike) == 1 and line.kind != ITERATIVE):
+                parts.append(line.kind.replace("_", "-"))
+        names[line] = ", ".join([*parts, *_differences(line, [known for known in alike if known.kind == line.kind])])
     return names
 
 
-def _apart(line: Line, alike: Sequence[Line]) -> list[str]:
-    """What tells a line from those that differ in options alone; the hash of its folder where they are not known.
+def _differences(line: Line, alike: Sequence[Line]) -> list[str]:
+    """The options by which a line differs from lines of its sampler and kind of schedule, itself among them.
 
-    Args:
-        line: the line.
-        alike: the lines of its source, sampler and kind of schedule, itself among them.
+    Where they are not known, or do not tell all of these apart, it is the hash of its folder.
     """
     if len(alike) == 1:
         return []
-    keys = sorted({key for other in alike for key in other.options})
-    differing = [key for key in keys if len({other.options.get(key, "none") for other in alike}) > 1]
-    values = {other: tuple(other.options.get(key, "none") for key in differing) for other in alike}
-    if not all(other.options for other in alike) or len(set(values.values())) < len(alike):
-        return [line.others] if line.others else []
+    keys = sorted({key for known in alike for key in known.options})
+    differing = [key for key in keys if len({known.options.get(key, "none") for known in alike}) > 1]
+    values = {known: tuple(known.options.get(key, "none") for key in differing) for known in alike}
+    if not all(known.options for known in alike) or len(set(values.values())) < len(alike):
+        return [line.choices] if line.choices else []
     ends = [key.rpartition(".")[2] for key in differing]
     short = [end if ends.count(end) == 1 else key for key, end in zip(differing, ends, strict=True)]
     return [f"{name}={value}" for name, value in zip(short, values[line], strict=True)]
@@ -151,11 +153,9 @@ def look(sampler: str) -> tuple[str, str, str]:
 
 def dashes(lines: Iterable[Line]) -> dict[Line, tuple[float, ...]]:
     """Solid for a sampler's first line of a source, its iterative one where there is one; then ever shorter dashes."""
-    styles: tuple[tuple[float, ...], ...] = ((), (5, 2), (4, 1.5, 1, 1.5), (2, 1.5), (1, 1))
-    seen: dict[tuple[str, str], int] = {}
+    earlier: Counter[tuple[str, str]] = Counter()
     chosen: dict[Line, tuple[float, ...]] = {}
-    for line in sorted(set(lines), key=lambda each: (each.kind == FULL, each.kind != ITERATIVE, each)):
-        place = seen.get((line.source, line.sampler), 0)
-        seen[line.source, line.sampler] = place + 1
-        chosen[line] = styles[min(place, len(styles) - 1)]
+    for line in sorted(set(lines), key=lambda line: (line.kind == FULL, line.kind != ITERATIVE, line)):
+        chosen[line] = DASHES[min(earlier[line.source, line.sampler], len(DASHES) - 1)]
+        earlier[line.source, line.sampler] += 1
     return chosen

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 
 from diverseevol.errors import InputError
 from diverseevol.geometry.projections import PCA, map_name
-from diverseevol.report.charts.lines import Line
-from diverseevol.report.charts.style import GRID, MUTED, STYLE, write_note
+from diverseevol.report.charts.lines import FULL, Line
+from diverseevol.report.charts.style import GRID, MUTED, STYLE, facets, panels_across, write_note
+from diverseevol.report.charts.titles import panel_title
 from diverseevol.report.collect import Run
 from diverseevol.storage.reading import load_array
 
@@ -43,30 +44,25 @@ class Map:
         return np.asarray(np.round((self.xy - low) / span * STEPS), dtype=np.uint16)
 
 
-def map_file(run: Run, projection: str) -> Path:
-    """Where a run has its map."""
-    return run.folder / map_name(projection)
-
-
 def read_maps(runs: Sequence[Run], projection: str = PCA) -> dict[Run, Map]:
     """The maps of the runs that have one; equal ones are one object.
 
     Raises:
         InputError: no run has this projection, or a file is no [rows, 2] array, or lacks rows.
     """
-    found: dict[Run, Map] = {}
+    maps: dict[Run, Map] = {}
     known: dict[str, Map] = {}
     for run in runs:
-        file = map_file(run, projection)
+        file = run.folder / map_name(projection)
         if file.exists():
-            each = _read(file, run)
-            found[run] = known.setdefault(each.key, each)
-    if runs and not found and projection != PCA:
+            coordinates = _read(file, run)
+            maps[run] = known.setdefault(coordinates.key, coordinates)
+    if runs and not maps and projection != PCA:
         raise InputError(
             f"projection={projection}: no run folder holds {map_name(projection)}, a [rows, 2] array of floats; put it "
             f"beside map.npy (evolve projection=tsne writes one, of a complete run, too), or leave it at {PCA}"
         )
-    return found
+    return maps
 
 
 def _read(file: Path, run: Run) -> Map:
@@ -84,10 +80,9 @@ def joined(run: Run) -> dict[int, int]:
     """The round that first trained on each row of the last pool, and on those chosen for the next one."""
     when: dict[int, int] = {}
     for done in run.rounds:
-        for row in done.trained_on:
-            when.setdefault(row, done.index)
-        for row in done.chosen:
-            when.setdefault(row, done.index + 1)
+        for t, rows in ((done.index, done.trained_on), (done.index + 1, done.chosen)):
+            for row in rows:
+                when.setdefault(row, t)
     return when
 
 
@@ -99,31 +94,26 @@ def draw_maps(maps: Mapping[Run, Map], names: Mapping[Line, str], projection: st
             first.setdefault(run.line, run)
     if not first:
         return None
+    first = {line: run for line, run in first.items() if line.kind != FULL} or first  # all rows show nothing
     with matplotlib.rc_context(STYLE):
-        columns = min(3, len(first))
-        deep = -(-len(first) // columns)
-        figure = Figure(figsize=(2.9 * columns + 0.7, 2.95 * deep + 0.3), dpi=200, layout="constrained")
-        grid = figure.subplots(deep, columns, squeeze=False).ravel()
+        figure, grid = facets(len(first), panels_across([line.source for line in first]), 2.9, 2.9, "compressed")
         last = max(max(joined(run).values(), default=0) for run in first.values())
-        scale = matplotlib.colors.LinearSegmentedColormap.from_list("rounds", COLOURS)
-        norm = matplotlib.colors.Normalize(0, max(last, 1))
-        for axes, (line, run) in zip(grid, first.items(), strict=False):
+        scale = matplotlib.colors.LinearSegmentedColormap.from_list("rounds", COLOURS, N=max(last + 1, 2))
+        norm = matplotlib.colors.BoundaryNorm(np.arange(scale.N + 1) - 0.5, scale.N)
+        several = len({line.source for line in first}) > 1
+        for axes, (line, run) in zip(grid, first.items(), strict=True):
             _panel(axes, maps[run].xy, joined(run), scale, norm)
             seed = "" if run.seed is None else f", seed {run.seed}"
-            axes.set_title(f"{line.source}\n{names[line]}{seed}")
-        for axes in grid[len(first) :]:
-            axes.set_visible(False)
-        bar = figure.colorbar(matplotlib.cm.ScalarMappable(norm, scale), ax=list(grid), shrink=0.7, pad=0.02)
+            axes.set_title(panel_title(line.source if several else "", f"{names[line]}{seed}"))
+        bar = figure.colorbar(matplotlib.cm.ScalarMappable(norm, scale), ax=grid, shrink=0.7, pad=0.02)
         bar.set_label("joined for round")
         bar.locator = matplotlib.ticker.MaxNLocator(integer=True, nbins=6)
+        bar.minorlocator = matplotlib.ticker.NullLocator()
         bar.update_ticks()
         bar.outline.set_visible(False)  # type: ignore[operator]
-        write_note(figure, f"{_axis(projection)}; grey: rows that were never chosen")
+        space = f"{AXES.get(projection, projection)} of the foundation model's embeddings"
+        write_note(figure, f"{space}; grey: rows that were never chosen")
     return figure
-
-
-def _axis(projection: str) -> str:
-    return f"{AXES.get(projection, projection)} of the foundation model's embeddings"
 
 
 def _panel(
@@ -133,13 +123,13 @@ def _panel(
     scale: matplotlib.colors.Colormap,
     norm: matplotlib.colors.Normalize,
 ) -> None:
-    rows = sorted(when, key=lambda row: when[row])
-    others = np.setdiff1d(np.arange(len(xy)), rows)
+    chosen = sorted(when, key=lambda row: when[row])
+    never_chosen = np.setdiff1d(np.arange(len(xy)), chosen)
     size = float(np.clip(9000 / max(len(xy), 1), 1.2, 9))
     # Pixels even in the SVG: fifteen thousand shapes are no figure to open.
-    axes.scatter(xy[others, 0], xy[others, 1], s=size, c=GRID, linewidths=0, rasterized=True)
+    axes.scatter(xy[never_chosen, 0], xy[never_chosen, 1], s=size, c=GRID, linewidths=0, rasterized=True)
     axes.scatter(
-        xy[rows, 0], xy[rows, 1], s=max(2 * size, 6), c=[when[row] for row in rows], cmap=scale, norm=norm,
+        xy[chosen, 0], xy[chosen, 1], s=max(2 * size, 6), c=[when[row] for row in chosen], cmap=scale, norm=norm,
         linewidths=0, rasterized=True,
     )  # fmt: skip
     axes.set_aspect("equal")
@@ -147,6 +137,4 @@ def _panel(
     axes.set_yticks([])
     axes.grid(visible=False)
     for spine in axes.spines.values():
-        spine.set_visible(True)
-        spine.set_color(MUTED)
-        spine.set_linewidth(0.4)
+        spine.set(visible=True, color=MUTED, linewidth=0.4)

@@ -1,15 +1,14 @@
 """Relative score against Vendi-Score, pools of one size at a time (the paper's figure 4)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from diverseevol.report.charts.lines import ONE_TIME, Line, labels, look, sources
-from diverseevol.report.charts.style import PAPER, write_note
-from diverseevol.report.charts.titles import benchmark_order, questions_of
+from diverseevol.report.charts.style import PAPER, facets, panels_across, write_legend, write_note
+from diverseevol.report.charts.titles import benchmark_order, panel_title, questions_of
 from diverseevol.report.frame import Frame, of_metric
 
 SIZES = 3  # panels a benchmark, at most: the paper has three
@@ -21,32 +20,25 @@ Row = tuple[str, str, str, str]  # source, judge, benchmark, diversity
 
 def draw_diversity_against_score(frame: Frame) -> Figure | None:
     """A row of panels a source, judge, benchmark and Vendi-Score, a panel a size; None without pools that have both."""
-    rows = {key: sizes for key, spots in pools(frame).items() if (sizes := _sizes(spots))}
-    if not rows:
+    panels = [(row, size, spots) for row, sizes in pools(frame).items() for size, spots in _sizes(sizes).items()]
+    if not panels:
         return None
-    columns = max(len(sizes) for sizes in rows.values())
-    figure = Figure(figsize=(2.6 * columns + 0.6, 2.1 * len(rows) + 0.6), dpi=200, layout="constrained")
-    grid = figure.subplots(len(rows), columns, squeeze=False)
-    several = len({source for source, *_ in rows}) > 1
-    for panels, ((source, judge, benchmark, diversity), sizes) in zip(grid, rows.items(), strict=True):
-        for axes in panels[len(sizes) :]:
-            axes.set_visible(False)
-        for axes, (size, spots) in zip(panels, sizes.items(), strict=False):
-            _panel(axes, spots)
-            axes.set_xlabel(DIVERSITY[diversity])
-            axes.set_title(f"{size:,} rows")
-        title = f"{questions_of(benchmark, judge)}\n{min(sizes):,} rows"
-        panels[0].set_title(f"{source}\n{title}" if several else title)
-        panels[0].set_ylabel("relative score")
-    found = {spot[0] for sizes in rows.values() for spots in sizes.values() for spot in spots}
-    names = {line: name for line, name in labels(frame.line).items() if line in found}
-    handles = {
-        name: Line2D([], [], linestyle="none", markersize=5, **_mark(line)) for line, name in sorted(names.items())
-    }
-    figure.legend(
-        list(handles.values()), list(handles), loc="outside upper left", ncols=max(2, 2 * columns - 2), fontsize=8,
-        columnspacing=1.2, handletextpad=0.3,
-    )  # fmt: skip
+    columns = panels_across([row for row, *_ in panels])
+    figure, grid = facets(len(panels), columns, 2.75, 2.15)
+    several = len({source for (source, *_), *_ in panels}) > 1
+    for i, (axes, ((source, judge, benchmark, diversity), size, spots)) in enumerate(zip(grid, panels, strict=True)):
+        for line, vendi, score in spots:
+            axes.plot(vendi, score, markersize=4.5, linestyle="none", alpha=0.9, **_mark(line))
+        axes.margins(0.12)
+        axes.locator_params(nbins=5)
+        axes.grid(axis="x")
+        axes.set_title(panel_title(source if several else "", f"{questions_of(benchmark, judge)}, {size:,} rows"))
+        axes.set_xlabel(DIVERSITY[diversity])
+        axes.set_ylabel("" if i % columns else "relative score")
+    drawn = {line for *_, spots in panels for line, _, _ in spots}
+    names = {name: line for line, name in sorted(labels(frame.line).items()) if line in drawn}
+    entries = {name: Line2D([], [], linestyle="none", markersize=5, **_mark(line)) for name, line in names.items()}
+    write_legend(figure, entries, handle=1)
     write_note(figure, "a point a run; hollow: chosen at once")
     return figure
 
@@ -55,7 +47,7 @@ def pools(frame: Frame) -> dict[Row, dict[int, list[Spot]]]:
     """Pools with both scores, by source, judge, benchmark and Vendi-Score, then by size."""
     spots_of: dict[Row, dict[int, list[Spot]]] = {}
     scores = frame[(frame["name"] == "relative_score") & ~frame.full & frame.rows.notna()]
-    pool = ["line", "seed", "rows"]
+    pool, order = ["line", "seed", "rows"], sources(frame.line)
     for diversity in DIVERSITY:
         vendi = of_metric(frame, diversity)[[*pool, "value"]].rename(columns={"value": "vendi"})
         for (source, judge, benchmark, size), at in scores.merge(vendi, on=pool).groupby(
@@ -63,13 +55,12 @@ def pools(frame: Frame) -> dict[Row, dict[int, list[Spot]]]:
         ):
             spots = list(zip(at.line, at.vendi.tolist(), at.value.tolist(), strict=True))
             spots_of.setdefault((source, judge, benchmark, diversity), {})[int(size)] = spots
-    order = sources(frame.line)
-    return dict(sorted(spots_of.items(), key=lambda item: _row_order(item[0], order)))
 
+    def position(row: Row) -> tuple[Any, ...]:
+        source, judge, benchmark, diversity = row
+        return order.index(source), judge, benchmark_order(benchmark), list(DIVERSITY).index(diversity)
 
-def _row_order(row: Row, order: Sequence[str]) -> tuple[Any, ...]:
-    source, judge, benchmark, diversity = row
-    return order.index(source), judge, benchmark_order(benchmark), list(DIVERSITY).index(diversity)
+    return {row: spots_of[row] for row in sorted(spots_of, key=position)}
 
 
 def _sizes(spots: Mapping[int, list[Spot]]) -> dict[int, list[Spot]]:
@@ -79,14 +70,6 @@ def _sizes(spots: Mapping[int, list[Spot]]) -> dict[int, list[Spot]]:
     if len(sizes) > SIZES:
         sizes = [sizes[round(i * (len(sizes) - 1) / (SIZES - 1))] for i in range(SIZES)]
     return {size: spots[size] for size in sizes}
-
-
-def _panel(axes: Axes, spots: Sequence[Spot]) -> None:
-    for line, vendi, score in spots:
-        axes.plot(vendi, score, markersize=4.5, linestyle="none", alpha=0.9, **_mark(line))
-    axes.margins(0.12)
-    axes.locator_params(axis="x", nbins=5)
-    axes.grid(axis="x")
 
 
 def _mark(line: Line) -> dict[str, Any]:

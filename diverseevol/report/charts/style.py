@@ -1,9 +1,9 @@
-"""How figures look and are saved: one ink, direct labels, a sampler's own colour; PNG and SVG, and SVG for the page."""
+"""How figures look, are laid out and are saved: one ink, a sampler's own colour; PNG and SVG, and SVG for the page."""
 
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,10 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
-from matplotlib.ticker import FuncFormatter
 
 from diverseevol.output.pictures import lay_out, rendered
-from diverseevol.report.charts.curves import Curve
-from diverseevol.report.charts.line_ends import name_ends
-from diverseevol.report.charts.lines import LOOKS, ONE_TIME, look
+from diverseevol.report.charts.lines import LOOKS
 from diverseevol.storage.files import atomic_write
 
 # Neutral colours that are used for nothing else, so that the page can put its own in their place, light or dark.
@@ -34,172 +30,64 @@ STYLE: Any = {
     "svg.hashsalt": "diverseevol", "axes.formatter.useoffset": False, "text.parse_math": False,
     "figure.constrained_layout.h_pad": 0.06, "figure.constrained_layout.w_pad": 0.09,
 }  # fmt: skip
-EARLY = 0.85  # of the x axis: a line that ends before it is named at its end, the others beside the panel
-TICKS = 6  # on an x axis, at most: numbers of rows that were measured
-CROWDED = 6  # more lines than this in a panel have a legend, and no bands, of which none could be told from another
-COUNTED = "lines: means over seeds; in brackets: how many there are"
 LEGEND_SIZE = 8  # points of a letter
-LEGEND_HANDLE = 0.77  # inches of an entry beside its text: its line, and the gaps around both
-LEVEL: Any = {"color": MUTED, "linestyle": (0, (4, 3)), "linewidth": 1.1}
+LEGEND_GAPS = 3.9  # letters around a handle and its text
+SIDE_BY_SIDE = 3  # panels, at most
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One pair of axes.
-
-    Attributes:
-        title: above it.
-        label: of the y axis, with its unit.
-        curves: with their labels.
-        levels: height by label, of what was trained on all rows.
-        from_zero: whether the y axis begins at 0, as for amounts.
-    """
-
-    title: str
-    label: str
-    curves: Sequence[Curve]
-    levels: Mapping[str, float]
-    from_zero: bool = False
-
-
-def draw_panels(grid: Sequence[Sequence[Panel | None]], band: str, also: str = "", *, legend: bool = False) -> Figure:
-    """Curves against training rows.
+def panels_across(groups: Sequence[Hashable]) -> int:
+    """How many panels stand side by side: those of a group, where all groups have as many and these have room.
 
     Args:
-        grid: rows of panels.
-        band: what one is, to stand below; crowded panels have none.
-        also: what else is to stand there.
-        legend: one for the whole figure, for panels too many or too small for labels at the lines' ends.
+        groups: of each panel, such as its source.
     """
-    columns = max(len(row) for row in grid)
-    shown = [panel for row in grid for panel in row if panel]
-    crowded = any(len(panel.curves) > CROWDED for panel in shown)
-    legend = legend or crowded
-    width, height = ((2.75, 2.05) if legend else (3.9, 2.6)) if columns > 1 else (5.4, 3.1)
-    if crowded:
-        width, height = (3.9, 3.2) if columns <= 2 else (2.75, 2.5)
-    figure = Figure(figsize=(width * columns, height * len(grid) + 0.25 + 0.25 * legend), dpi=200, layout="constrained")
-    all_axes = figure.subplots(len(grid), columns, squeeze=False)
-    for row, (i, panels) in zip(all_axes, enumerate(grid), strict=True):
-        for j, axes in enumerate(row):
-            panel = panels[j] if j < len(panels) else None
-            if panel is None:
-                axes.set_visible(False)
-                continue
-            draw_panel(axes, panel, named=not legend, bands=not crowded)
-            beside = panels[j - 1] if j else None
-            if beside is not None and beside.label == panel.label:
-                axes.set_ylabel("")
-            below = grid[i + 1][j] if i + 1 < len(grid) and j < len(grid[i + 1]) else None
-            if below is None:
-                axes.set_xlabel("training rows")
-    if legend:
-        _legend(figure, shown, counted=crowded)
-    write_note(figure, "; ".join(filter(None, [COUNTED if crowded else band, also])))
-    return figure
+    sizes = {*Counter(groups).values()}
+    if len(sizes) == 1 and 1 < max(sizes) <= SIDE_BY_SIDE:
+        return max(sizes)
+    return 2 if len(groups) in (2, 4) else min(SIDE_BY_SIDE, len(groups))
 
 
-def draw_panel(axes: Axes, panel: Panel, *, named: bool, bands: bool = True) -> None:
-    """One panel; where they are named, lines are so at their ends, where the eye is."""
-    ends: list[tuple[float, str, str]] = []
-    rows = sorted({n for curve in panel.curves for n in curve.rows})
-    for curve in panel.curves:
-        colour, _, marker = look(curve.line.sampler)
-        _draw_curve(axes, curve, colour, marker, bands)
-        end = curve.rows[-1], curve.mean[-1]
-        if named and end[0] < rows[0] + EARLY * (rows[-1] - rows[0]):
-            axes.annotate(
-                curve.label, end, xytext=(5, 3), textcoords="offset points", color=colour, fontsize=8, zorder=4
-            )
-        else:
-            ends.append((end[1], curve.label, colour))
-    for label, height in panel.levels.items():
-        axes.axhline(height, **LEVEL, zorder=1)
-        ends.append((height, label, MUTED))
-    if rows:
-        axes.set_xticks(_thinned(rows))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
-    axes.set_title(panel.title)
-    axes.set_ylabel(panel.label)
-    if panel.from_zero:
-        axes.set_ylim(0)
-    if named:
-        name_ends(axes, ends)
+def facets(
+    count: int, columns: int, width: float, height: float, layout: Any = "constrained"
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels in reading order, each with `width` × `height` inches, and their axes."""
+    deep = -(-count // columns)
+    figure = Figure(figsize=(width * columns, height * deep), dpi=200, layout=layout)
+    grid = figure.subplots(deep, columns, squeeze=False).ravel()
+    for spare in grid[count:]:
+        spare.set_visible(False)
+    return figure, list(grid[:count])
 
 
-def _draw_curve(axes: Axes, curve: Curve, colour: str, marker: str, bands: bool) -> None:
-    size = 2.6 if curve.thin else 3.8
-    if bands and curve.low != curve.high:
-        if curve.line.kind == ONE_TIME:  # which has no rounds between its two: nothing was measured there
-            axes.vlines(curve.rows, curve.low, curve.high, color=colour, alpha=0.4, linewidth=2.5)
-        else:
-            axes.fill_between(curve.rows, curve.low, curve.high, color=colour, alpha=0.14, linewidth=0)
-    axes.plot(curve.rows, curve.mean, color=colour, zorder=2, **_stroke(curve))
-    for complete in (True, False):  # hollow where seeds are missing, so that a step of the mean is seen for what it is
-        at = [i for i, n in enumerate(curve.seeds) if (n == max(curve.seeds) and not _hollow(curve)) == complete]
-        if at:
-            axes.plot(
-                [curve.rows[i] for i in at], [curve.mean[i] for i in at], linestyle="none", marker=marker,
-                markersize=size, color=colour, markerfacecolor=colour if complete else PAPER, zorder=3, clip_on=False,
-            )  # fmt: skip
+def write_legend(figure: Figure, entries: Mapping[str, Any], handle: float = 2) -> None:
+    """A legend above the panels, not at their cost, and no wider than they are.
 
-
-def _thinned(rows: Sequence[int]) -> list[int]:
-    """Some of the numbers of rows, the first and the last among them, none so near another that they touch."""
-    step = -(-(len(rows) - 1) // (TICKS - 1)) or 1
-    gap = (rows[-1] - rows[0]) / TICKS
-    kept = [rows[-1]]
-    for n in reversed(rows[::step]):
-        if kept[-1] - n >= gap or len(rows) == 1:
-            kept.append(n)
-    return sorted({*kept})
-
-
-def _stroke(curve: Curve) -> dict[str, Any]:
-    """How a line is drawn between its markers."""
-    if curve.line.kind == ONE_TIME:
-        return {"linestyle": (0, (1, 2.5)), "linewidth": 1.0}
-    style: Any = (0, (1, 1.2)) if curve.thin else (0, curve.dashes) if curve.dashes else "-"
-    return {"linestyle": style, "linewidth": 0.9 if curve.thin else 1.5}
-
-
-def _hollow(curve: Curve) -> bool:
-    return curve.thin or curve.line.kind == ONE_TIME
-
-
-def _legend(figure: Figure, panels: Sequence[Panel], *, counted: bool) -> None:
-    """Every line once, if asked for with the most seeds that it has anywhere; then the levels."""
-    curves = [curve for panel in panels for curve in panel.curves]
-    seeds: dict[str, int] = {}
-    for curve in curves:
-        seeds[curve.label] = max(seeds.get(curve.label, 0), *curve.seeds)
-    handles: dict[str, Any] = {}
-    for curve in curves:
-        colour, _, marker = look(curve.line.sampler)
-        label = f"{curve.label} ({seeds[curve.label]})" if counted else curve.label
-        handles.setdefault(label, Line2D([], [], color=colour, marker=marker, markersize=3.8, **_stroke(curve)))
-        handles[label].set_markerfacecolor(PAPER if _hollow(curve) else colour)
-    for label in dict.fromkeys(label for panel in panels for label in panel.levels):
-        handles[label] = Line2D([], [], **LEVEL)
-    # A short handle would hide that a line is dashed.
-    dashed = any(curve.dashes for curve in curves) or any(panel.levels for panel in panels)
+    Args:
+        figure: whose it is.
+        entries: artists by what they are called.
+        handle: length of one, in letters.
+    """
+    columns = legend_columns(list(entries), figure.get_figwidth(), handle)
+    figure.set_figheight(figure.get_figheight() + 0.17 * -(-len(entries) // columns) + 0.1)
     figure.legend(
-        list(handles.values()), list(handles), loc="outside upper left", fontsize=LEGEND_SIZE,
-        handlelength=3 if dashed else 2, ncols=legend_columns(list(handles), figure.get_figwidth()),
+        list(entries.values()), list(entries), loc="outside upper left", fontsize=LEGEND_SIZE, handlelength=handle,
+        ncols=columns,
     )  # fmt: skip
 
 
-def legend_columns(labels: Sequence[str], width: float) -> int:
+def legend_columns(labels: Sequence[str], width: float, handle: float = 3) -> int:
     """How many columns of a legend have room side by side, a column as wide as its longest entry.
 
     Args:
         labels: of the entries, which fill one column after another.
         width: of the figure, in inches.
+        handle: length of one, in letters.
     """
+    gaps = (handle + LEGEND_GAPS) * LEGEND_SIZE / 72
     widths = [TextPath((0, 0), label, size=LEGEND_SIZE).get_extents().width / 72 if label else 0.0 for label in labels]
     for columns in range(min(6, len(labels)), 1, -1):
         longest = [float(part.max()) for part in np.array_split(widths, columns)]  # as a legend shares them out
-        if sum(longest) + LEGEND_HANDLE * len(longest) <= width:
+        if sum(longest) + gaps * len(longest) <= width:
             return columns
     return 1
 
@@ -209,10 +97,8 @@ def write_note(figure: Figure, note: str) -> None:
     if note:
         width = int(17 * figure.get_figwidth())  # letters that have room, at some 17 to the inch
         lines = [part for line in note.splitlines() for part in textwrap.wrap(line, width)]
-        more = len(lines) - len(note.splitlines())
-        figure.set_figheight(figure.get_figheight() + 0.14 * more)  # not at the cost of the panels
-        note = "\n".join(lines)
-        figure.supxlabel(note, x=0.008, ha="left", fontsize=7.5, color=MUTED)
+        figure.set_figheight(figure.get_figheight() + 0.14 * len(lines) + 0.1)  # not at the cost of the panels
+        figure.supxlabel("\n".join(lines), x=0.008, ha="left", fontsize=7.5, color=MUTED)
 
 
 def save_png(figure: Figure, path: Path) -> Path:

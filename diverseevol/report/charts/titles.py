@@ -1,11 +1,19 @@
-"""The order of panels and columns, and what a relative score of 100 means."""
+"""The order of panels and columns, what they are called, and what a relative score of 100 means."""
+
+import re
 
 from diverseevol.evaluation.judges.without_model import capabilities_of
 from diverseevol.evaluation.scores.scoreboard import PAPER_QUESTIONS
 from diverseevol.evolution.metrics import KNOWN
-from diverseevol.runs.metrics import MetricKey
+from diverseevol.runs.metrics import MetricDescription, MetricKey
 
 WARNING_LIGHT = "held-out and references: lower is better; a warning light, not a judge"
+BY_PHASE = ("seconds", "peak_memory")  # metrics of which each phase has its own
+# The phases of a round as the terminal calls them, by their names in files and in the order in which they run.
+PHASES = {
+    "all phases": "all phases", "foundation": "embed with the foundation model", "fit": "fine-tune", "probe": "embed",
+    "disagreement": "committee", "select": "select", "measure": "measure", "answer": "answer", "judge": "judge",
+}  # fmt: skip
 
 
 def benchmark_order(name: str) -> tuple[int, str]:
@@ -14,15 +22,40 @@ def benchmark_order(name: str) -> tuple[int, str]:
     return known.index(name) if name in known else len(known), name
 
 
-def metric_order(metric: str) -> tuple[int, tuple[int, str], str]:
-    """Where a metric stands in tables and figures: in the order in which the project's own are listed, by benchmark."""
-    key, known = MetricKey.parse(metric), list(KNOWN)
-    return known.index(key.name) if key.name in known else len(known), benchmark_order(key.part), key.name
+def metric_order(metric: str) -> tuple[int, tuple[int, str]]:
+    """Where a metric stands in tables and figures: the project's own as listed, others as a round has them; by part."""
+    (name, part), known = MetricKey.parse(metric), list(KNOWN)
+    parts = _phase_order(part) if name in BY_PHASE else benchmark_order(part)
+    return known.index(name) if name in known else len(known), parts
 
 
-def score_label(judge: str) -> str:
-    """The y axis of a judge's relative scores, with what 100 means."""
-    return f"relative score\n{'(all right = 100, floor = 10)' if _is_gold(judge) else '(competitor = 100)'}"
+def _phase_order(phase: str) -> tuple[int, str]:
+    kind, known = _kind_of_phase(phase), list(PHASES)
+    return known.index(kind) if kind in known else len(known), phase
+
+
+def _kind_of_phase(phase: str) -> str:
+    """Its first word: "answer vicuna" and "answer koala" are of one kind, "fit/device" is the memory on a GPU."""
+    return phase if phase in PHASES else re.split("[ /]", phase)[0]
+
+
+def _phase_title(phase: str) -> str:
+    kind = _kind_of_phase(phase)
+    return f"{PHASES.get(kind, kind)}{phase[len(kind) :].replace('/', ', ')}"
+
+
+def panel_texts(metric: str, judge: str, description: MetricDescription) -> tuple[str, str]:
+    """The title and the y axis of a metric's panel."""
+    name, part = MetricKey.parse(metric)
+    if name == "relative_score":
+        meaning = "all right = 100, floor = 10" if _is_gold(judge) else "competitor = 100"
+        return questions_of(part, judge), f"relative score\n({meaning})"
+    return description.titled(_phase_title(part) if name in BY_PHASE else part), description.axis
+
+
+def panel_title(source: str, text: str) -> str:
+    """A panel's title below its source, which is "" where all panels of a figure have one."""
+    return "\n".join(filter(None, (source, text)))
 
 
 def questions_of(benchmark: str, judge: str) -> str:

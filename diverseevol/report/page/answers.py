@@ -15,13 +15,14 @@ from diverseevol.storage.files import read_jsonl
 BUDGET = 6_000_000  # characters of JSON for all answers and reasons
 # (rounds kept, characters of an answer or a reason): the first that fits the budget is taken.
 CUTS = (("all", 4000), ("ends", 4000), ("last", 4000), ("last", 1500), ("last", 700), ("last", 350), ("last", 150))
-BESIDE = {"competitor": "the competitor's answer", "reference": "the right answer"}
-WHICH = {"all": "every round", "ends": "the first and the last round", "last": "the last round"}
+REFERENCES = {"competitor": "the competitor's answer", "reference": "the right answer"}
+KEPT = {"all": "every round", "ends": "the first and the last round", "last": "the last round"}
+Texts = dict[str, dict[str, str]]  # by benchmark and id of a question
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """One round's model on one benchmark: what it answered, and what was said of it by each judge."""
+    """One round's model on one benchmark: what it answered, and its judgements by judge."""
 
     line: Line
     seed: int | None
@@ -39,103 +40,99 @@ def answers_payload(collection: Collection, names: Mapping[Line, str]) -> dict[s
         with the questions; `models`: each with `answers` and `judged`, lists aligned with its
         benchmark's questions; `cut` and `which` say what was left out.
     """
-    questions: dict[str, dict[str, str]] = {}
+    questions: Texts = {}
     models = list(_models(collection, questions))
-    given = _given(collection.runs)
+    references = _references(collection.runs)
     order = sources(model.line for model in models)
     models.sort(key=lambda m: (order.index(m.line.source), m.line.kind == FULL, m.line, m.seed or 0, m.round))
-    for which, length in CUTS:
-        kept = [_record(model, questions[model.benchmark], names, length) for model in _kept(models, which)]
-        listed = {name: {key: _cut(text, length) for key, text in texts.items()} for name, texts in questions.items()}
-        beside = {name: _aligned(given.get(name, {}), texts, length) for name, texts in questions.items()}
-        payload = {"questions": listed, "beside": beside, "models": kept, "cut": length, "which": WHICH[which]}
+    for rounds, length in CUTS:
+        payload = {
+            "questions": {
+                name: {key: _cut(text, length) for key, text in texts.items()} for name, texts in questions.items()
+            },
+            "beside": {
+                name: {
+                    kind: [_cut(known.get(key), length) for key in texts]
+                    for kind, known in references.get(name, {}).items()
+                }
+                for name, texts in questions.items()
+            },
+            "models": [_record(model, questions[model.benchmark], names, length) for model in _kept(models, rounds)],
+            "cut": length,
+            "which": KEPT[rounds],
+        }
         if len(json.dumps(payload, ensure_ascii=False)) <= BUDGET:
             break
     return payload
 
 
-def _kept(models: Sequence[Model], which: str) -> list[Model]:
-    rounds: dict[tuple[Line, int | None, str], list[int]] = {}
+def _kept(models: Sequence[Model], rounds: str) -> list[Model]:
+    judged: dict[tuple[Line, int | None, str], list[int]] = {}
     for model in models:
-        rounds.setdefault((model.line, model.seed, model.benchmark), []).append(model.round)
-
-    def wanted(model: Model) -> bool:
-        there = rounds[model.line, model.seed, model.benchmark]
-        return which == "all" or model.round == max(there) or (which == "ends" and model.round == min(there))
-
-    return [model for model in models if wanted(model)]
+        judged.setdefault((model.line, model.seed, model.benchmark), []).append(model.round)
+    ends = {"all": list, "ends": lambda seen: [min(seen), max(seen)], "last": lambda seen: [max(seen)]}[rounds]
+    return [model for model in models if model.round in ends(judged[model.line, model.seed, model.benchmark])]
 
 
-def _models(collection: Collection, questions: dict[str, dict[str, str]]) -> Iterator[Model]:
+def _models(collection: Collection, questions: Texts) -> Iterator[Model]:
     """Every model that answered or was judged; notes the questions on the way."""
-    judged: dict[tuple[str, str, int | None, int, str], dict[str, Sequence[Judgement]]] = {}
-    lines: dict[tuple[str, str], Line] = {}
-    for each in collection.board.rounds:
-        key = (each.source, each.schedule, each.seed, each.round, each.benchmark)
-        judge = each.judge if each.prompt_version == "released" else f"{each.judge} ({each.prompt_version})"
-        judged.setdefault(key, {})[judge] = collection.judgements[each.file]
-        lines[each.source, each.schedule] = collection.line(each)
+    judged: dict[tuple[Line, int | None, int, str], dict[str, Sequence[Judgement]]] = {}
+    for scored in collection.board.rounds:
+        key = (collection.line(scored), scored.seed, scored.round, scored.benchmark)
+        judge = scored.judge if scored.prompt_version == "released" else f"{scored.judge} ({scored.prompt_version})"
+        judged.setdefault(key, {})[judge] = collection.judgements[scored.file]
     for run in collection.runs:
         for t, benchmark, answers in _answers(run, questions):
-            key = (run.line.source, run.line.schedule, run.seed, t, benchmark)
-            yield Model(run.line, run.seed, t, benchmark, answers, judged.pop(key, {}))
-    for (source, schedule, seed, t, benchmark), by_judge in judged.items():
+            yield Model(run.line, run.seed, t, benchmark, answers, judged.pop((run.line, run.seed, t, benchmark), {}))
+    for (line, seed, t, benchmark), by_judge in judged.items():
         texts = questions.setdefault(benchmark, {})
         for judgements in by_judge.values():
-            for one in judgements:
-                texts.setdefault(one.question_id, "")
-        yield Model(lines[source, schedule], seed, t, benchmark, {}, by_judge)
+            for judgement in judgements:
+                texts.setdefault(judgement.question_id, "")
+        yield Model(line, seed, t, benchmark, {}, by_judge)
 
 
-def _answers(run: Run, questions: dict[str, dict[str, str]]) -> Iterator[tuple[int, str, dict[str, str]]]:
+def _answers(run: Run, questions: Texts) -> Iterator[tuple[int, str, dict[str, str]]]:
     for done in run.rounds:
         for file in sorted((run.folder / "rounds" / f"{done.index:02d}" / "answers").glob("*.jsonl")):
             lines = read_jsonl(file, REDO)
-            texts = questions.setdefault(file.stem, {})
-            for line in lines:
-                given = f"\n\n{line['input']}" if line.get("input") else ""
-                texts[str(line.get("id"))] = f"{line.get('instruction', '')}{given}"
+            questions.setdefault(file.stem, {}).update(
+                (str(line.get("id")), "\n\n".join(map(str, filter(None, (line.get("instruction"), line.get("input"))))))
+                for line in lines
+            )
             yield done.index, file.stem, {str(line.get("id")): str(line.get("answer", "")) for line in lines}
 
 
-def _given(runs: Sequence[Run]) -> dict[str, dict[str, dict[str, str | None]]]:
+def _references(runs: Sequence[Run]) -> dict[str, dict[str, dict[str, str | None]]]:
     """By benchmark, kind and question: references and competitors' answers; None where runs differ in them."""
-    found: dict[str, dict[str, dict[str, str | None]]] = {}
+    references: dict[str, dict[str, dict[str, str | None]]] = {}
     for run in runs:
         for file in sorted((run.folder / "questions").glob("*.jsonl")):
             for line in read_jsonl(file, REWRITE):
-                for kind in BESIDE:
-                    if isinstance(line.get(kind), str):
-                        known = found.setdefault(file.stem, {}).setdefault(kind, {})
-                        key, text = str(line.get("id")), line[kind]
+                for kind, title in REFERENCES.items():
+                    if isinstance(text := line.get(kind), str):
+                        known = references.setdefault(file.stem, {}).setdefault(title, {})
+                        key = str(line.get("id"))
                         known[key] = text if known.get(key, text) == text else None
-    return found
-
-
-def _aligned(
-    given: Mapping[str, Mapping[str, str | None]], questions: Mapping[str, str], length: int
-) -> dict[str, list[str | None]]:
-    return {
-        BESIDE[kind]: [None if (text := texts.get(key)) is None else _cut(text, length) for key in questions]
-        for kind, texts in given.items()
-    }
+    return references
 
 
 def _record(model: Model, questions: Mapping[str, str], names: Mapping[Line, str], length: int) -> dict[str, Any]:
     seed = "" if model.seed is None else f", seed {model.seed}"
-    said: dict[str, dict[str, list[Any]]] = {}
+    judged: dict[str, dict[str, list[Any]]] = {}
     for judge, judgements in model.judgements.items():
-        for one in judgements:
-            verdict = [one.order, one.model_score, one.competitor_score, _cut(one.reason, length)]
-            said.setdefault(judge, {}).setdefault(one.question_id, []).append(verdict)
+        for judgement in judgements:
+            scores = [judgement.order, judgement.model_score, judgement.competitor_score]
+            of_question = judged.setdefault(judge, {}).setdefault(judgement.question_id, [])
+            of_question.append([*scores, _cut(judgement.reason, length)])
     return {
         "name": f"{names[model.line]}{seed}, round {model.round}",
         "source": model.line.source,
         "benchmark": model.benchmark, "sampler": model.line.sampler, "seed": model.seed, "round": model.round,
-        "answers": [_cut(model.answers[key], length) if key in model.answers else None for key in questions],
-        "judged": {judge: [found.get(key) for key in questions] for judge, found in said.items()},
+        "answers": [_cut(model.answers.get(key), length) for key in questions],
+        "judged": {judge: [by_question.get(key) for key in questions] for judge, by_question in judged.items()},
     }  # fmt: skip
 
 
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+def _cut(text: str | None, length: int) -> str | None:
+    return text if text is None or len(text) <= length else text[: length - 1] + "…"

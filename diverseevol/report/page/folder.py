@@ -36,25 +36,25 @@ def begin(out: Path) -> None:
             file.write(UNFINISHED)
 
 
-def refuse_foreign(out: Path, given: str | None) -> None:
+def refuse_foreign(out: Path, requested: str | None) -> None:
     """A folder with other things in it is left alone: nothing of the user's is written over.
 
     Args:
         out: the folder that is to get the report.
-        given: what the user called it; None where it was not given.
+        requested: what the user called it; None for the default.
 
     Raises:
         InputError: it is a file, or holds something and no report.
     """
-    if given == "":
+    if requested == "":
         raise InputError("out is empty: give out=… a new folder, or leave it out for one beside what is read")
     if out.is_file():
         raise InputError(f"{out}: is a file, expected a folder; give out=… a new folder, or an earlier report's")
     if not out.is_dir() or not os.access(out, os.R_OK) or holds_report(out):
         return
     names = sorted(file.name for file in out.iterdir())
-    others = [name for name in names if not (name.startswith(f"{PAGE}.") and is_temporary(name))]
-    if others:
+    foreign = [name for name in names if not (name.startswith(f"{PAGE}.") and is_temporary(name))]
+    if foreign:
         raise InputError(
-            f"{out}: holds {others[0]!r} but no report; give out=… a new folder, an empty one, or an earlier report's"
+            f"{out}: holds {foreign[0]!r} but no report; give out=… a new folder, an empty one, or an earlier report's"
         )

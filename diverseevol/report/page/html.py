@@ -15,7 +15,7 @@ from diverseevol import __version__
 from diverseevol.evaluation.scores.comparison import AFTER_THE_FACT, MINIMUM_SEEDS, MODELS, SAMPLERS
 from diverseevol.output.tables import SHORT, folded, is_numeric
 from diverseevol.output.terminal import escaped, visible
-from diverseevol.report.charts.gallery import Entry
+from diverseevol.report.charts.gallery import READING, Entry
 from diverseevol.report.charts.lines import FULL, LOOKS, Line, look
 from diverseevol.report.charts.maps import COLOURS, DARK_COLOURS
 from diverseevol.report.charts.style import colour_name
@@ -25,7 +25,7 @@ from diverseevol.report.tables import Cell, Table
 
 ASSETS = Path(__file__).parent / "assets"
 TEXTS = {  # what the page says of verdicts and rules, in their own words
-    "version": __version__, "title": TITLE, "SAMPLERS": SAMPLERS, "MODELS": MODELS, "RULE": RULE,
+    "version": __version__, "title": TITLE, "SAMPLERS": SAMPLERS, "MODELS": MODELS, "RULE": RULE, "READING": READING,
     "AFTER_THE_FACT": AFTER_THE_FACT, "MINIMUM_SEEDS": MINIMUM_SEEDS, "colours": json.dumps([COLOURS, DARK_COLOURS]),
 }  # fmt: skip
 INTERVAL = r"(\[[^][,;]+,) ([^][,;]+\])"
@@ -113,11 +113,11 @@ def _parts(table: Table) -> list[Table]:
 def _shown(table: Table, names: Mapping[Line, str]) -> dict[str, Any]:
     """What the template needs of a table: columns of one value are said above it, and the others have a class."""
     texts = table.texts(names)
-    said, kept = folded(table.head, texts)
+    constants, kept = folded(table.head, texts)
     classes = [_class([row[i] for row in texts]) for i in range(len(table.head))]
     return {
         "name": table.name,
-        "said": said,
+        "constants": constants,
         "head": [(table.head[i], classes[i]) for i in kept],
         "rows": [
             [_cell(row[i], text[i], classes[i]) for i in kept] for row, text in zip(table.rows, texts, strict=True)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from diverseevol.evaluation.scores.tables import write_scores_csv
 from diverseevol.geometry.projections import PCA
-from diverseevol.report.charts.curves import stops
 from diverseevol.report.charts.gallery import gallery
 from diverseevol.report.charts.lines import Line, labels, sources
 from diverseevol.report.charts.maps import draw_maps, read_maps
@@ -15,6 +14,7 @@ from diverseevol.report.page.answers import answers_payload
 from diverseevol.report.page.folder import PAGE, begin
 from diverseevol.report.page.html import page
 from diverseevol.report.page.rows import rows_payload
+from diverseevol.report.stopping import stops
 from diverseevol.report.tables import (
     Table,
     final_table,
@@ -37,7 +37,7 @@ def publish(collection: Collection, out: Path, projection: str = PCA) -> list[st
     Args:
         collection: what to report.
         out: the folder.
-        projection: which map of the rows; see `maps.map_file`.
+        projection: which map of the rows; see `maps.read_maps`.
 
     Returns:
         What a reader must know, as it stands in the page.
@@ -48,9 +48,9 @@ def publish(collection: Collection, out: Path, projection: str = PCA) -> list[st
     board, runs = collection.board.rounds, collection.runs
     names = labels([*collection.lines, *(run.line for run in runs), *map(collection.line, board)])
     maps = read_maps(collection.runs, projection)
-    found, uncompared = verdicts(collection)
+    compared, uncompared = verdicts(collection)
     tables = [
-        verdict_table(found), stopping_table(stops(collection.frame)), final_table(collection),
+        verdict_table(compared), stopping_table(stops(collection.frame)), final_table(collection),
         pool_table(collection.frame), run_table(collection.runs),
     ]  # fmt: skip
     begin(out)
@@ -87,16 +87,16 @@ def _lead(collection: Collection) -> str:
     runs, board = collection.runs, collection.board.rounds
     released = {(each.schedule, each.source) for each in board if collection.line(each).released}
     parts = [
-        f"{_count(len(runs), 'run')} of {_count(len({run.line for run in runs}), 'kind')}" if runs else "",
+        f"{_count(len(runs), 'run')} of {_count(len({run.line for run in runs}), 'arm')}" if runs else "",
         f"{_count(len(released), 'released schedule')}" if released else "",
         f"{_count(len(board), 'judged model')}" if board else "nothing judged",
     ]  # fmt: skip
-    found = sources([*(run.line for run in runs), *map(collection.line, board)])
-    return f"{', '.join(part for part in parts if part)}; from {', '.join(found)}."
+    origins = sources([*(run.line for run in runs), *map(collection.line, board)])
+    return f"{', '.join(part for part in parts if part)}; from {', '.join(origins)}."
 
 
-def _count(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def _notes(collection: Collection) -> Iterator[str]:

@@ -48,17 +48,18 @@ def rows_payload(runs: Sequence[Run], maps: Mapping[Run, Map], names: Mapping[Li
         })  # fmt: skip
     return {
         "runs": listed,
-        "maps": {each.key: _packed(each) for each in maps.values()},
+        "maps": {
+            known.key: {
+                "rows": len(known.xy), "xy": base64.b64encode(known.quantised().astype("<u2").tobytes()).decode(),
+            }
+            for known in maps.values()
+        },
         "texts": {
             data: {"rows": list(known), "instruction": [known[row][0] for row in known],
                    "response": [known[row][1] for row in known]}
             for data, known in texts.items()
         },
     }  # fmt: skip
-
-
-def _packed(each: Map) -> dict[str, Any]:
-    return {"rows": len(each.xy), "xy": base64.b64encode(each.quantised().astype("<u2").tobytes()).decode()}
 
 
 def _short(pick: Iterable[Any]) -> list[Any]:
@@ -84,8 +85,8 @@ def _learn_initial(known: dict[int, list[str]], run: Run) -> None:
 
 def _excerpts(record: Any, run: Run) -> list[str]:
     data = run.config.get("data")
-    given = data.get("fields") if isinstance(data, dict) else None
-    named = given if isinstance(given, dict) else {}
+    options = data.get("fields") if isinstance(data, dict) else None
+    named = options if isinstance(options, dict) else {}
     instruction, passage, response = (
         name if isinstance(name := named.get(part), str) else None for part in ("instruction", "input", "response")
     )
