@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lab.jobs import CONDUCT, FULL, ITERATIVE, ONE_TIME
-from lab.jobs import LAB as WORLD
+from lab.study import CONDUCT, FULL, ITERATIVE, ONE_TIME
+from lab.study import LAB as WORLD
 
 from diverseevol.output.shell import override
 
@@ -32,7 +32,7 @@ ROUNDS = {"iterative": 10, "one_time": 1, "full": 0}
 # The lab's runs are those of `make sweep`, in its folders, and a few more beside them: what is there is not run twice.
 # A seed is that of P_0 and of the rows, so that which skill is frequent differs; arms are compared within a seed.
 LAB_FOLDER = Path("lab-study/lab/sweep")
-LAB_SETTING = (*WORLD, *CONDUCT)
+LAB_SETTING = tuple(f"{key}={value}" for key, value in {**WORLD, **CONDUCT}.items())
 LAB_SEEDS = 5
 LAB_SCHEDULES: Mapping[str, Mapping[str, object]] = {"iterative": ITERATIVE, "one_time": ONE_TIME, "full": FULL}
 DATA_SETS = {

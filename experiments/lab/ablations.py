@@ -7,6 +7,7 @@ Of a seed, the rows and P_0 are the same under all values, but where the rows th
 does not depend on the value, its base run is K-Center's opponent. A second call does what is missing.
 """
 
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,11 +16,11 @@ from typing import Any
 
 import figure
 import sweep
-from jobs import ITERATIVE, ONE_TIME, WHOLE, Job, Work, evolution
-from study import arguments, carried_out, conducted
+from study import COMPLETE, ITERATIVE, ONE_TIME, Arm, arguments, carried_out, complete, conducted
 from tidy import rounds_of, write_table
 
 from diverseevol.errors import InputError
+from diverseevol.output.shell import command
 from diverseevol.output.terminal import say
 from diverseevol.report.collect import collect
 
@@ -48,6 +49,7 @@ def both(text: str, key: str, value: object, cost: float = 1.0) -> Value:
     return Value(text, {key: value}, {key: value}, cost)
 
 
+SAMPLERS = ("kcenter", "random")
 NOISE = {"data.noise": 0.05}
 # Values in the order of the figure; those without options are the sweep's.
 CONDITIONS: Mapping[str, tuple[Value, ...]] = {
@@ -93,59 +95,56 @@ def main() -> None:
     parser.add_argument("--conditions", nargs="+", default=list(CONDITIONS), choices=CONDITIONS, metavar="NAME")
     options = parser.parse_args()
     options.results = options.results or options.out / "results" / "ablations"
-    work = Work(options.out, options.jobs, options.minutes)
-    models, evolutions = planned(options)
-    if models and not options.dry:
-        work.run(models)
-    if carried_out(evolutions if not options.dry else [*models, *evolutions], options, work):
-        conclude(options)
+    arms = planned(options)
+    if "pretraining" in options.conditions:
+        for tokens in TOKENS:
+            pretrain(options, tokens)
+    well = carried_out(arms, options)
     if not options.dry:
-        sys.exit(0 if all(work.done(job) for job in [*models, *evolutions]) else 1)
+        conclude(options)
+        sys.exit(0 if well and complete(arms, options.out) else 1)
 
 
-def planned(options: Any) -> tuple[list[Job], list[Job]]:
-    """Foundation models that have read less, and evolutions, seed by seed, each once; of a seed the longest first."""
-    models = [pretraining(options.out, n) for n in TOKENS] if "pretraining" in options.conditions else []
-    jobs: dict[str, Job] = {}
-    for seed in range(options.seeds):
-        of_seed: dict[str, Job] = {}
-        for value in (value for condition in options.conditions for value in CONDITIONS[condition]):
-            for sampler in ("kcenter", "random"):
-                job = job_of(options, value, sampler, seed)
-                of_seed.setdefault(job.name, job)
-        jobs |= {job.name: job for job in sorted(of_seed.values(), key=lambda job: -job.seconds)}
-    return models, list(jobs.values())
+def planned(options: Any) -> list[Arm]:
+    """The arms of all conditions, each once."""
+    values = [value for condition in options.conditions for value in CONDITIONS[condition]]
+    arms = [arm_of(options, value, sampler) for value in values for sampler in SAMPLERS]
+    return list({arm.name: arm for arm in arms}.values())
 
 
-def pretraining(out: Path, tokens: int) -> Job:
-    """Pretrain on fewer tokens; about 5,600 a second of a quiet core."""
-    script = str(Path(__file__).with_name("pretrain.py"))
-    return Job(
-        f"foundation-{tokens}",
-        (script, "--tokens", str(tokens), "--ungated", "--out", str(model_folder(out, tokens))),
-        tokens / 5600,
-        model_folder(out, tokens) / "pretraining.json",
-    )
+def pretrain(options: Any, tokens: int) -> None:
+    """Pretrain a foundation model on fewer tokens, unless it exists; about 5,600 a second of a quiet core.
+
+    Raises:
+        InputError: it failed.
+    """
+    folder = model_folder(options.out, tokens)
+    words = [str(Path(__file__).with_name("pretrain.py")), "--tokens", str(tokens), "--ungated", "--out", str(folder)]
+    if options.dry:
+        say(command("python", *words))
+    elif not (folder / "pretraining.json").exists():
+        say(f"pretraining on {tokens:,} tokens: about {tokens / 5600 / 60:.0f} minutes of a quiet core")
+        if code := subprocess.run([sys.executable, *words], check=False).returncode:
+            raise InputError(f"{command('python', *words)}: failed with exit code {code}; see above")
 
 
 def model_folder(out: Path, tokens: int) -> Path:
-    """Where it is."""
-    return out / "foundations" / str(tokens)
+    """The folder of a foundation model that has read less."""
+    return out.resolve() / "foundations" / str(tokens)
 
 
-def job_of(options: Any, value: Value, sampler: str, seed: int) -> Job:
-    """One evolution, the sweep's where an arm has the same choices, or else named by what it differs by."""
+def arm_of(options: Any, value: Value, sampler: str) -> Arm:
+    """The evolutions of a value: the sweep's where an arm has the same choices, or else named by the differences."""
     changes = {**(value.kcenter if sampler == "kcenter" else value.random)}
     if "model.path" in changes:
         changes["model.path"] = model_folder(options.out, int(str(changes["model.path"])))
-    given = {"sampler": sampler, **ITERATIVE, **changes}
-    for arm, (choices, seconds) in sweep.ARMS.items():
-        if choices == given:
-            return evolution(options.out, f"{sweep.GROUP}/{arm}", seed, given, options.set, seconds)
-    told = [f"{key.split('.')[-1]}-{Path(str(v)).name}" for key, v in changes.items()]
-    name = f"lab/{'_'.join(told)}/{sampler}-{given['schedule']}"
-    seconds = value.cost * sweep.ARMS[f"{sampler}-iterative"][1]
-    return evolution(options.out, name, seed, given, options.set, seconds)
+    choices = {"sampler": sampler, **ITERATIVE, **changes}
+    for name, (choices_of_arm, seconds) in sweep.ARMS.items():
+        if choices_of_arm == choices:
+            return Arm(f"{sweep.GROUP}/{name}", choices, options.seeds, seconds)
+    differences = [f"{key.split('.')[-1]}-{Path(str(v)).name}" for key, v in changes.items()]
+    name = f"lab/{'_'.join(differences)}/{sampler}-{choices['schedule']}"
+    return Arm(name, choices, options.seeds, value.cost * sweep.ARMS[f"{sampler}-iterative"][1])
 
 
 def swept() -> dict[str, str]:
@@ -164,22 +163,21 @@ def conclude(options: Any) -> None:
 
 def tidy(options: Any) -> Iterator[dict[str, Any]]:
     """A line a round: condition, value, sampler, seed, round and all metrics; runs of the base in every condition."""
-    read: dict[str, list[dict[str, Any]]] = {}
+    read: dict[Path, list[dict[str, Any]]] = {}
     for condition in options.conditions:
         for value in CONDITIONS[condition]:
-            for sampler in ("kcenter", "random"):
-                for seed in range(options.seeds):
-                    name = job_of(options, value, sampler, seed).name
-                    if name not in read:
-                        read[name] = rounds(options.out / name)
-                    for line in read[name]:
-                        told = {key: line[key] for key in line if key not in ("group", "sampler", "seed")}
-                        yield {"condition": condition, "value": value.text, "sampler": sampler, "seed": seed, **told}
+            for sampler in SAMPLERS:
+                for seed, folder in enumerate(arm_of(options, value, sampler).folders(options.out)):
+                    if folder not in read:
+                        read[folder] = rounds(folder)
+                    for line in read[folder]:
+                        numbers = {key: line[key] for key in line if key not in ("group", "sampler", "seed")}
+                        yield {"condition": condition, "value": value.text, "sampler": sampler, "seed": seed, **numbers}
 
 
 def rounds(folder: Path) -> list[dict[str, Any]]:
-    """The rounds of a run that is whole; none of one that is not."""
-    if not (folder / WHOLE).exists():
+    """The rounds of a complete run; none of an unfinished one."""
+    if not (folder / COMPLETE).exists():
         return []
     try:
         return rounds_of(collect([folder]))

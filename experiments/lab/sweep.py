@@ -2,8 +2,8 @@
 
     python experiments/lab/sweep.py [--jobs 2] [--seeds 5] [--few 5] [--arms NAME …] [--minutes M] [--dry]
 
-A second call does what is missing. It ends with verdicts and figures over what is done; with `--seeds 10`
-kcenter and random have ten seeds and all others five. A seed is that of P_0 and of the rows (see `jobs.evolution`).
+A second call does what is missing. It ends with verdicts and figures of what is complete; with `--seeds 10`
+kcenter and random have ten seeds and all others five. A seed is that of P_0 and of the rows (see `study.Arm`).
 """
 
 import shutil
@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import figure
-from jobs import FULL, ITERATIVE, ONE_TIME, Job, Work, evolution
-from study import arguments, carried_out, conducted
-from tidy import rounds_of, whole, write_table
+from study import FULL, ITERATIVE, ONE_TIME, Arm, arguments, carried_out, complete, conducted
+from tidy import complete_runs, rounds_of, write_table
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.comparison import Comparison, compare
@@ -63,26 +62,21 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", default=USUAL, choices=ARMS, metavar="NAME", help=", ".join(ARMS))
     options = parser.parse_args()
     options.results = options.results or options.out / "results" / "sweep"
-    work = Work(options.out, options.jobs, options.minutes)
-    jobs = planned(options)
-    concluded = carried_out(jobs, options, work) and conclude(options.out / GROUP, options.arms, options.results)
+    arms = planned(options)
+    well = carried_out(arms, options)
     if not options.dry:
-        sys.exit(0 if concluded and all(work.done(job) for job in jobs) else 1)
+        concluded = conclude(options.out / GROUP, options.arms, options.results)
+        sys.exit(0 if well and concluded and complete(arms, options.out) else 1)
 
 
-def planned(options: Any) -> list[Job]:
-    """Seed by seed, so that what is done first can be compared; of a seed the longest first."""
-    jobs = []
-    for seed in range(max(options.seeds, options.few)):
-        arms = [arm for arm in options.arms if seed < (options.seeds if arm in MANY else options.few)]
-        for arm in sorted(arms, key=lambda arm: -ARMS[arm][1]):
-            given, seconds = ARMS[arm]
-            jobs.append(evolution(options.out, f"{GROUP}/{arm}", seed, given, options.set, seconds))
-    return jobs
+def planned(options: Any) -> list[Arm]:
+    """The arms, with as many seeds as each has."""
+    seeds = {name: options.seeds if name in MANY else options.few for name in options.arms}
+    return [Arm(f"{GROUP}/{name}", ARMS[name][0], seeds[name], ARMS[name][1]) for name in options.arms]
 
 
 def conclude(folder: Path, arms: Collection[str], results: Path) -> bool:
-    """Verdicts of these arms against random, their figures and the numbers of every round; whether all of it came."""
+    """Verdicts of these arms against random, their figures and the numbers of every round; whether they were made."""
     results.mkdir(parents=True, exist_ok=True)
     runs, report = own_runs(folder, arms), folder / "report"
     try:
@@ -94,7 +88,7 @@ def conclude(folder: Path, arms: Collection[str], results: Path) -> bool:
             console.print(table)
         collection = collect(runs)
         publish(collection, report)
-    except InputError as error:  # such as of a study that was cut before there are two arms
+    except InputError as error:  # as of a study that was interrupted before there were two arms
         say(f"no verdicts or no report: {error}")
         return False
     lines = rounds_of(collection)
@@ -103,17 +97,17 @@ def conclude(folder: Path, arms: Collection[str], results: Path) -> bool:
     for name in ("relative_score", "vendi_score", "other_metrics", "score_against_vendi", "coverage_and_loss"):
         for picture in (report / "figures").glob(f"{name}.png"):
             shutil.copyfile(picture, results / picture.name)
-    say(f"verdicts, rounds and figures are in {results}/, all of it in {report / 'report.html'}")
+    say(f"verdicts, rounds and figures are in {results}/, the complete report in {report / 'report.html'}")
     return True
 
 
 def own_runs(folder: Path, arms: Collection[str]) -> list[Path]:
-    """The whole runs of these arms and of random, whatever else lies in the folder."""
+    """The complete runs of these arms and of random, whatever else lies in the folder."""
     runs = sorted(config.parent for config in folder.glob("*/seed*/config.yaml"))
     own = {*arms, BASELINE}
-    if others := sorted({run.parent.name for run in runs} - own):
-        say(f"left out, being none of --arms: {', '.join(others)}")
-    return whole([run for run in runs if run.parent.name in own])
+    if foreign := sorted({run.parent.name for run in runs} - own):
+        say(f"left out, being none of --arms: {', '.join(foreign)}")
+    return complete_runs([run for run in runs if run.parent.name in own])
 
 
 def compared(folder: Path, runs: Sequence[Path]) -> Comparison:

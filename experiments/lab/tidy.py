@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs import WHOLE
+from study import COMPLETE
 
 from diverseevol.output.sheets import write_csv
 from diverseevol.output.terminal import say
@@ -13,16 +13,16 @@ from diverseevol.report.collect import Collection
 LEAVE_OUT = ("seconds/", "judge calls", "win/", "tie/", "lose/")
 
 
-def whole(runs: Sequence[Path]) -> list[Path]:
+def complete_runs(runs: Sequence[Path]) -> list[Path]:
     """Those of these run folders whose evolution came to its end; one line says which did not."""
-    cut = [run for run in runs if not (run / WHOLE).exists()]
-    if cut:
-        say(f"left out, being unfinished: {', '.join(f'{run.parent.name}/{run.name}' for run in cut)}")
-    return [run for run in runs if run not in cut]
+    unfinished = [run for run in runs if not (run / COMPLETE).exists()]
+    if unfinished:
+        say(f"left out, being unfinished: {', '.join(f'{run.parent.name}/{run.name}' for run in unfinished)}")
+    return [run for run in runs if run not in unfinished]
 
 
 def rounds_of(collection: Collection) -> list[dict[str, Any]]:
-    """Group, sampler with its schedule, seed, round and all metrics of every round that is whole."""
+    """Group, sampler with its schedule, seed, round and all metrics of every complete round."""
     lines: dict[tuple[Any, ...], dict[str, Any]] = {}
     for point in collection.points:
         if point.metric.startswith(LEAVE_OUT):

@@ -7,8 +7,8 @@ import ablations
 import figure
 import numpy as np
 import sweep
-from jobs import ITERATIVE, ONE_TIME, Job
 from matplotlib.text import Text
+from study import ITERATIVE, ONE_TIME, Arm
 
 
 def options(out: Path) -> argparse.Namespace:
@@ -16,10 +16,8 @@ def options(out: Path) -> argparse.Namespace:
     return argparse.Namespace(seeds=3, few=1, out=out, set=[], arms=sweep.USUAL, conditions=conditions)
 
 
-def choices(each: Job) -> dict[str, str]:
-    """What an evolution was asked, but for its folder."""
-    words = dict(word.split("=", 1) for word in each.command[3:])
-    return {key: value for key, value in words.items() if key != "folder"}
+def choices(arm: Arm) -> dict[str, str]:
+    return {key: str(value) for key, value in arm.options.items()}
 
 
 def test_an_ablation_changes_one_thing(tmp_path):
@@ -30,24 +28,21 @@ def test_an_ablation_changes_one_thing(tmp_path):
         base = next((value for value in values if not value.kcenter), values[0])
         for value in values:
             for sampler in ("kcenter", "random"):
-                one, other = (choices(ablations.job_of(opts, each, sampler, 1)) for each in (value, base))
+                one, other = (choices(ablations.arm_of(opts, each, sampler)) for each in (value, base))
                 changed = {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
                 assert len(changed) <= 1 or changed == schedule, (name, value.text)
                 assert sampler == "random" or bool(changed) == (value is not base), (name, value.text)
 
 
 def test_an_ablation_takes_from_the_sweep_what_the_sweep_has(tmp_path):
-    models, evolutions = ablations.planned(options(tmp_path))
-    swept = {each.name: each for each in sweep.planned(options(tmp_path))}
-    asked = {tuple(sorted(choices(each).items())): each for each in swept.values()}
-    assert len(models) == len(ablations.TOKENS)
-    assert len({each.name for each in evolutions}) == len(evolutions)
-    for each in evolutions:
-        same = asked.get(tuple(sorted(choices(each).items())))
-        assert same in (None, each)
-    assert {each.name for each in evolutions if each.name in swept} == {
-        *(f"lab/sweep/{arm}/seed{seed}" for arm in sweep.MANY for seed in range(3)), "lab/sweep/kcenter-one_time/seed0"
-    }  # fmt: skip
+    arms = ablations.planned(options(tmp_path))
+    swept = {arm.name: arm for arm in sweep.planned(options(tmp_path))}
+    by_choices = {tuple(sorted(choices(arm).items())): arm.name for arm in swept.values()}
+    assert len({arm.name for arm in arms}) == len(arms)
+    for arm in arms:
+        assert by_choices.get(tuple(sorted(choices(arm).items()))) in (None, arm.name)
+    names = {arm.name for arm in arms if arm.name in swept}
+    assert names == {f"lab/sweep/{arm}" for arm in (*sweep.MANY, "kcenter-one_time")}
 
 
 def line(value: str, sampler: str, seed: int, t: int, score: float) -> dict[str, object]:

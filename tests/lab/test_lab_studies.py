@@ -1,4 +1,4 @@
-"""The lab's studies: jobs that are done once and in good order, sweeps that can be read."""
+"""The lab's studies: evolutions in good order, each made once, and sweeps that can be read."""
 
 import argparse
 import csv
@@ -6,161 +6,103 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Collection
 from pathlib import Path
 
 import ablations
-import jobs as lab_jobs
 import numpy as np
 import pytest
+import study
 import sweep
-from jobs import Job, Work
+from omegaconf import OmegaConf
 from run_folders import World, lay_run
-from study import conducted
+from study import Arm
 
 import diverseevol
-from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.comparison import holm
+from diverseevol.runs.round_folder import release
 from diverseevol.storage.files import write_json
 
 STUDIES = Path(__file__).parents[2] / "experiments/lab"
 
 
-def job(name: str, code: str, seconds: float = 1.0) -> Job:
-    return Job(name, ("-c", code), seconds)
+def options(out: Path, arms: Collection[str] = sweep.USUAL, **more: object) -> argparse.Namespace:
+    settings = {"seeds": 3, "few": 1, "jobs": 2, "minutes": None, "set": [], "dry": False, **more}
+    return argparse.Namespace(out=out, arms=arms, conditions=list(ablations.CONDITIONS), **settings)
 
 
-def test_what_is_done_is_not_done_again_and_what_fails_leaves_the_others(tmp_path, capsys):
-    note = "from pathlib import Path; p = Path({!r}); p.write_text(p.read_text() + 'x' if p.exists() else 'x')"
-    good = [job(f"good{i}", note.format(str(tmp_path / f"{i}.txt"))) for i in range(3)]
-    bad = job("bad", "raise SystemExit('no such thing')")
-    assert Work(tmp_path, 2).run([good[0], bad, *good[1:]]) == [bad]
-    said = capsys.readouterr().out
-    assert "bad FAILED (1): no such thing" in said
-    assert "minutes to go" in said
-    mended = job("bad", "pass")
-    changed = job("good0", note.format(str(tmp_path / "0.txt")) + "  # other choices are another job")
-    assert Work(tmp_path, 2).run([changed, mended, *good[1:]]) == []
-    assert [(tmp_path / f"{i}.txt").read_text() for i in range(3)] == ["xx", "x", "x"]
+def names(out: Path, arms: list[Arm]) -> list[str]:
+    """The evolutions in the order in which a sweep takes them."""
+    return [f"{arm.name}/seed{seed}" for seeds, part in study.batches(arms) for seed in seeds for arm in part]
 
 
-def test_what_was_done_and_then_removed_is_done_again(tmp_path):
-    made = tmp_path / "selected.jsonl"
-    one = Job("one", ("-c", f"open({str(made)!r}, 'a').write('x')"), 1.0, made)
-    for times in (1, 1):  # the second call finds it
-        assert Work(tmp_path, 1).run([one]) == []
-        assert made.read_text() == "x" * times
-    made.unlink()
-    assert not Work(tmp_path, 1).done(one)
-    assert Work(tmp_path, 1).run([one]) == []
-    assert made.exists()
+@pytest.mark.parametrize("planned", [sweep.planned, ablations.planned])
+def test_a_study_goes_seed_by_seed_and_takes_the_longest_first(planned, tmp_path):
+    arms = planned(options(tmp_path, seeds=10, few=5))
+    order = names(tmp_path, arms)
+    assert sorted(order) == sorted(f"{arm.name}/seed{seed}" for arm in arms for seed in range(arm.seeds))
+    assert [int(name[-1]) for name in order] == sorted(int(name[-1]) for name in order)
+    first = [next(arm.seconds for arm in arms if name == f"{arm.name}/seed0") for name in order if name[-1] == "0"]
+    assert first == sorted(first, reverse=True)
 
 
-def evolving(name: str, *words: str) -> Job:
-    return Job(name, ("-c", "pass", "evolve", *words), 1.0)
+def test_a_sweep_gives_kcenter_and_random_more_seeds(tmp_path):
+    order = names(tmp_path, sweep.planned(options(tmp_path)))
+    assert len({*order}) == len(order) == 2 * 3 + len(sweep.USUAL) - 2
+    assert {*order[-2:]} == {f"lab/sweep/{arm}/seed2" for arm in sweep.MANY}
 
 
-def test_what_another_version_or_foundation_model_made_is_not_done_and_stops_the_study(tmp_path, monkeypatch):
-    model = tmp_path / "model"
-    write_json(model / "config.json", {"layers": 2})
-    job = evolving("one", f"model.path={model}")
-    work = Work(tmp_path, 1)
-    assert work.run([job]) == []
-    assert work.done(job)
-    made = diverseevol.__version__.split(".")
-    monkeypatch.setattr(diverseevol, "__version__", ".".join([*made[:2], "77"]))  # picks alike
-    assert work.run([job]) == []
-    assert work.done(job)
-    monkeypatch.setattr(diverseevol, "__version__", "77.0")
-    assert not work.done(job)
-    with pytest.raises(InputError, match=r"1 of its jobs, one among them, were done with diverseevol 0\..*give --out"):
-        work.run([job])
-    monkeypatch.undo()
-    assert work.done(job)
-    write_json(model / "config.json", {"layers": 3})
-    lab_jobs.weights.cache_clear()  # another process
-    assert not work.done(job)
-    with pytest.raises(InputError, match=r"another foundation model.*give --out"):
-        work.run([job])
+def lay_fingerprint(arm: Arm, out: Path, seed: int, **changes: str) -> Path:
+    file = arm.folders(out)[seed] / "fingerprint.json"
+    write_json(file, {"release": release(diverseevol.__version__), "model": "m", **changes})
+    return file
 
 
-def test_notes_that_do_not_say_what_made_them_count_as_done_with_a_warning(tmp_path, capsys):
-    job = evolving("one")
-    write_json(tmp_path / "done/one.json", {"command": list(job.command), "seconds": 1.0})
-    assert Work(tmp_path, 1).run([job]) == []
-    assert capsys.readouterr().out.startswith("warning: 1 jobs count as done")
-
-
-def test_a_study_with_runs_of_another_version_ends_with_a_sentence_and_exit_code_2(tmp_path, monkeypatch, capsys):
-    job = sweep.planned(options(tmp_path))[0]
-    write_json(job.leaves, {})
-    write_json(tmp_path / f"done/{job.name}.json", {"command": list(job.command), "version": "0.0.1"})
-    words = ["--out", str(tmp_path), "--results", str(tmp_path / "results")]
+@pytest.mark.parametrize("key", ["release", "model"])
+def test_runs_of_another_release_or_foundation_model_stop_a_study_with_exit_code_2(key, tmp_path, monkeypatch, capsys):
+    first, second, *_ = sweep.planned(options(tmp_path))
+    lay_fingerprint(first, tmp_path, 0)
+    file = lay_fingerprint(second, tmp_path, 0, **{key: "0.0"})
     for dry in ([], ["--dry"]):
-        monkeypatch.setattr(sys, "argv", ["sweep.py", *words, *dry])
+        monkeypatch.setattr(sys, "argv", ["sweep.py", "--out", str(tmp_path), *dry])
         with pytest.raises(SystemExit) as caught:
-            conducted(sweep.main)
+            study.conducted(sweep.main)
         assert caught.value.code == 2
-        (said,) = capsys.readouterr().err.splitlines()
-        assert said.startswith(f"sweep: {tmp_path}: 1 of its jobs, {job.name} among them, were done with diverseevol 0")
+        (printed,) = capsys.readouterr().err.splitlines()
+        assert printed.startswith(f"sweep: {file}: its {key} is 0.0, expected ")
+        assert "give --out another folder" in printed
 
 
-def finished(jobs: list[Job], workers: int) -> dict[str, float]:
-    """When each job ends, if it takes as long as expected."""
-    free, ends = [0.0] * workers, {}
-    for each in jobs:
-        ends[each.name] = free[0] + each.seconds
-        free = sorted([*free[1:], ends[each.name]])
-    return ends
+def test_an_arm_that_names_a_foundation_model_may_have_another(tmp_path):
+    arms = ablations.planned(options(tmp_path))
+    for arm in arms:
+        lay_fingerprint(arm, tmp_path, 0, model=str(arm.options.get("model.path")))
+    study.refuse_mixtures(arms, tmp_path)
+    assert len({arm.options.get("model.path") for arm in arms}) == 1 + len(ablations.TOKENS)
 
 
-@pytest.mark.parametrize("workers", [2, 4, 8, 16])
-def test_the_longest_jobs_do_not_come_last_and_a_cut_study_has_whole_seeds(workers, tmp_path):
-    opts = options(tmp_path)
-    opts.seeds, opts.few = 10, 5
-    for planned in (sweep.planned(opts), ablations.planned(opts)[1]):
-        jobs = lab_jobs.packed(planned, workers)
-        assert sorted(jobs, key=planned.index) == planned
-        best = max(finished(sorted(planned, key=lambda each: -each.seconds), workers).values())
-        assert max(finished(jobs, workers).values()) <= 1.05 * best
-        certain = jobs[: -lab_jobs.PACKED * workers]
-        assert certain == planned[: len(certain)]
-        seeds = [each.name.rpartition("seed")[2] for each in certain]
-        assert list(map(int, seeds)) == sorted(map(int, seeds))
+def test_what_ends_is_told_with_the_time_that_is_left(tmp_path, capsys):
+    arms = [Arm("lab/a", {}, 1, 60.0), Arm("lab/b", {}, 2, 120.0)]
+    write_json(tmp_path / "lab/b/seed1/selected.jsonl", {})
+    progress = study.Progress(arms, tmp_path, 2)
+    progress.tell({"code": 0, "said": None, "overrides": ["seed=0", "experiment=lab/b", "a.b=c=d"]}, tmp_path)
+    failed = {"code": 2, "said": "no such thing", "overrides": ["seed=0", "experiment=lab/a"]}
+    progress.tell(failed, tmp_path / "log.txt")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("3 evolutions, 1 of them complete; the others take about 2 minutes on quiet cores, 2 at")
+    assert lines[1] == "[1/3] lab/b/seed0; about 0 min to go"
+    assert lines[2] == "[2/3] lab/a/seed0 FAILED (2): no such thing"
+    assert lines[3].endswith("log.txt")
 
 
-def test_every_job_of_a_study_says_what_it_leaves(tmp_path):
-    models, evolutions = ablations.planned(options(tmp_path))
-    assert {each.leaves for each in models} == {
-        tmp_path / "foundations" / str(n) / "pretraining.json" for n in ablations.TOKENS
-    }
-    for each in (*evolutions, *sweep.planned(options(tmp_path))):
-        assert each.leaves == tmp_path / each.name / "selected.jsonl"
-
-
-def test_when_time_is_up_what_runs_is_interrupted_and_left_for_the_next_call(tmp_path, capsys):
-    long = [job(f"long{i}", "import time; time.sleep(60)") for i in range(3)]
-    began = time.monotonic()
-    assert Work(tmp_path, 2, minutes=0.02).run(long) == long
-    assert time.monotonic() - began < 20
-    said = capsys.readouterr().out
-    assert "time is up: 3 jobs are left" in said
-    assert "FAILED" not in said
-
-
-def options(out: Path, arms: Collection[str] = sweep.USUAL) -> argparse.Namespace:
-    conditions = list(ablations.CONDITIONS)
-    return argparse.Namespace(seeds=3, few=1, out=out, set=[], arms=arms, conditions=conditions)
-
-
-def test_a_sweep_gives_kcenter_and_random_more_seeds_and_every_job_a_folder_of_its_own(tmp_path):
-    jobs = sweep.planned(options(tmp_path))
-    assert len({each.name for each in jobs}) == len(jobs) == 2 * 3 + len(sweep.USUAL) - 2
-    assert {each.name for each in jobs[-2:]} == {f"lab/sweep/{arm}/seed2" for arm in sweep.MANY}
-    for each in jobs:
-        seed = each.name[-1]
-        assert {f"seed={seed}", f"data.seed={seed}", f"folder={tmp_path / each.name}"} <= set(each.command)
+def test_a_dry_study_shows_the_commands_and_runs_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["sweep.py", "--out", str(tmp_path), "--seeds", "7", "--jobs", "3", "--dry"])
+    study.conducted(sweep.main)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("diverseevol evolve -m hydra/launcher=joblib hydra.launcher.n_jobs=3 ")
+    assert " seed=0,1,2,3,4 " in first
+    assert " seed=5,6 experiment=lab/sweep/kcenter-iterative,lab/sweep/random-iterative " in second
+    assert {file.name for file in tmp_path.iterdir()} == {"conf"}
 
 
 def test_verdicts_are_corrected_over_the_arms_of_the_sweep_alone(tmp_path, capsys):
@@ -222,38 +164,47 @@ def test_a_sweep_without_verdicts_or_report_ends_with_exit_code_1(tmp_path, monk
     elif spoil:
         shutil.rmtree(folder / spoil)
     monkeypatch.setattr(sweep, "carried_out", lambda *_: True)
-    monkeypatch.setattr(Work, "done", lambda *_: True)
+    monkeypatch.setattr(sweep, "complete", lambda *_: True)
     monkeypatch.setattr(sys, "argv", ["sweep.py", "--out", str(tmp_path / "out")])
     with pytest.raises(SystemExit) as caught:
-        conducted(sweep.main)
+        study.conducted(sweep.main)
     assert ("no verdicts or no report: " in capsys.readouterr().out) == bool(spoil)
     assert caught.value.code == (1 if spoil else 0)
     assert (tmp_path / "out/results/sweep/differences.png").exists() == (spoil is None)
 
 
-@pytest.mark.parametrize("study", [sweep, ablations])
-def test_a_study_writes_to_its_own_folder_unless_told_otherwise(study, tmp_path, monkeypatch):
-    told = []
-    monkeypatch.setattr(study, "carried_out", lambda jobs, options, work: told.append(options.results))
-    monkeypatch.setattr(Work, "run", lambda *_: [])
-    name = study.__name__
+@pytest.mark.parametrize("module", [sweep, ablations])
+def test_a_study_writes_to_its_own_folder_unless_told_otherwise(module, tmp_path, monkeypatch):
+    results = []
+    monkeypatch.setattr(module, "carried_out", lambda arms, options: results.append(options.results))
+    monkeypatch.setattr(module, "conclude", lambda *_: False)
+    monkeypatch.setattr(ablations, "pretrain", lambda *_: None)
+    name = module.__name__
     for words in ([], ["--results", str(tmp_path / "kept")]):
         monkeypatch.setattr(sys, "argv", [f"{name}.py", "--out", str(tmp_path), *words])
         with pytest.raises(SystemExit):
-            study.main()
-    assert told == [tmp_path / "results" / name, tmp_path / "kept"]
+            module.main()
+    assert results == [tmp_path / "results" / name, tmp_path / "kept"]
 
 
-def test_every_arm_is_a_command_line_that_composes(tmp_path):
+def test_every_arm_composes_to_what_it_says(tmp_path, monkeypatch):
     from diverseevol.cli.configuration import compose
 
-    swept = sweep.planned(options(tmp_path, sweep.ARMS))
-    assert {each.name.split("/")[2] for each in swept} == sweep.ARMS.keys()
-    for each in swept:
-        config = compose("evolve", each.command[3:])
-        assert config.data.seed == config.seed == int(each.name[-1])
-    for each in ablations.planned(options(tmp_path))[1]:
-        compose("evolve", each.command[3:])
+    arms = [*sweep.planned(options(tmp_path, sweep.ARMS)), *ablations.planned(options(tmp_path))]
+    assert {arm.name.split("/")[2] for arm in arms if arm.name.startswith("lab/sweep/")} == sweep.ARMS.keys()
+    monkeypatch.setattr(sys, "argv", ["study", "--out", str(tmp_path), "--dry"])
+    for module in (sweep, ablations):
+        study.conducted(module.main)
+    for arm in arms:
+        file = tmp_path / "conf" / "experiment" / f"{arm.name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(arm.experiment(tmp_path))
+        config = compose("evolve", [f"hydra.searchpath=[file://{tmp_path}/conf]", f"experiment={arm.name}", "seed=4"])
+        assert config.data.seed == config.seed == 4
+        assert config.folder == f"{tmp_path}/{arm.name}/seed4"
+        for key, value in {**arm.options, **study.CONDUCT}.items():
+            if key not in study.GROUPS:
+                assert OmegaConf.select(config, key) == (str(value) if isinstance(value, Path) else value), key
 
 
 @pytest.mark.slow
@@ -269,12 +220,15 @@ def test_a_small_sweep_ends_with_verdicts_and_figures_and_resumes(tmp_path):
     command = [sys.executable, str(STUDIES / "sweep.py"), *words, "--results", str(tmp_path / "results")]
     environment = {**os.environ, "PYTHONPATH": str(STUDIES.parents[1])}
 
-    def run() -> str:
-        whole = [*command, "--set", *small]
-        done = subprocess.run(whole, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
-        assert done.returncode == 0, done.stdout + done.stderr
+    def run(*more: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [*command, *more, "--set", *small], cwd=tmp_path, env=environment, capture_output=True, text=True,
+            timeout=900,
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
+    assert "time is up" in run("--minutes", "0.01", code=1)
     assert "[3/3]" in run()
     with (tmp_path / "results/verdicts.csv").open() as file:
         verdicts = list(csv.DictReader(file))
@@ -285,6 +239,8 @@ def test_a_small_sweep_ends_with_verdicts_and_figures_and_resumes(tmp_path):
     assert len(rounds) == 3 * 8
     assert all(float(each["skills_covered"]) > 0 for each in rounds)
     assert (tmp_path / "results/relative_score.png").exists()
+    made = (tmp_path / "out/lab/sweep/kcenter-iterative/seed0/rounds/07/round.json").stat().st_mtime_ns
     again = run()
-    assert "jobs" not in again
+    assert "3 evolutions, 3 of them complete" in again
     assert "These two samplers" in again
+    assert (tmp_path / "out/lab/sweep/kcenter-iterative/seed0/rounds/07/round.json").stat().st_mtime_ns == made
