@@ -9,17 +9,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import jobs
 import numpy as np
 import paper
 import pytest
 import sweep
 from judgement_files import authors_record, lay
 from matplotlib.image import imread
+from omegaconf import OmegaConf
 from run_folders import World, lay_run
 from scipy import stats
+from study import Arm
 
-from diverseevol.cli.configuration import configure
+from diverseevol.cli.configuration import compose, configure
 from diverseevol.cli.naming import run_path
 from diverseevol.evaluation.scores.comparison import t_test
 from diverseevol.options import Schedule
@@ -275,14 +276,20 @@ def test_every_run_composes_to_what_it_is_called():
             assert program == "torchrun"
 
 
-def test_the_labs_runs_are_those_of_the_sweep():
+def test_the_labs_runs_are_those_of_the_sweep(tmp_path):
     arms = [arm for name in ("figure2", "one-time") for arm in modules()[name].RUNS if arm.origin == "lab"]
     arms.append(next(arm for arm in modules()["figure4"].RUNS if arm.origin == "lab"))
     for arm in arms:
         name = Path(arm.place).name
-        study = Path("outputs") / Path(arm.place).parts[0]
-        job = jobs.evolution(study, f"{sweep.GROUP}/{name}", 4, sweep.ARMS[name][0], (), 0)
-        assert sorted(job.command[2:]) == sorted(arm.command(4, Path("outputs"))[1:])
+        swept = Arm(f"{sweep.GROUP}/{name}", sweep.ARMS[name][0], seeds=5, seconds=1)
+        file = tmp_path / "experiment" / f"{name}.yaml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(swept.experiment(tmp_path / Path(arm.place).parts[0]))
+        _, _, *words = arm.command(4, tmp_path)
+        expected = compose("evolve", [f"hydra.searchpath=[file://{tmp_path}]", f"experiment={name}", "seed=4"])
+        assert OmegaConf.to_container(compose("evolve", words), resolve=True) == OmegaConf.to_container(
+            expected, resolve=True
+        )
 
 
 def test_what_a_run_costs_is_reckoned_as_it_says():
