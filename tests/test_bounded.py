@@ -7,7 +7,7 @@ import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("openai")
 
 from diverseevol.evaluation.judges import endpoint
-from diverseevol.evaluation.judges.endpoint import BodyError, BoundedClient, Call, Endpoint
+from diverseevol.evaluation.judges.endpoint import BodyError, BoundedClient, Endpoint
 from diverseevol.evaluation.judges.openai_judge import OpenAI
 
 LIMIT = 1 << 20
@@ -125,7 +125,7 @@ def test_an_endpoint_says_that_the_reply_is_too_long(tmp_path: Path):
     async def ask(url: str) -> None:
         asked = Endpoint(OpenAI("m", url, key_variable=None, retries=0, backoff=0.0))
         try:
-            await asked.ask("hello", lambda: nullcontext(Call()), asyncio.sleep)
+            await asked.ask("hello")
         finally:
             await asked.client.close()
 

@@ -125,7 +125,7 @@ def _tasks(settings: Configuration, options: Options, answer_files: Sequence[Fou
     for run in dict.fromkeys(answered.run for answered in answer_files if answered.run is not None):
         refuse_files_from_outside(run)
     for answered in answer_files:
-        target = answered.beside if options.out is None else Path(options.out) / answered.round_path
+        target = answered.round_folder if options.out is None else Path(options.out) / answered.round_path
         if target is None:
             raise InputError(f"{answered.file}: is a released file, beside which nothing is written; give out=FOLDER")
         benchmark = by_name.get(answered.benchmark) if chosen is not None else saved.benchmark(answered)
@@ -223,7 +223,7 @@ def _log_after(tasks: Sequence[Task], tracker: Careful, options: Options) -> Ite
     task = tasks[0]
     run = task.answered.run
     if options.out is not None or run is None or not task.answered.evolved:
-        within = task.target if task.target == task.answered.beside else task.target.parents[1]
+        within = task.target if task.target == task.answered.round_folder else task.target.parents[1]
         with RunFolder(within, {}).locked():
             if run is not None and options.out is not None:
                 _copy_identity(run, within, task.target.name)

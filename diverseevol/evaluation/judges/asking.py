@@ -1,7 +1,9 @@
 """Many questions to one endpoint at once: known replies first, limits before each request, every reply kept."""
 
 import asyncio
+import logging
 import math
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -10,12 +12,17 @@ from dataclasses import dataclass, field
 from anyio import CancelScope
 from anyio.from_thread import start_blocking_portal
 
+from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.budget import LimitReachedError
-from diverseevol.evaluation.judges.endpoint import Call, DoubtfulError, Endpoint
+from diverseevol.evaluation.judges.endpoint import DoubtfulError, Endpoint, PassingError
 from diverseevol.evaluation.judges.openai_judge import OpenAI
 from diverseevol.evaluation.judges.pairwise import to_ask_again
 from diverseevol.evaluation.judges.reply_cache import Ask, Reply, ReplyCache
 
+log = logging.getLogger(__name__)
+
+LONGEST_WAIT_SECONDS = 300.0
+UNREACHED_RETRIES = 2  # while an endpoint has never responded
 CLAIM_SECONDS = 60.0  # beyond a request's time-out, for which a process keeps others from asking the same
 POLL_SECONDS = 0.2
 TRIALS, TRIAL_RETRIES = 2, 2  # how many other prompts test an endpoint that fails at one, and their retries
@@ -54,7 +61,8 @@ class Asking:
 
         Raises:
             LimitReachedError: a limit of the account stops it; what was asked before is kept.
-            InputError, ConnectionError: as `Endpoint.ask`.
+            InputError: the key, the model or the request is not accepted.
+            ConnectionError: the endpoint does not answer.
         """
         self._asks = asks
         with start_blocking_portal() as portal:
@@ -139,9 +147,7 @@ class Asking:
     async def _request(self, ask: Ask, retries: int | None = None) -> Reply:
         """What the endpoint says now; those that want the same meanwhile wait for the same request.
 
-        Args:
-            ask: what to ask.
-            retries: see `Endpoint.ask`; 0 asks again what was asked before.
+        With no retries, what was asked before is asked again.
         """
         if retries == 0 or ask.key not in self._requests:
             self._requests[ask.key] = asyncio.ensure_future(self._asked(ask, retries))
@@ -149,11 +155,10 @@ class Asking:
 
     async def _asked(self, ask: Ask, retries: int | None) -> Reply:
         """What the endpoint says now; only this process asks it."""
-        assert self._endpoint is not None
         try:
             if (known := self._known(ask)) is not None:  # it came between the look-up and the claim
                 return known
-            reply = await self._endpoint.ask(ask.text, lambda: self._admit(ask), self._pause, retries)
+            reply = await self._insist(ask, retries)
         finally:
             self._cache.give_up(ask)
         self.judge.note_model(reply.model)
@@ -211,10 +216,9 @@ class Asking:
         known = next((trial for trial in candidates if self._cache.get(trial) is not None), self.judge.witness)
         if known is None:
             return False
-        assert self._endpoint is not None
         try:
             async with self._on_trial(known):
-                reply = await self._endpoint.ask(known.text, lambda: self._admit(known), self._pause, TRIAL_RETRIES)
+                reply = await self._insist(known, TRIAL_RETRIES)
         except DoubtfulError:
             return False
         return not reply.unanswered
@@ -229,11 +233,60 @@ class Asking:
         finally:
             self._trial = None
 
-    @asynccontextmanager
-    async def _admit(self, ask: Ask) -> AsyncIterator[Call]:
-        """Around each request: before it, wait for room in the account; after it, the reply is on disk."""
-        account = self.judge.account
+    async def _insist(self, ask: Ask, retries: int | None) -> Reply:
+        """Ask once, and as often again as may help; each reply is on disk before anything else happens.
+
+        Raises:
+            DoubtfulError: this prompt is not answered, and perhaps no other.
+            InputError: the key, the model or the request is not accepted, or a limit of the account is reached.
+            ConnectionError: every request failed.
+        """
+        endpoint, account = self._endpoint, self.judge.account
+        assert endpoint is not None
+        retries = self.judge.retries if retries is None else min(retries, self.judge.retries)
         most = account.most(ask.text)
+        for attempt in range(retries + 1):
+            await self._admit(ask, most)
+            reply, billed, sent_at = None, True, time.monotonic()
+            try:
+                reply = await endpoint.ask(ask.text)
+                return reply
+            except PassingError as error:
+                billed, failure = error.billed, error
+            except (DoubtfulError, InputError):
+                billed = False
+                raise
+            finally:
+                if reply is not None:
+                    self._cache.put(ask, reply)
+                    if not reply.unanswered:
+                        self._answered[ask.question_id], self.judge.witness = sent_at, ask
+                account.end(most, reply, billed=billed)
+                await self._notify()
+            # An endpoint may ask for a longer wait; one that asks for none is not asked again at once.
+            backoff = min(60.0, self.judge.backoff * 2 ** min(attempt, 30)) * random.uniform(0.5, 1)
+            wait = max(failure.wait or 0.0, backoff)
+            enough = attempt >= (retries if endpoint.reached else min(retries, UNREACHED_RETRIES))
+            if enough or wait > LONGEST_WAIT_SECONDS:
+                break
+            log.info("%s: %s; asking again in %.1f s", endpoint.client.base_url, failure.words, wait)
+            await self._pause(wait)
+        long_wait = f", and asks to wait {wait:.6g} s" if wait > LONGEST_WAIT_SECONDS else ""
+        remedy = (
+            "every reply so far is kept: run the same command again later, or with a lower judge.concurrency"
+            if endpoint.reached
+            else "check judge.base_url and that the server runs; every reply from before is kept"
+        )
+        verdict = ConnectionError(
+            f"{endpoint.client.base_url}: {failure.words}{long_wait} (requests sent: {attempt + 1}); {remedy}"
+        )
+        if failure.prompt and not long_wait:
+            raise DoubtfulError(failure.words, verdict, passing=not failure.unusable)
+        raise verdict
+
+    async def _admit(self, ask: Ask, most: float) -> None:
+        """Wait for this request's turn, and for room in the account."""
+        account = self.judge.account
 
         def may_go() -> bool:
             if self._failure is not None:
@@ -248,16 +301,6 @@ class Asking:
             if (limit := account.reached(most)) is not None:
                 raise LimitReachedError(limit)
             account.begin(most)
-        call, sent_at = Call(), time.monotonic()
-        try:
-            yield call
-        finally:
-            if call.reply is not None:
-                self._cache.put(ask, call.reply)
-                if not call.reply.unanswered:
-                    self._answered[ask.question_id], self.judge.witness = sent_at, ask
-            account.end(most, call.reply, billed=call.billed)
-            await self._notify()
 
     async def _pause(self, seconds: float) -> None:
         """Wait, unless asking ends meanwhile."""

@@ -1,18 +1,16 @@
 """An OpenAI-compatible endpoint: one prompt in, one reply out, whatever the network does in between.
 
 The official client sends the requests. Three things are our own, because its options do not reach them: bodies are read
-up to a limit, redirects to another server are refused, and retries pass the account one by one, wait as long as the
-server asks, and also follow errors that come with HTTP 200.
+up to a limit, redirects to another server are refused, and retries (`Asking`) pass the account one by one, wait as long
+as the server asks, and also follow errors that come with HTTP 200.
 """
 
 import asyncio
-import logging
 import os
-import random
 import ssl
 import zlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from time import time
@@ -34,12 +32,8 @@ from diverseevol.evaluation.judges.responses import (
 )
 from diverseevol.storage.reading import size
 
-log = logging.getLogger(__name__)
-
 LARGEST_BODY = 1 << 24  # bytes, unpacked; a judge's longest reply has about a thousandth of that
-LONGEST_WAIT_SECONDS = 300.0
 LONGEST_CONNECT_SECONDS = 20.0
-UNREACHED_RETRIES = 2  # while an endpoint has never responded
 LONGEST_QUOTE = 300  # characters of the server's words in a message
 
 
@@ -134,35 +128,14 @@ class DoubtfulError(Exception):
 
 
 @dataclass(eq=False)
-class _PassingError(Exception):
-    """The request failed in a way that may pass.
-
-    Attributes:
-        words: what happened.
-        wait: seconds that the endpoint asks to wait, where it does.
-        billed: whether it may cost something: the endpoint may have done its work.
-        prompt: whether this prompt may be the cause.
-        unusable: whether it is, because a reply arrived that cannot be used.
-        reached: whether the endpoint responded at all.
-    """
+class PassingError(Exception):
+    """The request failed in a way that may pass."""
 
     words: str
-    wait: float | None = None
-    billed: bool = True
-    prompt: bool = False
-    unusable: bool = False
-    reached: bool = True
-
-
-@dataclass
-class Call:
-    """One request: how it ended, for the account."""
-
-    reply: Reply | None = None
-    billed: bool = True
-
-
-Admission = Callable[[], AbstractAsyncContextManager[Call]]
+    wait: float | None = None  # seconds that the endpoint asks to wait
+    billed: bool = True  # the endpoint may have done its work
+    prompt: bool = False  # this prompt may be the cause
+    unusable: bool = False  # it is, because a reply arrived that cannot be used
 
 
 class Endpoint:
@@ -174,7 +147,7 @@ class Endpoint:
 
     def __init__(self, judge: OpenAI) -> None:
         self.judge = judge
-        self.reached = False  # whether it has ever responded
+        self.reached = False  # whether it has ever been connected to
         self._key = judge.key()  # which is kept out of every message
         check_proxies()
         timeout = openai.Timeout(judge.timeout, connect=min(judge.timeout, LONGEST_CONNECT_SECONDS))
@@ -198,60 +171,17 @@ class Endpoint:
                     f"it"
                 )
 
-    async def ask(
-        self, text: str, admission: Admission, pause: Callable[[float], Awaitable[None]], retries: int | None = None
-    ) -> Reply:
-        """Ask once, and again where that may help.
-
-        Args:
-            text: the prompt.
-            admission: entered for each request, before it is sent.
-            pause: waits for so many seconds before the next one.
-            retries: the most further requests; None is the judge's own number.
+    async def ask(self, text: str) -> Reply:
+        """Send one request.
 
         Returns:
             The reply, or why this prompt cannot be answered, however often it is asked.
 
         Raises:
+            PassingError: there is no reply, and another request may bring one.
             DoubtfulError: this prompt is not answered, and perhaps no other.
             InputError: the key, the model or the request is not accepted.
-            ConnectionError: every request failed.
         """
-        retries = self.judge.retries if retries is None else min(retries, self.judge.retries)
-        for attempt in range(retries + 1):
-            async with admission() as call:
-                try:
-                    call.reply = await self._request(text)
-                    return call.reply
-                except _PassingError as error:
-                    call.billed = error.billed
-                    failure = error
-                except (DoubtfulError, InputError):
-                    call.billed = False
-                    raise
-            self.reached = self.reached or failure.reached
-            # An endpoint may ask for a longer wait; one that asks for none is not asked again at once.
-            backoff = min(60.0, self.judge.backoff * 2 ** min(attempt, 30)) * random.uniform(0.5, 1)
-            wait = max(failure.wait or 0.0, backoff)
-            most = retries if self.reached else min(retries, UNREACHED_RETRIES)
-            if attempt >= most or wait > LONGEST_WAIT_SECONDS:
-                break
-            log.info("%s: %s; asking again in %.1f s", self.client.base_url, failure.words, wait)
-            await pause(wait)
-        long_wait = f", and asks to wait {wait:.6g} s" if wait > LONGEST_WAIT_SECONDS else ""
-        remedy = (
-            "every reply so far is kept: run the same command again later, or with a lower judge.concurrency"
-            if self.reached
-            else "check judge.base_url and that the server runs; every reply from before is kept"
-        )
-        verdict = ConnectionError(
-            f"{self.client.base_url}: {failure.words}{long_wait} (requests sent: {attempt + 1}); {remedy}"
-        )
-        if failure.prompt and not long_wait:
-            raise DoubtfulError(failure.words, verdict, passing=not failure.unusable)
-        raise verdict
-
-    async def _request(self, text: str) -> Reply:
         try:
             async with asyncio.timeout(self.judge.timeout):
                 response = await self.client.chat.completions.with_raw_response.create(
@@ -260,10 +190,12 @@ class Endpoint:
                 )  # fmt: skip
         except (TimeoutError, openai.APITimeoutError) as error:
             if any(type(cause).__name__ == "ConnectTimeout" for cause in _causes(error)):
-                raise _PassingError("no connection (nobody answers)", billed=False, reached=False) from None
-            raise _PassingError(f"no reply within judge.timeout={self.judge.timeout:g} seconds", prompt=True) from None
+                raise PassingError("no connection (nobody answers)", billed=False) from None
+            self.reached = True
+            raise PassingError(f"no reply within judge.timeout={self.judge.timeout:g} seconds", prompt=True) from None
         except BodyError as error:
-            raise _PassingError(self._clean(str(error)), prompt=True, unusable=True) from None
+            self.reached = True
+            raise PassingError(self._clean(str(error)), prompt=True, unusable=True) from None
         except openai.APIConnectionError as error:
             raise self._unconnected(error) from None
         except openai.APIStatusError as error:
@@ -291,7 +223,8 @@ class Endpoint:
         unsent = "ConnectError" in kinds  # nothing was sent, so there is nothing to bill
         words = f"no connection ({self._clean(str(error.__cause__ or error)) or type(error.__cause__).__name__})"
         prompt = not unsent and "TooManyRedirects" not in kinds
-        return _PassingError(words, billed=not unsent, prompt=prompt, reached=not unsent)
+        self.reached = self.reached or not unsent
+        return PassingError(words, billed=not unsent, prompt=prompt)
 
     def _reply(self, body: bytes, most_prompt_tokens: int) -> Reply:
         """The reply that a body with HTTP 200 holds, without the key."""
@@ -300,7 +233,7 @@ class Endpoint:
         except UnusableError as error:
             start = self._clean(body[: 4 * LONGEST_QUOTE].decode("utf-8", "replace"))
             words = f"{error}: {start[:100]!r}" if start else f"{error}: it is empty"
-            raise _PassingError(words, prompt=True, unusable=True) from None
+            raise PassingError(words, prompt=True, unusable=True) from None
         except ReportedError as error:
             return self._refused(error.status, error.body, None, "HTTP 200 with an error")
         if reply.unanswered:
@@ -311,16 +244,9 @@ class Endpoint:
         return replace(reply, text=text, model=model)
 
     def _refused(self, status: int, body: str, wait: float | None, kind: str | None = None) -> Reply:
-        """What an HTTP status and its body mean for this prompt, and for all others.
+        """Why this prompt alone is not answered, at no cost, by an HTTP status and a body; all else is raised.
 
-        Args:
-            status: the HTTP status, or the one that a body names.
-            body: the server's words.
-            wait: seconds that the endpoint asks to wait.
-            kind: what to call it in a message; None is the status.
-
-        Returns:
-            Why this prompt alone is not answered, at no cost; all else is raised.
+        `kind` is what to call it in a message; None is the status.
         """
         self.reached = True
         refusal = read_refusal(status, body)
@@ -350,9 +276,9 @@ class Endpoint:
             case Concern.PASSING:
                 # Too many requests say nothing of the prompt; a server that fails may fail because of this one.
                 prompt = status >= 500 or status == 408
-                raise _PassingError(words, wait, billed=kind is not None, prompt=prompt) from None
+                raise PassingError(words, wait, billed=kind is not None, prompt=prompt) from None
         if status < 400 and kind is not None:  # an error in place of a reply, and no word of its kind
-            raise _PassingError(words, wait, prompt=True, unusable=True) from None
+            raise PassingError(words, wait, prompt=True, unusable=True) from None
         verdict = InputError(f"{url} does not accept the request ({words}); correct the judge's options")
         raise (verdict if refusal.concern is Concern.REQUEST else DoubtfulError(words, verdict)) from None
 

@@ -162,20 +162,13 @@ class Local:
 
 @dataclass
 class _Draft:
-    """A reply as it grows.
-
-    Attributes:
-        prompt_ids: the tokens that it replies to.
-        room: the most tokens that it may have.
-        tokens: those generated so far.
-        ended: whether the model has ended it.
-    """
+    """A reply as it grows."""
 
     prompt: Prompt
     prompt_ids: list[int]
-    room: int
+    room: int  # the most tokens that it may have
     tokens: list[int] = field(default_factory=list)
-    ended: bool = False
+    ended: bool = False  # by the model
 
     def text(self) -> str:
         """The reply; special tokens are left out, except those that mark thoughts."""

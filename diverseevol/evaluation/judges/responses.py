@@ -69,17 +69,12 @@ class UnusableError(ValueError):
     """A body that is not a reply; another request may bring one."""
 
 
+@dataclass(eq=False)
 class ReportedError(Exception):
-    """A body that holds an error in place of a reply.
+    """A body that holds an error, as JSON, in place of a reply, and the HTTP status that it names, or 200."""
 
-    Attributes:
-        status: the HTTP status that it names, or 200.
-        body: the error, as JSON.
-    """
-
-    def __init__(self, status: int, body: str) -> None:
-        super().__init__(body)
-        self.status, self.body = status, body
+    status: int
+    body: str
 
 
 def read_completion(body: bytes, most_prompt_tokens: int, most_completion_tokens: int) -> Reply:
@@ -255,18 +250,18 @@ def read_refusal(status: int, body: str) -> Refusal:
         status: the HTTP status.
         body: what the server sent: JSON of any shape, HTML, text, or nothing.
     """
-    marks, messages = _marks_and_messages(body[:LONGEST_BODY])
+    codes, parameters, messages = _marks(body[:LONGEST_BODY])
     words = "; ".join(messages)
-    return Refusal(_concern(status, marks, words.lower()), words)
+    return Refusal(_concern(status, codes, parameters, words.lower()), words)
 
 
-def _concern(status: int, marks: "_Marks", words: str) -> Concern:
+def _concern(status: int, codes: set[str], parameters: list[str], words: str) -> Concern:
     passing = status in (408, 409, 425, 429) or status >= 500
-    if status == 402 or marks.codes & ACCOUNT_CODES:
+    if status == 402 or codes & ACCOUNT_CODES:
         return Concern.ACCOUNT
-    if status in (401, 407) or (marks.codes & KEY_CODES and not passing):
+    if status in (401, 407) or (codes & KEY_CODES and not passing):
         return Concern.KEY
-    if marks.codes & PROMPT_CODES or (status != 404 and LENGTH_WORDS.search(words)):
+    if codes & PROMPT_CODES or (status != 404 and LENGTH_WORDS.search(words)):
         return Concern.PROMPT
     if (status == 500 or not passing) and POLICY_WORDS.search(words):
         return Concern.PROMPT
@@ -277,23 +272,15 @@ def _concern(status: int, marks: "_Marks", words: str) -> Concern:
     for concern, pattern in ((Concern.KEY, KEY_WORDS), (Concern.ACCOUNT, ACCOUNT_WORDS)):
         if pattern.search(words):
             return concern
-    if status == 404 or marks.codes & MODEL_CODES:
+    if status == 404 or codes & MODEL_CODES:
         return Concern.MODEL
     if status == 413:
         return Concern.PROMPT
-    if marks.codes & REQUEST_CODES or not all(map(PROMPT_PARAMETER.match, marks.parameters)):
+    if codes & REQUEST_CODES or not all(map(PROMPT_PARAMETER.match, parameters)):
         return Concern.REQUEST
     if MODEL_WORDS.search(words):
         return Concern.MODEL
     return Concern.REQUEST if REQUEST_WORDS.search(words) or status in UNFIT else Concern.DOUBT
-
-
-@dataclass
-class _Marks:
-    """What a body says to programs: its codes, and the parameters that it complains about."""
-
-    codes: set[str]
-    parameters: list[str]
 
 
 CODES = ("code", "type", "status", "reason", "error_type", "error_code", "error_class", "kind")
@@ -304,25 +291,28 @@ WORDS = (
 ECHOES = ("input", "ctx", "messages", "prompt", "request", "flagged_input", "body")
 
 
-def _marks_and_messages(body: str) -> tuple[_Marks, list[str]]:
-    marks, messages = _Marks(set(), []), []
+def _marks(body: str) -> tuple[set[str], list[str], list[str]]:
+    """What a body says to programs, its codes and the parameters that it complains about, and to people."""
+    codes: set[str] = set()
+    parameters: list[str] = []
+    messages: list[str] = []
     try:
         data = read_json(body)
     except ValueError:
         data = plain_text(body)
     for key, value in _walk(data):
         if key in CODES and isinstance(value, str):
-            marks.codes.add(value.lower())
+            codes.add(value.lower())
         elif key == "param" and isinstance(value, str) and value.lower() not in ("", "none", "null"):
-            marks.parameters.append(value.lower())
+            parameters.append(value.lower())
         elif key == "loc" and isinstance(value, list):
-            marks.parameters.append(".".join(str(part) for part in value if part != "body").lower())
+            parameters.append(".".join(str(part) for part in value if part != "body").lower())
         elif key in WORDS and isinstance(value, str):
             messages.append(" ".join(value.split()))
     # LiteLLM names the kind of an error in its message, and one message often repeats another.
-    marks.codes |= {word.lower() for text in messages for word in re.findall(r"\b[A-Za-z]+Error\b", text)}
+    codes |= {word.lower() for text in messages for word in re.findall(r"\b[A-Za-z]+Error\b", text)}
     unique = [text for text in dict.fromkeys(messages) if text]
-    return marks, [a for a in unique if not any(a != b and a in b for b in unique)]
+    return codes, parameters, [a for a in unique if not any(a != b and a in b for b in unique)]
 
 
 def _walk(data: Any) -> Iterator[tuple[str, Any]]:

@@ -28,6 +28,7 @@ class AnswerFile:
         self.unfinished = self.path.with_suffix(UNFINISHED)
         self.benchmark = benchmark
         self.generation = generation
+        self._settings = {"max_new_tokens": generation.max_new_tokens, "temperature": generation.temperature}
         # A complete round is never asked again, so its file cannot be made again by itself.
         self.redo = REDO if (folder / "round.json").exists() else "restore it, or delete the file to answer again"
 
@@ -43,7 +44,7 @@ class AnswerFile:
         lines = read_jsonl(self.path, self.redo)
         self._check(self.path, lines)
         if len(lines) < len(self.benchmark.questions):
-            raise self._other(self.path, "fewer questions")
+            raise self._differs(self.path, "fewer questions")
         return True
 
     def begun(self) -> list[str]:
@@ -63,15 +64,18 @@ class AnswerFile:
 
     def append(self, first: int, texts: Sequence[str]) -> None:
         """Add answers, beginning with that to the question of index `first`; they are on disk when this returns."""
-        lines = [
-            json.dumps({**self._head(first + i), "answer": text, **self._tail()}, ensure_ascii=False) + "\n"
-            for i, text in enumerate(texts)
-        ]
+        records = [
+            {
+                "id": question.id, "instruction": question.instruction, "input": question.input,
+                "answer": text, "generation": self._settings,
+            }
+            for question, text in zip(self.benchmark.questions[first:], texts, strict=False)
+        ]  # fmt: skip
         with writing(self.unfinished):
             self.unfinished.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.unfinished, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             with os.fdopen(descriptor, "a", encoding="utf-8", newline="\n") as file:
-                file.write("".join(lines))
+                file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
                 file.flush()
                 os.fsync(file.fileno())
 
@@ -81,24 +85,16 @@ class AnswerFile:
             self.unfinished.replace(self.path)
             sync_folder(self.path.parent)
 
-    def _head(self, index: int) -> dict[str, Any]:
-        question = self.benchmark.questions[index]
-        return {"id": question.id, "instruction": question.instruction, "input": question.input}
-
-    def _tail(self) -> dict[str, Any]:
-        options = self.generation
-        return {"generation": {"max_new_tokens": options.max_new_tokens, "temperature": options.temperature}}
-
     def _check(self, file: Path, lines: Sequence[dict[str, Any]]) -> None:
-        heads = [self._head(i) for i in range(min(len(lines), len(self.benchmark.questions)))]
-        if [{key: line.get(key) for key in ("id", "instruction", "input")} for line in lines] != heads:
-            raise self._other(file, "other questions")
-        if any({"generation": line.get("generation")} != self._tail() for line in lines):
-            raise self._other(file, "with other generation settings")
+        asked = [(question.id, question.instruction, question.input) for question in self.benchmark.questions]
+        if [(line.get("id"), line.get("instruction"), line.get("input")) for line in lines] != asked[: len(lines)]:
+            raise self._differs(file, "other questions")
+        if any(line.get("generation") != self._settings for line in lines):
+            raise self._differs(file, "with other generation settings")
 
-    def _other(self, file: Path, what: str) -> InputError:
+    def _differs(self, file: Path, how: str) -> InputError:
         return InputError(
-            f"{file}: answers {what} than this run's; give benchmark.name another name, restore the settings; or "
+            f"{file}: answers {how} than this run's; give benchmark.name another name, restore the settings; or "
             f"{self.redo}"
         )
 

@@ -160,13 +160,8 @@ def read_questions(file: Path) -> Benchmark:
     Raises:
         InputError: the file cannot be read, or holds no questions.
     """
-    lines = _read_lines(file)
-    questions = [replace(_question(line), competitor=_saved_competitor(line)) for line in lines]
+    questions = [replace(_question(line), competitor=_optional(line, "competitor")) for line in _read_lines(file)]
     return Benchmark(file.stem, tuple(questions))
-
-
-def _saved_competitor(line: _Line) -> str | None:
-    return None if line.record.get("competitor") is None else _text(line, "competitor", blank=True)
 
 
 def read_answers(path: Path, benchmark: Benchmark) -> dict[str, str]:
@@ -187,18 +182,14 @@ def read_answers(path: Path, benchmark: Benchmark) -> dict[str, str]:
     for question in benchmark.questions:
         if question.id not in lines:
             raise InputError(f"{path}: no answer to question {question.id!r} of {benchmark.name}; add a line for it")
-        _same_question(lines[question.id], question, benchmark.name)
+        answer = lines[question.id]
+        field = _only(answer.record, TEXT_FIELDS, answer.where)
+        if field is not None and answer.record[field] != question.instruction:  # a benchmark with the same ids
+            raise InputError(
+                f"{answer.where}, field {field!r}: not the question that {benchmark.name} asks under id "
+                f"{question.id!r}; give the answers that belong to these questions"
+            )
     return {key: _text(lines[key], "answer", blank="generation" in lines[key].record) for key in known}
-
-
-def _same_question(answer: _Line, question: Question, benchmark: str) -> None:
-    """A line that repeats the question must repeat this one: another benchmark may have the same ids."""
-    field = _only(answer.record, TEXT_FIELDS, answer.where)
-    if field is not None and answer.record[field] != question.instruction:
-        raise InputError(
-            f"{answer.where}, field {field!r}: not the question that {benchmark} asks under id {question.id!r}; give "
-            f"the answers that belong to these questions"
-        )
 
 
 def load_paper(
@@ -213,8 +204,8 @@ def load_paper(
 
     Args:
         vicuna: `load_benchmark` with the options of Vicuna-Bench bound.
-        koala: likewise for Koala-Bench.
-        wizardlm: likewise for WizardLM-Bench.
+        koala: the same for Koala-Bench.
+        wizardlm: the same for WizardLM-Bench.
         folder: where the files are already (see `FOLDER_LAYOUTS`); None loads each as its own options say.
         cache: the project's cache folder.
 
@@ -222,16 +213,18 @@ def load_paper(
         InputError: as `load_benchmark`, or the folder does not have a known layout.
     """
     loaders = {"vicuna": vicuna, "koala": koala, "wizardlm": wizardlm}
-    if folder is None:
-        return tuple(part for name, load in loaders.items() for part in load(cache=cache, option=f"benchmark.{name}"))
+    options: dict[str, dict[str, Any]] = {name: {"option": f"benchmark.{name}"} for name in loaders}
+    if folder is not None:
+        options = _in_folder(Path(folder), list(loaders))
+    return tuple(benchmark for name, load in loaders.items() for benchmark in load(cache=cache, **options[name]))
+
+
+def _in_folder(folder: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Where a folder holds the questions and the competitor's answers of these benchmarks."""
     for layout in FOLDER_LAYOUTS:
-        files = {name: [Path(folder, part.format(name=name)) for part in layout] for name in loaders}
+        files = {name: [folder / path.format(name=name) for path in layout] for name in names}
         if all(file.is_file() for pair in files.values() for file in pair):
-            return tuple(
-                part
-                for name, load in loaders.items()
-                for part in load(path=files[name][0], competitor=files[name][1], cache=cache)
-            )
+            return {name: {"path": path, "competitor": competitor} for name, (path, competitor) in files.items()}
     expected = " or ".join(f"{questions} with {answers}" for questions, answers in FOLDER_LAYOUTS)
     raise InputError(
         f"benchmark.folder={folder}: does not hold all three of vicuna, koala and wizardlm as {expected}; "
@@ -278,10 +271,14 @@ def _question(line: _Line) -> Question:
     return Question(
         line.id,
         _text(line, field),
-        _text(line, "input", blank=True) if line.record.get("input") is not None else "",
-        _text(line, category, blank=True) if category and line.record[category] is not None else "",
-        _text(line, "reference") if line.record.get("reference") is not None else None,
+        _optional(line, "input") or "",
+        (category and _optional(line, category)) or "",
+        _optional(line, "reference", blank=False),
     )
+
+
+def _optional(line: _Line, field: str, *, blank: bool = True) -> str | None:
+    return None if line.record.get(field) is None else _text(line, field, blank=blank)
 
 
 def _text(line: _Line, field: str, *, blank: bool = False) -> str:

@@ -39,7 +39,7 @@ class FoundAnswers:
     evolved: bool = True
 
     @property
-    def beside(self) -> Path | None:
+    def round_folder(self) -> Path | None:
         """The folder that holds `answers/`, and gets `judgements/` and `scores.json`; None for a released file."""
         return None if self.run is None else self.file.parents[1]
 
