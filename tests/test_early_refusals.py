@@ -62,6 +62,19 @@ CASES = {
         "evolve",
         "data=json",
         "data.path=rows.jsonl",
+        "model.path=a/b",
+        "model.attention=flash_attention_2",
+    ): "model.attention=flash_attention_2: needs the package flash_attn, which is not installed; install it, or give",
+    (
+        *WITH_ROWS,
+        "judge=local",
+        "judge.path=a/b",
+        "judge.attention=flash_attention_3",
+    ): "judge.attention=flash_attention_3: needs the package flash_attn_interface, which is not installed",
+    (
+        "evolve",
+        "data=json",
+        "data.path=rows.jsonl",
         "model.path=foreign",
     ): "model.path=foreign: has no config.json; give",
     (

@@ -2,12 +2,14 @@
 
 import dataclasses
 import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
 from diverseevol.engine.pretrained import Pretrained, TinyLlama
@@ -62,6 +64,17 @@ def test_a_rounds_model_comes_back_in_the_precision_it_was_saved_in(foundation, 
     assert foundation.load().dtype == torch.float32
     assert foundation.load(tmp_path).dtype == torch.bfloat16
     assert isinstance(foundation.load(tmp_path), LlamaForCausalLM)
+
+
+def test_the_sources_precision_is_that_of_its_weights_whatever_its_configuration_says(foundation, tmp_path):
+    foundation.load().to(torch.bfloat16).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["dtype"] == "bfloat16"
+    (tmp_path / "config.json").write_text(json.dumps({**config, "dtype": "float32"}))
+    assert Pretrained(str(tmp_path)).source_dtype() == torch.bfloat16
+    wide = load_file(tmp_path / "model.safetensors")
+    save_file({**wide, "model.norm.weight": wide["model.norm.weight"].float()}, tmp_path / "model.safetensors")
+    assert Pretrained(str(tmp_path)).source_dtype() == torch.float32
 
 
 @pytest.mark.parametrize(

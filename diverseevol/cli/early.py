@@ -4,6 +4,7 @@ Nothing here imports torch, Lightning or transformers; what needs them is checke
 """
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from diverseevol.storage.cache import cache_folder, checked_in_full
 # Public names whose options are known; code that the user names checks its own.
 ROWS, LAB_ROWS, LOCAL = "diverseevol.data.load", "diverseevol.lab.load", "diverseevol.judges.Local"
 WITH_WEIGHTS = ("diverseevol.models.Pretrained", "diverseevol.lab.foundation_model", LOCAL)
+KERNELS = {
+    "flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface", "flash_attention_4": "flash_attn",
+}  # fmt: skip
 
 
 def refuse_early(verb: str, settings: Configuration) -> None:
@@ -95,6 +99,12 @@ def check_weights(settings: Configuration, key: str) -> None:
         raise InputError(
             f"{key}.path={path}: {problem}; give a hub name or a folder with config.json, a tokeniser and safetensors "
             f"weights"
+        )
+    package = KERNELS.get(attention := str(node.get("attention")))
+    if package is not None and not any(find_spec(name) for name in (package, "kernels")):  # which fetches them
+        raise InputError(
+            f"{key}.attention={attention}: needs the package {package}, which is not installed; install it, or give "
+            f"{key}.attention=auto"
         )
 
 

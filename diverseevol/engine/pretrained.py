@@ -1,5 +1,6 @@
 """The foundation model: the fixed weights that every round starts from."""
 
+import functools
 import hashlib
 import json
 import re
@@ -11,6 +12,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from huggingface_hub import try_to_load_from_cache
+from safetensors import safe_open
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoConfig,
@@ -23,6 +25,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import cached_file
 
 from diverseevol.data.dataset import Dataset
 from diverseevol.data.hub import may_be_on_hub, out_of_reach, say_that_a_cache_is_used
@@ -32,6 +35,7 @@ from diverseevol.parallel.background import interruptible
 from diverseevol.storage.cache import cached_folder, content_digest
 from diverseevol.storage.reading import refuse_special
 
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}  # in safetensors
 MAX_WEIGHTS = 1_000_000_000  # of model=tiny: 4 GB
 # What a tokeniser is trained on at most: more says nothing new.
 TOKENISER_ROWS = 50_000
@@ -142,13 +146,17 @@ class Pretrained:
         model.save_pretrained(folder, state_dict=state)
 
     def source_dtype(self) -> torch.dtype:
-        """The precision in which the checkpoint says that its weights are; float32 where it says nothing."""
+        """The precision of the checkpoint's weights, the widest where they differ, whatever its configuration says."""
         try:
-            config = AutoConfig.from_pretrained(self.path, **self._where())
+            config = cached_file(self.path, "config.json", revision=self.revision)  # among the weights
+            kinds = set()
+            for file in Path(str(config)).parent.glob("*.safetensors"):
+                with safe_open(file, "pt") as weights:
+                    kinds |= {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
         except Exception as error:  # as above
-            raise self._cannot("configuration", error) from error
-        dtype = config.get_text_config().dtype or config.dtype
-        return dtype if isinstance(dtype, torch.dtype) else torch.float32
+            raise self._cannot("weights", error) from error
+        known = [FLOATS[kind] for kind in kinds & FLOATS.keys()] or [torch.float32]
+        return functools.reduce(torch.promote_types, known)
 
     def identity(self, cache: Path | None = None) -> str:
         """A digest of configuration, tokeniser and weights: of content, not of names or times.
