@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from estimates import data_of
 
-from diverseevol.evaluation.scores.comparison import MINIMUM_SEEDS, ModelVerdict, SamplerVerdict, compare, t_test
+from diverseevol.evaluation.scores.comparison import MINIMUM_SEEDS, compare, t_test
+from diverseevol.evaluation.scores.frame import Row
 from diverseevol.report.charts.lines import FULL, Line, sources
 from diverseevol.report.charts.titles import benchmark_order
 from diverseevol.report.collect import Collection
@@ -55,25 +56,26 @@ def held(
     collection: Collection, claim: str, one: Callable[[Line], bool], other: Callable[[Line], bool]
 ) -> Iterator[Held]:
     """One line's final relative score less another's, by the rules of `diverseevol compare`."""
-    lines = {collection.line(each) for each in collection.board.rounds}
+    scores = collection.board.frame
+    lines = set(scores.line)
     for source in sources(lines):
         pair = [[line for line in sorted(lines) if line.source == source and pick(line)] for pick in (one, other)]
         if not all(pair):
             continue
         own, base = pair[0][0], pair[1][0]
-        rounds = [each for each in collection.board.rounds if collection.line(each) in (own, base)]
-        shared = {e.benchmark for e in rounds if collection.line(e) == own} & {
-            e.benchmark for e in rounds if collection.line(e) == base
-        }
-        comparison = compare([each for each in rounds if each.benchmark in shared], base.schedule)
-        for found in sorted(comparison.samplers, key=lambda each: benchmark_order(each.benchmark)):
+        rounds = scores[scores.line.isin([own, base])]
+        benchmarks = rounds.groupby("benchmark").line.nunique()
+        comparison = compare(rounds[rounds.benchmark.map(benchmarks) == 2], base.schedule)
+        for found in sorted(comparison.samplers.itertuples(), key=lambda each: benchmark_order(each.benchmark)):
             models = [
-                model for model in comparison.models if (model.judge, model.benchmark) == (found.judge, found.benchmark)
+                model
+                for model in comparison.models.itertuples()
+                if (model.judge, model.benchmark) == (found.judge, found.benchmark)
             ]
             yield Held(claim, on(source, found.benchmark), _in_words(found, models))
 
 
-def _in_words(found: SamplerVerdict, models: Sequence[ModelVerdict]) -> str:
+def _in_words(found: Row, models: Sequence[Row]) -> str:
     if found.ci_low is not None:
         interval = f"[{found.ci_low:+.1f}, {found.ci_high:+.1f}]"
         verdict = VERDICTS.get(found.verdict, found.verdict)
@@ -91,9 +93,9 @@ def paired(collection: Collection, metric: str, claim: str) -> Iterator[Held]:
     Runs of one seed that did not begin with the same rows of the same data are no pair, and are said to be left out.
     """
     values: dict[tuple[str, bool], dict[tuple[int | None, int], float]] = {}
-    for p in collection.points:
-        if p.metric == metric and p.rows is not None and (is_kcenter(p.line) or is_random(p.line)):
-            values.setdefault((p.line.source, is_kcenter(p.line)), {})[p.seed, p.rows] = p.value
+    for p in collection.frame[(collection.frame.metric == metric) & collection.frame.rows.notna()].itertuples():
+        if is_kcenter(p.line) or is_random(p.line):
+            values.setdefault((p.line.source, is_kcenter(p.line)), {})[p.seed, int(p.rows)] = p.value
     began = {
         (run.line.source, is_kcenter(run.line), run.seed): (run.data, sorted(run.rounds[0].trained_on))
         for run in collection.runs

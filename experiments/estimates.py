@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from diverseevol.evaluation.scores.comparison import t_test
-from diverseevol.evaluation.scores.scoreboard import Scoreboard
+from diverseevol.evaluation.scores.frame import Frame
 from diverseevol.evolution.metrics import KNOWN
 from diverseevol.output.sheets import write_csv
 from diverseevol.report.charts.curves import Curve, Panel, draw_panels
@@ -60,8 +60,8 @@ def estimates(collection: Collection, *names: str) -> list[Estimate]:
     of_names = frame[frame["name"].isin(names)]
     groups = of_names.groupby(["line", "metric", "judge", "round", "rows"], sort=False, dropna=False).value
     questions = {
-        (collection.line(each), f"relative_score/{each.benchmark}", each.judge, each.round): each.scores
-        for each in collection.board.rounds
+        (each.line, each.metric, each.judge, each.round): each.scores
+        for each in collection.board.frame.itertuples()
         if each.scores.questions > 1
     }
     found = []
@@ -184,13 +184,7 @@ def curves(found: Iterable[Estimate]) -> list[Curve]:
 
 def restrict(collection: Collection, keep: Callable[[Line], bool]) -> Collection:
     """The part of a collection that some lines make up."""
-    rounds = tuple(each for each in collection.board.rounds if keep(collection.line(each)))
-    return replace(
-        collection,
-        runs=tuple(run for run in collection.runs if keep(run.line)),
-        board=Scoreboard(rounds, collection.board.warnings),
-        points=tuple(point for point in collection.points if keep(point.line)),
-    )
+    return _part(collection, lambda line, _: keep(line))
 
 
 def with_shared_seeds(collection: Collection) -> Collection:
@@ -201,12 +195,20 @@ def with_shared_seeds(collection: Collection) -> Collection:
     def keep(line: Line, seed: int | None) -> bool:
         return all(seed in seeds for other, seeds in complete.items() if other.source == line.source)
 
-    rounds = tuple(each for each in collection.board.rounds if keep(collection.line(each), each.seed))
+    return _part(collection, keep)
+
+
+def _part(collection: Collection, keep: Callable[[Line, int | None], bool]) -> Collection:
+    """The part of a collection that some seeds of some lines make up."""
+
+    def kept(frame: Frame) -> Frame:
+        return frame[np.array([keep(*names) for names in zip(frame.line, frame.seed, strict=True)], dtype=bool)]
+
     return replace(
         collection,
         runs=tuple(run for run in collection.runs if keep(run.line, run.seed)),
-        board=Scoreboard(rounds, collection.board.warnings),
-        points=tuple(point for point in collection.points if keep(point.line, point.seed)),
+        board=replace(collection.board, frame=kept(collection.board.frame)),
+        frame=kept(collection.frame),
     )
 
 

@@ -49,7 +49,8 @@ class Pool:
 
 def pools(collection: Collection) -> list[Pool]:
     """The pools of `sampler=vendi` at the three sizes."""
-    points = [p for p in collection.points if p.line.sampler.startswith("vendi") and p.rows is not None]
+    numbers = collection.frame[collection.frame.rows.notna()]
+    points = [p for p in numbers.astype({"rows": int}).itertuples() if p.line.sampler.startswith("vendi")]
     if not points:
         return []
     last = max(p.round for p in points)
@@ -61,7 +62,7 @@ def pools(collection: Collection) -> list[Pool]:
     return [
         Pool(p.line.source, MetricKey.parse(p.metric).part, p.judge, p.line.schedule, p.seed, p.rows, known, p.value)
         for p in points
-        if p.metric.startswith("relative_score/") and p.round in rounds and p.rows is not None
+        if p.metric.startswith("relative_score/") and p.round in rounds
         and (known := diversity.get((p.line, p.seed, p.rows)))
     ]  # fmt: skip
 

@@ -16,7 +16,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.scores.scoreboard import PAPER_QUESTIONS, ScoredRound
+from diverseevol.evaluation.scores.frame import Row
+from diverseevol.evaluation.scores.scoreboard import PAPER_QUESTIONS
 from diverseevol.evaluation.scores.scores import INTERVAL
 from diverseevol.evaluation.scores.tables import write_scores_csv
 from diverseevol.output.console import results_console
@@ -24,7 +25,6 @@ from diverseevol.output.tables import interval
 from diverseevol.output.terminal import LONGEST, say
 from diverseevol.report.charts.gallery import draw_run
 from diverseevol.report.collect import collect
-from diverseevol.report.frame import frame_of
 
 SAMPLERS = {"kc": "K-Center", "rand": "random", "lc": "least confidence", "ms": "margin", "baseline": "all rows"}
 DATA = {"dolly": "Dolly", "davinci": "SelfInstruct-Davinci", "gpt4": "SelfInstruct-GPT4"}
@@ -44,15 +44,18 @@ def main(arguments: Sequence[str]) -> int:
     out = Path(arguments[1] if len(arguments) == 2 else "outputs/table-vicuna")
     try:
         collection = collect([], [Path(arguments[0])])
-        board = collection.board
-        rounds = [each for each in board.rounds if sampler_of(each)]
-        if not rounds:
+        scores = collection.board.frame
+        scores = scores[[bool(sampler_of(each)) for each in scores.itertuples()]]
+        if not len(scores):
             raise InputError(f"{arguments[0]}: holds none of the released schedules, which are named like kc_dolly_…")
     except InputError as error:
         say(f"table_vicuna: {error}", error=True, longest=LONGEST)
         return 2
-    found = {(e.source, e.benchmark) for e in rounds}
-    keys = sorted(found, key=lambda key: (list(DATA).index(key[0]), list(PAPER_QUESTIONS).index(key[1])))
+    rounds = list(scores.itertuples())
+    keys = sorted(
+        {(e.source, e.benchmark) for e in rounds},
+        key=lambda key: (list(DATA).index(key[0]), list(PAPER_QUESTIONS).index(key[1])),
+    )
     panels = {key: [e for e in rounds if (e.source, e.benchmark) == key] for key in keys}
     console = results_console()
     for (source, benchmark), models in panels.items():
@@ -60,25 +63,23 @@ def main(arguments: Sequence[str]) -> int:
         for full in (e for e in models if sampler_of(e) == "all rows"):
             console.print(f" trained on all rows of the data set: {cell(full)}")
             console.print()
-    for note in (f"[…]: {INTERVAL}", *(f"warning: {warning}" for warning in board.warnings)):
+    for note in (f"[…]: {INTERVAL}", *(f"warning: {warning}" for warning in collection.board.warnings)):
         console.print(note)
-    write_scores_csv(out / "scores.csv", rounds)
-    schedules = {(each.source, each.schedule) for each in rounds}
-    points = [p for p in collection.points if (p.line.source, p.line.schedule) in schedules]
-    (figure,) = draw_run(out, frame_of(points))
+    write_scores_csv(out / "scores.csv", scores)
+    (figure,) = draw_run(out, collection.frame[collection.frame.line.isin(set(scores.line))])
     console.print(f"{out / 'scores.csv'}")
     console.print(f"{figure}")
     return 0
 
 
-def sampler_of(each: ScoredRound) -> str | None:
+def sampler_of(each: Row) -> str | None:
     """What chose the rows, by the schedule's name; None for a folder that is none of the released ones."""
     match = re.fullmatch(r"(kc|rand|lc|ms)_(\w+?)_initRAND100|baseline_(\w+)", each.schedule)
     known = match and (match[2] or match[3]) in DATA and each.benchmark in PAPER_QUESTIONS
     return SAMPLERS[match[1] or "baseline"] if match and known else None
 
 
-def table(title: str, models: Sequence[ScoredRound]) -> Table:
+def table(title: str, models: Sequence[Row]) -> Table:
     """A row a pool size, a column a sampler."""
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 2, 0, 0))
     names = [name for name in SAMPLERS.values() if name != "all rows" and name in map(sampler_of, models)]
@@ -90,7 +91,7 @@ def table(title: str, models: Sequence[ScoredRound]) -> Table:
     return shown
 
 
-def cell(each: ScoredRound) -> str:
+def cell(each: Row) -> str:
     """A relative score and its interval."""
     s = each.scores
     return f"{s.relative_score:.2f} {interval(s.ci_low, s.ci_high, '.1f')}"

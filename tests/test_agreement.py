@@ -44,7 +44,7 @@ def test_every_figure_agrees_with_its_definition(tmp_path, scores):
     ours, theirs = scores
     judged(tmp_path / "cheap", "cheap", ours)
     judged(tmp_path / "dear", "dear", theirs)
-    (found,) = agree(tmp_path / "cheap", tmp_path / "dear")
+    (found,) = agree(tmp_path / "cheap", tmp_path / "dear").itertuples(index=False)
     assert (found.benchmark, found.judge, found.recorded_judge) == ("lab", "cheap", "dear")
     assert (found.models, found.questions, found.left_out) == (8, 48, 0)
     means = [100 * side.sum(axis=(2, 3)) / 72 for side in scores]
@@ -58,7 +58,7 @@ def test_every_figure_agrees_with_its_definition(tmp_path, scores):
     first = [np.mean((side[..., 0] - side[..., 1]) / 2) for side in scores]
     assert (found.first_place_lead, found.recorded_first_place_lead) == pytest.approx(tuple(first))
     assert found.relative_score_shift == pytest.approx((means[0] - means[1]).mean())
-    json.dumps(found.record())
+    json.dumps(found._asdict(), allow_nan=False)
 
 
 @pytest.mark.parametrize(("first", "second", "said"), [(2.0, 0.0, "first by 1.00"), (0.0, 1.0, "second by 0.50")])
@@ -77,7 +77,7 @@ def test_it_is_said_which_place_a_judge_favours(tmp_path, scores, first, second,
 
 def test_a_judge_agrees_with_itself(tmp_path, scores):
     judged(tmp_path, "dear", scores[0])
-    (found,) = agree(tmp_path, tmp_path)
+    (found,) = agree(tmp_path, tmp_path).itertuples(index=False)
     assert (found.model_ranks, found.final_ranks, found.question_scores) == pytest.approx((1, 1, 1))
     assert (found.same_verdict, found.relative_score_shift) == (1, 0)
 
@@ -98,7 +98,7 @@ def test_unparsed_questions_are_left_out_of_both_and_counted(tmp_path, scores):
     path = tmp_path / "cheap" / "lab" / "tiny" / "kc" / "seed0" / "rounds" / "00" / "judgements" / "lab.jsonl"
     records = [json.loads(line) for line in path.read_text().splitlines()]
     lay(path, [records[0] | {"model_score": None, "competitor_score": None}, *records[1:]])
-    (found,) = agree(tmp_path / "cheap", tmp_path / "dear")
+    (found,) = agree(tmp_path / "cheap", tmp_path / "dear").itertuples(index=False)
     assert (found.questions, found.left_out) == (47, 1)
     keep = np.ones((4, 2, 6), dtype=bool)
     keep[0, 0, 0] = False
@@ -110,7 +110,7 @@ def test_the_two_layouts_go_together_by_schedule_and_round(tmp_path):
     authors_file(tmp_path / "released", *(authors_record(i) for i in (1, 2, 3)))
     path = tmp_path / "cheap" / "released" / "answers" / "kc_dolly_x" / "rounds" / "06" / "judgements" / "vicuna.jsonl"
     lay(path, [own_record(str(i), order=k, judge="cheap") for i in (1, 2, 3) for k in (0, 1)])
-    (found,) = agree(tmp_path / "cheap", tmp_path / "released")
+    (found,) = agree(tmp_path / "cheap", tmp_path / "released").itertuples(index=False)
     assert (found.judge, found.recorded_judge, found.models, found.questions) == ("cheap", "gpt-4", 1, 3)
     assert (found.model_ranks, found.question_scores) == (None, None)
 
@@ -132,7 +132,7 @@ def test_what_cannot_be_held_against_each_other_is_said_so(tmp_path, scores):
 @pytest.mark.slow
 @pytest.mark.skipif(not VICUNA.is_file(), reason="DIVERSEEVOL_TEST_DATA has no gpt4_judgments/vicuna_test.tar.xz")
 def test_the_released_judgements_agree_with_themselves():
-    (found,) = agree(VICUNA, VICUNA)
+    (found,) = agree(VICUNA, VICUNA).itertuples(index=False)
     assert (found.models, found.questions) == (135, 135 * 80)
     assert found.model_ranks == pytest.approx(1)
     assert found.order_flips == pytest.approx(0.053, abs=0.0005)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations, permutations, product
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +13,13 @@ from scipy.stats import ttest_rel
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import Judgement
-from diverseevol.evaluation.scores.comparison import Comparison, compare, compare_models, compare_samplers, holm
-from diverseevol.evaluation.scores.scoreboard import ScoredRound, score_folder
-from diverseevol.evaluation.scores.scores import score
+from diverseevol.evaluation.scores.comparison import Comparison, holm, over_seeds
+from diverseevol.evaluation.scores.comparison import compare as comparison_of
+from diverseevol.evaluation.scores.frame import Frame, Row, frame_of, judged_row
+from diverseevol.evaluation.scores.models import Model
+from diverseevol.evaluation.scores.pairing import pair_up
+from diverseevol.evaluation.scores.scoreboard import score_folder
+from diverseevol.evaluation.scores.scores import ByQuestion, score
 from diverseevol.evaluation.scores.tables import comparison_tables
 from diverseevol.output.console import Console
 
@@ -24,23 +29,39 @@ POINTS = [Judgement(f"{i:02d}", 0, 5.0, 10.0, "gold", "1", "") for i in range(QU
 SCORES = score(POINTS)
 
 
-def scored(schedule: str, seed: int | None, relative_score: float, t: int = 2, **changes: object) -> ScoredRound:
+def scored(schedule: str, seed: int | None, relative_score: float, t: int = 2, **changes: object) -> dict:
     """A model whose every answer is worth the same."""
-    return replace(
-        ScoredRound(
-            file=f"{schedule}/seed{seed}/{t}", source="lab/tiny", judge="gold", prompt_version="1", benchmark="lab",
-            schedule=schedule, seed=seed, round=t, initial_pool=None,
-            scores=replace(SCORES, relative_score=float(relative_score)),
-            question_ids=tuple(one.question_id for one in POINTS),
-            model=np.full(QUESTIONS, relative_score / 10),
-            competitor=np.full(QUESTIONS, 10.0),
-        ),
-        **changes,
-    )  # fmt: skip
+    ids = tuple(one.question_id for one in POINTS)
+    answers = ByQuestion(ids, np.full(QUESTIONS, relative_score / 10), np.full(QUESTIONS, 10.0))
+    scores = replace(SCORES, relative_score=float(relative_score), by_question=answers)
+    model = Model("lab/tiny", schedule, seed, t)
+    return {**judged_row(model, "lab", scores, "1", f"{schedule}/seed{seed}/{t}"), **changes}
 
 
-def runs(schedule: str, relative_scores: Sequence[float], t: int = 2) -> list[ScoredRound]:
+def runs(schedule: str, relative_scores: Sequence[float], t: int = 2) -> list[dict]:
     return [scored(schedule, seed, value, t) for seed, value in enumerate(relative_scores)]
+
+
+def asked(row: dict, **changes: object) -> dict:
+    """The row with other questions or scores of them."""
+    return {**row, "scores": replace(row["scores"], by_question=replace(row["scores"].by_question, **changes))}
+
+
+def compare(rounds: Sequence[dict], baseline: str, endpoint: int | None = None) -> Comparison:
+    return comparison_of(frame_of(rounds), baseline, endpoint)
+
+
+def compare_samplers(rounds: Sequence[dict], baseline: str, endpoint: int | None = None) -> list[SimpleNamespace]:
+    groups = pair_up(frame_of(rounds), baseline, endpoint)
+    return [SimpleNamespace(**verdict) for group in groups for verdict in over_seeds(group, endpoint)]
+
+
+def compare_models(rounds: Sequence[dict], baseline: str, endpoint: int | None = None) -> list[Row]:
+    return listed(compare(rounds, baseline, endpoint).models)
+
+
+def listed(frame: Frame) -> list[Row]:
+    return list(frame.itertuples())
 
 
 def test_the_sampler_verdict_is_the_paired_t_test_over_seeds():
@@ -117,9 +138,9 @@ def test_an_unfinished_seed_is_left_out_by_name():
 
 
 def test_models_from_different_initial_pools_do_not_pair():
-    pools = [replace(one, initial_pool=(100, "x")) for one in runs("kc", [50] * 4)]
-    base = [replace(one, initial_pool=(100, "y" if one.seed == 1 else "x")) for one in runs("rand", [60] * 4)]
-    full = [replace(one, initial_pool=(9000, "z")) for one in runs("full", [70] * 4)]
+    pools = [one | {"initial_pool": (100, "x")} for one in runs("kc", [50] * 4)]
+    base = [one | {"initial_pool": (100, "y" if one["seed"] == 1 else "x")} for one in runs("rand", [60] * 4)]
+    full = [one | {"initial_pool": (9000, "z")} for one in runs("full", [70] * 4)]
     kc, whole = sorted(compare_samplers(pools + base + full, "rand"), key=lambda v: v.schedule == "full")
     assert (kc.seeds, kc.left_out) == ((0, 2, 3), ("seed 1: not from the same P_0",))
     assert whole.seeds == (0, 1, 2, 3)  # all rows are another P_0 by intent
@@ -127,9 +148,7 @@ def test_models_from_different_initial_pools_do_not_pair():
 
 def test_sources_judges_prompts_and_benchmarks_are_compared_within_themselves():
     both = runs("kc", [50] * 3) + runs("rand", [60] * 3)
-    others = [
-        replace(one, **{key: "other"}) for key in ("source", "judge", "prompt_version", "benchmark") for one in both
-    ]
+    others = [one | {key: "other"} for key in ("source", "judge", "prompt_version", "benchmark") for one in both]
     verdicts = compare_samplers(both + others, "ran*")
     assert len(verdicts) == 5
     assert all(v.seeds == (0, 1, 2) for v in verdicts)
@@ -146,14 +165,16 @@ def test_an_unknown_or_ambiguous_baseline_is_a_sentence():
 
 
 def test_models_that_answered_different_questions_are_not_compared():
-    ours = [replace(one, question_ids=(*one.question_ids[:-1], "else")) for one in runs("kc", [50])]
+    ids = (*(one.question_id for one in POINTS[:-1]), "else")
+    ours = [asked(one, ids=ids) for one in runs("kc", [50])]
     with pytest.raises(InputError, match="not the same questions"):
         compare_models(ours + runs("rand", [60]), "rand")
 
 
-def noisy(schedule: str, values: np.ndarray, seed: int | None = 0) -> ScoredRound:
+def noisy(schedule: str, values: np.ndarray, seed: int | None = 0) -> dict:
     judged = [replace(one, model_score=float(v)) for one, v in zip(POINTS, values, strict=True)]
-    return scored(schedule, seed, 0.0, scores=score(judged), model=np.asarray(values, dtype=np.float64))
+    scores = score(judged)
+    return scored(schedule, seed, scores.relative_score, scores=scores)
 
 
 def test_the_model_verdict_pairs_the_questions():
@@ -170,13 +191,13 @@ def test_the_two_levels_are_never_confused():
     """One seed decides about two models and cannot decide about two samplers."""
     base = np.linspace(1, 9, QUESTIONS)
     comparison = compare([noisy("kc", base + 0.5), noisy("rand", base)], "rand")
-    assert comparison.models[0].verdict == "better"
-    assert comparison.samplers[0].verdict == "cannot tell: 1 seed"
+    assert listed(comparison.models)[0].verdict == "better"
+    assert listed(comparison.samplers)[0].verdict == "cannot tell: 1 seed"
 
 
 def test_the_result_is_json_and_its_tables_say_what_they_are():
     rounds = runs("kc", [50, 51, 52], 1) + runs("kc", [40, 41, 42]) + runs("rand", [60, 60, 61])
-    rounds = [replace(one, scores=replace(one.scores, label="smoke measure")) for one in rounds]
+    rounds = [one | {"scores": replace(one["scores"], label="smoke measure")} for one in rounds]
     comparison = compare(rounds, "rand")
     record = json.loads(json.dumps(comparison.record(), allow_nan=False))
     assert {v["verdict"] for v in record["samplers"]} == {"worse"}
@@ -216,8 +237,9 @@ def test_released_models_of_one_recipe_are_not_called_better_or_worse_samplers()
     """Round 0 of the four schedules is one recipe on different random rows. Each data set gives one pair of them as a
     seed, in every combination but the mirrored. The two-model verdict, which knows nothing of seeds, errs more often.
     """
-    first = [r for r in score_folder(VICUNA).rounds if r.round == 0 and not r.schedule.startswith("baseline")]
-    dolly, davinci, gpt4 = ([r for r in first if r.source == name] for name in ("dolly", "davinci", "gpt4"))
+    rows = score_folder(VICUNA).frame.to_dict("records")
+    first = [r for r in rows if r["round"] == 0 and not r["schedule"].startswith("baseline")]
+    dolly, davinci, gpt4 = ([r for r in first if r["source"] == name] for name in ("dolly", "davinci", "gpt4"))
 
     def told_apart(verdicts: Sequence[str]) -> float:
         counts = Counter(verdict.startswith("cannot tell") for verdict in verdicts)
@@ -226,7 +248,7 @@ def test_released_models_of_one_recipe_are_not_called_better_or_worse_samplers()
     samplers = [
         compare_samplers(
             [
-                replace(one, source="x", schedule=name, seed=seed)
+                one | {"source": "x", "schedule": name, "seed": seed}
                 for seed, pair in enumerate(pairs)
                 for name, one in zip("ab", pair, strict=True)
             ],
@@ -235,7 +257,7 @@ def test_released_models_of_one_recipe_are_not_called_better_or_worse_samplers()
         for pairs in product(combinations(dolly, 2), permutations(davinci, 2), permutations(gpt4, 2))
     ]
     models = [
-        compare_models([replace(one, schedule="a"), replace(other, schedule="b")], "b")[0].verdict
+        compare_models([one | {"schedule": "a"}, other | {"schedule": "b"}], "b")[0].verdict
         for group in (dolly, davinci, gpt4)
         for one, other in combinations(group, 2)
     ]
@@ -245,7 +267,7 @@ def test_released_models_of_one_recipe_are_not_called_better_or_worse_samplers()
 
 def grown(schedule: str, relative_scores: Sequence[float], t: int, size: int | None, start: int = 100):
     pool = None if size is None else (start, "x")
-    return [replace(one, pool_size=size, initial_pool=pool) for one in runs(schedule, relative_scores, t)]
+    return [one | {"rows": size, "initial_pool": pool} for one in runs(schedule, relative_scores, t)]
 
 
 OURS, BASE = [70, 71, 73], [60, 60, 61]
@@ -270,14 +292,14 @@ def test_samplers_that_have_come_differently_far_cannot_be_told_apart(names, our
     rounds = grown(names[0], OURS, *ours, start=start) + grown(names[1], BASE, *base)
     comparison = compare(rounds, names[1])
     expected = "better" if reason is None else f"cannot tell: {reason}"
-    assert [v.verdict for v in comparison.samplers] == [expected]
-    assert {v.verdict for v in comparison.models} == {expected}
+    assert [v.verdict for v in listed(comparison.samplers)] == [expected]
+    assert {v.verdict for v in listed(comparison.models)} == {expected}
 
 
 def evolution(schedule: str, seed: int, last: int, score: float = 60.0, step: int = 40, start: int = 40):
     """One seed's judged rounds, from the first pool of `start` rows on."""
     return [
-        scored(schedule, seed, score + t + seed, t, pool_size=start + t * step, initial_pool=(start, f"{seed}"))
+        scored(schedule, seed, score + t + seed, t, rows=start + t * step, initial_pool=(start, f"{seed}"))
         for t in range(last + 1)
     ]
 
@@ -296,25 +318,25 @@ def test_a_seed_that_has_come_further_is_compared_where_all_arms_are():
         *evolution("random-iterative", 0, 2), *evolution("random-iterative", 1, 2),
     ]  # fmt: skip
     comparison = compare(rounds, "random-*")
-    (verdict,) = comparison.samplers
+    (verdict,) = listed(comparison.samplers)
     assert (verdict.seeds, verdict.rounds, verdict.rows) == ((0, 1), (2, 2), (120, 120))
     assert comparison.endpoint == "pools of 120 rows"
-    assert comparison.left_aside == (
+    assert comparison.not_compared == (
         "left aside: lab/tiny, kcenter-iterative, seed 0: rounds 3 to 7 (160 to 320 rows); compared is a pool of 120 "
         "rows, the largest that all arms of a seed have; round=… compares another",
     )
     text = said_of(comparison)
     assert "These two samplers (pools of 120 rows)" in text
     assert "rounds 3 to 7" in text
-    assert json.loads(json.dumps(comparison.record()))["left_aside"] == list(comparison.left_aside)
-    asked = compare(rounds, "random-*", endpoint=1)
-    assert (asked.endpoint, asked.left_aside, asked.samplers[0].rows) == ("round 1", (), (80, 80))
+    assert json.loads(json.dumps(comparison.record()))["left_aside"] == list(comparison.not_compared)
+    early = compare(rounds, "random-*", endpoint=1)
+    assert (early.endpoint, early.not_compared, listed(early.samplers)[0].rows) == ("round 1", (), (80, 80))
 
 
 def test_only_some_rounds_may_be_judged():
-    rounds = [one for one in evolution("a-iterative", 0, 7) if one.round in (2, 7)]
-    rounds += [one for one in evolution("random-iterative", 0, 7) if one.round == 2]
-    (verdict,) = compare(rounds, "random-*").samplers
+    rounds = [one for one in evolution("a-iterative", 0, 7) if one["round"] in (2, 7)]
+    rounds += [one for one in evolution("random-iterative", 0, 7) if one["round"] == 2]
+    (verdict,) = listed(compare(rounds, "random-*").samplers)
     assert verdict.rows == (120, 120)
 
 
@@ -325,26 +347,26 @@ def test_a_third_arm_holds_back_the_others_and_all_rows_hold_back_nobody():
         *evolution("random-full", 0, 0, start=4000),
     ]  # fmt: skip
     comparison = compare(rounds, "random-iterative")
-    rows = {verdict.schedule: verdict.rows for verdict in comparison.samplers}
+    rows = {verdict.schedule: verdict.rows for verdict in listed(comparison.samplers)}
     assert rows == {"kcenter-iterative": (200, 200), "margin-iterative": (200, 200), "random-full": (4000, 200)}
     assert comparison.endpoint == "pools of 200 rows; full: all rows"
     against_all = compare(rounds, "random-full")
-    assert {verdict.rows for verdict in against_all.samplers} == {(200, 4000)}
+    assert {verdict.rows for verdict in listed(against_all.samplers)} == {(200, 4000)}
 
 
 def test_seeds_that_have_not_come_as_far_as_most_are_left_out_by_name():
     rounds = [one for seed in range(4) for one in evolution("kcenter-iterative", seed, 7)]
     rounds += [one for seed in range(4) for one in evolution("random-iterative", seed, 7 if seed else 1)]
-    (verdict,) = compare(rounds, "random-*").samplers
+    (verdict,) = listed(compare(rounds, "random-*").samplers)
     assert (verdict.seeds, verdict.rows) == ((1, 2, 3), (320, 320))
     assert verdict.left_out == ("seed 0: random-iterative has no scores of a pool of 320 rows",)
 
 
 def test_what_has_only_its_first_pool_in_common_with_the_rest_holds_nobody_back():
-    at_once = [one for one in evolution("kcenter-one_time", 0, 7) if one.round in (0, 7)]
+    at_once = [one for one in evolution("kcenter-one_time", 0, 7) if one["round"] in (0, 7)]
     rounds = [*evolution("kcenter-iterative", 0, 2), *evolution("random-iterative", 0, 4), *at_once]
     comparison = compare(rounds, "random-*")
-    found = {verdict.schedule: (verdict.rows, verdict.verdict) for verdict in comparison.samplers}
+    found = {verdict.schedule: (verdict.rows, verdict.verdict) for verdict in listed(comparison.samplers)}
     assert found == {
         "kcenter-iterative": ((120, 120), "cannot tell: 1 seed"),
         "kcenter-one_time": ((320, 200), "cannot tell: pools of 320 and 200 rows"),
@@ -354,18 +376,18 @@ def test_what_has_only_its_first_pool_in_common_with_the_rest_holds_nobody_back(
 
 
 def test_one_selection_and_many_are_compared_at_the_size_that_both_have():
-    at_once = [one for one in evolution("kcenter-one_time", 0, 7) if one.round in (0, 7)]
-    at_once = [replace(one, round=1) if one.round else one for one in at_once]
-    (verdict,) = compare([*evolution("kcenter-iterative", 0, 9), *at_once], "kcenter-iterative").samplers
+    at_once = [one for one in evolution("kcenter-one_time", 0, 7) if one["round"] in (0, 7)]
+    at_once = [one | {"round": 1} if one["round"] else one for one in at_once]
+    (verdict,) = listed(compare([*evolution("kcenter-iterative", 0, 9), *at_once], "kcenter-iterative").samplers)
     assert (verdict.rows, verdict.rounds) == ((320, 320), (1, 7))
 
 
 def test_rounds_stand_for_pool_sizes_that_are_not_known():
     rounds = [*evolution("kcenter-iterative", 0, 7), *evolution("random-iterative", 0, 2)]
-    archived = [replace(one, pool_size=None, initial_pool=None) for one in rounds]
+    archived = [one | {"rows": None, "initial_pool": None} for one in rounds]
     comparison = compare(archived, "random-*")
-    assert (comparison.samplers[0].rounds, comparison.endpoint) == ((2, 2), "round 2")
-    assert comparison.left_aside[0].startswith(
+    assert (listed(comparison.samplers)[0].rounds, comparison.endpoint) == ((2, 2), "round 2")
+    assert comparison.not_compared[0].startswith(
         "left aside: lab/tiny, kcenter-iterative, seed 0: rounds 3 to 7; compared"
     )
 
@@ -373,7 +395,7 @@ def test_rounds_stand_for_pool_sizes_that_are_not_known():
 def test_pools_of_different_sizes_at_a_round_that_the_user_chose_are_a_warning():
     rounds = grown("kc-iterative", OURS, 3, 700) + grown("random-iterative", BASE, 3, 400)
     comparison = compare(rounds, "random-iterative", endpoint=3)
-    assert comparison.samplers[0].verdict == "better"
+    assert listed(comparison.samplers)[0].verdict == "better"
     assert any("pools of 700 and 400 rows" in label for label in comparison.record()["labels"])
     assert not any("P_0" in label for label in comparison.labels)
 
@@ -386,7 +408,7 @@ def test_what_is_not_known_of_the_first_pool_and_not_corrected_is_said():
 
 def test_a_single_question_has_no_interval_and_no_verdict():
     both = [
-        replace(one, question_ids=("00",), model=one.model[:1], competitor=one.competitor[:1])
+        asked(one, ids=("00",), model=np.array([7.0]), competitor=np.array([10.0]))
         for one in runs("kc", [70]) + runs("rand", [60])
     ]
     (verdict,) = compare_models(both, "rand")
@@ -400,14 +422,14 @@ FULL, ITERATIVE = "random-full-0a1b2c3d", "random-iterative-4e5f6071"
 @pytest.mark.parametrize("baseline", ["random-*", "*", "random-iterative", ITERATIVE])
 def test_full_data_is_no_baseline_unless_it_is_named(full, baseline):
     rounds = [*evolution(ITERATIVE, 0, 2), *evolution(full, 0, 0, start=4000)]
-    (verdict,) = compare(rounds, baseline).samplers
+    (verdict,) = listed(compare(rounds, baseline).samplers)
     assert (verdict.schedule, verdict.baseline) == (full, ITERATIVE)
 
 
 @pytest.mark.parametrize("baseline", [FULL, "random-full", "random-full-*"])
 def test_full_data_is_the_baseline_where_it_is_named(baseline):
     rounds = [*evolution(ITERATIVE, 0, 2), *evolution(FULL, 0, 0, start=4000)]
-    (verdict,) = compare(rounds, baseline).samplers
+    (verdict,) = listed(compare(rounds, baseline).samplers)
     assert (verdict.schedule, verdict.baseline) == (ITERATIVE, FULL)
 
 
@@ -417,10 +439,10 @@ def test_a_pattern_that_fits_a_baseline_of_each_schedule_gives_every_arm_that_of
     arms = {"kcenter-iterative": baselines[0], "kcenter-one_time": baselines[1], FULL: baselines[0]}
     rounds = [one for name in (*arms, *baselines) for one in evolution(name, 0, 2)]
     compared = compare(rounds, "random-*")
-    assert {verdict.schedule: verdict.baseline for verdict in compared.samplers} == arms
-    assert {verdict.schedule: verdict.baseline for verdict in compared.models} == arms
+    assert {verdict.schedule: verdict.baseline for verdict in listed(compared.samplers)} == arms
+    assert {verdict.schedule: verdict.baseline for verdict in listed(compared.models)} == arms
     with pytest.raises(InputError, match=r"fits random-iterative and random-one_time of .*baseline=random-iterative$"):
-        compare([one for one in rounds if one.schedule in baselines], "random-*")
+        compare([one for one in rounds if one["schedule"] in baselines], "random-*")
 
 
 def test_where_only_full_data_fits_a_pattern_it_has_to_be_named():
@@ -433,7 +455,7 @@ def test_where_only_full_data_fits_a_pattern_it_has_to_be_named():
 
 def test_a_name_without_its_hash_is_the_schedule_of_that_name_and_never_one_of_several():
     rounds = [*evolution("kcenter-iterative", 0, 2), *evolution(ITERATIVE, 0, 2)]
-    assert {verdict.baseline for verdict in compare(rounds, "random-iterative").samplers} == {ITERATIVE}
+    assert {verdict.baseline for verdict in listed(compare(rounds, "random-iterative").samplers)} == {ITERATIVE}
     with pytest.raises(InputError, match="baseline=random: fits no schedule"):
         compare(rounds, "random")
     rounds += evolution("random-iterative-89abcdef", 0, 2)
@@ -442,7 +464,9 @@ def test_a_name_without_its_hash_is_the_schedule_of_that_name_and_never_one_of_s
     ):
         compare(rounds, "random-iterative")
     rounds += evolution("random-iterative", 0, 2)
-    assert {verdict.baseline for verdict in compare(rounds, "random-iterative").samplers} == {"random-iterative"}
+    assert {verdict.baseline for verdict in listed(compare(rounds, "random-iterative").samplers)} == {
+        "random-iterative"
+    }
 
 
 @pytest.mark.parametrize("baseline", ["random-*", "random-iterative", "kcenter-iterative", "no-such"])
@@ -451,7 +475,7 @@ def test_one_sampler_alone_is_told_and_not_offered_itself(baseline):
     with pytest.raises(InputError, match=r"^there is only one sampler, so nothing to compare with: ") as told:
         compare(alone, baseline)
     assert "choose" not in str(told.value)
-    elsewhere = [replace(one, source="other/tiny") for one in evolution("kcenter-iterative", 0, 2)]
+    elsewhere = [one | {"source": "other/tiny"} for one in evolution("kcenter-iterative", 0, 2)]
     with pytest.raises(
         InputError, match=r"only one sampler of each source, .* no two of kcenter-iterative, random-iter"
     ):

@@ -35,17 +35,20 @@ def test_a_copied_run_is_reported_scored_and_compared_as_the_run_that_it_is(run,
     assert (here.line, here.seed) == (there.line, there.seed)
     assert there.line.source == "toy/tiny"
     scored = [
-        [(each.source, each.schedule, each.seed, each.round) for each in score_folder(folder).rounds]
+        [(each.source, each.schedule, each.seed, each.round) for each in score_folder(folder).frame.itertuples()]
         for folder in (run, copy)
     ]
     assert scored[0] == scored[1]
     assert scored[0][0] == ("toy/tiny", "kcenter-iterative", 0, 0)
     measured = [
-        [(each.source, each.schedule, each.seed) for each in measured_rounds(folder, ["vendi_score"], KNOWN)]
+        [
+            (each.source, each.schedule, each.seed)
+            for each in measured_rounds(folder, ["vendi_score"], KNOWN).itertuples()
+        ]
         for folder in (run, copy)
     ]
     assert measured[0] == measured[1]
-    assert {point.metric for point in collect([run]).points} == {point.metric for point in collect([copy]).points}
+    assert set(collect([run]).frame.metric) == set(collect([copy]).frame.metric)
 
 
 def test_a_copy_beside_the_run_is_no_further_seed(run, tmp_path):
@@ -76,7 +79,7 @@ def test_judgements_of_a_copy_that_are_put_elsewhere_are_placed_on_the_curve_of_
         shutil.move(copy / f"rounds/{t:02d}/judgements", apart / f"rounds/{t:02d}/judgements")
     collected = collect([copy], [tmp_path / "judged"])
     assert collected.unplaced == 0
-    assert {point.line for point in collected.points} == {collected.runs[0].line}
+    assert set(collected.frame.line) == {collected.runs[0].line}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from scipy.stats import ttest_rel
 from diverseevol import cli
 from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.comparison import compare
+from diverseevol.evaluation.scores.frame import frame_of
 from diverseevol.evaluation.scores.read_metrics import measured_rounds
 from diverseevol.evaluation.scores.tables import comparison_tables
 from diverseevol.evolution.metrics import KNOWN
@@ -41,7 +42,9 @@ def folder(tmp_path) -> Path:
 
 
 def test_a_metric_is_compared_as_a_score_is_and_called_neither_good_nor_bad(folder):
-    (verdict,) = compare([], "random-iterative", measured=measured_rounds(folder, ["coverage_radius"], KNOWN)).samplers
+    (verdict,) = compare(
+        frame_of([]), "random-iterative", measured=measured_rounds(folder, ["coverage_radius"], KNOWN)
+    ).samplers.itertuples()
     oracle = ttest_rel(RADIUS["kcenter"], RADIUS["random"])
     assert verdict.p == pytest.approx(oracle.pvalue)
     assert (verdict.ci_low, verdict.ci_high) == pytest.approx(tuple(oracle.confidence_interval(0.95)))
@@ -54,8 +57,8 @@ def test_of_a_loss_on_rows_that_were_not_trained_on_the_lower_is_better(tmp_path
         for seed, loss in enumerate(values):
             lay(tmp_path, sampler, seed, 1, {"held_out_loss": loss, "reference_loss/vicuna": loss})
     for name in ("held_out_loss", "reference_loss/vicuna"):
-        comparison = compare([], "random-*", measured=measured_rounds(tmp_path, [name], KNOWN))
-        assert [verdict.verdict for verdict in comparison.samplers] == ["better"]
+        comparison = compare(frame_of([]), "random-*", measured=measured_rounds(tmp_path, [name], KNOWN))
+        assert [verdict.verdict for verdict in comparison.samplers.itertuples()] == ["better"]
         console = Console(width=200)
         with console.capture() as shown:
             console.print(comparison_tables(comparison)[0])
@@ -69,7 +72,9 @@ def test_a_metric_is_good_or_bad_as_its_run_folder_describes_it(folder, higher_i
         write_json(file, json.loads(file.read_text().replace("coverage_radius", "own_radius")))
     for file in folder.rglob("seed*"):
         write_descriptions(file, [MetricDescription("own_radius", "radius", "metres", higher_is)])
-    (verdict,) = compare([], "random-*", measured=measured_rounds(folder, ["own_radius"], KNOWN)).samplers
+    (verdict,) = compare(
+        frame_of([]), "random-*", measured=measured_rounds(folder, ["own_radius"], KNOWN)
+    ).samplers.itertuples()
     assert verdict.verdict == said
     direction = {"better": ", higher is better", "worse": ", lower is better", "neither": ""}[higher_is]
     assert verdict.measured == f"radius, metres{direction}"
@@ -78,22 +83,26 @@ def test_a_metric_is_good_or_bad_as_its_run_folder_describes_it(folder, higher_i
 def test_no_run_folder_redefines_a_metric_of_the_projects(folder):
     for file in folder.rglob("seed*"):
         write_descriptions(file, [MetricDescription("coverage_radius", "radius", "metres", "better")])
-    (verdict,) = compare([], "random-*", measured=measured_rounds(folder, ["coverage_radius"], KNOWN)).samplers
+    (verdict,) = compare(
+        frame_of([]), "random-*", measured=measured_rounds(folder, ["coverage_radius"], KNOWN)
+    ).samplers.itertuples()
     assert verdict.verdict == "lower"
     assert "radius, metres" not in verdict.measured
 
 
 def test_a_metric_that_differs_by_the_same_in_every_seed_leaves_nothing_to_test(folder):
-    (skills,) = compare([], "random-*", measured=measured_rounds(folder, ["skills_covered"], KNOWN)).samplers
+    (skills,) = compare(
+        frame_of([]), "random-*", measured=measured_rounds(folder, ["skills_covered"], KNOWN)
+    ).samplers.itertuples()
     assert skills.verdict == "cannot tell: all seeds differ by the same, which leaves no noise to test against"
     assert skills.mean_difference == 1
-    (same,) = compare([], "random-*", measured=measured_rounds(folder, ["all"], KNOWN)).samplers
+    (same,) = compare(frame_of([]), "random-*", measured=measured_rounds(folder, ["all"], KNOWN)).samplers.itertuples()
     assert (same.verdict, same.p) == ("cannot tell", 1)
 
 
 def test_an_endpoint_that_was_asked_for_is_the_one_compared(folder):
     measured = measured_rounds(folder, ["coverage_radius"], KNOWN)
-    (verdict,) = compare([], "random-*", 0, measured).samplers
+    (verdict,) = compare(frame_of([]), "random-*", 0, measured).samplers.itertuples()
     assert (verdict.rounds, verdict.mean_difference) == ((0, 0), 0)
 
 
@@ -101,7 +110,9 @@ def test_seeds_from_other_first_pools_and_unfinished_ones_do_not_pair(folder):
     run = folder / "lab/tiny/kcenter-iterative"
     write_json(run / "seed0/rounds/00/round.json", {"trained_on": [7, 8, 9, 10], "metrics": {}})
     (run / "seed1/rounds/01/round.json").unlink()
-    (verdict,) = compare([], "random-*", measured=measured_rounds(folder, ["coverage_radius"], KNOWN)).samplers
+    (verdict,) = compare(
+        frame_of([]), "random-*", measured=measured_rounds(folder, ["coverage_radius"], KNOWN)
+    ).samplers.itertuples()
     assert verdict.seeds == (2, 3)
     assert verdict.left_out == (
         "seed 0: not from the same P_0", "seed 1: kcenter-iterative has no scores of a pool of 10 rows",

@@ -79,7 +79,7 @@ def test_an_estimate_is_the_mean_over_seeds_with_its_t_interval(tmp_path):
     lay_curves(tmp_path / "outputs", seeds=4)
     collection = collect([tmp_path / "outputs"])
     by_seed = {}
-    for p in collection.points:
+    for p in collection.frame.itertuples():
         if (p.metric, p.line.sampler, p.round) == ("relative_score/toy", "kcenter", LAST):
             by_seed[p.seed] = p.value
     values = [by_seed[seed] for seed in range(4)]
@@ -94,7 +94,7 @@ def test_one_seeds_interval_is_over_questions_and_two_seeds_have_none(tmp_path):
 
     lay_run(tmp_path / "one", World(), "kcenter", 0, scores=[4.0, 5.0, 6.0, 6.5])
     collection = collect([tmp_path / "one"])
-    scores = {each.round: each.scores for each in collection.board.rounds}
+    scores = {each.round: each.scores for each in collection.board.frame.itertuples()}
     for each in estimates(collection, "relative_score"):
         assert (each.low, each.high) == (scores[each.round].ci_low, scores[each.round].ci_high)
         assert each.over == "questions"
@@ -162,7 +162,7 @@ def test_pools_are_compared_seed_by_seed(tmp_path):
     collection = collect([tmp_path])
     at = {
         (p.line.sampler, p.seed): p.value
-        for p in collection.points
+        for p in collection.frame.itertuples()
         if p.metric == "vendi_score_centred" and p.round == LAST and p.line.kind != "full"
     }
     d = np.array([at["kcenter", seed] - at["random", seed] for seed in range(3)])

@@ -1,5 +1,6 @@
 import tarfile
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ def test_both_orders_of_the_released_scores_are_read_as_model_then_competitor(tm
         ("1", 0, 4, 8),
         ("1", 1, 5, 7),
     ]
-    assert (file.source, file.benchmark, file.schedule, file.seed, file.round) == (
+    assert (file.model.source, file.benchmark, file.model.schedule, file.model.seed, file.model.round) == (
         "dolly",
         "vicuna",
         "kc_dolly_x",
@@ -33,25 +34,30 @@ def test_a_files_place_is_known_however_deep_the_search_begins(tmp_path):
     path = authors_file(tmp_path, authors_record())
     for place in (tmp_path, path.parent.parent, path.parent, path):
         (file,) = read_judgements(place)
-        assert (file.benchmark, file.schedule, file.round) == ("vicuna", "kc_dolly_x", 6)
+        assert (file.benchmark, file.model.schedule, file.model.round) == ("vicuna", "kc_dolly_x", 6)
     path = own_file(tmp_path / "outputs", own_record())
     for place in (tmp_path / "outputs", path.parents[3], path.parent, path):
         (file,) = read_judgements(place)
-        assert (file.source, file.schedule, file.seed, file.round) == ("lab/tiny", "kcenter-iterative", 3, 2)
+        assert (file.model.source, file.model.schedule, file.model.seed, file.model.round) == (
+            "lab/tiny",
+            "kcenter-iterative",
+            3,
+            2,
+        )
         assert file.judgements == (Judgement("a", 0, 3.0, 10.0, "gold", "1", ""),)
 
 
 def test_a_run_in_a_folder_of_its_own_takes_its_seed_from_the_fingerprint(tmp_path):
     own_file(tmp_path, own_record(), run="mine")
     (file,) = read_judgements(tmp_path)
-    assert (file.schedule, file.seed, file.initial_pool) == ("mine", None, None)
+    assert (file.model.schedule, file.model.seed, file.model.initial_pool) == ("mine", None, None)
     (tmp_path / "mine" / "fingerprint.json").write_text('{"seed": 5}')
     (tmp_path / "mine" / "rounds" / "00").mkdir()
     (tmp_path / "mine" / "rounds" / "00" / "round.json").write_text('{"trained_on": [4, 2]}')
     (file,) = read_judgements(tmp_path)
-    assert file.seed == 5
-    assert file.initial_pool is not None
-    assert file.initial_pool[0] == 2
+    assert file.model.seed == 5
+    assert file.model.initial_pool is not None
+    assert file.model.initial_pool[0] == 2
 
 
 @pytest.mark.parametrize("suffix", ["tar.xz", "tar.gz", "tar"])
@@ -63,7 +69,7 @@ def test_an_archive_reads_as_its_folder_does(tmp_path, suffix):
         tar.add(tmp_path / "in", arcname=".")
 
     def content(place: Path) -> list[tuple[Any, ...]]:
-        return sorted((f.benchmark, f.schedule, f.seed, f.round, f.judgements) for f in read_judgements(place))
+        return sorted((f.benchmark, astuple(f.model), f.judgements) for f in read_judgements(place))
 
     assert content(archive) == content(tmp_path / "in")
     (tmp_path / "around").mkdir()
@@ -75,7 +81,7 @@ def test_one_file_at_a_time_is_read(tmp_path):
     authors_file(tmp_path, authors_record())
     lay(tmp_path / "vicuna_test" / "z_dolly" / "rd_0_vs_chat.jsonl", [])
     files = read_judgements(tmp_path)
-    assert next(files).schedule == "kc_dolly_x"  # the empty file behind it is not yet opened
+    assert next(files).model.schedule == "kc_dolly_x"  # the empty file behind it is not yet opened
     with pytest.raises(InputError, match="empty"):
         next(files)
 
@@ -231,6 +237,6 @@ def test_own_judgements_that_cannot_be_held_against_their_reply_are_counted(tmp_
 
 def test_how_many_rows_a_model_was_trained_on_is_read_where_it_is_known(tmp_path):
     path = own_file(tmp_path, own_record())
-    assert next(read_judgements(tmp_path)).pool_size is None
+    assert next(read_judgements(tmp_path)).model.rows is None
     (path.parents[1] / "round.json").write_text('{"trained_on": [4, 2, 7]}')
-    assert next(read_judgements(tmp_path)).pool_size == 3
+    assert next(read_judgements(tmp_path)).model.rows == 3

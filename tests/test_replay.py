@@ -41,7 +41,7 @@ def test_a_round_is_judged_by_what_was_recorded_of_that_round(tmp_path):
         folder = tmp_path / "run" / "rounds" / f"{t:02d}"
         judge_round(folder, (LAB,), judge, Silent())
         assert json.loads((folder / "scores.json").read_text())["lab"]["relative_score"] == 10 * score
-    replayed = {r.round: r.scores.relative_score for r in score_folder(tmp_path / "run").rounds}
+    replayed = {r.round: r.value for r in score_folder(tmp_path / "run").frame.itertuples()}
     assert replayed == {2: 30, 4: 60}
 
 

@@ -91,11 +91,11 @@ def test_a_sampler_has_one_colour_in_all_figures(published):
 
 def test_tables_are_tidy(collection, published):
     points = table(published, "points")
-    assert len(points) == len(collection.points)
-    assert {row["metric"] for row in points} == {point.metric for point in collection.points}
+    assert len(points) == len(collection.frame)
+    assert {row["metric"] for row in points} == set(collection.frame.metric)
     picks = table(published, "picks")
     assert len(picks) == sum(len(done.chosen) for run in collection.runs for done in run.rounds)
-    assert len(table(published, "scores")) == len(collection.board.rounds)
+    assert len(table(published, "scores")) == len(collection.board.frame)
     final = {(row["sampler"]): row for row in table(published, "final_rounds")}
     assert final["K-Center, iterative"]["final round"] == "3"
     assert "picked after the fact" in ",".join(final["K-Center, iterative"])
@@ -173,7 +173,7 @@ def test_answers_keep_both_orders_and_fit_their_budget(collection, monkeypatch):
     names = labels(collection.lines)
     whole = answers_payload(collection, names)
     judged = [model for model in whole["models"] if model["judged"]]
-    assert len(judged) == len(collection.board.rounds)
+    assert len(judged) == len(collection.board.frame)
     assert all(len(both) == 2 for model in judged for found in model["judged"].values() for both in found)
     monkeypatch.setattr("diverseevol.report.page.answers.BUDGET", 9000)
     small = answers_payload(collection, names)

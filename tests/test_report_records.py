@@ -44,7 +44,7 @@ def collection(outputs) -> Collection:
 
 def test_every_whole_round_of_every_run_is_a_point_of_each_of_its_metrics(collection, outputs):
     files = list(outputs.rglob("round.json"))
-    losses = [point for point in collection.points if point.metric == "train_loss"]
+    losses = list(collection.frame[collection.frame.metric == "train_loss"].itertuples())
     assert len(losses) == len(files)
     for file in files:
         there = read_json(file)
@@ -52,8 +52,8 @@ def test_every_whole_round_of_every_run_is_a_point_of_each_of_its_metrics(collec
 
 
 def test_scores_are_those_of_the_score_command(collection, outputs):
-    expected = sorted(each.scores.relative_score for each in score_folder(outputs).rounds)
-    found = sorted(p.value for p in collection.points if p.metric == "relative_score/toybench")
+    expected = sorted(score_folder(outputs).frame.value)
+    found = sorted(collection.frame.value[collection.frame.metric == "relative_score/toybench"])
     assert found == expected
 
 
@@ -81,7 +81,7 @@ def test_all_rows_are_a_level_and_no_curve(collection):
 
 def test_a_folder_below_another_is_read_once(outputs, collection):
     twice = collect([outputs, outputs / "toy"], [outputs / "toy" / "tiny"])
-    assert len(twice.points) == len(collection.points)
+    assert len(twice.frame) == len(collection.frame)
 
 
 def test_one_run_in_two_places_is_no_second_seed(outputs, tmp_path):
@@ -95,7 +95,7 @@ def test_a_metric_that_is_no_number_is_no_point(tmp_path):
     lay_run(tmp_path, World(), extra={"odd": 98765.5, "said": "x", "flag": True, "share": 0.5})
     for file in tmp_path.rglob("round.json"):  # as others may write it
         file.write_text(file.read_text().replace("98765.5", "NaN"))
-    metrics = {point.metric for point in collect([tmp_path]).points}
+    metrics = set(collect([tmp_path]).frame.metric)
     assert "share" in metrics
     assert not {"odd", "said", "flag"} & metrics
 
@@ -118,7 +118,8 @@ def test_a_metric_that_a_run_folder_describes_has_its_title_unit_column_and_stop
 def test_a_run_folder_cannot_redefine_a_metric_of_the_projects(tmp_path):
     folder = lay_run(tmp_path, World())
     write_descriptions(folder, [MetricDescription("vendi_score", "taken over", "bananas", higher_is="worse")])
-    (description,) = {point.description for point in collect([tmp_path]).points if point.metric == "vendi_score"}
+    frame = collect([tmp_path]).frame
+    (description,) = set(frame.description[frame.metric == "vendi_score"])
     assert description == KNOWN["vendi_score"]
 
 
@@ -141,8 +142,8 @@ def test_judgements_that_were_put_elsewhere_are_placed_on_the_curve_of_their_run
             elsewhere / file.relative_to(bare).parent
         ).exists() else None
     apart = collect([bare], [elsewhere])
-    found = [p for p in apart.points if p.metric == "relative_score/toybench"]
-    assert len(found) == len(score_folder(outputs).rounds)
+    found = apart.frame[apart.frame.metric == "relative_score/toybench"]
+    assert len(found) == len(score_folder(outputs).frame)
     assert apart.unplaced == 0
     assert collect([], [elsewhere]).unplaced == len(found) - 1  # but for the one on all rows
 
@@ -234,11 +235,11 @@ def test_arms_are_told_apart_by_the_options_that_differ_and_by_the_hash_where_th
     lay_run(tmp_path, World(), "random", options={"tuning.epochs": 3})
     collection = collect([tmp_path])
     assert sorted(labels(collection.lines).values()) == ["K-Center, drop=0", "K-Center, drop=0.1", "random"]
-    assert {collection.line(each) for each in collection.board.rounds} < {*collection.lines}
+    assert {*collection.board.frame.line} < {*collection.lines}
     for file in tmp_path.rglob("config.yaml"):
         file.unlink()
     bare = collect([tmp_path])
-    names = labels(bare.line(each) for each in bare.board.rounds)
+    names = labels(bare.board.frame.line)
     assert sorted(names.values()) == ["K-Center", "K-Center, 0123abcd"]
 
 
@@ -258,14 +259,11 @@ def test_an_arm_named_after_a_sampler_is_called_by_its_name():
 
 def test_verdicts_are_those_of_compare(collection, outputs):
     found, notes = verdicts(collection)
-    only = [
-        r
-        for r in score_folder(outputs).rounds
-        if r.schedule in ("kcenter-iterative", "margin-iterative", "random-iterative")
-    ]
-    expected = {v.schedule: v for v in compare(only, "random-iterative").samplers}
+    scores = score_folder(outputs).frame
+    only = scores[scores.schedule.isin(["kcenter-iterative", "margin-iterative", "random-iterative"])]
+    expected = {v.schedule: v._asdict() for v in compare(only, "random-iterative").samplers.itertuples()}
     against_random = {v.line.schedule: v.samplers for v in found if v.against.kind != "full"}
-    assert against_random == expected
+    assert {name: verdict._asdict() for name, verdict in against_random.items()} == expected
     assert against_random["kcenter-iterative"].verdict == "better"
     assert {note.split(";")[0] for note in notes} == {
         "left aside: toy/tiny, random-iterative against margin-iterative, seed 0: rounds 2 to 3 (30 to 40 rows)"

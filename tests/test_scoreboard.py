@@ -32,7 +32,7 @@ def shown(board: Scoreboard) -> str:
 
 @needs_data
 def test_the_whole_released_vicuna_column_agrees_with_an_oracle(vicuna):
-    found = {(r.schedule, r.round): r.scores for r in vicuna.rounds}
+    found = {(r.schedule, r.round): r.scores for r in vicuna.frame.itertuples()}
     with tarfile.open(VICUNA) as tar:
         members = [member for member in tar if member.isfile()]
         assert len(members) == len(found) == 135
@@ -50,7 +50,7 @@ def test_the_whole_released_vicuna_column_agrees_with_an_oracle(vicuna):
 
 @needs_data
 def test_the_released_vicuna_column_has_its_published_check_values(vicuna):
-    found = {(r.schedule, r.round): r.scores for r in vicuna.rounds}
+    found = {(r.schedule, r.round): r.scores for r in vicuna.frame.itertuples()}
     assert found["kc_dolly_initRAND100", 6].relative_score == pytest.approx(79.69, abs=0.005)
     last, full = found["kc_dolly_initRAND100", 10], found["baseline_dolly", 0]
     assert (round(last.relative_score, 2), last.win, last.tie, last.lose) == (77.90, 2, 3, 75)
@@ -63,14 +63,14 @@ def test_the_released_vicuna_column_has_its_published_check_values(vicuna):
 
 @needs_data
 def test_the_mean_of_ratios_is_another_number_than_the_relative_score(vicuna):
-    gaps = [r.scores.mean_ratio - r.scores.relative_score for r in vicuna.rounds]
+    gaps = [r.scores.mean_ratio - r.scores.relative_score for r in vicuna.frame.itertuples()]
     assert all(0 < gap < 1.8 for gap in gaps)
 
 
 def test_the_csv_has_the_columns_and_leaves_the_unknown_empty(tmp_path):
     authors_file(tmp_path / "in", authors_record(1), authors_record(2))
     own_file(tmp_path / "in", own_record("a", model_score=5.0), own_record("b", model_score=10.0))
-    write_scores_csv(tmp_path / "scores.csv", score_folder(tmp_path / "in").rounds)
+    write_scores_csv(tmp_path / "scores.csv", score_folder(tmp_path / "in").frame)
     with (tmp_path / "scores.csv").open() as file:
         released, own = csv.DictReader(file)
     assert tuple(released) == COLUMNS
@@ -128,9 +128,9 @@ def test_the_order_of_lines_and_files_changes_nothing(tmp_path):
     records = [authors_record(i, eval_QUERY0=[i % 5, 8.0], response_QUERY0=f"{i % 5} 8") for i in range(12)]
     authors_file(tmp_path / "a", *records)
     authors_file(tmp_path / "b", *records[::-1])
-    one, other = (score_folder(tmp_path / name).rounds[0] for name in "ab")
+    one, other = (next(score_folder(tmp_path / name).frame.itertuples()) for name in "ab")
     assert one.scores == other.scores
-    assert one.question_ids == other.question_ids
+    assert one.scores.by_question.ids == other.scores.by_question.ids
 
 
 def test_rounds_are_sorted_by_number(tmp_path):
@@ -138,7 +138,7 @@ def test_rounds_are_sorted_by_number(tmp_path):
         model = f"kc_dolly_x/rd_{t}"
         lay(tmp_path / "vicuna_test" / "kc_dolly_x" / f"rd_{t}_vs_chat.jsonl", [authors_record(1, model=model)])
     board = score_folder(tmp_path)
-    assert [r.round for r in board.rounds] == [0, 9, 10]
+    assert board.frame["round"].tolist() == [0, 9, 10]
 
 
 def test_names_with_brackets_are_shown_as_they_are(tmp_path):
@@ -152,14 +152,14 @@ def test_scores_under_two_prompts_of_one_judge_are_told_apart(tmp_path):
         own_file(tmp_path, record, own_record("b") | {k: record[k] for k in ("judge", "prompt_version", "reason")},
                  run=f"lab/tiny/kc/seed{seed}")  # fmt: skip
     board = score_folder(tmp_path)
-    assert {e.judge for e in board.rounds} == {"gpt-4 (pair-1a2b3c4d)", "gpt-4 (pair-5e6f7a8b)", "gold"}
+    assert set(board.frame.judge) == {"gpt-4 (pair-1a2b3c4d)", "gpt-4 (pair-5e6f7a8b)", "gold"}
     assert "gpt-4 (pair-1a2b3c4d)" in shown(board)
 
 
 def test_a_single_question_has_no_interval(tmp_path):
     own_file(tmp_path, own_record())
     board = score_folder(tmp_path)
-    write_scores_csv(tmp_path / "s.csv", board.rounds)
+    write_scores_csv(tmp_path / "s.csv", board.frame)
     with (tmp_path / "s.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert (row["relative_score"], row["ci_low"], row["ci_high"]) == ("30.0000", "", "")

@@ -67,7 +67,10 @@ def test_the_scoreboard_counts_it_and_does_not_take_the_file_for_a_short_one(tmp
     own_file(tmp_path, *(own_record(q) for q in "abc"), run=run.format(0))
     own_file(tmp_path, own_record("a"), own_record("b", **LOST), own_record("c"), run=run.format(1))
     board = score_folder(tmp_path)
-    assert [(r.question_ids, r.unparsed) for r in board.rounds] == [(("a", "b", "c"), ()), (("a", "c"), ("b",))]
+    assert [(s.by_question.ids, s.by_question.unparsed) for s in board.frame.scores] == [
+        (("a", "b", "c"), ()),
+        (("a", "c"), ("b",)),
+    ]
     (warning,) = board.warnings
     assert warning.startswith("1 judgements in 1 of 2 files hold no scores; their 1 questions are left out")
     assert "seed1" in warning
@@ -82,9 +85,9 @@ def test_models_are_compared_on_the_questions_judged_on_both_sides(tmp_path):
     for seed in range(3):
         own_file(tmp_path, *both_orders("a", 4.0), *both_orders("b", 8.0), run=f"lab/tiny/kc/seed{seed}")
         own_file(tmp_path, *both_orders("a", 4.0), *both_orders("b", None, None), run=f"lab/tiny/rand/seed{seed}")
-    comparison = compare(score_folder(tmp_path).rounds, "rand")
-    assert [model.difference for model in comparison.models] == [0, 0, 0]
-    (verdict,) = comparison.samplers
+    comparison = compare(score_folder(tmp_path).frame, "rand")
+    assert comparison.models.difference.tolist() == [0, 0, 0]
+    (verdict,) = comparison.samplers.itertuples()
     assert (verdict.differences, verdict.verdict) == ((0, 0, 0), "cannot tell")
     label, _ = comparison.labels
     assert label.startswith("3 questions of 3 models have a judgement without scores")
@@ -95,11 +98,11 @@ def test_questions_that_were_never_asked_are_still_refused(tmp_path):
     own_file(tmp_path, *both_orders("a", 4.0), *both_orders("b", None, None), run="lab/tiny/kc/seed0")
     own_file(tmp_path, *both_orders("a", 4.0), *both_orders("c", 4.0), run="lab/tiny/rand/seed0")
     with pytest.raises(InputError, match=r"not the same questions \(1 are in one only, first 'c'\)"):
-        compare(score_folder(tmp_path).rounds, "rand")
+        compare(score_folder(tmp_path).frame, "rand")
 
 
 def test_two_models_without_a_common_question_cannot_be_compared(tmp_path):
     own_file(tmp_path, *both_orders("a", 4.0), *both_orders("b", None, None), run="lab/tiny/kc/seed0")
     own_file(tmp_path, *both_orders("a", None, None), *both_orders("b", 4.0), run="lab/tiny/rand/seed0")
     with pytest.raises(InputError, match="too few questions"):
-        compare(score_folder(tmp_path).rounds, "rand")
+        compare(score_folder(tmp_path).frame, "rand")

@@ -6,7 +6,7 @@ from typing import Any
 
 from diverseevol.cli.configuration import Configuration
 from diverseevol.errors import InputError
-from diverseevol.evaluation.scores.read_judgements import MADE_AS, PROVENANCE, named
+from diverseevol.evaluation.scores.models import MADE_AS, PROVENANCE, named
 from diverseevol.storage.files import read_json, write_json
 
 KEYS = (

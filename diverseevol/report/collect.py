@@ -1,8 +1,7 @@
-"""What lies below the folders given to a report, as plain records: runs, judged rounds, and a point for each number."""
+"""What lies below the folders given to a report, as runs, scores, and one table of numbers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,13 @@ from typing import Any
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import Judgement
 from diverseevol.evaluation.judges.without_model import capabilities_of
-from diverseevol.evaluation.scores.read_judgements import JudgementFile, find_judgements, named_run
-from diverseevol.evaluation.scores.scoreboard import Scoreboard, ScoredRound, score_files
+from diverseevol.evaluation.scores.frame import Frame, Row, measured_rows
+from diverseevol.evaluation.scores.models import Model, named_run
+from diverseevol.evaluation.scores.read_judgements import JudgedAnswers, find_judgements
+from diverseevol.evaluation.scores.scoreboard import Scoreboard, score_files
 from diverseevol.evolution.metrics import KNOWN
 from diverseevol.report.charts.lines import FULL, RELEASED_ROWS, Line, line_of
-from diverseevol.report.frame import Frame, Point, frame_of, measured_points, score_point
+from diverseevol.report.frame import frame_of_lines
 from diverseevol.runs.metrics import MetricDescription, read_descriptions
 from diverseevol.runs.round_folder import Round
 from diverseevol.runs.run_folder import RunFolder
@@ -72,34 +73,22 @@ class Collection:
 
     Attributes:
         runs: sorted by line and seed.
-        board: every judged model's scores, and warnings.
-        judgements: by `ScoredRound.file`.
-        points: every number.
+        board: every judged model's scores, each with its `line`, and warnings.
+        judgements: by the file of a score.
+        frame: every number; see `frame_of_lines`.
         unplaced: judged models of which no round.json says how many rows they were trained on.
     """
 
     runs: tuple[Run, ...]
     board: Scoreboard
     judgements: Mapping[str, tuple[Judgement, ...]]
-    points: tuple[Point, ...]
+    frame: Frame
     unplaced: int
-
-    @cached_property
-    def frame(self) -> Frame:
-        """The points as one table."""
-        return frame_of(self.points)
 
     @property
     def lines(self) -> list[Line]:
-        """Every line that has a point."""
-        return sorted({point.line for point in self.points})
-
-    def line(self, scored: ScoredRound) -> Line:
-        """The line that a judged model is on."""
-        for run in self.runs:
-            if (run.line.source, run.line.schedule) == (scored.source, scored.schedule):
-                return run.line
-        return line_of(scored.source, scored.schedule)
+        """Every line that has a number."""
+        return sorted(set(self.frame.line))
 
 
 def collect(folders: Sequence[Path], judgements: Sequence[Path] = ()) -> Collection:
@@ -113,17 +102,17 @@ def collect(folders: Sequence[Path], judgements: Sequence[Path] = ()) -> Collect
         InputError: a folder does not exist or holds nothing to report, a run is there twice, or something is damaged.
     """
     runs: list[Run] = []
-    files: list[JudgementFile] = []
+    files: list[JudgedAnswers] = []
     for path in _outermost([*folders, *judgements]):
         own = [] if path.is_file() else [read_run(folder) for folder in _run_folders(path)]
-        judged = list(find_judgements(path))
-        if not own and not judged:
+        below = list(find_judgements(path))
+        if not own and not below:
             raise InputError(
                 f"{path}: holds neither a run folder (config.yaml, fingerprint.json and rounds/) nor judgements; give "
                 f"a folder that `diverseevol evolve` or `diverseevol judge` wrote, or one above"
             )
         runs += own
-        files += judged
+        files += below
     board = score_files(files)
     runs.sort(key=lambda run: (run.line, -1 if run.seed is None else run.seed))
     for run, following in pairwise(runs):
@@ -132,12 +121,24 @@ def collect(folders: Sequence[Path], judgements: Sequence[Path] = ()) -> Collect
                 f"{run.folder} and {following.folder}: are both {run.name}, so that one would be counted as a further "
                 f"seed; report on one of them"
             )
-    collected = Collection(tuple(runs), board, {file.file: file.judgements for file in files}, (), 0)
-    rows = {_key(run.line, run.seed, done.index): len(done.trained_on) for run in runs for done in run.rounds}
-    points = [*_measured(runs), *_judged(collected, rows)]
-    unknown = [scored for scored in board.rounds if _rows_of(collected.line(scored), scored, rows) is None]
-    unplaced = sum(collected.line(scored).kind != FULL for scored in unknown)
-    return Collection(collected.runs, board, collected.judgements, tuple(points), unplaced)
+    lines = {(run.line.source, run.line.schedule): run.line for run in reversed(runs)}
+    schedules = zip(board.frame.source, board.frame.schedule, strict=True)
+    board.frame["line"] = [lines.get(names) or line_of(*names) for names in schedules]
+    by_file = {file.file: file.judgements for file in files}
+    sizes = {
+        (run.line.source, run.line.schedule, run.seed, done.index): len(done.trained_on)
+        for run in runs
+        for done in run.rounds
+    }
+    placed: list[dict[str, Any]] = []
+    unplaced = 0
+    for row in board.frame.itertuples(index=False):
+        size = _size(row, sizes)
+        if size is not None or row.line.kind == FULL:
+            placed += _judged(row._replace(rows=size), len(by_file[row.file]))
+        else:
+            unplaced += 1
+    return Collection(tuple(runs), board, by_file, frame_of_lines([*_measured(runs), *placed]), unplaced)
 
 
 def _outermost(paths: Sequence[Path]) -> list[Path]:
@@ -201,7 +202,7 @@ def _rounds(run: RunFolder) -> Iterator[Round]:
         done = run.round(t).load(rows)
 
 
-def _measured(runs: Sequence[Run]) -> Iterator[Point]:
+def _measured(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
     """What round.json holds: every metric that is a number, and the seconds of each phase."""
     for run in runs:
         descriptions = {**run.metrics, **KNOWN}  # a folder may come from others, so it cannot redefine the project's
@@ -209,32 +210,25 @@ def _measured(runs: Sequence[Run]) -> Iterator[Point]:
             seconds = {**done.seconds, ALL_PHASES: sum(done.seconds.values())}
             values = {**done.metrics, **{f"seconds/{phase}": value for phase, value in seconds.items()}}
             values |= {f"{PEAK_MEMORY}/{phase}": size / GIGABYTE for phase, size in done.peak_memory.items()}
-            yield from measured_points(run.line, run.seed, done.index, len(done.trained_on), values, descriptions)
+            model = Model(run.line.source, run.line.schedule, run.seed, done.index, len(done.trained_on))
+            for row in measured_rows(model, values, descriptions):
+                yield {**row, "line": run.line}
 
 
-def _judged(collected: Collection, rows: Mapping[tuple[Any, ...], int]) -> Iterator[Point]:
-    for scored in collected.board.rounds:
-        line = collected.line(scored)
-        size = _rows_of(line, scored, rows)
-        if size is None and line.kind != FULL:
-            continue
-        calls = (
-            0 if not capabilities_of(scored.judge).calls or line.released else len(collected.judgements[scored.file])
-        )
-        yield score_point(
-            line, scored.seed, scored.round, size, scored.benchmark, vars(scored.scores) | {"judge": scored.judge}
-        )
-        counts = {name: float(getattr(scored.scores, name)) for name in ("win", "tie", "lose")}
-        for metric, value in (counts | ({JUDGE_CALLS: float(calls)} if calls else {})).items():
-            key = f"{metric}/{scored.benchmark}"
-            yield Point(line, scored.seed, scored.round, size, key, scored.judge, value, KNOWN[metric])
+def _judged(row: Row, judgements: int) -> Iterator[dict[str, Any]]:
+    """The relative score of a model, the verdicts on its answers, and the calls that they took."""
+    score = row._asdict()
+    yield score
+    counts = {name: getattr(row.scores, name) for name in ("win", "tie", "lose")}
+    if capabilities_of(row.judge).calls and not row.line.released:
+        counts[JUDGE_CALLS] = judgements
+    for name, count in counts.items():
+        facts = {"metric": f"{name}/{row.benchmark}", "value": count, "description": KNOWN[name], "scores": None}
+        yield {**score, **facts, "low": None, "high": None}
 
 
-def _rows_of(line: Line, scored: ScoredRound, rows: Mapping[tuple[Any, ...], int]) -> int | None:
-    if line.released:  # the published protocol
-        return None if line.kind == FULL else RELEASED_ROWS[0] + RELEASED_ROWS[1] * scored.round
-    return rows.get(_key(line, scored.seed, scored.round))
-
-
-def _key(line: Line, seed: int | None, t: int) -> tuple[Any, ...]:
-    return line.source, line.schedule, seed, t
+def _size(row: Row, sizes: Mapping[tuple[Any, ...], int]) -> int | None:
+    """The rows that a judged model was trained on; None where that is not known."""
+    if row.line.released:  # the published protocol
+        return None if row.line.kind == FULL else RELEASED_ROWS[0] + RELEASED_ROWS[1] * row.round
+    return sizes.get((row.source, row.schedule, row.seed, row.round))

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from diverseevol.evaluation.scores.frame import Frame
 from diverseevol.report.charts.lines import Line
-from diverseevol.report.frame import Frame
 from diverseevol.runs.metrics import MetricDescription
 
 SHARE = 0.25  # of the curve's average gain a row: less than that does not pay

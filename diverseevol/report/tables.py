@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from diverseevol.evaluation.scores.comparison import best_rounds, t_test
-from diverseevol.evaluation.scores.scoreboard import ScoredRound
+from diverseevol.evaluation.scores.frame import Frame
 from diverseevol.output.sheets import write_csv
 from diverseevol.output.tables import interval
 from diverseevol.report.charts.lines import FULL, Line, sources
 from diverseevol.report.charts.titles import metric_order
 from diverseevol.report.collect import ALL_PHASES, Collection, Run
-from diverseevol.report.frame import Frame, Point, descriptions
+from diverseevol.report.frame import descriptions
 from diverseevol.report.stopping import StopOfCurve, in_words, recommend
 from diverseevol.report.verdicts import Verdict
 from diverseevol.runs.metrics import MetricKey
@@ -44,17 +44,17 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
         "95 % interval", "verdict", "model against model, by seed",
     )  # fmt: skip
     rows: list[tuple[Cell, ...]] = []
-    for each in verdicts:
-        s = each.samplers
-        models = [f"{'' if m.seed is None else f'{m.seed}: '}{m.verdict} ({m.difference:+.1f})" for m in each.models]
+    for verdict in verdicts:
+        s = verdict.samplers
+        models = [f"{'' if m.seed is None else f'{m.seed}: '}{m.verdict} ({m.difference:+.1f})" for m in verdict.models]
         rows.append((
-            s.source, each.line, each.against, s.benchmark, s.judge, _pair(s.rounds), _sizes(s.rows), str(len(s.seeds)),
-            "" if s.mean_difference is None else f"{s.mean_difference:+.2f}", interval(s.ci_low, s.ci_high, "+.2f"),
-            each.says, "; ".join([*models, *_left_out(s.left_out)]),
+            s.source, verdict.line, verdict.against, s.benchmark, s.judge, _pair(s.rounds), _sizes(s.rows),
+            str(len(s.seeds)), "" if s.mean_difference is None else f"{s.mean_difference:+.2f}",
+            interval(s.ci_low, s.ci_high, "+.2f"), verdict.says, "; ".join([*models, *_left_out(s.left_out)]),
         ))  # fmt: skip
-    sizes = {each.samplers.rows[0] for each in verdicts} - {None}
+    sizes = {verdict.samplers.rows[0] for verdict in verdicts} - {None}
     unlike = len(sizes) > 1 or any(
-        each.against.kind != FULL and each.samplers.rows[0] != each.samplers.rows[1] for each in verdicts
+        verdict.against.kind != FULL and len(set(verdict.samplers.rows)) > 1 for verdict in verdicts
     )
     about = "pools of different sizes" if unlike else "".join(f"pools of {size:,} rows" for size in sizes)
     return Table("verdicts", head, tuple(rows), about)
@@ -89,33 +89,32 @@ def final_table(collection: Collection) -> Table:
         "source", "sampler", "benchmark", "judge", "final round", "rows", "seeds", "relative score",
         "95 % interval over seeds", "by seed [95 % over questions]", "best round, picked after the fact",
     )  # fmt: skip
-    rows = {(p.line, p.seed, p.round): p.rows for p in collection.points}
-    best = {(b.source, b.judge, b.benchmark, b.schedule, b.seed): b for b in best_rounds(collection.board.rounds)}
-    rounds_of: dict[tuple[Line, str, str], list[ScoredRound]] = {}
-    for each in collection.board.rounds:
-        rounds_of.setdefault((collection.line(each), each.benchmark, each.judge), []).append(each)
-    order = sources(line for line, _, _ in rounds_of)
+    scores = collection.board.frame
+    rows = {(n.line, n.seed, n.round): n.rows for n in collection.frame.itertuples()}
+    best = {(b.source, b.judge, b.benchmark, b.schedule, b.seed): b for b in best_rounds(scores).itertuples()}
+    order = sources(scores.line)
     lines: list[tuple[Cell, ...]] = []
     shown: list[tuple[Line, int | None]] = []
-    for (line, benchmark, judge), scored in sorted(
-        rounds_of.items(), key=lambda item: (order.index(item[0][0].source), item[0][0].kind == FULL, item[0])
+    for (line, benchmark, judge), judged in sorted(
+        scores.groupby(["line", "benchmark", "judge"], sort=False),
+        key=lambda group: (order.index(group[0][0].source), group[0][0].kind == FULL, group[0]),
     ):
-        last = max(each.round for each in scored)
-        final = [each for each in scored if each.round == last]
-        values = np.array([each.scores.relative_score for each in final], dtype=np.float64)
-        size = rows.get((line, final[0].seed, last))
+        last = judged["round"].max()
+        final = judged[judged["round"] == last]
+        models = list(final.itertuples())
+        known = rows.get((line, models[0].seed, last), np.nan)
+        size = None if np.isnan(known) else int(known)
         shown.append((line, size))
-        test = t_test(values)
-        over_seeds = interval(*test[:2]) if test else ""
-        peaks = [best[e.source, e.judge, e.benchmark, e.schedule, e.seed] for e in final]
+        test = t_test(final.value.to_numpy(np.float64))
+        peaks = [best[m.source, m.judge, m.benchmark, m.schedule, m.seed] for m in models]
         peak = "; ".join(f"{_seed(b.seed)}round {b.round}, {b.relative_score:.1f}" for b in peaks)
         by_seed = "; ".join(
-            f"{_seed(e.seed)}{e.scores.relative_score:.1f} {interval(e.scores.ci_low, e.scores.ci_high, '.1f')}"
-            for e in final
+            f"{_seed(m.seed)}{m.value:.1f} {interval(m.scores.ci_low, m.scores.ci_high, '.1f')}" for m in models
         )
         lines.append((
-            line.source, line, benchmark, judge, str(last), "all" if size is None else f"{size:,}", str(len(final)),
-            f"{values.mean():.2f}", over_seeds, by_seed, "" if line.kind == FULL else peak,
+            line.source, line, benchmark, judge, str(last), "all" if size is None else f"{size:,}", str(len(models)),
+            f"{final.value.mean():.2f}", interval(*test[:2]) if test else "", by_seed,
+            "" if line.kind == FULL else peak,
         ))  # fmt: skip
     return Table("final_rounds", head, tuple(lines), _about(shown))
 
@@ -205,13 +204,13 @@ def write_table(table: Table, names: dict[Line, str], folder: Path) -> None:
     write_csv(folder / f"{table.name}.csv", table.head, table.texts(names))
 
 
-def write_points(points: Iterable[Point], folder: Path) -> None:
+def write_points(frame: Frame, folder: Path) -> None:
     """Write points.csv: a line a number."""
     head = ("source", "schedule", "sampler", "kind", "seed", "round", "rows", "metric", "judge", "value")
     rows = (
-        (p.line.source, p.line.schedule, p.line.sampler, p.line.kind, p.seed, p.round, p.rows, p.metric, p.judge,
-         f"{p.value:.10g}")
-        for p in points
+        (p.source, p.schedule, p.line.sampler, p.line.kind, p.seed, p.round, None if np.isnan(p.rows) else int(p.rows),
+         p.metric, p.judge, f"{p.value:.10g}")
+        for p in frame.itertuples()
     )  # fmt: skip
     write_csv(folder / "points.csv", head, rows)
 

@@ -9,14 +9,15 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from diverseevol.evaluation.scores.read_judgements import named_run
+from diverseevol.evaluation.scores.frame import RELATIVE_SCORE, Frame, measured_rows
+from diverseevol.evaluation.scores.models import Model, named_run
 from diverseevol.evolution.metrics import KNOWN
 from diverseevol.evolution.receipts import excerpt
 from diverseevol.output.console import Console, styled
 from diverseevol.output.tables import interval
 from diverseevol.report.charts.lines import FULL, Line, line_of
 from diverseevol.report.charts.titles import metric_order
-from diverseevol.report.frame import Frame, Point, frame_of, measured_points, score_point
+from diverseevol.report.frame import frame_of_lines
 from diverseevol.runs.metrics import MetricDescription, MetricKey, read_descriptions
 from diverseevol.runs.round_folder import REDO, Round
 from diverseevol.storage.files import read_json, read_jsonl
@@ -99,11 +100,11 @@ def run_frame(folder: Path, results: Sequence[RoundResult], level: RoundResult |
     source, schedule, seed = named_run(folder)
     line = line_of(source, schedule, read_json(file) if file.exists() else {})
     known = _known(folder)
-    points = [point for t, result in enumerate(results) for point in _points(line, seed, t, result, known)]
+    rows = [row for t, result in enumerate(results) for row in _rows(line, seed, t, result, known)]
     if level is not None:
         full = dataclasses.replace(line, schedule=FULL, sampler=FULL, kind=FULL)
-        points += _points(full, seed, 0, level, known)
-    return frame_of(points)
+        rows += _rows(full, seed, 0, level, known)
+    return frame_of_lines(rows)
 
 
 def _known(folder: Path) -> dict[str, MetricDescription]:
@@ -111,12 +112,18 @@ def _known(folder: Path) -> dict[str, MetricDescription]:
     return {**KNOWN, **read_descriptions(folder), **KNOWN}
 
 
-def _points(
+def _rows(
     line: Line, seed: int | None, t: int, result: RoundResult, known: Mapping[str, MetricDescription]
-) -> Iterator[Point]:
-    yield from measured_points(line, seed, t, result.rows, result.metrics, known)
+) -> Iterator[dict[str, Any]]:
+    model = Model(line.source, line.schedule, seed, t, result.rows)
+    for row in measured_rows(model, result.metrics, known):
+        yield {**row, "line": line}
     for name, scores in result.scores.items():
-        yield score_point(line, seed, t, result.rows, name, scores)
+        low, high = (scores[end] if scores.get("questions") != 1 else None for end in ("ci_low", "ci_high"))
+        yield {
+            **vars(model), "metric": f"relative_score/{name}", "benchmark": name, "judge": scores["judge"],
+            "value": scores["relative_score"], "low": low, "high": high, "description": RELATIVE_SCORE, "line": line,
+        }  # fmt: skip
 
 
 def _table(

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.scores.comparison import ModelVerdict, SamplerVerdict, compare
-from diverseevol.evaluation.scores.scoreboard import ScoredRound
+from diverseevol.evaluation.scores.comparison import compare
+from diverseevol.evaluation.scores.frame import Row
 from diverseevol.report.charts.lines import FULL, Line, sources
 from diverseevol.report.collect import Collection
 
@@ -18,43 +18,43 @@ class Verdict:
 
     Attributes:
         line, against: the two.
-        samplers: the verdict over seeds.
-        models: seed by seed, over questions.
+        samplers: the verdict over seeds, a row of `Comparison.samplers`.
+        models: seed by seed, over questions, rows of `Comparison.models`.
     """
 
     line: Line
     against: Line
-    samplers: SamplerVerdict
-    models: tuple[ModelVerdict, ...]
+    samplers: Row
+    models: tuple[Row, ...]
 
     @property
     def says(self) -> str:
         """Better, worse, or cannot tell and why."""
-        verdict, p = self.samplers.verdict, self.samplers.p_holm
+        verdict: str = self.samplers.verdict
+        p = self.samplers.p_holm
         return f"cannot tell: p = {p:.2f}" if verdict == "cannot tell" and p is not None else verdict
 
 
 def verdicts(collection: Collection) -> tuple[list[Verdict], list[str]]:
     """Every verdict, against random first, and what could not be compared and why."""
-    by_line: dict[Line, list[ScoredRound]] = {}
-    for scored in collection.board.rounds:
-        by_line.setdefault(collection.line(scored), []).append(scored)
+    scores = collection.board.frame
     reached: list[Verdict] = []
     notes: list[str] = []
-    for source in sources(by_line):
-        for baseline, arms in _groups([line for line in by_line if line.source == source], notes):
-            rounds = [scored for line in (baseline, *arms) for scored in by_line[line]]
+    for source in sources(scores.line):
+        for baseline, arms in _groups(list(dict.fromkeys(scores.line[scores.source == source])), notes):
             try:
-                comparison = compare(rounds, baseline.schedule)
+                comparison = compare(scores[scores.line.isin([baseline, *arms])], baseline.schedule)
             except InputError as error:
                 notes.append(f"not compared: {error}")
                 continue
-            notes += [note for note in comparison.left_aside if note not in notes]
+            notes += [note for note in comparison.not_compared if note not in notes]
             lines = {line.schedule: line for line in arms}
-            for samplers in comparison.samplers:
+            for samplers in comparison.samplers.itertuples():
                 key = samplers.judge, samplers.benchmark, samplers.schedule
                 models = tuple(
-                    model for model in comparison.models if (model.judge, model.benchmark, model.schedule) == key
+                    model
+                    for model in comparison.models.itertuples()
+                    if (model.judge, model.benchmark, model.schedule) == key
                 )
                 reached.append(Verdict(lines[samplers.schedule], baseline, samplers, models))
     return sorted(reached, key=lambda verdict: verdict.against.kind == FULL), notes

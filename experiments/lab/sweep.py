@@ -18,6 +18,7 @@ from tidy import complete_runs, rounds_of, write_table
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.comparison import Comparison, compare
+from diverseevol.evaluation.scores.frame import Frame
 from diverseevol.evaluation.scores.read_metrics import measured_rounds
 from diverseevol.evaluation.scores.scoreboard import score_folder
 from diverseevol.evaluation.scores.tables import comparison_tables
@@ -120,10 +121,14 @@ def compared(folder: Path, runs: Sequence[Path]) -> Comparison:
     own = {(run.parent.name, run.name) for run in runs}
     for warning in board.warnings:
         say(f"warning: {warning}")
+
+    def of_runs(frame: Frame) -> list[bool]:
+        return [(schedule, f"seed{seed}") in own for schedule, seed in zip(frame.schedule, frame.seed, strict=True)]
+
     return compare(
-        [each for each in board.rounds if (each.schedule, f"seed{each.seed}") in own],
+        board.frame[of_runs(board.frame)],
         BASELINE,
-        measured=[each for each in measured if (each.schedule, f"seed{each.seed}") in own],
+        measured=measured[of_runs(measured)],
     )
 
 
@@ -133,7 +138,11 @@ def write_verdicts(comparison: Comparison, file: Path) -> None:
         "benchmark", "schedule", "baseline", "mean_difference", "ci_low", "ci_high", "p", "p_holm", "verdict", "seeds",
         "differences",
     )  # fmt: skip
-    write_csv(file, columns, ([_cell(getattr(verdict, name)) for name in columns] for verdict in comparison.samplers))
+    write_csv(
+        file,
+        columns,
+        ([_cell(getattr(verdict, name)) for name in columns] for verdict in comparison.samplers.itertuples()),
+    )
 
 
 def _cell(value: Any) -> Any:

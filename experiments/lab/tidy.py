@@ -24,12 +24,12 @@ def complete_runs(runs: Sequence[Path]) -> list[Path]:
 def rounds_of(collection: Collection) -> list[dict[str, Any]]:
     """Group, sampler with its schedule, seed, round and all metrics of every complete round."""
     lines: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for point in collection.points:
+    for point in collection.frame.itertuples():
         if point.metric.startswith(LEAVE_OUT):
             continue
         key = (point.line.source, point.line.schedule, point.seed, point.round)
         line = lines.setdefault(
-            key, {"group": key[0], "sampler": key[1], "seed": key[2], "round": key[3], "rows": point.rows}
+            key, {"group": key[0], "sampler": key[1], "seed": key[2], "round": key[3], "rows": int(point.rows)}
         )
         line[point.metric] = point.value
     return [lines[key] for key in sorted(lines)]

@@ -114,7 +114,7 @@ def test_verdicts_are_corrected_over_the_arms_of_the_sweep_alone(tmp_path, capsy
             lay_run(tmp_path, world, sampler, seed, scores=scores, extra={"skills_covered": rng.normal(9)})
     arms = ["kcenter-iterative", "margin-iterative"]
     held = sweep.compared(folder, sweep.own_runs(folder, arms)).samplers
-    verdicts = [v for v in held if v.benchmark == world.benchmark]
+    verdicts = [v for v in held.itertuples() if v.benchmark == world.benchmark]
     assert [v.schedule for v in verdicts] == arms
     assert [v.p_holm for v in verdicts] == pytest.approx(holm(np.array([v.p for v in verdicts])))
     (said,) = capsys.readouterr().out.splitlines()

@@ -15,7 +15,7 @@ def run(settings: Configuration) -> None:
     folder, recorded = (Path(settings.value(name, str)) for name in ("folder", "recorded"))
     out = results_file(settings.value("out", str | None), folder, "agreement.json")
     agreements = agree(folder, recorded)
-    write_json(out, {agreement.benchmark: agreement.record() for agreement in agreements})
+    write_json(out, {record["benchmark"]: record for record in agreements.to_dict("records")})
     console = results_console()
     console.print(agreement_table(agreements))
     console.print(f"Full results: {out}")

@@ -8,7 +8,7 @@ from diverseevol.cli.output_files import results_file
 from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.comparison import compare
 from diverseevol.evaluation.scores.read_metrics import measured_rounds
-from diverseevol.evaluation.scores.scoreboard import Scoreboard, score_folder
+from diverseevol.evaluation.scores.scoreboard import score_files, score_folder
 from diverseevol.evaluation.scores.tables import comparison_tables
 from diverseevol.evolution.metrics import KNOWN
 from diverseevol.output.console import results_console
@@ -25,9 +25,9 @@ def run(settings: Configuration) -> None:
     baseline, endpoint = settings.value("baseline", str), settings.value("round", int | None)
     out = results_file(settings.value("out", str | None), folder, file_name(metrics, baseline, endpoint))
     measures = [metric for metric in metrics if metric != SCORE]
-    measured = measured_rounds(folder, measures, KNOWN) if measures else ()  # first, for it takes less time to refuse
-    board = score_folder(folder) if SCORE in metrics else Scoreboard((), ())
-    comparison = compare(board.rounds, baseline, endpoint, measured)
+    measured = measured_rounds(folder, measures, KNOWN) if measures else None  # first, for it is faster to refuse
+    board = score_folder(folder) if SCORE in metrics else score_files([])
+    comparison = compare(board.frame, baseline, endpoint, measured)
     write_json(out, {**comparison.record(), "warnings": list(board.warnings)})
     console = results_console()
     for table in comparison_tables(comparison):

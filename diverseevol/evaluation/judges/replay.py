@@ -8,7 +8,7 @@ from pathlib import Path
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import AnswerSheet, Capabilities, Judgement
 from diverseevol.evaluation.judges.without_model import capabilities_of
-from diverseevol.evaluation.scores.read_judgements import JudgementFile, read_judgements
+from diverseevol.evaluation.scores.read_judgements import JudgedAnswers, read_judgements
 from diverseevol.storage.files import read_jsonl
 
 UNCHECKED = "could not be checked against the answers, because those that were judged are not beside them"
@@ -76,20 +76,21 @@ class Replay:
         return repeated
 
     @cached_property
-    def _recorded(self) -> dict[tuple[str, int], JudgementFile]:
-        files: dict[tuple[str, int], JudgementFile] = {}
+    def _recorded(self) -> dict[tuple[str, int], JudgedAnswers]:
+        files: dict[tuple[str, int], JudgedAnswers] = {}
         for file in read_judgements(Path(self.judgements)):
-            if self.schedule not in (None, file.schedule) or self.seed not in (None, file.seed):
+            if self.schedule not in (None, file.model.schedule) or self.seed not in (None, file.model.seed):
                 continue
-            earlier = files.setdefault((file.benchmark, file.round), file)
+            t = file.model.round
+            earlier = files.setdefault((file.benchmark, t), file)
             if earlier is not file:
                 raise InputError(
-                    f"judge.judgements={self.judgements}: holds benchmark {file.benchmark}, round {file.round} of "
+                    f"judge.judgements={self.judgements}: holds benchmark {file.benchmark}, round {t} of "
                     f"several evolutions ({earlier.file} and {file.file}); say which by judge.schedule and judge.seed"
                 )
         return files
 
-    def _check_answers(self, file: JudgementFile, answers: Mapping[str, str]) -> None:
+    def _check_answers(self, file: JudgedAnswers, answers: Mapping[str, str]) -> None:
         """Where the answers that were judged are beside their judgements, they must be these."""
         judged = _judged_answers(file)
         if not judged.is_file():
@@ -102,7 +103,7 @@ class Replay:
                 )
 
 
-def _judged_answers(file: JudgementFile) -> Path:
+def _judged_answers(file: JudgedAnswers) -> Path:
     """Where a run keeps the answers that were judged; releases and archives do not keep them."""
     path = Path(file.file)
     return path.parents[1] / "answers" / path.name if len(path.parents) > 1 else path.with_name("")

@@ -1,7 +1,6 @@
 """How far one judge agrees with another on the same answers: check this before paying for an expensive judge."""
 
-from collections.abc import Container, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,88 +8,34 @@ import numpy as np
 from jaxtyping import Float
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.scores.read_judgements import JudgementFile, read_judgements
+from diverseevol.evaluation.scores.frame import Frame, frame_of
+from diverseevol.evaluation.scores.read_judgements import JudgedAnswers, read_judgements
 from diverseevol.evaluation.scores.scores import paired_scores, unparsed_questions
 
+COLUMNS = (
+    "benchmark", "judge", "recorded_judge",
+    "models", "questions",  # that both have judged; the questions are those of all models together
+    "model_ranks",  # Spearman's rank correlation of the models' relative scores; None below three models
+    "final_ranks",  # likewise of each schedule's last common round, which is what a comparison of samplers rests on
+    "question_scores",  # Pearson's over questions of the model's lead on the competitor; None where one never varies
+    "same_verdict",  # share of questions with the same verdict: win, tie or lose
+    # Share of questions on which the judge names another winner when the answers swap places; None where not both
+    # orders were judged.
+    "order_flips", "recorded_order_flips",
+    # Points by which the judge scores the answer that is shown first above the one shown second, on average over both
+    # orders, so that which answer is better does not count: above 0 it favours the first place. None as for the flips.
+    "first_place_lead", "recorded_first_place_lead",
+    "relative_score_shift",  # mean over models of the judge's relative score less the recorded judge's, in points
+    "left_out",  # questions without a verdict by either
+)  # fmt: skip
+
 Key = tuple[str, str, str, int | None, int]  # source, benchmark, schedule, seed, round: what names one model's answers
+# The scores of one model and of its competitor by one judge.
+Paired = tuple[Float[np.ndarray, "_questions _orders"], Float[np.ndarray, "_questions _orders"]]
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """One judge against another on one benchmark.
-
-    Attributes:
-        models: that both have judged; `questions` is over all of them.
-        model_ranks: Spearman's rank correlation of the models' relative scores; None below three models.
-        final_ranks: likewise of each schedule's last common round, which is what a comparison of samplers rests on.
-        question_scores: correlation (Pearson) over questions of the model's lead on the competitor; None where a
-            judge's lead never varies.
-        same_verdict: share of questions with the same verdict: win, tie or lose.
-        order_flips: share of questions on which a judge names another winner when the answers swap places, and
-            `recorded_order_flips` the other judge's; None where not both orders were judged.
-        first_place_lead: points by which a judge scores the answer that is shown first above the one shown second, on
-            average over both orders, so that which answer is better does not count: above 0 it favours the first place,
-            below 0 the second. `recorded_first_place_lead` is the other judge's; None as for the flips.
-        relative_score_shift: mean over models of this judge's relative score less the other's, in points.
-        left_out: questions without a verdict by either.
-    """
-
-    benchmark: str
-    judge: str
-    recorded_judge: str
-    models: int
-    questions: int
-    model_ranks: float | None
-    final_ranks: float | None
-    question_scores: float | None
-    same_verdict: float
-    order_flips: float | None
-    recorded_order_flips: float | None
-    first_place_lead: float | None
-    recorded_first_place_lead: float | None
-    relative_score_shift: float
-    left_out: int
-
-    def record(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """One model's answers by both judges: scores of the questions with two verdicts, aligned."""
-
-    key: Key
-    judges: tuple[str, str]
-    model: tuple[Float[np.ndarray, "questions orders"], Float[np.ndarray, "questions recorded_orders"]]
-    competitor: tuple[Float[np.ndarray, "questions orders"], Float[np.ndarray, "questions recorded_orders"]]
-    left_out: int
-
-    def relative_scores(self) -> tuple[float, float]:
-        one, other = (100 * m.sum() / c.sum() for m, c in zip(self.model, self.competitor, strict=True))
-        return float(one), float(other)
-
-    def leads(self) -> tuple[Float[np.ndarray, " questions"], Float[np.ndarray, " questions"]]:
-        """The model's mean score less the competitor's."""
-        one, other = ((m - c).mean(axis=1) for m, c in zip(self.model, self.competitor, strict=True))
-        return one, other
-
-    def flips(self) -> tuple[list[bool] | None, list[bool] | None]:
-        """Per question, whether the winner swaps with the order; None for a judge that saw one order only."""
-        verdicts = (np.sign(m - c) for m, c in zip(self.model, self.competitor, strict=True))
-        one, other = ((v[:, 0] * v[:, 1] < 0).tolist() if v.shape[1] == 2 else None for v in verdicts)
-        return one, other
-
-    def first_place_leads(self) -> tuple[list[float] | None, list[float] | None]:
-        """Per question, points of the answer shown first above the one shown second; None as in `flips`."""
-        # In order 0 the model's answer is shown first, in order 1 the competitor's.
-        leads = (m - c for m, c in zip(self.model, self.competitor, strict=True))
-        ours, recorded = (((d[:, 0] - d[:, 1]) / 2).tolist() if d.shape[1] == 2 else None for d in leads)
-        return ours, recorded
-
-
-def agree(judgements: Path, recorded: Path) -> list[Agreement]:
-    """Hold the judgements below one folder against those below another, a benchmark at a time.
+def agree(judgements: Path, recorded: Path) -> Frame:
+    """Hold the judgements below one folder against those below another: a row a benchmark, with `COLUMNS`.
 
     The same answers are recognised by source, benchmark, schedule, seed and round; where no source is in both, as
     between the two layouts, by the rest.
@@ -98,30 +43,34 @@ def agree(judgements: Path, recorded: Path) -> list[Agreement]:
     Raises:
         InputError: nothing was judged by both, or one of the files is faulty.
     """
-    files = [list(read_judgements(place)) for place in (judgements, recorded)]
-    sources = [{file.source for file in side} for side in files]
-    ours, theirs = (_by_key(side, with_source=bool(sources[0] & sources[1])) for side in files)
-    common = sorted(ours.keys() & theirs.keys(), key=str)
+    files, recorded_files = list(read_judgements(judgements)), list(read_judgements(recorded))
+    with_source = bool({file.model.source for file in files} & {file.model.source for file in recorded_files})
+    by_key, recorded_by_key = (_by_key(listed, with_source=with_source) for listed in (files, recorded_files))
+    common = sorted(by_key.keys() & recorded_by_key.keys(), key=str)
     if not common:
         raise InputError(
             f"{judgements} and {recorded}: no benchmark, schedule, seed and round was judged in both (for instance "
-            f"{_name(min(ours, key=str))} and {_name(min(theirs, key=str))}); judge the same answers"
+            f"{_name(min(by_key, key=str))} and {_name(min(recorded_by_key, key=str))}); judge the same answers"
         )
-    pairs = [_pair(key, ours[key], theirs[key]) for key in common]
-    return [_agreement([p for p in pairs if p.key[1] == name]) for name in sorted({p.key[1] for p in pairs})]
+    records = []
+    for benchmark in sorted({key[1] for key in common}):
+        keys = [key for key in common if key[1] == benchmark]
+        records.append(_agreement(keys, [by_key[key] for key in keys], [recorded_by_key[key] for key in keys]))
+    return frame_of(records, COLUMNS)
 
 
-def _by_key(files: Sequence[JudgementFile], *, with_source: bool) -> dict[Key, JudgementFile]:
-    found: dict[Key, JudgementFile] = {}
+def _by_key(files: Sequence[JudgedAnswers], *, with_source: bool) -> dict[Key, JudgedAnswers]:
+    by_key: dict[Key, JudgedAnswers] = {}
     for file in files:
-        key = (file.source if with_source else "", file.benchmark, file.schedule, file.seed, file.round)
-        if key in found:
+        model = file.model
+        key = (model.source if with_source else "", file.benchmark, model.schedule, model.seed, model.round)
+        if key in by_key:
             raise InputError(
-                f"{file.file}: is {_name(key)}, as {found[key].file} is, so answers cannot be told apart; give a "
-                f"folder of one data set and model"
+                f"{by_key[key].file} and {file.file}: expected one file of {_name(key)}, got two; give a folder of one "
+                f"data set and model"
             )
-        found[key] = file
-    return found
+        by_key[key] = file
+    return by_key
 
 
 def _name(key: Key) -> str:
@@ -129,70 +78,77 @@ def _name(key: Key) -> str:
     return f"{source and f'{source}, '}{benchmark}, {schedule}, {'' if seed is None else f'seed {seed}, '}round {t}"
 
 
-def _pair(key: Key, ours: JudgementFile, theirs: JudgementFile) -> _Pair:
-    asked = [{one.question_id for one in file.judgements} for file in (ours, theirs)]
-    if asked[0] != asked[1]:
-        differing = sorted(asked[0] ^ asked[1])
+def _agreement(
+    keys: Sequence[Key], files: Sequence[JudgedAnswers], recorded_files: Sequence[JudgedAnswers]
+) -> dict[str, Any]:
+    """The agreement on one benchmark; the files are of the models that the keys name."""
+    pairs = list(zip(files, recorded_files, strict=True))
+    left_out = [_unparsed(*pair) for pair in pairs]
+    scores, recorded = ([_paired(pair[i], out) for pair, out in zip(pairs, left_out, strict=True)] for i in (0, 1))
+    judges = sorted({tuple(file.judgements[0].judge for file in pair) for pair in pairs})
+    if len(judges) > 1:
         raise InputError(
-            f"{ours.file} and {theirs.file}: not the same questions ({len(differing)} are in one only, first "
+            f"benchmark {keys[0][1]}: judged by {', '.join(map(' and '.join, judges))}; give folders of one judge each"
+        )
+    relative, recorded_relative = (
+        [float(100 * model.sum() / competitor.sum()) for model, competitor in judged] for judged in (scores, recorded)
+    )
+    leads, recorded_leads = (
+        np.concatenate([(model - competitor).mean(axis=1) for model, competitor in judged])
+        for judged in (scores, recorded)
+    )
+    final = {keys[i][:4]: i for i in sorted(range(len(keys)), key=lambda i: keys[i][4])}.values()
+    return {
+        "benchmark": keys[0][1],
+        "judge": judges[0][0],
+        "recorded_judge": judges[0][1],
+        "models": len(keys),
+        "questions": len(leads),
+        "model_ranks": rank_correlation(relative, recorded_relative),
+        "final_ranks": rank_correlation([relative[i] for i in final], [recorded_relative[i] for i in final]),
+        "question_scores": correlation(leads, recorded_leads),
+        "same_verdict": float(np.mean(np.sign(leads) == np.sign(recorded_leads))),
+        "order_flips": _order_flips(scores),
+        "recorded_order_flips": _order_flips(recorded),
+        "first_place_lead": _first_place_lead(scores),
+        "recorded_first_place_lead": _first_place_lead(recorded),
+        "relative_score_shift": float(np.mean(np.subtract(relative, recorded_relative))),
+        "left_out": sum(map(len, left_out)),
+    }
+
+
+def _unparsed(file: JudgedAnswers, recorded: JudgedAnswers) -> set[str]:
+    """The questions without a verdict by either judge of one model's answers."""
+    asked, recorded_asked = ({judgement.question_id for judgement in f.judgements} for f in (file, recorded))
+    if differing := sorted(asked ^ recorded_asked):
+        raise InputError(
+            f"{file.file} and {recorded.file}: not the same questions ({len(differing)} are in one only, first "
             f"{differing[0]!r}); judge both on one benchmark"
         )
-    lost = {*unparsed_questions(ours.judgements), *unparsed_questions(theirs.judgements)}
-    (m, c), (n, d) = _scores(ours, lost), _scores(theirs, lost)
-    return _Pair(key, (ours.judgements[0].judge, theirs.judgements[0].judge), (m, n), (c, d), len(lost))
+    return {*unparsed_questions(file.judgements), *unparsed_questions(recorded.judgements)}
 
 
-def _scores(
-    file: JudgementFile, lost: Container[str]
-) -> tuple[Float[np.ndarray, "questions orders"], Float[np.ndarray, "questions orders"]]:
-    kept = sorted((one for one in file.judgements if one.question_id not in lost), key=lambda one: one.question_id)
+def _paired(file: JudgedAnswers, left_out: Container[str]) -> Paired:
+    kept = [judgement for judgement in file.judgements if judgement.question_id not in left_out]
     try:
-        return paired_scores(kept)
+        return paired_scores(sorted(kept, key=lambda judgement: judgement.question_id))
     except InputError as error:
         raise InputError(f"{file.file}: {error}") from error
 
 
-def _agreement(pairs: Sequence[_Pair]) -> Agreement:
-    judges = {pair.judges for pair in pairs}
-    if len(judges) > 1:
-        raise InputError(
-            f"benchmark {pairs[0].key[1]}: judged by {', '.join(sorted(map(' and '.join, judges)))}; give folders "
-            f"of one judge each"
-        )
-    leads = [np.concatenate(side) for side in zip(*(pair.leads() for pair in pairs), strict=True)]
-    scores = [pair.relative_scores() for pair in pairs]
-    last: dict[tuple[str | int | None, ...], _Pair] = {}
-    for pair in sorted(pairs, key=lambda p: p.key[4]):
-        last[pair.key[:4]] = pair
-    flips = [pair.flips() for pair in pairs]
-    first = [pair.first_place_leads() for pair in pairs]
-    return Agreement(
-        benchmark=pairs[0].key[1],
-        judge=pairs[0].judges[0],
-        recorded_judge=pairs[0].judges[1],
-        models=len(pairs),
-        questions=len(leads[0]),
-        model_ranks=_ranks(scores),
-        final_ranks=_ranks([pair.relative_scores() for pair in last.values()]),
-        question_scores=correlation(leads[0], leads[1]),
-        same_verdict=float(np.mean(np.sign(leads[0]) == np.sign(leads[1]))),
-        order_flips=_mean(ours for ours, _ in flips),
-        recorded_order_flips=_mean(recorded for _, recorded in flips),
-        first_place_lead=_mean(ours for ours, _ in first),
-        recorded_first_place_lead=_mean(recorded for _, recorded in first),
-        relative_score_shift=float(np.mean([one - other for one, other in scores])),
-        left_out=sum(pair.left_out for pair in pairs),
-    )
+def _order_flips(scores: Sequence[Paired]) -> float | None:
+    flips = [np.prod(np.sign(model - competitor), axis=1) < 0 for model, competitor in _in_both_orders(scores)]
+    return float(np.mean(np.concatenate(flips))) if flips else None
 
 
-def _ranks(scores: Sequence[tuple[float, float]]) -> float | None:
-    return rank_correlation([one for one, _ in scores], [other for _, other in scores])
+def _first_place_lead(scores: Sequence[Paired]) -> float | None:
+    # In order 0 the model's answer is shown first, in order 1 the competitor's.
+    leads = [(model - competitor) @ [0.5, -0.5] for model, competitor in _in_both_orders(scores)]
+    return float(np.mean(np.concatenate(leads))) if leads else None
 
 
-def _mean(values: Iterable[Sequence[float] | None]) -> float | None:
-    """Over the questions of all models, where any has them."""
-    known = [value for of_model in values if of_model is not None for value in of_model]
-    return float(np.mean(known)) if known else None
+def _in_both_orders(scores: Sequence[Paired]) -> list[Paired]:
+    return [pair for pair in scores if pair[0].shape[1] == 2]
 
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float | None:

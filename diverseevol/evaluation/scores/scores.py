@@ -1,7 +1,7 @@
 """From judgements to numbers: relative score, win/tie/lose, how often the order decides, an interval."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +14,16 @@ from diverseevol.evaluation.judges.base import TOP, Judgement
 INTERVAL = "95 % bootstrap over questions: question noise only, one seed's model says nothing about another seed's"
 RESAMPLES = 10_000
 KEPT = 500  # questions of a benchmark up to which the resamples stay in memory: at most 40 MB
+
+
+@dataclass(frozen=True, eq=False)
+class ByQuestion:
+    """Scores of the questions with a verdict, sorted, summed over orders; `unparsed` are the questions without one."""
+
+    ids: tuple[str, ...]
+    model: Float[np.ndarray, " questions"]
+    competitor: Float[np.ndarray, " questions"]
+    unparsed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,12 +55,14 @@ class Scores:
     order_flips: int | None
     zeros: int
     judge: str
+    by_question: ByQuestion = field(compare=False, repr=False)
     label: str | None = None
     unparsed: int = 0
 
     def record(self) -> dict[str, Any]:
         """What `scores.json` holds for a benchmark."""
-        return {**asdict(self), "interval": INTERVAL}
+        figures = {key: value for key, value in vars(self).items() if key != "by_question"}
+        return {**figures, "interval": INTERVAL}
 
 
 def score(judgements: Sequence[Judgement], label: str | None = None, *, seed: int = 0) -> Scores:
@@ -64,12 +76,15 @@ def score(judgements: Sequence[Judgement], label: str | None = None, *, seed: in
     Raises:
         InputError: nothing was judged, or the judgements contradict each other or their scale.
     """
-    unparsed = sum(not one.parsed for one in judgements)
+    # Sorted, so that the models of one benchmark are resampled alike whatever the order of their judgements.
+    judgements = sorted(judgements, key=lambda judgement: judgement.question_id)
     model, competitor = paired_scores(judgements)
     M, C = model.sum(axis=1), competitor.sum(axis=1)
     if C.sum() == 0:
         raise InputError("the competitor's scores are all 0, so there is no relative score; judge again")
     low, high = relative_score_interval(M, C, seed)
+    unparsed = unparsed_questions(judgements)
+    asked = dict.fromkeys(judgement.question_id for judgement in judgements)
     verdicts = np.sign(model - competitor)
     both = verdicts.shape[1] == 2
     return Scores(
@@ -85,8 +100,9 @@ def score(judgements: Sequence[Judgement], label: str | None = None, *, seed: in
         order_flips=int((verdicts[:, 0] * verdicts[:, 1] < 0).sum()) if both else None,
         zeros=int((model == 0).sum() + (competitor == 0).sum()),
         judge=judgements[0].judge,
+        by_question=ByQuestion(tuple(key for key in asked if key not in unparsed), M, C, unparsed),
         label=label,
-        unparsed=unparsed,
+        unparsed=sum(not judgement.parsed for judgement in judgements),
     )
 
 
@@ -103,18 +119,18 @@ def paired_scores(
     if not judgements:
         raise InputError("no judgements to score; judge the answers first")
     left_out = set(unparsed_questions(judgements))
-    table: dict[str, dict[int, tuple[float | None, float | None]]] = {}
-    for one in judgements:
-        _check(one, judgements[0])
-        orders = table.setdefault(one.question_id, {})
-        if one.order in orders:
-            raise InputError(f"question {one.question_id!r}: judged twice in order {one.order}; keep one judgement")
-        orders[one.order] = (one.model_score, one.competitor_score)
-    expected = set().union(*table.values())
-    for question, orders in table.items():
+    by_question: dict[str, dict[int, tuple[float | None, float | None]]] = {}
+    for judgement in judgements:
+        _check(judgement, judgements[0])
+        question, order = judgement.question_id, judgement.order
+        if order in by_question.setdefault(question, {}):
+            raise InputError(f"question {question!r}: judged twice in order {order}; keep one judgement")
+        by_question[question][order] = (judgement.model_score, judgement.competitor_score)
+    expected = set().union(*by_question.values())
+    for question, orders in by_question.items():
         for order in sorted(expected - set(orders)):
             raise InputError(f"question {question!r}: not judged in order {order}, as others are; judge it again")
-    rows = [[orders[k] for k in sorted(orders)] for question, orders in table.items() if question not in left_out]
+    rows = [[orders[k] for k in sorted(orders)] for question, orders in by_question.items() if question not in left_out]
     if not rows:
         raise InputError("every question has a judgement without scores; judge again, with another judge or prompt")
     scores = np.array(rows, dtype=np.float64)
@@ -123,21 +139,22 @@ def paired_scores(
 
 def unparsed_questions(judgements: Sequence[Judgement]) -> tuple[str, ...]:
     """The questions that no score counts, because one of their judgements is without a verdict."""
-    return tuple(dict.fromkeys(one.question_id for one in judgements if not one.parsed))
+    return tuple(dict.fromkeys(judgement.question_id for judgement in judgements if not judgement.parsed))
 
 
-def _check(one: Judgement, first: Judgement) -> None:
-    where = f"question {one.question_id!r}, order {one.order}"
-    if one.order not in (0, 1):
+def _check(judgement: Judgement, first: Judgement) -> None:
+    where = f"question {judgement.question_id!r}, order {judgement.order}"
+    scores = (judgement.model_score, judgement.competitor_score)
+    if judgement.order not in (0, 1):
         raise InputError(f"{where}: the order is 0 (model shown first) or 1; correct the judgement")
-    if (one.model_score is None) != (one.competitor_score is None):
+    if (scores[0] is None) != (scores[1] is None):
         raise InputError(f"{where}: one score without the other; judge it again")
-    for value in (one.model_score, one.competitor_score):
+    for value in scores:
         if value is not None and not 0 <= value <= TOP:
             raise InputError(f"{where}: a score of {value:g} where the scale ends at 0 and {TOP:g}; judge it again")
-    if (one.judge, one.prompt_version) != (first.judge, first.prompt_version):
+    if (judgement.judge, judgement.prompt_version) != (first.judge, first.prompt_version):
         raise InputError(
-            f"{where}: judged by {one.judge} ({one.prompt_version}) but others by {first.judge} "
+            f"{where}: judged by {judgement.judge} ({judgement.prompt_version}) but others by {first.judge} "
             f"({first.prompt_version}); score one judge and prompt at a time"
         )
 
@@ -157,7 +174,7 @@ def relative_score_interval(
 
 def resampled_counts(questions: int, seed: int) -> Iterable[Float[np.ndarray, "resamples questions"]]:
     """How often each question is drawn in each of the resamples, in blocks that fit in memory."""
-    # All models of a benchmark are resampled alike, and drawing takes longer than all else.
+    # All models of a benchmark are resampled alike, and drawing takes longer than everything else.
     return _kept(questions, seed) if questions <= KEPT else _drawn(questions, seed)
 
 

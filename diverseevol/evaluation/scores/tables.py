@@ -1,15 +1,15 @@
 """Scores and comparisons for people (terminal tables) and for programs (CSV)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Group
 
-from diverseevol.evaluation.scores.agreement import Agreement
 from diverseevol.evaluation.scores.comparison import AFTER_THE_FACT, MODELS, SAMPLERS, Comparison
+from diverseevol.evaluation.scores.frame import Frame
 from diverseevol.evaluation.scores.pairing import spread
-from diverseevol.evaluation.scores.scoreboard import Scoreboard, ScoredRound
+from diverseevol.evaluation.scores.scoreboard import Scoreboard
 from diverseevol.evaluation.scores.scores import INTERVAL
 from diverseevol.output.sheets import write_csv
 from diverseevol.output.tables import Table, as_text, interval
@@ -20,22 +20,21 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def write_scores_csv(path: Path, rounds: Iterable[ScoredRound]) -> None:
+def write_scores_csv(path: Path, frame: Frame) -> None:
     """Write a line a model and benchmark; what is not known is left empty."""
-    write_csv(path, COLUMNS, map(_scores_line, rounds))
-
-
-def _scores_line(scored: ScoredRound) -> list[object]:
-    values = [getattr(scored, c) if hasattr(scored, c) else getattr(scored.scores, c) for c in COLUMNS]
-    if scored.scores.questions == 1:  # from which no other can be drawn
-        values = ["" if c in ("ci_low", "ci_high") else v for c, v in zip(COLUMNS, values, strict=True)]
-    return [f"{value:.4f}" if isinstance(value, float) else value for value in values]
+    lines = []
+    for row in frame.itertuples():
+        facts = {**vars(row.scores), **row._asdict()}  # a judge of several prompts is named with the prompt
+        if row.scores.questions == 1:  # from which no other can be drawn
+            facts |= {"ci_low": "", "ci_high": ""}
+        lines.append([f"{facts[c]:.4f}" if isinstance(facts[c], float) else facts[c] for c in COLUMNS])
+    write_csv(path, COLUMNS, lines)
 
 
 def scores_table(board: Scoreboard) -> Group:
     """Every score, with what to know of it in the caption."""
-    labels = sorted({f"{e.judge}: {e.scores.label}" for e in board.rounds if e.scores.label})
-    zeros = sum(each.scores.zeros for each in board.rounds)
+    rows = list(board.frame.itertuples())
+    zeros = sum(row.scores.zeros for row in rows)
     meanings = {
         "relative score": "relative score: 100 · Σ model / Σ competitor",
         "95 % interval": f"interval: {INTERVAL}",
@@ -45,26 +44,26 @@ def scores_table(board: Scoreboard) -> Group:
     }
     notes = [
         f"{zeros} scores of 0 are in the sums as recorded" if zeros else "",
-        *labels,
+        *board.labels,
         *(f"warning: {warning}" for warning in board.warnings),
     ]
     head = (
         "source", "judge", "benchmark", "schedule", "seed", "round", "questions", "relative score", "95 % interval",
         "mean ratio", "win/tie/lose", "changes/flips",
     )  # fmt: skip
-    rows = [
+    cells = [
         (
-            e.source, e.judge, e.benchmark, e.schedule, _seed(e.seed), str(e.round), str(e.scores.questions),
-            f"{e.scores.relative_score:.2f}",
-            interval(e.scores.ci_low, e.scores.ci_high) if e.scores.questions > 1 else "",
-            "" if e.scores.mean_ratio is None else f"{e.scores.mean_ratio:.2f}",
-            f"{e.scores.win}/{e.scores.tie}/{e.scores.lose}",
-            "" if e.scores.order_changes is None else f"{e.scores.order_changes}/{e.scores.order_flips}",
+            row.source, row.judge, row.benchmark, row.schedule, _seed(row.seed), str(row.round), str(s.questions),
+            f"{s.relative_score:.2f}", interval(s.ci_low, s.ci_high) if s.questions > 1 else "",
+            "" if s.mean_ratio is None else f"{s.mean_ratio:.2f}", f"{s.win}/{s.tie}/{s.lose}",
+            "" if s.order_changes is None else f"{s.order_changes}/{s.order_flips}",
         )
-        for e in board.rounds
+        for row in rows
+        for s in [row.scores]
     ]  # fmt: skip
-    apart = spread([e.pool_size for e in board.rounds], [e.round for e in board.rounds])
-    return as_text(Table(" · ".join(filter(None, ["Scores", apart, *labels])), head, rows, notes, meanings))
+    apart = spread(board.frame.rows.tolist(), board.frame["round"].tolist())
+    title = " · ".join(filter(None, ["Scores", apart, *board.labels]))
+    return as_text(Table(title, head, cells, notes, meanings))
 
 
 def _seed(seed: int | None) -> str:
@@ -73,39 +72,37 @@ def _seed(seed: int | None) -> str:
 
 def comparison_tables(comparison: Comparison) -> list[Group]:
     """The two levels, a table each, and the best rounds under their warning."""
-    scored = [_models(comparison), _best(comparison)] if comparison.best_rounds else []
+    scored = [_models(comparison), _best(comparison)] if len(comparison.best_rounds) else []
     return [_samplers(comparison), *scored]
 
 
 def _samplers(comparison: Comparison) -> Group:
+    rows = list(comparison.samplers.itertuples())
     seeds: dict[tuple[str, str, str], list[str]] = {}
-    for v in comparison.samplers:
+    for v in rows:
         for reason in v.left_out:
             seed, _, why = reason.partition(": ")
             seeds.setdefault((v.schedule, v.benchmark, why), []).append(seed.removeprefix("seed "))
-    left_out = [f"{what}, {on}: seed {', '.join(those)}: {why}" for (what, on, why), those in seeds.items()]
-    measured = sorted({f"{v.benchmark}: {v.measured}" for v in comparison.samplers if v.measured})
-    notes = [
-        SAMPLERS,
-        *measured,
-        *comparison.labels,
-        *comparison.left_aside,
-        *(f"left out: {reason}" for reason in left_out),
+    left_out = [
+        f"left out: {schedule}, {benchmark}: seed {', '.join(listed)}: {why}"
+        for (schedule, benchmark, why), listed in seeds.items()
     ]
+    measured = sorted({f"{v.benchmark}: {v.measured}" for v in rows if v.measured})
+    notes = [SAMPLERS, *measured, *comparison.labels, *comparison.not_compared, *left_out]
     head = (
         "source", "judge", "benchmark", "sampler", "against", "rounds", "rows", "seeds", "difference", "95 % interval",
         "p", "p (Holm)", "verdict",
     )  # fmt: skip
-    rows = [
+    cells = [
         (
             v.source, v.judge, v.benchmark, v.schedule, v.baseline, f"{v.rounds[0]}, {v.rounds[1]}",
             _rows(v.rows), str(len(v.seeds)),
             "" if v.mean_difference is None else f"{v.mean_difference:+.2f}",
             interval(v.ci_low, v.ci_high, "+.2f"), _p(v.p), _p(v.p_holm), v.verdict,
         )
-        for v in comparison.samplers
+        for v in rows
     ]  # fmt: skip
-    return as_text(Table(f"These two samplers ({comparison.endpoint})", head, rows, notes))
+    return as_text(Table(f"These two samplers ({comparison.endpoint})", head, cells, notes))
 
 
 def _rows(sizes: tuple[int | None, int | None]) -> str:
@@ -126,23 +123,24 @@ def _models(comparison: Comparison) -> Group:
             v.source, v.judge, v.benchmark, v.schedule, v.baseline, _seed(v.seed), f"{v.round}, {v.baseline_round}",
             f"{v.difference:+.2f}", interval(v.ci_low, v.ci_high, "+.2f"), v.verdict,
         )
-        for v in comparison.models
+        for v in comparison.models.itertuples()
     ]  # fmt: skip
     return as_text(Table(f"These two models ({comparison.endpoint})", head, rows, [MODELS, *comparison.labels]))
 
 
 def _best(comparison: Comparison) -> Group:
     head = ("source", "judge", "benchmark", "schedule", "seed", "round", "relative score")
+    best = comparison.best_rounds
     rows = [
         (b.source, b.judge, b.benchmark, b.schedule, _seed(b.seed), str(b.round), f"{b.relative_score:.2f}")
-        for b in comparison.best_rounds
+        for b in best.itertuples()
     ]
-    apart = ", of pools of different sizes" if len({b.round for b in comparison.best_rounds}) > 1 else ""
+    apart = ", of pools of different sizes" if best["round"].nunique() > 1 else ""
     notes = [AFTER_THE_FACT, *comparison.labels]
     return as_text(Table(f"Best rounds, picked after the fact{apart}", head, rows, notes))
 
 
-def agreement_table(agreements: Sequence[Agreement]) -> Group:
+def agreement_table(agreements: Frame) -> Group:
     """How far two judges agree, a row a benchmark."""
     meanings = {
         "ranks": "ranks: Spearman over models by relative score",
@@ -167,7 +165,7 @@ def agreement_table(agreements: Sequence[Agreement]) -> Group:
             _favoured(a.first_place_lead), _favoured(a.recorded_first_place_lead),
             f"{a.relative_score_shift:+.2f}", str(a.left_out),
         )
-        for a in agreements
+        for a in agreements.itertuples()
     ]  # fmt: skip
     return as_text(Table("Agreement of two judges", head, rows, meanings=meanings))
 

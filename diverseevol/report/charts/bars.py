@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from diverseevol.evaluation.scores.frame import Frame
 from diverseevol.evaluation.scores.pairing import FINAL, ends, in_words, shared, spread
 from diverseevol.report.charts.lines import FULL, Line, look, sources
 from diverseevol.report.charts.style import GRID, INK, MUTED, PAPER, facets, panels_across, write_legend, write_note
 from diverseevol.report.charts.titles import benchmark_order, panel_title, questions_of
-from diverseevol.report.frame import Frame
 
 OUTCOMES = {"win": (INK, PAPER), "tie": (MUTED, PAPER), "lose": (GRID, INK)}  # shade, and the number's colour on it
 READABLE = 7  # per cent: a narrower part holds no number
@@ -63,7 +63,7 @@ def draw_win_tie_lose(
 
 class _Model(NamedTuple):
     round: int
-    pool_size: int | None
+    rows: int | None
 
 
 def _shares(part: Frame) -> tuple[dict[Line, list[float]], str]:
@@ -84,7 +84,7 @@ def _shares(part: Frame) -> tuple[dict[Line, list[float]], str]:
                    for seed, t in zip(own.seed, own["round"], strict=True)]]  # fmt: skip
         means = own.groupby("name").value.mean()[[*OUTCOMES]]
         shares[line] = (100 * means / means.sum()).tolist()
-    if sizes := spread([model.pool_size for line in growing for model in compared[line].values()], [0]):
+    if sizes := spread([model.rows for line in growing for model in compared[line].values()], [0]):
         return shares, f"final rounds: {sizes}"
     stopped_short = any(max(arms[line][seed]) > model.round for line in arms for seed, model in compared[line].items())
     return shares, f"at {in_words(level)}" if stopped_short else ""

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import StrMethodFormatter
 
+from diverseevol.evaluation.scores.frame import Frame
 from diverseevol.report.charts.lines import ONE_TIME, Line, look
 from diverseevol.report.charts.style import MUTED, PAPER, facets, panels_across, write_legend, write_note
-from diverseevol.report.frame import Frame, of_metric
+from diverseevol.report.frame import of_metric
 
 BAND = "band: lowest to highest seed; no band: one seed"
 EARLY = 0.85  # of the x axis: a line that ends before it is named at its end, the others beside the panel

@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
+from diverseevol.evaluation.scores.frame import Frame
 from diverseevol.report.charts.bars import draw_win_tie_lose
 from diverseevol.report.charts.curves import BAND, CROWDED, Curve, Panel, curves, draw_panels, levels
 from diverseevol.report.charts.lines import dashes, labels, sources
@@ -14,7 +15,7 @@ from diverseevol.report.charts.scatter import draw_diversity_against_score
 from diverseevol.report.charts.style import STYLE, save_png
 from diverseevol.report.charts.titles import WARNING_LIGHT, metric_order, panel_texts, panel_title
 from diverseevol.report.collect import ALL_PHASES, JUDGE_CALLS, PEAK_MEMORY, Collection
-from diverseevol.report.frame import Frame, descriptions
+from diverseevol.report.frame import descriptions
 from diverseevol.runs.metrics import MetricKey
 
 VENDI = ("vendi_score", "vendi_score_centred", "vendi_score_current")
@@ -52,9 +53,8 @@ class Entry:
 def gallery(collection: Collection) -> list[Entry]:
     """Every figure that the points allow."""
     frame = collection.frame
-    warnings = {f"{scored.judge}: {scored.scores.label}" for scored in collection.board.rounds if scored.scores.label}
     with matplotlib.rc_context(STYLE):
-        return [*_relative_score(frame, warnings), *(entry for make in FIGURES for entry in make(frame))]
+        return [*_relative_score(frame, collection.board.labels), *(entry for make in FIGURES for entry in make(frame))]
 
 
 def draw_run(folder: Path, frame: Frame, warnings: Iterable[str] = ()) -> list[Path]:

@@ -6,10 +6,11 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from diverseevol.evaluation.scores.frame import Frame
 from diverseevol.report.charts.lines import ONE_TIME, Line, labels, look, sources
 from diverseevol.report.charts.style import PAPER, facets, panels_across, write_legend, write_note
 from diverseevol.report.charts.titles import benchmark_order, panel_title, questions_of
-from diverseevol.report.frame import Frame, of_metric
+from diverseevol.report.frame import of_metric
 
 SIZES = 3  # panels a benchmark, at most: the paper has three
 # Of the paper's score and the one that is not squeezed towards 1, what an axis says.

@@ -77,8 +77,8 @@ def _kept(models: Sequence[Model], rounds: str) -> list[Model]:
 def _models(collection: Collection, questions: Texts) -> Iterator[Model]:
     """Every model that answered or was judged; notes the questions on the way."""
     judged: dict[tuple[Line, int | None, int, str], dict[str, Sequence[Judgement]]] = {}
-    for scored in collection.board.rounds:
-        key = (collection.line(scored), scored.seed, scored.round, scored.benchmark)
+    for scored in collection.board.frame.itertuples():
+        key = (scored.line, scored.seed, scored.round, scored.benchmark)
         judge = scored.judge if scored.prompt_version == "released" else f"{scored.judge} ({scored.prompt_version})"
         judged.setdefault(key, {})[judge] = collection.judgements[scored.file]
     for run in collection.runs:

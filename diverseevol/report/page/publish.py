@@ -45,8 +45,7 @@ def publish(collection: Collection, out: Path, projection: str = PCA) -> list[st
     Raises:
         InputError: the folder cannot be written to, or there is no such projection.
     """
-    board, runs = collection.board.rounds, collection.runs
-    names = labels([*collection.lines, *(run.line for run in runs), *map(collection.line, board)])
+    names = labels([*collection.lines, *(run.line for run in collection.runs), *collection.board.frame.line])
     maps = read_maps(collection.runs, projection)
     compared, uncompared = verdicts(collection)
     tables = [
@@ -78,20 +77,20 @@ def publish(collection: Collection, out: Path, projection: str = PCA) -> list[st
 def _write_tables(collection: Collection, tables: list[Table], names: dict[Line, str], folder: Path) -> None:
     for table in tables:
         write_table(table, names, folder)
-    write_points(collection.points, folder)
+    write_points(collection.frame, folder)
     write_picks(collection.runs, folder)
-    write_scores_csv(folder / "scores.csv", collection.board.rounds)
+    write_scores_csv(folder / "scores.csv", collection.board.frame)
 
 
 def _lead(collection: Collection) -> str:
-    runs, board = collection.runs, collection.board.rounds
-    released = {(each.schedule, each.source) for each in board if collection.line(each).released}
+    runs, judged = collection.runs, collection.board.frame.line
+    released = {line for line in judged if line.released}
     parts = [
         f"{_count(len(runs), 'run')} of {_count(len({run.line for run in runs}), 'arm')}" if runs else "",
         f"{_count(len(released), 'released schedule')}" if released else "",
-        f"{_count(len(board), 'judged model')}" if board else "nothing judged",
+        f"{_count(len(judged), 'judged model')}" if len(judged) else "nothing judged",
     ]  # fmt: skip
-    origins = sources([*(run.line for run in runs), *map(collection.line, board)])
+    origins = sources([*(run.line for run in runs), *judged])
     return f"{', '.join(part for part in parts if part)}; from {', '.join(origins)}."
 
 
@@ -103,7 +102,7 @@ def _notes(collection: Collection) -> Iterator[str]:
     for run in collection.runs:
         if not run.complete:
             yield f"{run.name}: {status(run)}; shown as far as it got"
-    yield from sorted({f"judge {e.judge}: {e.scores.label}" for e in collection.board.rounds if e.scores.label})
+    yield from (f"judge {label}" for label in collection.board.labels)
     yield from collection.board.warnings
     if collection.unplaced:
         yield (
