@@ -48,6 +48,15 @@ def fork(
         os._exit(code)
 
 
+def wait_until(reached: Callable[[], bool], child: int, seconds: float = 600) -> None:
+    """Wait until a child at work has reached something; it is an error if it ends before."""
+    late = after(seconds)
+    while not reached():
+        assert os.waitpid(child, os.WNOHANG) == (0, 0), "the child ended before"
+        assert not late(), "the child does not get there"
+        time.sleep(0.005)
+
+
 def after(seconds: float) -> Callable[[], bool]:
     """The instant so many seconds from now."""
     instant = time.monotonic() + seconds

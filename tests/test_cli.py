@@ -22,7 +22,7 @@ ROOT = Path(diverseevol.__file__).parents[1]
 def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run the command line; `cwd` keeps what it writes."""
     return subprocess.run(
-        [sys.executable, "-m", "diverseevol", *arguments], capture_output=True, text=True, cwd=cwd, timeout=120
+        [sys.executable, "-m", "diverseevol", *arguments], capture_output=True, text=True, cwd=cwd, timeout=600
     )
 
 
@@ -328,7 +328,7 @@ def test_a_signal_while_a_command_is_ending_leaves_its_code_and_no_traceback(tmp
         "from diverseevol import cli\n"
         "cli.main()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=600)
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
 

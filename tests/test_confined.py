@@ -54,7 +54,7 @@ def test_a_template_that_cannot_be_used_is_refused_before_any_row(case, prompt):
         prompt_of(prompt, BROKEN[case]).rows([exchange("Name a fish.", "", "Cod.")])
     assert "use prompt.template=alpaca" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize("case", ENDLESS)
@@ -85,7 +85,7 @@ def test_no_child_is_left_behind(prompt):
     prompt_of(prompt, PLAIN)
     with pytest.raises(InputError):
         prompt_of(prompt, BROKEN["a syntax error"])
-    assert set(_children()) == before
+    assert set(_children()) <= before
 
 
 def _children() -> list[str]:

@@ -21,7 +21,7 @@ def command(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.C
     return subprocess.run(
         [sys.executable, "-m", "diverseevol.report.dashboard", *arguments],
         env={**inherited, **places, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True, text=True, timeout=100,
+        capture_output=True, text=True, timeout=600,
     )  # fmt: skip
 
 

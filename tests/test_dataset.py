@@ -398,7 +398,7 @@ def test_what_a_killed_process_leaves_is_thrown_away(tmp_path, cache):
 def test_one_of_many_processes_builds_and_the_others_wait_for_it(rows_file, cache):
     command = [sys.executable, "-c", BUILD_SLOWLY, str(rows_file), str(cache)]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    outputs = [process.communicate(timeout=120)[0] for process in started]
+    outputs = [process.communicate(timeout=600)[0] for process in started]
     assert [process.returncode for process in started] == [0, 0, 0]
     assert sum(bool(output) for output in outputs) == 1
     assert everything(load(rows_file, cache=cache)) == EXAMPLES

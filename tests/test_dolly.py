@@ -25,7 +25,7 @@ def test_an_evolution_on_dolly_chooses_among_its_rows_with_both_samplers(tmp_pat
     sweep = ["-m", "data=dolly", f"data.path={DOLLY}", "sampler=kcenter,random", f"benchmark.path={questions}", *TINY]
     command = [sys.executable, "-m", "diverseevol", "evolve", *sweep]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr[-3000:]
 
     lines = [json.loads(line) for line in DOLLY.read_text(encoding="utf-8").split("\n") if line.strip()]

@@ -303,7 +303,7 @@ def test_a_thought_that_a_prompt_opens_is_known_by_the_prompts_end():
 def test_no_reply_takes_long_to_read(reply):
     began = time.process_time()
     parse(reply)
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.skipif(not VICUNA.is_file(), reason="DIVERSEEVOL_TEST_DATA has no gpt4_judgments/vicuna_test.tar.xz")

@@ -114,7 +114,7 @@ def test_a_command_without_a_hub_says_one_sentence(arguments, tmp_path):
     environment = {key: value for key, value in os.environ.items() if "OFFLINE" not in key}
     environment |= {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-m", "diverseevol", "select", *arguments, "n=3", "out=P.json", "cache=cache"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=600)
     assert done.returncode == 2
     said = [line for line in done.stderr.splitlines() if not line.startswith("  ")]  # progress
     assert len(said) == 1

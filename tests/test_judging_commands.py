@@ -8,13 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
-from chat_server import KEY, Answer, by_length, fails, says
+from chat_server import KEY, Answer, Request, by_length, fails, says
 from judgement_files import lay
 
 from diverseevol.cli import main
@@ -319,16 +320,24 @@ def test_commands_that_need_no_model_do_not_wait_for_torch(tmp_path):
 @pytest.mark.slow
 def test_an_interrupted_command_says_so_and_loses_at_most_what_was_under_way(server, tmp_path):
     run = lay_run(tmp_path / "outputs")
-    server.behaviour = lambda request: Answer(body=by_length(request).body, delay=0.3)
+    sent = threading.Event()
+
+    def behaviour(request: Request) -> Answer:
+        if len(server.requests) > 4:  # so that the work cannot be over before the signal
+            sent.wait(60)
+        return Answer(body=by_length(request).body, delay=0.3)
+
+    server.behaviour = behaviour
     options = (f"folder={run}", f"judge.base_url={server.url}", f"cache={tmp_path / 'cache'}", "logger=none")
     command = [sys.executable, "-m", "diverseevol", "judge", *options, "judge.concurrency=2"]
     environment = {**os.environ, "OPENAI_API_KEY": KEY}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while len(server.requests) < 5 and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    sent.set()
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "interrupted; everything so far is kept" in err
     assert 5 <= len(server.requests) < 2 * NEEDED

@@ -44,7 +44,7 @@ def written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_each_skeleton_passes_its_own_test(written):
     command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-W", "error", "."]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert ran.returncode == 0, ran.stdout
     assert "test_my_sampler.py::TestMySampler::test_what_is_needed_is_looked_at PASSED" in ran.stdout
     for kind in KINDS:

@@ -109,7 +109,7 @@ def test_a_users_wording_that_cannot_work_is_refused(make, tmp_path, text, compl
 )  # fmt: skip
 def test_what_may_pass_is_tried_again(server, make, failure):
     server.behaviour = once(failure)
-    judge = make(timeout=2.0)
+    judge = make(timeout=2.0 if failure.delay else 60.0)
     assert score(judge.judge(SHEET)).questions == QUESTIONS
     assert judge.account.calls == len(server.requests) == 2 * NEEDED
 
@@ -126,7 +126,9 @@ def test_retry_after_is_honoured(server, make, form):
     make(backoff=0.0).judge(SHEET)
     for prompt in {r.body["messages"][0]["content"] for r in server.requests}:
         first, second = (r.at for r in server.requests if r.body["messages"][0]["content"] == prompt)
-        assert second > earliest if form == "date" else 0.4 <= second - first < 2
+        assert (
+            second > earliest if form == "date" else 0.4 <= second - first < 60
+        )  # and not the minutes that 400 seconds are
 
 
 def test_without_retry_after_each_wait_is_longer(server, make):
@@ -134,7 +136,7 @@ def test_without_retry_after_each_wait_is_longer(server, make):
     make(backoff=0.1).judge(AnswerSheet(Benchmark("one", BENCHMARK.questions[:1]), ANSWERS))
     times = [r.at for r in server.requests if r.first == "x"]
     waits = [b - a for a, b in pairwise(times)]
-    assert [0.05 * 2**i < wait < 0.1 * 2**i + 0.2 for i, wait in enumerate(waits)] == [True] * 3
+    assert [0.05 * 2**i < wait < 0.1 * 2**i + 2 for i, wait in enumerate(waits)] == [True] * 3
 
 
 def test_an_endpoint_that_stays_away_fails_the_run_and_keeps_what_came(server, make):

@@ -74,7 +74,7 @@ for module in {LAZY}:
     importlib.import_module(f"diverseevol.{{module}}")
 print(json.dumps([name for name in sys.modules if name.startswith("diverseevol") or name in ("numpy", "torch")]))
 """
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=600)
     assert sorted(json.loads(said.stdout)) == sorted(
         ["diverseevol", "diverseevol.public", *(f"diverseevol.{module}" for module in LAZY)]
     )

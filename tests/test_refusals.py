@@ -418,7 +418,7 @@ FAILING = {
     "408": answer(408, b""),
     "529": answer(529, error("Overloaded", None, "overloaded_error")),
     "cut": Answer(200, b'{"choices": []}', cut=True),
-    "no reply": Answer(delay=0.5),
+    "no reply": Answer(delay=1.0),
 }
 
 
@@ -428,7 +428,7 @@ def test_a_prompt_at_which_the_server_fails_each_time_is_recorded_and_the_rest_g
     server, make, name, concurrency, caplog
 ):
     server.behaviour = refuses(1, FAILING[name])
-    limits = {"retries": 1, "timeout": 0.3 if name == "no reply" else 5.0, "concurrency": concurrency}
+    limits = {"retries": 1, "timeout": 0.8 if name == "no reply" else 60.0, "concurrency": concurrency}
     judgements = make(**limits).judge(SHEET)
     lost = [j for j in judgements if not j.parsed]
     assert [j.question_id for j in lost] == ["1", "1"]

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from chat_server import KEY, Answer, ChatServer, by_length
+from chat_server import KEY, Answer, ChatServer, Request, by_length
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.reply_cache import Ask, Reply, ReplyCache
@@ -90,18 +90,27 @@ def judging(server: ChatServer, cache: Path) -> subprocess.Popen[str]:
 
 
 def test_a_killed_run_loses_no_reply_that_had_come(server, tmp_path):
+    killed = threading.Event()
+
+    def behaviour(request: Request) -> Answer:
+        if len(server.requests) > NEEDED // 2:  # so that the work cannot be over before the signal
+            killed.wait(60)
+        return by_length(request)
+
+    server.behaviour = behaviour
     first = judging(server, tmp_path)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while len(server.requests) < NEEDED // 2 and time.monotonic() < deadline:
         time.sleep(0.005)
     first.send_signal(signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL
+    killed.set()
     assert first.stdout is not None
     first.stdout.close()
     before = len(server.requests)
     assert NEEDED // 2 <= before < NEEDED
     again = judging(server, tmp_path)
-    said, _ = again.communicate(timeout=60)
+    said, _ = again.communicate(timeout=300)
     assert float(said) == 2 * sum(i % 9 + 1 for i in range(QUESTIONS))
     assert NEEDED <= len(server.requests) <= NEEDED + IN_FLIGHT
 
@@ -146,7 +155,7 @@ def test_what_an_endpoint_will_not_answer_is_known(tmp_path):
 
 def test_two_processes_share_what_they_pay_for(server, tmp_path):
     both = [judging(server, tmp_path) for _ in range(2)]
-    said = {process.communicate(timeout=60)[0] for process in both}
+    said = {process.communicate(timeout=300)[0] for process in both}
     assert len(said) == 1
     assert len(server.requests) == NEEDED
     with sqlite3.connect(tmp_path / "judgements.sqlite") as file:

@@ -282,5 +282,5 @@ def test_the_foundations_embedding_has_its_own_seconds(evolution, tmp_path):
         evolution(tmp_path / "run", space=lambda: time.sleep(0.2) or np.random.default_rng(0).standard_normal((60, 32)))
     )
     assert first.seconds["foundation"] >= 0.2
-    assert first.seconds["measure"] < first.seconds["foundation"] + 5
+    assert first.seconds["measure"] < first.seconds["foundation"] + 30
     assert all("foundation" not in done.seconds for done in others)

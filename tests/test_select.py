@@ -380,7 +380,7 @@ def test_a_folder_that_may_not_be_written_to_is_refused_before_the_work(refused)
 def test_the_command_stands_on_its_own(tmp_path):
     save([[0], [1], [2], [7], [10]])
     command = [sys.executable, "-m", "diverseevol", "select", "embeddings=E.npy", "n=2", "out=new/P.json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == (
         "2 of 5 rows by kcenter in 0.0 s\ndistance to the nearest row picked before: 8 at the second\n"

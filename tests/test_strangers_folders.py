@@ -420,7 +420,7 @@ def test_a_configuration_is_plain_values_or_refused_at_once(tmp_path, damage):
     began = time.perf_counter()
     with pytest.raises(InputError) as refused:
         read_saved(file)
-    assert time.perf_counter() - began < 5
+    assert time.perf_counter() - began < 30
     assert complaint in str(refused.value)
     assert str(refused.value).startswith(str(file))
     assert str(refused.value).endswith(("; restore it", "; save it as UTF-8", "; give a smaller one"))

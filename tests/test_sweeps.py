@@ -31,7 +31,7 @@ SMALL = (*small_evolution.SMALL, "logger=none", "threads=1")
 def evolve(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "DIVERSEEVOL_CACHE": str(cwd / "cache"), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "diverseevol", "evolve", *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=400)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=1200)
 
 
 def listed(said: str) -> list[str]:
@@ -233,7 +233,7 @@ def test_all_samplers_over_three_seeds_are_one_sweep_and_one_comparison(tmp_path
 
     command = [sys.executable, "-m", "diverseevol", "compare", "folder=outputs", "out=verdicts.json"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    compared = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
+    compared = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert compared.returncode == 0, compared.stderr
     assert "Traceback" not in compared.stderr
     text = (tmp_path / "verdicts.json").read_text()
@@ -250,7 +250,7 @@ def test_a_worker_that_is_killed_before_any_job_ended_leaves_a_list_of_all(tmp_p
     sweep = [sys.executable, "-m", "diverseevol", "evolve", "-m", *SMALL, "seed=0,1", "hydra/launcher=joblib"]
     done = subprocess.run(
         [*sweep, "sampler._target_=deadly.sampler"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400,
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1200,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "2 of 2 jobs of the sweep failed" in done.stderr

@@ -30,7 +30,7 @@ def run(arguments: list[str], processes: int, notes: Path | None = None) -> str:
         module = "watched_process"
     done = subprocess.run(
         [*launcher, "-m", module, "evolve", *arguments, *SMALL],
-        env=environment, capture_output=True, text=True, timeout=150,
+        env=environment, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stderr
@@ -137,7 +137,7 @@ def test_tasks_of_srun_are_processes_of_one_evolution(tmp_path: Path) -> None:
         )
         for task in range(2)
     ]  # fmt: skip
-    said = [task.communicate(timeout=150)[1] for task in tasks]
+    said = [task.communicate(timeout=600)[1] for task in tasks]
     assert [task.returncode for task in tasks] == [0, 0], said
     assert [text.count("round 1/1:") for text in said] == [1, 0], "one process speaks"
     assert read(tmp_path / "run", 1, "round.json")["index"] == 1
@@ -177,7 +177,7 @@ def test_an_input_error_in_two_processes_is_said_once_and_torchrun_reports_exit_
             "evolve", f"folder={tmp_path / 'run'}", f"cache={tmp_path}", "data=json", "data.path=/nowhere.jsonl",
             "model=tiny",
         ],
-        capture_output=True, text=True, timeout=200,
+        capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode != 0  # torchrun's own, whatever a process's was
     _, _, root_cause = done.stderr.partition("Root Cause")
