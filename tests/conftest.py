@@ -6,6 +6,7 @@ import os
 os.environ |= {
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep: spinning, two take 15 × the time of one
     "TOKENIZERS_PARALLELISM": "false",
     "WANDB_MODE": "offline",
     "WANDB_SILENT": "true",

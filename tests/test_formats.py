@@ -1,10 +1,6 @@
 import json
-import os
 import random
-import subprocess
-import sys
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
@@ -329,12 +325,11 @@ def test_names_of_fields_and_a_format_are_not_given_together(tmp_path):
         load(file, fields={"instruction": "q", "response": "a"}, format=Pairs(), cache=tmp_path)
 
 
-def test_the_command_line_takes_a_format_of_ones_own(tmp_path):
+def test_the_command_line_takes_a_format_of_ones_own(command_line, tmp_path):
     file, out = pairs(tmp_path, *({"qa": [f"What is {i}?", f"It is {i}."]} for i in range(9))), tmp_path / "P.json"
     options = ["data=json", f"data.path={file}", "data.format={_target_: test_formats.Pairs}", f"cache={tmp_path}"]
-    command = [sys.executable, "-m", "diverseevol", "select", *options, "sampler=random", "n=3", f"out={out}"]
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path}, cwd=tmp_path)
+    code, _, said = command_line("select", *options, "sampler=random", "n=3", f"out={out}")
+    assert code == 0, said
     chosen = [json.loads(line) for line in out.with_suffix(".jsonl").read_text().splitlines()]
     assert len(chosen) == 3
     assert all(record["qa"][1].startswith("It is") for record in chosen)

@@ -4,6 +4,7 @@ import csv
 import html
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from run_folders import HOSTILE, World, lay_run, several_runs
 
 from diverseevol.cli import main
-from diverseevol.report.charts.gallery import gallery
+from diverseevol.report.charts.gallery import Entry, gallery
 from diverseevol.report.charts.lines import labels, look
 from diverseevol.report.collect import Collection, collect
 from diverseevol.report.page.answers import answers_payload
@@ -38,6 +39,17 @@ def published(collection, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def drawn(collection) -> list[Entry]:
+    return gallery(collection)
+
+
+@pytest.fixture
+def smallest(outputs) -> str:
+    """The folder whose report is drawn soonest: one run of one round."""
+    return f"folder={outputs / 'toy/tiny/random-full'}"
+
+
 @pytest.fixture
 def command(monkeypatch, capfd, tmp_path) -> Callable[..., tuple[int, str, str]]:
     monkeypatch.chdir(tmp_path)
@@ -62,8 +74,8 @@ def table(folder: Path, name: str) -> list[dict[str, str]]:
 # --- figures and files ---
 
 
-def test_every_figure_is_drawn_and_saved_as_png_and_svg(collection, published):
-    names = {entry.name for entry in gallery(collection)} | {"map"}
+def test_every_figure_is_drawn_and_saved_as_png_and_svg(drawn, published):
+    names = {entry.name for entry in drawn} | {"map"}
     assert names == {
         "relative_score", "vendi_score", "score_against_vendi", "coverage_and_loss", "win_tie_lose", "cost", "memory",
         "other_metrics", "map",
@@ -73,8 +85,8 @@ def test_every_figure_is_drawn_and_saved_as_png_and_svg(collection, published):
     }
 
 
-def test_axes_are_labelled_and_ticked_at_rows_that_were_measured(collection):
-    for entry in gallery(collection):
+def test_axes_are_labelled_and_ticked_at_rows_that_were_measured(drawn):
+    for entry in drawn:
         for axes in entry.figure.axes:
             if axes.get_visible() and axes.get_xlabel() == "training rows":
                 assert set(axes.get_xticks()) <= {10, 20, 30, 40, 60}
@@ -234,41 +246,31 @@ def test_a_folder_that_holds_no_report_is_left_alone(command, outputs, tmp_path,
     assert (tmp_path / "mine/report.html").read_text() == "<title>mine</title>"
 
 
-def test_a_single_run_of_one_round_gets_a_report(command, outputs, tmp_path):
-    code, _, said = command(f"folder={outputs / 'toy/tiny/random-full'}", "out=here")
-    assert code == 0, said
-    assert (tmp_path / "here/report.html").is_file()
-
-
-def test_a_report_is_made_again_over_an_earlier_one(command, outputs, tmp_path):
-    folder = f"folder={outputs / 'toy/tiny/random-iterative'}"
-    code, _, said = command(folder, "out=here")
-    assert code == 0, said
+def test_a_single_run_of_one_round_gets_a_report_also_over_an_earlier_one(command, smallest, published, tmp_path):
+    shutil.copytree(published, tmp_path / "here")
     (tmp_path / "here/notes.txt").touch()
-    code, _, said = command(folder, "out=here")
+    code, _, said = command(smallest, "out=here")
     assert code == 0, said
+    assert (tmp_path / "here/report.html").read_text() != (published / "report.html").read_text()
 
 
-def test_a_report_that_was_cut_off_is_made_again(command, outputs, tmp_path, monkeypatch):
-    folder = f"folder={outputs / 'toy/tiny/random-iterative'}"
+def test_a_report_that_was_cut_off_is_made_again(command, smallest, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("diverseevol.report.page.publish.draw_maps", lambda *_: 1 / 0)
-        code, _, _ = command(folder, "out=here")
+        code, _, _ = command(smallest, "out=here")
     assert code == 1
     assert (tmp_path / "here/figures").is_dir()
     assert "was not finished" in (tmp_path / "here/report.html").read_text()
-    code, _, said = command(folder, "out=here")
+    code, _, said = command(smallest, "out=here")
     assert code == 0, said
     assert "was not finished" not in (tmp_path / "here/report.html").read_text()
 
 
-def test_a_report_that_fails_keeps_the_page_of_the_earlier_one(command, outputs, tmp_path, monkeypatch):
-    folder = f"folder={outputs / 'toy/tiny/random-iterative'}"
-    assert command(folder, "out=here")[0] == 0
-    before = (tmp_path / "here/report.html").read_bytes()
+def test_a_report_that_fails_keeps_the_page_of_the_earlier_one(command, smallest, published, tmp_path, monkeypatch):
+    shutil.copytree(published, tmp_path / "here")
     monkeypatch.setattr("diverseevol.report.page.publish.draw_maps", lambda *_: 1 / 0)
-    assert command(folder, "out=here")[0] == 1
-    assert (tmp_path / "here/report.html").read_bytes() == before
+    assert command(smallest, "out=here")[0] == 1
+    assert (tmp_path / "here/report.html").read_bytes() == (published / "report.html").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -292,10 +294,10 @@ def test_a_folder_of_the_users_own_with_names_of_a_report_is_left_alone(command,
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "mine").rglob("*")} == before
 
 
-def test_what_a_report_left_half_written_is_no_obstacle(command, outputs, tmp_path):
+def test_what_a_report_left_half_written_is_no_obstacle(command, smallest, tmp_path):
     (tmp_path / "here").mkdir()
     (tmp_path / f"here/report.html.{'0' * 16}.partial").touch()
-    code, _, said = command(f"folder={outputs / 'toy/tiny/random-iterative'}", "out=here")
+    code, _, said = command(smallest, "out=here")
     assert code == 0, said
 
 
