@@ -90,6 +90,19 @@ def test_losses_that_were_measured_have_columns(tmp_path):
     assert ("2.345" in table, "1.678" in table, "1.500" in table) == (True, True, False)
 
 
+def test_two_metrics_of_one_heading_have_a_column_each_and_every_heading_is_explained(tmp_path):
+    own = MetricDescription("own_loss", "loss of my own", "bits", "worse", heading="loss", form=".2f")
+    write_descriptions(tmp_path, [own])
+    text = said(tmp_path, {"own_loss": 7.25})
+    table, explained = text.split("───")[0], " ".join(text.split())
+    assert "train_loss" in table
+    assert "own_loss" in table
+    assert ("7.25" in text, "1.000" in text) == (True, True)
+    assert "own_loss: loss of my own, bits, lower is better; " in explained
+    assert "Vendi centred: Vendi-Score, centred, effective rows; " in explained
+    assert "RS: relative score; " in explained
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_no_number_is_cut_where_there_is_little_room(tmp_path, width):
     table = said(tmp_path, LAB, width=width).split("RS: relative score")[0]

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from diverseevol.evaluation.judge_round import read_scores
 from diverseevol.output.shell import command, override
-from diverseevol.report.terminal import read_scores
 from diverseevol.runs.metrics import describe, read_descriptions
 from diverseevol.runs.round_folder import Round
 
@@ -27,7 +27,7 @@ def conclusion(
         outputs: the folder that holds the runs.
         overrides: what the user typed after `diverseevol evolve`.
     """
-    scores = read_scores(folder, rounds[-1].index)
+    scores = read_scores(folder / "rounds" / f"{rounds[-1].index:02d}")
     yield "what this run shows", [*_scores(folder, rounds, scores), *([] if scores else _measures(folder, rounds))]
     if schedule == "full":  # trained on all rows: nothing was chosen
         own = [word for word in overrides if word.partition("=")[0].partition(".")[0] not in ("schedule", "folder")]
@@ -62,7 +62,7 @@ def _name(override: str) -> str:
 
 
 def _scores(folder: Path, rounds: Sequence[Round], last: Mapping[str, Any]) -> Iterator[str]:
-    initial = read_scores(folder, rounds[0].index) if len(rounds) > 1 else {}
+    initial = read_scores(folder / "rounds" / f"{rounds[0].index:02d}") if len(rounds) > 1 else {}
     for name, after in sorted(last.items()):
         before, end = initial.get(name), f"{len(rounds[-1].trained_on):,}"
         if before is None:

@@ -176,13 +176,13 @@ def stopping_table(stops: Sequence[StopOfCurve]) -> Table:
 def run_table(runs: Sequence[Run]) -> Table:
     """What was found, and how far each run has come."""
     rows = tuple(
-        (run.line.source, run.line, "" if run.seed is None else str(run.seed), status(run), _here(run.folder))
+        (run.line.source, run.line, "" if run.seed is None else str(run.seed), status(run), _shown_path(run.folder))
         for run in runs
     )
     return Table("runs", ("source", "sampler", "seed", "rounds", "folder"), rows)
 
 
-def _here(folder: Path) -> str:
+def _shown_path(folder: Path) -> str:
     """As seen from where the report is made, if it lies below: a page that is sent round tells no more than it must."""
     working_folder = Path.cwd()
     return str(folder.relative_to(working_folder)) if folder.is_relative_to(working_folder) else str(folder)

@@ -9,6 +9,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from diverseevol.evaluation.judge_round import read_scores
 from diverseevol.evaluation.scores.frame import RELATIVE_SCORE, Frame, measured_rows
 from diverseevol.evaluation.scores.models import Model, named_run
 from diverseevol.evolution.metrics import KNOWN
@@ -45,26 +46,27 @@ def show(folder: Path, rounds: Sequence[Round], console: Console, *, draw: bool 
         draw: whether figures are drawn; else those that are there stay as they are.
         examples: whether some questions are shown with their answers.
     """
-    results = [RoundResult(len(done.trained_on), done.metrics, read_scores(folder, done.index)) for done in rounds]
+    results = [RoundResult(len(done.trained_on), done.metrics, _scores(folder, done.index)) for done in rounds]
     level = _all_rows(folder, results[-1])
     names = [str(done.index) for done in rounds]
     console.print("what each round's model learned from its pool", style="bold")
     listed = (names, results) if level is None else ([*names, "all"], [*results, level])
-    console.print(_table(*listed, _known(folder), console))
+    known = _known(folder)
+    columns = _columns(results, known)
+    console.print(_table(*listed, columns, console))
     console.print()
     judged = [score for result in results for score in result.scores.values()]
+    explained = [f"{' '.join(heading.split())}: {about.in_words or about.title}" for _, heading, about in columns]
+    if judged:
+        explained.append(
+            "RS: relative score; its 95 % interval over questions (in scores.json, too) says nothing about other seeds"
+        )
+    _print_dim("; ".join(explained), console)
     if judged and rounds[-1].index and not level:
-        console.print(
+        _print_dim(
             "for a line of what all rows reach: this command with schedule=full and no other schedule option, then "
             "as it was",
-            style="dim",
-            soft_wrap=False,
-        )
-    if judged:
-        console.print(
-            "RS: relative score; its 95 % interval over questions (in scores.json, too) says nothing about other seeds",
-            style="dim",
-            soft_wrap=False,
+            console,
         )
     labels = sorted({score["label"] for score in judged if score.get("label")})  # of the scores' own judge
     for label in labels:
@@ -79,13 +81,13 @@ def show(folder: Path, rounds: Sequence[Round], console: Console, *, draw: bool 
     else:
         drawn = [file for file in sorted(folder.glob("*.png")) if file.is_file()]
     console.print(styled(("where everything is", "bold"), f": {folder}/"))
-    for name, what in (
+    for name, description in (
         *((figure.name, "figure") for figure in drawn),
         ("selected.jsonl", "the rows, in the order in which they joined"),
         ("rounds/", "each round's receipt" + (", answers and what they were judged" if judged else "")),
         ("config.yaml", "the configuration, resolved"),
     ):
-        console.print(styled(f"  {name:<18}  ", (what, "dim")))
+        console.print(styled(f"  {name:<18}  ", (description, "dim")))
 
 
 def run_frame(folder: Path, results: Sequence[RoundResult], level: RoundResult | None = None) -> Frame:
@@ -126,31 +128,40 @@ def _rows(
         }  # fmt: skip
 
 
-def _table(
-    names: Sequence[str],
-    results: Sequence[RoundResult],
-    known: Mapping[str, MetricDescription],
-    console: Console,
-) -> Table:
-    """A line a round: its pool, and what its model learned from it, as far as metrics have a heading."""
-    benchmarks = _benchmarks(results)
+def _print_dim(text: str, console: Console) -> None:
+    console.print(text, style="dim", soft_wrap=False)
+
+
+Column = tuple[str, str, MetricDescription]  # the metric's logged name, the heading, how it is read
+
+
+def _columns(results: Sequence[RoundResult], known: Mapping[str, MetricDescription]) -> list[Column]:
+    """The metrics that all rounds have, as far as they have a heading; metrics of one heading go by their names."""
     shared = [key for key in results[0].metrics if all(key in result.metrics for result in results)]
-    columns = []
+    columns: list[Column] = []
     for about in known.values():
         keys = [key for key in shared if about.heading and MetricKey.parse(key).name == about.name]
         for key in sorted(keys, key=metric_order):
-            heading = "\n".join(filter(None, (about.heading, MetricKey.parse(key).part)))
-            columns.append((key, heading, about.form))
+            columns.append((key, "\n".join(filter(None, (about.heading, MetricKey.parse(key).part))), about))
+    headings = [heading for _, heading, _ in columns]
+    return [(key, heading if headings.count(heading) == 1 else key, about) for key, heading, about in columns]
+
+
+def _table(names: Sequence[str], results: Sequence[RoundResult], columns: Sequence[Column], console: Console) -> Table:
+    """A line a round: its pool, and what its model learned from it."""
+    benchmarks = _benchmarks(results)
     # Where there is little room, intervals are left to scores.json: a number that is cut says something else.
     wide = console.width >= CELL * (len(columns) + 1) + SCORE * len(benchmarks)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, int(wide), 0, 0), pad_edge=False, show_edge=False)
-    content = {"round": list(names)}
-    content |= {heading: [format(result.metrics[key], form) for result in results] for key, heading, form in columns}
-    content |= {f"RS\n{name}": [_score(result.scores.get(name), wide) for result in results] for name in benchmarks}
-    for heading, cells in content.items():
+    content = [
+        ("round", list(names)),
+        *((heading, [format(r.metrics[key], about.form) for r in results]) for key, heading, about in columns),
+        *((f"RS\n{name}", [_score(r.scores.get(name), wide) for r in results]) for name in benchmarks),
+    ]
+    for heading, cells in content:
         width = max(map(len, cells))
         table.add_column(heading, justify="right", vertical="bottom", overflow="fold", min_width=width)
-    for row in zip(*content.values(), strict=True):
+    for row in zip(*(cells for _, cells in content), strict=True):
         table.add_row(*row)
     return table
 
@@ -166,8 +177,8 @@ def _all_rows(folder: Path, last: RoundResult) -> RoundResult | None:
     """
 
     def same(run: Path) -> dict[str, Any]:
-        found = read_json(run / "fingerprint.json", "restore it, or move this run folder away").items()
-        return {key: value for key, value in found if not key.startswith(("sampler", "schedule.", "seed"))}
+        facts = read_json(run / "fingerprint.json", "restore it, or move this run folder away").items()
+        return {key: value for key, value in facts if not key.startswith(("sampler", "schedule.", "seed"))}
 
     files = folder.absolute().parent.parent.glob("*-full*/seed*/rounds/00/round.json")
     runs = [run for file in sorted(files) if ((run := file.parents[2]) / "fingerprint.json").exists()]
@@ -176,7 +187,7 @@ def _all_rows(folder: Path, last: RoundResult) -> RoundResult | None:
     if not runs:
         return None
     metrics = read_json(runs[0] / "rounds/00/round.json")["metrics"]
-    scores = read_scores(runs[0], 0)
+    scores = _scores(runs[0], 0)
 
     def alike(name: str) -> bool:
         return all(scores[name].get(key) == last.scores[name].get(key) for key in ("judge", "questions"))
@@ -199,8 +210,7 @@ def _side_by_side(folder: Path, benchmark: str, ends: tuple[Round, Round], conso
     for heading in ("question", *(f"round {end.index}, {n} rows" for end, n in zip(ends, sizes, strict=True))):
         table.add_column(heading, overflow="fold")
     questions = list(first)
-    for place in sorted({i * (len(questions) - 1) // (ASIDE - 1) for i in range(ASIDE)}):
-        question = questions[place]
+    for question in dict.fromkeys(questions[i * (len(questions) - 1) // (ASIDE - 1)] for i in range(ASIDE)):
         (asked, before), (_, after) = first[question], last[question]
         table.add_row(asked, before, after)
     console.print(table)
@@ -216,19 +226,17 @@ def _answered(round_folder: Path, benchmark: str) -> dict[str, tuple[str, str]]:
     for judgement in judgements:
         if judgement["model_score"] is not None:
             scores.setdefault(judgement["question_id"], []).append(judgement["model_score"])
-    found = {}
+    answered = {}
     for line in answers:
-        given = scores.get(line["id"])
-        mark = f"  [{sum(given) / len(given):.3g}]" if given else ""
-        asked = excerpt("\n".join(filter(None, (line["instruction"], line["input"]))))
-        found[line["id"]] = asked, f"{excerpt(line['answer'])}{mark}"
-    return found
+        own = scores.get(line["id"])
+        mark = f"  [{sum(own) / len(own):.3g}]" if own else ""
+        question = excerpt("\n".join(filter(None, (line["instruction"], line["input"]))))
+        answered[line["id"]] = question, f"{excerpt(line['answer'])}{mark}"
+    return answered
 
 
-def read_scores(folder: Path, t: int) -> dict[str, Any]:
-    """A round's scores by benchmark; empty where it was not judged."""
-    file = folder / "rounds" / f"{t:02d}" / "scores.json"
-    return dict(read_json(file)) if file.exists() else {}
+def _scores(folder: Path, t: int) -> dict[str, Mapping[str, Any]]:
+    return read_scores(folder / "rounds" / f"{t:02d}")
 
 
 def _score(score: Mapping[str, Any] | None, wide: bool) -> str:
