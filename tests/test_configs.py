@@ -1,13 +1,16 @@
 """Every file in conf/ composes, and everything that it names exists and takes the options that it gives."""
 
+import dataclasses
 import functools
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
@@ -131,6 +134,37 @@ def test_the_paper_is_the_default_where_no_choice_says_otherwise():
     assert bind(PromptOptions, OmegaConf.to_container(config.prompt), "prompt") == PromptOptions("alpaca", 512)
     assert (config.generation.max_new_tokens, config.generation.temperature) == (1024, 0.7)
     assert (config.sampler.metric, config.sampler.space, config.embedding.region) == ("euclidean", "current", "all")
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_the_options_of_a_command_have_one_default_each(root):
+    """What the code takes where nothing is said is what the configuration says."""
+    other_data = ["data=json"] if "data" in groups(root) else []  # the lab brings sizes of its own
+    plain = OmegaConf.to_container(composed(root, *other_data), resolve=True)
+    for key, kind in PLAIN.items():
+        if isinstance(node := plain.get(key), dict):
+            assert {key: node} == {key: dataclasses.asdict(kind())}
+
+
+def fallback(value: Any) -> Any:
+    """What stands in a file for an option, or what it falls back on where another option decides."""
+    found = re.fullmatch(r"\$\{oc\.select:[^,]+,(.*)\}", value) if isinstance(value, str) else None
+    return yaml.safe_load(found[1]) if found else value
+
+
+def test_the_options_of_a_choice_have_one_default_each():
+    """Options without a value of their own in the code, and those that name other options, have none to agree with."""
+    compared = set()
+    for file in sorted(CONF.rglob("*.yaml")):
+        for path, node in targets(yaml.safe_load(file.read_text()), file.stem):
+            for name, parameter in inspect.signature(get_object(node["_target_"])).parameters.items():
+                value = fallback(node.get(name, "???"))
+                if parameter.default in (parameter.empty, None) or str(value).startswith(("???", "${")):
+                    continue
+                assert value == parameter.default, f"{file.name}: {path}.{name}"
+                compared.add(f"{path}.{name}")
+    assert len(compared) > 50
+    assert {"kcenter.metric", "openai.retries", "lab.benchmark.world"} <= compared
 
 
 def target(

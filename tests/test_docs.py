@@ -23,8 +23,9 @@ CONF = ROOT / "conf"
 GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = [
     *GUIDES,
-    *(ROOT / name for name in ("SECURITY.md", "CHANGELOG.md", "experiments/README.md", "experiments/lab/README.md")),
-]
+    *(ROOT / name for name in ("SECURITY.md", "CHANGELOG.md", "experiments/README.md", "experiments/lab/README.md",
+                               "diverseevol/lab/foundation/README.md")),
+]  # fmt: skip
 GENERATED = [ROOT / "docs" / "models.md"]  # `make model-table`
 WIDTH = 120
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -44,9 +45,10 @@ def shell_lines(page: Path) -> list[list[str]]:
 
 
 def commands(page: Path) -> list[tuple[str, list[str]]]:
-    """(verb, arguments) of each `diverseevol …` in the page's blocks."""
+    """(verb, arguments) of each `diverseevol …` in the page's blocks, and of those in its text that are complete."""
     found = []
-    for words in shell_lines(page):
+    in_text = re.findall(r"`((?:\.venv/bin/)?diverseevol [a-z]+ [^`\n…A-Z]+)`", BLOCK.sub("", page.read_text("utf-8")))
+    for words in (*shell_lines(page), *map(shlex.split, in_text)):
         for i, word in enumerate(words):
             if word.removeprefix(".venv/bin/") == "diverseevol" and words[0] in (word, "torchrun", "python"):
                 found.append((words[i + 1], words[i + 2 :]))
@@ -110,15 +112,42 @@ def test_choices_and_verbs_in_the_text_exist(page):
             assert verb[1] in (*VERBS, *PLACE_HOLDERS) or verb[1].startswith("-"), code
 
 
-def test_make_targets_in_the_text_exist():
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_no_command_is_outside_of_what_is_checked(page):
+    text = page.read_text("utf-8")
+    languages = [language for language, _ in BLOCK.findall(text)]
+    assert text.count("```") == 2 * len(languages), "a block is indented or not closed"
+    assert {*languages} <= {"", "bash", "sh", "yaml", "python"}
+    plain = "\n".join(blocks(page, ""))
+    assert not re.search(r"^\W*(\.venv/bin/)?(diverseevol|make|python|torchrun) ", plain, re.MULTILINE)
+
+
+def test_make_targets_and_variables_in_the_text_exist():
     makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = {*re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE)}
+    checked = set()
     for page in PAGES:
         named = {word for words in shell_lines(page) if words[0] == "make" for word in words[1:]}
         for code in re.findall(r"`make ([^`]+)`", page.read_text("utf-8")):
             named |= {*code.split()}
+        variables = {word.strip("[]").partition("=")[0] for word in named if "=" in word}
+        assert variables <= {*re.findall(r"\$\((?:or \$\()?([A-Z]+)", makefile)}, name(page)
         named = {word for word in named if "=" not in word and word.islower()}
         assert named <= targets, name(page)
+        checked |= named | variables
+    assert {"evolve", "sweep", "figure2", "SEEDS"} <= checked
+
+
+def test_scripts_in_the_text_have_the_options_that_it_gives_them():
+    checked = set()
+    for page in PAGES:
+        for words in shell_lines(page):
+            for script in (word for word in words if word.endswith(".py") and "experiments/" in word):
+                content = (ROOT / script[script.index("experiments/") :]).read_text("utf-8")
+                options = {word for word in words if word.startswith("--")}
+                assert not [option for option in options if f'"{option}"' not in content], (name(page), script)
+                checked |= options
+    assert {"--world", "--tokens"} & checked
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
