@@ -15,7 +15,6 @@ from chat_server import KEY, Answer, ChatServer, fails, says
 from run_folders import STEERING_NAME, STEERING_TEXT, World, lay_run
 
 from diverseevol import cli
-from diverseevol.cli import app
 from diverseevol.output.shell import override
 from diverseevol.output.terminal import visible
 
@@ -239,7 +238,7 @@ def test_whatever_fails_fails_in_one_harmless_line(command, monkeypatch, error):
     def fail(configuration: object) -> None:
         raise error
 
-    monkeypatch.setattr(app, "_run", fail)
+    monkeypatch.setattr("diverseevol.cli.commands.score.run", fail)
     code, said = command("score", "folder=x")
     assert code == 1
     assert len(said.splitlines()) == 1

@@ -6,7 +6,6 @@ import dataclasses
 import pytest
 from transformers import PreTrainedModel
 
-from diverseevol.data.prompt import Prompt
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.evolution.loop import evolve
@@ -18,7 +17,7 @@ from diverseevol.samplers.uncertain_kcenter import UncertainKCenter
 
 
 @pytest.fixture
-def calls(monkeypatch):
+def calls(prompt, monkeypatch):
     """What is done while a test runs: how often, and to what."""
     done = collections.Counter()
 
@@ -34,7 +33,7 @@ def calls(monkeypatch):
 
     count(Pretrained, "load", lambda self, folder=None: ["load the foundation" if folder is None else "load a round's"])
     count(Pretrained, "tokenizer", lambda self: ["load a tokeniser"])
-    count(Prompt, "_tokenise", lambda self, texts, special: [("tokenise", text) for text in texts])
+    count(type(prompt.tokenizer), "__call__", lambda self, texts, **options: [("tokenise", text) for text in texts])
     count(Learner, "fit", lambda self, rows, *given, **options: ["fit"])
     count(Learner, "probe", lambda self, model, rows, *given, **options: [("probe", id(model), int(r)) for r in rows])
     count(PreTrainedModel, "save_pretrained", lambda self, *given, **options: ["save a model"])

@@ -25,13 +25,13 @@ from diverseevol.options import Embedding, Generation, Tuning
 def asked(monkeypatch) -> list[tuple[int, ...]]:
     """The shapes of the inputs that go to oneDNN."""
     shapes: list[tuple[int, ...]] = []
-    real = products._by_onednn
+    real = products.by_onednn
 
     def watched(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         shapes.append(tuple(inputs.shape))
         return real(inputs, weight, bias)
 
-    monkeypatch.setattr(products, "_by_onednn", watched)
+    monkeypatch.setattr(products, "by_onednn", watched)
     return shapes
 
 
@@ -57,7 +57,7 @@ def test_results_and_gradients_are_the_same_up_to_rounding(asked, bias, shape):
 
 
 def test_gradients_are_those_of_finite_differences(monkeypatch):
-    monkeypatch.setattr(products, "_by_onednn", torch.nn.functional.linear)  # in float64, which oneDNN does not take
+    monkeypatch.setattr(products, "by_onednn", torch.nn.functional.linear)  # in float64, which oneDNN does not take
     sizes = ((2, 3, 4), (5, 4), (5,))
     given = [torch.randn(*size, dtype=torch.float64, requires_grad=True) for size in sizes]
     assert torch.autograd.gradcheck(Product.apply, given)

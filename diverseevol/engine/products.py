@@ -66,7 +66,7 @@ class Product(torch.autograd.Function):
     def forward(ctx: Any, inputs: Input, weight: Weight, bias: torch.Tensor | None = None) -> Output:
         """The product of inputs and transposed weight, and the bias added."""
         ctx.save_for_backward(inputs, weight)
-        return _by_onednn(inputs, weight, bias)
+        return by_onednn(inputs, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Output) -> tuple[torch.Tensor | None, ...]:
@@ -76,14 +76,15 @@ class Product(torch.autograd.Function):
         flat = gradient.flatten(0, -2)
         to_inputs = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
-            to_inputs = _by_onednn(gradient, weight.T.contiguous())
+            to_inputs = by_onednn(gradient, weight.T.contiguous())
         if ctx.needs_input_grad[1]:
-            to_weight = _by_onednn(flat.T.contiguous(), inputs.flatten(0, -2).T.contiguous())
+            to_weight = by_onednn(flat.T.contiguous(), inputs.flatten(0, -2).T.contiguous())
         if len(ctx.needs_input_grad) > 2 and ctx.needs_input_grad[2]:
             to_bias = flat.sum(dim=0)
         return (to_inputs, to_weight, to_bias)[: len(ctx.needs_input_grad)]
 
 
-def _by_onednn(inputs: Input, weight: Weight, bias: torch.Tensor | None = None) -> Output:
+def by_onednn(inputs: Input, weight: Weight, bias: torch.Tensor | None = None) -> Output:
+    """A product of inputs and transposed weight, and the bias added, by oneDNN whatever their sizes."""
     product: torch.Tensor = functional.linear(inputs.to_mkldnn(), weight.contiguous(), bias).to_dense()
     return product
