@@ -1,6 +1,8 @@
-"""The one exception of the project that a user should see as a sentence rather than as a traceback."""
+"""What a user should see as a sentence: the one exception that is no traceback, and warnings."""
 
 import difflib
+import functools
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -29,6 +31,12 @@ def meant(name: str, names: Iterable[str], within: str = "") -> str:
     """
     near = difflib.get_close_matches(name, list(names), 1)
     return f" (did you mean {within}{near[0]}?)" if near else ""
+
+
+@functools.cache
+def warn_once(log: logging.Logger, message: str, *values: object) -> None:
+    """Warn of what holds in every round and batch; the same words come once in a process."""
+    log.warning(message, *values)
 
 
 def input_error(error: BaseException | None) -> InputError | None:

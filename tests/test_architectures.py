@@ -9,12 +9,12 @@ from families import tiny
 from test_probe import ROWS, probe, row_oracle
 from transformers import LlamaForCausalLM
 
-from diverseevol.engine import batch_dependence, model_limits
+from diverseevol.engine import model_limits
 from diverseevol.engine.answering import generation
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.engine.probing.probe import Probe
 from diverseevol.engine.tuning.sft import has_dropout
-from diverseevol.errors import InputError
+from diverseevol.errors import InputError, warn_once
 from diverseevol.options import Generation
 
 ARCHITECTURES = (
@@ -46,7 +46,7 @@ def test_of_every_architecture_the_probe_says_what_the_whole_model_says(learner,
 def test_of_every_architecture_a_batch_answers_as_one_prompt_at_a_time(architecture, caplog):
     model = tiny(architecture)
     prompts = [[5, 9, 11, 40], list(range(7, 17)), [30, 31]]
-    generation._warn_of_padding.cache_clear()
+    warn_once.cache_clear()
     alone, together = (
         generation.generate(model, prompts, [(0,), (1,), (2,)], Generation(8, 0.7, batch_size=size), [1])
         for size in (1, 3)
@@ -101,7 +101,7 @@ def test_questions_with_ids_that_a_model_has_no_embedding_for_are_refused(learne
 
 
 def test_rows_longer_than_a_model_was_made_for_are_warned_of_once(learner, encoded, tmp_path, caplog):
-    model_limits._warn_of_length.cache_clear()
+    warn_once.cache_clear()
     model = tiny("llama", max_position_embeddings=64)
     for name in ("first", "again"):
         probe(learner, tmp_path / name, model)
@@ -169,7 +169,7 @@ def test_positions_that_follow_the_longest_row_of_a_batch_are_warned_of_once(
     model = tiny("llama", max_position_embeddings=positions, rope_parameters=rope)
     short, some = ROWS[encoded.lengths[ROWS] <= 128], ROWS[encoded.lengths[ROWS] != encoded.lengths[ROWS].min()]
     assert 1 < len(short) < len(some)
-    batch_dependence._warn.cache_clear()
+    warn_once.cache_clear()
     alone, together = (
         probe(learner, tmp_path / f"short{tokens}", model, short, batch_tokens=tokens)[0] for tokens in (1, 10**5)
     )

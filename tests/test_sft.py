@@ -12,10 +12,9 @@ from transformers.models.llama.modeling_llama import LlamaAttention
 
 from diverseevol.cli.binding import bind
 from diverseevol.engine.learner import Learner
-from diverseevol.engine.tuning import sft
 from diverseevol.engine.tuning.batches import IGNORED, collate, length_sorted_batches, plan_steps, step_loader
 from diverseevol.engine.tuning.sft import InstructionTuner
-from diverseevol.errors import InputError
+from diverseevol.errors import InputError, warn_once
 from diverseevol.evolution.metrics.train_loss import final_loss
 from diverseevol.options import RateSchedule, Tuning
 
@@ -272,7 +271,7 @@ def test_warm_up_steps_are_rounded_up(learner):
 
 
 def test_a_single_step_that_is_all_warm_up_is_warned_of_once(learner, caplog):
-    sft._warn_of_rate_0.cache_clear()
+    warn_once.cache_clear()
     for warmup_ratio in (0.0, 0.03, 0.03):
         fit = tuned(learner, steps=1, warmup_ratio=warmup_ratio, learning_rate=1e-3).fit(POOL, SEED)
         assert fit.curve[0]["learning_rate"] == (0 if warmup_ratio else 1e-3)

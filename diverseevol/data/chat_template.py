@@ -196,7 +196,7 @@ class ChatTemplate:
                 f"the tokeniser's chat template makes {len(text):,} characters of a conversation that may become "
                 f"{limit:,}; use prompt.template=alpaca"
             )
-        if not _is_text(text):
+        if re.search("[\ud800-\udfff]", text):
             raise InputError(
                 "the tokeniser's chat template writes an unpaired surrogate, which no tokeniser can read; use "
                 "prompt.template=alpaca"
@@ -223,14 +223,6 @@ class ChatTemplate:
                 f"the tokeniser's chat template fails ({reason}); choose another with prompt.chat_template=NAME where "
                 f"there are several, or use prompt.template=alpaca"
             ) from error
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def shared_start(left: Sequence[Any], right: Sequence[Any]) -> int:

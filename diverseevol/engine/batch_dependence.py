@@ -1,11 +1,12 @@
 """Rotary positions scaled by the longest row of a batch: how a causal model's result for a row can depend on others."""
 
-import functools
 import logging
 
 import numpy as np
 from jaxtyping import Int
 from transformers import PreTrainedModel
+
+from diverseevol.errors import warn_once
 
 BY_THE_BATCH = ("dynamic", "longrope")  # transformers' names of the kinds whose frequencies follow the longest row
 
@@ -26,17 +27,13 @@ def batch_independent_length(model: PreTrainedModel) -> int | None:
 
 
 def warn_if_batch_dependent(model: PreTrainedModel, lengths: Int[np.ndarray, " rows"]) -> None:
-    """Warn, once, where rows are so long that the model reads them differently in other batches."""
+    """Warn where rows are so long that the model reads them differently in other batches."""
     limit = batch_independent_length(model)
     if limit is not None and lengths.max(initial=0) > limit:
-        _warn(limit)
-
-
-@functools.cache  # once, not in every pass
-def _warn(limit: int) -> None:
-    log.warning(
-        "this model scales its rotary positions by the longest row of a batch, so rows longer than %d tokens, and "
-        "the rows beside them, are read differently in other batches; prompt.max_length=%d avoids it",
-        limit,
-        limit,
-    )
+        warn_once(
+            log,
+            "this model scales its rotary positions by the longest row of a batch, so rows longer than %d tokens, and "
+            "the rows beside them, are read differently in other batches; prompt.max_length=%d avoids it",
+            limit,
+            limit,
+        )

@@ -1,6 +1,5 @@
 """What a model cannot read: ids beyond its embedding, and positions beyond those that it knows."""
 
-import functools
 import logging
 
 import torch
@@ -8,7 +7,7 @@ from transformers import PreTrainedModel
 
 from diverseevol.data.tokens import Tokens
 from diverseevol.engine.batch_dependence import batch_independent_length
-from diverseevol.errors import InputError
+from diverseevol.errors import InputError, warn_once
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +33,14 @@ def check_readable(model: PreTrainedModel, encoded: Tokens) -> None:
             f"positions and no others; give prompt.max_length={trained} or less"
         )
     if batch_independent_length(model) is None:  # scaled positions have a warning of their own
-        _warn_of_length(encoded.longest, trained)
+        warn_once(
+            log,
+            "rows have up to %d tokens, but the model was made for %d positions: it extrapolates beyond them, and may "
+            "read them badly; prompt.max_length=%d avoids it",
+            encoded.longest,
+            trained,
+            trained,
+        )
 
 
 def check_ids(model: PreTrainedModel, largest: int, option: str = "model.path") -> None:
@@ -88,14 +94,3 @@ def learned_positions(model: PreTrainedModel) -> int | None:
     # OPT's table has two more entries than positions.
     tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding) and m is not words]
     return count if any(count <= table.num_embeddings <= count + 2 for table in tables) else None
-
-
-@functools.cache  # once, not in every round
-def _warn_of_length(longest: int, trained: int) -> None:
-    log.warning(
-        "rows have up to %d tokens, but the model was made for %d positions: it extrapolates beyond them, and may read "
-        "them badly; prompt.max_length=%d avoids it",
-        longest,
-        trained,
-        trained,
-    )

@@ -1,6 +1,5 @@
 """K-Center among the most uncertain: what the model does not know, without asking for the same thing twice."""
 
-import functools
 import logging
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool
 
-from diverseevol.errors import InputError
+from diverseevol.errors import InputError, warn_once
 from diverseevol.samplers.base import Needs, Selection, embedding_of, pool_of
 from diverseevol.samplers.features import Features
 from diverseevol.samplers.kcenter import FARTHEST
@@ -62,7 +61,9 @@ class UncertainKCenter:
         left = int((~taken).sum())
         competing = min(self.among * n, left)
         if n < left <= self.among * n:
-            _warn(self.among)
+            warn_once(
+                log, "sampler.among=%d leaves no candidate out, so the picks are those of kcenter; lower it", self.among
+            )
         uncertain = self._uncertainty.select(features, taken, competing, rng).rows
         barred = np.ones(len(X), dtype=bool)
         barred[uncertain] = False
@@ -72,8 +73,3 @@ class UncertainKCenter:
     @property
     def _uncertainty(self) -> Uncertainty:
         return Uncertainty(self.measure, self.variant)
-
-
-@functools.cache  # said once, and not in every round
-def _warn(among: int) -> None:
-    log.warning("sampler.among=%d leaves no candidate out, so the picks are those of kcenter; lower it", among)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gate import LEAST, MEAN
 
-from diverseevol.lab.gate import LEAST, MEAN
 from diverseevol.lab.world import WORLD
 
 CARD = """# The lab's foundation model

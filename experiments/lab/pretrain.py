@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
+from gate import LEAST, MEAN, PROBES, known_share, untuned_score
 from tokens import train_tokenizer, write_tokens
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from diverseevol import lab
 from diverseevol.errors import InputError
-from diverseevol.lab.gate import LEAST, MEAN, PROBES, known_share, untuned_score
 from diverseevol.lab.skill import WORLD, World, find_world
 from diverseevol.lab.split import share_out
 from diverseevol.output.terminal import LONGEST, say

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gate import LEAST, MEAN, known_share, untuned_score
 from safetensors import safe_open
 
 from diverseevol.data.prompt import Prompt
 from diverseevol.errors import InputError
 from diverseevol.lab import benchmark, development, foundation_model
-from diverseevol.lab.gate import LEAST, MEAN, known_share, untuned_score
 from diverseevol.lab.model import SHIPPED
 from diverseevol.lab.world import WORLD
 from diverseevol.options import PromptOptions

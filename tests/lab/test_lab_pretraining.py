@@ -11,11 +11,11 @@ import numpy as np
 import pretrain
 import pytest
 import tokens
+from gate import LEAST, MEAN
 from text import Writer
 
 from diverseevol.data.prompt import ALPACA, ALPACA_WITH_INPUT
 from diverseevol.errors import InputError
-from diverseevol.lab.gate import LEAST, MEAN
 from diverseevol.lab.model import SHIPPED
 from diverseevol.lab.skill import Skill
 from diverseevol.lab.world import WORLD

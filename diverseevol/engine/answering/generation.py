@@ -1,6 +1,5 @@
 """Answers to questions: batched, and the same whatever the batch."""
 
-import functools
 import inspect
 import itertools
 import logging
@@ -25,7 +24,7 @@ from diverseevol.engine import fast_path
 from diverseevol.engine.fast_path import batches_at_once, quick_products
 from diverseevol.engine.padding import reads_padding_before
 from diverseevol.engine.side_by_side import side_by_side
-from diverseevol.errors import InputError
+from diverseevol.errors import InputError, warn_once
 from diverseevol.options import Generation
 
 log = logging.getLogger(__name__)
@@ -111,7 +110,8 @@ def generate(
     try:
         batch_size = options.batch_size
         if batch_size > 1 and len(prompts) > 1 and reads_padding_before(model, prompts[order[0]]):
-            _warn_of_padding(type(model).__name__)
+            kind = type(model).__name__
+            warn_once(log, "%s reads padding, so that prompts are answered one at a time: it takes longer", kind)
             batch_size = 1
         turns = -(-len(order) // (batch_size * at_once)) or 1
         size = -(-len(order) // (turns * at_once)) or 1  # even batches, so that no thread waits
@@ -125,11 +125,6 @@ def generate(
     finally:
         model.generation_config = configuration
     return answers
-
-
-@functools.cache  # once, not in every round
-def _warn_of_padding(kind: str) -> None:
-    log.warning("%s reads padding, so that prompts are answered one at a time: it takes longer", kind)
 
 
 def own_ends(model: PreTrainedModel) -> list[int]:

@@ -2,14 +2,13 @@
 
 import itertools
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from diverseevol.data.tokens import Tokens
 from diverseevol.errors import InputError
@@ -108,20 +107,6 @@ def collate(encoded: Tokens, rows: Sequence[int], pad: int) -> dict[str, torch.T
     }
 
 
-class OnDemand(Dataset[Any]):
-    """Items that are made when a loader reads them."""
-
-    def __init__(self, items: Sequence[Any], make: Callable[[Any], Any]) -> None:
-        self.items = items
-        self.make = make
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.make(self.items[index])
-
-
 def step_loader(
     encoded: Tokens, plan: Sequence[Step], pad: int, rank: int = 0, world: int = 1, threads: int = 1
 ) -> DataLoader[list[dict[str, torch.Tensor]]]:
@@ -141,7 +126,7 @@ def step_loader(
             batches.append(batch)
         return batches
 
-    return DataLoader(OnDemand(plan, make), batch_size=None, shuffle=False)
+    return DataLoader(plan, batch_size=None, collate_fn=make)  # type: ignore[arg-type]
 
 
 def _shares(
@@ -182,4 +167,4 @@ def probe_loader(
         tensors = collate(encoded, list(map(int, batch)), pad)
         return {**tensors, "rows": torch.from_numpy(np.searchsorted(among, batch))}
 
-    return DataLoader(OnDemand(batches, make), batch_size=None, shuffle=False)
+    return DataLoader(batches, batch_size=None, collate_fn=make)  # type: ignore[arg-type]

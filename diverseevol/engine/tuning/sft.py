@@ -1,6 +1,5 @@
 """Supervised fine-tuning on the pool: response-only loss, normalised over the complete optimizer batch."""
 
-import functools
 import logging
 import math
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from diverseevol.engine.body_and_head import BodyAndHead
 from diverseevol.engine.fast_path import batches_at_once
 from diverseevol.engine.side_by_side import side_by_side
 from diverseevol.engine.tuning.batches import IGNORED
-from diverseevol.errors import InputError
+from diverseevol.errors import InputError, warn_once
 from diverseevol.options import Tuning
 
 log = logging.getLogger(__name__)
@@ -152,16 +151,12 @@ class InstructionTuner(lightning.LightningModule):
                 f"{self.tuning.learning_rate} ({error}); change either"
             ) from error
         if self.total_steps == 1 and not any(scheduler.get_last_lr()):
-            _warn_of_rate_0()
+            warn_once(
+                log,
+                "the fit has a single optimizer step, which warm-up gives a learning rate of 0, so that nothing is "
+                "learned; give tuning.warmup_ratio=0, a smaller tuning.batch_size or more tuning.epochs",
+            )
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
-
-
-@functools.cache  # said once, and not in every round
-def _warn_of_rate_0() -> None:
-    log.warning(
-        "the fit has a single optimizer step, which warm-up gives a learning rate of 0, so that nothing is learned; "
-        "give tuning.warmup_ratio=0, a smaller tuning.batch_size or more tuning.epochs"
-    )
 
 
 def has_dropout(model: PreTrainedModel) -> bool:
