@@ -667,7 +667,7 @@ def test_a_table_that_cannot_be_read_is_one_sentence(tmp_path, no_network, cache
     (tmp_path / "empty").mkdir()
     assert "cannot be loaded" in refusal(tmp_path / "empty", cache)
     assert "cannot be loaded" in refusal(written(tmp_path / "rows.parquet", "hello"), cache)
-    assert "cannot be loaded" in refusal(tmp_path / "nothing.parquet", cache)
+    assert "no such file" in refusal(tmp_path / "nothing.parquet", cache)
 
 
 @pytest.mark.parametrize("given", ["data_of/nobody", None])
