@@ -13,12 +13,14 @@ from run_folders import RISING, World, lay_run, several_runs
 from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.comparison import compare
 from diverseevol.evaluation.scores.scoreboard import score_folder
+from diverseevol.evaluation.scores.tables import comparison_tables
 from diverseevol.evolution.metrics import KNOWN
+from diverseevol.output.console import Console
 from diverseevol.report.charts.curves import curves, levels
 from diverseevol.report.charts.gallery import gallery
-from diverseevol.report.charts.lines import LOOKS, dashes, labels, line_of, look
+from diverseevol.report.charts.lines import LOOKS, dashes, labels, line_of, look, schedule_names
 from diverseevol.report.charts.maps import joined, read_maps
-from diverseevol.report.collect import Collection, collect
+from diverseevol.report.collect import Collection, collect, lines_below
 from diverseevol.report.stopping import stops
 from diverseevol.report.tables import pool_table, stopping_table
 from diverseevol.report.verdicts import verdicts
@@ -241,6 +243,28 @@ def test_arms_are_told_apart_by_the_options_that_differ_and_by_the_hash_where_th
     bare = collect([tmp_path])
     names = labels(bare.board.frame.line)
     assert sorted(names.values()) == ["K-Center", "K-Center, 0123abcd"]
+
+
+def test_compare_names_arms_as_the_report_does_by_what_differs_and_not_by_a_hash(tmp_path):
+    for drop, choices in ((0.1, "0123abcd"), (0.0, "4567abcd")):
+        for seed in range(2):
+            lay_run(tmp_path, World(), seed=seed, options={"sampler.drop": drop}, choices=choices, scores=RISING)
+    lay_run(tmp_path, World(), "random", scores=RISING)
+    names = schedule_names(lines_below(tmp_path))
+    assert names == {
+        "kcenter-iterative-0123abcd": "kcenter-iterative, drop=0.1",
+        "kcenter-iterative-4567abcd": "kcenter-iterative, drop=0",
+    }
+    console = Console(record=True, width=300)
+    for table in comparison_tables(compare(score_folder(tmp_path).frame, "random-*"), names):
+        console.print(table)
+    text = console.export_text()
+    assert "kcenter-iterative, drop=0.1" in text
+    assert "seed 1: random-iterative has no scores" in text
+    assert "abcd" not in text
+    for file in tmp_path.rglob("fingerprint.json"):
+        file.unlink()
+    assert schedule_names(lines_below(tmp_path)) == {}
 
 
 def test_lines_with_the_same_options_keep_their_hash():

@@ -159,16 +159,31 @@ def _run_folders(path: Path) -> Iterator[Path]:
             yield folder
 
 
+def lines_below(path: Path) -> list[Line]:
+    """The lines of the run folders below a folder, as far as they have a fingerprint; none in an archive."""
+    folders = _run_folders(path.resolve()) if path.is_dir() else ()
+    return [
+        line_of(*named_run(folder)[:2], _fingerprint(folder))
+        for folder in folders
+        if (folder / "fingerprint.json").is_file()
+    ]
+
+
+def _fingerprint(folder: Path) -> dict[str, Any]:
+    refuse_files_from_outside(folder)
+    fingerprint = read_json(folder / "fingerprint.json", "restore it, or leave this folder out")
+    if not isinstance(fingerprint, dict):
+        raise InputError(f"{folder / 'fingerprint.json'}: holds no object; restore it, or leave this folder out")
+    return fingerprint
+
+
 def read_run(folder: Path) -> Run:
     """Read one run folder as far as its rounds are complete.
 
     Raises:
         InputError: a file of it is missing, cut off, edited, or a link out of the folder.
     """
-    refuse_files_from_outside(folder)
-    fingerprint = read_json(folder / "fingerprint.json", "restore it, or leave this folder out")
-    if not isinstance(fingerprint, dict):
-        raise InputError(f"{folder / 'fingerprint.json'}: holds no object; restore it, or leave this folder out")
+    fingerprint = _fingerprint(folder)
     config = read_complete(folder / "config.yaml", f"{REWRITE}, or leave this folder out")
     source, schedule, seed = named_run(folder)
     recorded = fingerprint.get("seed")

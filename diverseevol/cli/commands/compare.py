@@ -12,6 +12,8 @@ from diverseevol.evaluation.scores.scoreboard import score_files, score_folder
 from diverseevol.evaluation.scores.tables import comparison_tables
 from diverseevol.evolution.metrics import KNOWN
 from diverseevol.output.console import results_console
+from diverseevol.report.charts.lines import schedule_names
+from diverseevol.report.collect import lines_below
 from diverseevol.storage.files import write_json
 from diverseevol.storage.names import safe_name
 
@@ -30,7 +32,7 @@ def run(settings: Configuration) -> None:
     comparison = compare(board.frame, baseline, endpoint, measured)
     write_json(out, {**comparison.record(), "warnings": list(board.warnings)})
     console = results_console()
-    for table in comparison_tables(comparison):
+    for table in comparison_tables(comparison, schedule_names(lines_below(folder))):
         console.print(table)
     for warning in board.warnings:
         console.print(f"warning: {warning}")

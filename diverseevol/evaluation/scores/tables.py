@@ -1,6 +1,8 @@
 """Scores and comparisons for people (terminal tables) and for programs (CSV)."""
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +72,29 @@ def _seed(seed: int | None) -> str:
     return "" if seed is None else str(seed)
 
 
-def comparison_tables(comparison: Comparison) -> list[Group]:
-    """The two levels, a table each, and the best rounds under their warning."""
-    scored = [_models(comparison), _best(comparison)] if len(comparison.best_rounds) else []
-    return [_samplers(comparison), *scored]
+def comparison_tables(comparison: Comparison, names: Mapping[str, str] | None = None) -> list[Group]:
+    """The two levels, a table each, and the best rounds under their warning.
+
+    Args:
+        comparison: what was compared.
+        names: what schedules are called for readers, instead of by a hash.
+    """
+    listed = sorted(names or {}, key=len, reverse=True)
+    schedules = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, listed))})(?![\w-])")
+
+    def named(text: str) -> str:
+        return schedules.sub(lambda match: names[match[0]], text) if names else text
+
+    tables = [_samplers(comparison)]
+    if len(comparison.best_rounds):
+        tables += [_models(comparison), _best(comparison)]
+    return [
+        as_text(replace(table, rows=[list(map(named, row)) for row in table.rows], notes=list(map(named, table.notes))))
+        for table in tables
+    ]
 
 
-def _samplers(comparison: Comparison) -> Group:
+def _samplers(comparison: Comparison) -> Table:
     rows = list(comparison.samplers.itertuples())
     seeds: dict[tuple[str, str, str], list[str]] = {}
     for v in rows:
@@ -102,7 +120,7 @@ def _samplers(comparison: Comparison) -> Group:
         )
         for v in rows
     ]  # fmt: skip
-    return as_text(Table(f"These two samplers ({comparison.endpoint})", head, cells, notes))
+    return Table(f"These two samplers ({comparison.endpoint})", head, cells, notes)
 
 
 def _rows(sizes: tuple[int | None, int | None]) -> str:
@@ -114,7 +132,7 @@ def _p(p: float | None) -> str:
     return "" if p is None else f"{p:.3f}"
 
 
-def _models(comparison: Comparison) -> Group:
+def _models(comparison: Comparison) -> Table:
     head = (
         "source", "judge", "benchmark", "model", "against", "seed", "rounds", "difference", "95 % interval", "verdict",
     )  # fmt: skip
@@ -125,10 +143,10 @@ def _models(comparison: Comparison) -> Group:
         )
         for v in comparison.models.itertuples()
     ]  # fmt: skip
-    return as_text(Table(f"These two models ({comparison.endpoint})", head, rows, [MODELS, *comparison.labels]))
+    return Table(f"These two models ({comparison.endpoint})", head, rows, [MODELS, *comparison.labels])
 
 
-def _best(comparison: Comparison) -> Group:
+def _best(comparison: Comparison) -> Table:
     head = ("source", "judge", "benchmark", "schedule", "seed", "round", "relative score")
     best = comparison.best_rounds
     rows = [
@@ -137,7 +155,7 @@ def _best(comparison: Comparison) -> Group:
     ]
     apart = ", of pools of different sizes" if best["round"].nunique() > 1 else ""
     notes = [AFTER_THE_FACT, *comparison.labels]
-    return as_text(Table(f"Best rounds, picked after the fact{apart}", head, rows, notes))
+    return Table(f"Best rounds, picked after the fact{apart}", head, rows, notes)
 
 
 def agreement_table(agreements: Frame) -> Group:

@@ -114,6 +114,18 @@ def labels(lines: Iterable[Line]) -> dict[Line, str]:
     return names
 
 
+def schedule_names(lines: Iterable[Line]) -> dict[str, str]:
+    """Schedules by the options that differ, where these are known to tell apart what the hash of a folder does."""
+    distinct = {line.schedule: line for line in sorted(lines)}
+    names = {}
+    for schedule, line in distinct.items():
+        alike = [known for known in distinct.values() if (known.sampler, known.kind) == (line.sampler, line.kind)]
+        differences = _differences(line, alike)
+        if len(alike) > 1 and differences != [line.choices]:
+            names[schedule] = ", ".join([schedule.removesuffix(f"-{line.choices}"), *differences])
+    return names
+
+
 def _differences(line: Line, alike: Sequence[Line]) -> list[str]:
     """The options by which a line differs from lines of its sampler and kind of schedule, itself among them.
 
