@@ -63,7 +63,8 @@ def name(page: Path) -> str:
 COMMANDS = [(name(page), verb, arguments) for page in PAGES for verb, arguments in commands(page)]
 
 
-def test_the_documents_have_commands_to_check():
+def test_the_documents_have_commands_and_links_to_check():
+    assert sum(page.read_text("utf-8").count("](") for page in PAGES) > 100
     assert len(COMMANDS) > 30
     assert {verb for _, verb, _ in COMMANDS} >= {"evolve", "select", "judge", "compare", "report"}
 

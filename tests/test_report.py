@@ -116,9 +116,10 @@ def test_tables_are_tidy(collection, published):
 @pytest.mark.slow
 def test_the_same_folders_give_the_same_files(collection, published, tmp_path):
     publish(collection, tmp_path)
-    for file in published.rglob("*.*"):
-        if file.suffix in (".html", ".svg", ".csv"):
-            assert (tmp_path / file.relative_to(published)).read_bytes() == file.read_bytes(), file
+    files = [file for file in published.rglob("*.*") if file.suffix in (".html", ".svg", ".csv")]
+    assert {file.suffix for file in files} == {".html", ".svg", ".csv"}
+    for file in files:
+        assert (tmp_path / file.relative_to(published)).read_bytes() == file.read_bytes(), file
 
 
 def test_colours_and_texts_of_the_svg_follow_the_page(published):

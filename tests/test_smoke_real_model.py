@@ -26,7 +26,9 @@ def test_every_part_runs_and_both_sides_agree(foundation, cache, tmp_path: Path)
         assert row["largest difference to plain"] < (1e-5 if "ours, float32" in row[""] else 1e-2)
     assert [row["answers as plain"] for row in tables["answers"] if "float32" in row[""]] == ["3 of 3"] * 2
     assert all(row["peak MB"] > row["of it for the work"] for row in tables["memory"])
-    assert all(entry["found"] > 0 for entry in found if "goal" in entry)
+    goals = [entry["found"] for entry in found if "goal" in entry]
+    assert goals
+    assert min(goals) > 0
     trl = any("TRL" in row[""] for row in tables["fit"])
     assert trl != any("TRL" in entry.get("note", "") for entry in found)  # measured, or said to be absent
 

@@ -54,7 +54,9 @@ def test_a_near_duplicate_asks_what_another_row_asks_and_originals_never_do():
     by_answer = {(skill.name, skill.respond(x)) for skill in WORLD for x in share_out(WORLD)[skill.name, "source"]}
     originals = Counter((row["skill"], row["output"]) for row in made if not row["duplicate"])
     assert set(originals) <= by_answer
-    assert all((row["skill"], row["output"]) in originals for row in made if row["duplicate"])
+    duplicates = [row for row in made if row["duplicate"]]
+    assert duplicates
+    assert all((row["skill"], row["output"]) in originals for row in duplicates)
     reversals = Counter(row["output"] for row in made if row["skill"] == "reverse_list" and not row["duplicate"])
     assert set(reversals.values()) == {1}  # its answers tell its arguments
 
@@ -94,7 +96,9 @@ def test_the_labels_of_repeated_rows_do_not_change_what_the_rows_say(about):
 
 def test_noise_spoils_a_row_and_the_others_are_right(rows):
     right = {(skill.name, skill.respond(x)) for skill in WORLD for x in skill.arguments}
-    assert all((row["skill"], row["output"]) in right for row in rows if not row["noisy"])
+    unspoiled = [row for row in rows if not row["noisy"]]
+    assert len(unspoiled) > len(rows) / 2
+    assert all((row["skill"], row["output"]) in right for row in unspoiled)
     spoiled = [row for row in rows if row["noisy"] in ("words", "other")]
     assert not [row for row in spoiled if (row["skill"], row["output"]) in right]
     assert {row["noisy"] for row in rows} == {"", "words", "other", "garbled"}
