@@ -39,8 +39,9 @@ def composed(root: str, *overrides: str) -> DictConfig:
     """A configuration, with something given for everything that must be."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose(root, list(overrides))
-        missing = [key for key in OmegaConf.missing_keys(config) if not key.startswith("hydra.")]
-        return compose(root, [*overrides, *(f"{key}=given" for key in missing)]) if missing else config
+    for key in OmegaConf.missing_keys(config):
+        OmegaConf.update(config, key, "given")
+    return config
 
 
 @functools.cache
