@@ -35,7 +35,8 @@ def scored(schedule: str, seed: int | None, relative_score: float, t: int = 2, *
     answers = ByQuestion(ids, np.full(QUESTIONS, relative_score / 10), np.full(QUESTIONS, 10.0))
     scores = replace(SCORES, relative_score=float(relative_score), by_question=answers)
     model = Model("lab/tiny", schedule, seed, t)
-    return {**judged_row(model, "lab", scores, "1", f"{schedule}/seed{seed}/{t}"), **changes}
+    facts = {"prompt_version": "1", "file": f"{schedule}/seed{seed}/{t}", "scores": scores}
+    return {**judged_row(model, "lab", vars(scores)), **facts, **changes}
 
 
 def runs(schedule: str, relative_scores: Sequence[float], t: int = 2) -> list[dict]:

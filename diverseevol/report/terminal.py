@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 
 from diverseevol.evaluation.judge_round import read_scores
-from diverseevol.evaluation.scores.frame import RELATIVE_SCORE, Frame, measured_rows
+from diverseevol.evaluation.scores.frame import Frame, judged_row, measured_rows
 from diverseevol.evaluation.scores.models import Model, named_run
 from diverseevol.evolution.metrics import KNOWN
 from diverseevol.evolution.receipts import excerpt
@@ -121,11 +121,7 @@ def _rows(
     for row in measured_rows(model, result.metrics, known):
         yield {**row, "line": line}
     for name, scores in result.scores.items():
-        low, high = (scores[end] if scores.get("questions") != 1 else None for end in ("ci_low", "ci_high"))
-        yield {
-            **vars(model), "metric": f"relative_score/{name}", "benchmark": name, "judge": scores["judge"],
-            "value": scores["relative_score"], "low": low, "high": high, "description": RELATIVE_SCORE, "line": line,
-        }  # fmt: skip
+        yield {**judged_row(model, name, scores), "line": line}
 
 
 def _print_dim(text: str, console: Console) -> None:

@@ -5,7 +5,6 @@ from math import isfinite
 from typing import Any, TypeGuard
 
 from diverseevol.evaluation.scores.models import Model
-from diverseevol.evaluation.scores.scores import Scores
 from diverseevol.runs.metrics import SCORES, MetricDescription, MetricKey, describe
 
 Frame = Any  # a pandas.DataFrame, whose module takes long to import
@@ -35,13 +34,13 @@ def frame_of(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = COLUMNS
     return frame.astype({name: float for name in ("value", "low", "high") if name in columns})
 
 
-def judged_row(model: Model, benchmark: str, scores: Scores, prompt_version: str, file: str) -> dict[str, Any]:
-    """The relative score of one model; one question alone has no interval."""
-    low, high = (scores.ci_low, scores.ci_high) if scores.questions > 1 else (None, None)
+def judged_row(model: Model, benchmark: str, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The relative score of one model, by the figures of `Scores` or `scores.json`; one question has no interval."""
+    low, high = (figures[end] if figures.get("questions") != 1 else None for end in ("ci_low", "ci_high"))
     return {
         **vars(model), "metric": str(MetricKey(RELATIVE_SCORE.name, benchmark)), "benchmark": benchmark,
-        "judge": scores.judge, "prompt_version": prompt_version, "value": scores.relative_score, "low": low,
-        "high": high, "description": RELATIVE_SCORE, "file": file, "scores": scores,
+        "judge": figures["judge"], "value": figures["relative_score"], "low": low, "high": high,
+        "description": RELATIVE_SCORE,
     }  # fmt: skip
 
 

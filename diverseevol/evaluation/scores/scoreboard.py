@@ -69,7 +69,8 @@ def _scored(file: JudgedAnswers) -> dict[str, Any]:
         scores = score(file.judgements, capabilities_of(first.judge).label)
     except InputError as error:
         raise InputError(f"{file.file}: {error}") from error
-    return judged_row(file.model, file.benchmark, scores, first.prompt_version, file.file)
+    row = judged_row(file.model, file.benchmark, vars(scores))
+    return {**row, "prompt_version": first.prompt_version, "file": file.file, "scores": scores}
 
 
 def _wrong_sizes(rows: Sequence[Row]) -> list[str]:

@@ -168,7 +168,7 @@ def agreement_table(agreements: Frame) -> Group:
         "flips": "flips: the winner swaps with the order",
         "recorded flips": "recorded flips: the same of the recorded judge",
         "favours": "favours: the place whose answer the judge scores higher, and by how many points, whichever answer "
-        "stands there",
+        "is shown there",
         "recorded favours": "recorded favours: the same of the recorded judge",
         "shift": "shift: mean difference in relative score",
     }
