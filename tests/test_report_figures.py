@@ -146,3 +146,20 @@ def test_a_legend_is_within_its_figure(width, letters):
     (legend,) = figure.legends
     assert columns == 1 or legend.get_window_extent().x1 <= figure.bbox.x1
     assert columns > 1 or width < 8 or len(labels) == 1
+
+
+@pytest.mark.parametrize("count", [4, CROWDED + 2])
+def test_no_figures_legend_is_cut_off_or_takes_the_panels_room(tmp_path, count):
+    for sampler in [*dict.fromkeys(["uncertain_kcenter", "facility_location", "least_confidence", *LOOKS])][:count]:
+        for schedule, rounds in (("iterative", 3), ("one_time", 1)):
+            lay_run(tmp_path, World(judge="gold"), sampler, schedule=schedule, rounds=rounds, scores=RISING,
+                    extra={"one_more": 1.0})  # fmt: skip
+    for entry in gallery(collect([tmp_path])):
+        entry.figure.draw_without_rendering()
+        room = entry.figure.bbox
+        for legend in entry.figure.legends:
+            box = legend.get_window_extent()
+            assert box.x1 <= room.x1, entry.name
+            assert box.y1 <= room.y1, entry.name
+        heights = [axes.get_window_extent().height for axes in entry.figure.axes if axes.get_visible()]
+        assert min(heights) > 0.15 * room.height / len(entry.figure.axes), entry.name

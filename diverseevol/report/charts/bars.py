@@ -11,10 +11,21 @@ from matplotlib.patches import Patch
 from diverseevol.evaluation.scores.frame import Frame
 from diverseevol.evaluation.scores.pairing import FINAL, ends, in_words, shared, spread
 from diverseevol.report.charts.lines import FULL, Line, look, sources
-from diverseevol.report.charts.style import GRID, INK, MUTED, PAPER, facets, panels_across, write_legend, write_note
-from diverseevol.report.charts.titles import benchmark_order, panel_title, questions_of
+from diverseevol.report.charts.style import (
+    GRID,
+    INK,
+    MUTED,
+    PAPER,
+    facets,
+    panels_across,
+    write_legend,
+    write_note,
+    write_title,
+)
+from diverseevol.report.charts.titles import benchmark_order, questions_of
 
 OUTCOMES = {"win": (INK, PAPER), "tie": (MUTED, PAPER), "lose": (GRID, INK)}  # shade, and the number's colour on it
+WIDTHS = {1: 5.4, 2: 3.7, 3: 3.0}  # inches of a panel, by how many stand side by side
 READABLE = 7  # per cent: a narrower part holds no number
 
 
@@ -47,16 +58,16 @@ def draw_win_tie_lose(
     drawn = [_shares(parts[panel]) for panel in panels]
     tall = max(len(shares) for shares, _ in drawn)
     columns = panels_across([source for source, _, _ in panels])
-    figure, grid = facets(len(panels), columns, 3.0 if columns > 2 else 3.7, 0.75 + 0.26 * max(tall, 2))
+    figure, grid = facets(len(panels), columns, WIDTHS[columns], 0.75 + 0.26 * max(tall, 2))
     for axes, (source, judge, benchmark), (shares, sizes) in zip(grid, panels, drawn, strict=True):
         _panel(axes, shares, names, tall)
-        usual = panel_title(source if several else "", questions_of(benchmark, judge))
-        axes.set_title("\n".join(filter(None, [title(source, judge, benchmark) if title else usual, sizes])))
+        usual = [source if several else "", questions_of(benchmark, judge)]
+        write_title(axes, *(title(source, judge, benchmark).splitlines() if title else usual), sizes)
     for axes in grid[-columns:]:
         axes.set_xlabel(f"questions (%){opponent}")
     write_legend(figure, {name: Patch(facecolor=shade) for name, (shade, _) in OUTCOMES.items()}, handle=1.2)
     several_seeds = any(part.groupby("line").seed.nunique(dropna=False).max() > 1 for part in parts.values())
-    final = "" if any(sizes for _, sizes in drawn) else "final round of each line, "
+    final = "" if any(sizes for _, sizes in drawn) else "final round of each arm, "
     write_note(figure, f"{final}{'mean over seeds' if several_seeds else 'one seed'}")
     return figure
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import StrMethodFormatter
 
 from diverseevol.evaluation.scores.frame import Frame
 from diverseevol.report.charts.lines import ONE_TIME, Line, look
-from diverseevol.report.charts.style import MUTED, PAPER, facets, panels_across, write_legend, write_note
+from diverseevol.report.charts.style import MUTED, PAPER, facets, panels_across, write_legend, write_note, write_title
 from diverseevol.report.frame import of_metric
 
 BAND = "band: lowest to highest seed; no band: one seed"
@@ -24,7 +24,7 @@ LABEL_GAP = 0.085  # between two labels at the ends of lines, as a share of the 
 LEVEL: Any = {"color": MUTED, "linestyle": (0, (4, 3)), "linewidth": 1.1}
 # Inches of a panel, by how many stand side by side: with the lines' names at their ends, or with a legend above.
 NAMED = {1: (5.4, 3.0), 2: (3.9, 2.6)}
-WITH_LEGEND = {1: (3.9, 2.6), 2: (3.0, 2.2), 3: (2.75, 2.05)}
+WITH_LEGEND = {1: (5.4, 3.0), 2: (3.4, 2.4), 3: (2.75, 2.05)}
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def draw_panel(axes: Axes, panel: Panel, *, named: bool, bands: bool = True) -> 
     if rows:
         axes.set_xticks(_thinned(rows))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.set_title(panel.title)
+    write_title(axes, *panel.title.splitlines())
     axes.set_ylabel(panel.label)
     if panel.from_zero:
         axes.set_ylim(0)

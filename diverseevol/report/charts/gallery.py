@@ -8,12 +8,13 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from diverseevol.evaluation.scores.frame import Frame
+from diverseevol.evolution.metrics import KNOWN
 from diverseevol.report.charts.bars import draw_win_tie_lose
 from diverseevol.report.charts.curves import BAND, CROWDED, Curve, Panel, curves, draw_panels, levels
 from diverseevol.report.charts.lines import dashes, labels, sources
 from diverseevol.report.charts.scatter import draw_diversity_against_score
 from diverseevol.report.charts.style import STYLE, save_png
-from diverseevol.report.charts.titles import WARNING_LIGHT, metric_order, panel_texts, panel_title
+from diverseevol.report.charts.titles import WARNING_LIGHT, metric_order, panel_texts
 from diverseevol.report.collect import ALL_PHASES, JUDGE_CALLS, PEAK_MEMORY, Collection
 from diverseevol.report.frame import descriptions
 from diverseevol.runs.metrics import MetricKey
@@ -21,10 +22,6 @@ from diverseevol.runs.metrics import MetricKey
 VENDI = ("vendi_score", "vendi_score_centred", "vendi_score_current")
 LEARNING = ("coverage_radius", "train_loss")
 LOSSES = ("held_out_loss", "reference_loss")
-SHOWN_ELSEWHERE = {
-    "pool_size", "round", "seconds", PEAK_MEMORY, JUDGE_CALLS, "relative_score", "win", "tie", "lose", *VENDI,
-    *LEARNING, *LOSSES,
-}  # fmt: skip
 AMOUNTS = {"seconds", "gigabytes", "calls", "share", "share of the pool"}
 FAMILIES = {
     "dolly": ("dolly",),
@@ -99,16 +96,15 @@ def _panels(frame: Frame, keys: Sequence[Key], *, own_intervals: bool = False) -
             ]
             if not drawn:
                 continue
-            theirs = [
-                replace(curve, label=f"{names[curve.line]} (authors)", thin=True)
-                for curve in _authors(drawn, frame, metric)
+            drawn += [
+                replace(curve, label=f"{names[curve.line]} (authors)") for curve in _authors(drawn, frame, metric)
             ]
             about = described[metric]
             title, axis = panel_texts(metric, judge, about)
-            title = panel_title(source if len(shown) > 1 else "", title)
+            title = f"{source}\n{title}" if len(shown) > 1 else title
             level = levels(frame, metric, judge).get(source) if about.level else None
             full = {} if level is None else {"all rows": level}
-            panels.append(Panel(source, title, axis, [*drawn, *theirs], full, about.unit in AMOUNTS))
+            panels.append(Panel(source, title, axis, drawn, full, about.unit in AMOUNTS))
     return panels
 
 
@@ -121,7 +117,7 @@ def _authors(drawn: Sequence[Curve], frame: Frame, metric: str) -> list[Curve]:
     released = frame[frame.source.isin(families) & frame.line.map(lambda line: line.released).astype(bool)]
     samplers = {curve.line.sampler for curve in drawn}
     theirs = (curve for judge in sorted(set(released.judge)) for curve in curves(released, metric, judge))
-    return [curve for curve in theirs if curve.line.sampler in samplers]
+    return [replace(curve, thin=True) for curve in theirs if curve.line.sampler in samplers]
 
 
 def _one_seed(frame: Frame, keys: Iterable[Key]) -> bool:
@@ -187,7 +183,7 @@ def _losses(frame: Frame) -> Iterator[Entry]:
 
 def _other_metrics(frame: Frame) -> Iterator[Entry]:
     intervals = {end.name for about in set(frame.description) if about.interval for end in MetricKey(about.name).ends}
-    keys = _keys(frame, *({*frame["name"]} - SHOWN_ELSEWHERE - intervals))
+    keys = _keys(frame, *({*frame["name"]} - {"round", *KNOWN} - intervals))  # the project's own have their figures
     yield from _entry(frame, "other_metrics", "Other metrics", "As logged by the rounds.", keys)
 
 

@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from diverseevol.errors import InputError
 from diverseevol.geometry.projections import PCA, map_name
 from diverseevol.report.charts.lines import FULL, Line
-from diverseevol.report.charts.style import GRID, MUTED, STYLE, facets, panels_across, write_note
-from diverseevol.report.charts.titles import panel_title
+from diverseevol.report.charts.style import GRID, MUTED, STYLE, facets, panels_across, write_note, write_title
 from diverseevol.report.collect import Run
 from diverseevol.storage.reading import load_array
 
@@ -104,7 +103,7 @@ def draw_maps(maps: Mapping[Run, Map], names: Mapping[Line, str], projection: st
         for axes, (line, run) in zip(grid, first.items(), strict=True):
             _panel(axes, maps[run].xy, joined(run), scale, norm)
             seed = "" if run.seed is None else f", seed {run.seed}"
-            axes.set_title(panel_title(line.source if several else "", f"{names[line]}{seed}"))
+            write_title(axes, line.source if several else "", f"{names[line]}{seed}")
         bar = figure.colorbar(matplotlib.cm.ScalarMappable(norm, scale), ax=grid, shrink=0.7, pad=0.02)
         bar.set_label("joined for round")
         bar.locator = matplotlib.ticker.MaxNLocator(integer=True, nbins=6)

@@ -8,8 +8,8 @@ from matplotlib.lines import Line2D
 
 from diverseevol.evaluation.scores.frame import Frame
 from diverseevol.report.charts.lines import ONE_TIME, Line, labels, look, sources
-from diverseevol.report.charts.style import PAPER, facets, panels_across, write_legend, write_note
-from diverseevol.report.charts.titles import benchmark_order, panel_title, questions_of
+from diverseevol.report.charts.style import PAPER, facets, panels_across, write_legend, write_note, write_title
+from diverseevol.report.charts.titles import benchmark_order, questions_of
 from diverseevol.report.frame import of_metric
 
 SIZES = 3  # panels a benchmark, at most: the paper has three
@@ -33,7 +33,7 @@ def draw_diversity_against_score(frame: Frame) -> Figure | None:
         axes.margins(0.12)
         axes.locator_params(nbins=5)
         axes.grid(axis="x")
-        axes.set_title(panel_title(source if several else "", f"{questions_of(benchmark, judge)}, {size:,} rows"))
+        write_title(axes, source if several else "", f"{questions_of(benchmark, judge)}, {size:,} rows")
         axes.set_xlabel(DIVERSITY[diversity])
         axes.set_ylabel("" if i % columns else "relative score")
     drawn = {line for *_, spots in panels for line, _, _ in spots}

@@ -59,6 +59,15 @@ def facets(
     return figure, list(grid[:count])
 
 
+def write_title(axes: Axes, *lines: str) -> None:
+    """The lines above a panel, each broken where the panel ends; empty ones are left out."""
+    grid = axes.get_gridspec()
+    inches = axes.figure.bbox.width / axes.figure.dpi / (grid.ncols if grid else 1)
+    width = int(12 * inches)  # letters that have room, at some 12 to the inch
+    broken = (textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) for line in lines)
+    axes.set_title("\n".join(part for parts in broken for part in parts))
+
+
 def write_legend(figure: Figure, entries: Mapping[str, Any], handle: float = 2) -> None:
     """A legend above the panels, not at their cost, and no wider than they are.
 

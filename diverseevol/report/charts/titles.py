@@ -53,11 +53,6 @@ def panel_texts(metric: str, judge: str, description: MetricDescription) -> tupl
     return description.titled(_phase_title(part) if name in BY_PHASE else part), description.axis
 
 
-def panel_title(source: str, text: str) -> str:
-    """A panel's title below its source, which is "" where all panels of a figure have one."""
-    return "\n".join(filter(None, (source, text)))
-
-
 def questions_of(benchmark: str, judge: str) -> str:
     """What a panel of relative scores shows: its questions, and the judge unless that one knows the right answers."""
     return benchmark if _is_gold(judge) else f"{benchmark}, judge {judge}"

@@ -6,7 +6,7 @@ from pathlib import Path
 from diverseevol.evaluation.scores.tables import write_scores_csv
 from diverseevol.geometry.projections import PCA
 from diverseevol.report.charts.gallery import gallery
-from diverseevol.report.charts.lines import Line, labels, sources
+from diverseevol.report.charts.lines import labels, sources
 from diverseevol.report.charts.maps import draw_maps, read_maps
 from diverseevol.report.charts.style import save
 from diverseevol.report.collect import Collection
@@ -16,7 +16,6 @@ from diverseevol.report.page.html import page
 from diverseevol.report.page.rows import rows_payload
 from diverseevol.report.stopping import stops
 from diverseevol.report.tables import (
-    Table,
     final_table,
     pool_table,
     run_table,
@@ -45,21 +44,26 @@ def publish(collection: Collection, out: Path, projection: str = PCA) -> list[st
     Raises:
         InputError: the folder cannot be written to, or there is no such projection.
     """
-    names = labels([*collection.lines, *(run.line for run in collection.runs), *collection.board.frame.line])
-    maps = read_maps(collection.runs, projection)
+    runs, judged = collection.runs, collection.board.frame
+    names = labels([*collection.lines, *(run.line for run in runs), *judged.line])
+    maps = read_maps(runs, projection)
     compared, uncompared = verdicts(collection)
     tables = [
         verdict_table(compared), stopping_table(stops(collection.frame)), final_table(collection),
-        pool_table(collection.frame), run_table(collection.runs),
+        pool_table(collection.frame), run_table(runs),
     ]  # fmt: skip
     begin(out)
     figures = [(entry, save(entry.figure, out / "figures", entry.name)) for entry in gallery(collection)]
     figure = draw_maps(maps, names, projection)
     if figure is not None:
         save(figure, out / "figures", "map")
-    _write_tables(collection, tables, names, out / "tables")
+    for table in tables:
+        write_table(table, names, out / "tables")
+    write_points(collection.frame, out / "tables")
+    write_picks(runs, out / "tables")
+    write_scores_csv(out / "tables" / "scores.csv", judged)
     notes = [*_notes(collection), *uncompared]
-    rows = rows_payload(collection.runs, maps, names) if collection.runs else None
+    rows = rows_payload(runs, maps, names) if runs else None
     content = page(
         lead=_lead(collection),
         names=names,
@@ -72,14 +76,6 @@ def publish(collection: Collection, out: Path, projection: str = PCA) -> list[st
     with atomic_write(out / PAGE) as file:
         file.write(content.encode("utf-8", "backslashreplace").decode())  # a reply may hold an unpaired surrogate
     return notes
-
-
-def _write_tables(collection: Collection, tables: list[Table], names: dict[Line, str], folder: Path) -> None:
-    for table in tables:
-        write_table(table, names, folder)
-    write_points(collection.frame, folder)
-    write_picks(collection.runs, folder)
-    write_scores_csv(folder / "scores.csv", collection.board.frame)
 
 
 def _lead(collection: Collection) -> str:

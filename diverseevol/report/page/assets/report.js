@@ -49,6 +49,8 @@ whenSeen("map", () => {
   const canvas = $("map-canvas"), tip = $("map-tip"), slider = $("map-round");
   const pen = canvas.getContext("2d");
   options($("map-run"), runOptions(found));
+  const growing = found.find(([run]) => run.picks.some(picks => picks.length));  // a map of all rows shows no choice
+  if (growing) $("map-run").value = growing[1];
   let run, map, when, cells, scale, left, top, width, height, hovered = -1;
 
   const colour = (t, last) => {
