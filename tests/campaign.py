@@ -165,8 +165,8 @@ def cases(verb: str, count: int, seed: int, world: Path) -> Iterator[Case]:
             yield Case(arguments, (name, chance.choice(sorted(DAMAGES))))
         elif kind == "flag":
             flag = chance.choice(FLAGS)
-            place = chance.randrange(1, len(arguments) + 1)
-            yield Case((*arguments[:place], flag, *arguments[place:]))
+            position = chance.randrange(1, len(arguments) + 1)
+            yield Case((*arguments[:position], flag, *arguments[position:]))
         else:
             yield from _odd(arguments, kind, chance)
 
@@ -251,8 +251,8 @@ def lay_world(folder: Path, model: Callable[[Path], object]) -> None:
         (*ANSWER, "out=answered"),
         ("select", *ROWS, "model=hf", "model.path=model", "n=3", "out=earlier.json"),
     ):
-        code, _, said = run(command, folder, folder.with_name("laying"))
-        assert code == 0, said
+        code, _, errors = run(command, folder, folder.with_name("laying"))
+        assert code == 0, errors
 
 
 DAMAGES: Mapping[str, Callable[[Path, random.Random], None]] = {}
@@ -294,8 +294,8 @@ def _replacement_by_noise(file: Path, chance: random.Random) -> None:
 @damage
 def _replacement_by_another_file(file: Path, chance: random.Random) -> None:
     world = next(folder for folder in file.parents if folder.name == "world")
-    others = [path for path in world.glob("*") if path.is_file()]
-    file.write_bytes(chance.choice(sorted(others)).read_bytes())
+    files = [path for path in world.glob("*") if path.is_file()]
+    file.write_bytes(chance.choice(sorted(files)).read_bytes())
 
 
 @damage
@@ -412,16 +412,16 @@ def trial(case: Case, template: Path, folder: Path, number: int) -> str | None:
         name, how = case.damage
         DAMAGES[how](world / name, random.Random(f"{case} {number}"))
     before = snapshot(world)
-    code, out, said = run(case.arguments, world, folder / "case")
-    shown = f"{case}\n    -> exit {code}: {said.strip()[-1500:] or out[-300:]!r}"
+    code, out, errors = run(case.arguments, world, folder / "case")
+    shown = f"{case}\n    -> exit {code}: {errors.strip()[-1500:] or out[-300:]!r}"
     if code is None:
         return f"HANGS {shown}"
-    if code not in (0, 2) or "Traceback" in said:
+    if code not in (0, 2) or "Traceback" in errors:
         return f"EXIT {code} {shown}"
     if code == 0:
         return f"ACCEPTED {shown}" if case.refused else None
-    sentences = [line for line in said.splitlines() if line.startswith("diverseevol: ")]
-    if len(sentences) != 1 or said.splitlines()[-1:] != sentences:
+    sentences = [line for line in errors.splitlines() if line.startswith("diverseevol: ")]
+    if len(sentences) != 1 or errors.splitlines()[-1:] != sentences:
         return f"NOT ONE SENTENCE {shown}"
     now = snapshot(world)
     changed = sorted(name for name, digest in before.items() if now.get(name) != digest)

@@ -113,8 +113,8 @@ class ChatServer:
 
     def _answer(self, handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
         text = body["messages"][0]["content"]
-        found = (re.findall(rf"<answer-{i}(-\w+|)>\n(.*?)\n</answer-{i}\1>", text, re.S) for i in (1, 2))
-        first, second = (each[-1][1] for each in found)
+        matches = (re.findall(rf"<answer-{i}(-\w+|)>\n(.*?)\n</answer-{i}\1>", text, re.S) for i in (1, 2))
+        first, second = (each[-1][1] for each in matches)
         with self._lock:
             seen = sum(request.body == body for request in self.requests)
             request = Request(body, first, second, seen, handler.headers.get("authorization", "")[7:])

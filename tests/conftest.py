@@ -109,13 +109,13 @@ def records() -> list[dict[str, str]]:
     animals = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay"]
     rows = []
     for i in range(60):
-        animal, other = animals[i % 10], animals[(3 * i + 1) % 10]
-        instruction, given, output = [
+        animal, neighbour = animals[i % 10], animals[(3 * i + 1) % 10]
+        instruction, context, output = [
             (f"Name {i} words about the {animal}.", "", f"{animal} " * (1 + i % 7)),
-            ("Sum up.", f"The {animal} met {i} times a {other}.", f"{animal}, {other}!"),
-            (f"Is {animal} > {other}?", "", "Yes" if animal > other else "No."),
+            ("Sum up.", f"The {animal} met {i} times a {neighbour}.", f"{animal}, {neighbour}!"),
+            (f"Is {animal} > {neighbour}?", "", "Yes" if animal > neighbour else "No."),
         ][i % 3]
-        rows.append({"instruction": instruction, "input": given, "output": output})
+        rows.append({"instruction": instruction, "input": context, "output": output})
     rows[TOO_LONG]["instruction"] = "Why? " * 200
     return rows
 

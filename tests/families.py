@@ -283,8 +283,8 @@ def _check_embedding(model: PreTrainedModel, learner: Learner, folder: Path) -> 
 def _probed(model: PreTrainedModel, learner: Learner, batch_tokens: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Embedding [rows, dim] and loss [rows] of all rows, in batches of so many tokens."""
     learner = dataclasses.replace(learner, embedding=Embedding(batch_tokens=batch_tokens))
-    every, place = np.arange(len(learner.encoded)), folder / str(batch_tokens)
-    embedding, scores = learner.probe(model, every, place, statistics=["response_loss"])
+    every, probed = np.arange(len(learner.encoded)), folder / str(batch_tokens)
+    embedding, scores = learner.probe(model, every, probed, statistics=["response_loss"])
     assert embedding is not None
     return np.array(embedding), np.array(scores["response_loss"])
 

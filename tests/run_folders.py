@@ -39,8 +39,8 @@ class World:
     benchmark: str = "toybench"
 
     def record(self, row: int) -> dict[str, Any]:
-        said = self.texts.get(row, f"row{row} " + " ".join(f"w{(row * 7 + i) % 97}" for i in range(self.words)))
-        return {"instruction": said, "input": "", "output": f"answer {row} " + "x " * self.words}
+        instruction = self.texts.get(row, f"row{row} " + " ".join(f"w{(row * 7 + i) % 97}" for i in range(self.words)))
+        return {"instruction": instruction, "input": "", "output": f"answer {row} " + "x " * self.words}
 
     def asked(self) -> tuple[Question, ...]:
         names = [f"q{i}" for i in range(self.questions)]
@@ -92,20 +92,20 @@ def lay_run(
     order = np.random.default_rng([seed, len(sampler)]).permutation(world.rows)
     order[:size] = np.random.default_rng(seed).permutation(world.rows)[:size]
     order = np.array(list(dict.fromkeys([*order.tolist(), *range(world.rows)])))
-    whole = []
+    finished = []
     for t in range(rounds + 1 if done is None else done):
         pool = order[: size * (t + 1)].tolist()
         chosen = order[size * (t + 1) : size * (t + 2)].tolist() if t < rounds else []
-        place = run.round(t).path
-        write_jsonl(place / "training.jsonl", [{"step": 1, "loss": 2.0, "learning_rate": 0.1}])
+        round_folder = run.round(t).path
+        write_jsonl(round_folder / "training.jsonl", [{"step": 1, "loss": 2.0, "learning_rate": 0.1}])
         if chosen:
-            write_jsonl(place / "chosen.jsonl", (_pick(world, i, row, pool[0]) for i, row in enumerate(chosen)))
-        _answer(world, place, t, None if scores is None else scores[t])
+            write_jsonl(round_folder / "chosen.jsonl", (_pick(world, i, row, pool[0]) for i, row in enumerate(chosen)))
+        _answer(world, round_folder, t, None if scores is None else scores[t])
         metrics = _metrics(len(pool), sampler, seed, extra or {})
-        whole.append(Round(t, tuple(pool), tuple(chosen), metrics, {"fit": 2.0, "judge": 0.5}, {"fit": 10**9}))
-        run.round(t).finish(whole[-1])
+        finished.append(Round(t, tuple(pool), tuple(chosen), metrics, {"fit": 2.0, "judge": 0.5}, {"fit": 10**9}))
+        run.round(t).finish(finished[-1])
     if done is None:
-        write_selected(path / "selected.jsonl", whole, world.record)
+        write_selected(path / "selected.jsonl", finished, world.record)
     return path
 
 
@@ -139,13 +139,13 @@ def _metrics(n: int, sampler: str, seed: int, extra: Mapping[str, float]) -> dic
     }  # fmt: skip
 
 
-def _answer(world: World, place: Path, t: int, mean: float | None) -> None:
+def _answer(world: World, folder: Path, t: int, mean: float | None) -> None:
     questions = [f"q{i}" for i in range(world.questions)]
     lines = [
         {"id": q, "instruction": f"What is {q}?", "input": "", "answer": f"{q}, says round {t} " + "y " * world.words}
         for q in questions
     ]
-    write_jsonl(place / "answers" / f"{world.benchmark}.jsonl", lines)
+    write_jsonl(folder / "answers" / f"{world.benchmark}.jsonl", lines)
     if mean is None:
         return
     judgements = [
@@ -153,5 +153,5 @@ def _answer(world: World, place: Path, t: int, mean: float | None) -> None:
                   f"reason {t} {q} {order} " + "z " * world.words)
         for i, q in enumerate(questions) for order in (0, 1)
     ]  # fmt: skip
-    write_jsonl(place / "judgements" / f"{world.benchmark}.jsonl", (vars(one) for one in judgements))
-    write_json(place / "scores.json", {world.benchmark: score(judgements).record()})
+    write_jsonl(folder / "judgements" / f"{world.benchmark}.jsonl", (vars(one) for one in judgements))
+    write_json(folder / "scores.json", {world.benchmark: score(judgements).record()})

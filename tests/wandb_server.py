@@ -22,7 +22,7 @@ class WandbServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def log_message(self, *anything: object) -> None:
+            def log_message(self, *arguments: object) -> None:
                 pass
 
             def do_GET(self) -> None:
@@ -78,21 +78,26 @@ class WandbServer:
                 self.run(id)["summary"] = part["content"][-1]
 
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
-        given, query = asked.get("variables") or {}, asked["query"]
-        project = {"id": "p", "name": given.get("project"), "entity": {"id": "e", "name": "me"}}
+        variables, query = asked.get("variables") or {}, asked["query"]
+        project = {"id": "p", "name": variables.get("project"), "entity": {"id": "e", "name": "me"}}
         match asked.get("operationName"):
             case "UpsertBucket":
-                run = self.run(given["name"])
-                run["upserts"].append(given)
-                bucket = {"id": "b", "name": given["name"], "displayName": given.get("displayName"), "config": "{}"}
+                run = self.run(variables["name"])
+                run["upserts"].append(variables)
+                bucket = {
+                    "id": "b",
+                    "name": variables["name"],
+                    "displayName": variables.get("displayName"),
+                    "config": "{}",
+                }
                 return {"upsertBucket": {"bucket": {**bucket, "project": project}, "inserted": True}}
             case "RunResumeStatus":
-                return {"model": {**project, "bucket": self.bucket(given["name"])}}
+                return {"model": {**project, "bucket": self.bucket(variables["name"])}}
             case "CreateRunFiles":
-                files = [{"name": name, "uploadUrl": f"{self.url}/files/{name}"} for name in given["files"]]
+                files = [{"name": name, "uploadUrl": f"{self.url}/files/{name}"} for name in variables["files"]]
                 return {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}
         if "upsertView" in query:
-            self.views.append(given)
+            self.views.append(variables)
             return {"upsertView": {"view": {"id": "v", "name": "nw-view-v"}, "inserted": True}}
         if "viewer" in query.lower():
             return {"viewer": {"id": "u", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}}

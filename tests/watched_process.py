@@ -13,15 +13,15 @@ from typing import Any
 NOTES = (Path(os.environ["NOTES"]) / f"{os.environ.get('RANK', '0')}.jsonl").open("a", buffering=1, encoding="utf-8")
 
 
-def note(what: str, value: Any) -> None:
-    NOTES.write(json.dumps([what, value]) + "\n")
+def note(kind: str, value: Any) -> None:
+    NOTES.write(json.dumps([kind, value]) + "\n")
 
 
-def hook(event: str, given: tuple[Any, ...]) -> None:
-    if event == "open" and isinstance(given[0], str | os.PathLike) and given[2] & (os.O_CREAT | os.O_TRUNC):
-        note("made", os.fspath(given[0]))
+def hook(event: str, details: tuple[Any, ...]) -> None:
+    if event == "open" and isinstance(details[0], str | os.PathLike) and details[2] & (os.O_CREAT | os.O_TRUNC):
+        note("made", os.fspath(details[0]))
     elif event in ("os.rename", "os.link", "os.symlink"):
-        note("made", os.fspath(given[1]))
+        note("made", os.fspath(details[1]))
 
 
 def watch() -> None:
@@ -41,9 +41,9 @@ def watch() -> None:
         note("trained", [batch_idx, [row for rows in taught for row in rows.tolist()]])
         return train(self, batch, batch_idx)
 
-    def answering(model: Any, prompts: Any, *given: Any) -> Any:
+    def answering(model: Any, prompts: Any, *options: Any) -> Any:
         note("answered", [0, prompts])
-        return generate(model, prompts, *given)
+        return generate(model, prompts, *options)
 
     Probe.predict_step, InstructionTuner.training_step, answerer.generate = embedding, training, answering
 
