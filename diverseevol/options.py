@@ -1,8 +1,9 @@
 """The options of an evolution, checked as they are made; nothing here imports what takes seconds, so that is early."""
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from diverseevol.errors import InputError
 
@@ -152,6 +153,8 @@ class Tuning:
     max_grad_norm: float = 1.0
     gradient_checkpointing: bool = False
 
+    KEPT: ClassVar[str] = "model"  # what a round's folder keeps
+
     def __post_init__(self) -> None:
         positive = ("learning_rate", "epochs", "batch_size", "micro_batch_tokens")
         for name in positive if self.steps is None else (*positive, "steps"):
@@ -162,6 +165,36 @@ class Tuning:
                 raise InputError(f"tuning.{name} is {getattr(self, name)}; it must not be negative")
         if not 0 <= self.warmup_ratio <= 1:
             raise InputError(f"tuning.warmup_ratio is {self.warmup_ratio}; it is a share of the steps, from 0 to 1")
+
+
+@dataclass(frozen=True)
+class LoRA(Tuning):
+    """How a pool is fine-tuned by low-rank adapters (Hu et al. 2021), while the foundation weights stay.
+
+    Attributes:
+        rank: of an adapter's two matrices.
+        alpha: what an adapter adds is multiplied by alpha / rank.
+        dropout: share of an adapter's inputs that training leaves out.
+        target_modules: names of the linear layers that get an adapter; "all-linear" is all but the head.
+    """
+
+    learning_rate: float = 2e-4
+    rank: int = 32
+    alpha: int = 32
+    dropout: float = 0.0
+    target_modules: Literal["all-linear"] | Sequence[str] = "all-linear"
+
+    KEPT: ClassVar[str] = "adapter"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("rank", "alpha"):
+            if getattr(self, name) < 1:
+                raise InputError(f"tuning.{name} is {getattr(self, name)}; it must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"tuning.dropout is {self.dropout}; it must be at least 0 and below 1")
+        if not self.target_modules:
+            raise InputError("tuning.target_modules is empty; give names of layers, or all-linear")
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def test_a_configuration_comes_back_as_it_was_written(tmp_path):
     settings = configure("evolve", ["benchmark=paper", "tuning.learning_rate=1e-12", "prompt.system='1e3: é\"'"])
     (tmp_path / "config.yaml").write_text(settings.text())
     kept = read_saved(tmp_path / "config.yaml")
-    assert kept["tuning"] == settings.value("tuning")
+    assert kept["tuning"] == {"choice": "full", **settings.value("tuning")}
     assert kept["prompt"] == settings.value("prompt")
     assert kept["sampler"] == {"choice": "kcenter", **plain(settings.value("sampler"))}
     assert kept["benchmark"]["vicuna"]["choice"] == "vicuna"

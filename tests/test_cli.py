@@ -238,9 +238,9 @@ NO_MODEL = (
         (["cache=[a]"], "cache is ['a'], which is not a text or null"),
         (["folder={a:1}"], "folder is {'a': 1}, which is not a text or null"),
         (
-            ["tuning=lora"],
-            "tuning is 'lora', expected its options: leave tuning as it is, or give one option at a time as "
-            "tuning.OPTION=…; diverseevol evolve --help lists them",
+            ["generation=greedy"],
+            "generation is 'greedy', expected its options: leave generation as it is, or give one option at a time as "
+            "generation.OPTION=…; diverseevol evolve --help lists them",
         ),
         (
             ["prompt=null"],

@@ -17,10 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from diverseevol.cli.binding import bind, check, target_of
 from diverseevol.cli.checked_options import schedule_of as command_schedule_of
+from diverseevol.cli.checked_options import tuning_of
 from diverseevol.cli.configuration import configure
 from diverseevol.cli.mistakes import check_choices
 from diverseevol.errors import InputError
-from diverseevol.options import Embedding, Generation, PromptOptions, Schedule, Tuning
+from diverseevol.options import Embedding, Generation, LoRA, PromptOptions, Schedule, Tuning
 from diverseevol.output.console import Console
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -75,7 +76,7 @@ def assert_binds(config: DictConfig) -> None:
             assert set(needed) <= set(given), path
     for key, kind in PLAIN.items():
         if key in plain:
-            bind(kind, plain[key], key)
+            bind(LoRA if key == "tuning" and "rank" in plain[key] else kind, plain[key], key)
 
 
 @pytest.mark.parametrize("root", ROOTS)
@@ -129,7 +130,7 @@ def test_the_lab_brings_its_own_model_and_benchmark_and_other_data_nothing_of_it
 
 def test_the_paper_is_the_default_where_no_choice_says_otherwise():
     config = composed("evolve", "data=json", "model=hf", "benchmark=paper")
-    tuning = bind(Tuning, OmegaConf.to_container(config.tuning), "tuning")
+    tuning = bind(Tuning, OmegaConf.to_container(config.tuning, resolve=True), "tuning")
     assert tuning == Tuning(learning_rate=2e-5, epochs=3, steps=None, batch_size=64, warmup_ratio=0.03)
     assert schedule_of("data=json") == Schedule(10, 100, 100)
     assert bind(PromptOptions, OmegaConf.to_container(config.prompt), "prompt") == PromptOptions("alpaca", 512)
@@ -166,6 +167,26 @@ def test_the_options_of_a_choice_have_one_default_each():
                 compared.add(f"{path}.{name}")
     assert len(compared) > 50
     assert {"kcenter.metric", "openai.retries", "lab.benchmark.world"} <= compared
+
+
+@pytest.mark.parametrize(
+    ("overrides", "full", "lora"),
+    [
+        (["data=json", "model=hf"], 2e-5, 2e-4),
+        (["data=json", "model=tiny"], 3e-3, 1e-2),
+        (["data=lab"], 1e-3, 3e-3),
+        (["experiment=paper_dolly"], 2e-5, 2e-4),
+        (["experiment=smollm2_dolly"], 1e-4, 1e-3),
+    ],
+)
+def test_a_model_that_brings_a_learning_rate_brings_that_of_adapters_too(overrides, full, lora):
+    rates = [composed("evolve", *overrides, f"tuning={choice}").tuning.learning_rate for choice in ("full", "lora")]
+    assert [float(rate) for rate in rates] == [full, lora]
+
+
+def test_the_defaults_of_adapters_are_those_of_their_class():
+    settings = configure("evolve", ["tuning=lora", "data=json", "data.path=rows.jsonl", "model.path=MODEL"])
+    assert tuning_of(settings) == LoRA()
 
 
 def target(

@@ -1,5 +1,6 @@
 """A real pretrained chat model, SmolLM2-135M-Instruct, read and answered as it was made to be."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -16,7 +17,7 @@ from diverseevol.data.prompt import Prompt
 from diverseevol.data.tokens import encode
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
-from diverseevol.options import Generation, PromptOptions, Tuning
+from diverseevol.options import Generation, LoRA, PromptOptions, Tuning
 
 pytestmark = pytest.mark.slow
 ROWS = [
@@ -118,3 +119,21 @@ def test_greedy_answers_are_the_librarys_own(folder, prompt, cache):
                 0, len(ids) :
             ]
         assert answer == prompt.tokenizer.decode(said, skip_special_tokens=True).strip()
+
+
+def test_lora_keeps_an_adapter_and_the_merged_model_is_the_tuned_one(folder, prompt, tmp_path):
+    full = learner_of(folder, prompt, tmp_path, "32-true")
+    learner = dataclasses.replace(full, tuning=LoRA(learning_rate=1e-3, steps=3, batch_size=4, warmup_ratio=0.0))
+    assert "9,768,960 parameters are trained" in str(learner.describe())
+    fit = learner.fit(np.arange(12), (0, 1))
+    assert fit.curve[-1]["loss"] < fit.curve[0]["loss"]
+    learner.models.save(fit.model, tmp_path / "adapter")
+    assert sum(file.stat().st_size for file in (tmp_path / "adapter").iterdir()) < 40e6
+    ids = torch.tensor([prompt.ids(["Name a river."], [""])[0]])
+    with torch.no_grad():
+        tuned, merged, foundation = (
+            model.eval()(ids).logits
+            for model in (fit.model, learner.models.merged(tmp_path / "adapter"), learner.foundation_model())
+        )
+    torch.testing.assert_close(merged, tuned, rtol=1e-3, atol=1e-3)
+    assert (tuned - foundation).abs().max() > 0.1

@@ -56,6 +56,7 @@ VERBS = {
         "diverseevol.cli.commands.compare",
         "better, worse or cannot tell, between samplers and between models",
     ),
+    "merge": ("diverseevol.cli.commands.merge", "a round's adapter and the foundation weights as one model"),
     "report": ("diverseevol.cli.commands.report", "figures, tables and one HTML page over any set of runs"),
     "agreement": ("diverseevol.cli.commands.agreement", "how far one judge agrees with another on the same answers"),
     "new": ("diverseevol.cli.commands.new", "a skeleton of your own sampler, judge, metric, format or benchmark"),

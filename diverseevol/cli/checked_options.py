@@ -3,6 +3,7 @@
 Nothing here imports a slow library, so that a wrong value is refused at once.
 """
 
+import importlib.util
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ from diverseevol.cli.configuration import Configuration
 from diverseevol.errors import InputError
 from diverseevol.evolution.metrics import Metric
 from diverseevol.evolution.metrics.base import description_of, needs_of
-from diverseevol.options import Schedule
+from diverseevol.options import LoRA, Schedule, Tuning
 from diverseevol.runs.metrics import COSTS, POOL_SIZE, SCORES
 from diverseevol.samplers.base import Needs
 
@@ -131,6 +132,28 @@ def schedule_of(settings: Configuration) -> Schedule:
                 f"{pronoun} out"
             )
     return settings.options("schedule", Schedule)
+
+
+def tuning_of(settings: Configuration) -> Tuning:
+    """How a pool is fine-tuned: by adapters where the choice has a rank.
+
+    Raises:
+        InputError: an option is none; or adapters are asked for, and the package that makes them is not installed.
+    """
+    tuning = settings.options("tuning", LoRA if "rank" in settings.value("tuning", dict) else Tuning)
+    if isinstance(tuning, LoRA):
+        check_peft("tuning=lora")
+    return tuning
+
+
+def check_peft(use: str) -> None:
+    """Look whether the package that makes adapters is installed.
+
+    Raises:
+        InputError: it is not.
+    """
+    if importlib.util.find_spec("peft") is None:
+        raise InputError(f"{use} needs the package peft: pip install 'diverseevol[lora]'")
 
 
 def has_model(settings: Configuration, needs: Needs) -> bool:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from diverseevol.cli.checked_options import AnswerOptions, EvolveOptions, metrics_of, schedule_of
+from diverseevol.cli.checked_options import AnswerOptions, EvolveOptions, metrics_of, schedule_of, tuning_of
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.naming import run_path
 from diverseevol.cli.output_files import check_writable
@@ -16,7 +16,7 @@ from diverseevol.cli.rows import bad_rows_file, load_dataset
 from diverseevol.data.hub_names import MODEL_ID, is_table
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import checked_judge
-from diverseevol.options import Embedding, Generation, PromptOptions, Tuning
+from diverseevol.options import Embedding, Generation, PromptOptions
 from diverseevol.output.console import Console, log_to
 from diverseevol.progress import Shown
 from diverseevol.runs.run_folder import RunFolder
@@ -49,7 +49,8 @@ def refuse_early(verb: str, settings: Configuration) -> None:
 def _evolve(settings: Configuration) -> None:
     options = settings.options("", EvolveOptions)
     schedule_of(settings)
-    _nodes(settings, generation=Generation, tuning=Tuning, embedding=Embedding, prompt=PromptOptions)
+    tuning_of(settings)
+    _nodes(settings, generation=Generation, embedding=Embedding, prompt=PromptOptions)
     _part(settings, "sampler")
     _part(settings, "logger")
     metrics_of(settings)

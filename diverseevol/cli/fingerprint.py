@@ -85,5 +85,7 @@ def _picks(settings: Configuration, key: str) -> dict[str, Any]:
     ignored = (*NOT_PICKS, *MEMORY_ONLY)
     options = settings.recorded(key)
     choice = {key: options.pop(CHOICE)} if CHOICE in options else {}
+    if choice == {"tuning": "full"}:  # says nothing: evolutions from before there was another one are resumed
+        choice = {}
     picks = {**choice, **{f"{key}.{name}": value for name, value in options.items()}}
     return {name: value for name, value in picks.items() if name not in ignored}

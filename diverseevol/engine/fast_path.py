@@ -37,6 +37,9 @@ def batches_at_once(model: PreTrainedModel) -> int:
     """The number of batches that pass through a model side by side: one for each thread of a small model on a CPU."""
     # A model that scales its positions by the batch stores the last batch's scale, which another thread would read.
     independent = batch_independent_length(model) is None
+    # Likewise peft changes the module of a mixture's experts for the time of a pass, where they have adapters.
+    adapters = getattr(model, "peft_config", {}).values()
+    independent &= not any(getattr(adapter, "target_parameters", None) for adapter in adapters)
     gains = independent and is_small(model) and model.device.type == "cpu"
     return torch.get_num_threads() if enabled() and gains else 1
 

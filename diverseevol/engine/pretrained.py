@@ -124,6 +124,10 @@ class Pretrained:
             raise self._cannot("weights", ValueError(f"{absent[0]}{more} of config.json is not among them"), folder)
         return model
 
+    def to_train(self) -> PreTrainedModel:
+        """A model whose weights are all trained, from the foundation's own."""
+        return self.load()
+
     def save(self, model: PreTrainedModel, folder: Path, dtype: Literal["source"] | None = None) -> None:
         """Save a model that was trained from this one.
 

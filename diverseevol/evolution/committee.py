@@ -40,15 +40,15 @@ class Member:
         model = learner.fit(self.rows, self.seed, phase=f"fine-tune {self.name}").model
 
         def save(folder: Path) -> None:
-            learner.foundation.save(model, folder, keep_dtype)
+            learner.models.save(model, folder, keep_dtype)
 
         if learner.processes.first:
-            self.folder.keep_model(save)
+            self.folder.keep_model(save, learner.tuning.KEPT)
         learner.processes.barrier()
 
     def load(self, learner: Learner) -> PreTrainedModel:
         """The model that was kept."""
-        return learner.foundation.load(self.folder.model).eval()
+        return learner.models.load(self.folder.path / learner.tuning.KEPT).eval()
 
 
 def committee(

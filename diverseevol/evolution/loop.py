@@ -125,4 +125,4 @@ def _tidy(evolution: Evolution, t: int) -> None:
     kept = max(needed, 1 if evolution.keep_models == "last" else 0)
     for earlier in range(t + 1 - kept):
         folder = evolution.run.round(earlier)
-        folder.drop(folder.model)
+        folder.drop(folder.model, folder.adapter)

@@ -72,6 +72,7 @@ class Phases:
         self.streams = streams
         self.notes = PhaseNotes(folder.path, learner.processes.first)
         self.keep_dtype = keep_dtype
+        self.kept = learner.tuning.KEPT
         self.eligible = np.flatnonzero(learner.encoded.eligible)
         self._space = space
         self._model: PreTrainedModel | None = None
@@ -79,13 +80,13 @@ class Phases:
     def model(self) -> PreTrainedModel:
         """The round's model: as it was trained, or as the fit that was found on disk left it."""
         if self._model is None:
-            self._model = self.learner.foundation.load(self.folder.model).eval()
+            self._model = self.learner.models.load(self.folder.path / self.kept).eval()
         return self._model
 
     def fit(self, log: RoundLog) -> None:
         """Fine-tune on the pool, and keep the training curve and the model."""
         curve = self.folder.path / "training.jsonl"
-        if self._intact(curve, self.folder.model):
+        if self._intact(curve, self.folder.path / self.kept):
             for point in read_jsonl(curve):
                 log.curve(int(point.pop("step")), point)
             return
@@ -95,7 +96,7 @@ class Phases:
             if self.processes.first:
                 write_jsonl(curve, fit.curve)
                 seal(self.folder.path, [curve.name])
-                self.folder.keep_model(self._save)
+                self.folder.keep_model(self._save, self.kept)
             self.processes.barrier()
 
     def select(self, sampler: Sampler, n: int, committee: Sequence[Member]) -> tuple[int, ...]:
@@ -183,8 +184,9 @@ class Phases:
         return self._intact(*(self.folder.probe / f"{name}.npy" for name in names))
 
     def _save(self, folder: Path) -> None:
-        self.learner.foundation.save(self.model(), folder, self.keep_dtype)
-        self.learner.prompt.tokenizer.save_pretrained(folder)
+        self.learner.models.save(self.model(), folder, self.keep_dtype)
+        if self.kept == "model":  # an adapter goes with the foundation's
+            self.learner.prompt.tokenizer.save_pretrained(folder)
 
     def _disagreement(
         self, statistics: Sequence[str], committee: Sequence[Member]
@@ -194,7 +196,7 @@ class Phases:
         if self._probed(*statistics):
             return read_probe(self.folder.probe, embedding=False, statistics=statistics)[1]
         for member in committee:
-            if not self._intact(member.folder.model):
+            if not self._intact(member.folder.path / self.kept):
                 with self.notes.timed(member.name):
                     member.train_and_save(self.learner, self.keep_dtype)
         with self.notes.timed("disagreement"):

@@ -49,6 +49,7 @@ class RoundFolder:
         self.index = index
         self.digest = digest
         self.model = path / "model"
+        self.adapter = path / "adapter"  # in its place, of tuning=lora
         self.probe = path / "probe"
 
     def load(self, trained_on: Sequence[int]) -> Round | None:
@@ -132,9 +133,9 @@ class RoundFolder:
             rows.append(row)
         return rows
 
-    def keep_model(self, save: Callable[[Path], None]) -> None:
-        """Save a model so that it appears complete or not at all."""
-        build_complete(self.model, save)
+    def keep_model(self, save: Callable[[Path], None], name: str = "model") -> None:
+        """Save a model, or of it what is kept under that name, so that it appears complete or not at all."""
+        build_complete(self.path / name, save)
 
     def drop(self, *folders: Path) -> None:
         """Remove folders of this round that are not to be kept."""

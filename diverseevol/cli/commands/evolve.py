@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from diverseevol.cli.checked_options import EvolveOptions, metrics_of, schedule_of
+from diverseevol.cli.checked_options import EvolveOptions, metrics_of, schedule_of, tuning_of
 from diverseevol.cli.conclusion import conclusion
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.fingerprint import fingerprint, own_sources
@@ -33,7 +33,7 @@ from diverseevol.evolution.loop import evolve
 from diverseevol.evolution.metrics.base import description_of, needs_of
 from diverseevol.evolution.setup import Evolution
 from diverseevol.geometry.projections import PCA, PROJECTIONS, map_name
-from diverseevol.options import Generation, PromptOptions, Schedule, Tuning
+from diverseevol.options import Generation, PromptOptions, Schedule
 from diverseevol.output.console import Console, styled
 from diverseevol.output.shell import command, override
 from diverseevol.parallel.processes import Processes
@@ -93,7 +93,7 @@ def run(settings: Configuration) -> None:
 def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
     settings, processes, console, cache = bench.settings, bench.processes, bench.console, bench.cache
     # What the user may have got wrong is bound first, before any work is done.
-    schedule, tuning = schedule_of(settings), settings.options("tuning", Tuning)
+    schedule, tuning = schedule_of(settings), tuning_of(settings)
     sampler, tracker, judge = settings.part("sampler"), settings.part("logger"), checked_judge(settings.part("judge"))
     exam = Exam(settings.part("benchmark", cache=cache), judge, settings.options("generation", Generation))
     metrics = metrics_of(settings)
@@ -107,6 +107,7 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
     identity = fingerprint(settings, dataset, learner, cache)
     folder = RunFolder(path, identity)
     extent = Extent(schedule.rounds, processes.share(folder.complete() if processes.first else frozenset()))
+    trained = None if extent.reached else learner.describe()
     origin = {"choices": dict(settings.choices), "arm": arm(settings), "threads": torch.get_num_threads()}
     origin["fast_path"] = fast_path.enabled()
     if own_code := own_sources(settings, "sampler", "judge", "metric", "data", "benchmark"):
@@ -133,6 +134,8 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
     )  # fmt: skip
     opening = f"{'reads' if extent.reached else 'writes'} {path}/"
     _greet(console, settings, opening, dataset, encoded, dataclasses.replace(schedule, rounds=extent.last))
+    if trained:
+        console.print(f"  {trained}")
     before = {file.parent.name for file in path.glob("rounds/*/round.json")}
     rounds = evolve(evolution)
     if extent.longer:

@@ -122,6 +122,10 @@ class Prober(ModelJob):
             with explain_out_of_memory("embedding.batch_tokens", tokens), cast_once(trainer), quick_products(model):
                 trainer.predict(probing, loader, return_predictions=False)
 
+    def foundation_model(self) -> PreTrainedModel:
+        """The model that every fit starts from."""
+        return self.foundation.load()
+
     def foundation_embedding(self, cache: Path) -> Float[np.ndarray, "rows dim"]:
         """The foundation model's embedding of every row: computed once, shared by all evolutions on model and data.
 
@@ -131,7 +135,7 @@ class Prober(ModelJob):
 
         def build(folder: Path) -> None:
             rows = np.arange(len(self.encoded))
-            self.probe(self.foundation.load().eval(), rows, folder, phase="embed with the foundation model")
+            self.probe(self.foundation_model().eval(), rows, folder, phase="embed with the foundation model")
 
         cached_by_all(cache, build, self.processes)
         embedding, _ = read_probe(cache, embedding=True)

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class InstructionTuner(lightning.LightningModule):
-    """Full fine-tuning of a causal language model.
+    """Fine-tuning of those weights of a causal language model that take gradients.
 
     A batch is one optimizer step: a list of micro-batches. The loss of a step is the sum of its response tokens'
     cross entropies divided by the number of those tokens in the *complete* step, over all micro-batches and processes.
@@ -51,6 +51,7 @@ class InstructionTuner(lightning.LightningModule):
         self.total_steps = total_steps
         self.on_step = on_step
         self.losses: list[float] = []
+        self.trained = [weight for weight in model.parameters() if weight.requires_grad]
         self.parts = BodyAndHead(model)
         # Threads would draw dropout from one stream in an order of their own.
         plain = not tuning.gradient_checkpointing and not has_dropout(model)
@@ -91,17 +92,16 @@ class InstructionTuner(lightning.LightningModule):
 
     def _gradients_side_by_side(self, batch: list[dict[str, torch.Tensor]]) -> torch.Tensor:
         """The same on several threads; gradients are added in the order of the micro-batches."""
-        weights = [weight for weight in self.model.parameters() if weight.requires_grad]
 
         def of(micro: dict[str, torch.Tensor]) -> tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]:
             loss = self.summed_loss(micro) / micro["normaliser"]
-            return loss.detach(), torch.autograd.grad(loss, weights, allow_unused=True)
+            return loss.detach(), torch.autograd.grad(loss, self.trained, allow_unused=True)
 
         total = torch.zeros((), device=self.device)
         for start in range(0, len(batch), self.at_once):
             for loss, gradients in side_by_side(of, batch[start : start + self.at_once]):
                 total += loss
-                for weight, gradient in zip(weights, gradients, strict=True):
+                for weight, gradient in zip(self.trained, gradients, strict=True):
                     if gradient is not None:
                         weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
         return total
@@ -113,7 +113,7 @@ class InstructionTuner(lightning.LightningModule):
         # Under float16 the gradients are multiplied by the scaler's factor until the optimizer steps.
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         scale = 1.0 if scaler is None else float(scaler.get_scale())
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.tuning.max_grad_norm * scale)
+        torch.nn.utils.clip_grad_norm_(self.trained, self.tuning.max_grad_norm * scale)
 
     def summed_loss(self, micro: dict[str, torch.Tensor]) -> torch.Tensor:
         """Sum of the cross entropies of a micro-batch's response tokens, a scalar in nats."""
@@ -131,7 +131,7 @@ class InstructionTuner(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW with the named schedule over all steps."""
         optimizer = torch.optim.AdamW(
-            self.model.parameters(),
+            self.trained,
             lr=self.tuning.learning_rate,
             weight_decay=self.tuning.weight_decay,
             fused=self.device.type == "cpu",  # a tenth of a small model's fit; on a device torch chooses well itself
@@ -160,9 +160,10 @@ class InstructionTuner(lightning.LightningModule):
 
 
 def has_dropout(model: PreTrainedModel) -> bool:
-    """Whether a model's configuration names a dropout rate above 0, whatever its name."""
+    """Whether a model's configuration names a dropout rate above 0, whatever its name, or an adapter has one."""
     settings = model.config.get_text_config().to_dict()
-    return any("drop" in name and isinstance(value, float) and value > 0 for name, value in settings.items())
+    added = any(isinstance(layer, torch.nn.Dropout) and layer.p > 0 for layer in model.modules())
+    return added or any("drop" in name and isinstance(value, float) and value > 0 for name, value in settings.items())
 
 
 def checkpoint_activations(model: PreTrainedModel, verb: Literal["enable", "disable"]) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int
@@ -17,7 +19,10 @@ from diverseevol.engine.pretrained import Pretrained
 from diverseevol.engine.trainers import device_of, free_old_trainers, seeded
 from diverseevol.engine.tuning.batches import plan_steps, step_loader
 from diverseevol.engine.tuning.sft import InstructionTuner, checkpoint_activations
-from diverseevol.options import Tuning
+from diverseevol.options import LoRA, Tuning
+
+if TYPE_CHECKING:
+    from diverseevol.engine.tuning.lora import Adapters
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,24 @@ class Tuner(ModelJob):
     encoded: Tokens
     tuning: Tuning
 
+    @cached_property
+    def models(self) -> "Pretrained | Adapters":
+        """What loads and saves fine-tuned models: of `tuning=lora`, all of them share the foundation weights."""
+        if not isinstance(self.tuning, LoRA):
+            return self.foundation
+        from diverseevol.engine.tuning.lora import Adapters  # peft is optional
+
+        return Adapters(self.foundation, self.tuning)
+
+    def describe(self) -> str | None:
+        """How much of the model is trained, in a sentence; None where all of it is.
+
+        Raises:
+            InputError: the model cannot be adapted.
+        """
+        models = self.models
+        return None if isinstance(models, Pretrained) else models.describe()
+
     def fit(
         self,
         rows: Int[np.ndarray, " pool"],
@@ -53,7 +76,7 @@ class Tuner(ModelJob):
 
         Args:
             rows: [pool] row numbers; they may repeat (a bootstrap resample).
-            seed: what the order of the rows and dropout come from; the same seed gives the same weights.
+            seed: what the order of the rows, dropout and new adapters come from; the same seed gives the same weights.
             on_step: called with each step's number, loss and learning rate.
             phase: its name in the progress display.
         """
@@ -75,7 +98,7 @@ class Tuner(ModelJob):
             device = device_of(trainer)
             dropout, budget = int(rng.integers(2**62)), tuning.micro_batch_tokens
             with seeded(device, dropout), explain_out_of_memory("tuning.micro_batch_tokens", budget):
-                model = self.foundation.load()
+                model = self.models.to_train()
                 check_readable(model, self.encoded)
                 model = model.to(device)
                 warn_if_batch_dependent(model, self.encoded.lengths[rows])

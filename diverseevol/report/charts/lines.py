@@ -80,7 +80,7 @@ def line_of(source: str, schedule: str, fingerprint: Mapping[str, object] | None
 
 def _options(facts: Mapping[str, object]) -> dict[str, str]:
     """The options of a fingerprint that a reader can tell apart: no digests, which are long, and no paths of code."""
-    options = {}
+    options = {"tuning": "full"} if facts else {}  # where a fingerprint names no other
     for key, value in facts.items():
         text = f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
         if key not in NOT_OPTIONS and len(text) <= LONGEST_OPTION:
@@ -135,6 +135,8 @@ def _differences(line: Line, alike: Sequence[Line]) -> list[str]:
         return []
     keys = sorted({key for known in alike for key in known.options})
     differing = [key for key in keys if len({known.options.get(key, "none") for known in alike}) > 1]
+    if "tuning" in differing:  # stands for the options that not all of them have
+        differing = [key for key in differing if key == "tuning" or all(key in known.options for known in alike)]
     values = {known: tuple(known.options.get(key, "none") for key in differing) for known in alike}
     if not all(known.options for known in alike) or len(set(values.values())) < len(alike):
         return [line.choices] if line.choices else []
