@@ -38,8 +38,8 @@ SECRET = "hunter2-hunter2"
     [
         ("\n", "a line break"), ("\r", "a line break"), ("\r\n", "a line break"), (" ", "white space"),
         ("\t", "white space"), ("\x1b", "a control character"), ("\x7f", "a control character"),
-        ("é", "no ASCII character"), ("\u200b", "no ASCII character"), ("“", "no ASCII character"),
-        ("\udc80", "no ASCII character"), ("\u00a0", "white space"),
+        ("é", "not an ASCII character"), ("\u200b", "not an ASCII character"), ("“", "not an ASCII character"),
+        ("\udc80", "not an ASCII character"), ("\u00a0", "white space"),
     ],
 )  # fmt: skip
 def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(make, monkeypatch, inside, kind):
@@ -391,7 +391,7 @@ def test_certificates_that_cannot_be_read_are_refused_with_the_variable(server, 
 )
 def test_a_proxy_that_is_none_is_refused_without_its_password(server, make, monkeypatch, variable, address):
     monkeypatch.setenv(variable, address)
-    with pytest.raises(InputError, match=rf"variable {variable.upper()} is no address of a proxy") as caught:
+    with pytest.raises(InputError, match=rf"variable {variable.upper()} is not the address of a proxy") as caught:
         make().judge(SHEET)
     assert "password" not in str(caught.value)
     assert not server.requests

@@ -327,7 +327,7 @@ def test_two_random_runs_that_both_could_be_meant_are_not_guessed_between(tmp_pa
         ("fingerprint.json", "[]", "holds no object"),
         ("config.yaml", "a: [", "cannot be read"),
         ("config.yaml", "- a", "holds no configuration"),
-        ("map.npy", "x", "is no .npy array"),
+        ("map.npy", "x", "is not a .npy array"),
         ("rounds/02/judgements/toybench.jsonl", "{}", "judge this model's answers again"),
     ],
 )

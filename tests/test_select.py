@@ -273,7 +273,7 @@ def test_lines_that_name_no_rows_are_refused_in_a_sentence(refused, line, senten
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ({"E.npy": "text"}, "embeddings=E.npy: is no .npy array"),
+        ({"E.npy": "text"}, "embeddings=E.npy: is not a .npy array"),
         ({"E.npy": np.zeros(5, "f4")}, "expected an array [rows, dim] of float16 or float32, got [5] of float32"),
         ({"E.npy": np.zeros((5, 2, 2), "f4")}, "of float16 or float32, got [5, 2, 2] of float32;"),
         ({"E.npy": np.zeros((5, 2), "i8")}, "of float16 or float32, got [5, 2] of int64;"),

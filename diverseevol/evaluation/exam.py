@@ -41,7 +41,7 @@ class Exam:
 
 @dataclass(frozen=True)
 class MissingResults:
-    """What completed rounds lack of an exam, by the names of its benchmarks: it was chosen after they were made.
+    """What is missing of an exam that was chosen after rounds were completed, by the names of its benchmarks.
 
     Attributes:
         answers: those that some round was not asked.
@@ -74,7 +74,7 @@ def _comparable(questions: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def missing_results(exam: Exam, folders: Sequence[Path]) -> MissingResults:
-    """What the completed rounds in these folders lack of an exam."""
+    """What is missing of an exam in the completed rounds in these folders."""
     missing = MissingResults()
     for folder in folders:
         scores = read_scores(folder)

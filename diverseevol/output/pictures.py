@@ -1,4 +1,4 @@
-"""Texts in figures: no formulas, no characters that an SVG may not hold, no complaints of letters that a font lacks."""
+"""Texts in figures: no formulas, no characters that an SVG cannot hold, no warnings of letters missing from a font."""
 
 import functools
 import io

@@ -48,5 +48,5 @@ def interruptible(work: Callable[[Event], T]) -> T:
 
 
 def left_at_work() -> bool:
-    """Whether something goes on that nobody waits for: an end of the process by the usual way would wait, or crash."""
+    """Whether abandoned work still runs: ending the process in the usual way would wait for it, or crash."""
     return any(thread.name == NAME for thread in threading.enumerate())

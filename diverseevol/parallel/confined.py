@@ -89,7 +89,7 @@ def _outcome(work: Callable[[], Any]) -> dict[str, Any]:
         return {"refusal": str(error)}
     except MemoryError:
         return {"failure": "it takes too much memory"}
-    except Exception as error:  # somebody else's program: it may fail in any way
+    except Exception as error:  # a foreign program may fail in any way
         return {"failure": f"{type(error).__name__}: {error}"}
 
 

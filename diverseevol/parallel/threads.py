@@ -1,4 +1,4 @@
-"""Threads that compute alone, side by side.
+"""Threads that compute independently, side by side.
 
 Threads that share every small step wait for each other at its end: on a busy machine, most of the time.
 """
@@ -12,7 +12,7 @@ import torch
 
 @contextmanager
 def workers() -> Iterator[ThreadPoolExecutor]:
-    """As many workers as torch has threads, each of which computes alone."""
+    """As many workers as torch has threads, each of which computes independently."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

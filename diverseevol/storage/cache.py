@@ -90,7 +90,7 @@ def content_digest(file: Path, cache: Path | None = None, large: int = LARGE) ->
         large: from how many bytes on a digest is worth remembering.
 
     Raises:
-        InputError: the file cannot be read, or is no regular one.
+        InputError: the file cannot be read, or is not a regular one.
     """
     with opened(file) as stream:
         status = os.fstat(stream.fileno())

@@ -29,11 +29,11 @@ TEMPORARY = ".partial"  # the suffix of whatever is not yet complete; `sweep_tem
 _TEMPORARY_NAME = re.compile(rf".*\.[0-9a-f]{{16}}{re.escape(TEMPORARY)}", re.DOTALL)
 _STEM_BYTES = 200  # of a name that a temporary one repeats: file systems take 255 for a name
 FULL = (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)  # too large a file, no space, over the quota: more room helps
-_STALE_SECONDS = 3600  # what is older is no file that somebody is writing
+_STALE_SECONDS = 3600  # an older file is not being written any more
 
 
 def temporary(path: Path) -> Path:
-    """A new name beside a file or folder, for what is not yet complete: nothing has it, and nobody can foresee it."""
+    """A new name beside a file or folder, for what is not yet complete: it is free, and cannot be foreseen."""
     return path.with_name(f"{_stem(path)}.{secrets.token_hex(8)}{TEMPORARY}")
 
 
@@ -74,7 +74,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def _is_the_same(new: Path, old: Path) -> bool:
-    """Whether an old file, which is no link, holds what a new one holds."""
+    """Whether an old file, not a link, holds what a new one holds."""
     try:
         status = old.lstat()
         regular = stat.S_ISREG(status.st_mode) and status.st_size == new.stat().st_size
@@ -305,7 +305,7 @@ def sweep_siblings(path: Path, older: float = 0) -> None:
 
     Args:
         path: the file or folder.
-        older: for how many seconds it must not have changed, where no lock says that nobody is writing it.
+        older: for how many seconds it must not have changed, where no lock shows that it is not being written.
     """
     for left in path.parent.glob(f"{glob.escape(_stem(path))}.*{TEMPORARY}"):
         if len(left.name) == len(_stem(path)) + 17 + len(TEMPORARY) and is_temporary(left.name):

@@ -1,4 +1,4 @@
-"""JSON lines, a value a line: read here for whoever asks, with the number of each line and a limit to its length."""
+"""JSON lines, a value a line: one reader for all, with the number of each line and a limit to its length."""
 
 import codecs
 import json
@@ -61,7 +61,7 @@ def json_records(
     Args:
         file: its bytes.
         label: what the user knows it by.
-        remedy: what to do about a line that is no JSON object.
+        remedy: what to do about a line that is not a JSON object.
 
     Raises:
         InputError: a line is none.
@@ -75,7 +75,7 @@ def json_records(
 
 
 def bounded_lines(file: BufferedIOBase) -> Iterator[tuple[bytes, int]]:
-    """Each line and its length; of one that is longer than `LONGEST_LINE` the beginning alone."""
+    """Each line and its length; of one that is longer than `LONGEST_LINE` only the beginning."""
     while line := file.readline(LONGEST_LINE + 1):
         length, last = len(line), line
         while length > LONGEST_LINE and not last.endswith(b"\n") and (last := file.readline(CHUNK)):
@@ -104,7 +104,7 @@ def ends_early(error: json.JSONDecodeError, slack: int = 0) -> bool:
 
 
 def syntax(error: json.JSONDecodeError) -> str:
-    """What is wrong with a text that is no JSON."""
+    """What is wrong with a text that is not JSON."""
     if error.doc[error.pos : error.pos + 1] == "\0":
         return "not valid JSON: a NUL byte"
     return f"not valid JSON: {error.msg[0].lower()}{error.msg[1:].removesuffix(' at')}"

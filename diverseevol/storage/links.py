@@ -1,4 +1,4 @@
-"""Links in folders from somebody else: one that leads out of its folder could be any file of the reader's."""
+"""Links in folders from other people: one that leads out of its folder could be any file of the reader's."""
 
 import os
 from collections.abc import Iterator

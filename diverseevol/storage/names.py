@@ -1,6 +1,6 @@
 """Names that become names of files and folders, wherever they come from: a configuration, a data file, a model's id.
 
-Names that somebody chose are refused where they cannot be one; names that are made of something else, such as the name
+Names that a user chose are refused where they cannot be one; names that are made of something else, such as the name
 of a file of rows, are changed until they can.
 """
 
@@ -24,7 +24,7 @@ def is_name(name: object) -> bool:
 
 
 def checked_name(option: str, name: Any) -> str:
-    """A name that somebody chose.
+    """A name that a user chose.
 
     Args:
         option: what the user sets it by, for the sentence.

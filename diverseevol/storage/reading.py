@@ -1,12 +1,12 @@
-"""Files as somebody else may have left them: regular ones alone are opened, and no more is read than has a limit.
+"""Files from other people: only regular ones are opened, and what is read has a limit.
 
-Whatever takes a path from the user or from a folder opens it here, so that a pipe keeps nobody waiting and a device
-without an end fills no memory. What is read is bounded, too:
+Code that takes a path from the user or from a folder opens it here, so that a pipe does not block it and an endless
+device does not fill memory. The limits:
 
     LONGEST_LINE    bytes of one line, or of one record of an array
     LARGEST_JSON    bytes of a file that is one JSON document
     LARGEST_JSONL   bytes of a file of records that are held together: questions, answers, judgements, picks
-    DEEPEST         levels of lists and objects inside one another
+    DEEPEST         levels of nested lists and objects
 
 Rows of a data set are read one by one, so that their files may be of any size.
 """
@@ -50,7 +50,7 @@ ODD_HEADER = (
 
 
 class TooDeepError(ValueError):
-    """JSON whose lists and objects lie inside one another more than `DEEPEST` levels deep."""
+    """JSON whose lists and objects are nested more than `DEEPEST` levels deep."""
 
     def __init__(self) -> None:
         super().__init__(f"lists and objects are nested more than {DEEPEST} levels deep")
@@ -65,7 +65,7 @@ def size(number: int) -> str:
 
 
 def special(path: Path) -> str | None:
-    """What kind of special file lies there, which nobody should open to look into it; None for all else."""
+    """What kind of special file lies there, which is not opened; None for all others."""
     try:
         return KINDS.get(stat.S_IFMT(path.stat().st_mode))
     except (OSError, ValueError):
@@ -83,7 +83,7 @@ def refuse_special(path: Path, label: str | None = None) -> None:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """All that is no folder, below a folder."""
+    """All files and links below a folder."""
     for parent, folders, names in os.walk(folder):
         folders.sort()
         yield from (Path(parent, name) for name in sorted(names))
@@ -98,7 +98,7 @@ def opened(path: Path, label: str | None = None) -> Iterator[BufferedReader]:
         label: what the user knows it by, such as `embeddings=PATH`; the path where None.
 
     Raises:
-        InputError: there is none, it is no regular file, or it cannot be read.
+        InputError: it does not exist, is not a regular file, or it cannot be read.
     """
     label = label or str(path)
     refuse_special(path, label)
@@ -210,7 +210,7 @@ def load_array(path: Path, label: str | None = None, remedy: str = "write it wit
         remedy: what to do about one that is not such a file.
 
     Raises:
-        InputError: it cannot be read, is no `.npy` file of plain numbers, or ends before the array does.
+        InputError: it cannot be read, is not a `.npy` file of plain numbers, or ends before the array does.
     """
     label = label or str(path)
     with opened(path, label) as file:
@@ -228,7 +228,7 @@ def load_array(path: Path, label: str | None = None, remedy: str = "write it wit
                 count *= int(length)
         except ODD_HEADER as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise InputError(f"{label}: is no .npy array ({reason}); {remedy}") from error
+            raise InputError(f"{label}: is not a .npy array ({reason}); {remedy}") from error
         if dtype.hasobject:
             raise InputError(f"{label}: holds Python objects, expected plain numbers; {remedy}")
         promised = file.tell() + count * dtype.itemsize
@@ -241,5 +241,5 @@ def load_array(path: Path, label: str | None = None, remedy: str = "write it wit
     try:
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, TypeError, OverflowError, EOFError) as error:
-        raise InputError(f"{label}: is no .npy array ({' '.join(str(error).split())}); {remedy}") from error
+        raise InputError(f"{label}: is not a .npy array ({' '.join(str(error).split())}); {remedy}") from error
     return array

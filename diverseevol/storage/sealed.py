@@ -76,7 +76,7 @@ def damage(folder: Path, names: Iterable[str] | None = None, *, full: bool = Fal
         full: read large files in full, too.
     """
     if folder.is_symlink() or not folder.is_dir():
-        return "is no folder"
+        return "is not a folder"
     known = _read(folder)
     if known is None:
         return f"has no readable {SEAL}, which says what its files hold"
@@ -110,7 +110,7 @@ def _flaw(file: Path, expected: dict[str, Any], full: bool) -> str | None:
     try:
         status = file.lstat()
         if not stat.S_ISREG(status.st_mode):
-            return "is no regular file"
+            return "is not a regular file"
         if status.st_size != expected["bytes"]:
             return f"holds {status.st_size:,} bytes, expected {expected['bytes']:,}"
         sampled = status.st_size > FULL_BYTES and expected["sampled"] is not None and not full
@@ -151,7 +151,7 @@ def _is_complete(entry: Any) -> bool:
 
 
 def _files(folder: Path) -> list[str]:
-    """The names of all that is no folder, below a folder."""
+    """The names of all files and links below a folder."""
     paths = [Path(place, name) for place, below, files in os.walk(folder) for name in (*files, *below)]
     names = [path.relative_to(folder).as_posix() for path in paths if path.is_symlink() or not path.is_dir()]
     return sorted(name for name in names if name != SEAL)

@@ -9,6 +9,7 @@ import html
 import importlib.util
 import os
 import re
+from string import ascii_lowercase, ascii_uppercase
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import getproxies
 
@@ -17,6 +18,7 @@ from diverseevol.errors import InputError
 LONGEST_KEY = 16_384  # characters; what is longer is a file, not a key
 SHORTEST_HIDDEN = 4  # characters; dummy keys such as "x" are not secret, and hiding them would garble every message
 PART = 8  # this many characters of a key in a row are hidden wherever they appear
+LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)  # other letters may change their length
 UNSHOWN = "(the server's words are not shown, because they quote the key)"
 
 
@@ -46,7 +48,7 @@ def check_address(address: str) -> str:
             "leave it out, and put the key into the environment variable that judge.key_variable names"
         )
     if parts.scheme not in ("http", "https") or not host or not address.strip().isprintable() or " " in address.strip():
-        # Before an "@" there may be a password, also in what is no URL.
+        # Before an "@" there may be a password, even in what is not a URL.
         shown = "" if "@" in address else f" is {address[:100]!r}, which"
         raise InputError(f"judge.base_url{shown} is not an http or https URL; give https://HOST/v1")
     return address.strip().rstrip("/")
@@ -73,8 +75,8 @@ def check_proxies() -> None:
             usable = False
         if not usable or parts.scheme not in ("http", "https", "socks5", "socks5h"):
             raise InputError(
-                f"the environment variable {kind.upper()}_PROXY is no address of a proxy; set it to http://HOST:PORT, "
-                f"or unset it"
+                f"the environment variable {kind.upper()}_PROXY is not the address of a proxy; set it to "
+                f"http://HOST:PORT, or unset it"
             )
         if parts.scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
             raise InputError(
@@ -104,14 +106,14 @@ def read_key(variable: str | None, address: str) -> str | None:
     if len(key) > LONGEST_KEY:
         raise InputError(
             f"the environment variable {variable} holds {len(key):,} characters, more than any key ({LONGEST_KEY:,}); "
-            f"set it to the key alone"
+            f"set it to the key only"
         )
     for position, character in enumerate(key, 1):
         if not "!" <= character <= "~":
             raise InputError(
                 f"the environment variable {variable} cannot be a key: character {position} of {len(key)} is "
-                f"{_kind(character)}, and a key holds printable ASCII characters alone; set the variable anew, "
-                f"without what came along when it was copied"
+                f"{_kind(character)}, and a key holds only printable ASCII characters; set the variable again, "
+                f"without what was copied along with the key"
             )
     return key
 
@@ -121,7 +123,7 @@ def _kind(character: str) -> str:
         return "a line break"
     if character.isspace():
         return "white space"
-    return "a control character" if character.isascii() else "no ASCII character"
+    return "a control character" if character.isascii() else "not an ASCII character"
 
 
 def hidden(text: str, key: str | None) -> str:
@@ -132,17 +134,13 @@ def hidden(text: str, key: str | None) -> str:
     """
     if not key or len(key) < SHORTEST_HIDDEN:
         return text
-    parts = _parts(key)
-    size = len(next(iter(parts)))
-    lower = _lower(text)
-    covered = [False] * len(text)
-    for start in range(len(text) - size + 1):
-        if lower[start : start + size] in parts:
-            covered[start : start + size] = [True] * size
-    shown = re.sub(
-        "\0+", "[key]", "".join("\0" if hide else c for c, hide in zip(text.replace("\0", " "), covered, strict=True))
-    )
-    return UNSHOWN if _holds_escaped(shown, key, parts, size) else shown
+    parts, size = _parts(key), min(len(key), PART)
+    lower = text.translate(LOWER)
+    starts = [i for i in range(len(text) - size + 1) if lower[i : i + size] in parts]
+    covered = {i for start in starts for i in range(start, start + size)}
+    marked = "".join("\0" if i in covered else c for i, c in enumerate(text.replace("\0", " ")))
+    shown = re.sub("\0+", "[key]", marked)
+    return UNSHOWN if _holds_escaped(shown, key, parts) else shown
 
 
 def _parts(key: str) -> set[str]:
@@ -153,18 +151,17 @@ def _parts(key: str) -> set[str]:
         coded = base64.b64encode(bytes(shift) + raw).decode().rstrip("=")[2 * (shift > 0) :][:-1]
         forms += [coded, coded.replace("+", "-").replace("/", "_")]
     size = min(len(key), PART)
-    return {_lower(form[i : i + size]) for form in forms for i in range(len(form) - size + 1)}
+    return {form[i : i + size].translate(LOWER) for form in forms for i in range(len(form) - size + 1)}
 
 
-def _holds_escaped(text: str, key: str, parts: set[str], size: int) -> bool:
+def _holds_escaped(text: str, key: str, parts: set[str]) -> bool:
     """Whether a text holds the key once its escapes are resolved, or all but letters and digits are removed."""
-    bare = re.sub(r"[^a-z0-9]", "", _lower(key))
-    if len(bare) >= PART and bare in re.sub(r"[^a-z0-9]", "", _lower(text)):
+    bare = re.sub(r"[^a-z0-9]", "", key.lower())
+    if len(bare) >= PART and bare in re.sub(r"[^a-z0-9]", "", text.translate(LOWER)):
         return True
     for _ in range(3):
         before, text = text, _unescaped(text)
-        lower = _lower(text)
-        if text != before and any(lower[i : i + size] in parts for i in range(len(lower) - size + 1)):
+        if text != before and any(part in text.translate(LOWER) for part in parts):
             return True
     return False
 
@@ -173,8 +170,3 @@ def _unescaped(text: str) -> str:
     text = html.unescape(unquote(text, errors="replace"))
     code = re.compile(r"\\+u\{?([0-9a-fA-F]{4})\}?|\\+x([0-9a-fA-F]{2})")
     return code.sub(lambda match: chr(int(match[1] or match[2], 16)), text)
-
-
-def _lower(text: str) -> str:
-    """Lower case without a change of length, which some letters beyond ASCII would cause."""
-    return "".join(c.lower() if c.isascii() else c for c in text)

@@ -69,8 +69,8 @@ class Asking:
             portal.call(self._run)
 
     async def _run(self) -> None:
-        self._turn, self._failed = asyncio.Condition(), asyncio.Event()
-        self._gate, self._settling = asyncio.Semaphore(self.judge.concurrency), asyncio.Lock()
+        self._turn, self._settling = asyncio.Condition(), asyncio.Lock()
+        self._gate = asyncio.Semaphore(self.judge.concurrency)
         # Few questions are begun at a time: otherwise those that must be asked again would come after all others.
         self._begun = asyncio.Semaphore(2 * self.judge.concurrency)
         with ReplyCache(self.judge.file) as self._cache:
@@ -92,13 +92,12 @@ class Asking:
                     replies.append(await self._reply(self.judge.wording.ask_again(ask, replies[0])))
             self.on_reply(ask, replies)
         except Exception as error:  # whatever it is, it ends all others before it propagates
-            self._fail(error)
-            await self._notify()
+            await self._fail(error)
             raise
 
-    def _fail(self, error: Exception) -> None:
+    async def _fail(self, error: Exception) -> None:
         self._failure = self._failure or error
-        self._failed.set()
+        await self._notify()
 
     def _go_on(self) -> None:
         """Raise the failure, where any ask has failed for a reason that concerns all."""
@@ -177,7 +176,7 @@ class Asking:
             async with self._settling:
                 self._go_on()
                 if not self._answered_since(refused_at, ask) and not await self._another_is_answered(ask, doubt):
-                    self._fail(doubt.verdict)
+                    await self._fail(doubt.verdict)
                     raise doubt.verdict
         finally:
             self._doubts -= 1
@@ -197,10 +196,10 @@ class Asking:
         # What was sent before a refusal says less, and is waited for only when nothing else is left. Where a server
         # fails, such a request has failed a few times already, and is the first to tell.
         for trial in sorted(candidates, key=lambda trial: (trial.key in self._requests) is not doubt.passing):
+            if trial.question_id in refused:  # its other order is likely to fail for the same reason
+                continue
             sent = self._requests.get(trial.key)
             if (sent is not None and sent.done()) or self._cache.get(trial, refusals=True) or not self._claim(trial):
-                continue
-            if trial.question_id in refused:  # its other order is likely to fail for the same reason
                 continue
             try:
                 async with self._on_trial(trial):
@@ -305,4 +304,5 @@ class Asking:
     async def _pause(self, seconds: float) -> None:
         """Wait, unless asking ends meanwhile."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._failed.wait(), seconds)
+            async with asyncio.timeout(seconds), self._turn:
+                await self._turn.wait_for(lambda: self._failure is not None)

@@ -30,7 +30,7 @@ class Judgement:
         order: 0 where the model's answer was shown first, 1 where it was shown second; a judge that does not
             look at both at once gives order 0 only.
         model_score: of the model under test, from 1 to 10 (recorded ones may reach down to 0); None where the judge's
-            words hold no two scores, which is no verdict and never a zero.
+            words hold no two scores, which is not a verdict and never a zero.
         competitor_score: of the answer that it is measured against, on the same scale; None together with the other.
         prompt_version: of the judge's prompt, or of its rule where it has no prompt.
         reason: the judge's words.
@@ -70,7 +70,7 @@ class AnswerSheet:
         """Each question with the model's answer and the text that it is compared with.
 
         Raises:
-            InputError: a question lacks either.
+            InputError: a question has no answer, or no text to compare it with.
         """
         for question in self.benchmark.questions:
             where = f"benchmark {self.benchmark.name}, question {question.id!r}"
@@ -103,8 +103,8 @@ class Capabilities:
     """What a judge needs, and what its scores are.
 
     Attributes:
-        compares_with: the field of a question that answers are compared with, so that a lack of it is found before any
-            work; None for a judge that needs neither.
+        compares_with: the field of a question that answers are compared with, checked before any work; None where there
+            is none.
         prompt_version: what its judgements will be recorded with; "" where that is not known beforehand.
         label: a warning to show wherever its scores are shown.
         gold: whether it compares with right answers, so that a relative score of 100 is perfect.
@@ -140,7 +140,7 @@ class Judge(Protocol):
         """Judge the answer to every question.
 
         Raises:
-            InputError: a question lacks its answer, or what this judge compares answers with.
+            InputError: a question has no answer, or no text that this judge compares answers with.
             GivenUpError: the judge is of no use, but has given some judgements.
         """
         ...
@@ -165,7 +165,7 @@ def checked_judge(judge: object) -> Judge:
     """A judge of whatever class.
 
     Raises:
-        InputError: it lacks what a judge has.
+        InputError: a part of a judge is missing.
     """
     if isinstance(judge, Judge) and isinstance(judge.capabilities, Capabilities):
         return judge
@@ -179,15 +179,15 @@ def unfit(judge: Judge, benchmark: Benchmark) -> str | None:
     """Why a judge cannot judge answers to a benchmark, and what to do; None where it can."""
     needed = judge.capabilities.compares_with
 
-    def lacking(comparison: Comparison) -> list[str]:
+    def without(comparison: Comparison) -> list[str]:
         return [question.id for question in benchmark.questions if getattr(question, comparison) is None]
 
-    if needed is None or not (without := lacking(needed)):
+    if needed is None or not (missing := without(needed)):
         return None
-    alternatives = [comparison for comparison in REMEDIES if not lacking(comparison)]
+    alternatives = [comparison for comparison in REMEDIES if not without(comparison)]
     hint = f" (one that compares with a {alternatives[0]}, which all questions have)" if alternatives else ""
     return (
-        f"benchmark {benchmark.name}: {len(without):,} of {len(benchmark.questions):,} questions have no {needed} (the "
-        f"first is {without[0]!r}), which the judge {judge.name} compares with; {REMEDIES[needed]}, or choose another "
+        f"benchmark {benchmark.name}: {len(missing):,} of {len(benchmark.questions):,} questions have no {needed} (the "
+        f"first is {missing[0]!r}), which the judge {judge.name} compares with; {REMEDIES[needed]}, or choose another "
         f"judge{hint}"
     )

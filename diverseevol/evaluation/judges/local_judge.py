@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -84,7 +84,7 @@ class Local:
         """Judge every answer against the competitor's, in both orders.
 
         Raises:
-            InputError: an answer is lacking, the model cannot be loaded, or too many replies hold no scores.
+            InputError: an answer is missing, the model cannot be loaded, or too many replies hold no scores.
         """
         prompt = self._template()
         asks, benchmark = self.wording.asks(sheet, self._identity(prompt)), sheet.benchmark.name
@@ -94,44 +94,42 @@ class Local:
             ReplyCache(cache_folder(self.cache) / "judgements.sqlite") as cache,
             sheet.progress.track(f"judge {benchmark}", len(asks)) as advance,
         ):
-            replies = functools.partial(self._replies, cache, prompt, functools.cache(lambda: _load(self.weights)))
+            reply_to = functools.partial(self._replies, cache, prompt, functools.cache(lambda: _load(self.weights)))
             # A few batches at a time: a judge that never keeps to the form is not asked everything.
             size = self.batch_size * math.ceil(CHUNK_PROMPTS / self.batch_size)  # full batches
             for start in range(0, len(asks), size):
                 chunk = asks[start : start + size]
-                first = replies(chunk)
-                again = {i: self.wording.ask_again(chunk[i], r) for i, r in enumerate(first) if to_ask_again(r)}
-                second = dict(zip(again, replies(list(again.values())), strict=True))
-                for i, ask in enumerate(chunk):
-                    verdicts.add(ask, [first[i], second[i]] if i in second else [first[i]])
+                replies = reply_to(chunk)
+                again = {ask: self.wording.ask_again(ask, replies[ask]) for ask in chunk if to_ask_again(replies[ask])}
+                replies |= reply_to(list(again.values()))
+                for ask in chunk:
+                    verdicts.add(ask, [replies[asked] for asked in (ask, again.get(ask)) if asked is not None])
                 advance(len(chunk))
         return verdicts.all()
 
     def _replies(
         self, cache: ReplyCache, prompt: Prompt, model: Callable[[], PreTrainedModel], asks: Sequence[Ask]
-    ) -> list[Reply]:
+    ) -> dict[Ask, Reply]:
         """The reply to each ask; each batch is kept as soon as it is done."""
-        known = {i: reply for i, ask in enumerate(asks) if (reply := cache.get(ask)) is not None}
-        missing = [i for i in range(len(asks)) if i not in known]
+        replies = {ask: reply for ask in asks if (reply := cache.get(ask)) is not None}
+        missing = [ask for ask in asks if ask not in replies]
         for start in range(0, len(missing), self.batch_size):
-            batch = missing[start : start + self.batch_size]
-            replies = self._generate(model(), prompt, {i: asks[i].text for i in batch})
-            for i, reply in replies.items():
+            for ask, reply in self._generate(model(), prompt, missing[start : start + self.batch_size]).items():
                 if not reply.unanswered:
-                    cache.put(asks[i], reply)
-            known.update(replies)
-        return [known[i] for i in range(len(asks))]
+                    cache.put(ask, reply)
+                replies[ask] = reply
+        return replies
 
-    def _generate(self, model: PreTrainedModel, prompt: Prompt, texts: Mapping[int, str]) -> dict[int, Reply]:
+    def _generate(self, model: PreTrainedModel, prompt: Prompt, asks: Sequence[Ask]) -> dict[Ask, Reply]:
         """What the model replies, or why it does not."""
-        ids = dict(zip(texts, prompt.ids(list(texts.values()), [""] * len(texts)), strict=True))
+        ids = dict(zip(asks, prompt.ids([ask.text for ask in asks], [""] * len(asks)), strict=True))
         # Models with relative positions, such as Bloom, have no longest prompt.
         longest = positions(model) or math.inf
         check_ids(model, max(max(tokens, default=0) for tokens in ids.values()), "judge.path")
         # A prompt that does not fit is not cut, which would hide an answer: it has no verdict.
         stops = sorted({*prompt.stop_tokens, *own_ends(model)})
-        rooms = {i: min(longest - len(tokens), self.max_tokens + self.max_thought_tokens) for i, tokens in ids.items()}
-        drafts = {i: _Draft(prompt, ids[i], int(room)) for i, room in rooms.items() if room >= self.max_tokens}
+        rooms = {ask: min(longest - len(t), self.max_tokens + self.max_thought_tokens) for ask, t in ids.items()}
+        drafts = {a: _Draft(prompt, ids[a], int(room)) for a, room in rooms.items() if room >= self.max_tokens}
         unfinished, step = list(drafts.values()), self.max_tokens
         while unfinished:
             options = Generation(step, 0.0, self.batch_size)
@@ -143,10 +141,10 @@ class Local:
             # Only thoughts continue beyond the limit of a reply, each time to twice their length.
             unfinished = [draft for draft in unfinished if draft.is_thinking() and draft.room > len(draft.tokens)]
             step = min((min(draft.room, 2 * len(draft.tokens)) - len(draft.tokens) for draft in unfinished), default=0)
-        replies = {i: Reply(draft.text(), self.name, cut=not draft.ended) for i, draft in drafts.items()}
-        for i in ids.keys() - drafts.keys():
-            reason = f"(the prompt of {len(ids[i])} tokens leaves no room for {self.max_tokens} in {longest})"
-            replies[i] = Reply(reason, unanswered=True)
+        replies = {ask: Reply(draft.text(), self.name, cut=not draft.ended) for ask, draft in drafts.items()}
+        for ask in ids.keys() - drafts.keys():
+            reason = f"(the prompt of {len(ids[ask])} tokens leaves no room for {self.max_tokens} in {longest})"
+            replies[ask] = Reply(reason, unanswered=True)
         return replies
 
     def _template(self) -> Prompt:

@@ -16,7 +16,6 @@ from diverseevol.evaluation.judges.pairwise import JudgePrompt, Verdicts, load_p
 from diverseevol.evaluation.judges.reply_cache import Ask, Reply, ReplyCache
 from diverseevol.storage.cache import cache_folder
 
-LONGEST_TIMEOUT = 86_400.0  # seconds
 MOST_OTHER_MODELS = 3  # of which a warning is given
 
 log = logging.getLogger(__name__)
@@ -80,14 +79,11 @@ class OpenAI:
             ("backoff", 0, 3_600),
             ("max_unparsed", 0, 1),
             ("temperature", 0, 100),
+            ("timeout", 0.001, 86_400),
         ):
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
                 raise InputError(f"judge.{name} is {value}; it must be a number from {least} to {most:,}")
-        if not 0 < self.timeout <= LONGEST_TIMEOUT:
-            raise InputError(
-                f"judge.timeout is {self.timeout}; it must be above 0 and at most {LONGEST_TIMEOUT:,} seconds"
-            )
         if not self.model.strip() or not self.model.isprintable():
             raise InputError(f"judge.model is {self.model!r}; it must be the name of a model at the endpoint")
         if self.key_variable is not None and not re.fullmatch(r"[A-Z][A-Z0-9_]*", self.key_variable):

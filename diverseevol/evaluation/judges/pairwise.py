@@ -59,7 +59,7 @@ FIELDS = ("question", "first", "second")
 AGAIN = "\n\n--- asked again ---\n\n"  # between two replies, of which the last one counts
 VERSION = re.compile(r".*-[0-9a-f]{8}|released")  # of prompts whose replies begin with two scores
 ENOUGH = 12  # judgements that show how well a judge keeps to the form: 24 requests, if it never does
-ENOUGH_CUT = 4  # likewise, where every reply reached the limit of tokens before it said anything
+ENOUGH_CUT = 4  # the same, where every reply reached the limit of tokens before it said anything
 SHOWN = 80  # characters of a reply in a message
 
 
@@ -128,7 +128,7 @@ def load_prompt(path: str | None) -> JudgePrompt:
     """The project's wording, or a user's from a text file.
 
     Raises:
-        InputError: the file is missing, or lacks one of the fields.
+        InputError: the file or one of the fields is missing, or a field is there twice.
     """
     if path is None:
         return JudgePrompt()

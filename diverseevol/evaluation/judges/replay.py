@@ -20,8 +20,8 @@ class Replay:
 
     Attributes:
         judgements: the folder or archive that holds them.
-        schedule: whose judgements, where the folder holds several evolutions.
-        seed: likewise.
+        schedule: of the evolution, where the folder holds several.
+        seed: of the evolution, where the folder holds several.
         round: which round's; None takes that of the round being judged.
     """
 

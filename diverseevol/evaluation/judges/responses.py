@@ -97,12 +97,12 @@ def read_completion(body: bytes, most_prompt_tokens: int, most_completion_tokens
     except ValueError:
         raise UnusableError("the reply is not valid JSON") from None
     if not isinstance(completion, dict):
-        raise UnusableError("the reply is no chat completion")
+        raise UnusableError("the reply is not a chat completion")
     if error := completion.get("error"):
         code = error.get("code") if isinstance(error, dict) else None
         raise ReportedError(code if isinstance(code, int) and 400 <= code < 600 else 200, json.dumps(error))
     if "choices" not in completion:
-        raise UnusableError("the reply is no chat completion")
+        raise UnusableError("the reply is not a chat completion")
     choices = completion["choices"]
     if not isinstance(choices, list):
         raise UnusableError("the reply holds no choices")
@@ -206,7 +206,7 @@ LENGTH_WORDS = re.compile(
     r"|`?inputs`? (tokens\b|must have less than)"
     r"|max_tokens must be at least 1, got -"  # vLLM's, where the prompt leaves no room
     r"|\b(prompt|sequence)( length)?( \([0-9]+\))? exceeds\b"
-    r"|context shift is disabled"  # llama.cpp's, likewise
+    r"|context shift is disabled"  # llama.cpp's, where it leaves none
 )
 POLICY_WORDS = re.compile(
     r"content[ _-]?(filter|policy|policies|management|moderation|safety)"
