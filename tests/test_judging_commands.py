@@ -578,6 +578,11 @@ def test_a_judge_of_a_users_own_is_one_class_and_one_yaml(command, monkeypatch, 
     assert status == 0, err
     assert "short judges the answers of 2 models" in err
     assert relative_score(run / "rounds" / "00") == pytest.approx(100 * (9 + 9 + 1) / 15)
+    assert "by hand" not in command("score", "folder=outputs")[1]
+    (tmp_path / "short.py").write_text(code.replace("calls=False", 'calls=False, label="by hand"'))
+    monkeypatch.delitem(sys.modules, "short")
+    assert command("judge", "folder=outputs", "judge=short", "logger=none", "--config-dir", "own")[0] == 0
+    assert "short: by hand" in command("score", "folder=outputs")[1]  # which knows the judge from its scores alone
     status, _, err = command("judge", "folder=outputs", "judge=overlap", "logger=none")
     assert (status, "holds judgements by short; give out=FOLDER" in err) == (2, True)
     choice.write_text(

@@ -10,11 +10,12 @@ from chat_server import KEY, ChatServer
 from judgement_files import lay
 
 from diverseevol.evaluation.exam import Exam, MissingResults, missing_results
-from diverseevol.evaluation.judge_round import judge_round, length_report, read_scores
+from diverseevol.evaluation.judge_round import judge_round, length_report
 from diverseevol.evaluation.judges.base import AnswerSheet, Capabilities, Judgement
 from diverseevol.evaluation.judges.openai_judge import OpenAI
 from diverseevol.evaluation.judges.without_model import Gold, NoJudge, Overlap
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
+from diverseevol.evaluation.scores.scores import read_scores, score
 from diverseevol.evolution.loop import evolve
 from diverseevol.options import Generation
 from diverseevol.progress import Silent
@@ -69,7 +70,8 @@ def test_the_length_report_sees_a_judge_that_pays_for_words(server, tmp_path):
     answers = {str(i): "a " * (i + 1) for i in range(6)}
     judge = OpenAI(model="gpt-4", base_url=server.url, cache=str(tmp_path))  # a point a letter
     benchmark = Benchmark("mine", questions)
-    report = length_report(benchmark, answers, judge.judge(AnswerSheet(benchmark, answers)))
+    judgements = judge.judge(AnswerSheet(benchmark, answers))
+    report = length_report(benchmark, answers, score(judgements).by_question)
     assert (report["model_words"], report["competitor_words"]) == (3.5, 5)
     assert report["rank_correlation"] is not None
     assert report["rank_correlation"] > 0.9

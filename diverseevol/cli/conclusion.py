@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diverseevol.evaluation.judge_round import read_scores
+from diverseevol.evaluation.scores.scores import read_scores
 from diverseevol.output.shell import command, override
 from diverseevol.runs.metrics import describe, read_descriptions
 from diverseevol.runs.round_folder import Round

@@ -10,11 +10,12 @@ from transformers import PreTrainedModel
 
 from diverseevol.engine.answering.answerer import Answerer
 from diverseevol.errors import InputError
-from diverseevol.evaluation.judge_round import judge_round, logged, read_scores
+from diverseevol.evaluation.judge_round import judge_round, logged
 from diverseevol.evaluation.judges.base import Judge, unfit
 from diverseevol.evaluation.judges.without_model import NoJudge
 from diverseevol.evaluation.questions.answer_file import AnswerFile, answer
 from diverseevol.evaluation.questions.benchmarks import Benchmark
+from diverseevol.evaluation.scores.scores import read_scores
 from diverseevol.options import Generation
 from diverseevol.storage.files import read_jsonl, write_jsonl
 

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from diverseevol.errors import InputError
-from diverseevol.evaluation.judges.base import AnswerSheet, GivenUpError, Judge, Judgement
+from diverseevol.evaluation.judges.base import AnswerSheet, GivenUpError, Judge
 from diverseevol.evaluation.questions.benchmarks import Benchmark, read_answers
 from diverseevol.evaluation.scores.agreement import rank_correlation
-from diverseevol.evaluation.scores.scores import score, unparsed_questions
+from diverseevol.evaluation.scores.scores import ByQuestion, read_scores, score
 from diverseevol.progress import Progress
-from diverseevol.storage.files import read_json, write_json, write_jsonl
+from diverseevol.storage.files import write_json, write_jsonl
 
 LOGGED = ("relative_score", "win", "tie", "lose")
 
@@ -62,54 +61,30 @@ def judge_answers(
         write_jsonl(given_up, map(asdict, error.judgements()))
         sentence = f"{error}; the judgements so far are in {given_up}"
         raise GivenUpError(sentence, error.judgements, refused=error.refused) from error
-    record = {
-        **score(judgements, judge.capabilities.label).record(),
-        "length": length_report(benchmark, answers, judgements),
-    }
+    scores = score(judgements, judge.capabilities.label)
+    record = {**scores.record(), "length": length_report(benchmark, answers, scores.by_question)}
     write_jsonl(target / "judgements" / f"{benchmark.name}.jsonl", map(asdict, judgements))
     given_up.unlink(missing_ok=True)
     write_json(target / "scores.json", {**read_scores(target), benchmark.name: record})
     return record
 
 
-def length_report(
-    benchmark: Benchmark, answers: Mapping[str, str], judgements: Sequence[Judgement]
-) -> dict[str, float | None]:
+def length_report(benchmark: Benchmark, answers: Mapping[str, str], scores: ByQuestion) -> dict[str, float | None]:
     """How long the answers are, and whether the judge's scores go with their length.
 
     Returns:
         `model_words` and `competitor_words`: mean words of an answer; `rank_correlation`: Spearman's, over questions,
         of the model's lead in score with its lead in words; None where either never varies.
     """
-    left_out = set(unparsed_questions(judgements))
-    lead: dict[str, float] = {}
-    for judgement in judgements:
-        model, competitor, key = judgement.model_score, judgement.competitor_score, judgement.question_id
-        if model is not None and competitor is not None and key not in left_out:
-            lead[key] = lead.get(key, 0.0) + model - competitor
     texts = {question.id: question.competitor or question.reference for question in benchmark.questions}
-    model_words = [len(answers[key].split()) for key in lead]
-    competitor_words = [len((texts[key] or "").split()) for key in lead]
-    extra_words = [a - b for a, b in zip(model_words, competitor_words, strict=True)]
+    model_words = np.array([len(answers[question].split()) for question in scores.ids])
+    competitor_words = np.array([len((texts[question] or "").split()) for question in scores.ids])
+    lead, extra_words = scores.model - scores.competitor, model_words - competitor_words
     return {
-        "model_words": float(np.mean(model_words)),
-        "competitor_words": float(np.mean(competitor_words)) if any(texts.values()) else None,
-        "rank_correlation": rank_correlation(list(lead.values()), extra_words),
+        "model_words": float(model_words.mean()),
+        "competitor_words": float(competitor_words.mean()) if any(texts.values()) else None,
+        "rank_correlation": rank_correlation(lead.tolist(), extra_words.tolist()),
     }
-
-
-def read_scores(folder: Path) -> dict[str, Mapping[str, Any]]:
-    """What `scores.json` of a round says so far.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    file = folder / "scores.json"
-    remedy = "restore it, or delete it and judge again with `diverseevol judge`"
-    scores = read_json(file, remedy) if file.exists() else {}
-    if not isinstance(scores, dict) or not all(isinstance(record, dict) for record in scores.values()):
-        raise InputError(f"{file}: expected an object of scores by benchmark; {remedy}")
-    return scores
 
 
 def logged(scores: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:

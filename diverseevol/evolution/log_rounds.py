@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diverseevol.evaluation.judge_round import logged, read_scores
+from diverseevol.evaluation.judge_round import logged
+from diverseevol.evaluation.scores.scores import read_scores
 from diverseevol.runs.run_folder import RunFolder
 from diverseevol.runs.tracking import RoundLog, RunName, Tracker, opened
 from diverseevol.storage.files import read_json, read_jsonl

@@ -9,9 +9,9 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from diverseevol.evaluation.judge_round import read_scores
 from diverseevol.evaluation.scores.frame import Frame, judged_row, measured_rows
 from diverseevol.evaluation.scores.models import Model, named_run
+from diverseevol.evaluation.scores.scores import read_scores
 from diverseevol.evolution.metrics import KNOWN
 from diverseevol.evolution.receipts import excerpt
 from diverseevol.output.console import Console, styled

@@ -14,11 +14,12 @@ from diverseevol.cli.output_files import check_writable
 from diverseevol.cli.provenance import FILE, load_provenance
 from diverseevol.cli.saved_questions import SavedQuestions
 from diverseevol.errors import InputError
-from diverseevol.evaluation.judge_round import judge_answers, read_scores
+from diverseevol.evaluation.judge_round import judge_answers
 from diverseevol.evaluation.judges.base import AnswerSheet, Costs, GivenUpError, Judge, checked_judge, unfit
 from diverseevol.evaluation.judges.budget import Estimate, LimitReachedError
 from diverseevol.evaluation.questions.benchmarks import Benchmark, read_answers
 from diverseevol.evaluation.questions.find_answers import FoundAnswers, find_answers
+from diverseevol.evaluation.scores.scores import read_scores
 from diverseevol.evaluation.scores.tables import judged_table
 from diverseevol.evolution.log_rounds import log_judged, log_overview
 from diverseevol.output.console import Console, log_to, results_console, styled
@@ -158,7 +159,7 @@ def _check(task: Task, judge: Judge, options: Options) -> str | None:
     read_answers(task.answered.file, task.benchmark)
     if task.answered.run is not None:
         _called(task, task.answered.run)  # a damaged identity is refused before anything is paid
-    read_scores(task.target)  # likewise
+    read_scores(task.target)  # and damaged scores, too
     file = task.target / "judgements" / f"{task.benchmark.name}.jsonl"
     if not file.is_file() or options.replace:
         return None

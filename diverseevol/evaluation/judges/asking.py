@@ -157,7 +157,7 @@ class Asking:
         try:
             if (known := self._known(ask)) is not None:  # it came between the look-up and the claim
                 return known
-            reply = await self._insist(ask, retries)
+            reply = await self._with_retries(ask, retries)
         finally:
             self._cache.give_up(ask)
         self.judge.note_model(reply.model)
@@ -217,7 +217,7 @@ class Asking:
             return False
         try:
             async with self._on_trial(known):
-                reply = await self._insist(known, TRIAL_RETRIES)
+                reply = await self._with_retries(known, TRIAL_RETRIES)
         except DoubtfulError:
             return False
         return not reply.unanswered
@@ -232,7 +232,7 @@ class Asking:
         finally:
             self._trial = None
 
-    async def _insist(self, ask: Ask, retries: int | None) -> Reply:
+    async def _with_retries(self, ask: Ask, retries: int | None) -> Reply:
         """Ask once, and as often again as may help; each reply is on disk before anything else happens.
 
         Raises:

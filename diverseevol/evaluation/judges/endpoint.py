@@ -251,36 +251,28 @@ class Endpoint:
         self.reached = True
         refusal = read_refusal(status, body)
         words = f"{kind or f'HTTP {status}'}: {self._clean(refusal.words) or 'the server gives no reason'}"
-        url = self.client.base_url
+        if refusal.concern is Concern.PROMPT:
+            return Reply(words, prompt_tokens=0, completion_tokens=0, unanswered=True)
         # `from None`: the client's own error quotes the server, which may quote the key.
-        match refusal.concern:
-            case Concern.PROMPT:
-                return Reply(words, prompt_tokens=0, completion_tokens=0, unanswered=True)
-            case Concern.KEY:
-                variable = self.judge.key_variable
-                used = f"the key in ${variable}" if variable else "being asked without a key"
-                raise InputError(
-                    f"{url} does not accept {used} ({words}); set the environment variable that judge.key_variable "
-                    f"names to a valid key for this endpoint"
-                ) from None
-            case Concern.ACCOUNT:
-                raise InputError(
-                    f"{url}: the account has no credit left or may not be used ({words}); settle that there, or use "
-                    f"another"
-                ) from None
-            case Concern.MODEL:
-                raise InputError(
-                    f"{url} has no model {self.judge.model!r} ({words}); give judge.model a name that it serves, or "
-                    f"correct judge.base_url, which usually ends in /v1"
-                ) from None
-            case Concern.PASSING:
-                # Too many requests say nothing of the prompt; a server that fails may fail because of this one.
-                prompt = status >= 500 or status == 408
-                raise PassingError(words, wait, billed=kind is not None, prompt=prompt) from None
-        if status < 400 and kind is not None:  # an error in place of a reply, and no word of its kind
+        if refusal.concern is Concern.PASSING:
+            # Too many requests say nothing of the prompt; a server that fails may fail because of this one.
+            raise PassingError(words, wait, kind is not None, prompt=status >= 500 or status == 408) from None
+        unknown = refusal.concern in (Concern.REQUEST, Concern.DOUBT)
+        if unknown and status < 400 and kind is not None:  # an error in place of a reply, and no word of its kind
             raise PassingError(words, wait, prompt=True, unusable=True) from None
-        verdict = InputError(f"{url} does not accept the request ({words}); correct the judge's options")
-        raise (verdict if refusal.concern is Concern.REQUEST else DoubtfulError(words, verdict)) from None
+        url, variable = self.client.base_url, self.judge.key_variable
+        used = f"the key in ${variable}" if variable else "being asked without a key"
+        request = f"{url} does not accept the request ({words}); correct the judge's options"
+        sentences = {
+            Concern.KEY: f"{url} does not accept {used} ({words}); set the environment variable that "
+            f"judge.key_variable names to a valid key for this endpoint",
+            Concern.ACCOUNT: f"{url}: the account has no credit left or may not be used ({words}); settle that there, "
+            f"or use another",
+            Concern.MODEL: f"{url} has no model {self.judge.model!r} ({words}); give judge.model a name that it "
+            f"serves, or correct judge.base_url, which usually ends in /v1",
+        }
+        verdict = InputError(sentences.get(refusal.concern, request))
+        raise (DoubtfulError(words, verdict) if refusal.concern is Concern.DOUBT else verdict) from None
 
     def _clean(self, text: str) -> str:
         """The start of the server's words, on one line, without the key."""

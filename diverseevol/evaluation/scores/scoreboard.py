@@ -10,7 +10,8 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.without_model import capabilities_of
 from diverseevol.evaluation.scores.frame import Frame, Row, frame_of, judged_row
 from diverseevol.evaluation.scores.read_judgements import JudgedAnswers, read_judgements
-from diverseevol.evaluation.scores.scores import score
+from diverseevol.evaluation.scores.scores import read_scores, score
+from diverseevol.storage.links import refuse_from_outside
 
 PAPER_QUESTIONS = {"vicuna": 80, "koala": 180, "wizardlm": 218}
 KEYS = ["source", "judge", "prompt_version", "benchmark", "schedule", "seed", "round"]  # what a score is known by
@@ -66,11 +67,21 @@ def score_files(files: Iterable[JudgedAnswers]) -> Scoreboard:
 def _scored(file: JudgedAnswers) -> dict[str, Any]:
     first = min(file.judgements, key=lambda judgement: judgement.question_id)
     try:
-        scores = score(file.judgements, capabilities_of(first.judge).label)
+        scores = score(file.judgements, _label(file, first.judge))
     except InputError as error:
         raise InputError(f"{file.file}: {error}") from error
     row = judged_row(file.model, file.benchmark, vars(scores))
     return {**row, "prompt_version": first.prompt_version, "file": file.file, "scores": scores}
+
+
+def _label(file: JudgedAnswers, judge: str) -> str | None:
+    """A judge's own warning: of the project's by its name, of another one as `scores.json` has noted it."""
+    folder = Path(file.file).parents[1]
+    if capabilities_of(judge).label or not (folder / "scores.json").is_file():
+        return capabilities_of(judge).label
+    refuse_from_outside(folder / "scores.json", folder)
+    noted = read_scores(folder).get(file.benchmark, {})
+    return str(noted["label"]) if noted.get("judge") == judge and noted.get("label") else None
 
 
 def _wrong_sizes(rows: Sequence[Row]) -> list[str]:

@@ -1,8 +1,9 @@
 """From judgements to numbers: relative score, win/tie/lose, how often the order decides, an interval."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Float
 
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import TOP, Judgement
+from diverseevol.storage.files import read_json
 
 INTERVAL = "95 % bootstrap over questions: question noise only, one seed's model says nothing about another seed's"
 RESAMPLES = 10_000
@@ -104,6 +106,20 @@ def score(judgements: Sequence[Judgement], label: str | None = None, *, seed: in
         label=label,
         unparsed=sum(not judgement.parsed for judgement in judgements),
     )
+
+
+def read_scores(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """What `scores.json` of a round says so far.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    file = folder / "scores.json"
+    remedy = "restore it, or delete it and judge again with `diverseevol judge`"
+    scores = read_json(file, remedy) if file.exists() else {}
+    if not isinstance(scores, dict) or not all(isinstance(record, dict) for record in scores.values()):
+        raise InputError(f"{file}: expected an object of scores by benchmark; {remedy}")
+    return scores
 
 
 def paired_scores(
