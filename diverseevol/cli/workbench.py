@@ -23,7 +23,7 @@ from diverseevol.engine.launch import join
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.engine.probing.prober import Prober
-from diverseevol.engine.trainers import validated
+from diverseevol.engine.trainers import start
 from diverseevol.options import Embedding, PromptOptions, Tuning
 from diverseevol.output.console import Console, log_to
 from diverseevol.parallel.processes import Processes, leave
@@ -49,7 +49,8 @@ class Workbench:
         self.console = console
         self.progress: Progress = Shown(console) if processes.first else Silent()
         self.cache = cache_folder(settings.value("cache", str | None))
-        self.trainer = validated(settings.part("trainer"), processes)
+        self.trainer = settings.part("trainer")
+        start(self.trainer, processes)
 
     def dataset(self, bad_rows: Path) -> Dataset:
         """The rows D, checked; those that are bad are listed in a file."""

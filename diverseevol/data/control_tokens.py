@@ -68,12 +68,8 @@ class ControlTokens:
     def refuse(self, ids: Sequence[int], allowed: int = 0) -> None:
         """Check that no ordinary letters became a control token, as with a tokeniser that takes `＜/s＞` for `</s>`.
 
-        Args:
-            ids: of a text.
-            allowed: how many control tokens it has for other reasons.
-
         Raises:
-            InputError: it has more.
+            InputError: the ids of a text hold more than the control tokens that are allowed, for other reasons.
         """
         if not self.meant and self.count(ids) > allowed:
             token = next(i for i in reversed(ids) if i in self._ids) if not allowed else None

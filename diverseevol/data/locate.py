@@ -49,15 +49,7 @@ class Origin:
 
 
 def find(where: str, split: str, subset: str | None, revision: str | None, cache: Path, *, on_hub: bool) -> Origin:
-    """The records of a file, a folder or a hub data set.
-
-    Args:
-        where: a path or a hub id.
-        split: one of a folder or hub data set; a file has "train" alone; also a slice such as "train[:100]".
-        subset: the configuration of a folder or hub data set.
-        revision: the commit, branch or tag of a hub data set.
-        cache: the folder of what can be made again.
-        on_hub: whether `where` is known to be a hub id.
+    """The records of a file, a folder or a hub data set; for the options see `diverseevol.data.load`.
 
     Raises:
         InputError: there is nothing to be read there, or an option means nothing for it.

@@ -15,12 +15,7 @@ EXPECTED = (
 
 
 def read_row_numbers(option: str, path: str, rows: int) -> list[int]:
-    """The rows that a file lists, each once.
-
-    Args:
-        option: the option that names the file, for messages.
-        path: the file.
-        rows: how many rows there are.
+    """The rows that a file lists, each once, of as many as there are; the option that names the file is for messages.
 
     Raises:
         InputError: the file cannot be read, or an entry is not a row or is a repetition.

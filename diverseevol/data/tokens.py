@@ -100,11 +100,7 @@ def encode(
 ) -> Tokens:
     """Tokenise the complete data set once; a second call with the same rows, tokeniser and options reads the files.
 
-    Args:
-        dataset: the rows.
-        prompt: template and tokeniser.
-        cache: where token arrays are kept, under a key of content.
-        progress: called with the number of rows done since the last call.
+    `progress` is called with the number of rows done since the last call.
     """
     key = hashlib.sha256(f"{LAYOUT} {dataset.fingerprint} {prompt.identity}".encode()).hexdigest()[:32]
 

@@ -15,10 +15,6 @@ log = logging.getLogger(__name__)
 def check_readable(model: PreTrainedModel, encoded: Tokens) -> None:
     """Look whether a model can read the rows, before it fails in the middle of them.
 
-    Args:
-        model: the model.
-        encoded: the rows.
-
     Raises:
         InputError: a row holds ids that the model has no embedding for, or has more tokens than the model has learned
             positions.
@@ -44,15 +40,10 @@ def check_readable(model: PreTrainedModel, encoded: Tokens) -> None:
 
 
 def check_ids(model: PreTrainedModel, largest: int, option: str = "model.path") -> None:
-    """Look whether a model has an embedding for each id that its tokeniser gave.
-
-    Args:
-        model: the model.
-        largest: the largest of the ids.
-        option: what names the model, for the message.
+    """Look whether a model, which an option names, has an embedding for the largest id that its tokeniser gave.
 
     Raises:
-        InputError: the model has no embedding for it.
+        InputError: it has none.
     """
     known = model.get_input_embeddings().weight.shape[0]
     if largest >= known:

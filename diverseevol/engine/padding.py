@@ -18,11 +18,8 @@ States = Callable[[Int[torch.Tensor, "batch length"], Int[torch.Tensor, "batch l
 def reads_padding_before(model: PreTrainedModel, prompt: Sequence[int]) -> bool:
     """Whether padding on the left of a prompt changes what a model answers (RWKV, RecurrentGemma, DeepSeek 4).
 
-    Tested once for each model: it depends on the architecture and not on the weights.
-
-    Args:
-        model: the model.
-        prompt: any prompt; it is cut and repeated to the lengths that show it.
+    Tested once for each model: it depends on the architecture and not on the weights. Any prompt will do; it is cut and
+    repeated to the lengths that show it.
     """
     # A short prompt, because states forget padding, and a long one, because some models compress long prompts only.
     longest = max(2, positions(model) or 1000) - 2  # less a token of the answer
@@ -49,12 +46,7 @@ def _moves(model: PreTrainedModel, prompt: Sequence[int], length: int, pads: int
 
 
 def reads_padding_after(model: PreTrainedModel, states: States) -> bool:
-    """Whether padding on the right of a row changes what a model says of the row (CPM-Ant).
-
-    Args:
-        model: the model.
-        states: computes its hidden states [batch, length, dim] from ids and mask.
-    """
+    """Whether padding on the right of a row changes the hidden states of the row (CPM-Ant)."""
     row = torch.arange(8, device=model.device)[None] % model.config.get_text_config().vocab_size
     like_the_row = torch.cat([row[:, :4], row[:, :4]], dim=1)
     mask = torch.tensor([[1] * 4 + [0] * 4], device=model.device)

@@ -18,12 +18,7 @@ from diverseevol.parallel.processes import Processes
 
 
 def start(make: Callable[..., lightning.Trainer], processes: Processes, **options: Any) -> lightning.Trainer:
-    """A trainer that neither logs nor saves, on this process's device.
-
-    Args:
-        make: makes a Lightning trainer from further keywords.
-        processes: this process among its peers.
-        options: further keywords of the trainer.
+    """A trainer that neither logs nor saves, on this process's device, with further options.
 
     Raises:
         InputError: Lightning refuses the options in `make`, or the user may not set them.
@@ -55,16 +50,6 @@ def start(make: Callable[..., lightning.Trainer], processes: Processes, **option
     except (MisconfigurationException, ImportError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"trainer: Lightning cannot start with these options ({reason}); change trainer.…") from error
-
-
-def validated(make: Callable[..., lightning.Trainer], processes: Processes) -> Callable[..., lightning.Trainer]:
-    """The maker of trainers itself, after a trial: options that Lightning refuses are reported before any work is done.
-
-    Raises:
-        InputError: as `start`.
-    """
-    start(make, processes)
-    return make
 
 
 def device_of(trainer: lightning.Trainer) -> torch.device:

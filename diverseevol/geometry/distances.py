@@ -29,13 +29,7 @@ def distance_to_pool(
 def receipt_distances(
     X: Float[np.ndarray, "rows dim"], chosen: Int[np.ndarray, " n"], pool: Int[np.ndarray, " pool"]
 ) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """What `distance_to_pool` was for each pick when it was made: the pool and all earlier picks count.
-
-    Args:
-        X: the embeddings.
-        chosen: the picks in pick order.
-        pool: the rows trained on before the first pick.
-    """
+    """What `distance_to_pool` was for each pick, in pick order, when it was made: earlier picks count as the pool."""
     return _nearest(X, chosen, np.concatenate([pool, chosen]), len(pool) + np.arange(len(chosen)))
 
 

@@ -75,6 +75,9 @@ class Sampler(Protocol):
 
         Returns:
             n distinct rows, none of them taken, in pick order.
+
+        Raises:
+            InputError: what it chooses by is NaN or inf for some row, or does not allow for its options.
         """
         ...
 

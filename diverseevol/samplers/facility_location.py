@@ -49,11 +49,7 @@ class FacilityLocation:
     def select(
         self, features: Features, taken: Bool[np.ndarray, " rows"], n: int, rng: np.random.Generator
     ) -> Selection:
-        """Choose n rows; see `Sampler.select`.
-
-        Raises:
-            InputError: a row holds NaN or inf.
-        """
+        """Choose n rows; see `Sampler.select`."""
         candidates, pool = np.flatnonzero(~taken), pool_of(features, taken)
         facilities = _Facilities(embedding_of(features), np.sort(np.concatenate([pool, candidates])), pool)
         # Of P random rows one in P + 1 is nearer than all others: so many pairs are to be expected, and twice is safe.

@@ -68,12 +68,7 @@ class KCenter:
     def select(
         self, features: Features, taken: Bool[np.ndarray, " rows"], n: int, rng: np.random.Generator
     ) -> Selection:
-        """Choose n rows; see `Sampler.select`.
-
-        Raises:
-            InputError: a row holds NaN or inf, is zero under "cosine", fewer directions vary than `whiten`, or the
-                loss of a candidate is NaN or inf.
-        """
+        """Choose n rows; see `Sampler.select`."""
         X = embedding_of(features)
         if self.whiten is not None:
             X = whitened(X, self.whiten, features.eligible)

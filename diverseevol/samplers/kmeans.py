@@ -52,11 +52,7 @@ class KMeans:
     def select(
         self, features: Features, taken: Bool[np.ndarray, " rows"], n: int, rng: np.random.Generator
     ) -> Selection:
-        """Choose n rows; see `Sampler.select`.
-
-        Raises:
-            InputError: a row holds NaN or inf.
-        """
+        """Choose n rows; see `Sampler.select`."""
         if n == 0:
             return Selection(rows=np.empty(0, dtype=np.int64), score=np.empty(0))
         # Here, for scikit-learn, with which it comes, takes a second.

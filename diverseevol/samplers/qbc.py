@@ -57,11 +57,7 @@ class QueryByCommittee:
     def select(
         self, features: Features, taken: Bool[np.ndarray, " rows"], n: int, rng: np.random.Generator
     ) -> Selection:
-        """Choose n rows; see `Sampler.select`.
-
-        Raises:
-            InputError: the disagreement about a candidate is NaN or inf.
-        """
+        """Choose n rows; see `Sampler.select`."""
         candidates = rng.permutation(np.flatnonzero(~taken))
         score = finite_scores(features, self.statistic, candidates)
         order = np.argsort(-score, kind="stable")[:n]

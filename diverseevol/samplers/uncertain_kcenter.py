@@ -50,11 +50,7 @@ class UncertainKCenter:
     def select(
         self, features: Features, taken: Bool[np.ndarray, " rows"], n: int, rng: np.random.Generator
     ) -> Selection:
-        """Choose n rows; see `Sampler.select`.
-
-        Raises:
-            InputError: a row's embedding or a candidate's statistic holds NaN or inf.
-        """
+        """Choose n rows; see `Sampler.select`."""
         from diverseevol.geometry.farthest_first import farthest_first  # here, for it imports torch
 
         X = embedding_of(features)

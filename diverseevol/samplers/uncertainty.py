@@ -43,11 +43,7 @@ class Uncertainty:
     def select(
         self, features: Features, taken: Bool[np.ndarray, " rows"], n: int, rng: np.random.Generator
     ) -> Selection:
-        """Choose n rows; see `Sampler.select`.
-
-        Raises:
-            InputError: the statistic of a candidate is NaN or inf.
-        """
+        """Choose n rows; see `Sampler.select`."""
         candidates = np.flatnonzero(~taken)
         score = finite_scores(features, self.statistic, candidates)
         order = np.argsort(-score if self.measure == "entropy" else score, kind="stable")[:n]

@@ -60,11 +60,7 @@ class Vendi:
     def select(
         self, features: Features, taken: Bool[np.ndarray, " rows"], n: int, rng: np.random.Generator
     ) -> Selection:
-        """Choose n rows; see `Sampler.select`.
-
-        Raises:
-            InputError: a row holds NaN or inf.
-        """
+        """Choose n rows; see `Sampler.select`."""
         X, pool, candidates = embedding_of(features), pool_of(features, taken), np.flatnonzero(~taken)
         if n == 0:
             return Selection(rows=np.empty(0, dtype=np.int64), score=np.empty(0))

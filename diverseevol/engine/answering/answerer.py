@@ -25,14 +25,9 @@ class Answerer(ModelJob):
         options: Generation,
         advance: Callable[[int], None] = lambda done: None,
     ) -> list[str]:
-        """A model's answers to questions, each an instruction with its input.
+        """A model's answers to questions, each an instruction with its input and sampled with a seed of its own.
 
-        Args:
-            model: the model to ask.
-            questions: the instruction and the input of each.
-            seeds: what each question's sampling comes from.
-            options: length, temperature, batch size.
-            advance: called with the number of questions done since the last call.
+        `advance` is called with the number of questions done since the last call.
         """
         rank, world = self.processes.rank, self.processes.world
         prompts = self.prompt.ids([question for question, _ in questions], [text for _, text in questions])

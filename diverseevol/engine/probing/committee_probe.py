@@ -32,13 +32,9 @@ class Committee(lightning.LightningModule):
         head_tokens: int = 256,
         on_rows: Callable[[int], None] = lambda rows: None,
     ) -> None:
-        """Bind the members to the arrays that they fill.
+        """Bind members of one vocabulary to the arrays of DISAGREEMENTS that are filled at the rows that pass by.
 
-        Args:
-            models: the members, of one vocabulary.
-            scores: name, one of DISAGREEMENTS -> [rows] filled at the rows that pass by.
-            head_tokens: positions whose logits are held at once.
-            on_rows: called with the number of rows done since the last call.
+        `on_rows` is called with the number of rows done since the last call.
         """
         super().__init__()
         self.members = torch.nn.ModuleList(Probe(model, "all", None, {}) for model in models)

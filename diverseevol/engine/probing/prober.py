@@ -87,11 +87,7 @@ class Prober(ModelJob):
     ) -> Mapping[str, Float[np.ndarray, " rows"]]:
         """How far the members of a committee disagree about some rows; files and result as of an aligned `probe`.
 
-        Args:
-            models: the members, all of them in memory together.
-            rows: [some] the rows to ask about, ascending.
-            folder: gets `<statistic>.npy` [rows of the data set].
-            statistics: names of disagreements (see `diverseevol.engine.probing.committee_probe`).
+        All members are in memory together; `statistics` are of `diverseevol.engine.probing.committee_probe`.
         """
         shapes = {name: ((len(self.encoded),), "float32") for name in statistics}
 
@@ -129,8 +125,7 @@ class Prober(ModelJob):
     def foundation_embedding(self, cache: Path) -> Float[np.ndarray, "rows dim"]:
         """The foundation model's embedding of every row: computed once, shared by all evolutions on model and data.
 
-        Args:
-            cache: the folder that keeps it, named by the caller's digest of model, rows, prompt and precision.
+        The folder that keeps it is named by the caller's digest of model, rows, prompt and precision.
         """
 
         def build(folder: Path) -> None:

@@ -36,13 +36,9 @@ class InstructionTuner(lightning.LightningModule):
         total_steps: int,
         on_step: Callable[[int, dict[str, float]], None] = lambda step, values: None,
     ) -> None:
-        """Bind a model to its training.
+        """Bind a model, which is trained in place, to the optimizer steps that its learning-rate schedule spans.
 
-        Args:
-            model: the foundation model; trained in place.
-            tuning: hyper-parameters.
-            total_steps: optimizer steps, which the learning-rate schedule spans.
-            on_step: called on rank 0 after each step with its number (from 1), loss and learning rate.
+        `on_step` is called on rank 0 after each step with its number (from 1), loss and learning rate.
         """
         super().__init__()
         self.automatic_optimization = False  # a step holds a varying number of micro-batches
