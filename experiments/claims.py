@@ -53,38 +53,38 @@ def is_one_time(line: Line) -> bool:
 
 
 def held(
-    collection: Collection, claim: str, one: Callable[[Line], bool], other: Callable[[Line], bool]
+    collection: Collection, claim: str, first: Callable[[Line], bool], second: Callable[[Line], bool]
 ) -> Iterator[Held]:
     """One line's final relative score less another's, by the rules of `diverseevol compare`."""
     scores = collection.board.frame
     lines = set(scores.line)
     for source in sources(lines):
-        pair = [[line for line in sorted(lines) if line.source == source and pick(line)] for pick in (one, other)]
+        pair = [[line for line in sorted(lines) if line.source == source and pick(line)] for pick in (first, second)]
         if not all(pair):
             continue
         own, base = pair[0][0], pair[1][0]
         rounds = scores[scores.line.isin([own, base])]
         benchmarks = rounds.groupby("benchmark").line.nunique()
         comparison = compare(rounds[rounds.benchmark.map(benchmarks) == 2], base.schedule)
-        for found in sorted(comparison.samplers.itertuples(), key=lambda each: benchmark_order(each.benchmark)):
+        for row in sorted(comparison.samplers.itertuples(), key=lambda each: benchmark_order(each.benchmark)):
             models = [
                 model
                 for model in comparison.models.itertuples()
-                if (model.judge, model.benchmark) == (found.judge, found.benchmark)
+                if (model.judge, model.benchmark) == (row.judge, row.benchmark)
             ]
-            yield Held(claim, on(source, found.benchmark), _in_words(found, models))
+            yield Held(claim, on(source, row.benchmark), _in_words(row, models))
 
 
-def _in_words(found: Row, models: Sequence[Row]) -> str:
-    if found.ci_low is not None:
-        interval = f"[{found.ci_low:+.1f}, {found.ci_high:+.1f}]"
-        verdict = VERDICTS.get(found.verdict, found.verdict)
-        return f"{verdict}: {found.mean_difference:+.1f} {interval} over {len(found.seeds)} seeds"
+def _in_words(row: Row, models: Sequence[Row]) -> str:
+    if row.ci_low is not None:
+        interval = f"[{row.ci_low:+.1f}, {row.ci_high:+.1f}]"
+        verdict = VERDICTS.get(row.verdict, row.verdict)
+        return f"{verdict}: {row.mean_difference:+.1f} {interval} over {len(row.seeds)} seeds"
     if len(models) == 1 and models[0].ci_low is not None:
-        one = models[0]
-        interval = f"[{one.ci_low:+.1f}, {one.ci_high:+.1f}]"
-        return f"one seed, of these two models {one.verdict}: {one.difference:+.1f} {interval} over questions"
-    return f"{found.verdict}{'' if found.mean_difference is None else f', {found.mean_difference:+.1f}'}"
+        model = models[0]
+        interval = f"[{model.ci_low:+.1f}, {model.ci_high:+.1f}]"
+        return f"one seed, of these two models {model.verdict}: {model.difference:+.1f} {interval} over questions"
+    return f"{row.verdict}{'' if row.mean_difference is None else f', {row.mean_difference:+.1f}'}"
 
 
 def paired(collection: Collection, metric: str, claim: str) -> Iterator[Held]:
@@ -109,8 +109,8 @@ def paired(collection: Collection, metric: str, claim: str) -> Iterator[Held]:
         last = max(rows for _, rows in shared)
         seeds = sorted((seed for seed, rows in shared if rows == last), key=lambda seed: -1 if seed is None else seed)
         alike = [seed for seed in seeds if began.get((source, True, seed)) == began.get((source, False, seed))]
-        others = ", ".join(str(seed) for seed in seeds if seed not in alike)
-        left_out = f"; left out, not begun with the same rows of the same data: seeds {others}" if others else ""
+        unpaired = ", ".join(str(seed) for seed in seeds if seed not in alike)
+        left_out = f"; left out, not begun with the same rows of the same data: seeds {unpaired}" if unpaired else ""
         d = np.array([ours[seed, last] - theirs[seed, last] for seed in alike], dtype=np.float64)
         says = f"{difference(d)} at {last:,} rows" if alike else "cannot tell: no pair of runs"
         yield Held(claim, on(source, metric), says + left_out)
@@ -127,6 +127,6 @@ def difference(d: np.ndarray, form: str = "+.2f") -> str:
     return f"{verdict}: {d.mean():{form}} [{low:{form}}, {high:{form}}] over {len(d)} seeds"
 
 
-def on(source: str, what: str) -> str:
+def on(source: str, benchmark: str) -> str:
     """What a claim is held against: the data set, by its own name, and the benchmark or metric."""
-    return f"{data_of(source)}, {what}"
+    return f"{data_of(source)}, {benchmark}"

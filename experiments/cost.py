@@ -1,4 +1,4 @@
-"""What a run at full scale takes, reckoned from the assumptions in `paper.yaml`, which a user may know better.
+"""What a run at full scale takes, calculated from the assumptions in `paper.yaml`, which a user may know better.
 
 Training costs 6 and reading 2 floating-point operations a parameter and token (Kaplan et al. 2020, arXiv 2001.08361),
 at the share of the GPU's peak that is assumed; answers at the tokens a second that are assumed. Starting up, loading
@@ -40,7 +40,7 @@ class Cost:
 
 
 def cost(assumed: Mapping[str, Any], data: str, schedule: str, sampler: str = "kcenter") -> Cost:
-    """Reckon one run.
+    """Calculate one run.
 
     Args:
         assumed: `cost` of paper.yaml.

@@ -64,7 +64,7 @@ def estimates(collection: Collection, *names: str) -> list[Estimate]:
         for each in collection.board.frame.itertuples()
         if each.scores.questions > 1
     }
-    found = []
+    points = []
     for (line, metric, judge, t, size), of_seeds in groups:
         rows, values = None if np.isnan(size) else int(size), of_seeds.tolist()
         low, high, over = None, None, ""
@@ -72,9 +72,9 @@ def estimates(collection: Collection, *names: str) -> list[Estimate]:
             low, high, over = test[0], test[1], SEEDS
         elif len(values) == 1 and (scores := questions.get((line, metric, judge, t))):
             low, high, over = scores.ci_low, scores.ci_high, QUESTIONS
-        found.append(Estimate(line, metric, judge, t, rows, len(values), float(np.mean(values)), low, high, over))
-    order = sources(each.line for each in found)
-    found.sort(
+        points.append(Estimate(line, metric, judge, t, rows, len(values), float(np.mean(values)), low, high, over))
+    order = sources(estimate.line for estimate in points)
+    points.sort(
         key=lambda e: (
             order.index(e.line.source),
             metric_order(e.metric),
@@ -84,25 +84,26 @@ def estimates(collection: Collection, *names: str) -> list[Estimate]:
             e.round,
         )
     )
-    return found
+    return points
 
 
-def final(found: Sequence[Estimate]) -> list[Estimate]:
+def final(points: Sequence[Estimate]) -> list[Estimate]:
     """Those at the last round of their line."""
     last: dict[Line, int] = {}
-    for each in found:
-        last[each.line] = max(each.round, last.get(each.line, 0))
-    return [each for each in found if each.round == last[each.line]]
+    for estimate in points:
+        last[estimate.line] = max(estimate.round, last.get(estimate.line, 0))
+    return [estimate for estimate in points if estimate.round == last[estimate.line]]
 
 
-def record(each: Estimate) -> Record:
+def record(estimate: Estimate) -> Record:
     """A tidy row."""
-    name, benchmark = MetricKey.parse(each.metric)
+    name, benchmark = MetricKey.parse(estimate.metric)
     return {
-        "data": each.line.source, "metric": name, "benchmark": benchmark, "judge": each.judge,
-        "sampler": each.line.sampler, "schedule": each.line.kind, "choices": each.line.choices, "round": each.round,
-        "rows": "all" if each.rows is None else each.rows, "seeds": each.seeds, "value": each.value, "low": each.low,
-        "high": each.high, "interval_over": each.over,
+        "data": estimate.line.source, "metric": name, "benchmark": benchmark, "judge": estimate.judge,
+        "sampler": estimate.line.sampler, "schedule": estimate.line.kind, "choices": estimate.line.choices,
+        "round": estimate.round,
+        "rows": "all" if estimate.rows is None else estimate.rows, "seeds": estimate.seeds,
+        "value": estimate.value, "low": estimate.low, "high": estimate.high, "interval_over": estimate.over,
     }  # fmt: skip
 
 
@@ -112,35 +113,35 @@ def write_records(path: Path, records: Sequence[Record]) -> None:
     write_csv(path, list(records[0]), lines)
 
 
-def curves_figure(found: Sequence[Estimate]) -> Figure | None:
+def curves_figure(points: Sequence[Estimate]) -> Figure | None:
     """Every metric against training rows; None where there is nothing to draw."""
-    drawn, note = panels(found)
+    drawn, note = panels(points)
     return draw_panels(drawn, note) if drawn else None
 
 
-def panels(found: Sequence[Estimate]) -> tuple[list[Panel], str]:
+def panels(points: Sequence[Estimate]) -> tuple[list[Panel], str]:
     """A panel a source, metric and judge, and the note that says what the bands are."""
-    lines = {each.line for each in found}
-    names, patterns = named(found), dashes(lines)
+    lines = {estimate.line for estimate in points}
+    names, patterns = named(points), dashes(lines)
     result = []
     for source in sources(lines):
-        here = [each for each in found if each.line.source == source]
-        for metric, judge in dict.fromkeys((each.metric, each.judge) for each in here):
-            own = [each for each in here if (each.metric, each.judge) == (metric, judge)]
+        of_source = [estimate for estimate in points if estimate.line.source == source]
+        for metric, judge in dict.fromkeys((estimate.metric, estimate.judge) for estimate in of_source):
+            own = [estimate for estimate in of_source if (estimate.metric, estimate.judge) == (metric, judge)]
             drawn = [replace(c, label=names[c.line], dashes=patterns[c.line]) for c in curves(own)]
-            levels = {names[each.line]: each.value for each in own if each.line.kind == FULL}
+            levels = {names[estimate.line]: estimate.value for estimate in own if estimate.line.kind == FULL}
             result.append(Panel(source, title(source, metric, judge), unit(metric, judge), drawn, levels))
-    kinds = dict.fromkeys(each.over for each in found if each.line.kind != FULL)
-    seeds = {each.seeds for each in found}
+    kinds = dict.fromkeys(estimate.over for estimate in points if estimate.line.kind != FULL)
+    seeds = {estimate.seeds for estimate in points}
     number = [f"{min(seeds)} seeds"] if len(seeds) == 1 and min(seeds) > 1 else []
     return result, "; ".join([*(NOTES[kind] for kind in kinds if kind or len(kinds) == 1), *number])
 
 
-def named(found: Iterable[Estimate]) -> dict[Line, str]:
+def named(points: Iterable[Estimate]) -> dict[Line, str]:
     """What lines are called, with their number of seeds where those of a source differ in it."""
     seeds: dict[Line, int] = {}
-    for each in found:
-        seeds[each.line] = max(each.seeds, seeds.get(each.line, 0))
+    for estimate in points:
+        seeds[estimate.line] = max(estimate.seeds, seeds.get(estimate.line, 0))
     several = {o.source for o in seeds for line in seeds if o.source == line.source and seeds[o] != seeds[line]}
     return {
         line: f"{name}, {seeds[line]} seed{'' if seeds[line] == 1 else 's'}" if line.source in several else name
@@ -151,32 +152,32 @@ def named(found: Iterable[Estimate]) -> dict[Line, str]:
 def title(source: str, metric: str, judge: str) -> str:
     """The data set, unless the questions are named after it; below it the questions with their judge, or the metric."""
     name, benchmark = MetricKey.parse(metric)
-    said, data = EXPLAINED.get(benchmark, benchmark) or describe(name, KNOWN).title, data_of(source)
+    title, data = EXPLAINED.get(benchmark, benchmark) or describe(name, KNOWN).title, data_of(source)
     judged = f", judge {judge}" if judge and judge not in HUNDRED else ""
-    return f"{said}{judged}" if said.startswith(data) else f"{data}\n{said}{judged}"
+    return f"{title}{judged}" if title.startswith(data) else f"{data}\n{title}{judged}"
 
 
 def unit(metric: str, judge: str) -> str:
     """What an axis shows, and below it in what."""
     name, benchmark = MetricKey.parse(metric)
-    said = f"relative score ({HUNDRED.get(judge, 'competitor')} = 100)" if benchmark else describe(name, KNOWN).unit
-    return said.replace(" (", "\n(")
+    unit = f"relative score ({HUNDRED.get(judge, 'competitor')} = 100)" if benchmark else describe(name, KNOWN).unit
+    return unit.replace(" (", "\n(")
 
 
-def curves(found: Iterable[Estimate]) -> list[Curve]:
+def curves(points: Iterable[Estimate]) -> list[Curve]:
     """A curve a line that was not trained on all rows; its band is the interval."""
     by_line: dict[Line, list[Estimate]] = {}
-    for each in found:
-        if each.line.kind != FULL and each.rows is not None:
-            by_line.setdefault(each.line, []).append(each)
+    for estimate in points:
+        if estimate.line.kind != FULL and estimate.rows is not None:
+            by_line.setdefault(estimate.line, []).append(estimate)
     return [
         Curve(
             line,
-            tuple(each.rows or 0 for each in own),
-            tuple(each.value for each in own),
-            tuple(each.value if each.low is None else each.low for each in own),
-            tuple(each.value if each.high is None else each.high for each in own),
-            tuple(each.seeds for each in own),
+            tuple(estimate.rows or 0 for estimate in own),
+            tuple(estimate.value for estimate in own),
+            tuple(estimate.value if estimate.low is None else estimate.low for estimate in own),
+            tuple(estimate.value if estimate.high is None else estimate.high for estimate in own),
+            tuple(estimate.seeds for estimate in own),
         )
         for line, own in by_line.items()
     ]

@@ -86,9 +86,9 @@ def _ranks(collection: Collection) -> dict[str, int]:
 
 def draw(collection: Collection) -> Figure | None:
     """A row of panels a data set and benchmark, a panel a size; the pools of one seed are joined."""
-    found = pools(collection)
-    rows = list(dict.fromkeys((each.data, each.benchmark, each.judge) for each in found))
-    sizes = sorted({each.rows for each in found})
+    measured = pools(collection)
+    rows = list(dict.fromkeys((each.data, each.benchmark, each.judge) for each in measured))
+    sizes = sorted({each.rows for each in measured})
     if not rows:
         return None
     colour, _, marker = look("vendi")
@@ -96,8 +96,8 @@ def draw(collection: Collection) -> Figure | None:
     grid = figure.subplots(len(rows), len(sizes), squeeze=False)
     for places, (data, benchmark, judge) in zip(grid, rows, strict=True):
         for axes, size in zip(places, sizes, strict=True):
-            here = [e for e in found if (e.data, e.benchmark, e.judge, e.rows) == (data, benchmark, judge, size)]
-            for of_seed in _by_seed(here).values():
+            group = [e for e in measured if (e.data, e.benchmark, e.judge, e.rows) == (data, benchmark, judge, size)]
+            for of_seed in _by_seed(group).values():
                 x, y = ([*values] for values in zip(*of_seed, strict=True))
                 axes.plot(x, y, color=MUTED, linewidth=0.7, alpha=0.7, zorder=1)
                 axes.plot(x, y, marker=marker, color=colour, markersize=5, linestyle="none", zorder=2)
@@ -110,7 +110,7 @@ def draw(collection: Collection) -> Figure | None:
         places[0].set_ylabel(unit(metric, judge))
     for axes in grid[-1]:
         axes.set_xlabel("Vendi-Score (effective rows)")
-    seeds = len({each.seed for each in found})
+    seeds = len({each.seed for each in measured})
     ranks = ", ".join(str(rank) for rank in sorted(_ranks(collection).values()))
     write_note(
         figure,
@@ -120,27 +120,27 @@ def draw(collection: Collection) -> Figure | None:
     return figure
 
 
-def _by_seed(found: Iterable[Pool], name: str = METRICS[0]) -> dict[int | None, list[tuple[float, float]]]:
+def _by_seed(measured: Iterable[Pool], name: str = METRICS[0]) -> dict[int | None, list[tuple[float, float]]]:
     """Vendi-Score and relative score of each seed's pools, by the former."""
     seeds: dict[int | None, list[tuple[float, float]]] = {}
-    for each in found:
-        if name in each.vendi:
-            seeds.setdefault(each.seed, []).append((each.vendi[name], each.relative_score))
+    for pool in measured:
+        if name in pool.vendi:
+            seeds.setdefault(pool.seed, []).append((pool.vendi[name], pool.relative_score))
     return {seed: sorted(at) for seed, at in seeds.items()}
 
 
 def compared(collection: Collection) -> Iterator[Held]:
     """Each seed's most diverse pool less its least diverse one of the same size, over seeds, and rank correlations."""
-    found = pools(collection)
-    for data, benchmark, judge in dict.fromkeys((each.data, each.benchmark, each.judge) for each in found):
-        here = [each for each in found if (each.data, each.benchmark, each.judge) == (data, benchmark, judge)]
+    measured = pools(collection)
+    for data, benchmark, judge in dict.fromkeys((each.data, each.benchmark, each.judge) for each in measured):
+        group = [each for each in measured if (each.data, each.benchmark, each.judge) == (data, benchmark, judge)]
         for name in METRICS:
             says = []
-            for size in sorted({each.rows for each in here}):
-                of_seeds = _by_seed((each for each in here if each.rows == size), name).values()
+            for size in sorted({each.rows for each in group}):
+                of_seeds = _by_seed((each for each in group if each.rows == size), name).values()
                 ends = [pairs[-1][1] - pairs[0][1] for pairs in of_seeds if pairs[-1][0] > pairs[0][0]]
                 if ends:
-                    rho = [each for pairs in of_seeds if (each := rank_correlation(pairs)) is not None]
+                    rho = [correlation for pairs in of_seeds if (correlation := rank_correlation(pairs)) is not None]
                     also = f" (mean ρ {np.mean(rho):+.2f})" if rho else ""
                     says.append(f"{difference(np.array(ends), '+.1f')} at {size:,} rows{also}")
             if says:

@@ -19,59 +19,65 @@ BEST = "best_picked_after_the_fact"  # of several noisy rounds, so that it flatt
 
 def frame(collection: Collection) -> list[Record]:
     """A row a line and benchmark: its final round, and the best one labelled as what it is."""
-    found = estimates(collection, "relative_score")
+    points = estimates(collection, "relative_score")
     best: dict[tuple[Line, str, str], Estimate] = {}
-    for each in found:
-        key = each.line, each.metric, each.judge
-        if key not in best or each.value > best[key].value:
-            best[key] = each
+    for estimate in points:
+        key = estimate.line, estimate.metric, estimate.judge
+        if key not in best or estimate.value > best[key].value:
+            best[key] = estimate
     rows = []
-    for each in final(found):
-        peak = best[each.line, each.metric, each.judge]
-        several = each.line.kind != FULL
+    for estimate in final(points):
+        peak = best[estimate.line, estimate.metric, estimate.judge]
+        several = estimate.line.kind != FULL
         rows.append(
-            {**record(each), f"{BEST}_round": peak.round if several else None, BEST: peak.value if several else None}
+            {
+                **record(estimate),
+                f"{BEST}_round": peak.round if several else None,
+                BEST: peak.value if several else None,
+            }
         )
     return rows
 
 
 def draw(collection: Collection) -> Figure | None:
     """A panel a data set and benchmark: each sampler's final score with its interval, all rows as a level."""
-    found = final(estimates(collection, "relative_score"))
-    panels = list(dict.fromkeys((each.line.source, each.metric, each.judge) for each in found))
+    points = final(estimates(collection, "relative_score"))
+    panels = list(dict.fromkeys((estimate.line.source, estimate.metric, estimate.judge) for estimate in points))
     if not panels:
         return None
-    names = named(found)
+    names = named(points)
     columns = min(3, len(panels))
     deep = -(-len(panels) // columns)
-    tall = max(sum((e.line.source, e.metric, e.judge) == panel for e in found) for panel in panels)
+    tall = max(sum((e.line.source, e.metric, e.judge) == panel for e in points) for panel in panels)
     size = (1.0 + (3.1 if columns < 3 else 2.5) * columns, deep * (0.8 + 0.3 * tall) + 0.3)
     figure = Figure(figsize=size, dpi=200, layout="constrained")
     grid = figure.subplots(deep, columns, squeeze=False).ravel()
     for axes, panel in zip(grid, panels, strict=False):
-        _panel(axes, [e for e in found if (e.line.source, e.metric, e.judge) == panel], names)
+        _panel(axes, [e for e in points if (e.line.source, e.metric, e.judge) == panel], names)
         axes.set_title(title(*panel))
         axes.set_xlabel(unit(*panel[1:]))
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
-    over = " and ".join(dict.fromkeys(each.over for each in found if each.over))
+    over = " and ".join(dict.fromkeys(estimate.over for estimate in points if estimate.over))
     write_note(figure, f"final round of each line; bars: 95 % over {over}" if over else "final round of each line")
     return figure
 
 
-def _panel(axes: Axes, found: list[Estimate], names: dict[Line, str]) -> None:
-    for y, each in enumerate(found):
-        colour, _, marker = (INK, INK, "|") if each.line.kind == FULL else look(each.line.sampler)
-        if each.low is not None:
-            axes.plot([each.low, each.high], [y, y], color=colour, linewidth=1.4, solid_capstyle="butt")
-        axes.plot(each.value, y, marker=marker, color=colour, markersize=8 if marker == "|" else 5)
-        axes.annotate(f"{each.value:.1f}", (each.value, y), xytext=(0, 5), textcoords="offset points", ha="center",
-                      fontsize=7, color=colour, bbox=WHITE)  # fmt: skip
-        if each.line.kind == FULL:
-            axes.axvline(each.value, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.0, zorder=0)
-    axes.set_yticks(range(len(found)), [names[each.line] for each in found])
+def _panel(axes: Axes, points: list[Estimate], names: dict[Line, str]) -> None:
+    for y, estimate in enumerate(points):
+        colour, _, marker = (INK, INK, "|") if estimate.line.kind == FULL else look(estimate.line.sampler)
+        if estimate.low is not None:
+            axes.plot([estimate.low, estimate.high], [y, y], color=colour, linewidth=1.4, solid_capstyle="butt")
+        axes.plot(estimate.value, y, marker=marker, color=colour, markersize=8 if marker == "|" else 5)
+        axes.annotate(
+            f"{estimate.value:.1f}", (estimate.value, y), xytext=(0, 5), textcoords="offset points", ha="center",
+            fontsize=7, color=colour, bbox=WHITE,
+        )  # fmt: skip
+        if estimate.line.kind == FULL:
+            axes.axvline(estimate.value, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.0, zorder=0)
+    axes.set_yticks(range(len(points)), [names[estimate.line] for estimate in points])
     axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(found) - 0.5, -0.7)
+    axes.set_ylim(len(points) - 0.5, -0.7)
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x")
 

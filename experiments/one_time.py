@@ -27,11 +27,11 @@ def frame(collection: Collection) -> list[Record]:
 def _both(collection: Collection) -> Collection:
     """The two schedules of each source that has both, and the seeds that both have."""
     lines = collection.lines
-    whole = {
+    complete = {
         source for source in {line.source for line in lines}
         if all(any(line.source == source and pick(line) for line in lines) for pick in (is_kcenter, is_one_time))
     }  # fmt: skip
-    pair = restrict(collection, lambda line: line.source in whole and (is_kcenter(line) or is_one_time(line)))
+    pair = restrict(collection, lambda line: line.source in complete and (is_kcenter(line) or is_one_time(line)))
     return with_shared_seeds(pair)
 
 

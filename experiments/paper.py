@@ -36,26 +36,26 @@ LAUNCHED = {"": None, "0": None, "1": LAB, "lab": LAB, "full": FULL_SCALE}
 
 def main(arguments: Sequence[str]) -> int:
     """Exit code 0, 1 where a run that was launched failed, 2 for what the user must fix."""
-    given = parsed(arguments)
+    options = parsed(arguments)
     console = results_console()
-    targets = TARGETS if "paper" in given.targets else tuple(dict.fromkeys(given.targets))
+    targets = TARGETS if "paper" in options.targets else tuple(dict.fromkeys(options.targets))
     modules = {name: importlib.import_module(name.replace("-", "_")) for name in targets}
     arms = list(dict.fromkeys(arm for module in modules.values() for arm in module.RUNS))
     try:
-        found = {arm: find(arm, given.outputs) for arm in arms}
+        runs = {arm: find(arm, options.outputs) for arm in arms}
         failed = []
-        if origin := LAUNCHED[given.launch]:
-            commands = [words for arm, words in wanted(found.values(), given.outputs) if arm.origin == origin]
+        if origin := LAUNCHED[options.launch]:
+            commands = [words for arm, words in wanted(runs.values(), options.outputs) if arm.origin == origin]
             # One at full scale takes all GPUs, and torchrun's port.
-            failed = launch(commands, given.jobs if origin == LAB else 1)
-            found = {arm: find(arm, given.outputs) for arm in arms}
-        collections = gather(found, given.judgements)
+            failed = launch(commands, options.jobs if origin == LAB else 1)
+            runs = {arm: find(arm, options.outputs) for arm in arms}
+        collections = gather(runs, options.judgements)
         for name, module in modules.items():
-            build(name, module, {arm: found[arm] for arm in module.RUNS}, collections, given.out, console)
+            build(name, module, {arm: runs[arm] for arm in module.RUNS}, collections, options.out, console)
     except InputError as error:
         say(f"paper: {error}", error=True, longest=LONGEST)
         return 2
-    tell_missing(found.values(), RELEASED in collections, given, console)
+    tell_missing(runs.values(), RELEASED in collections, options, console)
     for words in failed:
         say(f"paper: failed: {command(*words)}", error=True)
     return 1 if failed else 0
@@ -75,14 +75,14 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def gather(found: Mapping[Arm, Found], judgements: Path | None) -> dict[str, Collection]:
+def gather(runs: Mapping[Arm, Found], judgements: Path | None) -> dict[str, Collection]:
     """What is there, each origin by itself."""
     collections = {}
     if judgements is not None and judgements.exists():
-        everything = collect([], [judgements])
-        collections[RELEASED] = restrict(everything, lambda line: line.released)
+        collection = collect([], [judgements])
+        collections[RELEASED] = restrict(collection, lambda line: line.released)
     for origin in (FULL_SCALE, LAB):
-        folders = [each.folder for arm, each in found.items() if arm.origin == origin and each.begun]
+        folders = [run.folder for arm, run in runs.items() if arm.origin == origin and run.begun]
         if folders:
             collections[origin] = collect(folders)
     return collections
@@ -91,7 +91,7 @@ def gather(found: Mapping[Arm, Found], judgements: Path | None) -> dict[str, Col
 def build(
     name: str,
     module: Any,
-    found: Mapping[Arm, Found],
+    runs: Mapping[Arm, Found],
     collections: Mapping[str, Collection],
     out: Path,
     console: Console,
@@ -101,18 +101,18 @@ def build(
     console.print()
     console.print(styled((name, "bold"), f": {about['shows']}"))
     held: dict[str, list[Held]] = {}
-    for origin, everything in collections.items():
-        keys = {each.key for arm, each in found.items() if arm.origin == origin}
-        here = restrict(everything, lambda line, keys=keys: line.released or (line.source, line.schedule) in keys)
-        records = module.frame(here)
+    for origin, collection in collections.items():
+        keys = {run.key for arm, run in runs.items() if arm.origin == origin}
+        part = restrict(collection, lambda line, keys=keys: line.released or (line.source, line.schedule) in keys)
+        records = module.frame(part)
         if not records:
             continue
         write_records(out / f"{name}-{origin}.csv", records)
         with matplotlib.rc_context(STYLE):
-            figure = module.draw(here)
+            figure = module.draw(part)
         if figure is not None:
             save(figure, out, f"{name}-{origin}")
-        held[origin] = list(module.compared(here))
+        held[origin] = list(module.compared(part))
         console.print(f"  {ORIGINS[origin]}: {out / f'{name}-{origin}.csv'}, .png")
     rows = claims_table(about, held)
     if rows:
@@ -124,11 +124,11 @@ def claims_table(about: Mapping[str, Any], held: Mapping[str, Sequence[Held]]) -
     """A row a claim and data set, a column an origin; what an origin does not say is "not available" or "not run"."""
     rows = []
     for key, claim in about["claims"].items():
-        found = {origin: {each.on: each.says for each in says if each.claim == key} for origin, says in held.items()}
+        verdicts = {origin: {each.on: each.says for each in says if each.claim == key} for origin, says in held.items()}
         absent = dict.fromkeys(ORIGINS, "not run") | {RELEASED: str(about.get("released", "not at hand"))}
-        for what in list(dict.fromkeys(on for says in found.values() for on in says)) or [""]:
-            cells = {o: found.get(o, {}).get(what, "" if found.get(o) else absent[o]) for o in ORIGINS}
-            rows.append({"claim": claim["says"], "from": claim["from"], "on": what, **cells})
+        for subject in list(dict.fromkeys(on for says in verdicts.values() for on in says)) or [""]:
+            cells = {o: verdicts.get(o, {}).get(subject, "" if verdicts.get(o) else absent[o]) for o in ORIGINS}
+            rows.append({"claim": claim["says"], "from": claim["from"], "on": subject, **cells})
     return rows
 
 
@@ -144,18 +144,18 @@ def shown(rows: Sequence[Mapping[str, str]]) -> Table:
     return table
 
 
-def tell_missing(found: Sequence[Found], released: bool, given: argparse.Namespace, console: Console) -> None:
+def tell_missing(runs: Sequence[Found], released: bool, options: argparse.Namespace, console: Console) -> None:
     """The commands that make what is not there, on the terminal where they are few, and in files that can be run."""
     if not released:
         console.print()
         console.print("missing: the released judgements; JUDGEMENTS= the authors' evol_gpt4_judge_reference")
     for origin, hint in ((LAB, "LAUNCH=1 runs it"), (FULL_SCALE, "LAUNCH=full runs it, on GPUs that hold the model")):
-        commands = [command(*words) for arm, words in wanted(found, given.outputs) if arm.origin == origin]
-        file = given.out / f"missing-{origin}.sh"
+        commands = [command(*words) for arm, words in wanted(runs, options.outputs) if arm.origin == origin]
+        file = options.out / f"missing-{origin}.sh"
         with atomic_write(file) as script:
             script.writelines(f"{line}\n" for line in commands)
         if commands:
-            cost_of_it = price(found) if origin == FULL_SCALE else ""
+            cost_of_it = price(runs) if origin == FULL_SCALE else ""
             console.print()
             console.print(f"missing, {ORIGINS[origin]}: {len(commands)} commands, {file} ({hint}){cost_of_it}")
             for line in commands[:SHOWN]:
@@ -164,14 +164,14 @@ def tell_missing(found: Sequence[Found], released: bool, given: argparse.Namespa
                 console.print(f"  … and {len(commands) - SHOWN} more")
 
 
-def price(found: Sequence[Found]) -> str:
+def price(runs: Sequence[Found]) -> str:
     """What the missing runs at full scale take."""
     assumed = paper()["cost"]
     costs = []
-    for each in found:
-        if each.arm.origin == FULL_SCALE and each.missing:
-            words = dict(word.split("=", 1) for word in each.arm.overrides)
-            costs += [cost(assumed, each.arm.place, words["schedule"], words["sampler"])] * len(each.missing)
+    for run in runs:
+        if run.arm.origin == FULL_SCALE and run.missing:
+            words = dict(word.split("=", 1) for word in run.arm.overrides)
+            costs += [cost(assumed, run.arm.folder, words["schedule"], words["sampler"])] * len(run.missing)
     hours, dollars = sum(each.gpu_hours for each in costs), sum(each.dollars for each in costs)
     return (
         f"; {len(costs)} runs take at least {hours:,.0f} GPU hours, {sum(each.calls for each in costs):,} judge calls, "

@@ -49,15 +49,15 @@ class Arm:
 
     Attributes:
         origin: `LAB` or `FULL_SCALE`.
-        place: below outputs/, the folder above its seeds in the lab; at full scale the data set's, and the rest is as
+        folder: below outputs/, the one above its seeds in the lab; at full scale the data set's, and the rest is as
             `evolve` names it.
         overrides: of `diverseevol evolve`, without the seed.
         rounds: the last one's number.
-        seeds: as many are asked for; more that are there count, too.
+        seeds: how many are wanted; further ones on disk count, too.
     """
 
     origin: str
-    place: str
+    folder: str
     overrides: tuple[str, ...]
     rounds: int
     seeds: int = 1
@@ -65,26 +65,26 @@ class Arm:
     def command(self, seed: int, outputs: Path) -> tuple[str, ...]:
         """The words of the command that runs one of its seeds."""
         if self.origin == LAB:
-            folder = outputs / self.place / f"seed{seed}"
+            folder = outputs / self.folder / f"seed{seed}"
             where = (f"seed={seed}", f"data.seed={seed}", override("folder", folder))
             return ("diverseevol", "evolve", *self.overrides, *where)
         where = (f"seed={seed}", *([] if outputs == Path("outputs") else [override("outputs", outputs)]))
         return ("torchrun", "--nproc-per-node", "4", "-m", "diverseevol", "evolve", *self.overrides, *where)
 
 
-def lab(sampler: str, schedule: str = "iterative", *further: str, name: str = "", seeds: int = LAB_SEEDS) -> Arm:
+def lab(sampler: str, schedule: str = "iterative", *more: str, name: str = "", seeds: int = LAB_SEEDS) -> Arm:
     """An arm in the lab; `name` where its folder is not called by the sampler."""
     options = LAB_SCHEDULES[schedule]
-    said = (f"{key}={value}" for key, value in options.items())
-    overrides = (*LAB_SETTING, f"sampler={sampler}", *said, *further)
+    words = (f"{key}={value}" for key, value in options.items())
+    overrides = (*LAB_SETTING, f"sampler={sampler}", *words, *more)
     rounds = int(str(options.get("schedule.rounds", 0)))
     return Arm(LAB, f"{LAB_FOLDER}/{name or sampler}-{schedule}", overrides, rounds, seeds)
 
 
-def full_scale(sampler: str, schedule: str = "iterative", *further: str) -> tuple[Arm, ...]:
+def full_scale(sampler: str, schedule: str = "iterative", *more: str) -> tuple[Arm, ...]:
     """The same arm on each of the paper's data sets, one seed."""
     return tuple(
-        Arm(FULL_SCALE, data, (*setting, f"sampler={sampler}", f"schedule={schedule}", *further), ROUNDS[schedule])
+        Arm(FULL_SCALE, data, (*setting, f"sampler={sampler}", f"schedule={schedule}", *more), ROUNDS[schedule])
         for data, setting in DATA_SETS.items()
     )
 
@@ -95,8 +95,8 @@ class Found:
 
     Attributes:
         folder: above its seeds' run folders.
-        missing: seeds whose run is not whole.
-        unjudged: run folders that are whole and hold answers without scores.
+        missing: seeds whose run is not complete.
+        unjudged: complete run folders that hold answers without scores.
     """
 
     arm: Arm
@@ -118,7 +118,7 @@ class Found:
 
 def find(arm: Arm, outputs: Path) -> Found:
     """Look for an arm's runs."""
-    folder = outputs / arm.place
+    folder = outputs / arm.folder
     if arm.origin == FULL_SCALE and folder.is_dir():  # composed only where there is something to find
         folder = outputs / _named(arm)
     missing, unjudged = [], []
@@ -141,14 +141,14 @@ def _named(arm: Arm) -> Path:
     return run_path(configure("evolve", [*arm.overrides, "outputs=.", "seed=0"])).parent
 
 
-def wanted(found: Iterable[Found], outputs: Path) -> list[tuple[Arm, tuple[str, ...]]]:
+def wanted(runs: Iterable[Found], outputs: Path) -> list[tuple[Arm, tuple[str, ...]]]:
     """The commands for what is missing, each once, with its arm."""
     commands: dict[tuple[str, ...], Arm] = {}
-    for each in found:
-        commands |= {each.arm.command(seed, outputs): each.arm for seed in each.missing}
-        for folder in each.unjudged:
+    for run in runs:
+        commands |= {run.arm.command(seed, outputs): run.arm for seed in run.missing}
+        for folder in run.unjudged:
             judge = ("diverseevol", "judge", override("folder", folder), "judge.budget_usd=500")
-            commands[judge] = each.arm
+            commands[judge] = run.arm
     return [(arm, command) for command, arm in commands.items()]
 
 

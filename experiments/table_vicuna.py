@@ -72,10 +72,10 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def sampler_of(each: Row) -> str | None:
+def sampler_of(row: Row) -> str | None:
     """What chose the rows, by the schedule's name; None for a folder that is none of the released ones."""
-    match = re.fullmatch(r"(kc|rand|lc|ms)_(\w+?)_initRAND100|baseline_(\w+)", each.schedule)
-    known = match and (match[2] or match[3]) in DATA and each.benchmark in PAPER_QUESTIONS
+    match = re.fullmatch(r"(kc|rand|lc|ms)_(\w+?)_initRAND100|baseline_(\w+)", row.schedule)
+    known = match and (match[2] or match[3]) in DATA and row.benchmark in PAPER_QUESTIONS
     return SAMPLERS[match[1] or "baseline"] if match and known else None
 
 
@@ -91,9 +91,9 @@ def table(title: str, models: Sequence[Row]) -> Table:
     return shown
 
 
-def cell(each: Row) -> str:
+def cell(row: Row) -> str:
     """A relative score and its interval."""
-    s = each.scores
+    s = row.scores
     return f"{s.relative_score:.2f} {interval(s.ci_low, s.ci_high, '.1f')}"
 
 

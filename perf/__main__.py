@@ -39,14 +39,14 @@ def main() -> None:
     report = Report(console)
     before = machine()
     console.print(", ".join(f"{key}: {value}" for key, value in before.items()), highlight=False)
-    here = "perf.on_cuda" if options.device == "cuda" else "perf"
+    package = "perf.on_cuda" if options.device == "cuda" else "perf"
     for name in options.only or (ON_CUDA if options.device == "cuda" else NAMES):
         report.benchmark = name
-        import_module(f"{here}.{name}").run(options.size, report)
+        import_module(f"{package}.{name}").run(options.size, report)
         if options.out:  # after each: the next may be cut
-            what = {"size": options.size, "device": options.device, "machine": before}
-            found = {**what, "load at the end": machine()["load"], "found": report.found}
-            options.out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+            setting = {"size": options.size, "device": options.device, "machine": before}
+            results = {**setting, "load at the end": machine()["load"], "found": report.results}
+            options.out.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Embedding rows beside the authors' way: one row at a time, LM head, loss and all hidden states computed.
 
-Ours is the project's whole path: `Learner.probe` with its Lightning trainer, its loader and its files.
+Ours is the project's complete path: `Learner.probe` with its Lightning trainer, its loader and its files.
 """
 
 import functools
@@ -39,7 +39,7 @@ def run(size: str, report: Report) -> None:
             "ours, trainer.precision=bf16-mixed": functools.partial(probe, learner(ids, "bf16-mixed"), model, file),
             "ours, model in bfloat16": functools.partial(probe, learner(ids), half, file),
             AUTHORS: functools.partial(one_by_one, model, ids),
-            "one row at a time, body alone": functools.partial(one_by_one, model, ids, whole=False),
+            "one row at a time, body alone": functools.partial(one_by_one, model, ids, with_head=False),
         }
         gemm: dict[str, Callable[[], Any]] = {
             "GEMM at the layers' shapes": functools.partial(layer_products, sum(lengths), tokens),
@@ -78,16 +78,16 @@ def probe(learner: Learner, model: LlamaForCausalLM, folder: Path) -> np.ndarray
     return np.array(embedding)
 
 
-def one_by_one(model: LlamaForCausalLM, ids: list[list[int]], whole: bool = True) -> np.ndarray:
+def one_by_one(model: LlamaForCausalLM, ids: list[list[int]], with_head: bool = True) -> np.ndarray:
     """The authors' way: no padding, everything computed; or that without head and loss."""
     vectors = []
     with torch.no_grad():
         for row in ids:
-            given = torch.tensor([row])
-            if whole:
-                hidden = model(input_ids=given, labels=given, output_hidden_states=True).hidden_states[-1]
+            inputs = torch.tensor([row])
+            if with_head:
+                hidden = model(input_ids=inputs, labels=inputs, output_hidden_states=True).hidden_states[-1]
             else:
-                hidden = model.base_model(input_ids=given, use_cache=False).last_hidden_state
+                hidden = model.base_model(input_ids=inputs, use_cache=False).last_hidden_state
             vectors.append(hidden.mean(dim=1)[0].numpy())
     return np.stack(vectors)
 

@@ -131,16 +131,16 @@ def run(size: str, report: Report) -> None:
 def start_up(turns: int, environment: dict[str, str], report: Report) -> None:
     """Commands that only speak, and imports, each alone in a fresh process."""
     code = "import time; s = time.perf_counter(); import {}; print(time.perf_counter() - s)"
-    found: dict[str, list[float]] = {}
+    timings: dict[str, list[float]] = {}
     for _ in range(turns):
         for name, command in COMMANDS.items():
-            found.setdefault(name, []).append(timed(command, environment))
+            timings.setdefault(name, []).append(timed(command, environment))
         for name, command in REFUSED.items():
-            found.setdefault(name, []).append(timed(["-m", "diverseevol", *command], environment, 2))
+            timings.setdefault(name, []).append(timed(["-m", "diverseevol", *command], environment, 2))
         for module in IMPORTS:
             output = python(["-c", code.format(module)], environment)
-            found.setdefault(f"import {module}", []).append(float(output))
-    report.table("start-up", [{"": name, "seconds": median(seconds)} for name, seconds in found.items()])
+            timings.setdefault(f"import {module}", []).append(float(output))
+    report.table("start-up", [{"": name, "seconds": median(seconds)} for name, seconds in timings.items()])
 
 
 def timed(command: list[str], environment: dict[str, str], expected: int = 0) -> float:

@@ -36,13 +36,13 @@ def compare(case: Case, report: Report) -> None:
         candidates["rows × rows"] = full_matrix
     absent: list[str] = []
     if case.peers:
-        here, absent = installed()
-        candidates |= here
-    found = in_turns(
+        available, absent = installed()
+        candidates |= available
+    results = in_turns(
         {name: functools.partial(candidate, X, taken, case.picks) for name, candidate in candidates.items()},
         case.turns,
     )
-    picks = found["ours"].result
+    picks = results["ours"].result
     report.table(
         case.name,
         [
@@ -50,18 +50,18 @@ def compare(case: Case, report: Report) -> None:
                 "": name,
                 "turns": len(its.seconds),
                 "seconds": its.typical,
-                "its time / ours": its.ratio(found["ours"]),
+                "its time / ours": its.ratio(results["ours"]),
                 "extra MB": its.extra_mb,
                 "picks as ours": int(np.isin(its.result, picks).sum()),
                 "in order": int((its.result == picks).cumprod().sum()),
             }
-            for name, its in found.items()
+            for name, its in results.items()
         ],
     )
     if absent:
         report.note(f"skipped, as not installed: {', '.join(absent)}")
     for name, least in case.goals.items():
-        report.goal(f"{case.name}: its time / ours, {name}", found[name].ratio(found["ours"]), least)
+        report.goal(f"{case.name}: its time / ours, {name}", results[name].ratio(results["ours"]), least)
 
 
 def ours(X: np.ndarray, taken: np.ndarray, n: int) -> Picks:

@@ -67,5 +67,5 @@ PEERS: dict[str, tuple[str, Candidate]] = {
 
 def installed() -> tuple[dict[str, Candidate], list[str]]:
     """The peers that are here, by name, and the names of the others."""
-    here = {name: peer for name, (module, peer) in PEERS.items() if find_spec(module)}
-    return here, [name for name in PEERS if name not in here]
+    available = {name: peer for name, (module, peer) in PEERS.items() if find_spec(module)}
+    return available, [name for name in PEERS if name not in available]

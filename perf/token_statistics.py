@@ -58,9 +58,11 @@ def run(size: str, report: Report) -> None:
             candidates["softmax · log, no sort"] = functools.partial(plain, z, name, softmax_entropy)
         taken = in_turns(candidates, TURNS[size])
         ratios[name] = taken["the authors'"].ratio(taken["ours"])
-        for who, its in taken.items():
-            error = float((its.result[name].double() - exact[name]).abs().max())
-            lines.append(line(name, who, its.typical, its.ratio(taken["ours"]), its.extra_mb, error))
+        for implementation, timing in taken.items():
+            error = float((timing.result[name].double() - exact[name]).abs().max())
+            lines.append(
+                line(name, implementation, timing.typical, timing.ratio(taken["ours"]), timing.extra_mb, error)
+            )
     taken = in_turns({"ours": functools.partial(ours, z, next_ids, list(THEIRS))}, TURNS[size])
     lines.append(line("all three at once", "ours", taken["ours"].typical, 1.0, taken["ours"].extra_mb, 0.0))
     report.table(f"{TOKENS} positions × {VOCABULARY:,} float32 logits", lines)
@@ -76,10 +78,10 @@ def plain(z: torch.Tensor, name: str, reduction: Callable[[torch.Tensor], torch.
     return {name: reduction(z)}
 
 
-def line(name: str, who: str, seconds: float, ratio: float, extra: float, error: float) -> dict[str, object]:
+def line(name: str, implementation: str, seconds: float, ratio: float, extra: float, error: float) -> dict[str, object]:
     return {
         "": name,
-        "by": who,
+        "by": implementation,
         "ms": 1000 * seconds,
         "its time / ours": ratio,
         "extra MB": extra,

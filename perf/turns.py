@@ -121,7 +121,7 @@ class Report:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.benchmark = ""
-        self.found: list[dict[str, Any]] = []
+        self.results: list[dict[str, Any]] = []
 
     def table(self, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Show rows of the same columns."""
@@ -130,18 +130,20 @@ class Report:
         for row in rows:
             table.add_row(*map(_shown, row.values()))
         self.console.print(table)
-        self.found.append({"benchmark": self.benchmark, "title": title, "load": load, "rows": [dict(r) for r in rows]})
+        self.results.append(
+            {"benchmark": self.benchmark, "title": title, "load": load, "rows": [dict(r) for r in rows]}
+        )
 
-    def goal(self, what: str, found: float, least: float) -> None:
+    def goal(self, name: str, value: float, least: float) -> None:
         """Say whether a goal is reached."""
-        verdict = "reached" if found >= least else "[bold]missed[/bold]"
-        self.console.print(f"  goal: {what} ≥ {least:g}: {found:.2f}, {verdict}", highlight=False)
-        self.found.append({"benchmark": self.benchmark, "goal": what, "found": float(found), "least": least})
+        verdict = "reached" if value >= least else "[bold]missed[/bold]"
+        self.console.print(f"  goal: {name} ≥ {least:g}: {value:.2f}, {verdict}", highlight=False)
+        self.results.append({"benchmark": self.benchmark, "goal": name, "found": float(value), "least": least})
 
     def note(self, text: str) -> None:
         """Say something that no table says."""
         self.console.print(f"  {text}", highlight=False)
-        self.found.append({"benchmark": self.benchmark, "note": text})
+        self.results.append({"benchmark": self.benchmark, "note": text})
 
 
 def _shown(value: Any) -> str:

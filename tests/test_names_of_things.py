@@ -49,6 +49,13 @@ def test_a_filler_is_noticed_where_it_is_bound_and_not_in_a_comprehension(tmp_pa
     assert names == {"f", "other", "n", "found", "place"}
 
 
+@pytest.mark.parametrize("folder", ["experiments", "perf"])
+def test_names_in_scripts_say_what_things_are(folder):
+    files = sorted((PACKAGE.parent / folder).rglob("*.py"))
+    assert files
+    assert not [finding for file in files for finding in fillers(file)]
+
+
 @pytest.mark.parametrize("room", sorted({room_of(file) for file in PACKAGE.rglob("*.py")}))
 def test_names_say_what_things_are(room):
     files = [file for file in sorted(PACKAGE.rglob("*.py")) if room_of(file) == room]

@@ -253,9 +253,9 @@ def test_every_run_composes_to_what_it_is_called():
 
     arms = list(dict.fromkeys(arm for module in modules().values() for arm in module.RUNS))
     full = [arm for arm in arms if arm.origin == FULL_SCALE]
-    assert {arm.place for arm in full} == {*DATA_SETS}
-    tested = [arm for arm in arms if arm.origin == "lab" or arm.place == "dolly"]  # others differ by data alone
-    tested += [next(arm for arm in full if arm.place == data) for data in ("davinci", "gpt4")]
+    assert {arm.folder for arm in full} == {*DATA_SETS}
+    tested = [arm for arm in arms if arm.origin == "lab" or arm.folder == "dolly"]  # others differ by data alone
+    tested += [next(arm for arm in full if arm.folder == data) for data in ("davinci", "gpt4")]
     sizes = {"lab": {"iterative": (40, 40), "one_time": (40, 280)},
              FULL_SCALE: {"iterative": (100, 100), "one_time": (100, 1000)}}  # fmt: skip
     for arm in tested:
@@ -267,7 +267,7 @@ def test_every_run_composes_to_what_it_is_called():
         assert (schedule.rounds, schedule.seed_size, schedule.step_size) == (arm.rounds, *expected), arm
         path = run_path(settings)
         assert path.name == "seed3"
-        assert path.is_relative_to(Path("outputs") / arm.place)
+        assert path.is_relative_to(Path("outputs") / arm.folder)
         if arm.origin == "lab":
             assert program == "diverseevol"
             assert path.parent.name.endswith(f"-{choice}")
@@ -280,11 +280,11 @@ def test_the_labs_runs_are_those_of_the_sweep(tmp_path):
     arms = [arm for name in ("figure2", "one-time") for arm in modules()[name].RUNS if arm.origin == "lab"]
     arms.append(next(arm for arm in modules()["figure4"].RUNS if arm.origin == "lab"))
     for arm in arms:
-        name = Path(arm.place).name
+        name = Path(arm.folder).name
         swept = Arm(f"{sweep.GROUP}/{name}", sweep.ARMS[name][0], seeds=5, seconds=1)
         file = tmp_path / "experiment" / f"{name}.yaml"
         file.parent.mkdir(exist_ok=True)
-        file.write_text(swept.experiment(tmp_path / Path(arm.place).parts[0]))
+        file.write_text(swept.experiment(tmp_path / Path(arm.folder).parts[0]))
         _, _, *words = arm.command(4, tmp_path)
         expected = compose("evolve", [f"hydra.searchpath=[file://{tmp_path}]", f"experiment={name}", "seed=4"])
         assert OmegaConf.to_container(compose("evolve", words), resolve=True) == OmegaConf.to_container(

@@ -45,13 +45,13 @@ def draw_all(lines: Lines, folder: Path, base: Mapping[str, str]) -> None:
 def draw(lines: Lines, unit: str, metrics: Mapping[str, str], base: Mapping[str, str]) -> Figure | None:
     """A panel a condition, a line a value and metric; None where no seed has both samplers."""
     conditions = dict.fromkeys(line["condition"] for line in lines)
-    found = {condition: values for condition in conditions if (values := _values(lines, condition, metrics))}
-    if not found:
+    shown = {condition: values for condition in conditions if (values := _values(lines, condition, metrics))}
+    if not shown:
         return None
-    found = dict(sorted(found.items(), key=lambda of: -len(of[1])))  # so that rows of panels are filled
-    columns = min(COLUMNS, len(found))
-    rows = [list(found)[i : i + columns] for i in range(0, len(found), columns)]
-    tall = [max(len(found[condition]) for condition in row) for row in rows]
+    shown = dict(sorted(shown.items(), key=lambda of: -len(of[1])))  # so that rows of panels are filled
+    columns = min(COLUMNS, len(shown))
+    rows = [list(shown)[i : i + columns] for i in range(0, len(shown), columns)]
+    tall = [max(len(shown[condition]) for condition in row) for row in rows]
     step = LINE * len(metrics) + APART * LINE
     with matplotlib.rc_context(STYLE):
         size = (WIDTH * columns / COLUMNS, step * sum(tall) + 0.42 * len(rows) + 0.7)
@@ -59,40 +59,40 @@ def draw(lines: Lines, unit: str, metrics: Mapping[str, str], base: Mapping[str,
         grid = figure.subplots(
             len(rows), columns, sharex=True, squeeze=False, gridspec_kw={"height_ratios": [n + 0.2 for n in tall]}
         )
-        for place, n, row in zip(grid, tall, rows, strict=True):
-            for axes, condition in zip(place, row, strict=False):
-                _panel(axes, found[condition], base.get(condition), n)
+        for axes_row, n, row in zip(grid, tall, rows, strict=True):
+            for axes, condition in zip(axes_row, row, strict=False):
+                _panel(axes, shown[condition], base.get(condition), n)
                 axes.set_title(condition)
-        spare = list(grid.ravel()[len(found) :])
+        spare = list(grid.ravel()[len(shown) :])
         for axes in spare:
             axes.axis("off")
-        for axes in grid.ravel()[: len(found)][-columns:]:
+        for axes in grid.ravel()[: len(shown)][-columns:]:
             axes.tick_params(labelbottom=True)
             axes.set_xlabel("K-Center − random")
         _legend(spare[0] if spare else figure, unit, list(metrics.values()))
-        write_note(figure, _note(found))
+        write_note(figure, _note(shown))
     return figure
 
 
 def _values(lines: Lines, condition: str, metrics: Mapping[str, str]) -> dict[str, list[np.ndarray]]:
     """Each value's differences by metric, where there are any."""
-    here = [line for line in lines if line["condition"] == condition]
+    selected = [line for line in lines if line["condition"] == condition]
     values: dict[str, list[np.ndarray]] = {}
-    for value in dict.fromkeys(line["value"] for line in here):
-        own = [line for line in here if line["value"] == value]
-        found = [differences(own, metric) for metric in metrics]
-        if any(map(len, found)):
-            values[value] = found
+    for value in dict.fromkeys(line["value"] for line in selected):
+        own = [line for line in selected if line["value"] == value]
+        by_metric = [differences(own, metric) for metric in metrics]
+        if any(map(len, by_metric)):
+            values[value] = by_metric
     return values
 
 
 def _panel(axes: Axes, values: Mapping[str, Sequence[np.ndarray]], base: str | None, tall: int) -> None:
     axes.axvline(0, color=MUTED, linewidth=0.9, zorder=1)
-    for y, (value, found) in enumerate(values.items()):
+    for y, (value, by_metric) in enumerate(values.items()):
         if value == base:
             axes.axhspan(y - 0.5, y + 0.5, color=GRID, alpha=0.6, linewidth=0, zorder=0)
-        for i, (d, (colour, marker, fill)) in enumerate(zip(found, LOOKS, strict=False)):
-            at = y + (1 - APART) * ((i + 0.5) / len(found) - 0.5)
+        for i, (d, (colour, marker, fill)) in enumerate(zip(by_metric, LOOKS, strict=False)):
+            at = y + (1 - APART) * ((i + 0.5) / len(by_metric) - 0.5)
             if (test := t_test(d)) is not None:
                 axes.plot(test[:2], [at, at], color=colour, linewidth=1.3, solid_capstyle="butt", zorder=2)
             axes.plot(d, [at] * len(d), "|", color=colour, alpha=0.7, markersize=5, markeredgewidth=0.8, zorder=2)
@@ -108,21 +108,21 @@ def _panel(axes: Axes, values: Mapping[str, Sequence[np.ndarray]], base: str | N
     axes.spines["left"].set_visible(False)
 
 
-def _legend(place: Axes | Figure, unit: str, names: Sequence[str]) -> None:
+def _legend(parent: Axes | Figure, unit: str, names: Sequence[str]) -> None:
     handles: list[Any] = [
         Line2D([], [], color=colour, marker=marker, markerfacecolor=fill, markersize=4.2, linewidth=1.3, label=name)
         for name, (colour, marker, fill) in zip(names, LOOKS, strict=False)
     ]
     handles.append(Patch(facecolor=GRID, alpha=0.6, label="the sweep's value"))
-    inside = isinstance(place, Axes)
+    inside = isinstance(parent, Axes)
     where = "upper left" if inside else "outside upper left"
-    legend = place.legend(handles=handles, loc=where, ncols=1 if inside else 3, fontsize=8, title=unit)
+    legend = parent.legend(handles=handles, loc=where, ncols=1 if inside else 3, fontsize=8, title=unit)
     legend.set_alignment("left")
 
 
-def _note(found: Mapping[str, Mapping[str, Sequence[np.ndarray]]]) -> str:
+def _note(shown: Mapping[str, Mapping[str, Sequence[np.ndarray]]]) -> str:
     """How to read it, and how many seeds there are."""
-    seeds = sorted({len(d) for values in found.values() for of_value in values.values() for d in of_value} - {0})
+    seeds = sorted({len(d) for values in shown.values() for of_value in values.values() for d in of_value} - {0})
     number = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else f"{seeds[0]} seed{'s' * (seeds[0] > 1)}"
     few = f" (none of fewer than {MINIMUM_SEEDS})" if seeds[0] < MINIMUM_SEEDS else ""
     return f"last round; ticks: {number}, marks: their mean, bars: its 95 % t-interval{few}, of each comparison alone"
@@ -166,16 +166,16 @@ def draw_differences(lines: Lines, baseline: str, folder: Path) -> None:
 def arms_figure(lines: Lines, baseline: str) -> Figure | None:
     """A line an arm, a panel a metric; None where no seed has an arm and the baseline."""
     known = {line["sampler"]: line_of(line["group"], line["sampler"]) for line in lines}
-    found = {
+    arms = {
         arm: {metric: differences(lines, metric, arm, baseline) for metric in (*WIDE, *NARROW)}
         for arm in known.keys() - {baseline}
     }
-    found = {arm: of_arm for arm, of_arm in found.items() if any(map(len, of_arm.values()))}
-    rows = [[m for m in row if any(len(of_arm[m]) for of_arm in found.values())] for row in (WIDE, NARROW)]
+    arms = {arm: of_arm for arm, of_arm in arms.items() if any(map(len, of_arm.values()))}
+    rows = [[m for m in row if any(len(of_arm[m]) for of_arm in arms.values())] for row in (WIDE, NARROW)]
     rows = [row for row in rows if row]
     if not rows:
         return None
-    order = sorted(found, key=lambda arm: (-_mean(found[arm][rows[0][0]]), arm))
+    order = sorted(arms, key=lambda arm: (-_mean(arms[arm][rows[0][0]]), arm))
     names = labels(known.values())
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, (ARM * (len(order) + 1) + 0.55) * len(rows) + 0.25), dpi=300)
@@ -184,14 +184,14 @@ def arms_figure(lines: Lines, baseline: str) -> Figure | None:
             for axes, metric in zip(part.subplots(1, len(row), sharey=True, squeeze=False)[0], row, strict=True):
                 title, times = (WIDE | NARROW)[metric]
                 for y, arm in enumerate(order):
-                    _arm(axes, y, times * found[arm][metric], known[arm])
+                    _arm(axes, y, times * arms[arm][metric], known[arm])
                 _dress(axes, len(order), 8 // len(row) + 2)
                 axes.set_title(title)
                 axes.set_xlabel(f"minus random ({times * _mean(_finals(lines, metric, baseline)):.1f})")
             first = part.axes[0]
-            seeds = [max(map(len, found[arm].values())) for arm in order]
-            told = [f"{names[known[arm]]} ({n})" for arm, n in zip(order, seeds, strict=True)]
-            first.set_yticks(range(len(order)), told)
+            seeds = [max(map(len, arms[arm].values())) for arm in order]
+            tick_labels = [f"{names[known[arm]]} ({n})" for arm, n in zip(order, seeds, strict=True)]
+            first.set_yticks(range(len(order)), tick_labels)
             for label, arm in zip(first.get_yticklabels(), order, strict=True):
                 label.set_color(INK if known[arm].kind == FULL else look(known[arm].sampler)[0])
         part.supxlabel(

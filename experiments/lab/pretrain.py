@@ -62,9 +62,9 @@ class Recipe:
         return replace(recipe, warmup=min(recipe.warmup, steps // 3))
 
 
-def main(given: list[str] | None = None) -> int:
+def main(words: list[str] | None = None) -> int:
     """Pretrain, write the folder, say whether it passes the gate: the exit code."""
-    options = arguments(given)
+    options = arguments(words)
     try:
         recipe, world = Recipe.of(options.tokens, options.seed), find_world(options.world)
         share_out(world)  # what cannot be asked about need not be learned
@@ -83,7 +83,7 @@ def main(given: list[str] | None = None) -> int:
     return 0 if options.ungated else 1
 
 
-def arguments(given: list[str] | None) -> argparse.Namespace:
+def arguments(words: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=Recipe.tokens)
@@ -92,7 +92,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--world", default=WORLD, help="MODULE.NAME of a tuple of skills")
     parser.add_argument("--out", type=Path, default=Path("outputs/lab-foundation"))
     parser.add_argument("--ungated", action="store_true", help="exit code 0 below the gate, too")
-    return parser.parse_args(given)
+    return parser.parse_args(words)
 
 
 def make(world: World, recipe: Recipe, options: argparse.Namespace) -> dict[str, float]:

@@ -58,10 +58,10 @@ class Trial:
         )
 
 
-def main(given: list[str] | None = None) -> int:
+def main(words: list[str] | None = None) -> int:
     """Do what the file lacks; the exit code."""
     try:
-        search(arguments(given))
+        search(arguments(words))
     except InputError as error:
         say(f"search: {error}", error=True, longest=LONGEST)
         return 2
@@ -96,15 +96,15 @@ def search(options: argparse.Namespace) -> None:
         texts = learner.answer(fit.model, asked, [(0,)] * len(asked), Generation(24, 0.0, 80))
         answers = dict(zip((q.id for q in benchmark.questions), texts, strict=True))
         scores = np.array([j.model_score for j in Gold().judge(AnswerSheet(benchmark, answers))])
-        found = (
+        results = (
             round(10 * scores.mean(), 2), round(float((scores == 10).mean()), 3), round(final_loss(fit.curve), 3),
             len(fit.curve), round(time.time() - start, 1),
         )  # fmt: skip
-        write(options.out, (*trial.key, *map(str, found)))
-        say("\t".join(map(str, (*trial.key, *found))))
+        write(options.out, (*trial.key, *map(str, results)))
+        say("\t".join(map(str, (*trial.key, *results))))
 
 
-def arguments(given: list[str] | None) -> argparse.Namespace:
+def arguments(words: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("outputs/lab-search.csv"))
@@ -117,7 +117,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--steps", type=int, nargs="*", default=[])
     parser.add_argument("--all", action="store_true")
-    return parser.parse_args(given)
+    return parser.parse_args(words)
 
 
 def trials(options: argparse.Namespace, size: int) -> Iterator[Trial]:

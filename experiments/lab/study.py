@@ -195,19 +195,19 @@ class Progress:
         name = f"{words['experiment']}/seed{words['seed']}"
         self.ended, self.expected = self.ended + 1, self.expected + self.seconds[name]
         left = (sum(self.seconds.values()) / self.expected - 1) * (time.monotonic() - self.began) / 60
-        place = f"[{self.ended}/{len(self.seconds)}] {name}"
+        prefix = f"[{self.ended}/{len(self.seconds)}] {name}"
         if note["code"]:
-            say(f"{place} FAILED ({note['code']}): {note['said']}", longest=LONGEST)
+            say(f"{prefix} FAILED ({note['code']}): {note['said']}", longest=LONGEST)
             say(f"    {log}")
         else:
-            say(f"{place}; about {left:.0f} min to go")
+            say(f"{prefix}; about {left:.0f} min to go")
 
 
 def _run(words: Sequence[str], folder: Path, progress: Progress, deadline: float | None) -> int:
     """Run one sweep and tell what ends, until the deadline; its exit code."""
     if deadline is not None and time.monotonic() > deadline:
         return INTERRUPTED
-    ledger, log, told = Ledger(folder, "evolve"), folder / "log.txt", set[int]()
+    ledger, log, reported = Ledger(folder, "evolve"), folder / "log.txt", set[int]()
     make_folder(folder)
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -221,8 +221,8 @@ def _run(words: Sequence[str], folder: Path, progress: Progress, deadline: float
         while True:
             code = process.poll()  # before the notes are read, so that none is missed
             for number, note in sorted(ledger.ended().items()):
-                if number not in told:
-                    told.add(number)
+                if number not in reported:
+                    reported.add(number)
                     progress.tell(note, log)
             if code is not None:
                 break
@@ -234,7 +234,7 @@ def _run(words: Sequence[str], folder: Path, progress: Progress, deadline: float
         process.terminate()
         process.wait()
         raise
-    if code and not told:
+    if code and not reported:
         say((log.read_text(errors="replace").strip().splitlines() or ["it printed nothing"])[-1], longest=LONGEST)
         say(f"    {log}")
     return code

@@ -23,7 +23,7 @@ def run(size: str, report: Report) -> None:
     n, new, few, turns = SIZES[size]
     prompts, model = rows(n, least=20, most=256, seed=1), llama(ONE)
     alone = f"one prompt at a time ({few} of them)"
-    found, held = on_device(
+    results, held = on_device(
         {
             "ours, 80 together": functools.partial(ours, model, prompts, new, 80),
             "ours, 40 together": functools.partial(ours, model, prompts, new, Generation().batch_size),
@@ -32,7 +32,7 @@ def run(size: str, report: Report) -> None:
         },
         turns,
     )
-    rate = {name: sum(map(len, its.result)) / its.typical for name, its in found.items()}
+    rate = {name: sum(map(len, its.result)) / its.typical for name, its in results.items()}
     report.table(
         f"{n} prompts of 20 to 256 tokens, {new} new tokens, {ONE.num_hidden_layers} layers × {ONE.hidden_size:,}",
         [
@@ -43,9 +43,9 @@ def run(size: str, report: Report) -> None:
                 "ms a step": 1000 * its.typical / (new * (few if name == alone else n / int(name.split()[1]))),
                 "times one at a time": rate[name] / rate[alone],
                 "device MB": held[name],
-                "same answers": sum(a == b for a, b in zip(its.result, found[alone].result, strict=False)),
+                "same answers": sum(a == b for a, b in zip(its.result, results[alone].result, strict=False)),
             }
-            for name, its in found.items()
+            for name, its in results.items()
         ],
     )
     report.goal("new tokens a second, 80 together / one prompt at a time", rate["ours, 80 together"] / rate[alone], 6)

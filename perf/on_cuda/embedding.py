@@ -38,10 +38,10 @@ def run(size: str, report: Report) -> None:
     work["the authors': one row, head and loss"] = functools.partial(one_by_one, model, alone), lengths[:few]
     work["GEMM at the layers' shapes, 8,192 tokens"] = functools.partial(layer_products, lengths, 8_192), lengths
     with torch.inference_mode():
-        found, held = on_device({name: job for name, (job, _) in work.items()}, turns)
-    exact = found["the authors': one row, head and loss"].result
+        results, held = on_device({name: job for name, (job, _) in work.items()}, turns)
+    exact = results["the authors': one row, head and loss"].result
     spread = np.linalg.norm(exact - exact.mean(axis=0), axis=1).mean()
-    rate = {name: sum(tokens) / found[name].typical for name, (_, tokens) in work.items()}
+    rate = {name: sum(tokens) / results[name].typical for name, (_, tokens) in work.items()}
     usual, theirs, gemm = (rate[name] for name in [*list(work)[:1], *list(work)[-2:]])
     report.table(
         f"embedding {n:,} rows of {np.mean(lengths):.0f} tokens on the average ({few} one at a time), 7 B, bfloat16",
@@ -56,7 +56,7 @@ def run(size: str, report: Report) -> None:
                 "device MB": held[name],
                 "error / spread": error(its.result, exact, spread),
             }
-            for name, its in found.items()
+            for name, its in results.items()
         ],
     )
     report.note("padding: " + ", ".join(f"{padding(lengths, budget):.1%} at {budget:,} tokens" for budget in BUDGETS))
@@ -69,20 +69,20 @@ def probe(model: Any, ids: list[list[int]], budget: int, statistics: tuple[str, 
     """The project's probe over its length-sorted batches, the model where it is."""
     embedding = np.empty((len(ids), SEVEN.hidden_size), dtype=np.float32)
     module = Probe(model, "all", embedding, {name: np.empty(len(ids), dtype=np.float32) for name in statistics})
-    everything = np.arange(len(ids))
-    for batch in probe_loader(encoded(ids), everything, everything, budget, END):
+    all_rows = np.arange(len(ids))
+    for batch in probe_loader(encoded(ids), all_rows, all_rows, budget, END):
         module._file({name: value.cuda() for name, value in batch.items()})  # a trainer would move the model twice
     return embedding
 
 
-def one_by_one(model: Any, ids: list[list[int]], whole: bool = True) -> np.ndarray:
+def one_by_one(model: Any, ids: list[list[int]], with_head: bool = True) -> np.ndarray:
     vectors = []
     for row in ids:
-        given = torch.tensor([row], device="cuda")
-        if whole:
-            hidden = model(input_ids=given, labels=given, output_hidden_states=True).hidden_states[-1]
+        inputs = torch.tensor([row], device="cuda")
+        if with_head:
+            hidden = model(input_ids=inputs, labels=inputs, output_hidden_states=True).hidden_states[-1]
         else:
-            hidden = model.base_model(input_ids=given, use_cache=False).last_hidden_state
+            hidden = model.base_model(input_ids=inputs, use_cache=False).last_hidden_state
         vectors.append(hidden.float().mean(dim=1)[0].cpu().numpy())
     return np.stack(vectors)
 

@@ -45,7 +45,7 @@ def run(size: str, report: Report) -> None:
 
 def compare(case: Case, X: np.ndarray, taken: np.ndarray, report: Report, plain: bool = True) -> dict[str, Any]:
     """Run all candidates of a case in turns; its line of the last table."""
-    there = torch.from_numpy(X).cuda()
+    X_on_device = torch.from_numpy(X).cuda()
     device = torch.device("cuda")
     candidates: dict[str, Callable[[], Any]] = {
         OURS: lambda: farthest_first(X, taken, case.picks)[0],
@@ -54,25 +54,27 @@ def compare(case: Case, X: np.ndarray, taken: np.ndarray, report: Report, plain:
     }
     if plain:
         candidates["running minimum, float32, processor"] = lambda: running_minimum(X, taken, case.picks)
-        candidates["running minimum, float32, CUDA, rows there"] = lambda: running_minimum(there, taken, case.picks)
+        candidates["running minimum, float32, CUDA, rows there"] = lambda: running_minimum(
+            X_on_device, taken, case.picks
+        )
     if case.full_matrix:
-        candidates["rows × rows, CUDA, rows there"] = lambda: full_matrix(there, taken, case.picks)
-    found, held = on_device(candidates, case.turns, slow=20 if plain else 0)  # the large ones: once
-    picks = found[OURS].result
+        candidates["rows × rows, CUDA, rows there"] = lambda: full_matrix(X_on_device, taken, case.picks)
+    results, held = on_device(candidates, case.turns, slow=20 if plain else 0)  # the large ones: once
+    picks = results[OURS].result
     lines = [
         {
             "": name,
             "turns": len(its.seconds),
             "seconds": its.typical,
-            "its time / lazy": its.ratio(found[OURS]),
+            "its time / lazy": its.ratio(results[OURS]),
             "device MB": held[name],
             "picks as lazy": int(np.isin(its.result, picks).sum()) if its.result is not None else "",
             "in order": int((its.result == picks).cumprod().sum()) if its.result is not None else "",
         }
-        for name, its in found.items()
+        for name, its in results.items()
     ]
     report.table(case.name, lines)
-    return {"": case.name, **{name: its.typical for name, its in found.items() if name in (OURS, DEVICE, TRANSFER)}}
+    return {"": case.name, **{name: its.typical for name, its in results.items() if name in (OURS, DEVICE, TRANSFER)}}
 
 
 def transfer(X: np.ndarray) -> None:

@@ -29,7 +29,7 @@ def run(size: str, report: Report) -> None:
     tuner = InstructionTuner(llama(ONE).train(), Tuning(), 1)
     micro = length_sorted_batches(lengths, np.arange(n), Tuning().micro_batch_tokens)
     batches = [{k: v.cuda() for k, v in collate(encoded(ids), batch.tolist(), 0).items()} for batch in micro]
-    found, held = on_device(
+    results, held = on_device(
         {name: functools.partial(passes, tuner, batches, name == SAME) for name in (SAME, FREE)}, turns
     )
     report.table(
@@ -39,11 +39,11 @@ def run(size: str, report: Report) -> None:
                 "": name,
                 "seconds": its.typical,
                 "tokens / s": lengths.sum() / its.typical,
-                "its time / deterministic": its.ratio(found[SAME]),
+                "its time / deterministic": its.ratio(results[SAME]),
                 "device MB": held[name],
                 "same gradients": its.result,
             }
-            for name, its in found.items()
+            for name, its in results.items()
         ],
     )
 

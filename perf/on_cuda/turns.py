@@ -25,5 +25,5 @@ def on_device(
 
         return run
 
-    found = in_turns({name: watched(name, candidate) for name, candidate in candidates.items()}, turns, slow)
-    return found, held
+    results = in_turns({name: watched(name, candidate) for name, candidate in candidates.items()}, turns, slow)
+    return results, held

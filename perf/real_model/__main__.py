@@ -45,8 +45,8 @@ def main() -> None:
             report.benchmark = part
             import_module(f"perf.real_model.{part}").run(subject, options.size, report)
             if options.out:  # after each: the next may be cut
-                found = {"size": options.size, "machine": before, "found": report.found}
-                options.out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+                results = {"size": options.size, "machine": before, "found": report.results}
+                options.out.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

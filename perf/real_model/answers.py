@@ -51,10 +51,10 @@ def run(subject: Subject, size: str, report: Report) -> None:
     for kind, (prompts, ends), new in (("even", even(subject, n), few), ("uneven", uneven(subject, n), many)):
         timed = in_turns(candidates(subject, prompts, new, ends), candidates(subject, prompts[:2], 2, ends), turns)
         asked = [len(prompt) for prompt in prompts]
-        said = [len(answer) for answer in timed[named(PLAIN, "float32")].result]
+        lengths = [len(answer) for answer in timed[named(PLAIN, "float32")].result]
         report.table(
             f"answers of {kind} lengths: {len(prompts)} prompts of {min(asked)} to {max(asked)} tokens, "
-            f"{min(said)} to {max(said)} new tokens, {np.mean(said):.0f} on the average",
+            f"{min(lengths)} to {max(lengths)} new tokens, {np.mean(lengths):.0f} on the average",
             [
                 {
                     "": name,

@@ -101,9 +101,9 @@ def _plain(subject: Subject, rows: Int[np.ndarray, " pool"], tuning: Tuning, pre
             total = 0.0
             for some in step.micro_batches:
                 batch = collate(subject.encoded, some, subject.prompt.end)
-                given = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
+                inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
                 with plainly(precision):
-                    loss = model(**given, use_cache=False, num_items_in_batch=step.response_tokens).loss
+                    loss = model(**inputs, use_cache=False, num_items_in_batch=step.response_tokens).loss
                 loss.backward()
                 total += loss.item()
             torch.nn.utils.clip_grad_norm_(model.parameters(), tuning.max_grad_norm)
@@ -121,7 +121,7 @@ def _trl(subject: Subject, rows: Int[np.ndarray, " pool"], tuning: Tuning, preci
     encoded, batch_size = subject.encoded, min(tuning.batch_size, len(rows))
     # About as many tokens a micro-batch as ours, and a whole number of micro-batches a step.
     most = max(1, tuning.micro_batch_tokens // int(encoded.lengths[rows].max()))
-    each = max(size for size in range(1, batch_size + 1) if batch_size % size == 0 and size <= most)
+    micro_batch = max(size for size in range(1, batch_size + 1) if batch_size % size == 0 and size <= most)
 
     def work() -> Losses:
         torch.use_deterministic_algorithms(False)
@@ -130,7 +130,7 @@ def _trl(subject: Subject, rows: Int[np.ndarray, " pool"], tuning: Tuning, preci
         with tempfile.TemporaryDirectory() as folder:
             options: dict[str, Any] = {
                 "output_dir": folder, "use_cpu": True, "bf16": precision == "bf16", "fp16": False, "report_to": "none",
-                "per_device_train_batch_size": each, "gradient_accumulation_steps": batch_size // each,
+                "per_device_train_batch_size": micro_batch, "gradient_accumulation_steps": batch_size // micro_batch,
                 "num_train_epochs": 1, "learning_rate": tuning.learning_rate, "lr_scheduler_type": tuning.schedule,
                 "warmup_steps": 0, "weight_decay": 0.0, "max_grad_norm": tuning.max_grad_norm, "logging_steps": 1,
                 "train_sampling_strategy": "sequential", "save_strategy": "no", "disable_tqdm": True,

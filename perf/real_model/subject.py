@@ -136,8 +136,8 @@ def in_turns(candidates: dict[str, Candidate], warmed: dict[str, Candidate], n: 
     return {name: Timed(tuple(seconds[name]), results[name]) for name in candidates}
 
 
-def named(who: str, precision: str) -> str:
-    return f"{who}, {precision}"
+def named(implementation: str, precision: str) -> str:
+    return f"{implementation}, {precision}"
 
 
 def quiet() -> None:
