@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -38,10 +38,11 @@ RESPONSE_LOSS = "response_loss"  # the token statistic that held-out losses are 
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class Phases:
     """What round t does with its pool: fit, select, measure.
 
-    Args:
+    Attributes:
         t: the round.
         pool: [pool] the rows of P_t, in the order in which they joined.
         folder: the round's folder, which gets a file or folder of each phase.
@@ -52,29 +53,20 @@ class Phases:
         keep_dtype: in which precision models are saved; see `Evolution`.
     """
 
-    def __init__(
-        self,
-        t: int,
-        pool: Int[np.ndarray, " pool"],
-        folder: RoundFolder,
-        dataset: Dataset,
-        learner: Learner,
-        streams: Streams,
-        space: FoundationSpace,
-        keep_dtype: Literal["source"] | None = None,
-    ) -> None:
-        self.t = t
-        self.pool = pool
-        self.folder = folder
-        self.dataset = dataset
-        self.learner = learner
-        self.processes = learner.processes
-        self.streams = streams
-        self.notes = PhaseNotes(folder.path, learner.processes.first)
-        self.keep_dtype = keep_dtype
-        self.kept = learner.tuning.KEPT
-        self.eligible = np.flatnonzero(learner.encoded.eligible)
-        self._space = space
+    t: int
+    pool: Int[np.ndarray, " pool"]
+    folder: RoundFolder
+    dataset: Dataset
+    learner: Learner
+    streams: Streams
+    space: FoundationSpace
+    keep_dtype: Literal["source"] | None = None
+
+    def __post_init__(self) -> None:
+        self.processes = self.learner.processes
+        self.notes = PhaseNotes(self.folder.path, self.processes.first)
+        self.kept = self.learner.tuning.KEPT
+        self.eligible = np.flatnonzero(self.learner.encoded.eligible)
         self._model: PreTrainedModel | None = None
 
     def model(self) -> PreTrainedModel:
@@ -114,7 +106,7 @@ class Phases:
             # The receipts of a sampler that embeds nothing have distances too: in the foundation's space, which is
             # there for the measures anyway.
             if embedding is None:
-                embedding, space = self._space.embedding(self.notes.timed), "foundation"
+                embedding, space = self.space.embedding(self.notes.timed), "foundation"
             with self.notes.timed("select"):
                 if self.processes.first:
                     taken = np.ones(len(self.learner.encoded), dtype=bool)
@@ -143,7 +135,7 @@ class Phases:
                         embedding=current, statistics=statistics, aligned=True,
                     )  # fmt: skip
         if needs.space == "foundation":
-            embedding = self._space.embedding(self.notes.timed)
+            embedding = self.space.embedding(self.notes.timed)
         if disagreements := sorted(needs.statistics & DISAGREEMENTS):
             scores = {**scores, **self._disagreement(disagreements, committee)}
         encoded = self.learner.encoded
@@ -155,7 +147,7 @@ class Phases:
         file = self.folder.path / "measures.json"
         if not self._intact(file):
             needs, first = needs_of(metrics), self.processes.first
-            space = self._space.embedding(self.notes.timed) if "foundation_embedding" in needs else None
+            space = self.space.embedding(self.notes.timed) if "foundation_embedding" in needs else None
             with self.notes.timed("measure"):  # all processes embed, one computes
                 measured = MeasuredRound(
                     index=self.t,

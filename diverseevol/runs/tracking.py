@@ -73,10 +73,8 @@ class NoLogger:
 
     def open(self, run: RunName, folder: Path, config: Mapping[str, Any]) -> RoundLog:
         """A run that goes nowhere."""
-        return _Nowhere()
+        return self
 
-
-class _Nowhere:
     def curve(self, step: int, values: Mapping[str, float]) -> None: ...
 
     def metrics(self, values: Mapping[str, float]) -> None: ...
@@ -87,17 +85,22 @@ class _Nowhere:
 
 
 class Careful:
-    """A tracker whose first failure is a warning, after which nothing more is asked of it."""
+    """A tracker, and the run that it has open, whose first failure is a warning; nothing is asked of it after that."""
 
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
+        self.run_log: RoundLog = NoLogger()
         self.failed = False
 
     def open(self, run: RunName, folder: Path, config: Mapping[str, Any]) -> RoundLog:
         """Open a run that cannot fail."""
-        inner: list[RoundLog] = []
-        self.attempt(lambda: inner.append(self.tracker.open(run, folder, config)), f"could not open run {run.name}")
-        return _Guarded(self, inner[0] if inner else _Nowhere())
+        self.run_log = NoLogger()
+
+        def begin() -> None:
+            self.run_log = self.tracker.open(run, folder, config)
+
+        self.attempt(begin, f"could not open run {run.name}")
+        return self
 
     def attempt(self, call: Callable[[], None], failing: str = "failed") -> None:
         """Whatever a logger raises is a warning: no evolution depends on one."""
@@ -110,25 +113,17 @@ class Careful:
             reason = " ".join(str(error).split()) or type(error).__name__
             log.warning("the logger %s (%s); going on without it: the run folder has every fact", failing, reason)
 
-
-class _Guarded:
-    """An open run whose failures are its tracker's."""
-
-    def __init__(self, tracker: Careful, inner: RoundLog) -> None:
-        self.tracker = tracker
-        self.inner = inner
-
     def curve(self, step: int, values: Mapping[str, float]) -> None:
-        self.tracker.attempt(lambda: self.inner.curve(step, values))
+        self.attempt(lambda: self.run_log.curve(step, values))
 
     def metrics(self, values: Mapping[str, float]) -> None:
-        self.tracker.attempt(lambda: self.inner.metrics(values))
+        self.attempt(lambda: self.run_log.metrics(values))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        self.tracker.attempt(lambda: self.inner.table(name, columns, rows))
+        self.attempt(lambda: self.run_log.table(name, columns, rows))
 
     def close(self) -> None:
-        self.tracker.attempt(lambda: self.inner.close())
+        self.attempt(lambda: self.run_log.close())
 
 
 @contextmanager

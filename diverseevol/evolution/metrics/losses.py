@@ -13,16 +13,19 @@ from diverseevol.runs.metrics import Estimate
 STANDARD_ERRORS = 1.959964  # on either side of a 95 % interval
 
 
-class HeldOutLoss(Metric):
+class _Loss(Metric):
+    unit = "nats per response token"
+    higher_is = "worse"
+    interval = True
+    form = ".3f"
+
+
+class HeldOutLoss(_Loss):
     """The mean loss of a response token over held-out rows, where there are any."""
 
     name = "held_out_loss"
     title = "loss on held-out rows"
-    unit = "nats per response token"
-    higher_is = "worse"
-    interval = True
     heading = "held-out\nloss"
-    form = ".3f"
     needs = frozenset({"held_out_loss"})
 
     def measure(self, measured: MeasuredRound) -> Mapping[str, Estimate]:
@@ -31,7 +34,7 @@ class HeldOutLoss(Metric):
 
 
 @dataclass(frozen=True)
-class ReferenceLoss(Metric):
+class ReferenceLoss(_Loss):
     """The mean loss of a response token over each benchmark's references, or its competitor's answers.
 
     Attributes:
@@ -40,11 +43,7 @@ class ReferenceLoss(Metric):
 
     name = "reference_loss"
     title = "loss on references"
-    unit = "nats per response token"
-    higher_is = "worse"
-    interval = True
     heading = "loss on"
-    form = ".3f"
 
     enabled: bool = True
 

@@ -21,16 +21,12 @@ class VendiScore(Metric):
         return vendi_score(measured.foundation_embedding[measured.pool])
 
 
-class VendiScoreCentred(Metric):
+class VendiScoreCentred(VendiScore):
     """The same after the mean over all rows is taken off, which presses the paper's score towards 1."""
 
     name = "vendi_score_centred"
     title = "Vendi-Score, centred"
-    unit = "effective rows"
-    pays_while = "rising"
     heading = "Vendi\ncentred"
-    form = ".2f"
-    needs = frozenset({"foundation_embedding"})
 
     def measure(self, measured: MeasuredRound) -> float:
         """The score."""
