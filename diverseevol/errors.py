@@ -17,7 +17,10 @@ class InputError(ValueError):
 
 def shown(value: Any) -> str:
     """A value for a sentence, cut to what one can hold."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of thousands of digits"
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 

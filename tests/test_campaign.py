@@ -22,7 +22,7 @@ SEED = int(os.environ.get("DIVERSEEVOL_CAMPAIGN", "0"))
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, foundation: Pretrained) -> Path:
-    for module in (*(module for module, _ in VERBS.values()), *LATE):  # once, rather than in each child
+    for module in (*(f"diverseevol.cli.commands.{verb}" for verb in VERBS), *LATE):  # once, rather than in each child
         importlib.import_module(module)
     folder = tmp_path_factory.mktemp("campaign") / "world"
     lay_world(folder, lambda model: shutil.copytree(foundation.path, model))

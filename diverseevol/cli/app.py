@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any, TypeVar
 
 import hydra
@@ -46,20 +46,17 @@ from diverseevol.parallel.background import left_at_work
 
 T = TypeVar("T")
 
-VERBS = {
-    "evolve": ("diverseevol.cli.commands.evolve", "run an evolution: train, probe, choose rows, train again"),
-    "select": ("diverseevol.cli.commands.select", "choose rows once, from embeddings or with a foundation model"),
-    "answer": ("diverseevol.cli.commands.answer", "let a model answer a benchmark, for instance as the competitor"),
-    "judge": ("diverseevol.cli.commands.judge", "judge answers that are on disk: cached, resumable, under a budget"),
-    "score": ("diverseevol.cli.commands.score", "relative scores with intervals, from judgements in either layout"),
-    "compare": (
-        "diverseevol.cli.commands.compare",
-        "better, worse or cannot tell, between samplers and between models",
-    ),
-    "merge": ("diverseevol.cli.commands.merge", "a round's adapter and the foundation weights as one model"),
-    "report": ("diverseevol.cli.commands.report", "figures, tables and one HTML page over any set of runs"),
-    "agreement": ("diverseevol.cli.commands.agreement", "how far one judge agrees with another on the same answers"),
-    "new": ("diverseevol.cli.commands.new", "a skeleton of your own sampler, judge, metric, format or benchmark"),
+VERBS = {  # each a module of diverseevol.cli.commands
+    "evolve": "run an evolution: train, probe, choose rows, train again",
+    "select": "choose rows once, from embeddings or with a foundation model",
+    "answer": "let a model answer a benchmark, for instance as the competitor",
+    "judge": "judge answers that are on disk: cached, resumable, under a budget",
+    "score": "relative scores with intervals, from judgements in either layout",
+    "compare": "better, worse or cannot tell, between samplers and between models",
+    "merge": "a round's adapter and the foundation weights as one model",
+    "report": "figures, tables and one HTML page over any set of runs",
+    "agreement": "how far one judge agrees with another on the same answers",
+    "new": "a skeleton of your own sampler, judge, metric, format or benchmark",
 }
 NEW = "new"  # it has no configuration
 
@@ -108,7 +105,7 @@ def _of_verb(completion: list[str]) -> list[str]:
 
 
 def _usage() -> str:
-    verbs = "\n".join(f"  {verb:<10}{what}" for verb, (_, what) in VERBS.items())
+    verbs = "\n".join(f"  {verb:<10}{purpose}" for verb, purpose in VERBS.items())
     return (
         "diverseevol — which thousand of my instruction rows should I fine-tune on?\n\n"
         "Usage: diverseevol VERB [GROUP=CHOICE] [KEY=VALUE] …\n\n"
@@ -126,7 +123,7 @@ def _guarded(verb: str, arguments: list[str]) -> int:
         if verb not in VERBS:
             raise InputError(f"there is no command {verb!r}{meant(verb, VERBS)}; choose from {', '.join(VERBS)}")
         if verb == NEW:
-            importlib.import_module(VERBS[NEW][0]).new(arguments)
+            _module(NEW).new(arguments)
             return 0
         arguments = renamed(verb, arguments)
         check_flags(verb, arguments)
@@ -153,6 +150,10 @@ def renamed(verb: str, arguments: list[str]) -> list[str]:
         names["metric"] = "metrics"
     pairs = (argument.partition("=") for argument in arguments)
     return [f"{names.get(key, key)}{equals}{value}" for key, equals, value in pairs]
+
+
+def _module(verb: str) -> ModuleType:
+    return importlib.import_module(f"diverseevol.cli.commands.{verb}")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -234,7 +235,7 @@ def _run(configuration: Configuration) -> None:
     if configuration.verb == "evolve":
         configuration.complete()
     importlib.import_module("diverseevol.cli.early").refuse_early(configuration.verb, configuration)
-    importlib.import_module(VERBS[configuration.verb][0]).run(configuration)
+    _module(configuration.verb).run(configuration)
 
 
 class NoteSweep(Callback):

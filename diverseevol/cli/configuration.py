@@ -13,8 +13,8 @@ from diverseevol.cli.binding import bind, check, fitting, node_of, target_of
 from diverseevol.cli.home_folder import in_configuration
 from diverseevol.cli.own_code import is_choice, locate
 from diverseevol.cli.shipped import configuration_folder, recorded_node, shipped_choices, without_names
-from diverseevol.errors import InputError, input_error
-from diverseevol.runs.saved_config import DECIDED_BY_FOLDERS, SavedChoice, shown
+from diverseevol.errors import InputError, input_error, shown
+from diverseevol.runs.saved_config import DECIDED_BY_FOLDERS, SavedChoice
 
 T = TypeVar("T")
 

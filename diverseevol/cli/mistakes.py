@@ -5,11 +5,13 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -107,21 +109,24 @@ def check_addresses(arguments: Sequence[str]) -> None:
                         check_address(address)
 
 
+def _readable(arguments: Sequence[str]) -> Iterator[tuple[str, Override]]:
+    """The arguments as Hydra takes them apart, but for those that it cannot read, which is said elsewhere."""
+    for argument in arguments:
+        with suppress(HydraException):
+            yield argument, OverridesParser.create().parse_override(argument)
+
+
 def check_choices(arguments: Sequence[str]) -> None:
     """Look at the choices before Hydra does, which takes lists of them and uses some part of each.
 
     Raises:
         InputError: a group is given a list, null or a number.
     """
-    for argument in arguments:
-        try:
-            override = OverridesParser.create().parse_override(argument)
-        except HydraException:
-            continue  # said of all that cannot be read
-        group = override.key_or_group
-        if override.is_sweep_override() or override.is_delete() or not shipped_choices(group) or group in OPEN:
+    for argument, parsed in _readable(arguments):
+        group = parsed.key_or_group
+        if parsed.is_sweep_override() or parsed.is_delete() or not shipped_choices(group) or group in OPEN:
             continue
-        value, choices = override.value(), ", ".join(shipped_choices(group))
+        value, choices = parsed.value(), ", ".join(shipped_choices(group))
         if isinstance(value, list | dict):
             raise InputError(
                 f"{argument}: {group} takes one choice, expected one of {choices}; to run several, give -m and commas "
@@ -143,19 +148,15 @@ def check_appended(verb: str, arguments: Sequence[str]) -> None:
     if any(argument.partition("=")[0] in OWN_CONFIGURATION for argument in arguments):
         return
     groups = _groups(verb)
-    for argument in arguments:
-        try:
-            override = OverridesParser.create().parse_override(argument)
-        except HydraException:
-            continue  # said of all that cannot be read
-        key = override.key_or_group
+    for _, parsed in _readable(arguments):
+        key = parsed.key_or_group
         root = key.partition(".")[0]
-        if not override.is_add() and not override.is_force_add():
+        if not parsed.is_add() and not parsed.is_force_add():
             continue
         adds_part = root == PARTS and root in groups
         if root == "hydra" or "/" in key or key in groups or adds_part:
             continue
-        if any(f"${{{root}" in other or other.lstrip("+").startswith(f"{root}._target_=") for other in arguments):
+        if any(f"${{{root}" in word or word.lstrip("+").startswith(f"{root}._target_=") for word in arguments):
             continue
         if not _is_option(compose(verb, _chosen(groups)), key):
             raise InputError(f"{key} is not an option of {verb}{_alternatives(verb, key)}")

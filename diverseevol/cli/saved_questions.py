@@ -1,5 +1,6 @@
 """What a run on disk was asked (its own `questions/`, or the shipped choice that it names)."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from diverseevol.cli.configuration import Configuration
 from diverseevol.errors import InputError
 from diverseevol.evaluation.questions.benchmarks import Benchmark, read_questions
 from diverseevol.evaluation.questions.find_answers import FoundAnswers
-from diverseevol.runs.saved_config import SavedChoice, read_complete, saved_choice
+from diverseevol.runs.saved_config import read_complete, saved_choice
 from diverseevol.storage.links import refuse_from_outside
 
 GROUP = "benchmark"
@@ -25,10 +26,9 @@ class SavedQuestions:
     def __init__(self, settings: Configuration, cache: Path) -> None:
         self._settings = settings
         self._cache = cache
-        self._configs: dict[Path, dict[str, Any]] = {}
-        self._choices: dict[Path, SavedChoice | None] = {}
-        self._shipped: dict[Path, Mapping[str, Benchmark]] = {}
-        self._kept: dict[Path, Benchmark] = {}
+        self._config = functools.cache(_config)
+        self._kept = functools.cache(_kept)
+        self._shipped = functools.cache(self._make)
 
     def name(self, answered: FoundAnswers) -> Path:
         """What the run is called in dashboards: by the folder that it was made in."""
@@ -46,29 +46,30 @@ class SavedQuestions:
         run, name = answered.run, answered.benchmark
         if run is None:
             raise InputError(f"{answered.file}: nothing beside it says what was asked; give benchmark=…")
-        if run not in self._choices:  # first, so that nothing is made of a folder that names code
-            self._choices[run] = saved_choice(self._config(run), GROUP, run / "config.yaml")
+        # First, so that nothing is made of a folder that names code.
+        choice = saved_choice(self._config(run), GROUP, run / "config.yaml")
         kept = run / "questions" / f"{name}.jsonl"
         if kept.is_file():
-            return self._read(kept, run)
-        if (choice := self._choices[run]) is None:
+            return self._kept(kept, run)
+        if choice is None:
             raise InputError(
                 f"{answered.file}: neither questions/{name}.jsonl nor config.yaml in {run} says what was asked; give "
                 f"benchmark=…"
             )
-        if run not in self._shipped:
-            made: tuple[Benchmark, ...] = self._settings.shipped(GROUP, choice, cache=self._cache)
-            self._shipped[run] = {benchmark.name: benchmark for benchmark in made}
-        return self._shipped[run].get(name)
+        return self._shipped(run).get(name)
 
-    def _config(self, run: Path) -> dict[str, Any]:
-        if run not in self._configs:
-            file = run / "config.yaml"
-            self._configs[run] = read_complete(file) if file.exists() else {}
-        return self._configs[run]
+    def _make(self, run: Path) -> Mapping[str, Benchmark]:
+        choice = saved_choice(self._config(run), GROUP, run / "config.yaml")
+        assert choice is not None
+        made: tuple[Benchmark, ...] = self._settings.shipped(GROUP, choice, cache=self._cache)
+        return {benchmark.name: benchmark for benchmark in made}
 
-    def _read(self, kept: Path, run: Path) -> Benchmark:
-        if kept not in self._kept:
-            refuse_from_outside(kept, run)
-            self._kept[kept] = read_questions(kept)
-        return self._kept[kept]
+
+def _config(run: Path) -> dict[str, Any]:
+    file = run / "config.yaml"
+    return read_complete(file) if file.exists() else {}
+
+
+def _kept(file: Path, run: Path) -> Benchmark:
+    refuse_from_outside(file, run)
+    return read_questions(file)

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from diverseevol.errors import InputError
+from diverseevol.errors import InputError, shown
 from diverseevol.runs.choices_0_1 import VALUES_0_1, choice_of_0_1
 from diverseevol.storage.reading import read_text
 
@@ -180,12 +180,3 @@ def _check_inert(value: Any, where: str, asking: str) -> None:
         raise InputError(f"{where}: {shown(value)} refers to other values, and nothing in a run folder may; {asking}")
     elif isinstance(value, int | float) and not abs(value) < RANGE:
         raise InputError(f"{where}: expected a finite number below 2**63, got {shown(value)}; {asking}")
-
-
-def shown(value: Any) -> str:
-    """A value from a file as a sentence can hold it."""
-    try:
-        text = repr(value)
-    except ValueError:  # Python writes no number of more than 4,300 digits
-        return "a number of thousands of digits"
-    return text if len(text) <= 120 else text[:119] + "…"

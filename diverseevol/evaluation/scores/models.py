@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from diverseevol.errors import InputError
-from diverseevol.runs.saved_config import read_complete, shown
+from diverseevol.errors import InputError, shown
+from diverseevol.runs.saved_config import read_complete
 from diverseevol.storage.files import read_json
 from diverseevol.storage.links import refuse_from_outside
 
