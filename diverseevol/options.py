@@ -81,8 +81,6 @@ class PromptOptions:
     changed_response: Literal["refuse", "keep"] = "refuse"
 
     def __post_init__(self) -> None:
-        if self.template not in ("alpaca", "chat"):
-            raise InputError(f"prompt.template is {self.template!r}; choose alpaca or chat")
         if self.max_length < 2:
             raise InputError(f"prompt.max_length is {self.max_length}; it must be at least 2 tokens")
         if self.template == "alpaca":
@@ -113,10 +111,6 @@ class Embedding:
     dtype: Literal["float32", "float16"] = "float32"
 
     def __post_init__(self) -> None:
-        if self.region not in ("all", "response", "instruction"):
-            raise InputError(f"embedding.region is {self.region!r}; choose all, response or instruction")
-        if self.dtype not in ("float32", "float16"):
-            raise InputError(f"embedding.dtype is {self.dtype!r}; choose float32 or float16")
         if self.batch_tokens is not None and self.batch_tokens < 1:
             raise InputError(f"embedding.batch_tokens is {self.batch_tokens}; it must be above 0")
 

@@ -252,7 +252,8 @@ class NoteSweep(Callback):
             return
         batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(map(str, swept))), None)
         runs_here = "BasicLauncher" in str(settings.launcher._target_)
-        launcher = (*(() if runs_here else ("-m",)), *self.job.flags, *_of_hydra(settings.overrides))
+        own = [word for word in _of_hydra(settings.overrides) if not (runs_here and word.startswith("hydra/launcher"))]
+        launcher = (*(() if runs_here else ("-m",)), *self.job.flags, *own)
         ledger = Ledger(Path(settings.sweep.dir).absolute(), self.job.verb, launcher)
         try:
             ledger.plan([overrides for batch in batches for overrides in batch])

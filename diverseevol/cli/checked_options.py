@@ -20,17 +20,7 @@ MAX_THREADS = 1024  # more than any processor has cores for; far more of them en
 
 @dataclass(frozen=True)
 class EvolveOptions:
-    """How an evolution is conducted.
-
-    Attributes:
-        seed: of all randomness.
-        threads: torch's threads on the CPU; None leaves them to torch.
-        keep_models: which rounds' models stay on disk.
-        keep_dtype: "source" saves and uses each round's weights in the checkpoint's precision; None as trained.
-        reference_loss: whether each round's loss on the benchmarks' references is measured.
-        projection: a map of the rows for the report, beside the PCA.
-        verify_cache: whether what is used of the cache is read to the last byte, however large.
-    """
+    """How an evolution is conducted; conf/evolve.yaml says what each option does."""
 
     seed: int
     threads: int | None
@@ -47,7 +37,7 @@ class EvolveOptions:
 
 @dataclass(frozen=True)
 class SelectOptions:
-    """What is chosen from, how many, and where the choice goes; conf/select.yaml says more."""
+    """What is chosen from, how many, and where the choice goes; conf/select.yaml says what each option does."""
 
     n: int
     out: str
