@@ -92,14 +92,11 @@ class Configuration:
         Raises:
             InputError: the value is mandatory and was not given, or does not fit.
         """
-        return fitting(kind, self._value(key), key)
-
-    def _value(self, key: str) -> Any:
         node = OmegaConf.select(self._composed, key, throw_on_missing=True)
-        if not OmegaConf.is_config(node):
-            return node
-        self._complete(node)
-        return OmegaConf.to_container(node, resolve=True)
+        if OmegaConf.is_config(node):
+            self._complete(node)
+            node = OmegaConf.to_container(node, resolve=True)
+        return fitting(kind, node, key)
 
     def complete(self) -> None:
         """Check that nothing is missing.

@@ -30,7 +30,7 @@ def log_judged(folder: Path, called: RunFolder, t: int, tracker: Tracker, config
 
     Args:
         folder: the run folder.
-        called: the same under the name by which the evolution is logged.
+        called: the same under the name by which the evolution is logged, which a copy keeps.
         t: the round.
         tracker: where to log.
         config: the resolved configuration and provenance.
@@ -46,13 +46,7 @@ def log_judged(folder: Path, called: RunFolder, t: int, tracker: Tracker, config
 def log_overview(folder: Path, called: RunFolder, tracker: Tracker, config: Mapping[str, Any]) -> None:
     """Log an evolution as one run with a point a round over `pool_size`, so that it is one line in a dashboard.
 
-    All rows that were chosen are its table, with the round that chose them.
-
-    Args:
-        folder: the run folder.
-        called: the same under the name by which the evolution is logged.
-        tracker: where to log.
-        config: the resolved configuration and provenance.
+    All rows that were chosen are its table, with the round that chose them. Arguments as `log_judged` has them.
     """
     points, chosen = {}, []
     for file in sorted(folder.glob("rounds/*/round.json")):
