@@ -44,3 +44,11 @@ def test_a_file_that_holds_what_would_be_written_stays_untouched(tmp_path):
     write_json(path, {"a": 2})
     assert path.stat().st_mtime_ns > 1
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_half_of_a_surrogate_pair_reads_back_as_it_was(tmp_path: Path) -> None:
+    value = {"judge": "a \ud800 b"}
+    write_json(tmp_path / "x.json", value)
+    write_jsonl(tmp_path / "x.jsonl", [value])
+    assert read_json(tmp_path / "x.json") == value
+    assert read_jsonl(tmp_path / "x.jsonl") == [value]

@@ -61,8 +61,9 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     with writing(path, partial):
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep_siblings(path, _STALE_SECONDS)
-        text = None if "b" in mode else "utf-8"
-        with partial.open(mode.replace("w", "x"), encoding=text, newline=None if text is None else "\n") as file:
+        # Half of a surrogate pair, which a reply may hold, is written as its escape: JSON reads it back as it was.
+        text, newline, errors = (None, None, None) if "b" in mode else ("utf-8", "\n", "backslashreplace")
+        with partial.open(mode.replace("w", "x"), encoding=text, newline=newline, errors=errors) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

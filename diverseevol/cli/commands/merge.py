@@ -12,7 +12,7 @@ from diverseevol.cli.binding import bind
 from diverseevol.cli.checked_options import check_peft
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.output_files import check_writable
-from diverseevol.errors import InputError, shown
+from diverseevol.errors import InputError
 from diverseevol.options import LoRA, Tuning
 from diverseevol.output.console import Console
 from diverseevol.runs.round_folder import RoundFolder
@@ -126,5 +126,5 @@ def _foundation(settings: Configuration, config: dict[str, Any], kept: RoundFold
     file = kept.adapter / "adapter_config.json"
     raise InputError(
         f"model.path is missing: give model.path=… with the model that was adapted, if you trust it; {file} says "
-        f"{shown(read_json(file).get('base_model_name_or_path'))}"
+        f"{read_json(file).get('base_model_name_or_path')!r}"
     )

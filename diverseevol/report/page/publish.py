@@ -74,7 +74,7 @@ def publish(collection: Collection, out: Path, projection: str = PCA) -> list[st
         answers=answers_payload(collection, names),
     )
     with atomic_write(out / PAGE) as file:
-        file.write(content.encode("utf-8", "backslashreplace").decode())  # a reply may hold an unpaired surrogate
+        file.write(content)
     return notes
 
 
