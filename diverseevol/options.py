@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from diverseevol.errors import InputError
+from diverseevol.errors import InputError, shown
 
 RateSchedule = Literal[
     "cosine", "linear", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"
@@ -189,6 +189,10 @@ class LoRA(Tuning):
             raise InputError(f"tuning.dropout is {self.dropout}; it must be at least 0 and below 1")
         if not self.target_modules:
             raise InputError("tuning.target_modules is empty; give names of layers, or all-linear")
+        if isinstance(self.target_modules, str) and self.target_modules != "all-linear":
+            raise InputError(
+                f"tuning.target_modules is {shown(self.target_modules)}; give a list of names of layers, or all-linear"
+            )
 
 
 @dataclass(frozen=True)

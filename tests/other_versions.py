@@ -50,14 +50,15 @@ def _make(folder: Path, python: str, lowest: bool) -> None:
         constraints = folder / "constraints.txt"
         _pip(folder, "uv")
         command = [
-            str(folder / "bin/uv"), "pip", "compile", "pyproject.toml", "--extra", "judge", "--extra", "tensorboard",
+            str(folder / "bin/uv"), "pip", "compile", "pyproject.toml",
+            "--extra", "judge", "--extra", "lora", "--extra", "tensorboard",
             "--resolution", "lowest-direct", "--no-header", "--no-annotate", "--quiet", "--python", python,
         ]  # fmt: skip
         pins = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
         # Torch stays, and what only another torch asks for goes: its builds differ from machine to machine.
         pins = [pin for pin in pins if not re.match(r"(nvidia-|triton|torch=)", pin)]
         constraints.write_text("\n".join([*pins, torch]) + "\n")
-    _pip(folder, "--constraint", str(constraints), f"{ROOT}[judge,tensorboard]", *TESTING)
+    _pip(folder, "--constraint", str(constraints), f"{ROOT}[judge,lora,tensorboard]", *TESTING)
     subprocess.run([str(folder / "bin/pip"), "uninstall", "--quiet", "--yes", "diverseevol"], check=True)
 
 

@@ -117,6 +117,21 @@ def test_sources_are_the_file_and_what_it_imports_from_the_current_folder(tmp_pa
     assert sources(len) == {}
 
 
+def test_imports_that_lead_nowhere_or_cannot_be_parsed_are_not_followed(tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (tmp_path / "project.py").write_text("import nothing\n")  # beside the folder, not below it
+    (folder / "broken.py").write_text("def\n")
+    (folder / "odd_class.py").write_text(
+        "import numpy\ntry:\n    import broken\nexcept SyntaxError:\n    pass\n"
+        "def late():\n    from .......... import far\nclass Mine: ...\n"
+    )
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    mine = importlib.import_module("odd_class").Mine
+    assert list(sources(mine)) == ["broken.py", "odd_class.py"]
+
+
 def test_judging_such_a_run_imports_nothing_that_it_names(folder: Path, evolved: list[str]) -> None:
     questions = folder / "mine" / "questions"
     questions.rename(folder / "kept")

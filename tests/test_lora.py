@@ -439,7 +439,7 @@ def test_what_cannot_be_merged_is_refused(command_line, whole, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     code, _, said = command_line("merge", "folder=empty", "out=m")
-    assert (code, "folder=empty: holds no config.yaml, so it is no run folder" in said) == (2, True)
+    assert (code, "folder=empty: holds no config.yaml, so it is not a run folder" in said) == (2, True)
     assert command_line("evolve", *SMALL, "folder=full", "schedule.rounds=0")[0] == 0
     code, _, said = command_line("merge", "folder=full", "out=m")
     assert (code, "tuning: has no rank, so that rounds keep complete models" in said) == (2, True)
@@ -454,6 +454,10 @@ def test_what_cannot_be_merged_is_refused(command_line, whole, tmp_path, monkeyp
         ("tuning.dropout=1", "tuning.dropout is 1.0; it must be at least 0 and below 1"),
         ("tuning.target_modules=[]", "tuning.target_modules is empty; give names of layers, or all-linear"),
         ("tuning.target_modules=q_proj", "tuning.target_modules is 'q_proj', which is not all-linear or a list"),
+        (
+            "trainer.precision=bf16-true",
+            "trainer.precision=bf16-true converts the foundation weights, which adapters share",
+        ),
         ("tuning.target_modules=[1]", "tuning.target_modules is [1], which is not all-linear or a list"),
         ("tuning.ranks=8", "tuning.ranks is not an option of evolve (did you mean tuning.rank?)"),
         ("tuning=full", "tuning.rank is not an option of evolve here, but of tuning=lora: add tuning=lora"),

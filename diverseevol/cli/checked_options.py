@@ -128,11 +128,18 @@ def tuning_of(settings: Configuration) -> Tuning:
     """How a pool is fine-tuned: by adapters where the choice has a rank.
 
     Raises:
-        InputError: an option is none; or adapters are asked for, and the package that makes them is not installed.
+        InputError: an option is none; or adapters are asked for, and the package that makes them is not installed, or
+            the trainer would convert the weights that they share.
     """
     tuning = settings.options("tuning", LoRA if "rank" in settings.value("tuning", dict) else Tuning)
     if isinstance(tuning, LoRA):
         check_peft("tuning=lora")
+        precision = settings.value("trainer", dict).get("precision")
+        if isinstance(precision, str) and precision.endswith("-true") and precision != "32-true":
+            raise InputError(
+                f"trainer.precision={precision} converts the foundation weights, which adapters share and leave as "
+                f"they are; give bf16-mixed or 16-mixed (trainer=bf16), or 32-true"
+            )
     return tuning
 
 

@@ -52,7 +52,9 @@ def conclusion(
     own = [word for word in overrides if _name(word) not in REPLACED]
     options = [word for word in own if _name(word).startswith("sampler.")]  # which the other sampler may not have
     shared = [word for word in own if word not in options]
-    samplers = [[f"sampler={sampler}", *options], [f"sampler={rival}"]] if options else [[f"sampler={sampler},{rival}"]]
+    own_class = any(_name(word) == "sampler._target_" for word in options)  # which no choice stands for
+    named = [] if own_class else [f"sampler={sampler}"]
+    samplers = [[*named, *options], [f"sampler={rival}"]] if options else [[f"sampler={sampler},{rival}"]]
     seed = f"seed={','.join(map(str, range(SEEDS)))}"
     yield "next", [*(command("diverseevol", "evolve", "-m", *shared, *each, seed) for each in samplers), comparing]
 

@@ -24,20 +24,27 @@ def sources(owner: Any) -> dict[str, str]:
             content = (current := pending.pop()).read_bytes()
             digests[current.relative_to(root).as_posix()] = hashlib.sha256(content).hexdigest()[:16]
             if root == Path.cwd().resolve():  # what is installed has a version, and imports half of Python
-                imported = _imported(ast.parse(content), current, root)
-                pending |= {path for path in imported if path.relative_to(root).as_posix() not in digests}
+                pending |= {
+                    path
+                    for path in _imported(content, current, root)
+                    if path.relative_to(root).as_posix() not in digests
+                }
     except (AttributeError, OSError, TypeError):
         return {}
     return dict(sorted(digests.items()))
 
 
-def _imported(code: ast.Module, file: Path, root: Path) -> Iterator[Path]:
+def _imported(content: bytes, file: Path, root: Path) -> Iterator[Path]:
     """The files below a folder that a module's imports run, those of packages above them among them."""
+    try:
+        code = ast.parse(content)
+    except (SyntaxError, ValueError):  # a module that is imported where it can be, and does without otherwise
+        return
     for node in ast.walk(code):
         if isinstance(node, ast.Import):
             start, names = root, [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            start = file.parents[node.level - 1] if node.level else root
+            start = [root, *file.parents][min(node.level, len(file.parents))]
             names = [f"{node.module or ''}.{alias.name}".lstrip(".") for alias in node.names]
         else:
             continue
@@ -46,4 +53,5 @@ def _imported(code: ast.Module, file: Path, root: Path) -> Iterator[Path]:
                 continue
             for depth in range(len(parts) + 1):
                 path = start.joinpath(*parts[:depth])
-                yield from (each for each in (path.with_suffix(".py"), path / "__init__.py") if each.is_file())
+                modules = [path / "__init__.py", *([path.with_suffix(".py")] if depth else [])]
+                yield from (each for each in modules if each.is_file() and each.is_relative_to(root))

@@ -30,9 +30,10 @@ def run(settings: Configuration) -> None:
     measured = measured_rounds(folder, measures, KNOWN) if measures else None  # first, for it is faster to refuse
     board = score_folder(folder) if SCORE in metrics else score_files([])
     comparison = compare(board.frame, baseline, endpoint, measured)
+    names = schedule_names(lines_below(folder))
     write_json(out, {**comparison.record(), "warnings": list(board.warnings)})
     console = results_console()
-    for table in comparison_tables(comparison, schedule_names(lines_below(folder))):
+    for table in comparison_tables(comparison, names):
         console.print(table)
     for warning in board.warnings:
         console.print(f"warning: {warning}")

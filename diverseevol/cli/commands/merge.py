@@ -44,7 +44,7 @@ def run(settings: Configuration) -> None:
     run, out = Path(options.folder), Path(options.out)
     refuse_files_from_outside(run)
     if not (run / "config.yaml").is_file():
-        raise InputError(f"folder={run}: holds no config.yaml, so it is no run folder; give one of tuning=lora")
+        raise InputError(f"folder={run}: holds no config.yaml, so it is not a run folder; give one of tuning=lora")
     if out.exists():
         raise InputError(f"out={out}: is there already; give a folder that is not there yet")
     check_writable(out, f"out={out}: cannot be written", "another folder")
@@ -124,7 +124,9 @@ def _foundation(settings: Configuration, config: dict[str, Any], kept: RoundFold
     if isinstance(model, Pretrained):
         return model
     file = kept.adapter / "adapter_config.json"
+    adapted = read_json(file)
+    base = adapted.get("base_model_name_or_path") if isinstance(adapted, dict) else None
     raise InputError(
         f"model.path is missing: give model.path=… with the model that was adapted, if you trust it; {file} says "
-        f"{read_json(file).get('base_model_name_or_path')!r}"
+        f"{base!r}"
     )

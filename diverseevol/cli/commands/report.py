@@ -44,6 +44,8 @@ def run(settings: Configuration) -> None:
 
 def _paths(value: Any, key: str) -> list[Path]:
     """One path, or a list of them."""
+    if value == [] and key == "judgements":  # without folders there may still be judgements
+        raise InputError("judgements=[]: names no judgements; leave it out, or give a folder or an archive of some")
     listed = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(path, str) and path for path in listed):
         raise InputError(f"{key}={value!r}: give a folder, or several as {key}=[ONE,TWO]")

@@ -71,7 +71,10 @@ class Adapters:
         model.peft_config[NAME].save_pretrained(str(folder))
         settings = read_json(folder / CONFIGURATION)
         # A set is written in an order of its own: the same adapter gives the same file.
-        write_json(folder / CONFIGURATION, {**settings, "target_modules": sorted(settings["target_modules"])})
+        for key in ("target_modules", "exclude_modules"):
+            if isinstance(settings.get(key), list):
+                settings[key].sort()
+        write_json(folder / CONFIGURATION, settings)
 
     def merged(self, folder: Path) -> PreTrainedModel:
         """A model like the foundation model, with the adapter in `folder` added to its weights.

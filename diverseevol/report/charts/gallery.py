@@ -8,7 +8,6 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from diverseevol.evaluation.scores.frame import Frame
-from diverseevol.evolution.metrics import KNOWN
 from diverseevol.report.charts.bars import draw_win_tie_lose
 from diverseevol.report.charts.curves import BAND, CROWDED, Curve, Panel, curves, draw_panels, levels
 from diverseevol.report.charts.lines import dashes, labels, sources
@@ -17,7 +16,7 @@ from diverseevol.report.charts.style import STYLE, save_png
 from diverseevol.report.charts.titles import WARNING_LIGHT, metric_order, panel_texts
 from diverseevol.report.collect import ALL_PHASES, JUDGE_CALLS, PEAK_MEMORY, Collection
 from diverseevol.report.frame import descriptions
-from diverseevol.runs.metrics import MetricKey
+from diverseevol.runs.metrics import COSTS, POOL_SIZE, SCORES, MetricKey
 
 VENDI = ("vendi_score", "vendi_score_centred", "vendi_score_current")
 LEARNING = ("coverage_radius", "train_loss")
@@ -183,7 +182,8 @@ def _losses(frame: Frame) -> Iterator[Entry]:
 
 def _other_metrics(frame: Frame) -> Iterator[Entry]:
     intervals = {end.name for about in set(frame.description) if about.interval for end in MetricKey(about.name).ends}
-    keys = _keys(frame, *({*frame["name"]} - {"round", *KNOWN} - intervals))  # the project's own have their figures
+    shown = {"round", *(each.name for each in (POOL_SIZE, *SCORES, *COSTS)), *VENDI, *LEARNING, *LOSSES}
+    keys = _keys(frame, *({*frame["name"]} - shown - intervals))
     yield from _entry(frame, "other_metrics", "Other metrics", "As logged by the rounds.", keys)
 
 
