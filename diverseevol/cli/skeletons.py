@@ -81,15 +81,15 @@ VERSION = "$name-1"  # change it with the rule: judgements of different rules ar
 
 
 class $cls:
-    """The shorter of two answers is the better one."""
+    """An answer that is shorter than the reference is the better one."""
 
     name = "$name"
-    capabilities = Capabilities(compares_with="competitor", prompt_version=VERSION, calls=False)
+    capabilities = Capabilities(compares_with="reference", prompt_version=VERSION, calls=False)
 
     def judge(self, sheet):
         judgements = []
-        for question, answer, competitor in sheet.pairs("competitor"):
-            score = 9.0 if len(answer) < len(competitor) else 1.0
+        for question, answer, reference in sheet.pairs("reference"):
+            score = 9.0 if len(answer) < len(reference) else 1.0
             judgements.append(Judgement(question.id, 0, score, 5.0, self.name, VERSION, "by length"))
         return judgements
 ''',
@@ -102,7 +102,7 @@ from diverseevol.judges import AnswerSheet
 
 
 def test_the_shorter_answer_is_the_better_one():
-    questions = (Question("1", "Why?", competitor="Because."), Question("2", "How?", competitor="So."))
+    questions = (Question("1", "Why?", reference="Because."), Question("2", "How?", reference="So."))
     answers = {"1": "Why not?", "2": "By chance."}
     first, second = $cls().judge(AnswerSheet(Benchmark("small", questions), answers))
     assert first.model_score == second.model_score < first.competitor_score
@@ -110,7 +110,7 @@ def test_the_shorter_answer_is_the_better_one():
     assert third.model_score > third.competitor_score
 """,
     },
-    "diverseevol judge folder=outputs judge=$name benchmark=vicuna",
+    "diverseevol judge folder=outputs judge=$name out=judged",
 )
 
 METRIC = Skeleton(
@@ -215,7 +215,7 @@ def test_every_question_has_a_reference():
     assert all(question.reference for question in benchmark.questions)
 """,
     },
-    "diverseevol evolve benchmark=$name judge=gold",
+    "diverseevol evolve benchmark=$name judge=gold generation.max_new_tokens=24",
 )
 
 KINDS = {"sampler": SAMPLER, "judge": JUDGE, "metric": METRIC, "format": FORMAT, "benchmark": BENCHMARK}
