@@ -3,8 +3,8 @@
     python tests/other_versions.py lowest        the lowest versions that pyproject.toml allows, torch aside
     python tests/other_versions.py python3.13    another Python, with the proven versions
 
-The environments are made once, in `.venv-lowest` and `.venv-python3.13`, and made anew when pyproject.toml or
-constraints.txt changes. A Python that is not installed is said, and nothing is tested.
+The environments are made once, in `.venv-lowest` and `.venv-python3.13`, and made anew when pyproject.toml,
+constraints.txt or this file changes. A Python that is not installed is said, and nothing is tested.
 """
 
 import hashlib
@@ -27,7 +27,8 @@ def main(version: str) -> int:
         print(f"{version} is not installed: the tests were not run with it")
         return 0
     folder = ROOT / f".venv-{version}"
-    content = b"".join((ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
+    made_of = (ROOT / "pyproject.toml", ROOT / "constraints.txt", Path(__file__))  # which names the extras
+    content = b"".join(file.read_bytes() for file in made_of)
     made_from, digest = folder / "made_from", hashlib.sha256(content).hexdigest()
     if not made_from.is_file() or made_from.read_text() != digest:
         shutil.rmtree(folder, ignore_errors=True)
