@@ -208,7 +208,7 @@ def _identity(format: Format) -> Any:
     if not (digests := sources(kind)):
         raise InputError(
             f"data.format is a {kind.__qualname__}, whose source is in no file, so that rows read by another version "
-            f"of it could not be told apart; give a class that a .py file defines"
+            f"of it could not be distinguished; give a class that a .py file defines"
         )
     return [kind.__module__, kind.__qualname__, repr(format.__getstate__()), digests]  # of slots, too
 

@@ -2,7 +2,7 @@
 
     python -m diverseevol.report.dashboard ENTITY [PROJECT] [--benchmarks vicuna,koala] [--outputs FOLDER] [--check]
 
-What it draws are the runs that gather a whole evolution (job type "evolution"; see docs/wandb.md).
+What it draws are the runs that gather a complete evolution (job type "evolution"; see docs/wandb.md).
 """
 
 import argparse
