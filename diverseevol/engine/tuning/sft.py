@@ -7,13 +7,11 @@ from typing import Any, Literal
 
 import lightning
 import torch
-from torch.nn import functional
 from transformers import PreTrainedModel, get_scheduler
 
-from diverseevol.engine.body_and_head import BodyAndHead
 from diverseevol.engine.fast_path import batches_at_once
 from diverseevol.engine.side_by_side import side_by_side
-from diverseevol.engine.tuning.batches import IGNORED
+from diverseevol.engine.tuning.loss import SummedLoss
 from diverseevol.errors import InputError, warn_once
 from diverseevol.options import Tuning
 
@@ -48,7 +46,7 @@ class InstructionTuner(lightning.LightningModule):
         self.on_step = on_step
         self.losses: list[float] = []
         self.trained = [weight for weight in model.parameters() if weight.requires_grad]
-        self.parts = BodyAndHead(model)
+        self.summed_loss = SummedLoss(model)
         # Threads would draw dropout from one stream in an order of their own.
         plain = not tuning.gradient_checkpointing and not has_dropout(model)
         self.at_once = batches_at_once(model) if plain else 1
@@ -110,19 +108,6 @@ class InstructionTuner(lightning.LightningModule):
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         scale = 1.0 if scaler is None else float(scaler.get_scale())
         torch.nn.utils.clip_grad_norm_(self.trained, self.tuning.max_grad_norm * scale)
-
-    def summed_loss(self, micro: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Sum of the cross entropies of a micro-batch's response tokens, a scalar in nats."""
-        labels = micro["labels"][:, 1:]
-        learned = labels != IGNORED
-        if self.parts.logits_equal_head_output(micro):
-            # The head and the softmax, a large part of a small model, run over the response tokens alone.
-            hidden = self.parts.hidden(micro["input_ids"], micro["attention_mask"])
-            logits = self.model.get_output_embeddings()(hidden[:, :-1][learned])
-        else:
-            out = self.model(input_ids=micro["input_ids"], attention_mask=micro["attention_mask"], use_cache=False)
-            logits = out.logits[:, :-1][learned]
-        return functional.cross_entropy(logits.float(), labels[learned], reduction="sum")
 
     def configure_optimizers(self) -> Any:
         """AdamW with the named schedule over all steps."""
