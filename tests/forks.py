@@ -51,10 +51,18 @@ def fork(
 def wait_until(reached: Callable[[], bool], child: int, seconds: float = 600) -> None:
     """Wait until a child at work has reached something; it is an error if it ends before."""
     late = after(seconds)
-    while not reached():
+    while not _holds(reached):
         assert os.waitpid(child, os.WNOHANG) == (0, 0), "the child ended before"
         assert not late(), "the child does not get there"
         time.sleep(0.005)
+
+
+def _holds(question: Callable[[], bool]) -> bool:
+    """The answer to a question about files that a child is writing: not yet, where one vanishes while it is asked."""
+    try:
+        return question()
+    except FileNotFoundError:
+        return False
 
 
 def after(seconds: float) -> Callable[[], bool]:
@@ -69,7 +77,7 @@ def finish(child: int, doomed: Callable[[], bool] = lambda: False) -> int | None
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
             return os.waitstatus_to_exitcode(status)
-        if doomed():
+        if _holds(doomed):
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return None

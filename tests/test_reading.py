@@ -26,7 +26,7 @@ from diverseevol.report.collect import collect
 from diverseevol.storage import json_lines, reading
 from diverseevol.storage.cache import content_digest
 from diverseevol.storage.files import read_json, read_jsonl
-from diverseevol.storage.reading import DEEPEST, load_array
+from diverseevol.storage.reading import DEEPEST, files_below, load_array
 
 DEEP = 10**5
 
@@ -318,3 +318,14 @@ def test_an_array_is_read_as_it_was_written(order, dtype, tmp_path):
     array = np.asarray(np.random.default_rng(0).normal(size=(5, 3)), dtype=dtype, order=order)
     np.save(tmp_path / "E.npy", array)
     np.testing.assert_array_equal(load_array(tmp_path / "E.npy"), array)
+
+
+def test_folders_that_another_process_renames_meanwhile_are_no_error(tmp_path):
+    for name in ("a/first.jsonl", "b.partial/deep/model.bin", "c/last.jsonl"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True)
+        file.touch()
+    files = files_below(tmp_path)
+    assert next(files) == tmp_path / "a/first.jsonl"
+    (tmp_path / "b.partial").rename(tmp_path / "renamed")
+    assert list(files) == [tmp_path / "c/last.jsonl"]

@@ -22,7 +22,7 @@ from diverseevol.runs.run_folder import RunFolder
 from diverseevol.runs.saved_config import REWRITE, read_complete
 from diverseevol.storage.files import read_json
 from diverseevol.storage.links import refuse_files_from_outside
-from diverseevol.storage.reading import refuse_special
+from diverseevol.storage.reading import files_below, refuse_special
 
 JUDGE_CALLS = "judge calls"  # the name of that metric
 ALL_PHASES = "all phases"
@@ -153,9 +153,9 @@ def _outermost(paths: Sequence[Path]) -> list[Path]:
 
 def _run_folders(path: Path) -> Iterator[Path]:
     """Folders with a configuration and rounds or a fingerprint; copies for judges have no configuration."""
-    for config in sorted(path.rglob("config.yaml")):
+    for config in sorted(files_below(path)):
         folder = config.parent
-        if (folder / "fingerprint.json").is_file() or (folder / "rounds").is_dir():
+        if config.name == "config.yaml" and ((folder / "fingerprint.json").is_file() or (folder / "rounds").is_dir()):
             yield folder
 
 

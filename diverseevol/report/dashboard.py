@@ -16,6 +16,7 @@ from diverseevol.errors import InputError
 from diverseevol.evolution.metrics import KNOWN, HeldOutLoss, ReferenceLoss, TrainLoss
 from diverseevol.output.terminal import LONGEST, say
 from diverseevol.runs.metrics import COSTS, FILE, POOL_SIZE, SCORES, MetricDescription, MetricKey, read_descriptions
+from diverseevol.storage.reading import files_below
 
 LOSSES = "Losses, where they were measured: lower is better; a warning light, not a judge"
 NAME = "diverseevol"
@@ -102,8 +103,8 @@ def _titled(description: MetricDescription, part: str = "") -> str:
 def _described(outputs: Path) -> dict[str, MetricDescription]:
     """The metrics that run folders below a folder describe, and the project's own."""
     described: dict[str, MetricDescription] = {}
-    for file in sorted(outputs.rglob(FILE)):
-        if (file.parent / "fingerprint.json").is_file():
+    for file in sorted(files_below(outputs)):
+        if file.name == FILE and (file.parent / "fingerprint.json").is_file():
             described |= read_descriptions(file.parent)
     return {**described, **KNOWN}
 

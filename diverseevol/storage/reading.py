@@ -83,7 +83,11 @@ def refuse_special(path: Path, label: str | None = None) -> None:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """All files and links below a folder."""
+    """All files below a folder, and links to files, in order.
+
+    Nothing is said of folders that vanish meanwhile: another process may be writing there, and renames its unfinished
+    folders (`Path.rglob` raises an error then).
+    """
     for parent, folders, names in os.walk(folder):
         folders.sort()
         yield from (Path(parent, name) for name in sorted(names))

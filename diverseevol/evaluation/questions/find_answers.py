@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diverseevol.errors import InputError
+from diverseevol.storage.reading import files_below
 
 OWN = re.compile(r"(?P<run>.*)/rounds/(?P<round>\d+)/answers/(?P<benchmark>[^/]+)\.jsonl")
 ANSWERED = re.compile(r"(?P<folder>.*)/answers/(?P<benchmark>[^/]+)\.jsonl")
@@ -63,7 +64,9 @@ def find_answers(folder: Path) -> list[FoundAnswers]:
 
 def _find(folder: Path) -> Iterator[FoundAnswers]:
     # Absolute paths, so that each has the run above it; links in them keep the names that the user gave.
-    for file in (folder.resolve() if ".." in folder.parts else folder.absolute()).rglob("*.jsonl"):
+    for file in files_below(folder.resolve() if ".." in folder.parts else folder.absolute()):
+        if file.suffix != ".jsonl":
+            continue
         path = file.resolve().as_posix()
         if own := OWN.fullmatch(path):
             run, t = Path(own["run"]), int(own["round"])

@@ -24,7 +24,7 @@ from diverseevol.evaluation.scores.archives import read_members
 from diverseevol.evaluation.scores.models import Model, model_of, named
 from diverseevol.storage.json_lines import json_records
 from diverseevol.storage.links import refuse_from_outside
-from diverseevol.storage.reading import LARGEST_JSONL, read_bytes, refuse_special
+from diverseevol.storage.reading import LARGEST_JSONL, files_below, read_bytes, refuse_special
 
 OWN = re.compile(r"(?P<run>.*/)?rounds/(?P<round>\d+)/judgements/(?P<benchmark>[^/]+)\.jsonl")
 ANSWERED = re.compile(r"(?P<run>.*/)judgements/(?P<benchmark>[^/]+)\.jsonl")
@@ -86,7 +86,7 @@ def _files(root: Path) -> Iterator[tuple[str, str, bytes]]:
     if not root.exists():
         raise InputError(f"{root}: no such file or folder; give the folder or archive that holds the judgements")
     refuse_special(root)
-    for path in [root] if root.is_file() else sorted(root.rglob("*")):
+    for path in [root] if root.is_file() else sorted(files_below(root)):
         if path.name.endswith(ARCHIVES) and path.is_file():
             for name, content in read_members(path, lambda name: bool(OWN.fullmatch(name) or AUTHORS.fullmatch(name))):
                 yield f"{path}:{name}", name, content

@@ -9,6 +9,7 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.scores.frame import Frame, frame_of, is_number, measured_rows
 from diverseevol.evaluation.scores.models import PROVENANCE, model_of, recorded
 from diverseevol.runs.metrics import MetricDescription, read_descriptions
+from diverseevol.storage.reading import files_below
 
 
 def measured_rounds(path: Path, metrics: Collection[str], known: Mapping[str, MetricDescription]) -> Frame:
@@ -33,7 +34,7 @@ def measured_rounds(path: Path, metrics: Collection[str], known: Mapping[str, Me
     rows: list[dict[str, Any]] = []
     names_present: set[str] = set()
     folder_of: dict[tuple[str, str, int | None, str], Path] = {}
-    for file in sorted(path.resolve().rglob("rounds/*/round.json")):
+    for file in sorted(file for file in files_below(path.resolve()) if file.match("rounds/*/round.json")):
         folder, t = file.parents[2], file.parent.name
         values: dict[str, Any] = recorded(folder, f"rounds/{t}/round.json", "metrics", dict)
         names_present |= {name for name, value in values.items() if is_number(value)}
