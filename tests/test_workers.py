@@ -122,7 +122,7 @@ def test_padding_reaches_no_token(name):
     ids = torch.randint(2, 50, (3, 24))
     mask = (torch.arange(24)[None] < torch.tensor(lengths)[:, None]).long()
     with torch.no_grad():
-        together = parts.hidden(ids, mask)
+        together = parts.hidden({"input_ids": ids, "attention_mask": mask})
         for i, length in enumerate(lengths):
             alone = model(input_ids=ids[i : i + 1, :length], output_hidden_states=True).hidden_states[-1][0]
             torch.testing.assert_close(together[i, :length], alone, rtol=1e-4, atol=1e-5)

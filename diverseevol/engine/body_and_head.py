@@ -15,6 +15,8 @@ from diverseevol.engine import fast_path
 from diverseevol.engine.padding import reads_padding_after
 from diverseevol.errors import InputError
 
+INPUTS = ("input_ids", "attention_mask")  # of a batch, as models name them
+
 
 class BodyAndHead:
     """A causal language model whose parts run one after the other."""
@@ -29,29 +31,32 @@ class BodyAndHead:
         self._ignores_padding = False
         self._logits_equal_head_output: bool | None = None
 
-    def hidden(
-        self, ids: Int[torch.Tensor, "batch length"], mask: Int[torch.Tensor, "batch length"]
-    ) -> Float[torch.Tensor, "batch length dim"]:
+    def hidden(self, batch: Mapping[str, torch.Tensor]) -> Float[torch.Tensor, "batch length dim"]:
         """The last hidden states of a right-padded batch, after the final norm; of padding, anything.
 
         Raises:
             InputError: the model reads padding, so that its results for a row depend on the rest of the batch.
         """
         if not self._ignores_padding:
-            if self._without_dropout(lambda model: reads_padding_after(model, self._states)):
+            if self._without_dropout(lambda model: reads_padding_after(model, self._padded_states)):
                 raise InputError(
                     f"model.path: {type(self.model).__name__} reads the padding after a row, so that a row's embedding "
                     f"and loss would depend on the rows beside it; give a model of another architecture"
                 )
             self._ignores_padding = True
-        return self._states(ids, mask)
+        return self._states(self.inputs(batch))
 
-    def _states(
-        self, ids: Int[torch.Tensor, "batch length"], mask: Int[torch.Tensor, "batch length"]
-    ) -> Float[torch.Tensor, "batch length dim"]:
+    def inputs(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What a model reads of a batch."""
+        return {name: batch[name] for name in INPUTS}
+
+    def _states(self, inputs: Mapping[str, torch.Tensor]) -> Float[torch.Tensor, "batch length dim"]:
         # The last hidden states come first, whatever the body calls them, be it an object or a tuple.
-        hidden: torch.Tensor = self._body(input_ids=ids, attention_mask=mask, **self._no_cache)[0]
+        hidden: torch.Tensor = self._body(**inputs, **self._no_cache)[0]
         return hidden
+
+    def _padded_states(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return self._states({"input_ids": ids, "attention_mask": mask})
 
     def _without_dropout(self, ask: Callable[[PreTrainedModel], bool]) -> bool:
         """Test the model without gradients, and without dropout, which would make any two passes differ."""
@@ -85,10 +90,10 @@ class BodyAndHead:
         head = model.get_output_embeddings()
         if head is None:
             return False
-        ids, mask = batch["input_ids"][:1, :8], batch["attention_mask"][:1, :8]
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        beginning = {name: tensor[:1, :8] for name, tensor in self.inputs(batch).items()}
+        logits = model(**beginning, use_cache=False).logits
         # The same arithmetic gives the same bits; a cap on small logits would pass for rounding.
-        return torch.equal(logits, head(self._states(ids, mask)))
+        return torch.equal(logits, head(self._states(beginning)))
 
     def _logits_by_row(self, batch: Mapping[str, torch.Tensor], part: torch.Tensor) -> torch.Tensor:
         """The model's own logits, a row at a time. Positions come in order: only the last row may be needed again."""

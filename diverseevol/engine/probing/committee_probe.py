@@ -46,7 +46,7 @@ class Committee(lightning.LightningModule):
         """Ask all members about one right-padded batch; how many rows these are."""
         rows = batch["rows"].cpu().numpy()
         members = [cast(Probe, member) for member in self.members]
-        hidden = [member.parts.hidden(batch["input_ids"], batch["attention_mask"]) for member in members]
+        hidden = [member.parts.hidden(batch) for member in members]
         where = positions("committee", batch["attention_mask"], batch["labels"] != IGNORED)
         sums = {name: torch.zeros(len(rows), dtype=torch.float64, device=where.device) for name in self.scores}
         for part in where.nonzero().split(self.head_tokens):

@@ -74,7 +74,7 @@ class Probe(lightning.LightningModule):
     def _file(self, batch: dict[str, torch.Tensor]) -> None:
         """Embed one batch and file the results under its rows."""
         rows = batch["rows"].cpu().numpy()
-        hidden = self.parts.hidden(batch["input_ids"], batch["attention_mask"])
+        hidden = self.parts.hidden(batch)
         if self.embedding is not None:
             learned = batch["labels"] != IGNORED
             self.embedding[rows] = pooled(hidden, batch["attention_mask"], learned, self.region).cpu().numpy()

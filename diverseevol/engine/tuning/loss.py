@@ -23,9 +23,8 @@ class SummedLoss:
         learned = labels != IGNORED
         if self.parts.logits_equal_head_output(micro):
             # The head and the softmax, a large part of a small model, run over the response tokens alone.
-            hidden = self.parts.hidden(micro["input_ids"], micro["attention_mask"])
+            hidden = self.parts.hidden(micro)
             logits = self.model.get_output_embeddings()(hidden[:, :-1][learned])
         else:
-            out = self.model(input_ids=micro["input_ids"], attention_mask=micro["attention_mask"], use_cache=False)
-            logits = out.logits[:, :-1][learned]
+            logits = self.model(**self.parts.inputs(micro), use_cache=False).logits[:, :-1][learned]
         return functional.cross_entropy(logits.float(), labels[learned], reduction="sum")
