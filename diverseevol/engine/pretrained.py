@@ -20,6 +20,7 @@ from transformers import (
     AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
@@ -96,6 +97,15 @@ class Pretrained:
             return AutoTokenizer.from_pretrained(self.path, **self._where())
         except Exception as error:  # libraries have errors of every kind for files that are damaged, a bare one too
             raise self._cannot("tokeniser", error) from error
+
+    def configuration(self) -> PreTrainedConfig:
+        """The model's configuration, which says its sizes; no weights are read."""
+        self._check_files()
+        self._check_hub()
+        try:
+            return AutoConfig.from_pretrained(self.path, **self._where())
+        except Exception as error:  # as above
+            raise self._cannot("configuration", error) from error
 
     def load(self, folder: Path | None = None) -> PreTrainedModel:
         """The weights: the foundation's own, or those that a round left in `folder`, in the precision it had."""
@@ -176,12 +186,7 @@ class Pretrained:
             ):
                 digest.update(f"{file.name} {content_digest(file, cache)}".encode())
         else:
-            self._check_hub()
-            try:
-                config = AutoConfig.from_pretrained(self.path, **self._where())
-            except Exception as error:  # as above
-                raise self._cannot("configuration", error) from error
-            commit = getattr(config, "_commit_hash", None) or self.revision
+            commit = getattr(self.configuration(), "_commit_hash", None) or self.revision
             digest.update(json.dumps([self.path, commit]).encode())
         return digest.hexdigest()
 

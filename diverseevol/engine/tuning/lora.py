@@ -51,12 +51,12 @@ class Adapters:
         weights = self._foundation_model.parameters()
         model = copy.deepcopy(self._foundation_model, {id(weight): weight for weight in weights})
         if folder is not None:
-            _read(self._adapted(model), folder)
+            _read(self.adapted(model), folder)
         return model
 
     def to_train(self) -> PreTrainedModel:
         """The foundation model with a new adapter, which changes nothing yet; torch's generator draws half of it."""
-        return self._adapted(self.load())
+        return self.adapted(self.load())
 
     def save(self, model: PreTrainedModel, folder: Path, dtype: Literal["source"] | None = None) -> None:
         """Save a model's adapter, in peft's format; arguments as `Pretrained.save` has them."""
@@ -112,7 +112,7 @@ class Adapters:
             f"({trained / of:.2%}); a round keeps {size / 1e6:,.1f} MB"
         )
 
-    def _adapted(self, model: PreTrainedModel) -> PreTrainedModel:
+    def adapted(self, model: PreTrainedModel) -> PreTrainedModel:
         """Add an adapter to a model, in place."""
         configuration = self._configuration(model)
         with _explained(model):
