@@ -1,13 +1,13 @@
 """K-Center where there is a GPU: the lazy traversal on the processor, or a running minimum on the device?
 
-    python -m perf --device cuda --only kcenter                 about 100 s
-    python -m perf --device cuda --only kcenter --size full     a million rows, too
+    python -m perf --only kcenter_on_cuda                 about 100 s
+    python -m perf --only kcenter_on_cuda --size full     a million rows, too
 
 Rows lie in the host's memory, as those of a file do, so a device has to fetch them first.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,7 @@ from diverseevol.geometry import farthest_first_cuda
 from diverseevol.geometry.farthest_first import farthest_first
 from perf.kcenter import full_matrix, running_minimum
 from perf.kcenter_rows import Case, clustered, rows_of, scattered
-from perf.on_cuda.turns import on_device
-from perf.turns import Report
+from perf.turns import SLOW, Report, Taken, in_turns
 
 OURS, DEVICE = "ours, lazy, processor", "ours, sampler.device=cuda, transfer included"
 TRANSFER = "the transfer alone"
@@ -33,6 +32,9 @@ CASES = [
 
 def run(size: str, report: Report) -> None:
     """All cases, then the table of who wins where."""
+    if not torch.cuda.is_available():
+        report.note("there is no CUDA device, so nothing is measured")
+        return
     crossover = [compare(case, *rows_of(case), report) for case in CASES]
     if size == "full":
         for rows, picks in ((250_000, 1_000), (1_000_000, 1_000)):
@@ -81,3 +83,24 @@ def transfer(X: np.ndarray) -> None:
     step = max(1, farthest_first_cuda.BLOCK_ELEMENTS // X.shape[1])
     kept = [torch.from_numpy(X[start : start + step]).cuda() for start in range(0, len(X), step)]
     del kept
+
+
+def on_device(
+    candidates: Mapping[str, Callable[[], Any]], turns: int, slow: float = SLOW
+) -> tuple[dict[str, Taken], dict[str, float]]:
+    """What each candidate took, and the most device memory that it held above what was held before, in megabytes."""
+    held: dict[str, float] = {}
+
+    def watched(name: str, candidate: Callable[[], Any]) -> Callable[[], Any]:
+        def run() -> Any:
+            before = torch.cuda.memory_allocated()
+            torch.cuda.reset_peak_memory_stats()
+            result = candidate()
+            torch.cuda.synchronize()  # the clock stops when the device's work is done
+            held[name] = (torch.cuda.max_memory_allocated() - before) / 2**20
+            return result
+
+        return run
+
+    results = in_turns({name: watched(name, candidate) for name, candidate in candidates.items()}, turns, slow)
+    return results, held

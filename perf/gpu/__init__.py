@@ -1,0 +1,1 @@
+"""Models of real sizes on a GPU beside the plain Hugging Face way: `make bench-gpu`."""
