@@ -34,6 +34,7 @@ from diverseevol.engine.body_and_head import BodyAndHead
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.padding import reads_padding_before
 from diverseevol.engine.pretrained import Pretrained
+from diverseevol.engine.tuning.batches import collate
 from diverseevol.errors import InputError
 from diverseevol.options import Embedding, Generation, PromptOptions, Tuning
 
@@ -155,14 +156,13 @@ layers of each of its kinds, saved as a checkpoint, and opened with the defaults
 means that all of this was so:
 
 * it loads, and one step of a fit gives finite weights that differ from those before;
-* a row has the same embedding and loss alone and in a batch with longer rows;
+* a row has the same embedding and loss alone and in a batch with longer rows, and logits are made where they are used,
+  never of all tokens at once, also by families that cap or scale them;
 * answers in a batch are those of one prompt at a time, at temperature 0 and 0.7, and at 0 they are transformers' own.
 
 So `model.path=` may name any checkpoint of these families. **works, one prompt at a time**: the family reads padding.
 A cheap check notices that before questions are answered, a warning says so, and it costs time alone. **refused**: a
-run ends with the sentence shown and exit code 2. *Logits of all tokens* means that the family changes its logits after
-the head, so that a fit keeps those of all tokens in memory, not of the responses alone; lower
-`tuning.micro_batch_tokens` if memory is short.
+run ends with the sentence shown and exit code 2.
 
 What this does **not** say: anything about quality (the weights are random), tokenisers and chat templates
 ([prompts.md](prompts.md)), precisions other than float32, quantised checkpoints, kernels for GPUs (`flash_attention_2`,
@@ -259,6 +259,8 @@ def tried(family: str, folder: Path) -> Outcome:
         return Outcome(family, attention, "refused", str(refusal))
     _check_answers(model)
     alone = reads_padding_before(model, PROMPTS[0])
+    batch = collate(learner.encoded, [0], END)
+    assert BodyAndHead(model).head(batch) is not None, "the logits of all tokens are held in memory"
     return Outcome(family, attention, "works, one prompt at a time" if alone else "works", remark)
 
 
@@ -312,19 +314,14 @@ def _by_transformers(model: PreTrainedModel, prompt: list[int]) -> list[int]:
 
 
 def _remark(family: str, model: PreTrainedModel) -> str:
-    """Which kinds of layers were tried, and what of a family costs memory."""
+    """Which kinds of layers were tried."""
     config = model.config
     kinds = [
         kind for name in ("layer_types", "mlp_layer_types") for kind in dict.fromkeys(getattr(config, name, None) or ())
     ]
-    batch = {
-        "input_ids": torch.tensor([PROMPTS[1]]),
-        "attention_mask": torch.ones(1, len(PROMPTS[1]), dtype=torch.int64),
-    }
     parts = (
         "" if config.model_type == family else f"a checkpoint of `{config.model_type}`",
         "" if kinds in ([], ["full_attention"]) else "layers: " + ", ".join(kind.replace("_", " ") for kind in kinds),
-        "" if BodyAndHead(model).logits_equal_head_output(batch) else "logits of all tokens",
     )
     return "; ".join(part for part in parts if part)
 

@@ -5,15 +5,23 @@ the head only where logits are used.
 """
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
 
 from diverseevol.engine import fast_path
 from diverseevol.engine.padding import reads_padding_after
-from diverseevol.errors import InputError
+from diverseevol.errors import InputError, warn_once
+
+log = logging.getLogger(__name__)
+
+Head = Callable[[Float[torch.Tensor, "positions dim"]], Float[torch.Tensor, "positions vocabulary"]]
 
 INPUTS = ("input_ids", "attention_mask")  # of a batch, as models name them
 
@@ -27,9 +35,9 @@ class BodyAndHead:
         takes_cache = "use_cache" in inspect.signature(self._body.forward).parameters
         self._no_cache = {"use_cache": False} if takes_cache else {}
         self._last: tuple[torch.Tensor, int, torch.Tensor] = torch.empty(0), -1, torch.empty(0)
-        # Both are tested at the first batch.
+        # Both are found out at the first batch.
         self._ignores_padding = False
-        self._logits_equal_head_output: bool | None = None
+        self._heads: list[Head] | None = None  # one, or none
 
     def hidden(self, batch: Mapping[str, torch.Tensor]) -> Float[torch.Tensor, "batch length dim"]:
         """The last hidden states of a right-padded batch, after the final norm; of padding, anything.
@@ -73,27 +81,60 @@ class BodyAndHead:
         part: Int[torch.Tensor, "positions 2"],
     ) -> Float[torch.Tensor, "positions vocabulary"]:
         """The logits at some positions, in order: each is a row of the batch and a token of the row."""
-        if not self.logits_equal_head_output(batch):  # soft-capped or scaled logits: the complete model makes them
-            return self._logits_by_row(batch, part)
-        logits: torch.Tensor = self.model.get_output_embeddings()(hidden[part[:, 0], part[:, 1]])
-        return logits
+        head = self.head(batch)
+        return self._logits_by_row(batch, part) if head is None else head(hidden[part[:, 0], part[:, 1]])
 
-    def logits_equal_head_output(self, batch: Mapping[str, torch.Tensor]) -> bool:
-        """Whether the head alone makes the model's logits: nothing is done to them afterwards."""
-        if self._logits_equal_head_output is None:
-            self._logits_equal_head_output = fast_path.enabled() and self._without_dropout(
-                lambda model: self._head_makes_logits(model, batch)
-            )
-        return self._logits_equal_head_output
+    def head(self, batch: Mapping[str, torch.Tensor]) -> Head | None:
+        """What makes the model's logits of hidden states at any positions; None where only the complete model does."""
+        if self._heads is None:
+            self._heads = []
+            if fast_path.enabled():
+                right = (head for head in self._possible_heads() if self._makes_logits(head, batch))
+                self._heads = list(islice(right, 1))
+                if not self._heads:
+                    warn_once(
+                        log,
+                        f"{type(self.model).__name__} makes logits of more than its last hidden states, so that those "
+                        f"of all tokens are held in memory; lower tuning.micro_batch_tokens if memory is short",
+                    )
+        return self._heads[0] if self._heads else None
 
-    def _head_makes_logits(self, model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> bool:
-        head = model.get_output_embeddings()
-        if head is None:
-            return False
+    def _possible_heads(self) -> list[Head]:
+        # The first is the output layer alone. Of families that cap or scale its output, what the model itself does
+        # after its body, with all the constants of its configuration, does the same at any positions.
+        output_layer = self.model.get_output_embeddings()
+        inside = [name for name, child in self.model.named_children() if child is self._body]
+        after_body = [self._after_body] if len(inside) == 1 else []
+        return [*([] if output_layer is None else [output_layer]), *after_body]
+
+    def _makes_logits(self, head: Head, batch: Mapping[str, torch.Tensor]) -> bool:
         beginning = {name: tensor[:1, :8] for name, tensor in self.inputs(batch).items()}
-        logits = model(**beginning, use_cache=False).logits
-        # The same arithmetic gives the same bits; a cap on small logits would pass for rounding.
-        return torch.equal(logits, head(self._states(beginning)))
+
+        def equal(model: PreTrainedModel) -> bool:
+            logits = model(**beginning, use_cache=False).logits
+            try:
+                # The same arithmetic gives the same bits; a cap on small logits would pass for rounding.
+                return torch.equal(logits[0], head(self._states(beginning)[0]))
+            except torch.OutOfMemoryError:
+                raise
+            except Exception:  # code of any family
+                return False
+
+        return self._without_dropout(equal)
+
+    def _after_body(self, hidden: Float[torch.Tensor, "positions dim"]) -> Float[torch.Tensor, "positions vocabulary"]:
+        """Logits by the model's own code, of hidden states that are there already."""
+        # A model of the same class with the same parts, but for its body; one for each call, for the sake of threads.
+        # Its hooks are left out with `__call__`.
+        parts = {
+            name: _StatesGiven(self._body, hidden[None]) if part is self._body else part
+            for name, part in self.model._modules.items()
+        }
+        rest: Any = object.__new__(type(self.model))
+        vars(rest).update(vars(self.model), _modules=parts)
+        ids = torch.zeros((1, len(hidden)), dtype=torch.long, device=hidden.device)
+        logits: torch.Tensor = rest.forward(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+        return logits[0]
 
     def _logits_by_row(self, batch: Mapping[str, torch.Tensor], part: torch.Tensor) -> torch.Tensor:
         """The model's own logits, a row at a time. Positions come in order: only the last row may be needed again."""
@@ -106,6 +147,31 @@ class BodyAndHead:
                 self._last = batch["input_ids"], row, logits
             pieces.append(logits[part[part[:, 0] == row, 1]])
         return torch.cat(pieces)
+
+
+class _StatesGiven:
+    """In the place of a model's body: gives hidden states that the body made before."""
+
+    def __init__(self, body: torch.nn.Module, states: Float[torch.Tensor, "1 positions dim"]) -> None:
+        self._body = body
+        self._states = states
+
+    def __call__(self, *args: object, **kwargs: object) -> BaseModelOutput:
+        return _OnlyStates(last_hidden_state=self._states)
+
+    def __getattr__(self, name: str) -> Any:
+        """A number or a configuration that the body has, but none of its layers: they would compute states anew."""
+        value = getattr(self._body, name)
+        if isinstance(value, torch.nn.Module):
+            raise AttributeError(name)
+        return value
+
+
+class _OnlyStates(BaseModelOutput):  # type: ignore[misc]
+    """Hidden states alone; whatever else families read of their body's output, and pass on, is None."""
+
+    def __getattr__(self, name: str) -> None:
+        return None
 
 
 def body_of(model: PreTrainedModel) -> torch.nn.Module:
