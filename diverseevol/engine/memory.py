@@ -1,15 +1,21 @@
-"""How much memory a phase takes, and which option to change when a device is full."""
+"""How much memory a phase takes; when a device is full, less at a time, or which option to change."""
 
+import gc
+import logging
 import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from diverseevol.errors import InputError
 
+log = logging.getLogger(__name__)
+
+FULL = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")  # in errors of other types
 RESET_PEAK = "5"  # tells the kernel's clear_refs to reset the peak of resident memory
 
 
@@ -44,17 +50,66 @@ def _resident_peak() -> int:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device is full: CUDA has a type for it, other backends and libraries have words."""
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in FULL)
+    )
+
+
+def release_memory() -> None:
+    """Give back what a failed pass held on a device; call it outside of the `except` block, which holds the pass."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+@dataclass
+class Budgets:
+    """How much goes through a model at a time, by option, where a full device has halved what was asked for.
+
+    A budget stays halved for the passes that follow. All processes keep the same ones.
+    """
+
+    halved: dict[str, int] = field(default_factory=dict)
+
+    def of(self, option: str, asked: int) -> int:
+        """The budget that an option has by now."""
+        return min(asked, self.halved.get(option, asked))
+
+    def lower(self, option: str, asked: int, budget: int, unit: str) -> None:
+        """Keep a budget from now on, and say so where it is lower than before; `unit` is what it counts."""
+        if budget < self.of(option, asked):
+            log.warning(
+                "the device was full: from now on %s %s go through the model at a time, instead of %s; nothing is lost "
+                "(%s=%d begins with that)",
+                f"{budget:,}", unit, f"{self.of(option, asked):,}", option, budget,
+            )  # fmt: skip
+            self.halved[option] = budget
+
+
 @contextmanager
-def explain_out_of_memory(option: str, value: int) -> Iterator[None]:
-    """Turn a device's out-of-memory error into the option that decides how much a phase holds on it.
+def explain_out_of_memory(use: str, remedy: str) -> Iterator[None]:
+    """Turn a device's out-of-memory error into a sentence.
+
+    Args:
+        use: what needs too much.
+        remedy: what to do.
 
     Raises:
         InputError: the device was full.
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise InputError(
-            f"{option} is {value:,}, which needs more memory than the device has left; lower it, or hold fewer bytes a "
-            f"weight (model.dtype=bfloat16)"
-        ) from error
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise too_little_memory(use, remedy) from error
+
+
+def too_little_memory(use: str, remedy: str) -> InputError:
+    """What to say where a device is full and no less can go through the model at a time."""
+    return InputError(
+        f"{use}: needs more memory than the device has left; {remedy}, or hold fewer bytes a weight "
+        f"(model.dtype=bfloat16)"
+    )

@@ -10,6 +10,7 @@ import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.strategies import ModelParallelStrategy
 from transformers import PreTrainedModel
 
 from diverseevol.engine.fast_path import is_small
@@ -55,6 +56,11 @@ def start(make: Callable[..., lightning.Trainer], processes: Processes, **option
 def device_of(trainer: lightning.Trainer) -> torch.device:
     """Where a trainer computes."""
     return trainer.strategy.root_device
+
+
+def is_sharded(trainer: lightning.Trainer) -> bool:
+    """Whether each process holds a part of the weights, so that all of them meet in every pass."""
+    return isinstance(trainer.strategy, ModelParallelStrategy)
 
 
 @contextmanager

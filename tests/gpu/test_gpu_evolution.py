@@ -16,6 +16,7 @@ import torch
 from test_resume import Cut, Fragile, assert_same
 
 from diverseevol.engine.learner import Learner
+from diverseevol.engine.memory import Budgets
 from diverseevol.errors import InputError
 from diverseevol.evolution.loop import evolve
 from diverseevol.options import Generation
@@ -121,12 +122,15 @@ def test_models_of_earlier_rounds_leave_the_device(lab: Callable[..., Learner]) 
     assert held[-1] < 1.5 * held[0]
 
 
-def test_too_little_memory_is_said_in_a_sentence(lab: Callable[..., Learner], tmp_path: Path) -> None:
+def test_a_full_device_ends_a_fit_in_a_sentence_and_halves_the_rest(
+    lab: Callable[..., Learner], tmp_path: Path
+) -> None:
     learner, rows = lab("cuda"), np.arange(400)
     large = dataclasses.replace(
         learner,
         tuning=dataclasses.replace(learner.tuning, micro_batch_tokens=10**6, batch_size=400),
         embedding=dataclasses.replace(learner.embedding, batch_tokens=10**6),
+        budgets=Budgets(),
     )
     model = learner.foundation.load().eval()
     total = torch.cuda.get_device_properties(0).total_memory
@@ -134,20 +138,21 @@ def test_too_little_memory_is_said_in_a_sentence(lab: Callable[..., Learner], tm
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 64 * 2**20) / total)
     try:
-        with pytest.raises(InputError, match=r"tuning.micro_batch_tokens is 1,000,000, which needs more memory"):
+        with pytest.raises(InputError, match=r"tuning.micro_batch_tokens=1000000: needs more memory"):
             large.fit(rows, (0, 0))
-        with pytest.raises(InputError, match=r"embedding.batch_tokens is 1,000,000, which needs more memory"):
-            large.probe(model, rows, tmp_path / "large", statistics=["response_entropy"])
+        halved, _ = large.probe(model, rows, tmp_path / "large", statistics=["response_entropy"])
+        assert large.budgets.halved["embedding.batch_tokens"] < 10**6
         questions = [("Name three animals. " * 40, "")] * 400
-        with pytest.raises(InputError, match=r"generation.batch_size is 400, which needs more memory"):
-            learner.answer(model, questions, [(0,)] * 400, Generation(max_new_tokens=64, batch_size=400))
+        options = Generation(max_new_tokens=64, batch_size=400)
+        assert len(large.answer(model, questions, [(0,)] * 400, options)) == 400
+        assert large.budgets.halved["generation.batch_size"] < 400
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
         model.cpu()
         gc.collect()
         torch.cuda.empty_cache()
     embedding, _ = learner.probe(model, rows, tmp_path / "small")  # and what follows has its room again
-    assert np.isfinite(embedding).all()
+    np.testing.assert_allclose(halved, embedding, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("choice", ["auto", "bf16"])

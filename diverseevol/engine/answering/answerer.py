@@ -1,7 +1,7 @@
 """Answering: a model's answers to questions."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedModel
 
@@ -9,8 +9,10 @@ from diverseevol.engine.answering.generation import fitting, generate, own_ends
 from diverseevol.engine.memory import explain_out_of_memory
 from diverseevol.engine.model_job import ModelJob
 from diverseevol.engine.model_limits import check_ids, positions
-from diverseevol.engine.trainers import cast_once, device_of
+from diverseevol.engine.trainers import cast_once, device_of, is_sharded
 from diverseevol.options import Generation
+
+OPTION = "generation.batch_size"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +40,18 @@ class Answerer(ModelJob):
         trainer = self.start()
         device = device_of(trainer)
         stops = sorted({*self.prompt.stop_tokens, *own_ends(model)})
+        halved: list[int] = []  # by a full device
         # In the trainer's precision, as Lightning's loops run: answers are generated outside of them.
-        with explain_out_of_memory("generation.batch_size", options.batch_size), cast_once(trainer):
+        with explain_out_of_memory("a single question", "lower generation.max_new_tokens"), cast_once(trainer):
             ids = generate(
-                model.to(device), [prompts[i] for i in share], [seeds[i] for i in share], options, stops,
-                lambda done: advance(done * world),
+                model.to(device), [prompts[i] for i in share], [seeds[i] for i in share],
+                replace(options, batch_size=self.budgets.of(OPTION, options.batch_size)), stops,
+                lambda done: advance(done * world), None if is_sharded(trainer) else halved.append,
             )  # fmt: skip
         answers = [""] * len(prompts)
-        for sender, texts in enumerate(self.processes.gather([self.prompt.text(tokens) for tokens in ids])):
+        size = min(halved, default=options.batch_size)
+        shares = self.processes.gather(([self.prompt.text(tokens) for tokens in ids], size))
+        self.budgets.lower(OPTION, options.batch_size, min(size for _, size in shares), "questions")
+        for sender, (texts, _) in enumerate(shares):
             answers[sender::world] = texts
         return answers

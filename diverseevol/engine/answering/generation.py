@@ -22,6 +22,7 @@ from transformers.cache_utils import DynamicLayer
 
 from diverseevol.engine import fast_path
 from diverseevol.engine.fast_path import batches_at_once, quick_products
+from diverseevol.engine.memory import is_out_of_memory, release_memory
 from diverseevol.engine.padding import reads_padding_before
 from diverseevol.engine.side_by_side import side_by_side
 from diverseevol.errors import InputError, warn_once
@@ -80,6 +81,7 @@ def generate(
     options: Generation,
     stop_tokens: list[int],
     on_done: Callable[[int], None] = lambda prompts: None,
+    on_full: Callable[[int], None] | None = None,
 ) -> list[list[int]]:
     """Complete prompts.
 
@@ -92,6 +94,8 @@ def generate(
         options: see `Generation`.
         stop_tokens: ids at which an answer ends.
         on_done: called with the number of prompts done since the last call.
+        on_full: called with the halved size of a batch each time that the device is full; without it, the error is
+            raised.
 
     Returns:
         The new token ids of each prompt, in the prompts' order, without the stop token.
@@ -115,13 +119,24 @@ def generate(
             batch_size = 1
         turns = -(-len(order) // (batch_size * at_once)) or 1
         size = -(-len(order) // (turns * at_once)) or 1  # even batches, so that no thread waits
-        batches = [order[start : start + size] for start in range(0, len(order), size)]
-        for start in range(0, len(batches), at_once):
-            group = batches[start : start + at_once]
-            for batch, new in zip(group, side_by_side(of, group), strict=True):
-                for i, tokens in zip(batch, new, strict=True):
-                    answers[i] = tokens
-            on_done(sum(map(len, group)))
+        while order:
+            batches = [order[start : start + size] for start in range(0, min(len(order), size * at_once), size)]
+            try:
+                replies = side_by_side(of, batches)
+            except Exception as error:
+                if on_full is None or size == 1 or not is_out_of_memory(error):
+                    raise
+                size //= 2
+                on_full(size)
+                replies = []
+            if not replies:
+                release_memory()
+                continue
+            for i, tokens in zip(itertools.chain(*batches), itertools.chain(*replies), strict=True):
+                answers[i] = tokens
+            done = sum(map(len, batches))
+            order = order[done:]
+            on_done(done)
     finally:
         model.generation_config = configuration
     return answers

@@ -13,16 +13,18 @@ from diverseevol.data.tokens import Tokens
 from diverseevol.engine.batch_dependence import warn_if_batch_dependent
 from diverseevol.engine.body_and_head import width
 from diverseevol.engine.fast_path import quick_products
-from diverseevol.engine.memory import explain_out_of_memory
+from diverseevol.engine.memory import is_out_of_memory, release_memory, too_little_memory
 from diverseevol.engine.model_job import ModelJob
 from diverseevol.engine.model_limits import check_readable
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.engine.probing.committee_probe import Committee
 from diverseevol.engine.probing.probe import Probe
-from diverseevol.engine.trainers import cast_once, device_of
+from diverseevol.engine.trainers import cast_once, device_of, is_sharded
 from diverseevol.engine.tuning.batches import probe_loader
 from diverseevol.options import Embedding
 from diverseevol.parallel.shared_arrays import cached_by_all, filled, read_probe
+
+OPTION = "embedding.batch_tokens"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,16 +109,41 @@ class Prober(ModelJob):
         phase: str,
         aligned: bool,
     ) -> None:
-        """Run a module of such a model over rows; its arrays appear in the folder once they are complete."""
+        """Run a module of such a model over rows; its arrays appear in the folder once they are complete.
+
+        Where a device is full, what all processes have done is kept, and they share the rest out in smaller batches.
+        """
         rank, world = self.processes.rank, self.processes.world
         among = np.arange(len(self.encoded)) if aligned else rows
         with filled(folder, shapes, self.processes) as arrays, self.progress.track(phase, len(rows)) as advance:
-            trainer = self.start(inference_mode=False)  # in that mode torch keeps nothing that it cast
-            tokens = self.embedding.tokens_on(device_of(trainer).type)
-            loader = probe_loader(self.encoded, rows, among, tokens, self.prompt.end, rank, world)
-            probing = module(arrays, lambda done: advance(done * world))
-            with explain_out_of_memory("embedding.batch_tokens", tokens), cast_once(trainer), quick_products(model):
-                trainer.predict(probing, loader, return_predictions=False)
+            left, asked, budget = rows, 0, 0
+            while len(left):
+                trainer = self.start(inference_mode=False)  # in that mode torch keeps nothing that it cast
+                asked = self.embedding.tokens_on(device_of(trainer).type)
+                budget = budget // 2 or self.budgets.of(OPTION, asked)
+                loader = probe_loader(self.encoded, left, among, budget, self.prompt.end, rank, world)
+                filed: list[int] = []
+
+                def note(done: int, filed: list[int] = filed) -> None:
+                    filed.append(done)
+                    advance(done * world)
+
+                try:
+                    with cast_once(trainer), quick_products(model):
+                        trainer.predict(module(arrays, note), loader, return_predictions=False)
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    if is_sharded(trainer):  # the others wait in this pass, where nobody can tell them
+                        raise too_little_memory(f"{OPTION}={budget}", "lower it") from error
+                mine = np.concatenate(list(loader.dataset))[sum(filed) :]  # type: ignore[call-overload]  # in order
+                left = np.unique(np.concatenate(self.processes.gather(mine)))
+                if len(left):
+                    if budget <= (longest := int(self.encoded.lengths[left].max())):  # a row at a time is the least
+                        raise too_little_memory(f"embedding a row of {longest:,} tokens", "lower prompt.max_length")
+                    del trainer
+                    release_memory()
+            self.budgets.lower(OPTION, asked, budget, "tokens")
 
     def foundation_model(self) -> PreTrainedModel:
         """The model that every fit starts from."""

@@ -96,8 +96,8 @@ class Tuner(ModelJob):
 
             trainer = self.start(max_epochs=1, max_steps=len(plan))
             device = device_of(trainer)
-            dropout, budget = int(rng.integers(2**62)), tuning.micro_batch_tokens
-            with seeded(device, dropout), explain_out_of_memory("tuning.micro_batch_tokens", budget):
+            dropout, needed = int(rng.integers(2**62)), f"tuning.micro_batch_tokens={tuning.micro_batch_tokens}"
+            with seeded(device, dropout), explain_out_of_memory(needed, "lower it"):
                 model = self.models.to_train()
                 check_readable(model, self.encoded)
                 model = model.to(device)
