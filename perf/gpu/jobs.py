@@ -21,15 +21,16 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Int
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel, get_scheduler
+from transformers import GenerationConfig, PreTrainedModel, get_scheduler
 
 from diverseevol.data.tokens import Tokens
 from diverseevol.engine.answering.generation import own_ends
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.memory import peak_memory, reset_peak_memory
+from diverseevol.engine.shapes import shape_without_weights
 from diverseevol.engine.tuning.batches import collate, plan_steps
-from diverseevol.options import Generation, LoRA
-from perf.gpu.subjects import RandomWeights, Size, Subject
+from diverseevol.options import Generation, LoRA, Tuning
+from perf.gpu.subjects import Size, Subject
 
 OURS, PLAIN = "ours", "plain"
 SEED = (0,)
@@ -61,16 +62,8 @@ class Case:
 
     @cached_property
     def weights(self) -> int:
-        """Weights of the layers: the embedding table and the head are not counted."""
-        foundation = self.subject.foundation
-        if isinstance(foundation, RandomWeights):
-            config = foundation.config
-        else:
-            config = AutoConfig.from_pretrained(foundation.path)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
-        tables = {model.get_input_embeddings().weight, model.get_output_embeddings().weight}
-        return sum(int(w.numel()) for w in model.parameters()) - sum(int(w.numel()) for w in tables)
+        """Weights of the layers' products: neither the embedding table nor the head is counted."""
+        return shape_without_weights(self.subject.foundation, Tuning()).products
 
     def operations(self, job: str) -> int:
         """Floating-point operations a token: for each weight 2 forward, 2 to its inputs' gradient, 2 to its own."""
@@ -128,9 +121,7 @@ class Case:
 
     def _model(self, learner: Learner) -> PreTrainedModel:
         """What a round embeds and answers with, although it has learned nothing."""
-        model = learner.models.to_train().to(self.device).eval()
-        model.requires_grad_(False)
-        return model
+        return learner.models.to_train().to(self.device).eval()
 
     def _fit(self, folder: Path) -> dict[str, Way]:
         tuning = replace(self.subject.tuning, batch_size=self.size.batch_size)
@@ -188,6 +179,8 @@ class Case:
 
         def plain(rows: Int[np.ndarray, " some"]) -> Work:
             torch.use_deterministic_algorithms(False)
+            model.to(self.device)  # from which a trainer may have moved it
+            synchronize(self.device)
             start = time.perf_counter()
             vectors = []
             with torch.no_grad(), self._mixed():  # around the loop, so that weights are cast once
@@ -219,6 +212,8 @@ class Case:
 
         def plain(n: int) -> Work:
             torch.use_deterministic_algorithms(False)
+            model.to(self.device)
+            synchronize(self.device)
             start = time.perf_counter()
             asked = prompt.ids([question for question, _ in questions[:n]], [""] * n)
             configuration = GenerationConfig(

@@ -51,7 +51,11 @@ class RandomWeights(Pretrained):
         with torch.random.fork_rng(devices), torch.device(self.device):
             torch.manual_seed(0)
             dtype = getattr(torch, self.dtype)
-            return AutoModelForCausalLM.from_config(copy.deepcopy(self.config), dtype=dtype)
+            return AutoModelForCausalLM.from_config(self.configuration(), dtype=dtype)
+
+    def configuration(self) -> PreTrainedConfig:
+        """As it was given."""
+        return copy.deepcopy(self.config)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Each id is a word."""
