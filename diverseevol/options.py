@@ -195,6 +195,21 @@ class LoRA(Tuning):
             )
 
 
+def check_strategy(strategy: object, precision: object) -> None:
+    """Check how several processes train one model: `trainer.strategy` beside `trainer.precision`.
+
+    Raises:
+        InputError: there is no such strategy, or it does not go with the precision.
+    """
+    if strategy not in ("ddp", "fsdp"):
+        raise InputError(f"trainer.strategy is {shown(strategy)}; choose ddp or fsdp")
+    if strategy == "fsdp" and precision == "16-mixed":
+        raise InputError(
+            "trainer.strategy=fsdp does not go with trainer.precision=16-mixed; give bf16-mixed (trainer=bf16) or "
+            "32-true, or trainer.strategy=ddp"
+        )
+
+
 @dataclass(frozen=True)
 class Generation:
     """How questions are answered.

@@ -163,6 +163,8 @@ def test_the_options_of_a_choice_have_one_default_each():
                 value = fallback(node.get(name, "???"))
                 if parameter.default in (parameter.empty, None) or str(value).startswith(("???", "${")):
                     continue
+                if name == "strategy":  # the engine's own; Lightning's default is for processes that it starts itself
+                    continue
                 assert value == parameter.default, f"{file.name}: {path}.{name}"
                 compared.add(f"{path}.{name}")
     assert len(compared) > 50

@@ -38,6 +38,8 @@ CASES = {
     (*EVOLVE, "data.path=pipe"): "pipe: is a pipe",
     (*WITH_ROWS, "folder=foreign"): "foreign: holds 'mine.txt' but no evolution",
     (*WITH_ROWS, "folder=rows.jsonl"): "rows.jsonl: ",
+    (*WITH_ROWS, "trainer.strategy=fspd"): "trainer.strategy is 'fspd'; choose ddp or fsdp",
+    (*WITH_ROWS, "trainer.strategy=fsdp", "trainer.precision=16-mixed"): "trainer.strategy=fsdp does not go with trai",
     (*WITH_ROWS, "folder=used"): "used: another process is at work in this folder",
     (*WITH_ROWS, "benchmark=questions", "benchmark.path=missing.jsonl"): "missing.jsonl: no such file; a benchmark is",
     (*WITH_ROWS, "benchmark=questions", "benchmark.path=foreign"): "foreign: is a folder; name a file in it",

@@ -11,7 +11,7 @@ from diverseevol.cli.configuration import Configuration
 from diverseevol.errors import InputError
 from diverseevol.evolution.metrics import Metric
 from diverseevol.evolution.metrics.base import description_of, needs_of
-from diverseevol.options import LoRA, Schedule, Tuning
+from diverseevol.options import LoRA, Schedule, Tuning, check_strategy
 from diverseevol.runs.metrics import COSTS, POOL_SIZE, SCORES
 from diverseevol.samplers.base import Needs
 
@@ -129,12 +129,14 @@ def tuning_of(settings: Configuration) -> Tuning:
 
     Raises:
         InputError: an option is none; or adapters are asked for, and the package that makes them is not installed, or
-            the trainer would convert the weights that they share.
+            the trainer would convert the weights that they share; or several processes cannot train so.
     """
+    trainer = settings.value("trainer", dict)
+    check_strategy(trainer.get("strategy", "ddp"), trainer.get("precision"))
     tuning = settings.options("tuning", LoRA if "rank" in settings.value("tuning", dict) else Tuning)
     if isinstance(tuning, LoRA):
         check_peft("tuning=lora")
-        precision = settings.value("trainer", dict).get("precision")
+        precision = trainer.get("precision")
         if isinstance(precision, str) and precision.endswith("-true") and precision != "32-true":
             raise InputError(
                 f"trainer.precision={precision} converts the foundation weights, which adapters share and leave as "

@@ -14,7 +14,8 @@ from diverseevol.storage.names import checked_name, safe_name
 PICKS = ("data", "model", "prompt", "tuning", "embedding", "sampler", "schedule", "trainer")
 GROUPS = ("data", "model", "sampler", "schedule")
 NOT_PICKS = (
-    "data.path", "data.name", "model.path", "schedule", "schedule.rounds", "trainer.accelerator", "sampler.device",
+    "data.path", "data.name", "model.path", "schedule", "schedule.rounds", "trainer.accelerator", "trainer.strategy",
+    "sampler.device",
 )  # fmt: skip
 MEMORY_ONLY = ("tuning.micro_batch_tokens", "tuning.gradient_checkpointing", "embedding.batch_tokens")
 

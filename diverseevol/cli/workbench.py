@@ -50,7 +50,7 @@ class Workbench:
         self.progress: Progress = Shown(console) if processes.first else Silent()
         self.cache = cache_folder(settings.value("cache", str | None))
         self.trainer = settings.part("trainer")
-        start(self.trainer, processes)
+        start(self.trainer, processes, fits=True)
 
     def dataset(self, bad_rows: Path) -> Dataset:
         """The rows D, checked; those that are bad are listed in a file."""

@@ -15,16 +15,27 @@ from transformers import PreTrainedModel
 
 from diverseevol.engine.fast_path import is_small
 from diverseevol.errors import InputError
+from diverseevol.options import check_strategy
 from diverseevol.parallel.processes import Processes
 
 
-def start(make: Callable[..., lightning.Trainer], processes: Processes, **options: Any) -> lightning.Trainer:
-    """A trainer that neither logs nor saves, on this process's device, with further options.
+def start(
+    make: Callable[..., lightning.Trainer], processes: Processes, *, fits: bool = False, **options: Any
+) -> lightning.Trainer:
+    """A trainer that neither logs nor saves, on this process's device.
+
+    Args:
+        make: makes it; of its options, `strategy` is "ddp", the default, or "fsdp".
+        processes: this process and its peers.
+        fits: whether it is to fit, where a strategy makes a difference: other passes run complete models.
+        options: further ones.
 
     Raises:
         InputError: Lightning refuses the options in `make`, or the user may not set them.
     """
-    reserved = {"devices", "num_nodes", "strategy", "max_epochs", "max_steps"} & set(getattr(make, "keywords", {}))
+    asked = getattr(make, "keywords", {})
+    check_strategy(asked.get("strategy", "ddp"), asked.get("precision"))
+    reserved = {"devices", "num_nodes", "max_epochs", "max_steps"} & set(asked)
     if reserved:
         raise InputError(
             f"trainer.{sorted(reserved)[0]} is not yours to set: tuning.epochs and tuning.steps say how long, and the "
@@ -33,11 +44,12 @@ def start(make: Callable[..., lightning.Trainer], processes: Processes, **option
     # A deterministic trainer would have torch fill all new memory before it is written, a tenth of the time of a fit,
     # although memory that was not written is never read.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    spread = {
-        "strategy": "ddp",
-        "devices": processes.local_world,
-        "num_nodes": processes.world // processes.local_world,
-    }
+    placed: dict[str, Any] = {"strategy": "auto", "devices": 1}
+    if processes.world > 1:
+        nodes = processes.world // processes.local_world
+        placed = {"strategy": "ddp", "devices": processes.local_world, "num_nodes": nodes}
+        if fits and asked.get("strategy") == "fsdp":
+            placed["strategy"] = ModelParallelStrategy(processes.world, 1)
     try:
         return make(
             logger=False,
@@ -45,7 +57,7 @@ def start(make: Callable[..., lightning.Trainer], processes: Processes, **option
             enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,  # Lightning's would reshuffle: the loaders share the work out themselves
-            **(spread if processes.world > 1 else {"devices": 1}),
+            **placed,
             **options,
         )
     except (MisconfigurationException, ImportError, ValueError, TypeError, RuntimeError) as error:

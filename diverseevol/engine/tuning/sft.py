@@ -1,5 +1,6 @@
 """Supervised fine-tuning on the pool: response-only loss, normalised over the complete optimizer batch."""
 
+import functools
 import logging
 import math
 from collections.abc import Callable
@@ -33,10 +34,12 @@ class InstructionTuner(lightning.LightningModule):
         tuning: Tuning,
         total_steps: int,
         on_step: Callable[[int, dict[str, float]], None] = lambda step, values: None,
+        run: Callable[[Callable[[], torch.Tensor]], torch.Tensor] = lambda work: work(),
     ) -> None:
         """Bind a model, which is trained in place, to the optimizer steps that its learning-rate schedule spans.
 
-        `on_step` is called on rank 0 after each step with its number (from 1), loss and learning rate.
+        `on_step` is called on rank 0 after each step with its number (from 1), loss and learning rate; `run` is what a
+        sharded model's forward passes go through (`Shards.run`).
         """
         super().__init__()
         self.automatic_optimization = False  # a step holds a varying number of micro-batches
@@ -44,12 +47,16 @@ class InstructionTuner(lightning.LightningModule):
         self.tuning = tuning
         self.total_steps = total_steps
         self.on_step = on_step
+        self.run = run
         self.losses: list[float] = []
         self.trained = [weight for weight in model.parameters() if weight.requires_grad]
         self.summed_loss = SummedLoss(model)
         # Threads would draw dropout from one stream in an order of their own.
         plain = not tuning.gradient_checkpointing and not has_dropout(model)
         self.at_once = batches_at_once(model) if plain else 1
+
+    def configure_model(self) -> None:
+        """Nothing: Lightning wants a sharded model to be made here, and the one that is bound is made already."""
 
     def training_step(self, batch: list[dict[str, torch.Tensor]], batch_idx: int) -> None:
         """Take one optimizer step over its micro-batches."""
@@ -78,7 +85,7 @@ class InstructionTuner(lightning.LightningModule):
         """Add up the gradients of the micro-batches; their losses' sum."""
         total = torch.zeros((), device=self.device)
         for micro in batch:
-            loss = self.summed_loss(micro) / micro["normaliser"]
+            loss = self.run(functools.partial(self.summed_loss, micro)) / micro["normaliser"]
             # Data-parallel strategies average gradients over processes; the loss is already normalised over them all.
             self.manual_backward(loss * self.trainer.world_size)
             total += loss.detach()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int
+from lightning.pytorch.strategies import ModelParallelStrategy
 from transformers import PreTrainedModel
 
 from diverseevol.data.tokens import Tokens
@@ -19,6 +20,7 @@ from diverseevol.engine.pretrained import Pretrained
 from diverseevol.engine.trainers import device_of, free_old_trainers, seeded
 from diverseevol.engine.tuning.batches import plan_steps, step_loader
 from diverseevol.engine.tuning.sft import InstructionTuner, checkpoint_activations
+from diverseevol.engine.tuning.sharding import Shards
 from diverseevol.options import LoRA, Tuning
 
 if TYPE_CHECKING:
@@ -94,20 +96,23 @@ class Tuner(ModelJob):
                 on_step(step, values)
                 advance(1)
 
-            trainer = self.start(max_epochs=1, max_steps=len(plan))
+            trainer = self.start(fits=True, max_epochs=1, max_steps=len(plan))
             device = device_of(trainer)
             dropout, needed = int(rng.integers(2**62)), f"tuning.micro_batch_tokens={tuning.micro_batch_tokens}"
             with seeded(device, dropout), explain_out_of_memory(needed, "lower it"):
-                model = self.models.to_train()
-                check_readable(model, self.encoded)
-                model = model.to(device)
-                warn_if_batch_dependent(model, self.encoded.lengths[rows])
+                rank, world = self.processes.rank, self.processes.world
+                complete = self.models.to_train()
+                check_readable(complete, self.encoded)
+                warn_if_batch_dependent(complete, self.encoded.lengths[rows])
+                shards: Shards | None = None
+                if isinstance(trainer.strategy, ModelParallelStrategy):
+                    shards = Shards(complete, device, world, trainer.precision_plugin)
+                model = shards.sharded if shards else complete.to(device)
                 model.train()
                 if tuning.gradient_checkpointing:
                     checkpoint_activations(model, "enable")
                 free_old_trainers(model)
-                module = InstructionTuner(model, tuning, len(plan), note)
-                rank, world = self.processes.rank, self.processes.world
+                module = InstructionTuner(model, tuning, len(plan), note, *([shards.run] if shards else []))
                 threads = module.at_once if world == 1 else 1
                 loader = step_loader(self.encoded, plan, self.prompt.end, rank, world, threads)
                 with quick_products(model):
@@ -116,4 +121,4 @@ class Tuner(ModelJob):
             checkpoint_activations(model, "disable")
         del trainer, module, loader
         free_old_trainers(model)  # this one's optimizer is twice as large as the model
-        return Fit(model.eval(), self.processes.share(curve))
+        return Fit((shards.gathered() if shards else model).eval(), self.processes.share(curve))
