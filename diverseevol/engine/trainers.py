@@ -65,6 +65,22 @@ def start(
         raise InputError(f"trainer: Lightning cannot start with these options ({reason}); change trainer.…") from error
 
 
+class StaysOnDevice(lightning.LightningModule):
+    """A module whose model stays on the device that it computed on.
+
+    Lightning copies a model and its optimizer to the processor's memory at the end of each fit and pass: for seven
+    billion weights tens of gigabytes, and the next pass would copy the model back.
+    """
+
+    def cpu(self) -> Any:
+        """Nothing: what is called at the end."""
+        return self
+
+    def on_train_end(self) -> None:
+        """Leave the optimizer to be freed where it is."""
+        self.trainer.strategy.optimizers = []
+
+
 def device_of(trainer: lightning.Trainer) -> torch.device:
     """Where a trainer computes."""
     return trainer.strategy.root_device

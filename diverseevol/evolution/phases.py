@@ -189,6 +189,8 @@ class Phases:
             return read_probe(self.folder.probe, embedding=False, statistics=statistics)[1]
         for member in committee:
             if not self._intact(member.folder.path / self.kept):
+                if self.kept == "model" and self._model is not None:  # the device may have no room for it beside a fit
+                    self._model.to("cpu")
                 with self.notes.timed(member.name):
                     member.train_and_save(self.learner, self.keep_dtype)
         with self.notes.timed("disagreement"):

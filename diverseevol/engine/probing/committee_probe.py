@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
-import lightning
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -11,12 +10,13 @@ from transformers import PreTrainedModel
 
 from diverseevol.engine.probing.probe import Probe
 from diverseevol.engine.probing.token_statistics import positions
+from diverseevol.engine.trainers import StaysOnDevice
 from diverseevol.engine.tuning.batches import IGNORED
 
 DISAGREEMENTS = frozenset({"committee_kl", "committee_vote_entropy"})
 
 
-class Committee(lightning.LightningModule):
+class Committee(StaysOnDevice):
     """Writes the disagreement about each row straight into arrays, averaged over the positions of its response.
 
     The members see the same batch one after another, and only their hidden states are kept; then their heads run over

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 
-import lightning
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,13 +11,14 @@ from diverseevol.engine.body_and_head import BodyAndHead
 from diverseevol.engine.fast_path import batches_at_once
 from diverseevol.engine.probing.token_statistics import NAMES, positions, token_statistics
 from diverseevol.engine.side_by_side import side_by_side
+from diverseevol.engine.trainers import StaysOnDevice
 from diverseevol.engine.tuning.batches import IGNORED
 from diverseevol.errors import InputError
 
 TURNS = 4  # batches handed to each thread together: the others make up for a slow one
 
 
-class Probe(lightning.LightningModule):
+class Probe(StaysOnDevice):
     """Writes embeddings and token statistics straight into arrays that are aligned with the data set.
 
     The embedding is the masked mean of the last hidden state (after the final norm) of the model's body; the LM head

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal
 
-import lightning
 import torch
 from transformers import PreTrainedModel, get_scheduler
 
 from diverseevol.engine.fast_path import batches_at_once
 from diverseevol.engine.side_by_side import side_by_side
+from diverseevol.engine.trainers import StaysOnDevice
 from diverseevol.engine.tuning.loss import SummedLoss
 from diverseevol.errors import InputError, warn_once
 from diverseevol.options import Tuning
@@ -19,7 +19,7 @@ from diverseevol.options import Tuning
 log = logging.getLogger(__name__)
 
 
-class InstructionTuner(lightning.LightningModule):
+class InstructionTuner(StaysOnDevice):
     """Fine-tuning of those weights of a causal language model that take gradients.
 
     A batch is one optimizer step: a list of micro-batches. The loss of a step is the sum of its response tokens'
