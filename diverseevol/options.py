@@ -129,6 +129,8 @@ class Tuning:
         steps: a fixed number of optimizer steps instead of epochs, so that larger pools get no more training.
         batch_size: rows of one optimizer step, over all processes and accumulation.
         micro_batch_tokens: tokens that one forward pass holds, padding included; memory, not results, depends on it.
+        packing: rows lie one after another in one sequence, without padding, and see nothing of each other; the same
+            results up to rounding.
         schedule: the learning-rate schedule, by transformers' name; those that need no further numbers.
         warmup_ratio: share of the steps in which the rate rises from 0, rounded up to whole steps.
         weight_decay: of AdamW.
@@ -141,6 +143,7 @@ class Tuning:
     steps: int | None = None
     batch_size: int = 64
     micro_batch_tokens: int = 4096
+    packing: bool = False
     schedule: RateSchedule = "cosine"
     warmup_ratio: float = 0.03
     weight_decay: float = 0.0

@@ -509,7 +509,8 @@ def test_two_processes_train_the_adapter_that_one_trains(tmp_path):
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         done = subprocess.run(
             [sys.executable, *(launcher if processes > 1 else []), "-m", "diverseevol", "evolve", *SMALL, "tuning=lora",
-             "tuning.rank=8", "tuning.micro_batch_tokens=300", "tuning.gradient_checkpointing=true", "keep_models=all",
+             "tuning.rank=8", "tuning.micro_batch_tokens=300", "tuning.gradient_checkpointing=true",
+             "tuning.packing=true", "keep_models=all",
              f"folder={folder}", f"cache={tmp_path / 'cache'}"],
             capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip

@@ -35,7 +35,10 @@ FOREIGN = ("data=json", "data.path=some/rows.jsonl", "model.path=org/model-1.5")
         (("schedule=full", "sampler=random", "model=tiny"), "lab/tiny/random-full"),
         (FOREIGN, "rows/model-1.5/kcenter-iterative"),
         ((*FOREIGN, "schedule=one_time"), "rows/model-1.5/kcenter-one_time"),
-        (("benchmark=none", "schedule.rounds=9", "embedding.batch_tokens=99"), "lab/lab/kcenter-iterative"),
+        (
+            ("benchmark=none", "schedule.rounds=9", "embedding.batch_tokens=99", "tuning.packing=true"),
+            "lab/lab/kcenter-iterative",
+        ),
     ],
 )
 def test_choices_alone_name_a_folder(overrides, name):

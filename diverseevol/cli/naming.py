@@ -17,7 +17,9 @@ NOT_PICKS = (
     "data.path", "data.name", "model.path", "schedule", "schedule.rounds", "trainer.accelerator", "trainer.strategy",
     "sampler.device",
 )  # fmt: skip
-MEMORY_ONLY = ("tuning.micro_batch_tokens", "tuning.gradient_checkpointing", "embedding.batch_tokens")
+MEMORY_ONLY = (
+    "tuning.micro_batch_tokens", "tuning.packing", "tuning.gradient_checkpointing", "embedding.batch_tokens",
+)  # fmt: skip
 
 
 def run_path(settings: Configuration) -> Path:

@@ -8,7 +8,7 @@ import inspect
 import logging
 from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from diverseevol.engine import fast_path
+from diverseevol.engine.packing import keep_rows_apart, row_ends
 from diverseevol.engine.padding import reads_padding_after
 from diverseevol.errors import InputError, warn_once
 
@@ -23,7 +24,9 @@ log = logging.getLogger(__name__)
 
 Head = Callable[[Float[torch.Tensor, "positions dim"]], Float[torch.Tensor, "positions vocabulary"]]
 
-INPUTS = ("input_ids", "attention_mask")  # of a batch, as models name them
+INPUTS = ("input_ids", "attention_mask", "position_ids")  # of a batch, as models name them
+
+Answer = TypeVar("Answer")
 
 
 class BodyAndHead:
@@ -35,17 +38,18 @@ class BodyAndHead:
         takes_cache = "use_cache" in inspect.signature(self._body.forward).parameters
         self._no_cache = {"use_cache": False} if takes_cache else {}
         self._last: tuple[torch.Tensor, int, torch.Tensor] = torch.empty(0), -1, torch.empty(0)
-        # Both are found out at the first batch.
-        self._ignores_padding = False
+        # All are found out at the first batch.
+        self._ignores_padding = self._keeps_rows_apart = False
         self._heads: list[Head] | None = None  # one, or none
 
     def hidden(self, batch: Mapping[str, torch.Tensor]) -> Float[torch.Tensor, "batch length dim"]:
-        """The last hidden states of a right-padded batch, after the final norm; of padding, anything.
+        """The last hidden states of a right-padded or packed batch, after the final norm; of padding, anything.
 
         Raises:
-            InputError: the model reads padding, so that its results for a row depend on the rest of the batch.
+            InputError: the model reads padding, or the rows before a packed one, so that its results for a row depend
+                on the rest of the batch.
         """
-        if not self._ignores_padding:
+        if "attention_mask" in batch and not self._ignores_padding:
             if self._without_dropout(lambda model: reads_padding_after(model, self._padded_states)):
                 raise InputError(
                     f"model.path: {type(self.model).__name__} reads the padding after a row, so that a row's embedding "
@@ -54,11 +58,22 @@ class BodyAndHead:
             self._ignores_padding = True
         return self._states(self.inputs(batch))
 
-    def inputs(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """What a model reads of a batch."""
-        return {name: batch[name] for name in INPUTS}
+    def inputs(self, batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        """What the model reads of a batch: ids, and which of them are padding, or where packed rows begin and end.
 
-    def _states(self, inputs: Mapping[str, torch.Tensor]) -> Float[torch.Tensor, "batch length dim"]:
+        Raises:
+            InputError: the model reads the rows before a packed one.
+        """
+        if "position_ids" in batch and not self._keeps_rows_apart:
+            self._without_dropout(lambda model: keep_rows_apart(model, lambda rows: self._states(self._inputs(rows))))
+            self._keeps_rows_apart = True
+        return self._inputs(batch)
+
+    def _inputs(self, batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        ends = row_ends(self.model, batch["position_ids"]) if "position_ids" in batch else {}
+        return {name: batch[name] for name in INPUTS if name in batch} | ends
+
+    def _states(self, inputs: Mapping[str, Any]) -> Float[torch.Tensor, "batch length dim"]:
         # The last hidden states come first, whatever the body calls them, be it an object or a tuple.
         hidden: torch.Tensor = self._body(**inputs, **self._no_cache)[0]
         return hidden
@@ -66,7 +81,7 @@ class BodyAndHead:
     def _padded_states(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         return self._states({"input_ids": ids, "attention_mask": mask})
 
-    def _without_dropout(self, ask: Callable[[PreTrainedModel], bool]) -> bool:
+    def _without_dropout(self, ask: Callable[[PreTrainedModel], Answer]) -> Answer:
         """Test the model without gradients, and without dropout, which would make any two passes differ."""
         training = self.model.training
         with torch.no_grad():
@@ -108,7 +123,7 @@ class BodyAndHead:
         return [*([] if output_layer is None else [output_layer]), *after_body]
 
     def _makes_logits(self, head: Head, batch: Mapping[str, torch.Tensor]) -> bool:
-        beginning = {name: tensor[:1, :8] for name, tensor in self.inputs(batch).items()}
+        beginning = self.inputs({name: batch[name][:1, :8] for name in INPUTS if name in batch})
 
         def equal(model: PreTrainedModel) -> bool:
             logits = model(**beginning, use_cache=False).logits

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from diverseevol.engine import packing
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.probing.committee_probe import DISAGREEMENTS
 from diverseevol.engine.probing.token_statistics import NAMES, token_statistics
@@ -119,3 +120,34 @@ def test_training_moves_every_weight_and_is_the_same_twice(lab: Lab, precision: 
         assert not torch.equal(value.cpu(), before[name]), name
     loss = lab("cpu").fit(np.arange(24), (0, 5)).curve[0]["loss"]
     assert first.curve[0]["loss"] == pytest.approx(loss, rel=1e-4 if precision == "32-true" else 2e-2)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_packed_rows_are_learned_as_padded_ones_are(lab: Lab, precision: str) -> None:
+    learner = lab("cuda", precision)
+    padded, packed = (
+        dataclasses.replace(learner, tuning=dataclasses.replace(learner.tuning, packing=wanted)).fit(
+            np.arange(24), (0, 5)
+        )
+        for wanted in (False, True)
+    )
+    tolerance = 1e-4 if precision == "32-true" else 2e-2
+    assert [p["loss"] for p in packed.curve] == pytest.approx([p["loss"] for p in padded.curve], rel=tolerance)
+
+
+def test_the_kernel_for_rows_of_different_lengths_attends_as_row_by_row(device: torch.device) -> None:
+    torch.manual_seed(0)
+    ends = torch.tensor([0, 70, 71, 200], dtype=torch.int32, device=device)
+    shapes = ((1, 4, 200, 64), (1, 2, 200, 64), (1, 2, 200, 64))
+    for window in (None, 16):
+        tensors = [torch.randn(shape, device=device, dtype=torch.bfloat16, requires_grad=True) for shape in shapes]
+        assert packing._has_kernel(tensors[0], tensors[2])
+        results = []
+        for out in (
+            packing._by_kernel(*tensors, ends, 129, None, window),
+            packing._row_by_row(*tensors, ends, None, 0.0, window),
+        ):
+            gradients = torch.autograd.grad(out.float().square().sum(), tensors)
+            results.append([out, *gradients])
+        for ours, theirs in zip(*results, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=2e-2, atol=2e-2)

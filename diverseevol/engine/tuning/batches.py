@@ -2,7 +2,7 @@
 
 import itertools
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,7 @@ def plan_steps(
     batch_size: int,
     micro_batch_tokens: int,
     rng: np.random.Generator,
+    packing: bool = False,
 ) -> list[Step]:
     """Lay out a complete fit: each epoch a fresh order of the rows, cut into optimizer batches.
 
@@ -48,6 +49,7 @@ def plan_steps(
         batch_size: rows of an optimizer step.
         micro_batch_tokens: tokens of a micro-batch, padding included; a longer row has one of its own.
         rng: the order of the rows.
+        packing: whether micro-batches are packed, without padding; their rows need not be of similar length.
 
     Raises:
         InputError: there are no rows to take a fixed number of steps on.
@@ -60,7 +62,7 @@ def plan_steps(
         order = rows[rng.permutation(len(rows))]
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            micro = length_sorted_batches(lengths, batch, micro_batch_tokens)
+            micro = _cut(packing)(lengths, batch, micro_batch_tokens)
             plan.append(Step(tuple(tuple(map(int, m)) for m in micro), int(response[batch].sum())))
             if steps is not None and len(plan) == steps:
                 return plan
@@ -72,7 +74,7 @@ def length_sorted_batches(
 ) -> list[Int[np.ndarray, " batch"]]:
     """Cut rows, longest first, into batches of at most `budget` tokens, padding included."""
     # The batch that needs the most memory comes first, so a run that does not fit fails at once. Sorting keeps padding
-    # to a few per cent, which is as good as packing and needs no attention kernel of its own.
+    # low.
     order = rows[np.argsort(-lengths[rows], kind="stable")]
     batches, start = [], 0
     while start < len(order):
@@ -80,6 +82,27 @@ def length_sorted_batches(
         batches.append(order[start : start + size])
         start += size
     return batches
+
+
+def packed_batches(
+    lengths: Int[np.ndarray, " rows"], rows: Int[np.ndarray, " some"], budget: int
+) -> list[Int[np.ndarray, " batch"]]:
+    """Put rows, longest first, into few batches of at most `budget` tokens without padding."""
+    batches: list[list[int]] = []
+    free: list[int] = []
+    for row in rows[np.argsort(-lengths[rows], kind="stable")].tolist():
+        length = int(lengths[row])
+        first = next((i for i, tokens in enumerate(free) if length <= tokens), len(batches))
+        if first == len(batches):
+            batches.append([])
+            free.append(budget)
+        batches[first].append(row)
+        free[first] -= length
+    return [np.asarray(batch, dtype=np.int64) for batch in batches]
+
+
+def _cut(packing: bool) -> Callable[..., list[Int[np.ndarray, " batch"]]]:
+    return packed_batches if packing else length_sorted_batches
 
 
 def collate(encoded: Tokens, rows: Sequence[int], pad: int) -> dict[str, torch.Tensor]:
@@ -107,8 +130,38 @@ def collate(encoded: Tokens, rows: Sequence[int], pad: int) -> dict[str, torch.T
     }
 
 
+def pack(encoded: Tokens, rows: Sequence[int]) -> dict[str, torch.Tensor]:
+    """Tensors of rows that lie one after another in a single sequence.
+
+    Returns:
+        `input_ids`, `position_ids` (from 0 in each row) and `labels` (as of `collate`), each [1, tokens]; `rows`
+        [batch].
+    """
+    places = [np.arange(len(encoded.row(row))) for row in rows]
+    labels = []
+    for row in rows:
+        tokens = encoded.row(row)
+        labels.append(np.full(len(tokens), IGNORED, dtype=np.int64))
+        # Nothing predicts the first token of a row; in a packed batch the last of the row before would.
+        for start, end in encoded.spans_of(row):
+            labels[-1][max(start, 1) : end] = tokens[max(start, 1) : end]
+    ids = np.concatenate([encoded.row(row) for row in rows]).astype(np.int64)
+    return {
+        "input_ids": torch.from_numpy(ids)[None],
+        "position_ids": torch.from_numpy(np.concatenate(places))[None],
+        "labels": torch.from_numpy(np.concatenate(labels))[None],
+        "rows": torch.as_tensor(np.asarray(rows, dtype=np.int64)),
+    }
+
+
 def step_loader(
-    encoded: Tokens, plan: Sequence[Step], pad: int, rank: int = 0, world: int = 1, threads: int = 1
+    encoded: Tokens,
+    plan: Sequence[Step],
+    pad: int,
+    rank: int = 0,
+    world: int = 1,
+    threads: int = 1,
+    packing: bool = False,
 ) -> DataLoader[list[dict[str, torch.Tensor]]]:
     """A loader whose item is one optimizer step of this process: a list of micro-batches with their `normaliser`."""
     # Every process gets the same number of micro-batches, since the processes meet in each backward pass. A process
@@ -116,10 +169,11 @@ def step_loader(
 
     def make(step: Step) -> list[dict[str, torch.Tensor]]:
         batches = []
-        for rows in _shares(encoded.lengths, step.micro_batches, world * threads)[rank::world]:
+        for rows in _shares(encoded.lengths, step.micro_batches, world * threads, packing)[rank::world]:
             if not rows and world == 1:
                 continue  # no other process waits
-            batch = collate(encoded, rows or step.micro_batches[-1][-1:], pad)
+            some = rows or step.micro_batches[-1][-1:]
+            batch = pack(encoded, some) if packing else collate(encoded, some, pad)
             if not rows:
                 batch["labels"] = torch.full_like(batch["labels"], IGNORED)
             batch["normaliser"] = torch.tensor(float(step.response_tokens))
@@ -130,7 +184,7 @@ def step_loader(
 
 
 def _shares(
-    lengths: Int[np.ndarray, " rows"], micro_batches: Sequence[tuple[int, ...]], parts: int
+    lengths: Int[np.ndarray, " rows"], micro_batches: Sequence[tuple[int, ...]], parts: int, packing: bool
 ) -> list[tuple[int, ...]]:
     """Micro-batches in turns of `parts`; those of an incomplete last turn are cut anew into `parts` or fewer."""
     full_turns = len(micro_batches) // parts * parts
@@ -139,10 +193,9 @@ def _shares(
     if len(rest):
         longest = int(lengths[rest].max())
         # The smallest budget of tokens that makes no more than `parts` batches: the parts take equally long.
-        budget = bisect_left(
-            range(longest * len(rest)), True, key=lambda b: len(length_sorted_batches(lengths, rest, b)) <= parts
-        )
-        shares += [tuple(map(int, batch)) for batch in length_sorted_batches(lengths, rest, budget)]
+        cut = _cut(packing)
+        budget = bisect_left(range(longest * len(rest)), True, key=lambda b: len(cut(lengths, rest, b)) <= parts)
+        shares += [tuple(map(int, batch)) for batch in cut(lengths, rest, budget)]
         shares += [()] * (-len(shares) % parts)
     return shares
 

@@ -16,6 +16,7 @@ from diverseevol.engine.fast_path import quick_products
 from diverseevol.engine.memory import explain_out_of_memory
 from diverseevol.engine.model_job import ModelJob
 from diverseevol.engine.model_limits import check_readable
+from diverseevol.engine.packing import attention_restored
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.engine.trainers import device_of, free_old_trainers, seeded
 from diverseevol.engine.tuning.batches import plan_steps, step_loader
@@ -86,7 +87,7 @@ class Tuner(ModelJob):
         tuning = self.tuning
         plan = plan_steps(
             self.encoded, rows, epochs=tuning.epochs, steps=tuning.steps, batch_size=tuning.batch_size,
-            micro_batch_tokens=tuning.micro_batch_tokens, rng=rng,
+            micro_batch_tokens=tuning.micro_batch_tokens, rng=rng, packing=tuning.packing,
         )  # fmt: skip
         curve: list[dict[str, float]] = []
         with self.progress.track(phase, len(plan)) as advance:
@@ -114,8 +115,8 @@ class Tuner(ModelJob):
                 free_old_trainers(model)
                 module = InstructionTuner(model, tuning, len(plan), note, *([shards.run] if shards else []))
                 threads = module.at_once if world == 1 else 1
-                loader = step_loader(self.encoded, plan, self.prompt.end, rank, world, threads)
-                with quick_products(model):
+                loader = step_loader(self.encoded, plan, self.prompt.end, rank, world, threads, tuning.packing)
+                with quick_products(model), attention_restored(model):
                     trainer.fit(module, loader)
         if tuning.gradient_checkpointing:
             checkpoint_activations(model, "disable")
