@@ -23,8 +23,8 @@ from diverseevol.cli import main
 from diverseevol.cli.configuration import configure
 from diverseevol.cli.mistakes import check_addresses, verdict
 from diverseevol.errors import InputError
-from diverseevol.evaluation.judges.access import check_address, hidden, read_key
-from diverseevol.evaluation.judges.endpoint import BoundedClient
+from diverseevol.evaluation.endpoints.access import check_address, hidden, read_key
+from diverseevol.evaluation.endpoints.connection import BoundedClient
 
 SHEET = letters(2)
 BENCHMARK, ANSWERS = SHEET.benchmark, SHEET.answers

@@ -16,8 +16,9 @@ import pytest
 
 pytest.importorskip("openai")
 
-from diverseevol.evaluation.judges import endpoint
-from diverseevol.evaluation.judges.endpoint import BodyError, BoundedClient, Endpoint
+from diverseevol.evaluation.endpoints import connection
+from diverseevol.evaluation.endpoints.connection import BodyError, BoundedClient
+from diverseevol.evaluation.judges.endpoint import Endpoint
 from diverseevol.evaluation.judges.openai_judge import OpenAI
 
 LIMIT = 1 << 20
@@ -75,7 +76,7 @@ def post(url: str) -> Any:
 
 @pytest.fixture(autouse=True)
 def limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "LARGEST_BODY", LIMIT)
+    monkeypatch.setattr(connection, "LARGEST_BODY", LIMIT)
 
 
 @pytest.mark.parametrize("status", [200, 400, 429, 500])

@@ -15,10 +15,10 @@ import pytest
 from chat_server import Answer, Request, by_length, letters, says
 
 from diverseevol.errors import InputError
+from diverseevol.evaluation.endpoints.bodies import read_json
 from diverseevol.evaluation.judges import reply_cache
 from diverseevol.evaluation.judges.base import AnswerSheet
 from diverseevol.evaluation.judges.reply_cache import Ask, Reply, ReplyCache, encodable
-from diverseevol.evaluation.judges.responses import read_json
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 
 QUESTIONS = 3

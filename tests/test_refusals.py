@@ -8,9 +8,9 @@ import pytest
 from chat_server import Answer, Behaviour, Request, by_length, letters, says
 
 from diverseevol.errors import InputError
+from diverseevol.evaluation.endpoints.bodies import Concern, read_refusal
 from diverseevol.evaluation.judges.base import AnswerSheet
 from diverseevol.evaluation.judges.budget import LimitReachedError
-from diverseevol.evaluation.judges.responses import Concern, read_refusal
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 
 QUESTIONS = 5

@@ -19,7 +19,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from diverseevol.cli.configuration import compose, missing
 from diverseevol.cli.shipped import configuration_folder, shipped_choices
 from diverseevol.errors import InputError, input_error, meant
-from diverseevol.evaluation.judges.access import check_address
+from diverseevol.evaluation.endpoints.access import check_address
 from diverseevol.output.shell import command, override, quoted
 
 # Hydra's words for what the user did, where it raises a bare ValueError, and ours.

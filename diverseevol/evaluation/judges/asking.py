@@ -13,8 +13,9 @@ from anyio import CancelScope
 from anyio.from_thread import start_blocking_portal
 
 from diverseevol.errors import InputError
+from diverseevol.evaluation.endpoints.connection import PassingError
 from diverseevol.evaluation.judges.budget import LimitReachedError
-from diverseevol.evaluation.judges.endpoint import DoubtfulError, Endpoint, PassingError
+from diverseevol.evaluation.judges.endpoint import DoubtfulError, Endpoint
 from diverseevol.evaluation.judges.openai_judge import OpenAI
 from diverseevol.evaluation.judges.pairwise import to_ask_again
 from diverseevol.evaluation.judges.reply_cache import Ask, Reply, ReplyCache

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.judges.access import check_address, read_key
+from diverseevol.evaluation.endpoints.access import check_address, read_key
 from diverseevol.evaluation.judges.base import AnswerSheet, Capabilities, Judgement
 from diverseevol.evaluation.judges.budget import OPENAI, Account, Estimate, LimitReachedError, price_of
 from diverseevol.evaluation.judges.pairwise import JudgePrompt, Verdicts, load_prompt

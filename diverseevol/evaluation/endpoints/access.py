@@ -22,11 +22,12 @@ LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)  # other letters may cha
 UNSHOWN = "(the server's words are not shown, because they quote the key)"
 
 
-def check_address(address: str) -> str:
+def check_address(address: str, group: str = "judge") -> str:
     """An endpoint's address without a slash at its end.
 
     Args:
         address: as the user wrote it.
+        group: whose options messages name.
 
     Raises:
         InputError: it is not an http or https URL, or holds what may be a secret, which the message does not repeat.
@@ -36,21 +37,21 @@ def check_address(address: str) -> str:
         host, _ = parts.hostname, parts.port
         (host or "").encode("idna")
     except ValueError as error:  # UnicodeError is one
-        raise InputError(f"judge.base_url is not a URL ({_reason(error)}); give https://HOST/v1") from None
+        raise InputError(f"{group}.base_url is not a URL ({_reason(error)}); give https://HOST/v1") from None
     if "@" in parts.netloc:
         raise InputError(
-            "judge.base_url holds a user name or a password, which would be written down with the results; leave it "
-            "out, and put the key into the environment variable that judge.key_variable names"
+            f"{group}.base_url holds a user name or a password, which would be written down with the results; leave it "
+            f"out, and put the key into the environment variable that {group}.key_variable names"
         )
     if parts.query or parts.fragment or "?" in address or "#" in address:
         raise InputError(
-            "judge.base_url has a part after '?' or '#', where keys are often put and which no request would send; "
-            "leave it out, and put the key into the environment variable that judge.key_variable names"
+            f"{group}.base_url has a part after '?' or '#', where keys are often put and which no request would send; "
+            f"leave it out, and put the key into the environment variable that {group}.key_variable names"
         )
     if parts.scheme not in ("http", "https") or not host or not address.strip().isprintable() or " " in address.strip():
         # Before an "@" there may be a password, even in what is not a URL.
         shown = "" if "@" in address else f" is {address[:100]!r}, which"
-        raise InputError(f"judge.base_url{shown} is not an http or https URL; give https://HOST/v1")
+        raise InputError(f"{group}.base_url{shown} is not an http or https URL; give https://HOST/v1")
     return address.strip().rstrip("/")
 
 
@@ -85,12 +86,13 @@ def check_proxies() -> None:
             )
 
 
-def read_key(variable: str | None, address: str) -> str | None:
+def read_key(variable: str | None, address: str, group: str = "judge") -> str | None:
     """The key for an endpoint.
 
     Args:
         variable: the environment variable that holds it; None for an endpoint that needs none.
         address: the endpoint, for the message.
+        group: whose options messages name.
 
     Raises:
         InputError: the variable is not set, or what it holds cannot be a key; the key is never shown.
@@ -101,7 +103,7 @@ def read_key(variable: str | None, address: str) -> str | None:
     if not key:
         raise InputError(
             f"the environment variable {variable} is not set: put the key for {address} there, or give "
-            f"judge.key_variable=null for an endpoint that needs none"
+            f"{group}.key_variable=null for an endpoint that needs none"
         )
     if len(key) > LONGEST_KEY:
         raise InputError(

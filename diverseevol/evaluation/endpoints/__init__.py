@@ -1,0 +1,1 @@
+"""OpenAI-compatible endpoints: reached, asked and understood, by judges and by answers alike."""
