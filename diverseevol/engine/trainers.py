@@ -92,18 +92,26 @@ def is_sharded(trainer: lightning.Trainer) -> bool:
 
 
 @contextmanager
-def cast_once(trainer: lightning.Trainer) -> Iterator[None]:
+def cast_once(trainer: lightning.Trainer, model: torch.nn.Module) -> Iterator[None]:
     """A trainer's precision, for passes that change no weights: mixed precision casts each weight once, and keeps it.
 
     Lightning's own context casts all weights in each forward pass: for each token of an answer.
     """
     plugin = trainer.precision_plugin
+    frozen: list[torch.nn.Parameter] = []
     if isinstance(plugin, MixedPrecision):
+        frozen = [weight for weight in model.parameters() if not weight.requires_grad and weight.is_floating_point()]
         dtype = torch.bfloat16 if plugin.precision == "bf16-mixed" else torch.half
         caching = functools.partial(torch.autocast, plugin.device, dtype=dtype)
         plugin.autocast_context_manager = caching  # type: ignore[method-assign]
-    with plugin.forward_context():  # torch forgets what it cast where the outermost context ends
-        yield
+    for weight in frozen:  # those beside adapters: torch keeps what it cast only of weights that take gradients
+        weight.requires_grad_(True)
+    try:
+        with plugin.forward_context():  # torch forgets what it cast where the outermost context ends
+            yield
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(False)
 
 
 def free_old_trainers(model: PreTrainedModel) -> None:

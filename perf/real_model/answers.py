@@ -91,7 +91,7 @@ def _ours(subject: Subject, prompts: Ids, new: int, ends: list[int], precision: 
     trainer = subject.learner(precision).trainer
 
     def work() -> Ids:
-        with cast_once(start(trainer, Processes())):  # as `Learner.answer` does
+        with cast_once(start(trainer, Processes()), model):  # as `Learner.answer` does
             return generate(model, prompts, [()] * len(prompts), options, ends)
 
     return work

@@ -42,7 +42,7 @@ class Answerer(ModelJob):
         stops = sorted({*self.prompt.stop_tokens, *own_ends(model)})
         halved: list[int] = []  # by a full device
         # In the trainer's precision, as Lightning's loops run: answers are generated outside of them.
-        with explain_out_of_memory("a single question", "lower generation.max_new_tokens"), cast_once(trainer):
+        with explain_out_of_memory("a single question", "lower generation.max_new_tokens"), cast_once(trainer, model):
             ids = generate(
                 model.to(device), [prompts[i] for i in share], [seeds[i] for i in share],
                 replace(options, batch_size=self.budgets.of(OPTION, options.batch_size)), stops,

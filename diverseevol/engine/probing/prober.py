@@ -129,8 +129,9 @@ class Prober(ModelJob):
                     advance(done * world)
 
                 try:
-                    with cast_once(trainer), quick_products(model):
-                        trainer.predict(module(arrays, note), loader, return_predictions=False)
+                    probing = module(arrays, note)
+                    with cast_once(trainer, probing), quick_products(model):
+                        trainer.predict(probing, loader, return_predictions=False)
                 except Exception as error:
                     if not is_out_of_memory(error):
                         raise
@@ -141,7 +142,7 @@ class Prober(ModelJob):
                 if len(left):
                     if budget <= (longest := int(self.encoded.lengths[left].max())):  # a row at a time is the least
                         raise too_little_memory(f"embedding a row of {longest:,} tokens", "lower prompt.max_length")
-                    del trainer
+                    del trainer, probing
                     release_memory()
             self.budgets.lower(OPTION, asked, budget, "tokens")
 
