@@ -2,6 +2,7 @@
 # ruff: noqa: E402 — what libraries read when they are imported is set first
 
 import os
+import socket
 
 os.environ |= {
     "HF_HUB_OFFLINE": "1",
@@ -222,3 +223,13 @@ def command_line(
     for number, handler in handlers.items():
         signal.signal(number, handler)
     GlobalHydra.instance().clear()
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any connection fails the test."""
+
+    def refuse(*arguments: object, **options: object) -> None:
+        pytest.fail("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)

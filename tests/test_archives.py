@@ -13,6 +13,7 @@ import pytest
 from diverseevol.errors import InputError
 from diverseevol.evaluation.scores import archives
 from diverseevol.evaluation.scores.archives import read_members
+from diverseevol.storage import packed
 
 MB = 1 << 20
 
@@ -21,9 +22,10 @@ MB = 1 << 20
 def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What real limits do in gigabytes, these do in megabytes."""
     for name, value in {
-        "MOST_MEMBERS": 20, "LARGEST_MEMBER": MB, "LARGEST_HEADER": 1 << 16, "LARGEST_ARCHIVE": 30 * MB, "FREE": MB,
+        "MOST_MEMBERS": 20, "LARGEST_MEMBER": MB, "LARGEST_HEADER": 1 << 16, "LARGEST_ARCHIVE": 30 * MB,
     }.items():  # fmt: skip
         monkeypatch.setattr(archives, name, value)
+    monkeypatch.setattr(packed, "FREE", MB)
 
 
 def member(name: str = "a", content: bytes = b"hello", **changes: object) -> tuple[tarfile.TarInfo, bytes]:

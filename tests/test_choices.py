@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from diverseevol.cli.configuration import Configuration, configure
+from diverseevol.cli.configuration import OTHER_NAMES, Configuration, configure
 from diverseevol.cli.fingerprint import _picks
 from diverseevol.cli.provenance import logged_config
 from diverseevol.cli.shipped import shipped_choices
@@ -19,7 +19,7 @@ FOLDERS = Path(__file__).parent / "fixtures" / "run_folders_0_1"
 GROUPS = ("data", "model", "sampler", "schedule", "trainer", "benchmark", "judge", "logger")
 EVERY = [(group, choice) for group in GROUPS for choice in shipped_choices(group)]
 NEEDED = {
-    "data": {"json": ["data.path=rows.jsonl"]}, "model": {"hf": ["model.path=org/model"]},
+    "data": {name: ["data.path=rows.jsonl"] for name in ("file", "json")}, "model": {"hf": ["model.path=org/model"]},
     "benchmark": {"questions": ["benchmark.path=questions.jsonl"]},
     "judge": {"local": ["judge.path=org/judge"], "replay": ["judge.judgements=outputs"]},
 }  # fmt: skip
@@ -31,10 +31,10 @@ def chosen(group: str, choice: str, *overrides: str) -> Configuration:
 
 @pytest.mark.parametrize(("group", "choice"), EVERY)
 def test_what_a_run_keeps_names_choices_and_no_modules(group, choice):
-    needed = ["model.path=org/model"] if (group, choice) in (("data", "json"), ("data", "dolly")) else []
+    needed = ["model.path=org/model"] if group == "data" and choice != "lab" else []
     settings = chosen(group, choice, *needed)
     kept = yaml.safe_load(settings.text())
-    assert kept[group]["choice"] == choice
+    assert kept[group]["choice"] == OTHER_NAMES.get((group, choice), choice)
     logged = logged_config(settings, {})
     assert logged[group] == kept[group] if group != "logger" else "logger" not in logged
     for text in (settings.text(), json.dumps(logged)):

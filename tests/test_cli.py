@@ -145,9 +145,9 @@ def test_a_group_that_another_command_has_is_told_from_ones_own(tmp_path, argume
         (["--cfg", "foo"], "argument --cfg/-c: invalid choice: 'foo' (choose from 'job', 'hydra', 'all'); see "),
         (
             ["data=rows.jsonl"],
-            "there is no data=rows.jsonl (did you mean data=json data.path=rows.jsonl?); choose from ",
+            "there is no data=rows.jsonl (did you mean data=file data.path=rows.jsonl?); choose from ",
         ),
-        (["data=/a/b.parquet"], "there is no data=/a/b.parquet (did you mean data=json data.path=/a/b.parquet?)"),
+        (["data=/a/b.parquet"], "there is no data=/a/b.parquet (did you mean data=file data.path=/a/b.parquet?)"),
         (["model=o/M-1.5"], "there is no model=o/M-1.5 (did you mean model=hf model.path=o/M-1.5?); choose from "),
         (["benchmark=a.b/c.jsonl"], "there is no benchmark=a.b/c.jsonl (did you mean benchmark=questions benchmark.p"),
         (["judge=gpt-4.1"], "there is no judge=gpt-4.1; choose from gold"),

@@ -5,7 +5,6 @@ import json
 import lzma
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
@@ -430,14 +429,6 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, rows_file):
     assert str(cache) in str(caught.value)
 
 
-@pytest.fixture
-def no_network(monkeypatch):
-    def refuse(*arguments, **options):
-        pytest.fail("a connection was opened")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-
-
 TABLE_ROWS = [{key: row.get(key) for key in ("instruction", "input", "output", "id")} for row in ROWS]
 
 
@@ -657,10 +648,11 @@ def test_of_a_folder_of_odd_files_one_sentence_is_all_that_is_said(tmp_path, no_
     assert (*capfd.readouterr(), caplog.records) == ("", "", [])
 
 
-@pytest.mark.parametrize("name", ["rows.csv", "rows.TSV", "rows.xlsx", "rows.arrow", "rows.pkl"])
+@pytest.mark.parametrize("name", ["rows.xlsx", "rows.XLS", "rows.ods", "rows.pkl"])
 def test_a_file_of_another_format_is_said_to_be_that(tmp_path, cache, name):
     said = refusal(written(tmp_path / name, "instruction,output\na,b\n"), cache)
-    assert "expected JSON, JSONL or parquet; convert it, with pandas for instance by to_json('rows.jsonl'" in said
+    assert "expected JSON, JSONL, CSV, TSV, parquet or Arrow; convert it, with pandas for instance by to_" in said
+    assert "to_json('rows.jsonl'" in said
 
 
 def test_a_table_that_cannot_be_read_is_one_sentence(tmp_path, no_network, cache):
@@ -684,7 +676,7 @@ def test_without_a_network_a_hub_id_is_one_sentence(tmp_path, given):
     assert "the hub cannot be reached" in last
 
 
-@pytest.mark.parametrize("name", ["json", "dolly"])
+@pytest.mark.parametrize("name", ["file", "dolly"])
 def test_the_configuration_names_options_that_there_are(name, rows_file, cache):
     options = yaml.safe_load((CONF / f"{name}.yaml").read_text())
     assert options.pop("_target_") == "diverseevol.data.load"
@@ -692,8 +684,8 @@ def test_the_configuration_names_options_that_there_are(name, rows_file, cache):
     if name == "dolly":
         path = written(rows_file.with_name("dolly.jsonl"), jsonl({"instruction": "a", "context": "b", "response": "c"}))
     dataset = load(**{**options, "path": str(path)}, cache=cache)
-    assert dataset.format == {"json": ALPACA, "dolly": DOLLY}[name]
-    assert dataset.name == {"json": "rows", "dolly": "dolly"}[name]
+    assert dataset.format == {"file": ALPACA, "dolly": DOLLY}[name]
+    assert dataset.name == {"file": "rows", "dolly": "dolly"}[name]
 
 
 def test_dolly_itself_is_loaded_whole(cache):

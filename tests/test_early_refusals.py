@@ -33,7 +33,8 @@ CASES = {
     (*EVOLVE, "data.path=missing.jsonl"): "missing.jsonl: no such file",
     (*EVOLVE, "data.path=missing.parquet"): "missing.parquet: no such file; check data.path",
     (*EVOLVE, "data.path=deep/er/missing.json"): "deep/er/missing.json: no such file",
-    (*EVOLVE, "data.path=rows.csv"): "rows.csv: is CSV, expected JSON, JSONL or parquet",
+    (*EVOLVE, "data.path=rows.xlsx"): "rows.xlsx: is an Excel sheet, expected JSON, JSONL, CSV, TSV, parquet or Arrow",
+    (*EVOLVE, "data.path=rows.csv"): "rows.csv, line 3: has 1 values, expected 2, one for each column",
     (*EVOLVE, "data.path=empty.jsonl"): "empty.jsonl: there are no records in it",
     (*EVOLVE, "data.path=pipe"): "pipe: is a pipe",
     (*WITH_ROWS, "folder=foreign"): "foreign: holds 'mine.txt' but no evolution",
@@ -169,7 +170,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     row = '{"instruction": "a", "input": "", "output": "b"}\n'
     (folder / "rows.jsonl").write_text(2 * row)
     (folder / "faulty.jsonl").write_text(f'{2 * row}{{"instruction": "a"}}\n{row}')
-    (folder / "rows.csv").write_text("instruction,output\na,b\n")
+    (folder / "rows.csv").write_text("instruction,output\na,b\nc\n")
+    (folder / "rows.xlsx").write_text("a")
     (folder / "empty.jsonl").write_text("\n")
     (folder / "E.npy").write_bytes(b"")
     np.save(folder / "X.npy", np.ones((2, 3), np.float32))

@@ -148,10 +148,10 @@ def test_a_sampler_that_asks_a_model_says_what_for(run, sampler, what):
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [
-        (["evolve", "data.path=rows.jsonl"], "data=json and data=dolly: add data=json"),
+        (["evolve", "data.path=rows.jsonl"], "model.path is missing: give model.path="),
         (["evolve", "data=lab", "data.split=train"], "add data="),
-        (["select", "data.path=rows.jsonl", "n=3", "out=P.json"], "data=json and data=dolly: add data=json"),
-        (["select", "data.fields.response=x", "n=3", "out=P.json"], "data=json and data=dolly: add data=json"),
+        (["select", "data.fields.input=x", "n=3", "out=P.json"], "data=file and data=dolly: add data=file"),
+        (["select", "data.fields.response=x", "n=3", "out=P.json"], "data=file and data=dolly: add data=file"),
         (["evolve", "model.hidden=16", "model=hf"], "of model=tiny: add model=tiny"),
         (["evolve", "judge.max_calls=3"], "of judge=openai: add judge=openai"),
         (["evolve", "sampler=random", "sampler.metric=cosine"], "add sampler=kcenter"),
@@ -160,7 +160,7 @@ def test_a_sampler_that_asks_a_model_says_what_for(run, sampler, what):
         (["evolve", "model=tiny", "model.hiden=3"], "(did you mean model.hidden?)"),
     ],
 )
-def test_an_option_of_another_choice_names_the_choice(run, arguments, remedy):
+def test_an_option_of_another_choice_names_the_choice_and_a_path_alone_is_of_a_file(run, arguments, remedy):
     code, said = run(*arguments)
     assert code == 2
     assert remedy in said

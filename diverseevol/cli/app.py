@@ -143,13 +143,16 @@ def renamed(verb: str, arguments: list[str]) -> list[str]:
     """The arguments with options under the names that Hydra can read.
 
     Where `conf/` has a group of an option's name, Hydra takes the option for a choice of that group in every command.
-    `judgements=` is what `folder=` was called.
+    `judgements=` is what `folder=` was called, and `data.path=` alone means `data=file`.
     """
     names = {"judgements": "folder"} if verb in ("score", "compare", "agreement") else {}
     if verb == "compare":
         names["metric"] = "metrics"
-    pairs = (argument.partition("=") for argument in arguments)
-    return [f"{names.get(key, key)}{equals}{value}" for key, equals, value in pairs]
+    pairs = [argument.partition("=") for argument in arguments]
+    keys = {key.lstrip("+~").partition("@")[0] for key, _, _ in pairs}
+    alone = verb in ("evolve", "select") and "data.path" in keys and not {"data", "experiment"} & keys
+    words = [f"{names.get(key, key)}{equals}{value}" for key, equals, value in pairs]
+    return [*words, "data=file"] if alone else words
 
 
 def _module(verb: str) -> ModuleType:

@@ -19,6 +19,10 @@ from diverseevol.runs.saved_config import DECIDED_BY_FOLDERS, SavedChoice
 T = TypeVar("T")
 
 
+# What a choice is called besides: paths, fingerprints and run folders have one name for it.
+OTHER_NAMES = {("data", "json"): "file"}
+
+
 def compose(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
     """A configuration beside the one that runs; in a sweep Hydra is at work already and composes it itself."""
     if GlobalHydra.instance().is_initialized():
@@ -77,7 +81,9 @@ class Configuration:
         self.verb = verb
         self.shows_examples = shows_examples
         self.overrides = overrides
-        self.choices: Mapping[str, str] = _Choices(choices)
+        self.choices: Mapping[str, str] = _Choices(
+            {group: OTHER_NAMES.get((group, choice), choice) for group, choice in choices.items()}
+        )
         in_configuration(composed)
         self._composed = composed
         self._made: dict[str, Any] = {}

@@ -13,7 +13,7 @@ from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.naming import run_path
 from diverseevol.cli.output_files import check_writable
 from diverseevol.cli.rows import bad_rows_file, load_dataset
-from diverseevol.data.hub_names import MODEL_ID, is_table
+from diverseevol.data.hub_names import MODEL_ID, may_be_data_on_hub
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import checked_judge
 from diverseevol.options import Embedding, Generation, PromptOptions
@@ -124,9 +124,8 @@ def check_rows(settings: Configuration, cache: Path, bad_rows: Path, verify_cach
         InputError: a row is not what it should be.
     """
     node = _node(settings, "data")
-    is_local = isinstance(path := node.get("path"), str) and (
-        not is_table(Path(path)) or Path(path).suffix.lower() == ".parquet" or Path(path).expanduser().exists()
-    )
+    path = node.get("path")
+    is_local = isinstance(path, str) and (Path(path).expanduser().exists() or not may_be_data_on_hub(path))
     if _alone() and (node.get("_target_") == LAB_ROWS or (node.get("_target_") == ROWS and is_local)):
         console = Console(stderr=True)
         log_to(console)

@@ -29,7 +29,7 @@ BARE = {
 }
 
 NAMED = r"((?:hydra/)?[\w@]+)/([^']*)"  # a group and what was given as its choice, in Hydra's messages
-WITH_PATH = {"data": "json", "model": "hf", "benchmark": "questions"}  # group -> the choice that is told a path
+WITH_PATH = {"data": "file", "model": "hf", "benchmark": "questions"}  # group -> the choice that is told a path
 
 PARTS = "metric"  # the group whose choices add parts to a node, to which the user adds others
 OPEN = ("experiment", PARTS)  # the groups of which none may be chosen, or several

@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-import re
 from pathlib import Path
 
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.shipped import shipped_choices
+from diverseevol.data.file_names import title
 from diverseevol.storage.names import checked_name, safe_name
 
 # What decides the picks, and so names the folder; `rounds` may grow, paths only say where the content lies, and of a
@@ -53,7 +53,6 @@ def short_name(settings: Configuration, group: str) -> str:
     if node.get("name") is not None and node["name"] != choice:
         return checked_name(f"{group}.name", node["name"])
     own = choice not in shipped_choices(group) and f"{group}.path" in settings.differs_from_default((group,), (group,))
-    if (own or choice in ("json", "hf")) and node.get("path"):
-        name = Path(str(node["path"])).name  # a model's version may hold a point: not every suffix is one of a file
-        return safe_name(re.sub(r"\.(jsonl?|parquet)$", "", name))
+    if (own or choice in ("file", "hf")) and node.get("path"):
+        return safe_name(title(str(node["path"])))  # a model's version may hold a point: not every suffix is one
     return safe_name(choice)

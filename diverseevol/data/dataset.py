@@ -132,7 +132,8 @@ def load(
     """Load instruction rows from a file, a folder or the hub.
 
     Args:
-        path: a JSON, JSONL or parquet file, a folder that `datasets` can load, or a hub id.
+        path: a JSON, JSONL, CSV, TSV, parquet or Arrow file, those of text packed or not (gzip, bzip2, xz, zstandard);
+            a folder that `datasets` can load or has saved to disk; or a hub id.
         hub: the hub id to load where `path` is None.
         split: of a folder or hub data set, a file having "train" alone; also a slice such as "train[:100]".
         subset: the configuration of a folder or hub data set, where it has several.
@@ -155,7 +156,9 @@ def load(
         raise InputError(f'data.on_bad_rows is "{on_bad_rows}" but must be "stop" or "skip"; set one of them')
     where = hub if path is None else str(path)
     if not where:
-        raise InputError("data.path is not set; give a JSON, JSONL or parquet file, a folder, or a hub id")
+        raise InputError(
+            "data.path is not set; give a file (JSON, JSONL, CSV, TSV, parquet, Arrow), a folder, or a hub id"
+        )
     origin = find(where, split, subset, revision, cache, on_hub=path is None)
     if held_out_seed < 0:
         raise InputError(f"data.held_out_seed is {held_out_seed}; it must not be negative")

@@ -4,6 +4,7 @@ The library opens every file, unpacks what is packed without a limit, and reads 
 outside of the folder and on other machines.
 """
 
+import glob
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -13,10 +14,13 @@ import yaml  # type: ignore[import-untyped]
 from huggingface_hub import DatasetCard
 
 from diverseevol.errors import InputError
+from diverseevol.storage.files import read_json
 from diverseevol.storage.packed import refuse_packed
 from diverseevol.storage.reading import files_below, read_text, refuse_special
 
 LARGEST_README = 1 << 20
+STATE, SPLITS = "state.json", "dataset_dict.json"  # what `save_to_disk` writes beside its tables
+REMEDY = "save the data set again, or give a file of its rows"
 README, SETTINGS = "README.md", ".huggingface.yaml"  # where `datasets` looks for names of files
 
 
@@ -38,6 +42,36 @@ def check_folder(folder: Path) -> None:
                     f"{folder / name}: names {named[:200]!r} as data, expected files of its own folder; put the files "
                     f"there, or give the one that you mean with data.path=…"
                 )
+
+
+def saved_files(folder: Path) -> dict[str, list[str]]:
+    """The Arrow files of each split that `save_to_disk` of `datasets` wrote there; empty where it wrote none.
+
+    Raises:
+        InputError: what the library wrote beside them is damaged, or names files elsewhere.
+    """
+    if (folder / STATE).is_file():
+        return {"train": _saved_files(folder)}
+    if not (folder / SPLITS).is_file():
+        return {}
+    splits = read_json(folder / SPLITS, REMEDY)
+    names = splits.get("splits") if isinstance(splits, dict) else None
+    if not isinstance(names, list) or not names or not all(map(_is_file_name, names)):
+        raise InputError(f'{folder / SPLITS}: expected the names of splits below "splits"; {REMEDY}')
+    return {name: _saved_files(folder / name) for name in names}
+
+
+def _saved_files(folder: Path) -> list[str]:
+    state = read_json(folder / STATE, REMEDY)
+    files = state.get("_data_files") if isinstance(state, dict) else None
+    names = [file.get("filename") if isinstance(file, dict) else None for file in files or [None]]
+    if not all(map(_is_file_name, names)):
+        raise InputError(f"{folder / STATE}: expected the names of files of its own folder; {REMEDY}")
+    return [glob.escape(str(folder.resolve() / str(name))) for name in names]
+
+
+def _is_file_name(name: Any) -> bool:
+    return isinstance(name, str) and name not in ("", ".", "..") and PurePosixPath(name).name == name
 
 
 def _named_in(file: Path) -> Iterator[str]:

@@ -1,16 +1,14 @@
-"""What is a name on the Hugging Face hub, by its form alone."""
+"""What may be a name on the Hugging Face hub, by its form alone."""
 
 import os
 import re
-from pathlib import Path
+
+from diverseevol.data.file_names import is_file
 
 DATA_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 MODEL_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
 
-def is_table(path: Path) -> bool:
-    """Whether it is, by its name, a parquet file or a data set of the hub."""
-    if path.suffix.lower() == ".parquet":
-        return True
-    maybe_hub = path.suffix.lower() not in {".json", ".jsonl"} and DATA_ID.fullmatch(str(path))
-    return bool(maybe_hub) and not os.path.lexists(path)
+def may_be_data_on_hub(where: str) -> bool:
+    """Whether it is no file or folder here and may be the name of a data set on the hub."""
+    return DATA_ID.fullmatch(where) is not None and not is_file(where) and not os.path.lexists(where)

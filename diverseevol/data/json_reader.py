@@ -4,24 +4,21 @@ import codecs
 import json
 import re
 from collections.abc import Generator, Iterator
-from io import BufferedIOBase
+from io import BufferedIOBase, BufferedReader
 from pathlib import Path
 from typing import Any
 
+from diverseevol.data.file_names import OTHERS, READ, form, title
 from diverseevol.data.formats.base import BadRecord
 from diverseevol.errors import InputError
 from diverseevol.storage.json_lines import Unreadable, bounded_lines, decoded_line, ends_early, json_lines, syntax
-from diverseevol.storage.reading import LONGEST_LINE, TooDeepError, opened, refuse_deep, size
+from diverseevol.storage.packed import opened_unpacked
+from diverseevol.storage.reading import LONGEST_LINE, TooDeepError, refuse_deep, size
 
-# A record, or what is wrong with it; its line; the bytes read so far.
+# A record, or what is wrong with it; its line; how much of the file has been read, in bytes.
 Located = tuple[Any, int, int]
 CHUNK = 1 << 20  # bytes that are read of an array at a time
 SLACK = 16  # characters at the end of a chunk within which a number, name or escape may be cut in two
-# Tables that people have their rows in and that are not read, by the ending of a file's name.
-TABLES = {
-    ".csv": "CSV", ".tsv": "tab-separated values", ".xls": "an Excel sheet", ".xlsx": "an Excel sheet",
-    ".ods": "a spreadsheet", ".arrow": "Arrow", ".feather": "Feather", ".pkl": "a pickle", ".pickle": "a pickle",
-}  # fmt: skip
 SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -35,25 +32,29 @@ def read_records(path: Path) -> Generator[Located, None, None]:
         InputError: the file cannot be read, is a table of another kind, or an array has a fault after which it cannot
             be read on.
     """
-    with opened(path) as file:
-        if (table := TABLES.get(path.suffix.lower())) is not None:
-            raise InputError(
-                f"{path}: is {table}, expected JSON, JSONL or parquet; convert it, with pandas for instance by "
-                f"to_json('{path.stem}.jsonl', orient='records', lines=True)"
-            )
-        yield from (_array(_Window(path, file)) if _array_ahead(path, file) else _lines(file))
+    if (table := OTHERS.get(form(path))) is not None:
+        raise InputError(
+            f"{path}: is {table}, expected {READ}; convert it, with pandas for instance by "
+            f"to_json('{title(path)}.jsonl', orient='records', lines=True)"
+        )
+    with opened_unpacked(path) as (file, _):
+        in_array = _array_ahead(path, file)
+    with opened_unpacked(path) as (file, position):
+        for record, number in _array(_Window(path, file)) if in_array else _lines(file):
+            yield record, number, position.tell()
 
 
-def _array_ahead(path: Path, file: BufferedIOBase) -> bool:
-    """Look at the beginning and go back; `.json` may also hold a record a line, but then more than one."""
-    if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+def _array_ahead(path: Path, file: BufferedReader) -> bool:
+    """Look at the beginning; `.json` may also hold a record a line, but then more than one."""
+    beginning = file.peek(len(codecs.BOM_UTF8))
+    if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise InputError(f"{path}, line 1: UTF-16 text (it begins with a UTF-16 byte order mark); save it as UTF-8")
-    file.seek(0)
-    file.seek(len(codecs.BOM_UTF8) if file.read(3) == codecs.BOM_UTF8 else 0)
+    if beginning.startswith(codecs.BOM_UTF8):
+        file.read(len(codecs.BOM_UTF8))
     number = 1
     while (character := file.read(1)).isspace():
         number += character == b"\n"
-    if path.suffix.lower() == ".json" and character not in (b"", b"["):
+    if form(path) == ".json" and character not in (b"", b"["):
         complete = character == b"{" and isinstance(
             decoded_line(character + file.readline(LONGEST_LINE), DECODER.decode), dict
         )
@@ -63,14 +64,13 @@ def _array_ahead(path: Path, file: BufferedIOBase) -> bool:
                 f"{path}, line {number}: expected an array of records, got {kind}; put the records "
                 f"into [...], or write one a line and name the file .jsonl"
             )
-    file.seek(0)
     return character == b"["
 
 
-def _lines(file: BufferedIOBase) -> Iterator[Located]:
+def _lines(file: BufferedIOBase) -> Iterator[tuple[Any, int]]:
     """Records one a line."""
-    for number, value, done in json_lines(file, DECODER.decode):
-        yield BadRecord(None, value.problem) if isinstance(value, Unreadable) else value, number, done
+    for number, value, _ in json_lines(file, DECODER.decode):
+        yield BadRecord(None, value.problem) if isinstance(value, Unreadable) else value, number
 
 
 def _once(pairs: list[tuple[str, Any]]) -> Any:
@@ -91,7 +91,7 @@ class _Window:
     def __init__(self, path: Path, file: BufferedIOBase) -> None:
         self.path, self.file = path, file
         self.decoder = codecs.getincrementaldecoder("utf-8-sig")()
-        self.text, self.start, self.line, self.done = "", 0, 1, 0
+        self.text, self.start, self.line = "", 0, 1
 
     def more(self) -> bool:
         """Read on, further each time that a record does not fit."""
@@ -102,7 +102,7 @@ class _Window:
             line = self.text.count("\n", self.start) + error.object.count(b"\n", 0, error.start)
             raise self.fault(f"byte 0x{error.object[error.start]:02X} is not UTF-8 text", line) from error
         if chunk:
-            self.text, self.start, self.done = self.text[self.start :] + text, 0, self.done + len(chunk)
+            self.text, self.start = self.text[self.start :] + text, 0
         return bool(chunk)
 
     def pass_to(self, end: int) -> None:
@@ -149,7 +149,7 @@ class _Window:
         return InputError(f"{where}: {problem}; correct the file there, for the rest of the array cannot be read")
 
 
-def _array(window: _Window) -> Iterator[Located]:
+def _array(window: _Window) -> Iterator[tuple[Any, int]]:
     """The records of one JSON array; a record's line is the one that it begins on."""
     mark = window.character()
     while mark != "]":
@@ -157,7 +157,7 @@ def _array(window: _Window) -> Iterator[Located]:
         if window.character() == "]" and mark == "[":
             break
         line = window.line
-        yield window.value(), line, window.done
+        yield window.value(), line
         mark = window.character()
         if mark not in {",", "]"}:
             end = repr(mark) if mark else "the end of the file"

@@ -1,7 +1,8 @@
-"""Where a data set is: a JSON file, a parquet file, a folder or the hub; each yields records, to be checked."""
+"""Where a data set is: a file, a folder or the hub; each yields records, to be checked."""
 
 import glob
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -10,8 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from diverseevol.data.folder import check_folder
-from diverseevol.data.hub_names import is_table
+from diverseevol.data.delimited_reader import read_delimited
+from diverseevol.data.file_names import DELIMITERS, READ, TABLES, form, title
+from diverseevol.data.folder import check_folder, saved_files
+from diverseevol.data.hub_names import may_be_data_on_hub
 from diverseevol.data.json_reader import Located, read_records
 from diverseevol.errors import InputError
 from diverseevol.storage.cache import in_full, warn_of_damage
@@ -22,6 +25,8 @@ from diverseevol.storage.sealed import SEAL, damage, seal, sealed_digest
 
 if TYPE_CHECKING:  # imported where it is used, for that takes a second
     import datasets
+
+log = logging.getLogger(__name__)
 
 BATCH = 1000  # rows in memory at a time
 BATCH_BYTES = 1 << 25  # fewer rows where they are as long as books
@@ -36,7 +41,7 @@ class Origin:
         name: what the rows are called unless the user names them.
         unit: what records are counted in.
         content: a digest of all bytes, with what is taken of them.
-        total: bytes of a JSON file, rows of a table.
+        total: bytes of a file of text, rows of a table.
         records: each record, its number, and how much of the total is done.
     """
 
@@ -56,55 +61,59 @@ def find(where: str, split: str, subset: str | None, revision: str | None, cache
     """
     path = Path(where).expanduser()
     # os.path raises nothing for folders without read permission; reading them gives the better message.
-    folder, file = os.path.isdir(path), os.path.isfile(path)  # noqa: PTH112, PTH113
-    table = on_hub or folder or is_table(path)
-    kind = "a file" if file or not table else "a folder" if folder else "on the hub"
-    takes = {"a file": (), "a folder": ("subset",), "on the hub": ("subset", "revision")}[kind]
+    folder = os.path.isdir(path)  # noqa: PTH112
+    kind = "a folder" if folder else "on the hub" if on_hub or may_be_data_on_hub(where) else "a file"
+    saved = saved_files(path) if folder else {}
+    takes = {"a file": (), "a folder": () if saved else ("subset",), "on the hub": ("subset", "revision")}[kind]
     for option, value in {"subset": subset, "revision": revision}.items():
         if value is not None and option not in takes:
             raise InputError(f"data.{option} is {value}, which means nothing for {where}: it is {kind}; leave it out")
-    if not table:
-        return _json_file(path, split)
+    options: dict[str, Any] = {"split": split, "cache_dir": str(cache / "datasets"), "keep_in_memory": False}
+    if kind == "on the hub":
+        return _table(where, where, on_hub=True, name=subset, revision=revision, **options)
     if folder:
         check_folder(path)
-    elif not on_hub:
-        refuse_special(path)
-        if file:
-            refuse_packed(path)
-        elif path.suffix.lower() == ".parquet":
-            raise InputError(f"{where}: no such file; check data.path")
-    options: dict[str, Any] = {"split": split, "cache_dir": str(cache / "datasets"), "keep_in_memory": False}
-    if kind == "a file":
-        return _table(where, "parquet", data_files=glob.escape(str(path)), **options)
-    source = str(path.resolve()) if folder else where
-    return _table(where, source, on_hub=not folder, name=subset, revision=revision, **options)
+        if not saved:
+            return _table(where, str(path.resolve()), name=subset, **options)
+        if len(saved) > 1:
+            log.warning("%s: holds the splits %s; data.split=%s is read", where, ", ".join(saved), split)
+        return _table(where, "arrow", data_files=saved, **options)
+    refuse_special(path)
+    if (reader := TABLES.get(form(path))) is None:
+        return _text(path, split, read_delimited if form(path) in DELIMITERS else read_records)
+    if not os.path.lexists(path):
+        raise InputError(f"{where}: no such file; check data.path")
+    refuse_packed(path)
+    return _table(where, reader, data_files=glob.escape(str(path)), **options)
 
 
-def _json_file(path: Path, split: str) -> Origin:
-    """A JSON array or JSONL."""
+def _text(path: Path, split: str, read: Callable[[Path], Iterator[Located]]) -> Origin:
+    """A file that is read record by record, from its beginning."""
     content = _digest([path])
     before = path.stat()
-    spans = _spans(path, split)
+    spans = _spans(path, split, read)
 
     def records() -> Iterator[Located]:
         for start, stop in spans:
-            yield from islice(read_records(path), start, stop)
+            yield from islice(read(path), start, stop)
         after = path.stat()
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise InputError(f"{path}: changed while it was being read; run the command again once it is complete")
 
     if split != "train":
         content = f"{split} {content}"
-    return Origin(str(path), path.stem, "line", content, before.st_size, records)
+    if form(path) in DELIMITERS:
+        content = f"{form(path)} {content}"  # the same bytes are other rows as JSON
+    return Origin(str(path), title(path), "line", content, before.st_size, records)
 
 
-def _spans(path: Path, split: str) -> list[tuple[int, int | None]]:
+def _spans(path: Path, split: str, read: Callable[[Path], Iterator[Located]]) -> list[tuple[int, int | None]]:
     """The stretches [start, stop) of records that a split takes of a file; only a slice has to count the records."""
     if split == "train":
         return [(0, None)]
     import datasets
 
-    count = sum(1 for _ in read_records(path))
+    count = sum(1 for _ in read(path))
     try:
         parts = datasets.ReadInstruction.from_spec(split).to_absolute({"train": count})
     except ValueError as error:
@@ -118,7 +127,7 @@ def _spans(path: Path, split: str) -> list[tuple[int, int | None]]:
 
 
 def _table(where: str, source: str, *, on_hub: bool = False, **options: Any) -> Origin:
-    """A parquet file, a folder or a data set on the hub, through `datasets`."""
+    """A parquet or Arrow file, a folder or a data set on the hub, through `datasets`."""
     import datasets
 
     from diverseevol.data.hub import out_of_reach, say_that_a_cache_is_used
@@ -137,12 +146,18 @@ def _table(where: str, source: str, *, on_hub: bool = False, **options: Any) -> 
     except MemoryError:
         raise
     except Exception as error:  # of whichever reader the files there ask for
-        form = "" if on_hub else "expected JSON, JSONL, CSV or parquet with the same fields throughout; "
+        expected = "" if on_hub else f"expected {READ} with the same fields throughout; "
         raise InputError(
-            f"{where}: cannot be loaded ({_reason(error)}); {form}check data.path, split and subset"
+            f"{where}: cannot be loaded ({_reason(error)}); {expected}check data.path, split and subset"
         ) from error
     if unreachable is not None:
         say_that_a_cache_is_used(where)
+
+    return _of_table(where, table, options["split"])
+
+
+def _of_table(where: str, table: "datasets.Dataset", split: str) -> Origin:
+    """The rows of a table that lies on disk as Arrow files."""
 
     def records() -> Iterator[Located]:
         row = 0
@@ -155,8 +170,8 @@ def _table(where: str, source: str, *, on_hub: bool = False, **options: Any) -> 
 
     files = [Path(file["filename"]) for file in table.cache_files]
     digests = [_digest([file]) if (kept := sealed_digest(file)) is None else kept for file in files]
-    content = " ".join([options["split"], str(len(table)), *digests])
-    return Origin(where, Path(where).expanduser().name.removesuffix(".parquet"), "row", content, len(table), records)
+    content = " ".join([split, str(len(table)), *digests])
+    return Origin(where, title(Path(where).expanduser()), "row", content, len(table), records)
 
 
 def _reason(error: BaseException) -> str:

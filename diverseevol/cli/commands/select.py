@@ -51,7 +51,7 @@ def run(settings: Configuration) -> None:
     if with_data == (options.embeddings is not None) and (with_data or options.lengths is None):
         problem = "both data and embeddings are" if with_data else "neither data nor embeddings are"
         ways = "data=… and model=…" if sampler.needs != Needs(columns=sampler.needs.columns) else "data=…"
-        raise InputError(f"{problem} given; give embeddings=E.npy, or {ways} such as data=json data.path=rows.jsonl")
+        raise InputError(f"{problem} given; give embeddings=E.npy, or {ways} such as data.path=rows.jsonl")
     if with_data and options.lengths is not None:
         raise InputError("lengths and data are given, but data have lengths of their own; leave lengths out")
     if with_data:

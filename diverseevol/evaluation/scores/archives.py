@@ -1,7 +1,5 @@
 """Archives from anywhere, read member by member in memory that has a limit; nothing is ever unpacked to disk."""
 
-import bz2
-import gzip
 import io
 import lzma
 import tarfile
@@ -13,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from diverseevol.errors import InputError
+from diverseevol.storage.packed import STARTS, STREAMS, LimitError, Unpacked
 from diverseevol.storage.reading import opened, size
 
 MOST_MEMBERS = 100_000
@@ -21,8 +20,6 @@ LARGEST_HEADER = (
     1 << 20
 )  # bytes of a member's name and further facts, which have a part of their own when they are long
 LARGEST_ARCHIVE = 1 << 32  # bytes of all members together
-# What is packed well shrinks to a hundredth; what shrinks to less was made to fill a disk or memory.
-FREE, RATIO = 1 << 26, 200
 HEADERS = (
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -32,10 +29,6 @@ HEADERS = (
 )
 
 
-class _LimitError(Exception):
-    """The archive goes beyond a limit."""
-
-
 class _Member(tarfile.TarInfo):
     """A member's header, refused where the library would read without an end because of it."""
 
@@ -43,30 +36,20 @@ class _Member(tarfile.TarInfo):
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
         member = super().frombuf(buf, encoding, errors)
         if member.size < 0:
-            raise _LimitError(f"member {member.name[:100]!r} has the size {member.size}")
+            raise LimitError(f"member {member.name[:100]!r} has the size {member.size}")
         if member.type in HEADERS and member.size > LARGEST_HEADER:
-            raise _LimitError(f"a member has a header of {size(member.size)}, the limit is {size(LARGEST_HEADER)}")
+            raise LimitError(f"a member has a header of {size(member.size)}, the limit is {size(LARGEST_HEADER)}")
         return member
 
 
-class _Unpacked(io.RawIOBase):
-    """What comes out of a packed file, counted against what went in."""
-
-    def __init__(self, packed: BufferedReader, stream: io.BufferedIOBase) -> None:
-        self.packed, self.stream, self.count = packed, stream, 0
-
-    def readable(self) -> bool:
-        return True
+class _Unpacked(Unpacked):
+    """What comes out of an archive, which has a largest size, too."""
 
     def readinto(self, buffer: Any) -> int:
-        part = self.stream.read(len(buffer))
-        buffer[: len(part)] = part
-        self.count += len(part)
+        length = super().readinto(buffer)
         if self.count > LARGEST_ARCHIVE:
-            raise _LimitError(f"it unpacks to more than {size(LARGEST_ARCHIVE)}")
-        if self.count > FREE + RATIO * self.packed.tell():
-            raise _LimitError(f"it unpacks to more than {RATIO} times its size")
-        return len(part)
+            raise LimitError(f"it unpacks to more than {size(LARGEST_ARCHIVE)}")
+        return length
 
 
 def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
@@ -87,23 +70,23 @@ def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
             tar = stack.enter_context(tarfile.open(fileobj=reader, mode="r|", tarinfo=_Member))
             for number, member in enumerate(tar, start=1):
                 if number > MOST_MEMBERS:
-                    raise _LimitError(f"it has more than {MOST_MEMBERS:,} members")
+                    raise LimitError(f"it has more than {MOST_MEMBERS:,} members")
                 name = member.name.lstrip("/")
                 if not wanted(name):
                     continue
                 if ".." in PurePosixPath(name).parts:
-                    raise _LimitError(f"member {member.name[:200]!r} leads out of the archive by '..'")
+                    raise LimitError(f"member {member.name[:200]!r} leads out of the archive by '..'")
                 if member.isdir():
                     continue
                 if not member.isreg():
-                    raise _LimitError(f"member {name[:200]!r} is a link or a device, expected a file")
+                    raise LimitError(f"member {name[:200]!r} is a link or a device, expected a file")
                 if member.size > LARGEST_MEMBER:
-                    raise _LimitError(
+                    raise LimitError(
                         f"member {name[:200]!r} is longer than {size(LARGEST_MEMBER)}, the most that is read"
                     )
                 content = tar.extractfile(member)
                 yield name, content.read() if content is not None else b""
-    except _LimitError as error:
+    except LimitError as error:
         raise InputError(f"{archive}: {error}; unpack it yourself if you trust it, and give the folder") from error
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError, OverflowError) as error:
         if isinstance(error, InputError):
@@ -114,11 +97,6 @@ def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
 
 def _unpacked(packed: BufferedReader) -> io.BufferedIOBase:
     """The stream of a tar file by its first bytes."""
-    magic = packed.peek(6)
-    if magic.startswith(b"\x1f\x8b"):
-        return gzip.GzipFile(fileobj=packed)
-    if magic.startswith(b"\xfd7zXZ"):
-        return lzma.LZMAFile(packed)
-    if magic.startswith(b"BZh"):
-        return bz2.BZ2File(packed)
-    return packed
+    start = packed.peek(max(map(len, STARTS)))
+    kind = next((kind for magic, kind in STARTS.items() if start.startswith(magic)), None)
+    return STREAMS[kind](packed) if kind in STREAMS else packed
