@@ -128,7 +128,7 @@ FAULTY = {
     "UTF-16": ("instruction,output\na,b\n".encode("utf-16"), "rows.csv, line 1: UTF-16 text"),
     "no rows": (b"instruction,output\n", "rows.csv: there are no records in it"),
     "a NUL": (b"instruction,output\na\0,b\n", 'rows.csv, line 2: field "instruction" holds a NUL character'),
-    "other columns": (b"text\nb\n", "rows.csv, line 2: its fields (text) are neither Alpaca's"),
+    "other columns": (b"text\nb\n", "rows.csv, line 2: its only field is text, which does not"),
 }
 
 

@@ -634,7 +634,7 @@ ODD_FOLDERS = {
     "broken README": ({"a.json": ROW, "README.md": "---\nconfigs: [\n---\n"}, "cannot be loaded (while parsing"),
     "of no format": ({"a.xml": "<a>"}, "cannot be loaded (there are no files of a format that is read)"),
     "code": ({"code.py": "print('run')\n"}, "cannot be loaded ("),
-    "text": ({"a.txt": "a"}, "row 0: its fields (text) are neither"),
+    "text": ({"a.txt": "a"}, "row 0: its only field is text"),
 }
 
 

@@ -28,17 +28,23 @@ def records(path):
         ({"instruction": "a", "context": "", "response": "b", "category": "qa"}, DOLLY),
         ({"instruction": "a", "response": "b"}, DOLLY),
         ({"instruction": "a", "input": "c", "response": "b"}, Fields("instruction", "input", "response")),
+        ({"prompt": "a", "completion": "b"}, Fields("prompt", "input", "completion")),
+        ({"prompt": "a", "response": "b", "text": "ab"}, Fields("prompt", "input", "response")),
+        ({"question": "a", "context": "c", "answer": "b"}, Fields("question", "context", "answer")),
+        ({"question": "a", "answer": "b", "instruction": "c", "output": "d"}, ALPACA),
     ],
 )
-def test_the_names_of_alpaca_and_dolly_are_recognised(record, expected):
+def test_the_usual_names_are_recognised(record, expected):
     assert recognise(record) == expected
 
 
 @pytest.mark.parametrize(
     "record",
     [
-        {"question": "a", "answer": "b"},
+        {"query": "a", "reply": "b"},
         {"instruction": "a"},
+        {"instruction": "a", "completion": "b"},
+        {"prompt": "a", "completion": "b", "response": "c"},
         {"instruction": "a", "output": "b", "response": "c"},
         {"instruction": "a", "output": "b", "input": "", "context": ""},
         {},
@@ -48,6 +54,20 @@ def test_other_names_are_listed_with_the_way_to_give_them(record):
     with pytest.raises(BadRecord, match=r"data\.fields\.instruction=") as caught:
         recognise(record)
     assert all(name in str(caught.value) for name in record)
+
+
+@pytest.mark.parametrize(
+    ("record", "sentence"),
+    [
+        ({"text": "a b"}, "its only field is text, which does not say where the question ends"),
+        ({"id": 1, "messages": []}, r"hold a conversation of several turns \(messages\), which cannot be read yet"),
+        ({"conversations": [], "source": "x"}, r"several turns \(conversations\), which cannot be read yet; give rows"),
+    ],
+)
+def test_what_no_names_of_fields_can_help_is_not_told_to_name_them(record, sentence):
+    with pytest.raises(BadRecord, match=sentence) as caught:
+        recognise(record)
+    assert "data.fields" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

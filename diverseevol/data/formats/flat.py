@@ -1,4 +1,4 @@
-"""Records of one exchange with a field for each part, as in the data sets of Alpaca and Dolly."""
+"""Records of one exchange with a field for each part, as in the data sets of Alpaca and Dolly, by any names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -46,24 +46,51 @@ class Fields:
 
 ALPACA = Fields("instruction", "input", "output")
 DOLLY = Fields("instruction", "context", "response")
+# What records call question and answer, each line before those below it: a record with fields of two is of the upper.
+NAMES = {
+    "instruction": ("output", "response"),
+    "prompt": ("completion", "response"),
+    "question": ("answer",),
+}
+CONVERSATIONS = ("messages", "conversations")
+BY_NAME = (
+    "name them with data.fields.instruction=…, data.fields.response=… and, where there is one, data.fields.input=…"
+)
 
 
 def recognise(record: Any) -> Fields:
-    """Tell from one record which names its fields go by: those of Alpaca, of Dolly, or a mixture of both.
+    """Tell from one record which names its fields go by: those of Alpaca, of Dolly, a mixture of both, and others.
 
     Raises:
-        BadRecord: the record is not an object, or its names fit neither format or both.
+        BadRecord: the record is not an object, or its names fit no format or several.
     """
     names = as_object(record).keys()
     inputs = [name for name in INPUTS if name in names]
-    responses = [name for name in ("output", "response") if name in names]
-    if "instruction" not in names or len(responses) != 1 or len(inputs) > 1:
+    for instruction, answers in NAMES.items():
+        responses = [name for name in answers if name in names]
+        if instruction not in names or not responses:
+            continue
+        if len(responses) > 1 or len(inputs) > 1:
+            several = " and ".join(responses if len(responses) > 1 else inputs)
+            raise BadRecord(None, f"its fields ({', '.join(names)}) hold {several}, expected one of them", BY_NAME)
+        usual = DOLLY.input if (instruction, responses) == ("instruction", ["response"]) else ALPACA.input
+        return Fields(instruction, inputs[0] if inputs else usual, responses[0])
+    shown = ", ".join(names) or "none"
+    if conversations := [name for name in CONVERSATIONS if name in names]:
         raise BadRecord(
             None,
-            f"its fields ({', '.join(names) or 'none'}) are neither Alpaca's (instruction, input, output) nor Dolly's "
-            f"(instruction, context, response)",
-            "name them with data.fields.instruction=…, data.fields.response=… and, where there is one, "
-            "data.fields.input=…",
+            f"its fields ({shown}) hold a conversation of several turns ({conversations[0]}), which cannot be read yet",
+            "give rows of one question and its answer",
         )
-    usual = ALPACA if responses == ["output"] else DOLLY
-    return Fields("instruction", inputs[0] if inputs else usual.input, responses[0])
+    if "text" in names and len(names) == 1:
+        raise BadRecord(
+            None,
+            "its only field is text, which does not say where the question ends and the answer begins",
+            "give rows with a field for each",
+        )
+    raise BadRecord(
+        None,
+        f"its fields ({shown}) are not those of Alpaca (instruction, input, output), of Dolly (instruction, context, "
+        f"response), prompt and completion, or question and answer",
+        BY_NAME,
+    )
