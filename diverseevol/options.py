@@ -136,6 +136,8 @@ class Tuning:
         weight_decay: of AdamW.
         max_grad_norm: gradients are clipped to this norm; 0 turns clipping off.
         gradient_checkpointing: recompute activations in the backward pass: less memory, more time.
+        moments: the precision of AdamW's two moments; None for that of the weights.
+        rounding: how weights in bfloat16 take up what a step adds: "nearest", which loses most of it, or "stochastic".
     """
 
     learning_rate: float = 2e-5
@@ -149,6 +151,8 @@ class Tuning:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     gradient_checkpointing: bool = False
+    moments: Literal["float32", "bfloat16"] | None = None
+    rounding: Literal["nearest", "stochastic"] = "nearest"
 
     KEPT: ClassVar[str] = "model"  # what a round's folder keeps
 
@@ -185,6 +189,12 @@ class LoRA(Tuning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.moments is not None or self.rounding != "nearest":
+            name = "moments" if self.moments is not None else "rounding"
+            raise InputError(
+                f"tuning.{name} is {getattr(self, name)}, which is for tuning=full: adapters are small, and trained in "
+                f"float32; leave it out"
+            )
         for name in ("rank", "alpha"):
             if getattr(self, name) < 1:
                 raise InputError(f"tuning.{name} is {getattr(self, name)}; it must be at least 1")

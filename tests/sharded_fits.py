@@ -48,7 +48,8 @@ CASES = {
     "untied": Case(tied=False, tuning=replace(FULL, gradient_checkpointing=True, weight_decay=0.1)),
     "clipped": Case(tuning=replace(FULL, max_grad_norm=0.05)),
     "mixed": Case(precision="bf16-mixed"),
-    "capped": Case("gemma2"),  # logits that the complete model makes
+    "capped": Case("gemma2"),
+    "rounded": Case(dtype="bfloat16", tuning=replace(FULL, moments="bfloat16", rounding="stochastic")),
     "transposed": Case("gpt2", changes={"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}),
     "lora": Case(tuning=ADAPTERS),
     "lora beside bfloat16": Case(

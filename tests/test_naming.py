@@ -7,8 +7,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.plugins import Plugins
 
-from diverseevol.cli.configuration import Configuration
-from diverseevol.cli.naming import run_path
+from diverseevol.cli.configuration import Configuration, configure
+from diverseevol.cli.fingerprint import _picks
+from diverseevol.cli.naming import AS_BEFORE, run_path
 from diverseevol.cli.own_code import OwnConfiguration
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -63,3 +64,12 @@ def test_rows_of_a_choice_of_ones_own_are_called_as_their_file_where_the_choice_
 def test_a_size_has_one_name_however_it_was_given():
     assert named("sizes.step=20") == named("schedule.step_size=20")
     assert named("sizes.at_once=20") == named(), "which this schedule does not read"
+
+
+def test_options_that_came_later_are_of_a_fingerprint_where_they_are_used_alone():
+    def fingerprinted(*overrides: str) -> set[str]:
+        return {name for name in _picks(configure("evolve", list(overrides)), "tuning") if name in AS_BEFORE}
+
+    assert fingerprinted() == fingerprinted("tuning.rounding=nearest", "tuning.moments=null") == set()
+    assert fingerprinted("tuning.moments=bfloat16") == {"tuning.moments"}
+    assert fingerprinted("tuning.rounding=stochastic") == {"tuning.rounding"}

@@ -129,14 +129,22 @@ def tuning_of(settings: Configuration) -> Tuning:
 
     Raises:
         InputError: an option is none; or adapters are asked for, and the package that makes them is not installed, or
-            the trainer would convert the weights that they share; or several processes cannot train so.
+            the trainer would convert the weights that they share; or rounding is asked for that weights have no use of;
+            or several processes cannot train so.
     """
     trainer = settings.value("trainer", dict)
     check_strategy(trainer.get("strategy", "ddp"), trainer.get("precision"))
     tuning = settings.options("tuning", LoRA if "rank" in settings.value("tuning", dict) else Tuning)
+    precision = trainer.get("precision")
+    if tuning.rounding == "stochastic" and precision != "bf16-true":
+        dtype = settings.value("model", dict).get("dtype", "float32")
+        if dtype != "bfloat16":
+            raise InputError(
+                f"tuning.rounding=stochastic is for weights in bfloat16, and this model's are in {dtype}; give "
+                f"model.dtype=bfloat16, or leave it out"
+            )
     if isinstance(tuning, LoRA):
         check_peft("tuning=lora")
-        precision = trainer.get("precision")
         if isinstance(precision, str) and precision.endswith("-true") and precision != "32-true":
             raise InputError(
                 f"trainer.precision={precision} converts the foundation weights, which adapters share and leave as "

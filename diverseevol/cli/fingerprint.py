@@ -10,7 +10,7 @@ import numpy as np
 
 from diverseevol import __version__
 from diverseevol.cli.configuration import Configuration
-from diverseevol.cli.naming import MEMORY_ONLY, NOT_PICKS
+from diverseevol.cli.naming import AS_BEFORE, MEMORY_ONLY, NOT_PICKS
 from diverseevol.cli.own_code import locate
 from diverseevol.data.dataset import Dataset
 from diverseevol.engine.probing.prober import Prober
@@ -88,4 +88,7 @@ def _picks(settings: Configuration, key: str) -> dict[str, Any]:
     if choice == {"tuning": "full"}:  # says nothing: evolutions from before there was another one are resumed
         choice = {}
     picks = {**choice, **{f"{key}.{name}": value for name, value in options.items()}}
-    return {name: value for name, value in picks.items() if name not in ignored}
+    return {
+        name: value for name, value in picks.items()
+        if name not in ignored and not (name in AS_BEFORE and value == AS_BEFORE[name])
+    }  # fmt: skip

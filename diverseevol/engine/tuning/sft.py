@@ -3,7 +3,7 @@
 import functools
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -13,6 +13,7 @@ from diverseevol.engine.fast_path import batches_at_once
 from diverseevol.engine.side_by_side import side_by_side
 from diverseevol.engine.trainers import StaysOnDevice
 from diverseevol.engine.tuning.loss import SummedLoss
+from diverseevol.engine.tuning.optimizer import make_optimizer
 from diverseevol.errors import InputError, warn_once
 from diverseevol.options import Tuning
 
@@ -34,12 +35,13 @@ class InstructionTuner(StaysOnDevice):
         tuning: Tuning,
         total_steps: int,
         on_step: Callable[[int, dict[str, float]], None] = lambda step, values: None,
+        seed: Sequence[int] = (),
         run: Callable[[Callable[[], torch.Tensor]], torch.Tensor] = lambda work: work(),
     ) -> None:
         """Bind a model, which is trained in place, to the optimizer steps that its learning-rate schedule spans.
 
-        `on_step` is called on rank 0 after each step with its number (from 1), loss and learning rate; `run` is what a
-        sharded model's forward passes go through (`Shards.run`).
+        `on_step` is called on rank 0 after each step with its number (from 1), loss and learning rate; stochastic
+        rounding comes from `seed`; `run` is what a sharded model's forward passes go through (`Shards.run`).
         """
         super().__init__()
         self.automatic_optimization = False  # a step holds a varying number of micro-batches
@@ -47,6 +49,7 @@ class InstructionTuner(StaysOnDevice):
         self.tuning = tuning
         self.total_steps = total_steps
         self.on_step = on_step
+        self.seed = seed
         self.run = run
         self.losses: list[float] = []
         self.trained = [weight for weight in model.parameters() if weight.requires_grad]
@@ -118,12 +121,7 @@ class InstructionTuner(StaysOnDevice):
 
     def configure_optimizers(self) -> Any:
         """AdamW with the named schedule over all steps."""
-        optimizer = torch.optim.AdamW(
-            self.trained,
-            lr=self.tuning.learning_rate,
-            weight_decay=self.tuning.weight_decay,
-            fused=self.device.type == "cpu",  # a tenth of a small model's fit; on a device torch chooses well itself
-        )
+        optimizer = make_optimizer(self.trained, self.tuning, self.seed, self.device)
         # Rounded up, as the trainer does whose key the paper's 0.03 is.
         warmup = math.ceil(self.total_steps * self.tuning.warmup_ratio)
         try:

@@ -79,7 +79,8 @@ class Tuner(ModelJob):
 
         Args:
             rows: [pool] row numbers; they may repeat (a bootstrap resample).
-            seed: what the order of the rows, dropout and new adapters come from; the same seed gives the same weights.
+            seed: what the order of the rows, dropout, new adapters and stochastic rounding come from; the same seed
+                gives the same weights.
             on_step: called with each step's number, loss and learning rate.
             phase: its name in the progress display.
         """
@@ -113,7 +114,7 @@ class Tuner(ModelJob):
                 if tuning.gradient_checkpointing:
                     checkpoint_activations(model, "enable")
                 free_old_trainers(model)
-                module = InstructionTuner(model, tuning, len(plan), note, *([shards.run] if shards else []))
+                module = InstructionTuner(model, tuning, len(plan), note, seed, *([shards.run] if shards else []))
                 threads = module.at_once if world == 1 else 1
                 loader = step_loader(self.encoded, plan, self.prompt.end, rank, world, threads, tuning.packing)
                 with quick_products(model), attention_restored(model):
