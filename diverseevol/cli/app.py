@@ -5,11 +5,14 @@
 Exit codes: 0 done, 1 failed, 2 the user's input or configuration, 130 interrupted.
 """
 
+import atexit
 import importlib
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, TypeVar
@@ -24,6 +27,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from diverseevol import __version__
+from diverseevol.cli.cluster import check_launcher, join_tasks, requeued
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.home_folder import in_arguments
 from diverseevol.cli.mistakes import (
@@ -34,6 +38,7 @@ from diverseevol.cli.mistakes import (
     own_configuration,
     verdict,
 )
+from diverseevol.cli.naming import run_path
 from diverseevol.cli.own_code import OwnConfiguration, opened, without_defaults
 from diverseevol.cli.shipped import configuration_folder
 from diverseevol.cli.skeletons import KINDS
@@ -127,6 +132,7 @@ def _guarded(verb: str, arguments: list[str]) -> int:
             return 0
         arguments = renamed(verb, arguments)
         check_flags(verb, arguments)
+        check_launcher(arguments)
         check_addresses(arguments)
         check_choices(arguments)
         check_appended(verb, arguments)
@@ -182,8 +188,13 @@ def _explain(error: BaseException, verb: str) -> int:
 
 
 def _say(text: str, longest: int | None = None) -> None:
-    if os.environ.get("RANK", "0") == "0":  # of several processes, the first one speaks
+    if _speaks():
         say(f"diverseevol: {text}", error=True, longest=longest)
+
+
+def _speaks() -> bool:
+    """Of several processes, the first one speaks."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _compose_and_run(verb: str, arguments: list[str]) -> int:
@@ -212,20 +223,28 @@ def _compose_and_run(verb: str, arguments: list[str]) -> int:
 
 def _close(ledger: Ledger) -> int:
     """Say which jobs of a sweep must be rerun, as commands; the exit code."""
+    at_work = sum(job.at_work for job in ledger.jobs())
+    if at_work:  # the launcher lost one of its jobs, and no longer waits for the others
+        _say(f"{at_work} of {ledger.planned()} jobs of the sweep are still at work: diverseevol status shows them")
     if not (jobs := ledger.missing()):
-        if ledger.verb == "evolve":
+        if ledger.verb == "evolve" and not at_work:
             _say(
                 "sweep complete; for figures and a page: diverseevol report; for verdicts: diverseevol compare "
                 "folder=… (or, where nothing was judged, metric=vendi_score_centred)"
             )
-        return 0
+        return 1 if at_work else 0
+    rest = "" if at_work else ", the others are done"
     _say(
-        f"{len(jobs)} of {ledger.planned()} jobs of the sweep failed, the others are done; rerun them with "
+        f"{len(jobs)} of {ledger.planned()} jobs of the sweep failed{rest}; rerun them with "
         f"{command('sh', str(ledger.folder / 'rerun.sh'))}, or one by one:"
     )
     for job in jobs:
         _say(f"  {job.command}")
-        say(f"      # {job.failure or 'it was interrupted'}", error=True, longest=LONGEST)
+        say(
+            f"      # {job.failure or ('it never began' if job.began is None else 'it was interrupted')}",
+            error=True,
+            longest=LONGEST,
+        )
     return 2 if all(job.code == 2 for job in jobs) else 1
 
 
@@ -300,13 +319,48 @@ class _Job:
         if not in_sweep:
             self.single.append(lambda: _run(configuration))
             return
+        in_tasks = "submitit" in str(settings.launcher._target_)
+        if in_tasks:
+            join_tasks()
+        note = _Note(self.ledger, settings.job.num, overrides)
         try:
-            _run(configuration)
+            note.begin(configuration)
+            with requeued(_out_of_time) if in_tasks else nullcontext():
+                _run(configuration)
         except Exception as error:  # the sweep goes on; at its end it says what to run again
             _explain(error, self.verb)
             if self.ledger is None:
                 raise
-            self.ledger.end(settings.job.num, overrides, *verdict(error, self.verb))
+            code, sentence = verdict(error, self.verb)
+            note.end(code, sentence)
+            if code == 1 and not _speaks():
+                # The launcher takes this job as done, which the ledger knows better, but where SLURM is to end the
+                # first task, too, this one has to end with an error, after submitit's last word.
+                atexit.register(os._exit, code)
         else:
-            if self.ledger is not None:
-                self.ledger.end(settings.job.num, overrides)
+            note.end()
+
+
+def _out_of_time(number: int, frame: FrameType | None) -> None:
+    _say("the job's time is over; everything so far is kept, and the job is queued again")
+    _interrupt(number, frame)
+
+
+@dataclass(frozen=True)
+class _Note:
+    """What a sweep's ledger says of the job that this process runs, by itself or as one of several tasks."""
+
+    ledger: Ledger | None
+    number: int
+    overrides: Sequence[str]
+
+    def begin(self, configuration: Configuration) -> None:
+        """Note that the job is running, and where."""
+        if self.ledger is not None and _speaks():
+            folder = run_path(configuration) if configuration.verb == "evolve" else None
+            self.ledger.begin(self.number, self.overrides, folder)
+
+    def end(self, code: int = 0, failure: str | None = None) -> None:
+        """Note how the job ended: the first task its success, any task a failure, which may be its own."""
+        if self.ledger is not None and (code or _speaks()):
+            self.ledger.end(self.number, self.overrides, code, failure)

@@ -13,6 +13,7 @@ from typing import Any
 
 from diverseevol.errors import InputError
 from diverseevol.output.shell import command
+from diverseevol.runs.run_folder import is_at_work
 from diverseevol.storage.files import TEMPORARY, atomic_write, is_temporary, read_json, write_json
 
 STALE_SECONDS = 60  # a note is written in milliseconds
@@ -20,17 +21,28 @@ STALE_SECONDS = 60  # a note is written in milliseconds
 
 @dataclass(frozen=True)
 class Job:
-    """A job that has to be run again.
+    """A job of a sweep, and what became of it.
 
     Attributes:
         command: what runs it.
-        failure: why it failed, in a sentence; None where it never ended.
-        code: its exit code.
+        failure: why it failed, in a sentence; None where it has not ended, or did what it should.
+        code: its exit code; 1 where it has not ended.
+        folder: the run folder; None where it has not begun, or is no evolution.
+        began: when it began, in seconds since 1970; None where it has not.
+        ended: whether it has.
     """
 
     command: str
     failure: str | None
     code: int
+    folder: Path | None = None
+    began: float | None = None
+    ended: bool = False
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a process holds its run folder."""
+        return not self.ended and self.folder is not None and is_at_work(self.folder)
 
 
 @dataclass(frozen=True)
@@ -55,21 +67,58 @@ class Ledger:
                     partial.unlink()
         write_json(self.folder / "jobs.json", [list(overrides) for overrides in jobs])
 
+    def begin(self, number: int, overrides: Sequence[str], folder: Path | None = None) -> None:
+        """Note that a job has begun, for the first time or again, and its run folder."""
+        where = None if folder is None else str(folder.absolute())
+        record = {"overrides": list(overrides), "code": None, "said": None, "folder": where, "began": time.time()}
+        write_json(self._file(number), record)
+
     def end(self, number: int, overrides: Sequence[str], code: int = 0, failure: str | None = None) -> None:
-        """Note how a job ended."""
-        record = {"overrides": list(overrides), "code": code, "said": failure}
-        write_json(self.folder / "jobs" / f"{number}.json", record)
+        """Note how a job ended; of several processes that failed, each in its own way, all say so."""
+        note = self._notes().get(number, {})
+        before = note.get("said")
+        if failure is not None and before is not None and failure not in before:
+            failure = f"{before}; {failure}"
+        write_json(self._file(number), {**note, "overrides": list(overrides), "code": code, "said": failure})
 
     def ended(self) -> Mapping[int, Any]:
         """The jobs that ended, by number."""
-        notes = {file: read_json(file) for file in (self.folder / "jobs").glob("*.json")}
-        return {int(file.stem): note for file, note in notes.items() if _is_note(file.stem, note)}
+        return {number: note for number, note in self._notes().items() if note["code"] is not None}
 
     def planned(self) -> int:
         """How many jobs there are."""
-        return len(self._jobs())
+        return len(self._overrides())
 
-    def _jobs(self) -> list[list[str]]:
+    def jobs(self) -> list[Job]:
+        """All jobs, in the order of the sweep."""
+        notes, jobs = self._notes(), []
+        for number, overrides in enumerate(self._overrides()):
+            line = command("diverseevol", self.verb, *self.launcher, *overrides)
+            note = notes.get(number, {"code": None, "said": None})
+            folder = note.get("folder")
+            ended = note["code"] is not None
+            jobs.append(Job(
+                line, note["said"], note["code"] if ended else 1, None if folder is None else Path(folder),
+                note.get("began"), ended,
+            ))  # fmt: skip
+        return jobs
+
+    def missing(self) -> list[Job]:
+        """What failed or never ended, in the order of the sweep; the commands are kept in `rerun.sh`, too."""
+        jobs = [job for job in self.jobs() if job.code and not job.at_work]
+        if jobs:
+            with atomic_write(self.folder / "rerun.sh") as file:
+                file.writelines(f"{job.command}\n" for job in jobs)
+        return jobs
+
+    def _file(self, number: int) -> Path:
+        return self.folder / "jobs" / f"{number}.json"
+
+    def _notes(self) -> dict[int, Any]:
+        notes = {file: read_json(file) for file in (self.folder / "jobs").glob("*.json")}
+        return {int(file.stem): note for file, note in notes.items() if _is_note(file.stem, note)}
+
+    def _overrides(self) -> list[list[str]]:
         file = self.folder / "jobs.json"
         jobs = read_json(file)
         if not isinstance(jobs, list) or not all(
@@ -78,24 +127,10 @@ class Ledger:
             raise InputError(f"{file}: expected a list of lists of overrides, so it was edited; run the sweep again")
         return jobs
 
-    def missing(self) -> list[Job]:
-        """What failed or never ended, in the order of the sweep; the commands are kept in `rerun.sh`, too."""
-        ended = self.ended()
-        jobs = []
-        for number, overrides in enumerate(self._jobs()):
-            end = ended.get(number, {"code": 1, "said": None})
-            if end["code"]:
-                words = ["diverseevol", self.verb, *self.launcher, *overrides]
-                jobs.append(Job(command(*words), end["said"], int(end["code"])))
-        if jobs:
-            with atomic_write(self.folder / "rerun.sh") as file:
-                file.writelines(f"{job.command}\n" for job in jobs)
-        return jobs
-
 
 def _is_note(name: str, note: object) -> bool:
-    """Whether a file is a job's note; any other file counts as a job that never ended."""
-    if not re.fullmatch(r"[0-9]{1,9}", name) or not isinstance(note, dict):
+    """Whether a file is a job's note; any other file counts as a job that has not begun."""
+    kinds = {"code": int | None, "said": str | None, "folder": str | None, "began": float | int | None}
+    if not re.fullmatch(r"[0-9]{1,9}", name) or not isinstance(note, dict) or "code" not in note:
         return False
-    failure, code = note.get("said"), note.get("code")
-    return type(code) is int and (failure is None or isinstance(failure, str))
+    return all(isinstance(note.get(key), kind) and not isinstance(note.get(key), bool) for key, kind in kinds.items())

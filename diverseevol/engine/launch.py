@@ -49,6 +49,7 @@ def _read_slurm() -> None:
     os.environ |= {
         "RANK": str(slurm.global_rank()),
         "LOCAL_RANK": str(slurm.local_rank()),
+        "GROUP_RANK": str(slurm.node_rank()),
         "WORLD_SIZE": str(slurm.world_size()),
         "LOCAL_WORLD_SIZE": tasks[1],
         "MASTER_ADDR": slurm.main_address,

@@ -8,6 +8,8 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.strategies import ModelParallelStrategy
@@ -50,19 +52,33 @@ def start(
         placed = {"strategy": "ddp", "devices": processes.local_world, "num_nodes": nodes}
         if fits and asked.get("strategy") == "fsdp":
             placed["strategy"] = ModelParallelStrategy(processes.world, 1)
+    # Whoever started the processes, they have torchrun's variables (`join`). Left to look for itself, Lightning would
+    # find SLURM, and queue the job again by itself.
+    environment = LightningEnvironment() if processes.world == 1 else TorchElasticEnvironment()
     try:
-        return make(
+        trainer = make(
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,  # Lightning's would reshuffle: the loaders share the work out themselves
+            plugins=[environment, *_plugins(make)],
             **placed,
             **options,
         )
     except (MisconfigurationException, ImportError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"trainer: Lightning cannot start with these options ({reason}); change trainer.…") from error
+    # Signals are the command's. Lightning's handler of SIGTERM has the processes talk to each other from wherever each
+    # of them is.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer
+
+
+def _plugins(make: Callable[..., lightning.Trainer]) -> list[Any]:
+    """The user's own plugins, `trainer.plugins`: one or several."""
+    plugins = getattr(make, "keywords", {}).get("plugins") or []
+    return plugins if isinstance(plugins, list) else [plugins]
 
 
 class StaysOnDevice(lightning.LightningModule):

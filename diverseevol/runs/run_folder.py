@@ -27,6 +27,7 @@ from diverseevol.runs.saved_config import read_saved
 from diverseevol.storage.files import (
     TEMPORARY,
     atomic_write,
+    is_locked,
     locked,
     make_folder,
     read_json,
@@ -38,7 +39,14 @@ from diverseevol.storage.files import (
     writing,
 )
 
+LOCK = ".lock"
+LOOK = 0.2  # seconds: for a moment, `is_at_work` holds a lock that it finds free
 SOURCE = "source"  # of the user's code: each file's digest, under KEY.source in a fingerprint
+
+
+def is_at_work(path: Path) -> bool:
+    """Whether a process is at work in a run folder, as far as this machine's file system tells."""
+    return is_locked(path / LOCK)
 
 
 class RunFolder:
@@ -58,11 +66,11 @@ class RunFolder:
         """
         path, made = self.path.absolute(), make_folder(self.path)
         self._refuse_foreign()  # before there is a lock in it
-        lock, held = path / ".lock", ExitStack()
+        lock, held = path / LOCK, ExitStack()
         before = {file.name for file in path.iterdir()}
         with writing(self.path):
             try:
-                held.enter_context(locked(lock, timeout=0))
+                held.enter_context(locked(lock, timeout=LOOK))
             except Timeout as error:
                 raise InputError(
                     f"{self.path}: another process is at work in this folder; wait for it, or give folder=… for a "

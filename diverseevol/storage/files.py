@@ -5,6 +5,7 @@ that is written, the file replaces the link, and what the link leads to stays as
 """
 
 import errno
+import fcntl
 import filecmp
 import glob
 import json
@@ -270,6 +271,23 @@ def locked(file: Path, timeout: float = -1) -> Iterator[None]:
         raise InputError(f"{file}: is a link, expected a lock file or nothing; remove the link")
     with FileLock(file, timeout=timeout):
         yield
+
+
+def is_locked(file: Path) -> bool:
+    """Whether a process holds a lock file; nothing is made or changed, but a free lock is held for a moment."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def refuse_links(folder: Path) -> None:
