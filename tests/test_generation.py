@@ -103,6 +103,16 @@ def test_successive_noise_is_fresh():
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.15
 
 
+def test_noise_that_is_drawn_ahead_is_the_same():
+    ids, logits = torch.zeros(4, 1, dtype=torch.int64), torch.randn(4, 500)
+    now, ahead = GumbelNoise(0.7, seeds(4)), GumbelNoise(0.7, seeds(4), ahead=True)
+    for _ in range(3):
+        assert torch.equal(now(ids, logits), ahead(ids, logits))
+    now, ahead = now.of([3, 1]), ahead.of([3, 1])
+    for _ in range(2):
+        assert torch.equal(now(ids[:2], logits[:2]), ahead(ids[:2], logits[:2]))
+
+
 @pytest.mark.usefixtures("engine_path")
 def test_an_answer_ends_before_its_stop_token(model, prompts):
     options = Generation(max_new_tokens=10, temperature=0.0)

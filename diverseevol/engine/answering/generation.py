@@ -1,9 +1,12 @@
 """Answers to questions: batched, and the same whatever the batch."""
 
+import functools
 import inspect
 import itertools
 import logging
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -39,25 +42,61 @@ class GumbelNoise(LogitsProcessor):
     1954; Maddison, Tarlow & Minka 2014, section 2.)
     """
 
-    def __init__(self, temperature: float, seeds: Sequence[Sequence[int]]) -> None:
+    def __init__(self, temperature: float, seeds: Sequence[Sequence[int]], ahead: bool = False) -> None:
+        """Start the streams.
+
+        Args:
+            temperature: of the sampling.
+            seeds: of each prompt.
+            ahead: draw the next noise while a device computes what it is added to: for 80 prompts and a vocabulary of
+                152,000, drawing takes a thread several times as long as a GPU takes for the logits.
+        """
         self.temperature = temperature
         self.streams = [np.random.default_rng(list(seed)) for seed in seeds]
+        self.ahead = ahead
+        self.drawn: tuple[torch.Tensor, list[Future[None]]] | None = None
 
     def of(self, rows: Sequence[int]) -> "GumbelNoise":
         """The noise of these rows, continued from its present state."""
-        noise = GumbelNoise(self.temperature, [])
+        noise = GumbelNoise(self.temperature, [], self.ahead)
         noise.streams = [self.streams[row] for row in rows]
+        if self.drawn is not None:
+            drawn, drawing = self.drawn
+            wait(drawing)
+            noise.drawn = drawn[list(rows)], []
         return noise
 
     def __call__(
         self, input_ids: Int[torch.Tensor, "batch length"], scores: Float[torch.Tensor, "batch vocabulary"]
     ) -> Float[torch.Tensor, "batch vocabulary"]:
         """Add each row's next noise to its scores."""
-        noise = np.empty((len(self.streams), scores.shape[-1]))
-        for stream, row in zip(self.streams, noise, strict=True):
-            stream.standard_exponential(out=row)
-        np.log(noise, out=noise)  # minus the logarithm of an exponential variate is Gumbel's, and drawn faster
-        return (scores.to(torch.float64) / self.temperature).sub_(torch.from_numpy(noise).to(scores.device))
+        noise, drawing = self.drawn or self._draw(scores.shape[-1])
+        for row in drawing:
+            row.result()
+        if self.ahead:
+            self.drawn = self._draw(scores.shape[-1])
+        return (scores.to(torch.float64) / self.temperature).sub_(noise.to(scores.device, non_blocking=True))
+
+    def _draw(self, vocabulary: int) -> tuple[torch.Tensor, list[Future[None]]]:
+        """The next noise, and its rows that are still being drawn."""
+        pinned = self.ahead and torch.cuda.is_available()
+        noise = torch.empty(len(self.streams), vocabulary, dtype=torch.float64, pin_memory=pinned)
+        rows = list(zip(self.streams, noise.numpy(), strict=True))
+        if self.ahead:
+            return noise, [_threads().submit(_fill, *row) for row in rows]
+        for row in rows:
+            _fill(*row)
+        return noise, []
+
+
+def _fill(stream: np.random.Generator, row: Float[np.ndarray, " vocabulary"]) -> None:
+    stream.standard_exponential(out=row)
+    np.log(row, out=row)  # minus the logarithm of an exponential variate is Gumbel's, and drawn faster
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(8, os.cpu_count() or 1))
 
 
 class HalfEnded(StoppingCriteria):
@@ -167,7 +206,7 @@ def _generate_batch(
     longest, pad = max(map(len, prompts)), stop_tokens[0]
     ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=model.device)
-    noise = GumbelNoise(options.temperature, seeds) if options.temperature > 0 else None
+    noise = GumbelNoise(options.temperature, seeds, model.device.type == "cuda") if options.temperature > 0 else None
     cache, end = _cache_to_drop_rows_from(model), longest + options.max_new_tokens
     answers: list[list[int]] = [[] for _ in prompts]
     going = list(range(len(prompts)))
