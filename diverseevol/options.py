@@ -138,6 +138,8 @@ class Tuning:
         gradient_checkpointing: recompute activations in the backward pass: less memory, more time.
         moments: the precision of AdamW's two moments; None for that of the weights.
         rounding: how weights in bfloat16 take up what a step adds: "nearest", which loses most of it, or "stochastic".
+        checkpoint_minutes: after so many minutes of a fit its state is written, from which it goes on after it was
+            cut; None writes none.
     """
 
     learning_rate: float = 2e-5
@@ -153,13 +155,14 @@ class Tuning:
     gradient_checkpointing: bool = False
     moments: Literal["float32", "bfloat16"] | None = None
     rounding: Literal["nearest", "stochastic"] = "nearest"
+    checkpoint_minutes: float | None = None
 
     KEPT: ClassVar[str] = "model"  # what a round's folder keeps
 
     def __post_init__(self) -> None:
-        positive = ("learning_rate", "epochs", "batch_size", "micro_batch_tokens")
-        for name in positive if self.steps is None else (*positive, "steps"):
-            if not getattr(self, name) > 0:
+        for name in ("learning_rate", "epochs", "batch_size", "micro_batch_tokens", "steps", "checkpoint_minutes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
                 raise InputError(f"tuning.{name} is {getattr(self, name)}; it must be above 0")
         for name in ("weight_decay", "max_grad_norm"):
             if not getattr(self, name) >= 0:

@@ -50,6 +50,7 @@ from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.evolution.loop import evolve
 from diverseevol.evolution.setup import Evolution
 from diverseevol.options import Generation, PromptOptions, Schedule, Tuning
+from diverseevol.parallel.signals import ENDING
 from diverseevol.runs.run_folder import RunFolder
 from diverseevol.samplers.kcenter import KCenter
 
@@ -210,7 +211,7 @@ def command_line(
     from diverseevol.cli import main
 
     monkeypatch.setenv("COLUMNS", "400")
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in ENDING}
 
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["diverseevol", *map(str, words)])

@@ -48,6 +48,7 @@ from diverseevol.errors import InputError, meant
 from diverseevol.output.shell import command
 from diverseevol.output.terminal import LONGEST, finish, keep_plain, say, say_error
 from diverseevol.parallel.background import left_at_work
+from diverseevol.parallel.signals import ENDING
 
 T = TypeVar("T")
 
@@ -67,7 +68,7 @@ NEW = "new"  # it has no configuration
 
 
 class Interrupted(BaseException):
-    """Ctrl-C or SIGTERM. Not a KeyboardInterrupt, which Lightning would turn into an exit code of its own."""
+    """Ctrl-C, or a batch system's signal. Not a KeyboardInterrupt, of which Lightning makes an exit code of its own."""
 
 
 def main() -> None:
@@ -122,7 +123,7 @@ def _usage() -> str:
 
 
 def _guarded(verb: str, arguments: list[str]) -> int:
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING:
         signal.signal(number, _interrupt)
     try:
         if verb not in VERBS:
@@ -171,7 +172,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _leave_at_once(code: int) -> None:
     """Let a signal end the process from here on: the work is on disk, and libraries that tidy up would trace it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING:
         signal.signal(number, lambda *_: os._exit(code))
 
 

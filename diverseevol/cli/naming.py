@@ -18,7 +18,8 @@ NOT_PICKS = (
     "sampler.device",
 )  # fmt: skip
 MEMORY_ONLY = (
-    "tuning.micro_batch_tokens", "tuning.packing", "tuning.gradient_checkpointing", "embedding.batch_tokens",
+    "tuning.micro_batch_tokens", "tuning.packing", "tuning.gradient_checkpointing", "tuning.checkpoint_minutes",
+    "embedding.batch_tokens",
 )  # fmt: skip
 # Not in a fingerprint where they have these values, which they had before there was a choice.
 AS_BEFORE = {"tuning.moments": None, "tuning.rounding": "nearest"}

@@ -37,13 +37,15 @@ class Member:
 
     def train_and_save(self, learner: Learner, keep_dtype: Literal["source"] | None) -> None:
         """Train the model, and keep it as a round keeps its own."""
-        model = learner.fit(self.rows, self.seed, phase=f"fine-tune {self.name}").model
+        checkpoint = self.folder.checkpoint
+        model = learner.fit(self.rows, self.seed, phase=f"fine-tune {self.name}", checkpoint=checkpoint).model
 
         def save(folder: Path) -> None:
             learner.models.save(model, folder, keep_dtype)
 
         if learner.processes.first:
             self.folder.keep_model(save, learner.tuning.KEPT)
+            self.folder.drop(checkpoint)
         learner.processes.barrier()
 
     def load(self, learner: Learner) -> PreTrainedModel:

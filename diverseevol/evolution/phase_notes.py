@@ -29,12 +29,16 @@ class PhaseNotes:
         reset_peak_memory()
         began = time.monotonic()
         yield
+        self.add(phase, time.monotonic() - began)
         if self._first:
-            took = self.seconds().get(phase, 0.0) + time.monotonic() - began
-            self._note(SECONDS, {phase: round(took, 3)})
             peaks = {f"{phase}/{of}" if of == "device" else phase: size for of, size in peak_memory().items()}
             before = self.memory()
             self._note(PEAK_MEMORY, {name: max(size, before.get(name, 0)) for name, size in peaks.items()})
+
+    def add(self, phase: str, seconds: float) -> None:
+        """Note that a phase took so much longer."""
+        if self._first:
+            self._note(SECONDS, {phase: round(self.seconds().get(phase, 0.0) + seconds, 3)})
 
     def seconds(self) -> dict[str, float]:
         """Wall time of each phase so far."""

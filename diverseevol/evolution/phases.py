@@ -81,15 +81,19 @@ class Phases:
         if self._intact(curve, self.folder.path / self.kept):
             for point in read_jsonl(curve):
                 log.curve(int(point.pop("step")), point)
+            self._drop_checkpoint()
             return
         with self.notes.timed("fit"):
-            fit = self.learner.fit(self.pool, self.streams.entropy(self.t, "training"), log.curve)
+            seed = self.streams.entropy(self.t, "training")
+            fit = self.learner.fit(self.pool, seed, log.curve, checkpoint=self.folder.checkpoint)
             self._model = fit.model
             if self.processes.first:
                 write_jsonl(curve, fit.curve)
                 seal(self.folder.path, [curve.name])
                 self.folder.keep_model(self._save, self.kept)
             self.processes.barrier()
+        self.notes.add("fit", fit.earlier)
+        self._drop_checkpoint()
 
     def select(self, sampler: Sampler, n: int, committee: Sequence[Member]) -> tuple[int, ...]:
         """Probe what the sampler needs, let it choose n rows, and write the receipt.
@@ -171,6 +175,10 @@ class Phases:
     def _intact(self, *files: Path) -> bool:
         """Whether what a phase leaves is there, and as it was left: what is damaged is made again."""
         return self.processes.share(self.processes.first and all(map(_is_intact, files)))
+
+    def _drop_checkpoint(self) -> None:
+        if self.processes.first:
+            self.folder.drop(self.folder.checkpoint)
 
     def _probed(self, *names: str) -> bool:
         return self._intact(*(self.folder.probe / f"{name}.npy" for name in names))

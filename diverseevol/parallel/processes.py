@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import torch
 from torch import distributed
 
 from diverseevol.errors import InputError, input_error
@@ -70,6 +71,14 @@ class Processes:
         values: list[T | None] = [None] * self.world
         distributed.all_gather_object(values, value)
         return values  # type: ignore[return-value]
+
+    def largest(self, value: int) -> int:
+        """The largest of all processes' values, in every process."""
+        if self.world == 1:
+            return value
+        box = torch.tensor(value)
+        distributed.all_reduce(box, distributed.ReduceOp.MAX)
+        return int(box)
 
 
 def leave(processes: Processes) -> None:

@@ -50,6 +50,7 @@ class RoundFolder:
         self.digest = digest
         self.model = path / "model"
         self.adapter = path / "adapter"  # in its place, of tuning=lora
+        self.checkpoint = path / "checkpoint"  # of a fit that is not complete
         self.probe = path / "probe"
 
     def load(self, trained_on: Sequence[int]) -> Round | None:

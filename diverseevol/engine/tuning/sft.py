@@ -65,7 +65,7 @@ class InstructionTuner(StaysOnDevice):
         """Take one optimizer step over its micro-batches."""
         optimizer: Any = self.optimizers()
         # The first batch runs one micro-batch after another: `BodyAndHead` tests the model at the first of them.
-        in_parallel = self.at_once > 1 and self.trainer.world_size == 1 and batch_idx > 0
+        in_parallel = self.at_once > 1 and self.trainer.world_size == 1 and len(self.losses) > 0
         total = self._gradients_side_by_side(batch) if in_parallel else self._gradients(batch)
         if self.tuning.max_grad_norm:
             self._clip()
@@ -83,6 +83,12 @@ class InstructionTuner(StaysOnDevice):
             )
         if self.trainer.is_global_zero:
             self.on_step(len(self.losses), {"loss": float(total), "learning_rate": rate})
+
+    def warm_up(self, batch: list[dict[str, torch.Tensor]]) -> None:
+        """Do what is tested or laid out at the first batch, and nothing else: where a fit goes on from a checkpoint."""
+        self._gradients(batch[:1])
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
 
     def _gradients(self, batch: list[dict[str, torch.Tensor]]) -> torch.Tensor:
         """Add up the gradients of the micro-batches; their losses' sum."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ from diverseevol.engine.packing import attention_restored
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.engine.trainers import device_of, free_old_trainers, seeded
 from diverseevol.engine.tuning.batches import plan_steps, step_loader
+from diverseevol.engine.tuning.checkpoint import Checkpoints
 from diverseevol.engine.tuning.sft import InstructionTuner, checkpoint_activations
 from diverseevol.engine.tuning.sharding import Shards
 from diverseevol.options import LoRA, Tuning
@@ -30,10 +32,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fine-tuned model, and the loss and learning rate of each optimizer step."""
+    """A fine-tuned model.
+
+    Attributes:
+        model: the model.
+        curve: the loss and learning rate of each optimizer step.
+        earlier: the seconds that the fit took before it went on from a checkpoint.
+    """
 
     model: PreTrainedModel
     curve: list[dict[str, float]]
+    earlier: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +83,7 @@ class Tuner(ModelJob):
         seed: Sequence[int],
         on_step: Callable[[int, dict[str, float]], None] = lambda step, values: None,
         phase: str = "fine-tune",
+        checkpoint: Path | None = None,
     ) -> Fit:
         """Fine-tune the foundation model on a pool: always from its own weights, never from an earlier round's.
 
@@ -83,6 +93,7 @@ class Tuner(ModelJob):
                 gives the same weights.
             on_step: called with each step's number, loss and learning rate.
             phase: its name in the progress display.
+            checkpoint: the folder of this fit's checkpoint, from which it goes on where there is one; None keeps none.
         """
         rng = np.random.default_rng(list(seed))
         tuning = self.tuning
@@ -115,12 +126,20 @@ class Tuner(ModelJob):
                     checkpoint_activations(model, "enable")
                 free_old_trainers(model)
                 module = InstructionTuner(model, tuning, len(plan), note, seed, *([shards.run] if shards else []))
+                keeper = Checkpoints(checkpoint, tuning.checkpoint_minutes, curve, self.processes)
+                taken = keeper.begin(module, rows, seed)
+                for point in taken:
+                    note(int(point["step"]), {name: value for name, value in point.items() if name != "step"})
+                trainer.callbacks.append(keeper)  # type: ignore[attr-defined]
                 threads = module.at_once if world == 1 else 1
-                loader = step_loader(self.encoded, plan, self.prompt.end, rank, world, threads, tuning.packing)
-                with quick_products(model), attention_restored(model):
+                loader = step_loader(
+                    self.encoded, plan[len(taken) :], self.prompt.end, rank, world, threads, tuning.packing
+                )
+                with quick_products(model), attention_restored(model), keeper.at_work():
                     trainer.fit(module, loader)
         if tuning.gradient_checkpointing:
             checkpoint_activations(model, "disable")
         del trainer, module, loader
         free_old_trainers(model)  # this one's optimizer is twice as large as the model
-        return Fit((shards.gathered() if shards else model).eval(), self.processes.share(curve))
+        fitted = (shards.gathered() if shards else model).eval()
+        return Fit(fitted, self.processes.share(curve), keeper.earlier)
