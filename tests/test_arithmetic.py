@@ -201,7 +201,9 @@ def test_processes_share_what_is_sharded_and_nothing_else():
     for part in ("weights", "gradients", "moments"):
         assert sharded[part] == alone[part] // 4
     assert sharded["activations"] == alone["activations"]
-    assert 0 < sharded["gathered"] < alone["weights"] / 10
+    outside, layer = 2 * 32000 * 4096, 4 * 4096**2 + 3 * 4096 * 11008
+    assert sharded["gathered"] == pytest.approx((2 + 2 + 2 + 4) * layer + (4 + 4) * outside, rel=1e-2)
+    assert sharded["copies"] == 2 * 32000 * 4096
 
 
 def test_precision_says_what_is_held_and_what_is_multiplied():

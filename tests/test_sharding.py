@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from diverseevol.data.dataset import load
+from diverseevol.engine.pretrained import TinyLlama
 from diverseevol.engine.tuning.sharding import layers
 from diverseevol.errors import InputError
 from diverseevol.parallel.processes import Processes
@@ -64,7 +66,7 @@ def fits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_ddp_and_fsdp_train_what_one_process_trains(fits, name):
     alone, ddp, fsdp = (json.loads((fits / strategy / name / "fit.json").read_text()) for strategy in WAYS)
     mixed = sharded_fits.CASES[name].precision != "32-true" or sharded_fits.CASES[name].dtype != "float32"
-    kept = [load(fits / strategy / name) for strategy in WAYS]
+    kept = [weights_in(fits / strategy / name) for strategy in WAYS]
     for record, weights in ((ddp, kept[1]), (fsdp, kept[2])):
         assert record["losses"] == pytest.approx(alone["losses"], rel=1e-3 if mixed else 1e-5)
         assert weights.keys() == kept[0].keys()
@@ -85,7 +87,7 @@ def test_ddp_and_fsdp_train_what_one_process_trains(fits, name):
 WAYS = ("alone", "ddp", "fsdp")
 
 
-def load(folder: Path) -> dict[str, torch.Tensor]:
+def weights_in(folder: Path) -> dict[str, torch.Tensor]:
     (file,) = folder.glob("*.safetensors")
     return load_file(file)
 
@@ -99,3 +101,78 @@ def test_what_was_trained_in_parts_is_saved_like_any_other_model(fits):
             file.name for file in (fits / "alone" / name).iterdir()
         }
         assert bool(torch.isfinite(model(torch.arange(3, 30)[None]).logits).all())
+
+
+SMALL = (
+    "schedule.rounds=2", "schedule.seed_size=12", "schedule.step_size=6", "tuning.batch_size=6",
+    "tuning.micro_batch_tokens=400", "generation.max_new_tokens=4", "logger=none", "trainer.accelerator=cpu",
+    "threads=1", "keep_models=all", "benchmark=questions", "learning_rates={full: 1e-2, lora: 1e-2}",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def dolly(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options that put rows like Dolly's, a few questions and a small Llama in the place of the paper's."""
+    folder = tmp_path_factory.mktemp("dolly")
+    words = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen"]
+    records = [
+        {
+            "instruction": f"What is {words[i % 8]} {i}?",
+            "context": f"It is about {words[i % 5]}." * (i % 3),
+            "response": f"{words[i % 7]} " * (1 + i % 6),
+            "category": "open_qa",
+        }
+        for i in range(50)
+    ]
+    for name, lines in {"rows": records, "questions": [{"instruction": f"Why {word}?"} for word in words]}.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    fields = {"instruction": "instruction", "input": "context", "response": "response"}
+    dataset = load(folder / "rows.jsonl", fields=fields, cache=folder)
+    model = TinyLlama(hidden=32, layers=2, heads=2, vocabulary=300).prepare(dataset, folder)
+    paths = {"data": folder / "rows.jsonl", "benchmark": folder / "questions.jsonl", "model": model.path}
+    return [*(f"{node}.path={path}" for node, path in paths.items()), f"cache={folder}"]
+
+
+def evolved(experiment: str, processes: int, *options: object) -> str:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    done = subprocess.run(
+        [sys.executable, *(launcher if processes > 1 else []), "-m", "diverseevol", "evolve",
+         f"experiment={experiment}", *map(str, options), *SMALL],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stderr
+
+
+@pytest.mark.slow
+def test_the_papers_experiment_runs_on_one_process_and_on_two_that_hold_half_of_the_model_each(dolly, tmp_path):
+    for processes in (1, 2):
+        evolved("paper_dolly", processes, *dolly, f"folder={tmp_path / str(processes)}")
+    alone, shared = (
+        [json.loads((tmp_path / f"{n}/rounds/{t:02d}/round.json").read_text()) for t in range(3)] for n in (1, 2)
+    )
+    assert shared[0]["trained_on"] == alone[0]["trained_on"]
+    assert shared[0]["metrics"]["train_loss"] == pytest.approx(alone[0]["metrics"]["train_loss"], rel=1e-2)
+    overlap = len({*shared[0]["chosen"]} & {*alone[0]["chosen"]}) / 6
+    print(f"picks of round 0 in common: {overlap:.0%}")
+    assert [len(done["chosen"]) for done in shared] == [6, 6, 0]
+    for t in range(3):
+        answers = (tmp_path / f"2/rounds/{t:02d}/answers/questions.jsonl").read_text().splitlines()
+        assert len(answers) == 8
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "2/rounds/02/model")
+    assert model.dtype == torch.float32
+    assert not [*tmp_path.rglob("*.partial")]
+    # One process goes on from what two have left.
+    assert evolved("paper_dolly", 1, *dolly, f"folder={tmp_path / '2'}").count("(there already)") == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_the_papers_experiment_runs_with_adapters_on_two_processes(dolly, tmp_path, strategy):
+    evolved("paper_dolly_lora", 2, *dolly, f"folder={tmp_path / 'run'}", f"trainer.strategy={strategy}")
+    for t in range(3):
+        done = json.loads((tmp_path / f"run/rounds/{t:02d}/round.json").read_text())
+        assert done["metrics"].keys() >= {"train_loss", "vendi_score", "coverage_radius"}
+        adapter = load_file(tmp_path / f"run/rounds/{t:02d}/adapter/adapter_model.safetensors")
+        assert {weight.dtype for weight in adapter.values()} == {torch.float32}
+        assert all(bool((weight != 0).any()) for weight in adapter.values())

@@ -201,10 +201,16 @@ def memory_of_fit(
         "activations": activations(shape, tokens, numbers, tuning.gradient_checkpointing),
         "logits": shape.vocabulary * tokens * LOGITS,
     }
-    if numbers.casts:  # autocast keeps a copy of each weight until the backward pass is over
-        memory["copies"] = shape.linear * numbers.arithmetic // parts
-    if sharded and processes > 1:  # two layers at a time are complete, the embedding and the head always
-        memory["gathered"] = (2 * shape.linear // max(1, shape.layers) + shape.head) * numbers.arithmetic
+    gathers = sharded and processes > 1
+    if numbers.casts:  # autocast keeps a copy of each weight until the backward pass is over; layers are sent cast
+        memory["copies"] = (shape.head if gathers else shape.linear) * numbers.arithmetic
+    if gathers:
+        # Two layers at a time are complete, with the gradients of one, which are sent in the weights' precision; the
+        # embedding and the head always are, and their gradients to the end of the backward pass.
+        layer, outside = shape.products // max(1, shape.layers), shape.weights - shape.products
+        learned = 0 if shape.adapters else 1
+        memory["gathered"] = layer * (2 * numbers.arithmetic + learned * (numbers.arithmetic + numbers.weight))
+        memory["gathered"] += outside * numbers.weight * (1 + learned)
     elif processes > 1:  # DDP sums gradients in buckets of its own
         memory["buckets"] = shape.trained * trained
     # AdamW on a GPU takes the roots of all second moments at a time, when what the backward pass needed is free again.
