@@ -246,3 +246,46 @@ class Generation:
                 raise InputError(f"generation.{name} is {getattr(self, name)}; it must be at least 1")
         if not self.temperature >= 0:
             raise InputError(f"generation.temperature is {self.temperature}; it must not be negative (0 is greedy)")
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """The shares of a card's peaks that are assumed to be reached; `plan` states them beside its hours.
+
+    Attributes:
+        fit: of the peak of products, while training.
+        embed: of the peak of products, while reading.
+        answer: of the memory's bandwidth, while answering.
+    """
+
+    fit: float = 0.4
+    embed: float = 0.5
+    answer: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("fit", "embed", "answer"):
+            if not 0 < getattr(self, name) <= 1:
+                raise InputError(
+                    f"efficiency.{name} is {getattr(self, name)}; give a share of the card's peak, above 0 and up to 1"
+                )
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What an evolution may take; one that would take more by its plan does not start.
+
+    Attributes:
+        gpu_hours: hours of all GPUs together; None is no limit.
+        usd: US dollars for judging, and for the GPUs where their price is given; None is no limit.
+        usd_per_hour: what a GPU costs in an hour; None leaves the GPUs out of the dollars.
+    """
+
+    gpu_hours: float | None = None
+    usd: float | None = None
+    usd_per_hour: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("gpu_hours", "usd", "usd_per_hour"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise InputError(f"budget.{name} is {value}; it must not be negative, and null is no limit")

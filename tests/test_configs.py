@@ -21,7 +21,7 @@ from diverseevol.cli.checked_options import tuning_of
 from diverseevol.cli.configuration import configure
 from diverseevol.cli.mistakes import check_choices
 from diverseevol.errors import InputError
-from diverseevol.options import Embedding, Generation, LoRA, PromptOptions, Schedule, Tuning
+from diverseevol.options import Budget, Efficiency, Embedding, Generation, LoRA, PromptOptions, Schedule, Tuning
 from diverseevol.output.console import Console
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -32,6 +32,8 @@ PLAIN = {
     "embedding": Embedding,
     "tuning": Tuning,
     "generation": Generation,
+    "efficiency": Efficiency,
+    "budget": Budget,
     "schedule": Schedule,
 }
 

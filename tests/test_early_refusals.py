@@ -99,6 +99,12 @@ CASES = {
     ("answer", "out=rows.jsonl", "model.path=org/name"): "out=rows.jsonl: is a file; give a folder",
     ("judge", "folder=missing", "logger=none"): "missing: no such folder; give a run folder",
     ("judge", "folder=foreign", "logger=none", "judge=gold"): "foreign: holds no answers to judge",
+    ("plan", "card=H10", "logger=none"): "card=H10: not in the table (did you mean H100?); choose from H200, H100, ",
+    ("plan", "cards=0", "logger=none"): "cards is 0; it must be at least 1",
+    ("plan", "card={half:1,float32:1,memory:1}", "logger=none"): "card.bandwidth is missing",
+    ("plan", "efficiency.fit=2", "logger=none"): "efficiency.fit is 2.0; give a share of the card's peak, above 0",
+    ("evolve", "budget.usd=-1", "logger=none"): "budget.usd is -1.0; it must not be negative, and null is no limit",
+    ("plan", "data=json", "data.path=missing.jsonl", "model=tiny"): "missing.jsonl: no such file",
     ("score", "folder=missing"): "missing: no such file or folder",
     ("compare", "folder=missing"): "missing: no such file or folder",
     ("agreement", "folder=missing", "recorded=foreign"): "missing: no such file or folder",
@@ -109,7 +115,7 @@ CASES = {
     # Keys that are appended and that nothing reads.
     **{
         (verb, "+foo=1"): f"foo is not an option of {verb}; choose from "
-        for verb in ("evolve", "select", "answer", "judge", "score", "compare", "report", "agreement")
+        for verb in ("evolve", "plan", "select", "answer", "judge", "score", "compare", "report", "agreement")
     },
     ("evolve", "++fodler=x"): "fodler is not an option of evolve (did you mean folder?); choose from",
     ("evolve", "-m", "+foo=1,2"): "foo is not an option of evolve; choose from",

@@ -26,7 +26,7 @@ def evolution(folder: Path) -> dict[str, object]:
         name = str(file.relative_to(folder))
         if file.name == "round.json":
             record = json.loads(file.read_text())
-            del record["seconds"], record["peak_memory"]
+            del record["seconds"], record["predicted"], record["peak_memory"]
             found[name] = record
         elif file.suffix in (".jsonl", ".json"):
             found[name] = file.read_text()

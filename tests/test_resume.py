@@ -40,6 +40,7 @@ def facts(folder: Path) -> dict[str, object]:
     for record in said.values():
         if isinstance(record, dict):
             record.pop("seconds", None)
+            record.pop("predicted", None)
             record.pop("peak_memory", None)
     return said
 

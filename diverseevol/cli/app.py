@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType, ModuleType
 from typing import Any, TypeVar
 
@@ -54,6 +55,7 @@ T = TypeVar("T")
 
 VERBS = {  # each a module of diverseevol.cli.commands
     "evolve": "run an evolution: train, probe, choose rows, train again",
+    "plan": "what an evolution will take: tokens, hours, memory, disk, judge's calls",
     "select": "choose rows once, from embeddings or with a foundation model",
     "answer": "let a model answer a benchmark, for instance as the competitor",
     "judge": "judge answers that are on disk: cached, resumable, under a budget",
@@ -65,6 +67,8 @@ VERBS = {  # each a module of diverseevol.cli.commands
     "new": "a skeleton of your own sampler, judge, metric, format or benchmark",
 }
 NEW = "new"  # it has no configuration
+MULTIRUN = {"-m", "--multirun"}
+PLAN = "plan"  # its sweeps note nothing, and end with a sum
 
 
 class Interrupted(BaseException):
@@ -207,7 +211,9 @@ def _compose_and_run(verb: str, arguments: list[str]) -> int:
     NoteSweep.job = job
     task = hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name=verb)(job)
     try:
-        task()
+        with TemporaryDirectory() as notes:  # Hydra's own of a sweep
+            sys.argv += [f"hydra.sweep.dir={notes}"] if verb == PLAN and MULTIRUN & {*arguments} else []
+            task()
     except Exception as error:
         if not job.composed and verdict(error, verb)[0] == 1:  # Hydra stumbled over what it was given
             reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -219,6 +225,8 @@ def _compose_and_run(verb: str, arguments: list[str]) -> int:
         _explain(error, verb)  # a launcher that broke: what it was running is cut off
     for run in job.single:
         run()
+    if verb == PLAN and job.single:
+        _module(PLAN).conclude()
     return 0 if job.ledger is None else _close(job.ledger)
 
 
@@ -255,7 +263,7 @@ def _run(configuration: Configuration) -> None:
     # Torch reads it as it is loaded: its threads sleep while they wait. Otherwise they keep cores busy for milliseconds
     # after each product, at the cost of threads that work side by side and of other programs.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    if configuration.verb == "evolve":
+    if configuration.verb in ("evolve", PLAN):
         configuration.complete()
     importlib.import_module("diverseevol.cli.early").refuse_early(configuration.verb, configuration)
     _module(configuration.verb).run(configuration)
@@ -269,6 +277,8 @@ class NoteSweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Note the jobs that Hydra's own sweeper will make of the overrides."""
         self.job.composed = True
+        if self.job.verb == PLAN:
+            return
         settings = config.hydra
         swept = OmegaConf.to_container(settings.overrides.task)
         if not str(settings.sweeper._target_).endswith("BasicSweeper") or not isinstance(swept, list):
@@ -317,7 +327,7 @@ class _Job:
             shows_examples=not in_sweep or settings.job.num == 0,
             overrides=None if in_sweep else [*self.flags, *_of_hydra(settings.overrides), *overrides],
         )  # fmt: skip
-        if not in_sweep:
+        if not in_sweep or self.verb == PLAN:
             self.single.append(lambda: _run(configuration))
             return
         in_tasks = "submitit" in str(settings.launcher._target_)

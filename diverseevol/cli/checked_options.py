@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from diverseevol.cli.configuration import Configuration
+from diverseevol.engine.cards import Card, card_named
 from diverseevol.errors import InputError
 from diverseevol.evolution.metrics import Metric
 from diverseevol.evolution.metrics.base import description_of, needs_of
@@ -33,6 +34,18 @@ class EvolveOptions:
     def __post_init__(self) -> None:
         _check_seed(self.seed)
         _check_threads(self.threads)
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What `plan` adds to the options of an evolution; conf/plan.yaml says what each does."""
+
+    cards: int
+    calibrate: bool
+
+    def __post_init__(self) -> None:
+        if self.cards < 1:
+            raise InputError(f"cards is {self.cards}; it must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -151,6 +164,23 @@ def tuning_of(settings: Configuration) -> Tuning:
                 f"they are; give bf16-mixed or 16-mixed (trainer=bf16), or 32-true"
             )
     return tuning
+
+
+def card_of(settings: Configuration) -> tuple[str, Card] | None:
+    """The card that is named, or whose numbers are given; None where neither is.
+
+    Raises:
+        InputError: the table has no such card, or a number is none.
+    """
+    value = settings.value("card")
+    if value is None:
+        return None
+    if isinstance(value, dict):
+        if missing := [name for name in ("half", "float32", "memory", "bandwidth") if name not in value]:
+            raise InputError(f"card.{missing[0]} is missing: give the number of its data sheet (conf/evolve.yaml)")
+        return "your card", settings.options("card", Card)
+    name = str(value)
+    return name, card_named(name)
 
 
 def check_peft(use: str) -> None:

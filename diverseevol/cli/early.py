@@ -8,7 +8,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from diverseevol.cli.checked_options import AnswerOptions, EvolveOptions, metrics_of, schedule_of, tuning_of
+from diverseevol.cli.checked_options import (
+    AnswerOptions,
+    EvolveOptions,
+    PlanOptions,
+    card_of,
+    metrics_of,
+    schedule_of,
+    tuning_of,
+)
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.naming import run_path
 from diverseevol.cli.output_files import check_writable
@@ -16,7 +24,7 @@ from diverseevol.cli.rows import bad_rows_file, load_dataset
 from diverseevol.data.hub_names import MODEL_ID, may_be_data_on_hub
 from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.base import checked_judge
-from diverseevol.options import Embedding, Generation, PromptOptions
+from diverseevol.options import Budget, Efficiency, Embedding, Generation, PromptOptions
 from diverseevol.output.console import Console, log_to
 from diverseevol.progress import Shown
 from diverseevol.runs.run_folder import RunFolder
@@ -40,6 +48,14 @@ def refuse_early(verb: str, settings: Configuration) -> None:
     """
     if verb == "evolve":
         _evolve(settings)
+        if _alone():  # the folder is free and no other's; of several processes, the first one looks when all have met
+            with RunFolder(run_path(settings), {}).locked():
+                pass
+        _data(settings)
+    elif verb == "plan":
+        settings.options("", PlanOptions)
+        _evolve(settings)
+        _data(settings)
     elif verb == "answer":
         _answer(settings)
     elif verb == "judge":
@@ -47,21 +63,25 @@ def refuse_early(verb: str, settings: Configuration) -> None:
 
 
 def _evolve(settings: Configuration) -> None:
-    options = settings.options("", EvolveOptions)
+    settings.options("", EvolveOptions)
     schedule_of(settings)
     tuning_of(settings)
-    _nodes(settings, generation=Generation, embedding=Embedding, prompt=PromptOptions)
+    card_of(settings)
+    _nodes(
+        settings, generation=Generation, embedding=Embedding, prompt=PromptOptions, efficiency=Efficiency, budget=Budget
+    )
     _part(settings, "sampler")
     _part(settings, "logger")
     metrics_of(settings)
     check_weights(settings, "model")
     check_weights(settings, "judge")
-    if _alone():  # the run folder is free and no other's; of several processes, the first one looks when all have met
-        with RunFolder(run_path(settings), {}).locked():
-            pass
+
+
+def _data(settings: Configuration) -> None:
+    """The questions and the rows are what they should be."""
     _exam(settings)
     cache = cache_folder(settings.value("cache", str | None))
-    check_rows(settings, cache, bad_rows_file(settings, cache), options.verify_cache)
+    check_rows(settings, cache, bad_rows_file(settings, cache), settings.value("verify_cache", bool))
 
 
 def _answer(settings: Configuration) -> None:

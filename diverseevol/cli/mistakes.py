@@ -249,7 +249,9 @@ def _groups(verb: str) -> list[str]:
     """The groups that a verb has choices of."""
     defaults = OmegaConf.load(configuration_folder() / f"{verb}.yaml").defaults
     names = [str(name) for entry in defaults if isinstance(entry, DictConfig) for name in entry]
-    return [name for name in names if shipped_choices(name)]
+    # `plan` takes another command's defaults, and so its groups.
+    inherited = [group for entry in defaults if entry == "evolve" for group in _groups(entry)]
+    return [*(name for name in names if shipped_choices(name)), *inherited]
 
 
 def _chosen(groups: Sequence[str]) -> list[str]:

@@ -22,6 +22,7 @@ from diverseevol.options import Generation, LoRA, Tuning
 
 FLOAT32, HALF = 4, 2  # bytes
 LOGITS = 3 * FLOAT32  # bytes per logit of a fit: probabilities, their gradient, and the gradient of the logits
+CHUNK_BYTES = 2**28  # of the logits in float32 that a fit makes at a time; more of them are made in chunks
 NOISE = 8  # bytes per logit of an answer's next token, which is drawn in double precision
 
 
@@ -199,7 +200,7 @@ def memory_of_fit(
         "gradients": shape.trained * trained // parts,
         "moments": 2 * shape.trained * trained // parts,
         "activations": activations(shape, tokens, numbers, tuning.gradient_checkpointing),
-        "logits": shape.vocabulary * tokens * LOGITS,
+        "logits": min(shape.vocabulary * tokens * LOGITS, CHUNK_BYTES // FLOAT32 * LOGITS),
     }
     gathers = sharded and processes > 1
     if numbers.casts:  # autocast keeps a copy of each weight until the backward pass is over; layers are sent cast

@@ -57,6 +57,8 @@ def evolve(evolution: Evolution) -> list[Round]:
             changed = True
         assert done is not None
         rounds.append(done)
+        if evolution.forecast is not None:
+            evolution.forecast.observe(done)
         pool = (*pool, *done.chosen)
         if processes.first:
             if fresh or not longer:
@@ -92,6 +94,7 @@ def evolve_once(t: int, pool: tuple[int, ...], evolution: Evolution) -> Round:
     P_t = np.asarray(pool, dtype=np.int64)
     space, keep_dtype = evolution.foundation_space, evolution.keep_dtype
     phases = Phases(t, P_t, folder, evolution.dataset, learner, streams, space, keep_dtype)
+    predicted = None if evolution.forecast is None else evolution.forecast.predict(t, P_t)
     learner.progress.head(f"round {t}: ")
     name = RunName(group=run.name, name=f"round-{t:02d}", id=run.round_id(t))
     with opened(evolution.tracker, name, run.path, evolution.config) as log:
@@ -103,7 +106,7 @@ def evolve_once(t: int, pool: tuple[int, ...], evolution: Evolution) -> Round:
         metrics = phases.measure(evolution.metrics, exam.benchmarks)
         answers = streams.entropy(t, "answers")
         scores = examine(exam, learner, phases.model, folder.path, answers, phases.notes.timed)
-        done = Round(t, pool, picks, metrics, phases.notes.seconds(), phases.notes.memory())
+        done = Round(t, pool, picks, metrics, phases.notes.seconds(), phases.notes.memory(), predicted)
         if learner.processes.first:
             log_round(log, t, {**metrics, **scores}, folder.path / "chosen.jsonl")
             # A round that was complete and chose nothing goes on where rounds were added; its round.json stays.

@@ -14,6 +14,7 @@ from diverseevol.data.dataset import Dataset
 from diverseevol.engine.learner import Learner
 from diverseevol.evaluation.exam import Exam
 from diverseevol.evolution.metrics import DEFAULT, Metric
+from diverseevol.evolution.plan import Forecast
 from diverseevol.options import Schedule
 from diverseevol.runs.round_folder import Round
 from diverseevol.runs.run_folder import RunFolder
@@ -77,6 +78,7 @@ class Evolution:
         keep_models: which rounds' models stay on disk.
         keep_dtype: None saves weights as they were trained; "source" in the checkpoint's precision, to which they are
             rounded before anything is asked of them.
+        forecast: says how long each round will take, to be recorded beside how long it took; None predicts nothing.
         on_round: called with each round as it becomes complete, or is found complete.
     """
 
@@ -93,6 +95,7 @@ class Evolution:
     config: Mapping[str, Any] = field(default_factory=dict)
     keep_models: Literal["all", "last", "none"] = "last"
     keep_dtype: Literal["source"] | None = None
+    forecast: Forecast | None = None
     on_round: Callable[[Round, bool], None] = lambda done, fresh: None
 
     @cached_property

@@ -15,10 +15,12 @@ from diverseevol.evaluation.scores.scores import read_scores
 from diverseevol.evolution.metrics import KNOWN
 from diverseevol.evolution.receipts import excerpt
 from diverseevol.output.console import Console, styled
-from diverseevol.output.tables import interval
+from diverseevol.output.tables import Table as TextTable
+from diverseevol.output.tables import as_text, interval
 from diverseevol.report.charts.lines import FULL, Line, line_of
 from diverseevol.report.charts.titles import metric_order
 from diverseevol.report.frame import frame_of_lines
+from diverseevol.report.predictions import HEAD, predictions
 from diverseevol.runs.metrics import MetricDescription, MetricKey, read_descriptions
 from diverseevol.runs.round_folder import REDO, Round
 from diverseevol.storage.files import read_json, read_jsonl
@@ -73,6 +75,9 @@ def show(folder: Path, rounds: Sequence[Round], console: Console, *, draw: bool 
         console.print(label, style="bold")
     for name in _benchmarks(results)[: int(examples)]:
         _side_by_side(folder, name, (rounds[0], rounds[-1]), console)
+    if foretold := predictions(rounds):
+        lines = [each.cells() for each in foretold]
+        console.print(as_text(TextTable("seconds: predicted beside actual", HEAD, lines)))
     if draw:
         # Here, for matplotlib takes long to import.
         from diverseevol.report.charts.gallery import draw_run

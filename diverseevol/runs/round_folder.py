@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,19 @@ REDO = "restore it, or delete the folder of this round and those after it to red
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """How long phases were going to take.
+
+    Attributes:
+        by: whose rates say so: a card's, a calibration's, or those of the round before.
+        seconds: of each phase whose rate was known.
+    """
+
+    by: str
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Round:
     """One evolution step t, done.
 
@@ -31,6 +44,7 @@ class Round:
         metrics: by logged name.
         seconds: wall time of each phase.
         peak_memory: bytes of the first process in each phase, of its GPU as `<phase>/device`; empty in rounds of 0.1.
+        predicted: how long phases were going to take, as was said when the round began; None where nobody knew.
     """
 
     index: int
@@ -39,6 +53,7 @@ class Round:
     metrics: dict[str, float]
     seconds: dict[str, float]
     peak_memory: dict[str, int] = field(default_factory=dict)
+    predicted: Prediction | None = None
 
 
 class RoundFolder:
@@ -82,7 +97,7 @@ class RoundFolder:
                 )
         return Round(
             self.index, tuple(trained_on), tuple(chosen or ()), dict(record["metrics"]), dict(record["seconds"]),
-            dict(record.get("peak_memory", {})),
+            dict(record.get("peak_memory", {})), _prediction(record.get("predicted")),
         )  # fmt: skip
 
     def resume(self, trained_on: Sequence[int]) -> Round | None:
@@ -117,7 +132,9 @@ class RoundFolder:
             self.path / "round.json",
             {
                 "index": done.index, "trained_on": list(done.trained_on), "chosen": list(done.chosen),
-                "metrics": done.metrics, "seconds": done.seconds, "peak_memory": done.peak_memory,
+                "metrics": done.metrics, "seconds": done.seconds,
+                "predicted": None if done.predicted is None else dict(vars(done.predicted)),
+                "peak_memory": done.peak_memory,
                 "fingerprint": self.digest, "version": __version__,
             },
         )  # fmt: skip
@@ -171,6 +188,14 @@ def check_release(file: Path, version: Any) -> None:
             f"{file}: made by diverseevol {version}, and this is {__version__}, which may choose "
             f"other rows; go on with that version, or give folder=… for a new evolution"
         )
+
+
+def _prediction(record: Any) -> Prediction | None:
+    """What was predicted; it decides nothing, so that of a record in another form nothing is said."""
+    if not isinstance(record, dict) or not isinstance(record.get("seconds"), dict):
+        return None
+    seconds = {phase: value for phase, value in record["seconds"].items() if isinstance(value, int | float)}
+    return Prediction(str(record.get("by")), seconds)
 
 
 def _read_round(file: Path) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float
 from diverseevol.cli.checked_options import EvolveOptions, metrics_of, schedule_of, tuning_of
 from diverseevol.cli.conclusion import conclusion
 from diverseevol.cli.configuration import Configuration
-from diverseevol.cli.fingerprint import fingerprint, own_sources
+from diverseevol.cli.fingerprint import fingerprint, own_sources, space_key
+from diverseevol.cli.forecast import forecast_of, keep_to_budget
 from diverseevol.cli.left_out_rows import left_out, list_left_out, why_ineligible
 from diverseevol.cli.naming import arm, run_path
 from diverseevol.cli.provenance import load_provenance, logged_config, save_provenance
@@ -33,7 +34,7 @@ from diverseevol.evolution.loop import evolve
 from diverseevol.evolution.metrics.base import description_of, needs_of
 from diverseevol.evolution.setup import Evolution
 from diverseevol.geometry.projections import PCA, PROJECTIONS, map_name
-from diverseevol.options import Generation, PromptOptions, Schedule
+from diverseevol.options import Budget, Generation, PromptOptions, Schedule
 from diverseevol.output.console import Console, styled
 from diverseevol.output.shell import command, override
 from diverseevol.parallel.processes import Processes
@@ -97,6 +98,7 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
     sampler, tracker, judge = settings.part("sampler"), settings.part("logger"), checked_judge(settings.part("judge"))
     exam = Exam(settings.part("benchmark", cache=cache), judge, settings.options("generation", Generation))
     metrics = metrics_of(settings)
+    budget = settings.options("budget", Budget)
     if "reference_loss" in needs_of(metrics):
         check_references(exam.benchmarks)
     bad_rows = bad_rows_file(settings, cache)
@@ -126,10 +128,16 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
             save_questions(path, exam.benchmarks)
             write_descriptions(path, [POOL_SIZE, *map(description_of, metrics)])
     space = functools.cache(lambda: bench.foundation_embedding(learner, identity))
+    forecast = None
+    if not extent.reached:
+        embedded = (cache / "foundation" / space_key(identity)).exists()
+        forecast = forecast_of(settings, learner, exam, sampler, schedule, metrics, embedded)
+        missing = set(range(schedule.rounds + 1)) - extent.complete
+        keep_to_budget(budget, forecast, learner, exam, schedule, options.seed, missing)
     evolution = Evolution(
         dataset=dataset, learner=learner, sampler=sampler, schedule=schedule, run=folder, space=space,
         seed=options.seed, metrics=metrics, exam=exam, tracker=tracker,
-        config=config, keep_models=options.keep_models, keep_dtype=options.keep_dtype,
+        config=config, keep_models=options.keep_models, keep_dtype=options.keep_dtype, forecast=forecast,
         on_round=functools.partial(_announce, console, extent.last),
     )  # fmt: skip
     opening = f"{'reads' if extent.reached else 'writes'} {path}/"

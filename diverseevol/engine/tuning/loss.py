@@ -13,10 +13,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from diverseevol.engine.arithmetic import CHUNK_BYTES
 from diverseevol.engine.body_and_head import BodyAndHead, Head
 from diverseevol.engine.tuning.batches import IGNORED
-
-CHUNK_BYTES = 2**28  # of a chunk's logits in float32; smaller ones would add up the head's gradient more often
 
 
 class SummedLoss:
@@ -35,6 +34,7 @@ class SummedLoss:
             logits = self.model(**self.parts.inputs(micro), use_cache=False).logits
             return _cross_entropy(logits[:, :-1][learned], labels[learned])
         hidden = self.parts.hidden(micro)[:, :-1][learned]
+        # Smaller chunks would add up the head's gradient more often.
         chunk = max(1, CHUNK_BYTES // (4 * self.model.config.get_text_config().vocab_size))
         return sum_in_chunks(head, hidden, labels[learned], chunk)
 
