@@ -1,4 +1,4 @@
-"""A real HTTP server on this machine that speaks chat completions, and misbehaves on request."""
+"""A real HTTP server on this machine that speaks completions, of chats and of texts, and misbehaves on request."""
 
 import json
 import re
@@ -58,6 +58,14 @@ def says(text: Any, model: str = "gpt-4", refusal: str | None = None, **changes:
     return Answer(body=body | changes)
 
 
+def completes(text: Any, model: str = "tiny", finish: str | None = "stop", tokens: int = 3, **changes: Any) -> Answer:
+    """A completion of a text, not of a chat."""
+    choice = {"index": 0, "finish_reason": finish, "text": text, **changes}
+    usage = {"prompt_tokens": 100, "completion_tokens": tokens, "total_tokens": 100 + tokens}
+    body = {"id": "1", "object": "text_completion", "created": 1, "model": model, "choices": [choice], "usage": usage}
+    return Answer(body=body)
+
+
 def fails(status: int, message: str = "no", code: str | None = None, **headers: str) -> Answer:
     """An error in the form that the official client understands."""
     body = {"error": {"message": message, "type": "x", "code": code}}
@@ -90,6 +98,7 @@ class ChatServer:
     def __init__(self, behaviour: Behaviour = by_length) -> None:
         self.behaviour = behaviour
         self.requests: list[Request] = []
+        self.models = ["tiny"]
         self.most_at_once = 0
         self._at_once = 0
         self._lock = threading.Lock()
@@ -106,15 +115,19 @@ class ChatServer:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 outer._answer(self, body)
 
+            def do_GET(self) -> None:
+                listed = {"object": "list", "data": [{"id": name, "object": "model"} for name in outer.models]}
+                outer._send(self, Answer(body=listed if self.path.endswith("/models") else b""))
+
             def log_message(self, *arguments: object) -> None:
                 pass
 
         return Handler
 
     def _answer(self, handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
-        text = body["messages"][0]["content"]
+        text = body["messages"][0]["content"] if "messages" in body else ""
         matches = (re.findall(rf"<answer-{i}(-\w+|)>\n(.*?)\n</answer-{i}\1>", text, re.S) for i in (1, 2))
-        first, second = (each[-1][1] for each in matches)
+        first, second = (each[-1][1] if each else "" for each in matches)
         with self._lock:
             seen = sum(request.body == body for request in self.requests)
             request = Request(body, first, second, seen, handler.headers.get("authorization", "")[7:])

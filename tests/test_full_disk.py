@@ -111,9 +111,9 @@ def test_arrays_answers_and_what_is_dropped(exam: Any, tmp_path: Path, monkeypat
     assert not list(tmp_path.glob("*.partial"))
 
     answers = AnswerFile(tmp_path, exam.benchmarks[0], exam.generation)
-    answers.append(0, ["one"])
+    answers.append({0: "one"})
     with no_room(), pytest.raises(InputError, match="unfinished: cannot be written"):
-        answers.append(1, ["x" * ROOM])
+        answers.append({1: "x" * ROOM})
     (answers.path / "in the way").mkdir(parents=True)
     with pytest.raises(InputError, match=r"small\.jsonl: cannot be written"):
         answers.finish()
@@ -140,14 +140,14 @@ def test_an_answer_that_was_cut_off_stays_where_it_cannot_be_dropped(
         raise OSError(30, os.strerror(30))
 
     answers = AnswerFile(tmp_path, exam.benchmarks[0], exam.generation)
-    answers.append(0, ["one"])
+    answers.append({0: "one"})
     with answers.unfinished.open("a") as file:
         file.write("half")
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", read_only)
         with pytest.raises(InputError, match=r"cannot be written \(Read-only file system\)"):
             answers.begun()
-    assert answers.begun() == ["one"]
+    assert answers.begun() == {0: "one"}
 
 
 def test_the_cache_of_several_processes_is_swept_of_what_a_kill_left(tmp_path: Path) -> None:

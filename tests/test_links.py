@@ -188,12 +188,12 @@ def test_answers_are_appended_to_no_file_of_somebody_elses(exam: Any, place: Pat
     file.unfinished.parent.mkdir()
     file.unfinished.symlink_to(victim)
     with pytest.raises(InputError, match="unfinished: cannot be written"):
-        file.append(0, ["one"])
+        file.append({0: "one"})
     file.unfinished.unlink()
     file.unfinished.hardlink_to(victim)
-    assert file.begun() == []
-    file.append(0, ["one"])
-    assert file.begun() == ["one"]
+    assert file.begun() == {}
+    file.append({0: "one"})
+    assert file.begun() == {0: "one"}
     assert victim.read_text() == "mine"
 
 

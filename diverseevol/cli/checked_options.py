@@ -10,6 +10,7 @@ from typing import Literal
 from diverseevol.cli.configuration import Configuration
 from diverseevol.engine.cards import Card, card_named
 from diverseevol.errors import InputError
+from diverseevol.evaluation.endpoints.server import Server
 from diverseevol.evolution.metrics import Metric
 from diverseevol.evolution.metrics.base import description_of, needs_of
 from diverseevol.options import LoRA, Schedule, Tuning, check_strategy
@@ -181,6 +182,15 @@ def card_of(settings: Configuration) -> tuple[str, Card] | None:
         return "your card", settings.options("card", Card)
     name = str(value)
     return name, card_named(name)
+
+
+def answers_of(settings: Configuration) -> Server | None:
+    """The server that answers in the model's place; None where the model itself does.
+
+    Raises:
+        InputError: an option is none, or the key is missing.
+    """
+    return settings.options("answers", Server) if settings.value("answers", dict) else None
 
 
 def check_peft(use: str) -> None:

@@ -12,6 +12,7 @@ from diverseevol.cli.checked_options import (
     AnswerOptions,
     EvolveOptions,
     PlanOptions,
+    answers_of,
     card_of,
     metrics_of,
     schedule_of,
@@ -66,6 +67,7 @@ def _evolve(settings: Configuration) -> None:
     settings.options("", EvolveOptions)
     schedule_of(settings)
     tuning_of(settings)
+    answers_of(settings)
     card_of(settings)
     _nodes(
         settings, generation=Generation, embedding=Embedding, prompt=PromptOptions, efficiency=Efficiency, budget=Budget
@@ -86,6 +88,7 @@ def _data(settings: Configuration) -> None:
 
 def _answer(settings: Configuration) -> None:
     settings.options("", AnswerOptions)
+    answers_of(settings)
     _nodes(settings, generation=Generation, prompt=PromptOptions)
     check_weights(settings, "model")
     out = settings.value("out", str)

@@ -101,12 +101,12 @@ def check_addresses(arguments: Sequence[str]) -> None:
     """
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if key.lstrip("+") == "judge.base_url":
+        if (name := key.lstrip("+")) in ("judge.base_url", "answers.base_url"):
             # By itself, and where a comma or a bracket may be a part of a password.
             for form in (r"https?://[^\s'\",()]*", r"https?://[^\s'\"]*@[^\s'\"]*"):
                 for address in re.findall(form, value, re.IGNORECASE):
                     if "${" not in address:
-                        check_address(address)
+                        check_address(address, name.partition(".")[0])
 
 
 def _readable(arguments: Sequence[str]) -> Iterator[tuple[str, Override]]:

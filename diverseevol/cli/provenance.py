@@ -11,7 +11,7 @@ from diverseevol.storage.files import read_json, write_json
 
 KEYS = (
     "seed", "data", "model", "prompt", "tuning", "embedding", "sampler", "schedule", "trainer", "benchmark", "judge",
-    "generation",
+    "generation", "answers",
 )  # fmt: skip
 FILE = PROVENANCE
 

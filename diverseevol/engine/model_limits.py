@@ -3,7 +3,7 @@
 import logging
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from diverseevol.data.tokens import Tokens
 from diverseevol.engine.batch_dependence import batch_independent_length
@@ -55,7 +55,12 @@ def check_ids(model: PreTrainedModel, largest: int, option: str = "model.path") 
 
 def positions(model: PreTrainedModel) -> int | None:
     """How many positions a model was made for, by its configuration; None where it does not say."""
-    config = model.config.get_text_config()
+    return positions_of(model.config)
+
+
+def positions_of(configuration: PreTrainedConfig) -> int | None:
+    """As `positions`, of a model that is not loaded."""
+    config = configuration.get_text_config()
     count = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)  # MPT's name
     return int(count) if isinstance(count, int) and count > 0 else None
 

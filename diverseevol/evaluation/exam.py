@@ -10,11 +10,13 @@ from transformers import PreTrainedModel
 
 from diverseevol.engine.answering.answerer import Answerer
 from diverseevol.errors import InputError
+from diverseevol.evaluation.endpoints.server import Running, Server
 from diverseevol.evaluation.judge_round import judge_round, logged
 from diverseevol.evaluation.judges.base import Judge, unfit
 from diverseevol.evaluation.judges.without_model import NoJudge
 from diverseevol.evaluation.questions.answer_file import AnswerFile, answer
 from diverseevol.evaluation.questions.benchmarks import Benchmark
+from diverseevol.evaluation.questions.served import answer_by_server
 from diverseevol.evaluation.scores.scores import read_scores
 from diverseevol.options import Generation
 from diverseevol.storage.files import read_jsonl, write_jsonl
@@ -28,11 +30,13 @@ class Exam:
         benchmarks: the questions.
         judge: scores the answers, or leaves them for later.
         generation: how questions are answered.
+        server: what answers them in the model's place; None is the model itself.
     """
 
     benchmarks: tuple[Benchmark, ...] = ()
     judge: Judge = field(default_factory=NoJudge)
     generation: Generation = field(default_factory=Generation)
+    server: Server | None = None
 
     def __post_init__(self) -> None:
         for benchmark in self.benchmarks:
@@ -96,6 +100,7 @@ def examine(
     folder: Path,
     seed: Sequence[int],
     timed: Callable[[str], AbstractContextManager[None]],
+    served: Callable[[Server], AbstractContextManager[Running]],
 ) -> dict[str, float]:
     """Answer and judge every benchmark; what is on disk already is kept.
 
@@ -106,15 +111,24 @@ def examine(
         folder: the round's folder, which gets `answers/`, `judgements/` and `scores.json`.
         seed: what the sampling of answers comes from.
         timed: notes a phase's wall time.
+        served: has the exam's server serve the round's model.
 
     Returns:
         The scores by logged name, such as `relative_score/vicuna`.
     """
     processes = answerer.processes
-    for benchmark in exam.benchmarks:
-        file = AnswerFile(folder, benchmark, exam.generation)
-        if not processes.share(file.complete()):
-            with timed(f"answer {benchmark.name}"):
+    files = [AnswerFile(folder, benchmark, exam.generation) for benchmark in exam.benchmarks]
+    files = [file for file in files if not processes.share(file.complete())]
+    if exam.server is not None and files:
+        with served(exam.server) as running:
+            for file in files:
+                with timed(f"answer {file.benchmark.name}"):
+                    if processes.first:
+                        answer_by_server(file, running, answerer.prompt, seed, answerer.progress)
+                    processes.barrier()
+    else:
+        for file in files:
+            with timed(f"answer {file.benchmark.name}"):
                 answer(file, answerer, model(), seed)
     if processes.first and exam.benchmarks and exam.judge.capabilities.judges:
         with timed("judge"):

@@ -105,7 +105,7 @@ def evolve_once(t: int, pool: tuple[int, ...], evolution: Evolution) -> Round:
             picks = phases.select(sampler, schedule.step_size, members)
         metrics = phases.measure(evolution.metrics, exam.benchmarks)
         answers = streams.entropy(t, "answers")
-        scores = examine(exam, learner, phases.model, folder.path, answers, phases.notes.timed)
+        scores = examine(exam, learner, phases.model, folder.path, answers, phases.notes.timed, phases.served)
         done = Round(t, pool, picks, metrics, phases.notes.seconds(), phases.notes.memory(), predicted)
         if learner.processes.first:
             log_round(log, t, {**metrics, **scores}, folder.path / "chosen.jsonl")

@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,10 @@ from diverseevol.data.columns import columns_of
 from diverseevol.data.dataset import Dataset
 from diverseevol.data.tokens import tokens_of
 from diverseevol.engine.learner import Learner
+from diverseevol.engine.memory import release_memory
+from diverseevol.engine.model_limits import positions_of
 from diverseevol.engine.probing.committee_probe import DISAGREEMENTS
+from diverseevol.evaluation.endpoints.server import Running, Server, serving
 from diverseevol.evaluation.questions.benchmarks import Benchmark, with_references
 from diverseevol.evolution.committee import Member
 from diverseevol.evolution.metrics import Metric
@@ -74,6 +78,21 @@ class Phases:
         if self._model is None:
             self._model = self.learner.models.load(self.folder.path / self.kept).eval()
         return self._model
+
+    @contextmanager
+    def served(self, server: Server) -> Iterator[Running]:
+        """The round's model behind a server, which has this process's device to itself; the first process starts it."""
+        if self._model is not None:
+            self._model.cpu()
+            release_memory()
+        self.processes.barrier()
+        if not self.processes.first:
+            yield Running(server)
+            return
+        foundation, folder = self.learner.foundation, self.folder.path
+        known = positions_of(foundation.configuration())
+        with serving(server, folder / self.kept, foundation.path, folder / "server.log", known) as running:
+            yield running
 
     def fit(self, log: RoundLog) -> None:
         """Fine-tune on the pool, and keep the training curve and the model."""

@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diverseevol.cli.checked_options import AnswerOptions
+from diverseevol.cli.checked_options import AnswerOptions, answers_of
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.workbench import workbench
+from diverseevol.engine.model_limits import positions_of
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.errors import InputError
+from diverseevol.evaluation.endpoints.server import serving
 from diverseevol.evaluation.exam import save_questions
 from diverseevol.evaluation.questions.answer_file import AnswerFile, answer
+from diverseevol.evaluation.questions.served import answer_by_server
 from diverseevol.options import Generation
 from diverseevol.storage.files import read_json, refuse_links, write_json
 
@@ -18,7 +21,7 @@ from diverseevol.storage.files import read_json, refuse_links, write_json
 def run(settings: Configuration) -> None:
     """Answer what is not answered yet."""
     options, generation = settings.options("", AnswerOptions), settings.options("generation", Generation)
-    folder = Path(options.out)
+    folder, server = Path(options.out), answers_of(settings)
     with workbench(settings, options.verify_cache) as bench:
         benchmarks = settings.part("benchmark", cache=bench.cache)
         model = settings.part("model")
@@ -31,12 +34,20 @@ def run(settings: Configuration) -> None:
                 "generation": {"max_new_tokens": generation.max_new_tokens, "temperature": generation.temperature},
             })  # fmt: skip
             save_questions(folder, benchmarks)
-        weights = None
-        for benchmark in benchmarks:
-            file = AnswerFile(folder, benchmark, generation)
-            if not bench.processes.share(file.complete()):
-                weights = weights or model.load().eval()
+        files = [AnswerFile(folder, benchmark, generation) for benchmark in benchmarks]
+        missing = [file for file in files if not bench.processes.share(file.complete())]
+        if missing and server is not None:
+            if bench.processes.first:
+                known = positions_of(model.configuration())
+                with serving(server, Path(model.path), model.path, folder / "server.log", known) as running:
+                    for file in missing:
+                        answer_by_server(file, running, answerer.prompt, (options.seed,), bench.progress)
+            bench.processes.barrier()
+        elif missing:
+            weights = model.load().eval()
+            for file in missing:
                 answer(file, answerer, weights, (options.seed,))
+        for file, benchmark in zip(files, benchmarks, strict=True):
             bench.console.print(f"{benchmark.name}: {len(benchmark.questions):,} answers in {file.path}")
 
 

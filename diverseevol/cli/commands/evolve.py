@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from diverseevol.cli.checked_options import EvolveOptions, metrics_of, schedule_of, tuning_of
+from diverseevol.cli.checked_options import EvolveOptions, answers_of, metrics_of, schedule_of, tuning_of
 from diverseevol.cli.conclusion import conclusion
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.fingerprint import fingerprint, own_sources, space_key
@@ -96,7 +96,9 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
     # What the user may have got wrong is bound first, before any work is done.
     schedule, tuning = schedule_of(settings), tuning_of(settings)
     sampler, tracker, judge = settings.part("sampler"), settings.part("logger"), checked_judge(settings.part("judge"))
-    exam = Exam(settings.part("benchmark", cache=cache), judge, settings.options("generation", Generation))
+    exam = Exam(
+        settings.part("benchmark", cache=cache), judge, settings.options("generation", Generation), answers_of(settings)
+    )
     metrics = metrics_of(settings)
     budget = settings.options("budget", Budget)
     if "reference_loss" in needs_of(metrics):

@@ -86,6 +86,19 @@ def check_proxies() -> None:
             )
 
 
+def check_variable(variable: str | None, group: str = "judge") -> None:
+    """Look at the name of the environment variable that holds a key.
+
+    Raises:
+        InputError: it is no such name, but perhaps the key, which the message does not repeat.
+    """
+    if variable is not None and not re.fullmatch(r"[A-Z][A-Z0-9_]*", variable):
+        raise InputError(
+            f"{group}.key_variable is not the name of an environment variable (capitals, digits and '_'); put the key "
+            f"into such a variable, and give its name"
+        )
+
+
 def read_key(variable: str | None, address: str, group: str = "judge") -> str | None:
     """The key for an endpoint.
 

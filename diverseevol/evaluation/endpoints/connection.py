@@ -144,7 +144,7 @@ class Connection:
         check_proxies()
         limits = openai.Timeout(timeout, connect=min(timeout, LONGEST_CONNECT_SECONDS))
         try:
-            http_client = BoundedClient(group, timeout=limits)
+            self.http_client = BoundedClient(group, timeout=limits)
         except OSError as error:  # it reads certificates, and nothing else
             raise InputError(
                 f"SSL_CERT_FILE={os.environ.get('SSL_CERT_FILE', '')}: no certificates can be read there "
@@ -152,7 +152,7 @@ class Connection:
                 f"it"
             ) from error
         self.client = openai.AsyncOpenAI(
-            api_key=key or "none", base_url=base_url, max_retries=0, timeout=limits, http_client=http_client
+            api_key=key or "none", base_url=base_url, max_retries=0, timeout=limits, http_client=self.http_client
         )
         for name, value in self.client.default_headers.items():
             if isinstance(value, str) and not (value.isascii() and value.isprintable()):
@@ -214,7 +214,9 @@ class Connection:
         """What to tell the user of a refusal that concerns every prompt; `model` is the name that was asked for."""
         url, variable = self.client.base_url, self.key_variable
         used = f"the key in ${variable}" if variable else "being asked without a key"
-        options = "the judge's options" if self.group == "judge" else f"{self.group}.…"
+        remedy = "correct the judge's options"
+        if self.group == "answers":
+            remedy = "give answers.prompt=text, which sends text and no fields of certain servers, or correct answers.…"
         sentences = {
             Concern.KEY: f"{url} does not accept {used} ({words}); set the environment variable that "
             f"{self.group}.key_variable names to a valid key for this endpoint",
@@ -223,7 +225,7 @@ class Connection:
             Concern.MODEL: f"{url} has no model {model!r} ({words}); give {self.group}.model a name that it "
             f"serves, or correct {self.group}.base_url, which usually ends in /v1",
         }
-        request = f"{url} does not accept the request ({words}); correct {options}"
+        request = f"{url} does not accept the request ({words}); {remedy}"
         return InputError(sentences.get(concern, request))
 
     def clean(self, text: str) -> str:

@@ -2,14 +2,13 @@
 
 import importlib.util
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from diverseevol.errors import InputError
-from diverseevol.evaluation.endpoints.access import check_address, read_key
+from diverseevol.evaluation.endpoints.access import check_address, check_variable, read_key
 from diverseevol.evaluation.judges.base import AnswerSheet, Capabilities, Judgement
 from diverseevol.evaluation.judges.budget import OPENAI, Account, Estimate, LimitReachedError, price_of
 from diverseevol.evaluation.judges.pairwise import JudgePrompt, Verdicts, load_prompt
@@ -86,12 +85,7 @@ class OpenAI:
                 raise InputError(f"judge.{name} is {value}; it must be a number from {least} to {most:,}")
         if not self.model.strip() or not self.model.isprintable():
             raise InputError(f"judge.model is {self.model!r}; it must be the name of a model at the endpoint")
-        if self.key_variable is not None and not re.fullmatch(r"[A-Z][A-Z0-9_]*", self.key_variable):
-            # The value may be a key: it is not repeated.
-            raise InputError(
-                "judge.key_variable is not the name of an environment variable (capitals, digits and '_'); put the key "
-                "into such a variable, and give its name"
-            )
+        check_variable(self.key_variable)
         self.base_url = check_address(self.base_url)
         self.wording: JudgePrompt = load_prompt(self.prompt)
         price = price_of(self.model, self.base_url, self.price)

@@ -1,8 +1,8 @@
-"""A model's answers on disk: written as they come, so that an interrupted run continues at the first missing one."""
+"""A model's answers on disk: written as they come, so that an interrupted run continues with those that are missing."""
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -12,10 +12,10 @@ from transformers import PreTrainedModel
 from diverseevol.engine.answering.answerer import Answerer
 from diverseevol.engine.fast_path import batches_at_once
 from diverseevol.errors import InputError
-from diverseevol.evaluation.questions.benchmarks import Benchmark
+from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.options import Generation
 from diverseevol.runs.round_folder import REDO
-from diverseevol.storage.files import atomic_write, read_jsonl, sync_folder, writing
+from diverseevol.storage.files import atomic_write, read_jsonl, sync_folder, write_jsonl, writing
 
 UNFINISHED = ".unfinished"  # instead of .jsonl: complete lines, but not yet an answer to every question
 
@@ -47,29 +47,32 @@ class AnswerFile:
             raise self._differs(self.path, "fewer questions")
         return True
 
-    def begun(self) -> list[str]:
-        """The answers to the first questions, left by an interrupted run; a line that was cut off is dropped.
+    def begun(self) -> dict[int, str]:
+        """The answers that an interrupted run left, by the question's index; a line that was cut off is dropped.
 
         Raises:
             InputError: as `complete`.
         """
         if not self.unfinished.exists():
-            return []
+            return {}
         content = self.unfinished.read_bytes()
         with atomic_write(self.unfinished, "wb") as file:  # a new file, whatever other name or link this one had
             file.write(content[: content.rfind(b"\n") + 1])
-        lines = read_jsonl(self.unfinished, self.redo)
-        self._check(self.unfinished, lines)
-        return [line["answer"] for line in lines]
+        return {index: line["answer"] for index, line in self._unfinished().items()}
 
-    def append(self, first: int, texts: Sequence[str]) -> None:
-        """Add answers, beginning with that to the question of index `first`; they are on disk when this returns."""
+    def append(self, answers: Mapping[int, str], **notes: Any) -> None:
+        """Add answers, by the question's index; they are on disk when this returns.
+
+        Args:
+            answers: in any order.
+            notes: what each of their lines says beside the answer.
+        """
         records = [
             {
                 "id": question.id, "instruction": question.instruction, "input": question.input,
-                "answer": text, "generation": self._settings,
+                "answer": text, "generation": self._settings, **notes,
             }
-            for question, text in zip(self.benchmark.questions[first:], texts, strict=False)
+            for question, text in ((self.benchmark.questions[index], text) for index, text in answers.items())
         ]  # fmt: skip
         with writing(self.unfinished):
             self.unfinished.parent.mkdir(parents=True, exist_ok=True)
@@ -79,16 +82,34 @@ class AnswerFile:
                 file.flush()
                 os.fsync(file.fileno())
 
+    def sort(self) -> None:
+        """Bring the lines into the order of the questions: answers may have come in any."""
+        lines = self._unfinished()
+        if list(lines) != sorted(lines):
+            write_jsonl(self.unfinished, [lines[index] for index in sorted(lines)])
+
     def finish(self) -> None:
         """Every question is answered: the file takes its name."""
         with writing(self.path):
             self.unfinished.replace(self.path)
             sync_folder(self.path.parent)
 
+    def _unfinished(self) -> dict[int, dict[str, Any]]:
+        """The lines of the unfinished file, in their order, by the question's index."""
+        lines = read_jsonl(self.unfinished, self.redo)
+        index_of = {question: index for index, question in enumerate(map(_asked, self.benchmark.questions))}
+        by_index = {index_of.get(_asked_in(line), -1): line for line in lines}
+        if -1 in by_index:
+            raise self._differs(self.unfinished, "other questions")
+        self._check_settings(self.unfinished, lines)
+        return by_index
+
     def _check(self, file: Path, lines: Sequence[dict[str, Any]]) -> None:
-        asked = [(question.id, question.instruction, question.input) for question in self.benchmark.questions]
-        if [(line.get("id"), line.get("instruction"), line.get("input")) for line in lines] != asked[: len(lines)]:
+        if list(map(_asked_in, lines)) != list(map(_asked, self.benchmark.questions))[: len(lines)]:
             raise self._differs(file, "other questions")
+        self._check_settings(file, lines)
+
+    def _check_settings(self, file: Path, lines: Sequence[dict[str, Any]]) -> None:
         if any(line.get("generation") != self._settings for line in lines):
             raise self._differs(file, "with other generation settings")
 
@@ -97,6 +118,19 @@ class AnswerFile:
             f"{file}: answers {how} than this run's; give benchmark.name another name, restore the settings; or "
             f"{self.redo}"
         )
+
+
+def _asked(question: Question) -> tuple[Any, ...]:
+    return question.id, question.instruction, question.input
+
+
+def _asked_in(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    return line.get("id"), line.get("instruction"), line.get("input")
+
+
+def seed_of(seed: Sequence[int], benchmark: Benchmark, index: int) -> tuple[int, ...]:
+    """What the sampling of the answer to one question comes from: a stream of its own below a seed."""
+    return (*seed, crc32(f"{benchmark.name} {benchmark.questions[index].id}".encode()))
 
 
 def answer(file: AnswerFile, answerer: Answerer, model: PreTrainedModel, seed: Sequence[int]) -> None:
@@ -108,22 +142,23 @@ def answer(file: AnswerFile, answerer: Answerer, model: PreTrainedModel, seed: S
         model: the model that answers.
         seed: what the sampling comes from; each question has a stream of its own below it.
     """
-    processes, name, questions = answerer.processes, file.benchmark.name, file.benchmark.questions
+    processes, questions = answerer.processes, file.benchmark.questions
     together = file.generation.batch_size * processes.world * batches_at_once(model)
-    done = len(processes.share(file.begun() if processes.first else []))
-    with answerer.progress.track(f"answer {name}", len(questions) - done) as advance:
-        while done < len(questions):
-            part = questions[done : done + together]
+    begun = processes.share(file.begun() if processes.first else {})
+    missing = [index for index in range(len(questions)) if index not in begun]
+    with answerer.progress.track(f"answer {file.benchmark.name}", len(missing)) as advance:
+        for start in range(0, len(missing), together):
+            part = missing[start : start + together]
             texts = answerer.answer(
                 model,
-                [(question.instruction, question.input) for question in part],
-                [(*seed, crc32(f"{name} {question.id}".encode())) for question in part],
+                [(questions[index].instruction, questions[index].input) for index in part],
+                [seed_of(seed, file.benchmark, index) for index in part],
                 file.generation,
                 advance,
             )
             if processes.first:
-                file.append(done, texts)
-            done += len(part)
+                file.append(dict(zip(part, texts, strict=True)))
     if processes.first:
+        file.sort()
         file.finish()
     processes.barrier()
