@@ -140,6 +140,7 @@ class Tuning:
         rounding: how weights in bfloat16 take up what a step adds: "nearest", which loses most of it, or "stochastic".
         checkpoint_minutes: after so many minutes of a fit its state is written, from which it goes on after it was
             cut; None writes none.
+        compile: layers are compiled by torch for the time of a fit; the same results up to rounding.
     """
 
     learning_rate: float = 2e-5
@@ -156,6 +157,7 @@ class Tuning:
     moments: Literal["float32", "bfloat16"] | None = None
     rounding: Literal["nearest", "stochastic"] = "nearest"
     checkpoint_minutes: float | None = None
+    compile: bool = False
 
     KEPT: ClassVar[str] = "model"  # what a round's folder keeps
 

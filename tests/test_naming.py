@@ -37,7 +37,13 @@ FOREIGN = ("data=json", "data.path=some/rows.jsonl", "model.path=org/model-1.5")
         (FOREIGN, "rows/model-1.5/kcenter-iterative"),
         ((*FOREIGN, "schedule=one_time"), "rows/model-1.5/kcenter-one_time"),
         (
-            ("benchmark=none", "schedule.rounds=9", "embedding.batch_tokens=99", "tuning.packing=true"),
+            (
+                "benchmark=none",
+                "schedule.rounds=9",
+                "embedding.batch_tokens=99",
+                "tuning.packing=true",
+                "tuning.compile=true",
+            ),
             "lab/lab/kcenter-iterative",
         ),
     ],

@@ -18,7 +18,8 @@ NOT_PICKS = (
     "sampler.device",
 )  # fmt: skip
 MEMORY_ONLY = (
-    "tuning.micro_batch_tokens", "tuning.packing", "tuning.gradient_checkpointing", "tuning.checkpoint_minutes",
+    "tuning.micro_batch_tokens", "tuning.packing", "tuning.compile", "tuning.gradient_checkpointing",
+    "tuning.checkpoint_minutes",
     "embedding.batch_tokens",
 )  # fmt: skip
 # Not in a fingerprint where they have these values, which they had before there was a choice.

@@ -5,8 +5,6 @@ such a batch to each row by a mask of the complete sequence, which costs the squ
 all that attention depends on passed to a function (as it must for flash attention), `rows_apart` takes its place.
 """
 
-import functools
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
@@ -20,6 +18,11 @@ from transformers.modeling_flash_attention_utils import prepare_fa_kwargs_from_p
 
 from diverseevol.engine.model_limits import positions
 from diverseevol.errors import InputError
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # before torch 2.10
+    varlen_attn = None  # type: ignore[assignment]
 
 ROWS_APART = "diverseevol_rows_apart"  # our attention's name in transformers
 NOT_OURS = ("attention_mask", "softcap", "s_aux", "position_bias")  # what `rows_apart` does not do
@@ -92,19 +95,37 @@ def _differ(model: PreTrainedModel, row: Float[torch.Tensor, "..."], alone: Floa
 
 def rows_apart(
     module: torch.nn.Module,
-    query: Float[torch.Tensor, "1 heads length dim"],
-    key: Float[torch.Tensor, "1 key_heads length dim"],
-    value: Float[torch.Tensor, "1 key_heads length value_dim"],
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
-    cu_seq_lens_q: Int[torch.Tensor, " rows_and_one"] | None = None,
+    cu_seq_lens_q: torch.Tensor | None = None,
     max_length_q: int = 0,
     **options: Any,
-) -> tuple[Float[torch.Tensor, "1 length heads value_dim"], None]:
+) -> tuple[torch.Tensor, None]:
     """Causal attention within each row of a packed batch, as transformers calls it.
+
+    Shapes are not annotated: torch traces this function where it compiles layers, and their check with it.
+
+    Args:
+        module: the layer of attention.
+        query: [1, heads, tokens, dim]; key and value may have fewer heads, and value another dim.
+        key: [1, key heads, tokens, dim].
+        value: [1, key heads, tokens, value dim].
+        attention_mask: None.
+        scaling: of the scores; None for one over the root of dim.
+        dropout: of attention weights.
+        sliding_window: how many tokens are seen, the token itself included; None for all before it.
+        cu_seq_lens_q: [rows + 1] where each row ends, after a 0.
+        max_length_q: tokens of the longest row.
+        options: more, for other kinds of attention.
+
+    Returns:
+        [1, tokens, heads, value dim].
 
     Raises:
         NotImplementedError: the family's attention does more than this one, or does not pass on where rows end.
@@ -124,17 +145,15 @@ AttentionInterface.register(ROWS_APART, rows_apart)
 
 
 def _by_kernel(
-    query: Float[torch.Tensor, "1 heads length dim"],
-    key: Float[torch.Tensor, "1 key_heads length dim"],
-    value: Float[torch.Tensor, "1 key_heads length dim"],
-    ends: Int[torch.Tensor, " rows_and_one"],
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    ends: torch.Tensor,
     longest: int,
     scaling: float | None,
     window: int | None,
-) -> Float[torch.Tensor, "1 length heads dim"]:
+) -> torch.Tensor:
     """The same by torch's kernel for rows of different lengths."""
-    from torch.nn.attention.varlen import varlen_attn  # torch 2.9 has none
-
     grouped, behind = query.shape[1] != key.shape[1], -1 if window is None else window - 1
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     out = varlen_attn(q, k, v, ends, ends, longest, longest, scale=scaling, window_size=(behind, 0), enable_gqa=grouped)
@@ -144,20 +163,10 @@ def _by_kernel(
 
 def _has_kernel(query: torch.Tensor, value: torch.Tensor) -> bool:
     """Whether that kernel takes such queries and values: on CUDA, in 16 bits, with heads of usual widths."""
+    # What else it needs of a device and of torch, the self-check finds out.
     wide = query.shape[-1]
     fits = query.dtype in (torch.bfloat16, torch.float16) and wide == value.shape[-1] <= 256 and wide % 8 == 0
-    return fits and query.is_cuda and _device_has_kernel(query.device)
-
-
-@functools.cache
-def _device_has_kernel(device: torch.device) -> bool:
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:
-        return False
-    takes_all = {"window_size", "enable_gqa"} <= inspect.signature(varlen_attn).parameters.keys()
-    built = torch.backends.cuda.is_flash_attention_available()
-    return takes_all and built and torch.cuda.get_device_capability(device) >= (8, 0)
+    return varlen_attn is not None and query.is_cuda and fits
 
 
 @torch.compiler.disable

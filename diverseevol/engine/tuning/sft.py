@@ -54,8 +54,8 @@ class InstructionTuner(StaysOnDevice):
         self.losses: list[float] = []
         self.trained = [weight for weight in model.parameters() if weight.requires_grad]
         self.summed_loss = SummedLoss(model)
-        # Threads would draw dropout from one stream in an order of their own.
-        plain = not tuning.gradient_checkpointing and not has_dropout(model)
+        # Threads would draw dropout from one stream in an order of their own, and compiled code has threads inside.
+        plain = not tuning.gradient_checkpointing and not tuning.compile and not has_dropout(model)
         self.at_once = batches_at_once(model) if plain else 1
 
     def configure_model(self) -> None:

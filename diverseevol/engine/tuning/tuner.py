@@ -22,6 +22,7 @@ from diverseevol.engine.pretrained import Pretrained
 from diverseevol.engine.trainers import device_of, free_old_trainers, seeded
 from diverseevol.engine.tuning.batches import plan_steps, step_loader
 from diverseevol.engine.tuning.checkpoint import Checkpoints
+from diverseevol.engine.tuning.compiled import check_compiler, layers_compiled
 from diverseevol.engine.tuning.sft import InstructionTuner, checkpoint_activations
 from diverseevol.engine.tuning.sharding import Shards
 from diverseevol.options import LoRA, Tuning
@@ -111,6 +112,8 @@ class Tuner(ModelJob):
 
             trainer = self.start(fits=True, max_epochs=1, max_steps=len(plan))
             device = device_of(trainer)
+            if tuning.compile:
+                check_compiler(device)
             dropout, needed = int(rng.integers(2**62)), f"tuning.micro_batch_tokens={tuning.micro_batch_tokens}"
             with seeded(device, dropout), explain_out_of_memory(needed, "lower it"):
                 rank, world = self.processes.rank, self.processes.world
@@ -135,7 +138,8 @@ class Tuner(ModelJob):
                 loader = step_loader(
                     self.encoded, plan[len(taken) :], self.prompt.end, rank, world, threads, tuning.packing
                 )
-                with quick_products(model), attention_restored(model), keeper.at_work():
+                faster = layers_compiled(model) if tuning.compile else quick_products(model)
+                with faster, attention_restored(model), keeper.at_work():
                     trainer.fit(module, loader)
         if tuning.gradient_checkpointing:
             checkpoint_activations(model, "disable")
