@@ -14,12 +14,13 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 
 from diverseevol.runs.run_folder import provenance
-from diverseevol.storage.files import write_json
+from diverseevol.storage.files import read_json, write_json
 from perf.gpu import table
 from perf.gpu.jobs import Case, matrix_rate
 from perf.gpu.subjects import TINY_SIZE, Size, Subject, subjects, tiny_subjects
@@ -52,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for subject, job in in_order(measured):
         name = f"{subject.name}-{job}"
         file = folder / f"{name}.json"
-        if (file.exists() and not options.again) or (options.only and not name.startswith(tuple(options.only))):
+        kept = file.exists() and not _failed(read_json(file)) and not options.again
+        if kept or (options.only and not name.startswith(tuple(options.only))):
             continue
         if not subject.available:
             print(f"{name}: left out, DIVERSEEVOL_TEST_MODEL names no folder")
@@ -74,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         part = {"part": name, "subject": subject.name, "job": job, "card": card, "matrix_rate": rate, **lines}
         folder.mkdir(parents=True, exist_ok=True)
         write_json(file, part | {"versions": provenance()})
+        if _failed(part):
+            failed.append(name)
     if late:
         print(f"not measured within {options.minutes:g} minutes: {', '.join(late)}; the same command goes on")
     if failed:
@@ -88,6 +92,11 @@ def in_order(measured: Sequence[Subject]) -> list[tuple[Subject, str]]:
     first, *rest = measured
     quick = [(subject, job) for subject in rest for job in subject.jobs if job != "answers"]
     return [(first, job) for job in first.jobs] + quick + [(s, "answers") for s in rest if "answers" in s.jobs]
+
+
+def _failed(part: dict[str, Any]) -> bool:
+    """Whether a way of a part failed, for want of something else than memory."""
+    return any("failed" in way for way in part["ways"].values())
 
 
 def _quiet() -> None:

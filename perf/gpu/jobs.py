@@ -5,11 +5,13 @@ in loops such as transformers' Trainer has. What it lacks is what the project ad
 of the rows, logits are computed for all tokens of a fit, and answers that have ended wait for the last of their batch.
 """
 
+import functools
 import gc
 import itertools
 import math
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,7 +28,7 @@ from transformers import GenerationConfig, PreTrainedModel, get_scheduler
 from diverseevol.data.tokens import Tokens
 from diverseevol.engine.answering.generation import own_ends
 from diverseevol.engine.learner import Learner
-from diverseevol.engine.memory import peak_memory, reset_peak_memory
+from diverseevol.engine.memory import is_out_of_memory, peak_memory, reset_peak_memory
 from diverseevol.engine.shapes import shape_without_weights
 from diverseevol.engine.tuning.batches import collate, plan_steps
 from diverseevol.options import Generation, LoRA, Tuning
@@ -84,7 +86,7 @@ class Case:
         return {"weights": self.weights, "operations_per_token": self.operations(job), "ways": measured}
 
     def _in_turns(self, ways: dict[str, Way]) -> dict[str, dict[str, Any]]:
-        """Forth and back, so that none is always the first."""
+        """Forth and back, so that none is always the first; one that fails leaves the others their turns."""
         lines: dict[str, dict[str, Any]] = {name: {"tokens": [], "seconds": []} for name in ways}
         results: dict[str, Any] = {}
         start = time.perf_counter()
@@ -92,26 +94,30 @@ class Case:
             if turn and time.perf_counter() - start > self.size.most_seconds:
                 break
             for name in list(ways)[:: -1 if turn % 2 else 1]:
-                if "out_of_memory" in lines[name]:
+                if "seconds" not in lines[name]:
                     continue
                 clear(self.device)
                 reset_peak_memory()
                 try:
                     work = ways[name]()
                 except Exception as error:
-                    if not _is_out_of_memory(error):
-                        raise
-                    lines[name] = {"out_of_memory": True}
+                    lines[name] = _failure(error)
                     continue
                 lines[name]["tokens"].append(work.tokens)
                 lines[name]["seconds"].append(work.seconds)
                 peaks = peak_memory()
                 lines[name]["peak_bytes"] = peaks.get("device", peaks["processor"])
                 results[name] = work.result
-        if ways.keys() == results.keys() and results[OURS] is not None:
-            ours, plain = np.asarray(results[OURS]), np.asarray(results[PLAIN])
-            lines[OURS]["difference_to_plain"] = float(np.abs(ours - plain).mean() / (np.abs(plain).mean() or 1.0))
+        for name in results.keys() - {PLAIN}:
+            if PLAIN in results and results[PLAIN] is not None:
+                ours, plain = np.asarray(results[name]), np.asarray(results[PLAIN])
+                lines[name]["difference_to_plain"] = float(np.abs(ours - plain).mean() / (np.abs(plain).mean() or 1.0))
         return lines
+
+    def _variants(self, job: str, ours: Callable[..., Any]) -> dict[str, Any]:
+        """Our ways: `ours` bound to the options of each variant."""
+        variants = self.subject.variants.get(job, {"": {}})
+        return {named(label): functools.partial(ours, options) for label, options in variants.items()}
 
     def _rows(self, job: str, multiple: int, least: int) -> Tokens:
         """Rows that take some `seconds`, a multiple of a number of them."""
@@ -126,8 +132,7 @@ class Case:
     def _fit(self, folder: Path) -> dict[str, Way]:
         tuning = replace(self.subject.tuning, batch_size=self.size.batch_size)
         encoded = self._rows("fit", tuning.batch_size, STEPS * tuning.batch_size)
-        subject = replace(self.subject, tuning=tuning)
-        learner = subject.learner(encoded, self.device)
+        learner = replace(self.subject.learner(encoded, self.device), tuning=tuning)
         rows = np.arange(len(encoded))
         plan = plan_steps(
             encoded, rows, epochs=1, steps=None, batch_size=tuning.batch_size,
@@ -136,9 +141,10 @@ class Case:
         of_steps = [sorted(itertools.chain(*step.micro_batches)) for step in plan]
         tokens = sum(int(encoded.lengths[some].sum()) for some in of_steps[1:])
 
-        def ours() -> Work:
+        def ours(options: dict[str, Any]) -> Work:
             ends: list[float] = []
-            curve = learner.fit(rows, SEED, on_step=lambda step, values: ends.append(time.perf_counter())).curve
+            own = replace(learner, tuning=replace(tuning, **options))
+            curve = own.fit(rows, SEED, on_step=lambda step, values: ends.append(time.perf_counter())).curve
             return Work(tokens, ends[-1] - ends[0], [point["loss"] for point in curve])
 
         def plain() -> Work:
@@ -164,17 +170,17 @@ class Case:
                 ends.append(time.perf_counter())
             return Work(tokens, ends[-1] - ends[0], losses)
 
-        return {OURS: ours, PLAIN: plain}
+        return {**self._variants("fit", ours), PLAIN: plain}
 
     def _embedding(self, folder: Path) -> dict[str, Way]:
         encoded = self._rows("embedding", 1, self.size.least_rows)
         learner = self.subject.learner(encoded, self.device)
         model = self._model(learner)
-        budget = self.subject.embedding.tokens_on(self.device)
 
-        def ours(rows: Int[np.ndarray, " some"]) -> Work:
+        def ours(options: dict[str, Any], rows: Int[np.ndarray, " some"]) -> Work:
+            own = replace(learner, embedding=replace(learner.embedding, **options))
             start = time.perf_counter()
-            vectors, _ = learner.probe(model, rows, folder)
+            vectors, _ = own.probe(model, rows, folder)
             return Work(int(encoded.lengths[rows].sum()), time.perf_counter() - start, np.array(vectors))
 
         def plain(rows: Int[np.ndarray, " some"]) -> Work:
@@ -184,7 +190,7 @@ class Case:
             start = time.perf_counter()
             vectors = []
             with torch.no_grad(), self._mixed():  # around the loop, so that weights are cast once
-                for batch in self._padded(encoded, rows.tolist(), budget):
+                for batch in self._padded(encoded, rows.tolist(), self.size.embedded_together):
                     hidden = model.base_model(
                         input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
                     ).last_hidden_state
@@ -192,7 +198,8 @@ class Case:
                     vectors.append(((hidden.float() * mask).sum(dim=1) / mask.sum(dim=1)).cpu().numpy())
             return Work(int(encoded.lengths[rows].sum()), time.perf_counter() - start, np.concatenate(vectors))
 
-        return self._warmed({OURS: ours, PLAIN: plain}, np.arange(self.size.least_rows // 3), np.arange(len(encoded)))
+        ways = {**self._variants("embedding", ours), PLAIN: plain}
+        return self._warmed(ways, np.arange(self.size.least_rows // 3), np.arange(len(encoded)))
 
     def _answers(self, folder: Path) -> dict[str, Way]:
         learner = self.subject.learner(self.subject.rows(1), self.device)
@@ -200,15 +207,17 @@ class Case:
         self.subject.end_answers(model, self.size.end_every)
         ends = sorted({*prompt.stop_tokens, *own_ends(model)})
         questions = self.subject.questions(self.size.questions)
-        options = Generation(max_new_tokens=self.size.new_tokens, temperature=0.7, batch_size=self.size.questions)
+        generation = Generation(max_new_tokens=self.size.new_tokens, temperature=0.7, batch_size=self.size.questions)
 
         def counted(texts: Sequence[str], start: float) -> Work:
             ids = prompt.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
             return Work(sum(map(len, ids)) + len(texts), time.perf_counter() - start)  # and what ended each
 
-        def ours(n: int) -> Work:
+        def ours(options: dict[str, Any], n: int) -> Work:
             start = time.perf_counter()
-            return counted(learner.answer(model, questions[:n], [(0, i) for i in range(n)], options), start)
+            return counted(
+                learner.answer(model, questions[:n], [(0, i) for i in range(n)], replace(generation, **options)), start
+            )
 
         def plain(n: int) -> Work:
             torch.use_deterministic_algorithms(False)
@@ -217,12 +226,12 @@ class Case:
             start = time.perf_counter()
             asked = prompt.ids([question for question, _ in questions[:n]], [""] * n)
             configuration = GenerationConfig(
-                max_new_tokens=options.max_new_tokens, do_sample=True, temperature=options.temperature, top_k=0,
+                max_new_tokens=generation.max_new_tokens, do_sample=True, temperature=generation.temperature, top_k=0,
                 top_p=1.0, eos_token_id=ends, pad_token_id=ends[0],
             )  # fmt: skip
             texts = []
-            for begin in range(0, n, options.batch_size):
-                some = asked[begin : begin + options.batch_size]
+            for begin in range(0, n, generation.batch_size):
+                some = asked[begin : begin + generation.batch_size]
                 longest = max(map(len, some))
                 ids = torch.tensor([[ends[0]] * (longest - len(x)) + x for x in some], device=self.device)
                 mask = torch.tensor([[0] * (longest - len(x)) + [1] * len(x) for x in some], device=self.device)
@@ -232,16 +241,24 @@ class Case:
                     texts.append(prompt.text(list(itertools.takewhile(lambda token: token not in ends, new))))
             return counted(texts, start)
 
-        return self._warmed({OURS: ours, PLAIN: plain}, min(2, len(questions)), len(questions))
+        return self._warmed({**self._variants("answers", ours), PLAIN: plain}, min(2, len(questions)), len(questions))
 
     def _warmed(self, ways: dict[str, Callable[[Any], Work]], little: Any, much: Any) -> dict[str, Way]:
         """The ways with all their work, each after a little of it that is not timed."""
 
-        def warmed(name: str) -> Way:
-            ways[name](little)
-            return lambda: ways[name](much)
+        def first_warmed(way: Callable[[Any], Work]) -> Way:
+            warm: list[Work] = []
 
-        return {name: warmed(name) for name in ways}
+            def work() -> Work:
+                if not warm:
+                    warm.append(way(little))
+                    clear(self.device)
+                    reset_peak_memory()
+                return way(much)
+
+            return work
+
+        return {name: first_warmed(way) for name, way in ways.items()}
 
     def _padded(self, encoded: Tokens, rows: Sequence[int], budget: int) -> Iterator[dict[str, torch.Tensor]]:
         """Rows in their order, in batches of at most so many tokens with their padding, on the device."""
@@ -289,5 +306,14 @@ def clear(device: str) -> None:
         torch.cuda.empty_cache()
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or isinstance(error.__cause__, torch.OutOfMemoryError)
+def named(label: str) -> str:
+    """The name of our way with the options of a variant."""
+    return f"{OURS}, {label}" if label else OURS
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    """What is written down of a way that failed: that the device was full is a result."""
+    if is_out_of_memory(error.__cause__ or error):
+        return {"out_of_memory": True}
+    traceback.print_exception(error)
+    return {"failed": " ".join(f"{type(error).__name__}: {error}".split())[:300]}

@@ -26,7 +26,7 @@ from diverseevol.data.prompt import Prompt, Row
 from diverseevol.data.tokens import Tokens, tokens_of
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
-from diverseevol.options import Embedding, LoRA, PromptOptions, Tuning
+from diverseevol.options import LoRA, PromptOptions, Tuning
 
 # Tokens of Dolly's 15,015 rows in the Alpaca template (SmolLM2's tokeniser, cut at 512): 33 quantiles; 190 on the
 # average, 37 % of them of responses.
@@ -36,6 +36,11 @@ LENGTHS = (
 )  # fmt: skip
 RESPONSES = 0.374
 END, UNKNOWN = 0, 1
+# Options that should be faster, beside the defaults.
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "embedding": {"": {}, "16,384 tokens together": {"batch_tokens": 16_384}},
+    "fit": {"": {}, "packed": {"packing": True}},
+}
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class Size:
         matrix: side of the matrices whose product is timed.
         least_rows: embedded at least.
         batch_size: rows of an optimizer step.
+        embedded_together: tokens that go through the model together in the plain way, padding included.
         questions: answered.
         new_tokens: at most, of an answer.
         end_every: answers of random weights end after so many tokens on the average.
@@ -86,6 +92,7 @@ class Size:
     matrix: int = 8192
     least_rows: int = 200
     batch_size: int = 64
+    embedded_together: int = 16_384
     questions: int = 80
     new_tokens: int = 512
     end_every: int = 128
@@ -103,8 +110,8 @@ class Subject:
         goals: least share of the matrix rate on an H100, by job.
         jobs: what is measured.
         projected: whether an evolution's time is projected from its rates.
+        variants: of our way, by job: options of tuning, embedding or generation by a label, "" for the usual one.
         precision: of the trainer.
-        embedding: how rows become vectors.
     """
 
     name: str
@@ -114,8 +121,8 @@ class Subject:
     goals: dict[str, float] = field(default_factory=dict)
     jobs: tuple[str, ...] = ("embedding", "fit", "answers")
     projected: bool = False
+    variants: dict[str, dict[str, dict[str, Any]]] = field(default_factory=lambda: VARIANTS)
     precision: str = "bf16-mixed"
-    embedding: Embedding = field(default_factory=lambda: Embedding(batch_tokens=16_384))
 
     @property
     def available(self) -> bool:
@@ -132,8 +139,7 @@ class Subject:
         options: dict[str, Any] = {"accelerator": device, "precision": self.precision, "deterministic": True} | trainer
         make: Callable[..., lightning.Trainer] = functools.partial(lightning.Trainer, **options)
         return Learner(
-            foundation=self.foundation, prompt=self.prompt, encoded=encoded, tuning=self.tuning,
-            embedding=self.embedding, trainer=make,
+            foundation=self.foundation, prompt=self.prompt, encoded=encoded, tuning=self.tuning, trainer=make,
         )  # fmt: skip
 
     def rows(self, n: int) -> Tokens:
@@ -196,6 +202,14 @@ def subjects(device: str, checkpoint: str | None) -> list[Subject]:
             few,
             projected=True,
         ),
+        Subject(
+            "llama-7b",
+            "LLaMA-7B, full, bfloat16 weights with stochastic rounding",
+            random(dtype="bfloat16", config=LLAMA_7B),
+            replace(FULL, rounding="stochastic"),
+            few,
+            projected=True,
+        ),
         Subject("qwen2.5-1.5b", "Qwen2.5-1.5B, full, float32 weights", random(config=QWEN_15), FULL, many),
         Subject("qwen2.5-0.5b", "Qwen2.5-0.5B, full, float32 weights", random(config=QWEN_05), FULL, many),
         Subject(
@@ -213,6 +227,13 @@ def tiny_subjects(device: str, checkpoint: str | None) -> list[Subject]:
     subjects = [
         Subject(
             "tiny-lora", "tiny, LoRA", random(dtype="bfloat16"), replace(LORA, rank=4), {"fit": 0.4}, projected=True
+        ),
+        Subject(
+            "tiny-rounded",
+            "tiny, rounded",
+            random(dtype="bfloat16"),
+            replace(FULL, rounding="stochastic"),
+            jobs=("fit",),
         ),
         Subject("tiny", "tiny, full", random(), FULL, {"embedding": 0.5}),
     ]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from perf.gpu.jobs import PLAIN, named
 from perf.gpu.subjects import Subject, subjects
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +35,9 @@ def of_card(folder: Path, measured: Sequence[Subject]) -> str:
     parts = {file.stem: json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*.json"))}
     lines = [*_about(parts), *HEAD]
     for subject in measured:
-        lines += [_line(subject, job, parts.get(f"{subject.name}-{job}")) for job in subject.jobs]
+        for job in subject.jobs:
+            part = parts.get(f"{subject.name}-{job}")
+            lines += [_line(subject, job, label, part) for label in subject.variants.get(job, [""])]
     lines += ["", *PROJECTED, *(_projected(subject, parts) for subject in measured if subject.projected)]
     return "\n".join(lines) + "\n"
 
@@ -64,31 +67,38 @@ def _about(parts: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def _line(subject: Subject, job: str, part: dict[str, Any] | None) -> str:
+def _line(subject: Subject, job: str, label: str, part: dict[str, Any] | None) -> str:
     goal = f"≥ {subject.goals[job]:.0%}" if job in subject.goals else "–"
-    if part is None:
-        cells = [UNMEASURED, *["–"] * 5]
-    else:
-        ours, plain = part["ways"]["ours"], part["ways"]["plain"]
+    ways = {} if part is None else part["ways"]
+    ours, plain = ways.get(named(label)), ways.get(PLAIN)
+    cells = [UNMEASURED, *["–"] * 5]
+    if ours is not None and plain is not None:
         both = "tokens_per_second" in ours and "tokens_per_second" in plain
         times = f"{ours['tokens_per_second'] / plain['tokens_per_second']:.2f}" if both else "–"
         cells = [_rate(ours), f"{ours['share']:.1%}" if "share" in ours else "–", _rate(plain), times]
         cells += [f"{way['peak_bytes'] / 1e9:,.1f}" if "peak_bytes" in way else "–" for way in (ours, plain)]
-    return f"| {subject.title} | {job} | {' | '.join(cells)} | {goal} |"
+    return f"| {subject.title} | {', '.join(filter(None, (job, label)))} | {' | '.join(cells)} | {goal} |"
 
 
 def _rate(way: dict[str, Any]) -> str:
-    return f"{way['tokens_per_second']:,.0f}" if "tokens_per_second" in way else "out of memory"
+    if "tokens_per_second" in way:
+        return f"{way['tokens_per_second']:,.0f}"
+    return "failed" if "failed" in way else "out of memory"
 
 
 def _projected(subject: Subject, parts: dict[str, Any]) -> str:
-    """The minutes of an evolution, where a model's three jobs were measured."""
-    ours = {job: parts.get(f"{subject.name}-{job}", {"ways": {"ours": {}}})["ways"]["ours"] for job in EVOLUTION}
+    """The minutes of an evolution at the best rates, where a model's three jobs were measured."""
+    best = {job: _best(parts.get(f"{subject.name}-{job}", {"ways": {}})["ways"]) for job in EVOLUTION}
     cells = [UNMEASURED, *["–"] * 3]
-    if all("tokens_per_second" in way for way in ours.values()):
-        minutes = [EVOLUTION[job] / way["tokens_per_second"] / 60 for job, way in ours.items()]
+    if all(best.values()):
+        minutes = [EVOLUTION[job] / rate / 60 for job, rate in best.items()]
         cells = [f"{value:,.1f}" for value in (*minutes, sum(minutes))]
     return f"| {subject.title} | {' | '.join(cells)} | < {GOAL_MINUTES} |"
+
+
+def _best(ways: dict[str, dict[str, Any]]) -> float:
+    """Tokens a second of our fastest way, 0 where there is none."""
+    return max((way.get("tokens_per_second", 0.0) for name, way in ways.items() if name != PLAIN), default=0.0)
 
 
 if __name__ == "__main__":
