@@ -18,7 +18,7 @@ JUDGEMENTS ?= $(or $(DIVERSEEVOL_TEST_DATA:%=%/gpt4_judgments),evol_gpt4_judge_r
 REPRODUCED := figure2 figure3 figure4 main-results one-time win-tie-lose paper
 
 .DEFAULT_GOAL := help
-.PHONY: help setup smollm2 wandb-dashboard evolve sweep ablations report test test-fast test-slow test-nightly test-versions test-gpu model-table check format table-vicuna $(REPRODUCED) bench bench-gpu bench-models lab-foundation clean
+.PHONY: help setup smollm2 wandb-dashboard evolve sweep ablations report test test-fast test-slow test-nightly test-versions test-gpu model-table model-cards check format table-vicuna $(REPRODUCED) bench bench-gpu bench-models lab-foundation clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,8 +63,11 @@ test-versions: setup  ## the tests of test-fast with the lowest versions that py
 	$(BIN)/python tests/other_versions.py lowest
 	$(BIN)/python tests/other_versions.py python3.13
 
-model-table: setup  ## docs/models.md: every family of models, tried
+model-table: setup  ## docs/families.md: every family of models, tried
 	$(BIN)/python tests/families.py
+
+model-cards: setup  ## docs/models.md: which model fits which card, by the arithmetic of `plan`
+	$(BIN)/python tests/model_cards.py
 
 check: setup  ## lint, format, types and which room imports which
 	$(BIN)/ruff check .

@@ -258,11 +258,14 @@ class Efficiency:
         fit: of the peak of products, while training.
         embed: of the peak of products, while reading.
         answer: of the memory's bandwidth, while answering.
+        layer_seconds: what a layer takes at least for the next token of a batch of answers, however small it is: its
+            operations are sent to the GPU one by one.
     """
 
     fit: float = 0.4
     embed: float = 0.5
     answer: float = 0.5
+    layer_seconds: float = 0.0005
 
     def __post_init__(self) -> None:
         for name in ("fit", "embed", "answer"):
@@ -270,6 +273,8 @@ class Efficiency:
                 raise InputError(
                     f"efficiency.{name} is {getattr(self, name)}; give a share of the card's peak, above 0 and up to 1"
                 )
+        if self.layer_seconds < 0:
+            raise InputError(f"efficiency.layer_seconds is {self.layer_seconds}; it must not be negative")
 
 
 @dataclass(frozen=True)

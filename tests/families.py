@@ -1,6 +1,6 @@
 """Every family of text decoders in transformers, made small with random weights, saved, and put through everything.
 
-`make model-table` tries all of them and writes `docs/models.md`; `python tests/families.py llama mamba` prints the
+`make model-table` tries all of them and writes `docs/families.md`; `python tests/families.py llama mamba` prints the
 lines of some.
 """
 
@@ -38,7 +38,7 @@ from diverseevol.engine.tuning.batches import collate
 from diverseevol.errors import InputError
 from diverseevol.options import Embedding, Generation, PromptOptions, Tuning
 
-PAGE = Path(__file__).parent.parent / "docs" / "models.md"
+PAGE = Path(__file__).parent.parent / "docs" / "families.md"
 # Windows, chunks and blocks are shorter than the rows and than most prompts with their answers.
 SIZES: dict[str, Any] = {
     "vocab_size": 320, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -149,7 +149,7 @@ LEFT_OUT = {
 PROMPTS = ([5, 9, 11, 40], list(range(7, 27)), [30, 31])
 END = 1
 ABOVE = """\
-# Which models work
+# Families of models
 
 A model's family is the `model_type` in its `config.json`. Each family below was made small, with random weights and
 layers of each of its kinds, saved as a checkpoint, and opened with the defaults (`model.attention=auto`). **works**

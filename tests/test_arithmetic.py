@@ -206,6 +206,15 @@ def test_processes_share_what_is_sharded_and_nothing_else():
     assert sharded["copies"] == 2 * 32000 * 4096
 
 
+def test_moments_and_weights_in_bfloat16_take_half():
+    numbers = Numbers.of("bfloat16", "bf16-mixed")
+    rounded = memory_of_fit(SEVEN, Tuning(rounding="stochastic"), numbers)
+    assert sum(rounded[name] for name in ("weights", "gradients", "moments")) == 8 * 6_738_415_616
+    assert rounded["step"] == 0, "it is taken in chunks"
+    moments = memory_of_fit(SEVEN, Tuning(moments="bfloat16"), MIXED)
+    assert (moments["moments"], moments["weights"]) == (4 * 6_738_415_616, 4 * 6_738_415_616)
+
+
 def test_precision_says_what_is_held_and_what_is_multiplied():
     assert Numbers.of("float32", "32-true") == Numbers(4, 4)
     assert Numbers.of("float32", "bf16-mixed") == Numbers(4, 2)

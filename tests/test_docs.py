@@ -26,7 +26,7 @@ PAGES = [
     *(ROOT / name for name in ("SECURITY.md", "CHANGELOG.md", "experiments/README.md", "experiments/lab/README.md",
                                "diverseevol/lab/foundation/README.md")),
 ]  # fmt: skip
-GENERATED = [ROOT / "docs" / "models.md"]  # `make model-table`
+GENERATED = [ROOT / "docs" / name for name in ("families.md", "models.md")]  # make model-table, make model-cards
 WIDTH = 120
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 PLACE_HOLDERS = ("…", "NAME", "VERB", "X")

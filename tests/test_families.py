@@ -1,4 +1,4 @@
-"""Every family of text decoders that transformers can make small; docs/models.md says what became of each."""
+"""Every family of text decoders that transformers can make small; docs/families.md says what became of each."""
 
 import re
 

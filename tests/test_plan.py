@@ -98,6 +98,7 @@ def test_rates_of_a_card_are_shares_of_its_peaks():
     assert rates.seconds(Cost("read", 1, 2 * 989e12)) == pytest.approx(2)
     assert rates.seconds(Cost("answer", 1, 1.0, read=2 * 3350e9)) == pytest.approx(2)
     assert rates.seconds(Cost("answer", 1, 2 * 989e12, read=1.0)) == pytest.approx(2), "the slower of both counts"
+    assert rates.seconds(Cost("answer", 1, 1.0, read=1.0, layers=8000)) == pytest.approx(2), "launching takes time"
     in_float32 = Rates.of_card("H100", CARDS["H100"], 1, Numbers(), Efficiency(fit=1))
     assert in_float32.seconds(Cost("fit", 1, 67e12)) == pytest.approx(1)
     assert Rates("nobody").seconds(Cost("fit", 1, 1.0)) is None

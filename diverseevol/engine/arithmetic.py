@@ -194,11 +194,12 @@ def memory_of_fit(
     """
     parts = processes if sharded else 1
     trained = FLOAT32 if shape.adapters else numbers.weight  # adapters are held in float32
+    moment = {None: trained, "float32": FLOAT32, "bfloat16": HALF}[tuning.moments]
     tokens = tuning.micro_batch_tokens
     memory = {
         "weights": (shape.weights * numbers.weight + shape.adapters * FLOAT32) // parts,
         "gradients": shape.trained * trained // parts,
-        "moments": 2 * shape.trained * trained // parts,
+        "moments": 2 * shape.trained * moment // parts,
         "activations": activations(shape, tokens, numbers, tuning.gradient_checkpointing),
         "logits": min(shape.vocabulary * tokens * LOGITS, CHUNK_BYTES // FLOAT32 * LOGITS),
     }
@@ -214,9 +215,11 @@ def memory_of_fit(
         memory["gathered"] += outside * numbers.weight * (1 + learned)
     elif processes > 1:  # DDP sums gradients in buckets of its own
         memory["buckets"] = shape.trained * trained
-    # AdamW on a GPU takes the roots of all second moments at a time, when what the backward pass needed is free again.
+    # torch's AdamW on a GPU takes the roots of all second moments at a time, when what the backward pass needed is
+    # free again; the one for moments or weights in bfloat16 goes through them in chunks.
     free = sum(memory.get(name, 0) for name in ("activations", "logits", "copies"))
-    return {**memory, "step": max(0, shape.trained * trained // parts - free)}
+    in_chunks = tuning.rounding == "stochastic" or moment != trained
+    return {**memory, "step": 0 if in_chunks else max(0, shape.trained * trained // parts - free)}
 
 
 def activations(shape: Shape, tokens: int, numbers: Numbers, checkpointing: bool = False) -> int:

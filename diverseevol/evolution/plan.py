@@ -34,14 +34,14 @@ class Cost:
         tokens: that pass through the model.
         operations: of matrix products.
         read: bytes that are read from memory, where these count: in answers.
-        times: how often a model is started for it.
+        layers: how often a layer makes the next token of a batch of answers.
     """
 
     kind: Kind
     tokens: float
     operations: float
     read: float = 0.0
-    times: int = 1
+    layers: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Rates:
         read: operations a second while reading.
         bandwidth: bytes a second while answering.
         answer: operations a second while answering; None where memory is the limit.
+        layer: seconds that a layer takes at least for the next token of a batch of answers.
         startup: seconds that a fit takes before its first step and after its last.
     """
 
@@ -62,6 +63,7 @@ class Rates:
     read: float | None = None
     bandwidth: float | None = None
     answer: float | None = None
+    layer: float = 0.0
     startup: float = 0.0
 
     def seconds(self, cost: Cost) -> float | None:
@@ -69,9 +71,10 @@ class Rates:
         if cost.kind == "answer":
             if self.bandwidth is None:
                 return None
-            return max(cost.read / self.bandwidth, 0.0 if self.answer is None else cost.operations / self.answer)
+            computing = 0.0 if self.answer is None else cost.operations / self.answer
+            return max(cost.read / self.bandwidth, computing, cost.layers * self.layer)
         rate = self.fit if cost.kind == "fit" else self.read
-        startup = self.startup * cost.times if cost.kind == "fit" else 0.0
+        startup = self.startup if cost.kind == "fit" else 0.0
         return None if rate is None else startup + cost.operations / rate
 
     @classmethod
@@ -81,6 +84,7 @@ class Rates:
         return cls(
             f"{count} × {name}", fit=peak * efficiency.fit, read=peak * efficiency.embed,
             bandwidth=count * 1e9 * card.bandwidth * efficiency.answer, answer=peak * efficiency.embed,
+            layer=efficiency.layer_seconds / count,
         )  # fmt: skip
 
     @classmethod
@@ -230,7 +234,9 @@ class Workload:
         read = arithmetic.bytes_of_answers(
             self.shape, self.generation, self.numbers, asked.prompt_tokens, asked.questions
         )
-        return Cost("answer", amount.tokens, arithmetic.forward(self.shape, amount), read)
+        batches = math.ceil(asked.questions / self.generation.batch_size)
+        layers = batches * self.generation.max_new_tokens * self.shape.layers
+        return Cost("answer", amount.tokens, arithmetic.forward(self.shape, amount), read, layers)
 
 
 class Forecast:

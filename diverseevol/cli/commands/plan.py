@@ -1,7 +1,7 @@
 """`diverseevol plan`: what an evolution will take, before it runs: text, operations, hours, memory, disk and money."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from diverseevol.cli.forecast import (
 )
 from diverseevol.cli.naming import run_path
 from diverseevol.cli.rows import bad_rows_file
-from diverseevol.cli.workbench import Workbench, workbench
+from diverseevol.cli.workbench import workbench
 from diverseevol.engine.arithmetic import bytes_kept, total
 from diverseevol.engine.cards import Card
 from diverseevol.engine.learner import Learner
@@ -90,7 +90,7 @@ def run(settings: Configuration) -> None:
         console.print(f"plan of {run_path(settings)}/: {dataset.name}, {len(dataset):,} rows", style="bold")
         console.print(_model(workload, learner))
         console.print(as_text(_rounds(workload, rounds, rates)))
-        _print_memory(console, bench, workload, learner, cards, card_here(settings))
+        _print_memory(console, settings, workload, learner, cards, card_here(settings))
         console.print(f"disk: {', '.join(f'{name} {_size(size)}' for name, size in disk.items() if size)}")
         console.print(_judging(exam, planned.bill))
         console.print(_time(rates, hours, cards, settings))
@@ -173,11 +173,12 @@ def _sum(values: Sequence[float | None]) -> float | None:
 
 
 def _print_memory(
-    console: Console, bench: Workbench, workload: Workload, learner: Learner, cards: int, card: tuple[str, Card] | None
-) -> None:
-    device = device_of(learner.start())
-    kind = "cuda" if card else device.type
-    memory = workload.memory(learner.embedding.tokens_on(kind), cards)
+    console: Console, settings: Configuration, workload: Workload, learner: Learner, cards: int,
+    card: tuple[str, Card] | None,
+) -> None:  # fmt: skip
+    sharded = cards > 1 and settings.value("trainer", dict).get("strategy") == "fsdp"
+    batch_tokens = learner.embedding.tokens_on("cuda" if card else device_of(learner.start()).type)
+    memory = workload.memory(batch_tokens, cards, sharded)
     parts = list(dict.fromkeys(part for phase in memory.values() for part in phase))
     rows = [
         [part, *(f"{phase[part] / 1e9:,.2f}" if phase.get(part) else "" for phase in memory.values())] for part in parts
@@ -186,16 +187,16 @@ def _print_memory(
     rows.append(["all", *(f"{total(phase) / 1e9:,.2f}" for phase in memory.values())])
     notes = ["at the highest moment of each phase; a micro-batch of which all tokens are learned"]
     if card is not None:
-        notes += _verdicts(workload, memory, card, cards, learner.embedding.tokens_on(kind))
-    title = f"memory of each process, GB{', DDP' if cards > 1 else ''}"
+        notes += _verdicts(workload, lambda changed: changed.memory(batch_tokens, cards, sharded), card)
+    title = "memory of each process, GB" + f", trainer.strategy={'fsdp' if sharded else 'ddp'}" * (cards > 1)
     console.print(as_text(Table(title, ("", *memory), rows, notes)))
 
 
 def _verdicts(
-    workload: Workload, memory: Mapping[str, Mapping[str, int]], card: tuple[str, Card], cards: int, batch_tokens: int
+    workload: Workload, memory_of: Callable[[Workload], Mapping[str, Mapping[str, int]]], card: tuple[str, Card]
 ) -> list[str]:
     """Whether each phase fits the card, and what would make it fit."""
-    name, usable = card[0], card[1].usable
+    name, usable, memory = card[0], card[1].usable, memory_of(workload)
     lacking = {phase: total(parts) - usable for phase, parts in memory.items() if total(parts) > usable}
     if not lacking:
         return [f"fits {name}: {usable / 1e9:,.1f} GB can be used of each"]
@@ -215,7 +216,7 @@ def _verdicts(
         remedy = next(
             (
                 words for words, change in cheaper.items()
-                if total(dataclasses.replace(workload, **change).memory(batch_tokens, cards)[phase]) <= usable
+                if total(memory_of(dataclasses.replace(workload, **change))[phase]) <= usable
             ),
             None,
         )  # fmt: skip
@@ -262,7 +263,8 @@ def _time(rates: Rates | None, hours: float | None, cards: int, settings: Config
     return (
         f"time: {plain(hours * 3600 / cards)}, {hours:,.2f} GPU hours, if {rates.source}{source} reach these assumed "
         f"shares of their peaks: {shares['fit']:.0%} in fits, {shares['embed']:.0%} in reading, {shares['answer']:.0%} "
-        f"of the memory's bandwidth in answers (efficiency.…); loading and writing models and judging are not counted"
+        f"of the memory's bandwidth in answers, where a layer takes {shares['layer_seconds'] * 1e3:g} ms at least "
+        f"(efficiency.…); loading and writing models and judging are not counted"
     )
 
 
