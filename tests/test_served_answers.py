@@ -2,9 +2,11 @@
 
 import json
 import os
+import subprocess
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from chat_server import KEY, Answer, ChatServer, completes, fails
@@ -310,3 +312,33 @@ def test_a_command_that_is_not_there_is_named(tmp_path):
         serving(settings, tmp_path, "base", tmp_path / "server.log", None),
     ):
         pytest.fail("it was started")
+
+
+@pytest.mark.nightly
+def test_transformers_serve_answers_as_the_model_does(tmp_path):
+    """The server that comes with transformers, started by the command of a user: greedy answers in float32."""
+    folder = os.environ.get("DIVERSEEVOL_TEST_MODEL")
+    if not folder:
+        pytest.skip("DIVERSEEVOL_TEST_MODEL names no folder with SmolLM2-135M-Instruct")
+    pytest.importorskip("fastapi", reason="transformers serve needs pip install 'transformers[serving]'")
+    asked = tmp_path / "asked.jsonl"
+    things = ("rivers of Europe", "metals", "birds", "fruits")
+    asked.write_text(
+        "".join(json.dumps({"id": thing, "instruction": f"Name three {thing}."}) + "\n" for thing in things)
+    )
+    program = Path(sys.executable).parent / "transformers"
+    serve = f"{program} serve {{folder}} --port {{port}} --dtype float32 --device cpu"
+    usual = [
+        f"model.path={folder}", "prompt.template=chat", "benchmark=questions", f"benchmark.path={asked}",
+        "generation.temperature=0", "generation.max_new_tokens=24", f"cache={tmp_path}",
+    ]  # fmt: skip
+    served = ["answers=server", f"answers.command='{serve}'", f"answers.model={folder}", "answers.prompt=text"]
+    for out, others in (("own", []), ("served", served)):
+        command = [sys.executable, "-m", "diverseevol", "answer", *usual, f"out={tmp_path / out}", *others]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stderr[-4000:]
+    own, others = (read_jsonl(tmp_path / out / "answers" / "questions.jsonl") for out in ("own", "served"))
+    same = sum(line["answer"] == other["answer"] for line, other in zip(own, others, strict=True))
+    print(f"{same} of {len(own)} greedy answers are the same")
+    assert same >= 3
+    assert all(line["server"]["model"] == folder for line in others)

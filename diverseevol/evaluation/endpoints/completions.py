@@ -109,11 +109,18 @@ class Completing:
         """
         deadline = time.monotonic() + self.running.server.startup
         base = self.running.server.base_url
-        while not (await self._status(f"{base}/models") == 200 and (await self._status(_health(base)) or 500) < 500):
+        while not await self._is_ready(base):
             self.running.check()
             if time.monotonic() > deadline:
                 raise self.running.late()
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _is_ready(self, base_url: str) -> bool:
+        """Whether the server has its model: it says that it is well, or lists models and knows no such question."""
+        health = await self._status(f"{base_url.removesuffix('/v1')}/health")
+        if health is None or health == 200:
+            return health == 200
+        return health < 500 and await self._status(f"{base_url}/models") == 200
 
     async def _status(self, url: str) -> int | None:
         """The HTTP status of an address; None where nobody answers."""
@@ -235,10 +242,6 @@ class Completing:
         if refusal.concern in (Concern.PROMPT, Concern.DOUBT):
             return RefusedError(words)
         return connection.verdict(refusal.concern, words, self._model)
-
-
-def _health(base_url: str) -> str:
-    return f"{base_url.removesuffix('/v1')}/health"
 
 
 def _names(body: bytes) -> list[str]:
