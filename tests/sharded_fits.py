@@ -21,6 +21,7 @@ import torch
 from diverseevol.engine.launch import join
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
+from diverseevol.engine.tuning.optimizer import first_element
 from diverseevol.engine.tuning.sharding import Shards
 from diverseevol.options import LoRA, Tuning
 from diverseevol.parallel.processes import Processes, leave
@@ -95,11 +96,15 @@ SHARES: list[float] = []
 
 
 def watch() -> None:
-    """Note how much of a sharded model's weights this process holds."""
+    """Note how much of a sharded model's weights this process holds; the optimizer knows which part it is."""
     gathered = Shards.gathered
 
     def noted(self: Shards) -> Any:
         weights = [*self.sharded.parameters()]
+        for weight in weights:
+            first, part = first_element(weight), weight.to_local().flatten()  # type: ignore[attr-defined]
+            complete = weight.full_tensor().flatten()  # type: ignore[attr-defined]
+            assert torch.equal(complete[first : first + len(part)], part)
         held = sum(weight.to_local().numel() for weight in weights)  # type: ignore[attr-defined]
         SHARES.append(held / sum(weight.numel() for weight in weights))
         return gathered(self)

@@ -30,6 +30,7 @@ from diverseevol.engine.pretrained import Pretrained
 from diverseevol.engine.shapes import shape_of, shape_without_weights
 from diverseevol.engine.tuning.lora import Adapters
 from diverseevol.engine.tuning.loss import SummedLoss
+from diverseevol.engine.tuning.optimizer import make_optimizer
 from diverseevol.errors import InputError
 from diverseevol.options import Generation, LoRA, Tuning
 
@@ -166,13 +167,23 @@ def test_activations_are_what_a_forward_pass_keeps(tuning, dtype, precision):
     assert activations(shape_of(model), ROWS * T, numbers) == pytest.approx(kept, rel=0.1)
 
 
-def test_weights_gradients_and_moments_are_counted_to_the_byte(tuning):
-    model = small(tuning)
+@pytest.mark.parametrize(
+    ("tuning", "dtype"),
+    [
+        (Tuning(), "float32"),
+        (LoRA(rank=4), "float32"),
+        (Tuning(moments="bfloat16"), "float32"),
+        (Tuning(rounding="stochastic"), "bfloat16"),
+        (Tuning(rounding="stochastic", moments="float32"), "bfloat16"),
+    ],
+)
+def test_weights_gradients_and_moments_are_counted_to_the_byte(tuning, dtype):
+    model = small(tuning, getattr(torch, dtype))
     trained = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(trained)
+    optimizer = make_optimizer(trained, tuning, (0,), model.device)
     SummedLoss(model)(batch()).backward()
     optimizer.step()
-    memory = memory_of_fit(shape_of(model), tuning, Numbers())
+    memory = memory_of_fit(shape_of(model), tuning, Numbers.of(dtype, "32-true"))
     moments = [value for state in optimizer.state.values() for value in state.values() if value.dim()]
     assert memory["weights"] == sum(weight.nbytes for weight in model.parameters())
     assert memory["gradients"] == sum(weight.grad.nbytes for weight in trained if weight.grad is not None)
@@ -184,6 +195,7 @@ def test_weights_gradients_and_moments_are_counted_to_the_byte(tuning):
     [
         (Tuning(gradient_checkpointing=True), {"activations"}),
         (Tuning(micro_batch_tokens=1024), {"activations", "logits"}),
+        (Tuning(moments="bfloat16"), {"moments"}),
     ],
 )
 def test_what_saves_memory_saves_it_where_it_should(cheaper, less):

@@ -3,6 +3,10 @@
 import copy
 import dataclasses
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,6 +139,17 @@ def test_steps_after_a_saved_state_are_those_of_an_uninterrupted_fit(dtype, mome
     assert {taker.state[weight][name].dtype for weight in resumed for name in MOMENTS} == {moments or dtype}
     take_steps(resumed, taker, range(3, 6))
     assert all(torch.equal(one, two) for one, two in zip(resumed, uninterrupted, strict=True))
+
+
+@pytest.mark.nightly
+def test_torch_makes_one_kernel_for_all_steps():
+    """As on a CUDA device, where a kernel made anew for each step would cost more than it saves."""
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-m", "one_kernel", "cpu"],
+        env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
 
 
 def test_a_weight_without_a_gradient_stays():

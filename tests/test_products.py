@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from diverseevol.engine import fast_path, products
 from diverseevol.engine.answering.generation import generate
@@ -18,6 +19,9 @@ from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import TinyLlama
 from diverseevol.engine.products import MIN_TOKENS, OneDnnProducts, Product
 from diverseevol.engine.trainers import start
+from diverseevol.engine.tuning import loss
+from diverseevol.engine.tuning.loss import SummedLoss
+from diverseevol.engine.tuning.sft import checkpoint_activations
 from diverseevol.options import Embedding, Generation, Tuning
 
 
@@ -54,6 +58,30 @@ def test_results_and_gradients_are_the_same_up_to_rounding(asked, bias, shape):
     for got, wanted in zip(results(OneDnnProducts()), expected, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
     assert len(asked) == 3  # the product, and the gradients of inputs and weight
+
+
+def test_layers_that_are_computed_again_in_the_backward_pass_are_computed_in_the_same_way(asked, monkeypatch):
+    """Activation checkpointing, and a loss in chunks."""
+    config = LlamaConfig(
+        hidden_size=320, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, vocab_size=99
+    )
+    monkeypatch.setattr(fast_path, "mkl_is_slow", lambda: True)
+    model, ids = LlamaForCausalLM(config).train(), torch.arange(3 * MIN_TOKENS).reshape(2, -1)
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+    gradients = []
+    for chunk, verb in ((10**9, None), (4 * 99 * MIN_TOKENS, None), (4 * 99 * MIN_TOKENS, "enable")):
+        if verb:
+            checkpoint_activations(model, verb)
+        monkeypatch.setattr(loss, "CHUNK_BYTES", chunk)
+        model.zero_grad()
+        asked.clear()
+        with quick_products(model):
+            SummedLoss(model)(batch).backward()
+        assert len(asked) > 3 * 2 * 7
+        gradients.append(torch.cat([weight.grad.flatten() for weight in model.parameters()]))
+    for changed in gradients[1:]:
+        torch.testing.assert_close(changed, gradients[0], rtol=1e-3, atol=1e-4)
+    assert not OneDnnProducts.on
 
 
 def test_gradients_are_those_of_finite_differences(monkeypatch):

@@ -8,12 +8,13 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from families import tiny
 from transformers.models.llama.modeling_llama import LlamaAttention
 
 from diverseevol.cli.binding import bind
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.tuning.batches import IGNORED, collate, length_sorted_batches, plan_steps, step_loader
-from diverseevol.engine.tuning.sft import InstructionTuner
+from diverseevol.engine.tuning.sft import InstructionTuner, checkpoint_activations
 from diverseevol.errors import InputError, warn_once
 from diverseevol.evolution.metrics.train_loss import final_loss
 from diverseevol.options import RateSchedule, Tuning
@@ -138,6 +139,12 @@ def test_gradient_checkpointing_costs_forward_passes_and_changes_no_weight(learn
     torch.testing.assert_close(weights(models[True]), weights(models[False]), rtol=0, atol=1e-6)
     models[True](torch.tensor([[1, 2]])).logits.sum().backward()
     assert calls[True] - check == 2 * (calls[False] - check) + layers  # off again
+
+
+def test_a_model_that_cannot_compute_activations_again_is_refused():
+    sentence = r"^tuning\.gradient_checkpointing=true: JetMoeForCausalLM does not support it; leave it out, and lower "
+    with pytest.raises(InputError, match=sentence):
+        checkpoint_activations(tiny("jetmoe"), "enable")
 
 
 @pytest.mark.parametrize("world", [2, 3])

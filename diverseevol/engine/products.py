@@ -6,9 +6,10 @@ some 30 tokens the conversion costs as much as the product gains.
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -34,6 +35,18 @@ def mkl_is_slow() -> bool:
 class OneDnnProducts(TorchFunctionMode):
     """While the mode is on, linear layers in float32 on the CPU and their gradients are computed by oneDNN."""
 
+    on: ClassVar[int] = 0  # how many are
+
+    def __enter__(self) -> Any:
+        """Switch the mode on."""
+        OneDnnProducts.on += 1
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        """Switch the mode off."""
+        OneDnnProducts.on -= 1
+        super().__exit__(*error)
+
     def __torch_function__(
         self, func: Any, types: Iterable[Any], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
@@ -41,6 +54,11 @@ class OneDnnProducts(TorchFunctionMode):
         if func is functional.linear and not kwargs and _gains(*args[:2]):
             return Product.apply(*args)  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
+
+
+def both_passes() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """The contexts of a checkpoint's forward pass, and of its repetition, for which torch switches modes off."""
+    return nullcontext(), OneDnnProducts() if OneDnnProducts.on else nullcontext()
 
 
 def _gains(inputs: torch.Tensor, weight: torch.Tensor) -> bool:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from diverseevol.engine.arithmetic import CHUNK_BYTES
 from diverseevol.engine.body_and_head import BodyAndHead, Head
+from diverseevol.engine.products import both_passes
 from diverseevol.engine.tuning.batches import IGNORED
 
 
@@ -50,7 +51,7 @@ def sum_in_chunks(
     if len(ids) <= chunk:  # nothing is computed twice
         return of(hidden, ids)
     parts = zip(hidden.split(chunk), ids.split(chunk), strict=True)
-    return torch.stack([checkpoint(of, *part, use_reentrant=False) for part in parts]).sum()
+    return torch.stack([checkpoint(of, *part, use_reentrant=False, context_fn=both_passes) for part in parts]).sum()
 
 
 def _cross_entropy(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:

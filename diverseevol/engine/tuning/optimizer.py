@@ -12,6 +12,7 @@ weight. So they are the same on each of several processes, whatever part of a we
 import functools
 import logging
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -129,7 +130,7 @@ class RoundingAdamW(torch.optim.Optimizer):
         )  # fmt: skip
         kept = [_local(tensor).view(-1) for tensor in (weight.detach(), *(state[name] for name in MOMENTS))]
         gradient = _local(slope).reshape(-1)
-        one_kernel = compiled() if gradient.device.type == "cuda" else None
+        one_kernel = compiled("cuda") if gradient.device.type == "cuda" else None
         size = CHUNK_OF_ONE_KERNEL if one_kernel else CHUNK.get(gradient.device.type, CHUNK["cuda"])
         first = first_element(weight)
         for start in range(0, len(gradient), size):
@@ -181,15 +182,16 @@ def advance(
 
 
 @functools.cache
-def compiled() -> Callable[..., None] | None:
+def compiled(device: str) -> Callable[..., None] | None:
     """`advance` as one kernel, whose only traffic is what it reads and keeps; None where torch can make none.
 
     The forty operations one by one read and write thirty times as much.
     """
     one_kernel = torch.compile(advance, dynamic=True)
-    w, m, v, g = torch.zeros((4, 256), dtype=torch.bfloat16, device="cuda")
+    zeros = functools.partial(torch.zeros, 256, dtype=torch.bfloat16, device=device)
     try:
-        one_kernel(w, m, v, g, (0.9, 0.999, 1e-8, 1.0, 1e-3, 0.5), 0, (1, 2), True)
+        with warnings.catch_warnings(action="ignore"):  # torch warns of what it uses itself
+            one_kernel(zeros(), zeros(), zeros(), zeros(), (0.9, 0.999, 1e-8, 1.0, 1e-3, 0.5), 0, (1, 2), True)
     except Exception as error:  # of many kinds: no Triton, no compiler, a device that it does not know
         warn_once(
             log,

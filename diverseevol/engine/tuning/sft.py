@@ -9,7 +9,8 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedModel, get_scheduler
 
-from diverseevol.engine.fast_path import batches_at_once
+from diverseevol.engine.fast_path import batches_at_once, quick_products
+from diverseevol.engine.products import OneDnnProducts, both_passes
 from diverseevol.engine.side_by_side import side_by_side
 from diverseevol.engine.trainers import StaysOnDevice
 from diverseevol.engine.tuning.loss import SummedLoss
@@ -159,7 +160,24 @@ def has_dropout(model: PreTrainedModel) -> bool:
 
 
 def checkpoint_activations(model: PreTrainedModel, verb: Literal["enable", "disable"]) -> None:
-    """Have activations computed again in the backward pass, or not."""
+    """Have activations computed again in the backward pass, or not.
+
+    Raises:
+        InputError: the model does not support it.
+    """
     # transformers 5 renamed these methods, and warns where it knows both names.
     current = f"activation_checkpointing_{verb}"
-    getattr(model, current if hasattr(model, current) else f"gradient_checkpointing_{verb}")()
+    change = getattr(model, current if hasattr(model, current) else f"gradient_checkpointing_{verb}")
+    if verb == "disable":
+        change()
+        return
+    options: dict[str, Any] = {"use_reentrant": False}
+    if isinstance(quick_products(model), OneDnnProducts):
+        options["context_fn"] = both_passes
+    try:
+        change(options)
+    except ValueError as error:
+        raise InputError(
+            f"tuning.gradient_checkpointing=true: {type(model).__name__} does not support it; leave it out, and lower "
+            f"tuning.micro_batch_tokens"
+        ) from error
