@@ -143,7 +143,8 @@ class Tuner(ModelJob):
                     trainer.fit(module, loader)
         if tuning.gradient_checkpointing:
             checkpoint_activations(model, "disable")
-        del trainer, module, loader
+        earlier = keeper.earlier
+        del trainer, module, loader, keeper
         free_old_trainers(model)  # this one's optimizer is twice as large as the model
         fitted = (shards.gathered() if shards else model).eval()
-        return Fit(fitted, self.processes.share(curve), keeper.earlier)
+        return Fit(fitted, self.processes.share(curve), earlier)
