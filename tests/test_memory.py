@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import re
 import subprocess
 import sys
 
@@ -10,10 +11,13 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaConfig
 
 from diverseevol.engine.memory import Budgets, peak_memory, reset_peak_memory
+from diverseevol.engine.pretrained import Pretrained
+from diverseevol.engine.tuning.savings import what_saves_memory
 from diverseevol.errors import InputError
-from diverseevol.options import Generation
+from diverseevol.options import Generation, LoRA, Tuning
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak begins anew on Linux alone")
@@ -41,13 +45,39 @@ def test_a_full_device_is_said_in_the_users_words(learner, tmp_path, monkeypatch
         dataclasses.replace(learner, trainer=functools.partial(Full, accelerator="cpu"), budgets=Budgets()),
         learner.foundation.load().eval(),
     )
-    with pytest.raises(InputError, match=r"^tuning.micro_batch_tokens=4096: needs more memory .* lower it"):
+    with pytest.raises(InputError, match=r"^tuning.micro_batch_tokens=4096: needs more memory .* try what"):
         full.fit(np.arange(4), (0, 0))
     with pytest.raises(InputError, match=r"^embedding a row of \d+ tokens: needs more memory .* lower prompt"):
         full.probe(model, np.arange(4), tmp_path)
     monkeypatch.setattr(model, "generate", functools.partial(Full.fit, None))
     with pytest.raises(InputError, match=r"^a single question: needs more memory .* lower generation"):
         learner.answer(model, [("Why?", "")], [(0,)], Generation(max_new_tokens=2))
+
+
+def test_a_full_device_ends_a_fit_with_what_would_save_most(tmp_path):
+    config = LlamaConfig(
+        hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32, vocab_size=32000
+    )
+    config.save_pretrained(tmp_path)
+    paper, large = Pretrained(str(tmp_path)), Tuning(micro_batch_tokens=4096)
+    numbers = re.compile(r"(\S+) \(([0-9.]+) GB\)")
+
+    def saved(sentence):
+        return {setting: float(size) for setting, size in numbers.findall(sentence)}
+
+    full = what_saves_memory(paper, large, "bf16-mixed")
+    assert "by arithmetic it takes 1" in full, "107 GB of state, and activations"
+    assert next(iter(saved(full))) == "tuning=lora"
+    assert len(saved(full)) == 3
+    assert saved(full)["tuning=lora"] > 70
+    lora = what_saves_memory(paper, LoRA(micro_batch_tokens=4096), "bf16-mixed")
+    assert set(saved(lora)) == {
+        "tuning.gradient_checkpointing=true", "model.dtype=bfloat16", "tuning.micro_batch_tokens=2048",
+    }  # fmt: skip
+    assert saved(lora)["model.dtype=bfloat16"] > 2 * 6.7, "two bytes of each weight, and no copies in bfloat16"
+    assert "trainer.strategy=fsdp" in saved(what_saves_memory(paper, large, "bf16-mixed", processes=4))
+    spared = LoRA(micro_batch_tokens=64, gradient_checkpointing=True)
+    assert set(saved(what_saves_memory(paper, spared, "bf16-mixed"))) >= {"model.dtype=bfloat16"}
 
 
 @dataclasses.dataclass

@@ -4,7 +4,7 @@ import gc
 import logging
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from diverseevol.errors import InputError
 
 log = logging.getLogger(__name__)
 
+HALF_WEIGHTS = "or hold fewer bytes a weight (model.dtype=bfloat16)"
 FULL = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")  # in errors of other types
 RESET_PEAK = "5"  # tells the kernel's clear_refs to reset the peak of resident memory
 
@@ -89,12 +90,12 @@ class Budgets:
 
 
 @contextmanager
-def explain_out_of_memory(use: str, remedy: str) -> Iterator[None]:
+def explain_out_of_memory(use: str, remedy: Callable[[], str]) -> Iterator[None]:
     """Turn a device's out-of-memory error into a sentence.
 
     Args:
         use: what needs too much.
-        remedy: what to do.
+        remedy: says what to do.
 
     Raises:
         InputError: the device was full.
@@ -104,12 +105,9 @@ def explain_out_of_memory(use: str, remedy: str) -> Iterator[None]:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        raise too_little_memory(use, remedy) from error
+        raise too_little_memory(use, remedy()) from error
 
 
 def too_little_memory(use: str, remedy: str) -> InputError:
     """What to say where a device is full and no less can go through the model at a time."""
-    return InputError(
-        f"{use}: needs more memory than the device has left; {remedy}, or hold fewer bytes a weight "
-        f"(model.dtype=bfloat16)"
-    )
+    return InputError(f"{use}: needs more memory than the device has left; {remedy}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from transformers import PreTrainedModel
 
 from diverseevol.engine.answering.generation import fitting, generate, own_ends
-from diverseevol.engine.memory import explain_out_of_memory
+from diverseevol.engine.memory import HALF_WEIGHTS, explain_out_of_memory
 from diverseevol.engine.model_job import ModelJob
 from diverseevol.engine.model_limits import check_ids, positions
 from diverseevol.engine.trainers import cast_once, device_of, is_sharded
@@ -42,7 +42,8 @@ class Answerer(ModelJob):
         stops = sorted({*self.prompt.stop_tokens, *own_ends(model)})
         halved: list[int] = []  # by a full device
         # In the trainer's precision, as Lightning's loops run: answers are generated outside of them.
-        with explain_out_of_memory("a single question", "lower generation.max_new_tokens"), cast_once(trainer, model):
+        remedy = f"lower generation.max_new_tokens, {HALF_WEIGHTS}"
+        with explain_out_of_memory("a single question", lambda: remedy), cast_once(trainer, model):
             ids = generate(
                 model.to(device), [prompts[i] for i in share], [seeds[i] for i in share],
                 replace(options, batch_size=self.budgets.of(OPTION, options.batch_size)), stops,

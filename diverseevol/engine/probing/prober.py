@@ -13,7 +13,7 @@ from diverseevol.data.tokens import Tokens
 from diverseevol.engine.batch_dependence import warn_if_batch_dependent
 from diverseevol.engine.body_and_head import width
 from diverseevol.engine.fast_path import quick_products
-from diverseevol.engine.memory import is_out_of_memory, release_memory, too_little_memory
+from diverseevol.engine.memory import HALF_WEIGHTS, is_out_of_memory, release_memory, too_little_memory
 from diverseevol.engine.model_job import ModelJob
 from diverseevol.engine.model_limits import check_readable
 from diverseevol.engine.pretrained import Pretrained
@@ -136,12 +136,14 @@ class Prober(ModelJob):
                     if not is_out_of_memory(error):
                         raise
                     if is_sharded(trainer):  # the others wait in this pass, where nobody can tell them
-                        raise too_little_memory(f"{OPTION}={budget}", "lower it") from error
+                        raise too_little_memory(f"{OPTION}={budget}", f"lower it, {HALF_WEIGHTS}") from error
                 mine = np.concatenate(list(loader.dataset))[sum(filed) :]  # type: ignore[call-overload]  # in order
                 left = np.unique(np.concatenate(self.processes.gather(mine)))
                 if len(left):
                     if budget <= (longest := int(self.encoded.lengths[left].max())):  # a row at a time is the least
-                        raise too_little_memory(f"embedding a row of {longest:,} tokens", "lower prompt.max_length")
+                        raise too_little_memory(
+                            f"embedding a row of {longest:,} tokens", f"lower prompt.max_length, {HALF_WEIGHTS}"
+                        )
                     del trainer, probing
                     release_memory()
             self.budgets.lower(OPTION, asked, budget, "tokens")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +19,11 @@ from diverseevol.engine.model_job import ModelJob
 from diverseevol.engine.model_limits import check_readable
 from diverseevol.engine.packing import attention_restored
 from diverseevol.engine.pretrained import Pretrained
-from diverseevol.engine.trainers import device_of, free_old_trainers, seeded
+from diverseevol.engine.trainers import device_of, free_old_trainers, is_sharded, seeded
 from diverseevol.engine.tuning.batches import plan_steps, step_loader
 from diverseevol.engine.tuning.checkpoint import Checkpoints
 from diverseevol.engine.tuning.compiled import check_compiler, layers_compiled
+from diverseevol.engine.tuning.savings import what_saves_memory
 from diverseevol.engine.tuning.sft import InstructionTuner, checkpoint_activations
 from diverseevol.engine.tuning.sharding import Shards
 from diverseevol.options import LoRA, Tuning
@@ -115,8 +116,10 @@ class Tuner(ModelJob):
             if tuning.compile:
                 check_compiler(device)
             dropout, needed = int(rng.integers(2**62)), f"tuning.micro_batch_tokens={tuning.micro_batch_tokens}"
-            with seeded(device, dropout), explain_out_of_memory(needed, "lower it"):
-                rank, world = self.processes.rank, self.processes.world
+            rank, world = self.processes.rank, self.processes.world
+            precision, sharded = str(trainer.precision), is_sharded(trainer)
+            remedy = partial(what_saves_memory, self.foundation, tuning, precision, world, sharded)
+            with seeded(device, dropout), explain_out_of_memory(needed, remedy):
                 complete = self.models.to_train()
                 check_readable(complete, self.encoded)
                 warn_if_batch_dependent(complete, self.encoded.lengths[rows])
