@@ -109,6 +109,8 @@ CASES = {
     ("compare", "folder=missing"): "missing: no such file or folder",
     ("agreement", "folder=missing", "recorded=foreign"): "missing: no such file or folder",
     ("report", "folder=missing"): "missing: no such folder; give one that holds run folders or judgements",
+    ("status", "missing"): "missing: no such folder; give a run folder, or one with runs below it",
+    ("status", "foreign"): "foreign: holds neither runs nor sweeps; give a folder that",
     ("report", "folder=[foreign,missing]"): "missing: no such folder",
     ("report", "folder=foreign"): "holds neither a run folder",
     ("report", "folder=foreign", "projection=a.b"): "projection='a.b': give pca",

@@ -38,6 +38,7 @@ from diverseevol.cli.mistakes import (
     check_flags,
     own_configuration,
     verdict,
+    words_of,
 )
 from diverseevol.cli.naming import run_path
 from diverseevol.cli.own_code import OwnConfiguration, opened, without_defaults
@@ -46,7 +47,7 @@ from diverseevol.cli.skeletons import KINDS
 from diverseevol.cli.streams import steady_streams
 from diverseevol.cli.sweep import Ledger
 from diverseevol.errors import InputError, meant
-from diverseevol.output.shell import command
+from diverseevol.output.shell import command, override
 from diverseevol.output.terminal import LONGEST, finish, keep_plain, say, say_error
 from diverseevol.parallel.background import left_at_work
 from diverseevol.parallel.signals import ENDING
@@ -62,10 +63,12 @@ VERBS = {  # each a module of diverseevol.cli.commands
     "score": "relative scores with intervals, from judgements in either layout",
     "compare": "better, worse or cannot tell, between samplers and between models",
     "merge": "a round's adapter and the foundation weights as one model",
+    "status": "what is done, running, failed or missing, and the command that runs it again",
     "report": "figures, tables and one HTML page over any set of runs",
     "agreement": "how far one judge agrees with another on the same answers",
     "new": "a skeleton of your own sampler, judge, metric, format or benchmark",
 }
+ABOUT_A_FOLDER = ("status", "report", "score", "compare", "judge")  # `diverseevol status outputs` says folder=outputs
 NEW = "new"  # it has no configuration
 MULTIRUN = {"-m", "--multirun"}
 PLAN = "plan"  # its sweeps note nothing, and end with a sum
@@ -135,8 +138,8 @@ def _guarded(verb: str, arguments: list[str]) -> int:
         if verb == NEW:
             _module(NEW).new(arguments)
             return 0
-        arguments = renamed(verb, arguments)
         check_flags(verb, arguments)
+        arguments = renamed(verb, arguments)
         check_launcher(arguments)
         check_addresses(arguments)
         check_choices(arguments)
@@ -150,6 +153,14 @@ def _guarded(verb: str, arguments: list[str]) -> int:
         return _explain(error, verb)
 
 
+def with_folder(verb: str, arguments: list[str]) -> list[str]:
+    """The arguments with a path that stands by itself as `folder=PATH`, for commands about a folder."""
+    if verb not in ABOUT_A_FOLDER:
+        return arguments
+    alone = [word for word in words_of(arguments) if "=" not in word and not word.startswith(("~", "+"))]
+    return [override("folder", word) if word in alone[:1] else word for word in arguments]
+
+
 def renamed(verb: str, arguments: list[str]) -> list[str]:
     """The arguments with options under the names that Hydra can read.
 
@@ -159,7 +170,7 @@ def renamed(verb: str, arguments: list[str]) -> list[str]:
     names = {"judgements": "folder"} if verb in ("score", "compare", "agreement") else {}
     if verb == "compare":
         names["metric"] = "metrics"
-    pairs = [argument.partition("=") for argument in arguments]
+    pairs = [argument.partition("=") for argument in with_folder(verb, arguments)]
     keys = {key.lstrip("+~").partition("@")[0] for key, _, _ in pairs}
     alone = verb in ("evolve", "select") and "data.path" in keys and not {"data", "experiment"} & keys
     words = [f"{names.get(key, key)}{equals}{value}" for key, equals, value in pairs]

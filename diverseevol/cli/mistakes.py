@@ -86,6 +86,11 @@ def check_flags(verb: str, arguments: Sequence[str]) -> None:
     Flags(parents=[get_args_parser()], add_help=False).parse_args(arguments)
 
 
+def words_of(arguments: Sequence[str]) -> list[str]:
+    """The arguments that are neither flags nor values of flags."""
+    return list(get_args_parser().parse_args(arguments).overrides)
+
+
 def own_configuration(arguments: Sequence[str]) -> list[str]:
     """The flags among the arguments that name a configuration of the user's own."""
     flags = vars(get_args_parser().parse_args(arguments))

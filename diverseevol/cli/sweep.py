@@ -16,6 +16,7 @@ from diverseevol.output.shell import command
 from diverseevol.runs.run_folder import is_at_work
 from diverseevol.storage.files import TEMPORARY, atomic_write, is_temporary, read_json, write_json
 
+PLAN = "sweep.json"  # how the jobs are run
 STALE_SECONDS = 60  # a note is written in milliseconds
 
 
@@ -24,6 +25,7 @@ class Job:
     """A job of a sweep, and what became of it.
 
     Attributes:
+        overrides: what tells it to be this job.
         command: what runs it.
         failure: why it failed, in a sentence; None where it has not ended, or did what it should.
         code: its exit code; 1 where it has not ended.
@@ -32,6 +34,7 @@ class Job:
         ended: whether it has.
     """
 
+    overrides: Sequence[str]
     command: str
     failure: str | None
     code: int
@@ -65,6 +68,7 @@ class Ledger:
             with suppress(FileNotFoundError):  # a sweep beside this one has taken it away, or has just finished it
                 if is_temporary(partial.name) and time.time() - partial.lstat().st_mtime > STALE_SECONDS:
                     partial.unlink()
+        write_json(self.folder / PLAN, {"verb": self.verb, "launcher": list(self.launcher)})
         write_json(self.folder / "jobs.json", [list(overrides) for overrides in jobs])
 
     def begin(self, number: int, overrides: Sequence[str], folder: Path | None = None) -> None:
@@ -85,6 +89,13 @@ class Ledger:
         """The jobs that ended, by number."""
         return {number: note for number, note in self._notes().items() if note["code"] is not None}
 
+    @property
+    def planned_at(self) -> float:
+        """When the jobs were noted, in seconds since 1970."""
+        with suppress(OSError):
+            return (self.folder / "jobs.json").stat().st_mtime
+        return 0.0
+
     def planned(self) -> int:
         """How many jobs there are."""
         return len(self._overrides())
@@ -98,7 +109,7 @@ class Ledger:
             folder = note.get("folder")
             ended = note["code"] is not None
             jobs.append(Job(
-                line, note["said"], note["code"] if ended else 1, None if folder is None else Path(folder),
+                overrides, line, note["said"], note["code"] if ended else 1, None if folder is None else Path(folder),
                 note.get("began"), ended,
             ))  # fmt: skip
         return jobs
@@ -126,6 +137,18 @@ class Ledger:
         ):
             raise InputError(f"{file}: expected a list of lists of overrides, so it was edited; run the sweep again")
         return jobs
+
+
+def read_ledger(folder: Path) -> Ledger | None:
+    """The ledger in a sweep's folder; None where there is none that can be read."""
+    try:
+        plan = read_json(folder / PLAN) if (folder / PLAN).exists() else {}
+        verb, launcher = plan.get("verb", "evolve"), tuple(plan.get("launcher", ()))
+        ledger = Ledger(folder, verb, launcher)
+        ledger.jobs()
+    except (InputError, AttributeError, TypeError):
+        return None
+    return ledger if all(isinstance(word, str) for word in (verb, *launcher)) else None
 
 
 def _is_note(name: str, note: object) -> bool:

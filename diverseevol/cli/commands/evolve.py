@@ -43,6 +43,7 @@ from diverseevol.runs.metrics import POOL_SIZE, write_descriptions
 from diverseevol.runs.round_folder import Round
 from diverseevol.runs.run_folder import RunFolder, provenance
 from diverseevol.runs.saved_config import read_complete
+from diverseevol.runs.standing import save_command
 from diverseevol.storage.files import atomic_write
 from diverseevol.storage.reading import load_array
 
@@ -126,6 +127,8 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
         if not extent.untouched:
             if not made or not load_provenance(path):
                 save_provenance(path, config)
+            if settings.overrides is not None and not made:
+                save_command(path, settings.overrides)
             list_left_out(path, dataset, encoded, bad_rows)
             save_questions(path, exam.benchmarks)
             write_descriptions(path, [POOL_SIZE, *map(description_of, metrics)])
