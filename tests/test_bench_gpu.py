@@ -121,8 +121,11 @@ def test_weights_of_the_layers_are_counted_and_the_first_parts_are_the_most_impo
     }
     # Published: 6.74, 1.54 and 0.49 billion with tables of 0.131 (and a head as large), 0.233 and 0.136.
     assert {name: round(n / 1e6) for name, n in weights.items()} == {
-        "llama-7b-lora": 6_476, "llama-7b": 6_476, "qwen2.5-1.5b": 1_310, "qwen2.5-0.5b": 358,
+        "llama-7b-lora": 6_476, "llama-7b": 6_476, "qwen2.5-1.5b": 1_310, "qwen2.5-1.5b-compiled": 1_310,
+        "qwen2.5-0.5b": 358,
     }  # fmt: skip
     assert Case(real[0], TINY_SIZE, "cpu", 1e12).operations("fit") == 4 * weights["llama-7b-lora"]
     assert Case(real[1], TINY_SIZE, "cpu", 1e12).operations("fit") == 6 * weights["llama-7b"]
-    assert [subject.name for subject, _ in __main__.in_order(real)][:3] == ["llama-7b-lora"] * 3
+    parts = [f"{subject.name}-{job}" for subject, job in __main__.in_order(real)]
+    assert parts[:4] == [*(f"llama-7b-lora-{job}" for job in ("embedding", "fit", "answers")), "llama-7b-embedding"]
+    assert parts[-2:] == ["smollm2-135m-answers", "qwen2.5-1.5b-compiled-fit"]

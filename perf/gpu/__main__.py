@@ -89,9 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def in_order(measured: Sequence[Subject]) -> list[tuple[Subject, str]]:
     """Parts by worth: all of the first model, from which an evolution is projected, then the jobs that take least."""
-    first, *rest = measured
-    quick = [(subject, job) for subject in rest for job in subject.jobs if job != "answers"]
-    return [(first, job) for job in first.jobs] + quick + [(s, "answers") for s in rest if "answers" in s.jobs]
+    parts = [(subject, job) for subject in measured for job in subject.jobs]
+    return sorted(parts, key=lambda part: (part[0] is not measured[0], part[0].last, part[1] == "answers"))
 
 
 def _failed(part: dict[str, Any]) -> bool:

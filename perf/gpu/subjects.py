@@ -41,6 +41,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "embedding": {"": {}, "16,384 tokens together": {"batch_tokens": 16_384}},
     "fit": {"": {}, "packed": {"packing": True}},
 }
+COMPILED: dict[str, dict[str, dict[str, Any]]] = {"fit": {"packed, compiled": {"packing": True, "compile": True}}}
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ class Subject:
         goals: least share of the matrix rate on an H100, by job.
         jobs: what is measured.
         projected: whether an evolution's time is projected from its rates.
+        last: whether it is measured after all others.
         variants: of our way, by job: options of tuning, embedding or generation by a label, "" for the usual one.
         precision: of the trainer.
     """
@@ -121,6 +123,7 @@ class Subject:
     goals: dict[str, float] = field(default_factory=dict)
     jobs: tuple[str, ...] = ("embedding", "fit", "answers")
     projected: bool = False
+    last: bool = False
     variants: dict[str, dict[str, dict[str, Any]]] = field(default_factory=lambda: VARIANTS)
     precision: str = "bf16-mixed"
 
@@ -212,6 +215,16 @@ def subjects(device: str, checkpoint: str | None) -> list[Subject]:
         ),
         Subject("qwen2.5-1.5b", "Qwen2.5-1.5B, full, float32 weights", random(config=QWEN_15), FULL, many),
         Subject("qwen2.5-0.5b", "Qwen2.5-0.5B, full, float32 weights", random(config=QWEN_05), FULL, many),
+        Subject(
+            "qwen2.5-1.5b-compiled",
+            "Qwen2.5-1.5B, full, float32 weights",
+            random(config=QWEN_15),
+            FULL,
+            many,
+            jobs=("fit",),
+            last=True,
+            variants=COMPILED,
+        ),
         Subject(
             "smollm2-135m",
             "SmolLM2-135M, full, float32 weights",
