@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from small_evolution import SMALL
 
+from diverseevol.cli.commands.plan import verdicts
 from diverseevol.cli.forecast import Bill, bill_of, check_budget
-from diverseevol.engine.arithmetic import Amount, Numbers, fit, forward
+from diverseevol.engine.arithmetic import Amount, Numbers, fit, forward, llama
 from diverseevol.engine.cards import CARDS
 from diverseevol.engine.shapes import shape_without_weights
 from diverseevol.engine.tuning.batches import plan_steps
@@ -225,3 +226,30 @@ def test_what_was_measured_here_predicts_later_evolutions(command_line, tmp_path
     records = [read_json(file) for file in sorted(tmp_path.glob("outputs/**/round.json"))]
     assert [record["predicted"]["by"] for record in records] == ["calibration"] * 2
     assert {"fit", "probe", "foundation", "answer lab_natural"} <= set(records[0]["predicted"]["seconds"])
+
+
+def test_what_does_not_fit_is_said_with_what_would(workload):
+    seven = dataclasses.replace(workload, shape=llama(4096, 11008, 32, 32, 32000), numbers=Numbers(4, 2))
+
+    def memory_of(changed: Workload) -> dict[str, dict[str, int]]:
+        return changed.memory(2048)
+
+    said = " ".join(verdicts(seven, memory_of, ("H100", CARDS["H100"])))
+    assert "does not fit H100: fit needs " in said
+    assert "it fits with tuning.gradient_checkpointing=true tuning.rounding=stochastic model.dtype=bfloat16" in said
+    assert verdicts(workload, memory_of, ("L4", CARDS["L4"])) == ["fits L4: 22.5 GB can be used of each"]
+    many = dataclasses.replace(seven, numbers=Numbers(2, 2), asked=(Asked("many", 80, 100, 100),))
+    many = dataclasses.replace(many, generation=Generation(max_new_tokens=1024, batch_size=40))
+    (fit_says, answer_says) = verdicts(many, memory_of, ("RTX-4090", CARDS["RTX-4090"]))
+    assert fit_says.endswith("give model.dtype=bfloat16 tuning=lora, or a larger card")
+    assert answer_says.endswith("it fits with generation.batch_size=8")
+
+
+def test_what_a_server_answers_is_not_this_machines_work(command_line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, said, error = command_line(
+        "plan", *SMALL, "threads=1", "answers=server", "answers.base_url=http://localhost:9/v1"
+    )  # fmt: skip
+    assert code == 0, error
+    assert "answers: a server's, whose time and memory are not counted" in said
+    assert "cache of keys and values" not in said

@@ -77,7 +77,8 @@ def workload_of(
         questions = benchmark.questions
         prompts = learner.prompt.ids([each.instruction for each in questions], [each.input for each in questions])
         sizes = [len(ids) for ids in prompts]
-        asked.append(Asked(benchmark.name, len(questions), sum(sizes) / len(sizes), max(sizes)))
+        if exam.server is None:
+            asked.append(Asked(benchmark.name, len(questions), sum(sizes) / len(sizes), max(sizes)))
         if "reference_loss" in needs:
             rows = tokens_of(learner.prompt.rows(with_references(benchmark)))
             references += Amount.of(rows.lengths, rows.response_tokens)

@@ -3,7 +3,6 @@
 import dataclasses
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from diverseevol.engine import arithmetic
 from diverseevol.engine.arithmetic import Amount
 from diverseevol.engine.learner import Learner
-from diverseevol.evaluation.questions.benchmarks import Benchmark
+from diverseevol.evaluation.exam import Exam
 from diverseevol.evolution.plan import Rates, Workload
 from diverseevol.storage.files import temporary
 
@@ -20,13 +19,13 @@ FIRST_TOKENS = 512  # of the first step that is measured; each further attempt h
 NEW_TOKENS = 16  # of an answer
 
 
-def calibrate(learner: Learner, workload: Workload, benchmarks: Sequence[Benchmark], folder: Path) -> Rates:
+def calibrate(learner: Learner, workload: Workload, exam: Exam, folder: Path) -> Rates:
     """Measure fits, probes and answers for some ten seconds each, after a model was loaded.
 
     Args:
         learner: does all three.
         workload: what they are needed for.
-        benchmarks: whose questions are answered; without any, answers have no rate.
+        exam: whose questions are answered; without any, or where a server answers, answers have no rate.
         folder: gets what a probe leaves for the time that it takes.
     """
     encoded, shape, tuning = learner.encoded, workload.shape, workload.tuning
@@ -70,10 +69,10 @@ def calibrate(learner: Learner, workload: Workload, benchmarks: Sequence[Benchma
         tokens *= 2
     read = arithmetic.forward(shape, Amount.of(lengths[asked])) / took
 
-    questions = [(each.instruction, each.input) for benchmark in benchmarks for each in benchmark.questions]
+    questions = [(each.instruction, each.input) for benchmark in exam.benchmarks for each in benchmark.questions]
     questions = questions[: workload.generation.batch_size * learner.processes.world]
     bandwidth = None
-    if questions:
+    if questions and exam.server is None:
         short = dataclasses.replace(
             workload.generation, max_new_tokens=min(NEW_TOKENS, workload.generation.max_new_tokens)
         )

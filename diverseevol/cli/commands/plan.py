@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from diverseevol.cli.checked_options import EvolveOptions, PlanOptions, metrics_of, schedule_of, tuning_of
+from diverseevol.cli.checked_options import EvolveOptions, PlanOptions, answers_of, metrics_of, schedule_of, tuning_of
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.fingerprint import space_identity, space_key
 from diverseevol.cli.forecast import (
@@ -26,7 +26,7 @@ from diverseevol.cli.forecast import (
 from diverseevol.cli.naming import run_path
 from diverseevol.cli.rows import bad_rows_file
 from diverseevol.cli.workbench import workbench
-from diverseevol.engine.arithmetic import bytes_kept, total
+from diverseevol.engine.arithmetic import HALF, Numbers, bytes_kept, total
 from diverseevol.engine.cards import Card
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.trainers import device_of
@@ -65,7 +65,11 @@ def run(settings: Configuration) -> None:
             torch.set_num_threads(options.threads)
         schedule, tuning = schedule_of(settings), tuning_of(settings)
         sampler, judge = settings.part("sampler"), checked_judge(settings.part("judge"))
-        exam = Exam(settings.part("benchmark", cache=bench.cache), judge, settings.options("generation", Generation))
+        benchmarks, generation = (
+            settings.part("benchmark", cache=bench.cache),
+            settings.options("generation", Generation),
+        )
+        exam = Exam(benchmarks, judge, generation, answers_of(settings))
         dataset = bench.dataset(bad_rows_file(settings, bench.cache))
         learner = bench.learner(dataset, tuning)
         schedule.fits(int(learner.encoded.eligible.sum()))
@@ -74,7 +78,7 @@ def run(settings: Configuration) -> None:
         workload = workload_of(settings, learner, exam, sampler, schedule, metrics_of(settings), embedded)
         cards = max(own.cards, bench.processes.world)
         if own.calibrate:
-            rates: Rates | None = calibrate(learner, workload, exam.benchmarks, bench.cache / "rates" / "probe")
+            rates: Rates | None = calibrate(learner, workload, exam, bench.cache / "rates" / "probe")
             if bench.processes.first and rates is not None:
                 save_rates(calibration_file(settings, learner, bench.cache), rates)
         else:
@@ -93,6 +97,8 @@ def run(settings: Configuration) -> None:
         _print_memory(console, settings, workload, learner, cards, card_here(settings))
         console.print(f"disk: {', '.join(f'{name} {_size(size)}' for name, size in disk.items() if size)}")
         console.print(_judging(exam, planned.bill))
+        if exam.server is not None:
+            console.print("answers: a server's, whose time and memory are not counted")
         console.print(_time(rates, hours, cards, settings))
         console.print(FORMULA, style="dim")
         check_budget(settings.options("budget", Budget), hours, planned.bill)
@@ -187,12 +193,12 @@ def _print_memory(
     rows.append(["all", *(f"{total(phase) / 1e9:,.2f}" for phase in memory.values())])
     notes = ["at the highest moment of each phase; a micro-batch of which all tokens are learned"]
     if card is not None:
-        notes += _verdicts(workload, lambda changed: changed.memory(batch_tokens, cards, sharded), card)
+        notes += verdicts(workload, lambda changed: changed.memory(batch_tokens, cards, sharded), card)
     title = "memory of each process, GB" + f", trainer.strategy={'fsdp' if sharded else 'ddp'}" * (cards > 1)
     console.print(as_text(Table(title, ("", *memory), rows, notes)))
 
 
-def _verdicts(
+def verdicts(
     workload: Workload, memory_of: Callable[[Workload], Mapping[str, Mapping[str, int]]], card: tuple[str, Card]
 ) -> list[str]:
     """Whether each phase fits the card, and what would make it fit."""
@@ -207,6 +213,15 @@ def _verdicts(
         "tuning.gradient_checkpointing=true tuning.micro_batch_tokens=512": {
             "tuning": dataclasses.replace(tuning, gradient_checkpointing=True, micro_batch_tokens=512)
         },
+        **({} if isinstance(tuning, LoRA) else {
+            "tuning.gradient_checkpointing=true tuning.moments=bfloat16": {
+                "tuning": dataclasses.replace(tuning, gradient_checkpointing=True, moments="bfloat16")
+            },
+            "tuning.gradient_checkpointing=true tuning.rounding=stochastic model.dtype=bfloat16": {
+                "tuning": dataclasses.replace(tuning, gradient_checkpointing=True, rounding="stochastic"),
+                "numbers": Numbers(HALF, HALF),
+            },
+        }),
         **{
             f"generation.batch_size={size}": {"generation": dataclasses.replace(generation, batch_size=size)}
             for size in (20, 8, 4, 1) if size < generation.batch_size
