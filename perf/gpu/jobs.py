@@ -143,13 +143,13 @@ class Case:
 
         def ours(options: dict[str, Any]) -> Work:
             ends: list[float] = []
-            own = replace(learner, tuning=replace(tuning, **options))
+            own = replace(learner, tuning=replace(tuning, **options))  # which reads weights of its own
             curve = own.fit(rows, SEED, on_step=lambda step, values: ends.append(time.perf_counter())).curve
             return Work(tokens, ends[-1] - ends[0], [point["loss"] for point in curve])
 
         def plain() -> Work:
             torch.use_deterministic_algorithms(False)
-            model = learner.models.to_train().to(self.device).train()
+            model = replace(learner).models.to_train().to(self.device).train()  # likewise
             trained = [weight for weight in model.parameters() if weight.requires_grad]
             optimizer = torch.optim.AdamW(trained, lr=tuning.learning_rate, weight_decay=0.0, fused=True)
             warmup = math.ceil(tuning.warmup_ratio * len(plan))
