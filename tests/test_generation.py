@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from diverseevol.cli.binding import bind
-from diverseevol.engine.answering.generation import GumbelNoise, generate
+from diverseevol.engine.answering.generation import GumbelNoise, generate, kept_in_single
 from diverseevol.errors import InputError
 from diverseevol.options import Generation
 
@@ -241,3 +241,17 @@ def test_answers_end_at_each_end_that_the_checkpoint_names(learner, model):
         model.generation_config = theirs
     expected = [learner.prompt.text(tokens[: tokens.index(third)] if third in tokens else tokens) for tokens in ids]
     assert shorter == expected != answers
+
+
+def test_what_is_drawn_in_double_precision_is_drawn_in_single_precision_too():
+    """On Apple's GPUs, which have no double precision: rows in which the two largest scores are next to each other."""
+    scores = torch.from_numpy(np.random.default_rng(0).normal(size=(50, 1000)) * 30)
+    largest = scores.argmax(dim=1)
+    rivals = (largest - 1) % 1000  # of equal ones, the first is the largest
+    rows = torch.arange(50)
+    scores[rows, rivals] = torch.nextafter(scores[rows, largest], torch.tensor(-torch.inf, dtype=torch.float64))
+    assert (scores.float().argmax(dim=1) == scores.argmax(dim=1)).float().mean() < 1, "rounding alone would not do"
+    single = kept_in_single(scores)
+    assert single.dtype == torch.float32
+    assert torch.equal(single.argmax(dim=1), scores.argmax(dim=1))
+    assert (single[rows, rivals] < 0).all()

@@ -9,7 +9,7 @@ from diverseevol.engine.answering.generation import fitting, generate, own_ends
 from diverseevol.engine.memory import HALF_WEIGHTS, explain_out_of_memory
 from diverseevol.engine.model_job import ModelJob
 from diverseevol.engine.model_limits import check_ids, positions
-from diverseevol.engine.trainers import cast_once, device_of, is_sharded
+from diverseevol.engine.trainers import cast_once, device_of
 from diverseevol.options import Generation
 
 OPTION = "generation.batch_size"
@@ -47,7 +47,7 @@ class Answerer(ModelJob):
             ids = generate(
                 model.to(device), [prompts[i] for i in share], [seeds[i] for i in share],
                 replace(options, batch_size=self.budgets.of(OPTION, options.batch_size)), stops,
-                lambda done: advance(done * world), None if is_sharded(trainer) else halved.append,
+                lambda done: advance(done * world), halved.append,
             )  # fmt: skip
         answers = [""] * len(prompts)
         size = min(halved, default=options.batch_size)

@@ -75,6 +75,8 @@ class GumbelNoise(LogitsProcessor):
             row.result()
         if self.ahead:
             self.drawn = self._draw(scores.shape[-1])
+        if scores.device.type == "mps":  # Apple's GPUs have no double precision
+            return kept_in_single((scores.cpu().double() / self.temperature).sub_(noise)).to(scores.device)
         return (scores.to(torch.float64) / self.temperature).sub_(noise.to(scores.device, non_blocking=True))
 
     def _draw(self, vocabulary: int) -> tuple[torch.Tensor, list[Future[None]]]:
@@ -87,6 +89,11 @@ class GumbelNoise(LogitsProcessor):
         for row in rows:
             _fill(*row)
         return noise, []
+
+
+def kept_in_single(scores: Float[torch.Tensor, "batch vocabulary"]) -> Float[torch.Tensor, "batch vocabulary"]:
+    """Scores in single precision with the same largest one in each row: it is 0, and all others stay below."""
+    return (scores - scores.amax(dim=-1, keepdim=True)).float()
 
 
 def _fill(stream: np.random.Generator, row: Float[np.ndarray, " vocabulary"]) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from transformers import PreTrainedModel
 
 from diverseevol.engine.probing.probe import Probe
-from diverseevol.engine.probing.token_statistics import positions
+from diverseevol.engine.probing.token_statistics import double_device, positions
 from diverseevol.engine.trainers import StaysOnDevice
 from diverseevol.engine.tuning.batches import IGNORED
 
@@ -48,12 +48,13 @@ class Committee(StaysOnDevice):
         members = [cast(Probe, member) for member in self.members]
         hidden = [member.parts.hidden(batch) for member in members]
         where = positions("committee", batch["attention_mask"], batch["labels"] != IGNORED)
-        sums = {name: torch.zeros(len(rows), dtype=torch.float64, device=where.device) for name in self.scores}
+        device = double_device(where.device)
+        sums = {name: torch.zeros(len(rows), dtype=torch.float64, device=device) for name in self.scores}
         for part in where.nonzero().split(self.head_tokens):
             logits = (member.parts.logits(batch, states, part) for member, states in zip(members, hidden, strict=True))
             for name, value in disagreement(logits, self.scores).items():
-                sums[name].index_add_(0, part[:, 0], value.double())
-        count = where.sum(dim=1).clamp(min=1)
+                sums[name].index_add_(0, part[:, 0].to(device), value.to(device).double())
+        count = where.sum(dim=1).clamp(min=1).to(device)
         for name, target in self.scores.items():
             target[rows] = (sums[name] / count).cpu().numpy()
         self.on_rows(len(rows))

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from diverseevol.engine.body_and_head import BodyAndHead
 from diverseevol.engine.fast_path import batches_at_once
-from diverseevol.engine.probing.token_statistics import NAMES, positions, token_statistics
+from diverseevol.engine.probing.token_statistics import NAMES, double_device, positions, token_statistics
 from diverseevol.engine.side_by_side import side_by_side
 from diverseevol.engine.trainers import StaysOnDevice
 from diverseevol.engine.tuning.batches import IGNORED
@@ -85,16 +85,17 @@ class Probe(StaysOnDevice):
         ids, mask = batch["input_ids"], batch["attention_mask"]
         next_ids = torch.cat([ids[:, 1:], ids[:, -1:]], dim=1)
         where = {name: positions(name, mask, batch["labels"] != IGNORED) for name in self.scores}
-        sums = {name: torch.zeros(len(rows), dtype=torch.float64, device=hidden.device) for name in self.scores}
+        device = double_device(hidden.device)
+        sums = {name: torch.zeros(len(rows), dtype=torch.float64, device=device) for name in self.scores}
         needed = torch.stack(list(where.values())).any(dim=0)
         for part in needed.nonzero().split(self.head_tokens):
             logits = self.parts.logits(batch, hidden, part)
             values = token_statistics(logits, next_ids[part[:, 0], part[:, 1]], self.scores)
             for name, value in values.items():
                 counted = where[name][part[:, 0], part[:, 1]]
-                sums[name].index_add_(0, part[counted, 0], value[counted].double())
+                sums[name].index_add_(0, part[counted, 0].to(device), value[counted].to(device).double())
         for name, target in self.scores.items():
-            count = where[name].sum(dim=1).clamp(min=1)
+            count = where[name].sum(dim=1).clamp(min=1).to(device)
             target[rows] = (sums[name] / count).cpu().numpy()
 
 

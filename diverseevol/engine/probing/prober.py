@@ -19,7 +19,7 @@ from diverseevol.engine.model_limits import check_readable
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.engine.probing.committee_probe import Committee
 from diverseevol.engine.probing.probe import Probe
-from diverseevol.engine.trainers import cast_once, device_of, is_sharded
+from diverseevol.engine.trainers import cast_once, device_of
 from diverseevol.engine.tuning.batches import probe_loader
 from diverseevol.options import Embedding
 from diverseevol.parallel.shared_arrays import cached_by_all, filled, read_probe
@@ -135,8 +135,6 @@ class Prober(ModelJob):
                 except Exception as error:
                     if not is_out_of_memory(error):
                         raise
-                    if is_sharded(trainer):  # the others wait in this pass, where nobody can tell them
-                        raise too_little_memory(f"{OPTION}={budget}", f"lower it, {HALF_WEIGHTS}") from error
                 mine = np.concatenate(list(loader.dataset))[sum(filed) :]  # type: ignore[call-overload]  # in order
                 left = np.unique(np.concatenate(self.processes.gather(mine)))
                 if len(left):

@@ -44,6 +44,11 @@ def token_statistics(
     return out
 
 
+def double_device(device: torch.device) -> torch.device:
+    """Where sums in double precision are taken: on the device itself, but for Apple's, which have no such numbers."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def blocks(logits: Float[torch.Tensor, "tokens vocabulary"]) -> Iterator[slice]:
     """Positions that are reduced together: few on a processor, all of them on a device, where launches cost."""
     tokens, vocabulary = logits.shape
