@@ -113,8 +113,7 @@ test-gpu: setup  ## the tests that need a CUDA device; skipped without one
 
 # Measured parts are kept: the same command goes on. MODEL: the folder of SmolLM2, which is left out without it.
 bench-gpu: setup  ## models of real sizes on this machine's GPU beside the plain way, in 9 minutes; docs/performance.md
-	DIVERSEEVOL_TEST_MODEL="$(MODEL)" $(BIN)/python -m perf.gpu
-	$(BIN)/python -m perf.gpu.table
+	DIVERSEEVOL_TEST_MODEL="$(MODEL)" $(BIN)/python -m perf.gpu; code=$$?; $(BIN)/python -m perf.gpu.table; exit $$code
 
 lab-foundation: setup  ## pretrain the lab's foundation model from its seed into outputs/lab-foundation
 	$(BIN)/python experiments/lab/pretrain.py --out outputs/lab-foundation
