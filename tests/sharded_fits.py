@@ -17,11 +17,14 @@ import families
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.plugins.precision.precision import Precision
+from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers import AutoModelForCausalLM
 
 from diverseevol.engine.launch import join
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
-from diverseevol.engine.tuning.optimizer import first_element
+from diverseevol.engine.tuning.optimizer import RoundingAdamW, first_element
 from diverseevol.engine.tuning.sharding import Shards
 from diverseevol.options import LoRA, Tuning
 from diverseevol.parallel.processes import Processes, leave
@@ -49,6 +52,7 @@ CASES = {
     "untied": Case(tied=False, tuning=replace(FULL, gradient_checkpointing=True, weight_decay=0.1)),
     "clipped": Case(tuning=replace(FULL, max_grad_norm=0.05)),
     "mixed": Case(precision="bf16-mixed"),
+    "converted": Case(precision="bf16-true"),
     "capped": Case("gemma2"),
     "rounded": Case(dtype="bfloat16", tuning=replace(FULL, moments="bfloat16", rounding="stochastic")),
     "transposed": Case("gpt2", changes={"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}),
@@ -92,6 +96,29 @@ def run(folder: Path, name: str, strategy: str, processes: Processes) -> None:
     processes.barrier()
 
 
+def round_alike(folder: Path, strategy: str, processes: Processes) -> None:
+    """Two steps in bfloat16 from the same gradients in any number of processes: only the rounding is drawn."""
+    torch.manual_seed(0)
+    config = families.config_of("llama", vocab_size=321)  # an odd number of rows, so halves are unequal
+    model = AutoModelForCausalLM.from_config(config).to(torch.bfloat16)
+    shards = Shards(model, torch.device("cpu"), processes.world, Precision()) if processes.world > 1 else None
+    weights = [*(shards.sharded if shards else model).parameters()]
+    optimizer = RoundingAdamW(weights, 1e-2, 0.0, moments=torch.bfloat16, stochastic=True, seed=(0, 1))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(2):
+        for weight in weights:
+            gradient = torch.randn(weight.shape, generator=generator).to(torch.bfloat16)
+            if isinstance(weight, DTensor):
+                weight.grad = distribute_tensor(gradient, weight.device_mesh, weight.placements)
+            else:
+                weight.grad = gradient
+        optimizer.step()
+    complete = shards.gathered() if shards else model
+    if processes.first:
+        complete.save_pretrained(folder / strategy / "rounding")
+    processes.barrier()
+
+
 SHARES: list[float] = []
 
 
@@ -120,4 +147,5 @@ if __name__ == "__main__":
     for strategy in ("ddp", "fsdp"):
         for name in CASES:
             run(Path(sys.argv[1]), name, strategy, peers)
+    round_alike(Path(sys.argv[1]), "fsdp", peers)
     leave(peers)

@@ -20,10 +20,12 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.judges.without_model import Gold
 from diverseevol.evolution.loop import evolve
 from diverseevol.evolution.metrics import DEFAULT, TrainLoss
+from diverseevol.evolution.phases import Phases
 from diverseevol.lab.dataset import load as lab_rows
 from diverseevol.lab.model import foundation_model
-from diverseevol.options import Embedding, Generation, PromptOptions, Schedule, Tuning
-from diverseevol.runs.tracking import NoLogger
+from diverseevol.options import Embedding, Generation, LoRA, PromptOptions, Schedule, Tuning
+from diverseevol.parallel.processes import Processes
+from diverseevol.runs.tracking import NoLogger, RunName, opened
 from diverseevol.storage.files import read_json, read_jsonl
 
 
@@ -262,6 +264,32 @@ def test_weights_that_are_kept_in_the_checkpoints_precision_are_the_ones_that_ar
     shutil.rmtree(cut / "rounds/02")
     run("cut", keep_dtype="source")
     assert_same(cut, whole)
+
+
+@pytest.mark.parametrize("tuning", [Tuning(steps=2), LoRA(steps=2, rank=4)])
+def test_every_process_asks_the_weights_that_the_first_one_keeps(evolution, learner, tmp_path, monkeypatch, tuning):
+    half = tmp_path / "checkpoint in bfloat16"
+    learner.foundation.load().to(torch.bfloat16).save_pretrained(half)
+    of_half = dataclasses.replace(learner, foundation=Pretrained(str(half)), tuning=tuning)
+    fits = [of_half.fit(np.arange(6), (0,)) for _ in range(2)]
+    monkeypatch.setattr(Learner, "fit", lambda self, *arguments, **options: fits[self.processes.rank])
+    asked = []
+    for rank in (0, 1):
+        own = dataclasses.replace(of_half, processes=Processes(rank=rank))  # which waits for nobody
+        run = evolution(tmp_path / str(rank), learner=own)
+        phases = Phases(
+            0, np.arange(6), run.run.round(0), run.dataset, own, run.streams, run.foundation_space, "source"
+        )
+        with opened(NoLogger(), RunName("run", "round-00", "an id"), run.run.path, {}) as log:
+            phases.fit(log)
+        asked.append(dict(phases.model().named_parameters()))
+    assert list((tmp_path / "0").rglob("*.safetensors"))
+    assert not list((tmp_path / "1").rglob("*.safetensors"))
+    trained = [name for name, weight in asked[0].items() if weight.requires_grad]
+    assert trained
+    for name in trained:
+        assert torch.equal(asked[0][name], asked[0][name].to(torch.bfloat16).float())
+        assert torch.equal(asked[0][name], asked[1][name])
 
 
 def test_buffers_are_rounded_with_the_weights_and_whole_numbers_are_kept(learner, tmp_path):

@@ -50,6 +50,7 @@ def fits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sharded_fits.save(folder)
     for name in CASES:
         sharded_fits.run(folder, name, "alone", Processes())
+    sharded_fits.round_alike(folder, "alone", Processes())
     launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     done = subprocess.run(
@@ -67,12 +68,14 @@ def test_ddp_and_fsdp_train_what_one_process_trains(fits, name):
     alone, ddp, fsdp = (json.loads((fits / strategy / name / "fit.json").read_text()) for strategy in WAYS)
     mixed = sharded_fits.CASES[name].precision != "32-true" or sharded_fits.CASES[name].dtype != "float32"
     kept = [weights_in(fits / strategy / name) for strategy in WAYS]
+    # Two numbers of bfloat16 next to each other, as losses are where all is converted, are a 200th apart.
+    within = 2e-2 if name == "converted" else 1e-3 if mixed else 1e-5
     for record, weights in ((ddp, kept[1]), (fsdp, kept[2])):
-        assert record["losses"] == pytest.approx(alone["losses"], rel=1e-3 if mixed else 1e-5)
+        assert record["losses"] == pytest.approx(alone["losses"], rel=within)
         assert weights.keys() == kept[0].keys()
         if mixed:  # the sign of a gradient near 0, and with it AdamW's first step, is a matter of rounding
             apart = torch.cat([(weights[weight] - expected).abs().flatten() for weight, expected in kept[0].items()])
-            assert apart.mean() < 1e-3, "of four steps of 1e-2"
+            assert apart.mean() < max(1e-3, within / 4), "of four steps of 1e-2"
         close = 1e-3 if name == "transposed" else 1e-5  # a key's bias changes nothing: its gradient is rounding alone
         for weight, expected in {} if mixed else kept[0].items():
             torch.testing.assert_close(weights[weight], expected, rtol=1e-4, atol=close, msg=weight)
@@ -90,6 +93,15 @@ WAYS = ("alone", "ddp", "fsdp")
 def weights_in(folder: Path) -> dict[str, torch.Tensor]:
     (file,) = folder.glob("*.safetensors")
     return load_file(file)
+
+
+@pytest.mark.slow
+def test_stochastic_rounding_draws_the_same_bits_whatever_part_of_a_weight_a_process_holds(fits):
+    alone, parts = (weights_in(fits / way / "rounding") for way in ("alone", "fsdp"))
+    assert alone.keys() == parts.keys()
+    for name, weight in alone.items():
+        assert weight.dtype == torch.bfloat16
+        assert torch.equal(parts[name], weight), name
 
 
 @pytest.mark.slow

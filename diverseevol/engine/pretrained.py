@@ -147,17 +147,18 @@ class Pretrained:
             dtype: "source" for the checkpoint's precision, to which the model itself is rounded, too, so that what is
                 probed and answers is what is on disk; None for the precision that it has.
         """
-        if dtype is None:
-            model.save_pretrained(folder)
-            return
-        source, state = self.source_dtype(), model.state_dict()
+        model.save_pretrained(folder, state_dict=None if dtype is None else self.rounded(model))
+
+    def rounded(self, model: PreTrainedModel) -> dict[str, torch.Tensor]:
+        """Round a model's weights to the checkpoint's precision, in place; they themselves in that precision."""
+        source = self.source_dtype()
+        state: dict[str, torch.Tensor] = model.state_dict()
         saved: dict[tuple[int, torch.Size], torch.Tensor] = {}  # tied weights stay one tensor, and are saved once
         for name, tensor in state.items():
             if tensor.is_floating_point():  # some models have integer buffers
-                rounded = saved.setdefault((tensor.data_ptr(), tensor.shape), tensor.to(source))
-                tensor.copy_(rounded)
-                state[name] = rounded
-        model.save_pretrained(folder, state_dict=state)
+                state[name] = saved.setdefault((tensor.data_ptr(), tensor.shape), tensor.to(source))
+                tensor.copy_(state[name])
+        return state
 
     def source_dtype(self) -> torch.dtype:
         """The precision of the checkpoint's weights, the widest where they differ, whatever its configuration says."""

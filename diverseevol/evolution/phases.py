@@ -110,6 +110,8 @@ class Phases:
                 write_jsonl(curve, fit.curve)
                 seal(self.folder.path, [curve.name])
                 self.folder.keep_model(self._save, self.kept)
+            elif self.keep_dtype is not None:  # saving rounds the model; every process is to ask the same one
+                self.learner.models.rounded(fit.model)
             self.processes.barrier()
         self.notes.add("fit", fit.earlier)
         self._drop_checkpoint()

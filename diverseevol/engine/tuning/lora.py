@@ -60,14 +60,9 @@ class Adapters:
 
     def save(self, model: PreTrainedModel, folder: Path, dtype: Literal["source"] | None = None) -> None:
         """Save a model's adapter, in peft's format; arguments as `Pretrained.save` has them."""
-        tensors = {name: weight.detach() for name, weight in _adapter(model).items()}
-        if dtype is not None:
-            source = self.foundation.source_dtype()
-            for name, weight in tensors.items():
-                tensors[name] = weight.to(source)
-                weight.copy_(tensors[name])
+        tensors = self.rounded(model) if dtype is not None else _adapter(model)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: weight.cpu().contiguous() for name, weight in tensors.items()}, folder / WEIGHTS)
+        save_file({name: weight.detach().cpu().contiguous() for name, weight in tensors.items()}, folder / WEIGHTS)
         model.peft_config[NAME].save_pretrained(str(folder))
         settings = read_json(folder / CONFIGURATION)
         # A set is written in an order of its own: the same adapter gives the same file.
@@ -75,6 +70,14 @@ class Adapters:
             if isinstance(settings.get(key), list):
                 settings[key].sort()
         write_json(folder / CONFIGURATION, settings)
+
+    def rounded(self, model: PreTrainedModel) -> dict[str, torch.Tensor]:
+        """Round a model's adapter to the checkpoint's precision, in place; its weights in that precision."""
+        source, tensors = self.foundation.source_dtype(), {}
+        for name, weight in _adapter(model).items():
+            tensors[name] = weight.detach().to(source)
+            weight.data.copy_(tensors[name])
+        return tensors
 
     def merged(self, folder: Path) -> PreTrainedModel:
         """A model like the foundation model, with the adapter in `folder` added to its weights.
