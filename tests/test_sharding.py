@@ -96,6 +96,12 @@ def weights_in(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
+def test_one_fit_after_another_leaves_no_more_connections_open(fits):
+    opened = [json.loads((fits / "fsdp" / name / "fit.json").read_text())["open"] for name in CASES]
+    assert opened[-1] <= opened[1]
+
+
+@pytest.mark.slow
 def test_stochastic_rounding_draws_the_same_bits_whatever_part_of_a_weight_a_process_holds(fits):
     alone, parts = (weights_in(fits / way / "rounding") for way in ("alone", "fsdp"))
     assert alone.keys() == parts.keys()

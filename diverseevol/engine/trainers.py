@@ -13,6 +13,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import distributed
 from transformers import PreTrainedModel
 
 from diverseevol.engine.fast_path import is_small
@@ -105,6 +106,14 @@ def device_of(trainer: lightning.Trainer) -> torch.device:
 def is_sharded(trainer: lightning.Trainer) -> bool:
     """Whether each process holds a part of the weights, so that all of them meet in every pass."""
     return isinstance(trainer.strategy, ModelParallelStrategy)
+
+
+def close_groups(trainer: lightning.Trainer) -> None:
+    """Close the process groups that a strategy opened for one fit: each holds a connection to every peer."""
+    if isinstance(trainer.strategy, ModelParallelStrategy):
+        for group in trainer.strategy.device_mesh.get_all_groups():
+            if group is not distributed.group.WORLD:
+                distributed.destroy_process_group(group)
 
 
 @contextmanager

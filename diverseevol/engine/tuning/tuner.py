@@ -19,7 +19,7 @@ from diverseevol.engine.model_job import ModelJob
 from diverseevol.engine.model_limits import check_readable
 from diverseevol.engine.packing import attention_restored
 from diverseevol.engine.pretrained import Pretrained
-from diverseevol.engine.trainers import device_of, free_old_trainers, is_sharded, seeded
+from diverseevol.engine.trainers import close_groups, device_of, free_old_trainers, is_sharded, seeded
 from diverseevol.engine.tuning.batches import plan_steps, step_loader
 from diverseevol.engine.tuning.checkpoint import Checkpoints
 from diverseevol.engine.tuning.compiled import check_compiler, layers_compiled
@@ -147,6 +147,7 @@ class Tuner(ModelJob):
         if tuning.gradient_checkpointing:
             checkpoint_activations(model, "disable")
         earlier = keeper.earlier
+        close_groups(trainer)
         del trainer, module, loader, keeper
         free_old_trainers(model)  # this one's optimizer is twice as large as the model
         fitted = (shards.gathered() if shards else model).eval()
