@@ -215,11 +215,7 @@ def memory_of_fit(
         memory["gathered"] += outside * numbers.weight * (1 + learned)
     elif processes > 1:  # DDP sums gradients in buckets of its own
         memory["buckets"] = shape.trained * trained
-    # torch's AdamW on a GPU takes the roots of all second moments at a time, when what the backward pass needed is
-    # free again; the one for moments or weights in bfloat16 goes through them in chunks.
-    free = sum(memory.get(name, 0) for name in ("activations", "logits", "copies"))
-    in_chunks = tuning.rounding == "stochastic" or moment != trained
-    return {**memory, "step": 0 if in_chunks else max(0, shape.trained * trained // parts - free)}
+    return memory  # the optimizer's step takes less than the backward pass: it has no copies of all weights
 
 
 def activations(shape: Shape, tokens: int, numbers: Numbers, checkpointing: bool = False) -> int:
