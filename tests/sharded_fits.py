@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import families
 import lightning
@@ -25,6 +26,7 @@ from transformers import AutoModelForCausalLM
 from diverseevol.engine.launch import join
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
+from diverseevol.engine.tuning import compiled
 from diverseevol.engine.tuning.optimizer import RoundingAdamW, first_element
 from diverseevol.engine.tuning.sharding import Shards
 from diverseevol.options import LoRA, Tuning
@@ -55,6 +57,8 @@ CASES = {
     "mixed": Case(precision="bf16-mixed"),
     "converted": Case(precision="bf16-true"),
     "capped": Case("gemma2"),
+    "compiled": Case(tuning=replace(FULL, compile=True)),
+    "packed": Case(tuning=replace(FULL, packing=True, gradient_checkpointing=True)),
     "rounded": Case(dtype="bfloat16", tuning=replace(FULL, moments="bfloat16", rounding="stochastic")),
     "transposed": Case("gpt2", changes={"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}),
     "lora": Case(tuning=ADAPTERS),
@@ -85,7 +89,8 @@ def run(folder: Path, name: str, strategy: str, processes: Processes) -> None:
         encoded=families.rows(), tuning=case.tuning, processes=processes,
         trainer=functools.partial(lightning.Trainer, accelerator="cpu", **options),
     )  # fmt: skip
-    fit = learner.fit(np.arange(len(learner.encoded)), (0,))
+    with mock.patch.object(compiled, "BACKEND", "eager"):  # traced alone: compilers take minutes
+        fit = learner.fit(np.arange(len(learner.encoded)), (0,))
     shares = processes.gather(SHARES.pop() if SHARES else 1.0)
     tied = fit.model.get_input_embeddings().weight is fit.model.get_output_embeddings().weight
     # Every process has the complete model afterwards.

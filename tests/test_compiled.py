@@ -99,6 +99,7 @@ def test_a_machine_without_a_compiler_is_refused_before_the_model_is_read(learne
 
 
 @pytest.mark.nightly
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch by torch
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 @pytest.mark.parametrize("packing", [False, True])
 def test_code_that_torch_really_compiles_gives_the_same_losses(learner, packing):

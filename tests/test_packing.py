@@ -78,6 +78,24 @@ def test_families_whose_rows_read_those_before_are_refused(family, dtype):
         SummedLoss(model)(pack(ROWS, EVERY))
 
 
+LEAKING = """
+bailing_hybrid bamba bloom cpmant deepseek_v4 falcon falcon_h1 falcon_mamba gpt_oss granitemoehybrid inkling2_text
+inkling_text jamba kimi_linear lfm2 lfm2_moe lfm3 mamba mamba2 minimax mpt nemotron_h olmo_hybrid openai-gpt
+qwen3_5_moe_text qwen3_5_text qwen3_next qwen4_exp_text recurrent_gemma rwkv xglm xlstm zamba zamba2 zaya
+"""
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_every_family_is_packed_without_a_difference_or_refused(family):
+    model = families.tiny(family)
+    if family not in LEAKING.split():
+        assert_packing_changes_nothing(model)
+        return
+    with pytest.raises(InputError, match=r"^tuning\.packing=true: rows of"):
+        SummedLoss(model)(pack(ROWS, EVERY))
+
+
 @pytest.mark.parametrize("family", ["llama", "mistral", "gemma2"])
 def test_rounding_to_bfloat16_does_not_pass_for_a_leak(family):
     model = families.tiny(family).to(torch.bfloat16)

@@ -19,6 +19,8 @@ from diverseevol.engine.tuning.sharding import layers
 from diverseevol.errors import InputError
 from diverseevol.parallel.processes import Processes
 
+# torch looks at gradients while it traces, and keeps its own warning of that to itself unless warnings are errors.
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 CASES = [*sharded_fits.CASES]
 
 

@@ -159,8 +159,8 @@ def has_dropout(model: PreTrainedModel) -> bool:
     return added or any("drop" in name and isinstance(value, float) and value > 0 for name, value in settings.items())
 
 
-def checkpoint_activations(model: PreTrainedModel, verb: Literal["enable", "disable"]) -> None:
-    """Have activations computed again in the backward pass, or not.
+def checkpoint_activations(model: PreTrainedModel, verb: Literal["enable", "disable"], compiled: bool = False) -> None:
+    """Have activations computed again in the backward pass, or not; `compiled` layers leave quick products alone.
 
     Raises:
         InputError: the model does not support it.
@@ -172,7 +172,7 @@ def checkpoint_activations(model: PreTrainedModel, verb: Literal["enable", "disa
         change()
         return
     options: dict[str, Any] = {"use_reentrant": False}
-    if isinstance(quick_products(model), OneDnnProducts):
+    if not compiled and isinstance(quick_products(model), OneDnnProducts):
         options["context_fn"] = both_passes
     try:
         change(options)

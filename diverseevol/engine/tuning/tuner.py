@@ -129,7 +129,7 @@ class Tuner(ModelJob):
                 model = shards.sharded if shards else complete.to(device)
                 model.train()
                 if tuning.gradient_checkpointing:
-                    checkpoint_activations(model, "enable")
+                    checkpoint_activations(model, "enable", tuning.compile)
                 free_old_trainers(model)
                 module = InstructionTuner(model, tuning, len(plan), note, seed, *([shards.run] if shards else []))
                 keeper = Checkpoints(checkpoint, tuning.checkpoint_minutes, curve, self.processes)
