@@ -116,7 +116,7 @@ class RoundingAdamW(torch.optim.Optimizer):
                 self._update(weight, weight.grad, number, group)
         return result
 
-    def _update(self, weight: torch.Tensor, slope: torch.Tensor, number: int, group: dict[str, Any]) -> None:
+    def _update(self, weight: torch.Tensor, gradient: torch.Tensor, number: int, group: dict[str, Any]) -> None:
         state = self.state[weight]
         if not state:
             state["step"] = torch.zeros(())
@@ -130,7 +130,7 @@ class RoundingAdamW(torch.optim.Optimizer):
             math.sqrt(1 - beta2**step),
         )  # fmt: skip
         kept = [_local(tensor).view(-1) for tensor in (weight.detach(), *(state[name] for name in MOMENTS))]
-        gradient = _local(slope).reshape(-1)
+        gradient = _local(gradient).reshape(-1)
         one_kernel = compiled("cuda") if gradient.device.type == "cuda" else None
         size = CHUNK_OF_ONE_KERNEL if one_kernel else CHUNK.get(gradient.device.type, CHUNK["cuda"])
         first = first_element(weight)
