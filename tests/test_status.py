@@ -158,6 +158,15 @@ def test_what_is_left_follows_from_the_rounds_that_are_done(tmp_path: Path) -> N
     assert standing(lay_run(tmp_path, World(), seed=2)).phase == ""
 
 
+def test_an_evolution_that_stopped_early_is_done_until_more_rounds_are_asked_for(tmp_path: Path) -> None:
+    run = lay_run(tmp_path, World(), rounds=5, done=3)
+    file = run / "rounds/02/round.json"
+    for of, complete in ((5, True), (4, False)):
+        write_json(file, {**json.loads(file.read_text()), "stopped": {"of": of}})
+        at = standing(run)
+        assert (at.rounds, at.complete, at.left is None) == (3, complete, complete)
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "120 min"), (7200, "2.0 h"), (200000, "2.3 d")],

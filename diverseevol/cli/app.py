@@ -359,6 +359,10 @@ class _Job:
                 # The launcher takes this job as done, which the ledger knows better, but where SLURM is to end the
                 # first task, too, this one has to end with an error, after submitit's last word.
                 atexit.register(os._exit, code)
+        except SystemExit as leaving:  # of several processes this one failed alone, and all of them end
+            if leaving.code in (1, 2) and isinstance(cause := leaving.__context__, Exception):
+                note.end(*verdict(cause, self.verb))
+            raise
         else:
             note.end()
 

@@ -46,7 +46,7 @@ def standing(path: Path) -> Standing:
     planned = _count(schedule.get("rounds"))
     rounds = list(_complete_rounds(path))
     reached = planned is not None and len(rounds) > planned
-    complete = reached or bool(rounds and not rounds[-1].get("chosen") and not at_work)
+    complete = reached or (bool(rounds) and _ended(rounds[-1], planned) and not at_work)
     current = path / "rounds" / f"{len(rounds):02d}"
     before = path / "rounds" / f"{len(rounds) - 1:02d}" / "round.json" if rounds else path / "fingerprint.json"
     if complete:
@@ -82,6 +82,13 @@ def _complete_rounds(path: Path) -> Iterator[Mapping[str, Any]]:
         if not isinstance(record.get("trained_on"), list) or not isinstance(record.get("chosen"), list):
             return
         yield record
+
+
+def _ended(last: Mapping[str, Any], planned: int | None) -> bool:
+    """Whether an evolution ended before its schedule's last round, as it was asked then."""
+    stopped = last.get("stopped")
+    early = isinstance(stopped, dict) and (planned is None or planned == stopped.get("of"))
+    return early or not last["chosen"]
 
 
 def _left(rounds: Sequence[Mapping[str, Any]], planned: int, step: int | None) -> float:
