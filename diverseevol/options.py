@@ -57,6 +57,28 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Plateau:
+    """When an evolution ends before its last round: once no further round has brought a gain that counts.
+
+    Attributes:
+        metric: the curve that decides, by logged name, such as relative_score/vicuna; None for the relative scores, or,
+            where nothing is judged, coverage radius and Vendi-Score: of several the one that paid longest.
+        patience: rounds without a gain before the evolution ends.
+        least_gain: the share of what the curve gained a row on average that a gain has to be to count.
+    """
+
+    metric: str | None = None
+    patience: int = 2
+    least_gain: float = 0.25
+
+    def __post_init__(self) -> None:
+        if self.patience < 1:
+            raise InputError(f"stop.patience is {self.patience}; it must be at least 1")
+        if not 0 <= self.least_gain <= 1:
+            raise InputError(f"stop.least_gain is {self.least_gain}; it is a share, from 0 to 1")
+
+
+@dataclass(frozen=True)
 class PromptOptions:
     """How rows become prompts.
 

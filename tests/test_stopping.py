@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from diverseevol.report.stopping import MINIMUM_ROUNDS, Stop, in_words, recommend, stop, wobble
+from diverseevol.evaluation.scores.plateau import MINIMUM_ROUNDS, Stop, stop, wobble
+from diverseevol.report.stopping import in_words, recommend
 
 ROWS = 100.0 * np.arange(1, 12)
 

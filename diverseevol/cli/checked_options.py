@@ -13,7 +13,7 @@ from diverseevol.errors import InputError
 from diverseevol.evaluation.endpoints.server import Server
 from diverseevol.evolution.metrics import Metric
 from diverseevol.evolution.metrics.base import description_of, needs_of
-from diverseevol.options import LoRA, Schedule, Tuning, check_strategy
+from diverseevol.options import LoRA, Plateau, Schedule, Tuning, check_strategy
 from diverseevol.runs.metrics import COSTS, POOL_SIZE, SCORES
 from diverseevol.samplers.base import Needs
 
@@ -191,6 +191,11 @@ def answers_of(settings: Configuration) -> Server | None:
         InputError: an option is none, or the key is missing.
     """
     return settings.options("answers", Server) if settings.value("answers", dict) else None
+
+
+def stop_of(settings: Configuration) -> Plateau | None:
+    """When an evolution ends before its last round; None: it does not."""
+    return None if settings.choices["stop"] == "None" else settings.options("stop", Plateau)
 
 
 def check_peft(use: str) -> None:

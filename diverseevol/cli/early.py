@@ -16,6 +16,7 @@ from diverseevol.cli.checked_options import (
     card_of,
     metrics_of,
     schedule_of,
+    stop_of,
     tuning_of,
 )
 from diverseevol.cli.configuration import Configuration
@@ -66,6 +67,7 @@ def refuse_early(verb: str, settings: Configuration) -> None:
 def _evolve(settings: Configuration) -> None:
     settings.options("", EvolveOptions)
     schedule_of(settings)
+    stop_of(settings)
     tuning_of(settings)
     answers_of(settings)
     card_of(settings)

@@ -32,7 +32,7 @@ NAMED = r"((?:hydra/)?[\w@]+)/([^']*)"  # a group and what was given as its choi
 WITH_PATH = {"data": "file", "model": "hf", "benchmark": "questions"}  # group -> the choice that is told a path
 
 PARTS = "metric"  # the group whose choices add parts to a node, to which the user adds others
-OPEN = ("experiment", PARTS)  # the groups of which none may be chosen, or several
+OPEN = ("experiment", "stop", PARTS)  # the groups of which none may be chosen, or several
 
 # Flags and options that bring a configuration of the user's own.
 OWN_CONFIGURATION = (

@@ -8,15 +8,20 @@ never repeated, and one that was interrupted goes on after its last complete pha
 
 import dataclasses
 import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from diverseevol.evaluation.exam import examine
+from diverseevol.evaluation.judge_round import logged
+from diverseevol.evaluation.scores.scores import read_scores
 from diverseevol.evolution.committee import FOLDER, committee
 from diverseevol.evolution.log_rounds import log_overview, log_round
 from diverseevol.evolution.phase_notes import PEAK_MEMORY, SECONDS
 from diverseevol.evolution.phases import Phases
+from diverseevol.evolution.plateau import plateau
 from diverseevol.evolution.setup import Evolution, Streams
 from diverseevol.runs.round_folder import Round
 from diverseevol.runs.run_folder import write_selected
@@ -25,6 +30,8 @@ from diverseevol.runs.tracking import Careful, NoLogger, RunName, opened
 
 def evolve(evolution: Evolution) -> list[Round]:
     """Run an evolution to its end, or the part of it that is missing.
+
+    With `stop` it may end before the schedule's last round; it goes on from there without, or with more rounds.
 
     Rounds beyond the schedule's last are never dropped: where a folder has come further than it is asked for, no file
     of it changes unless an earlier round has to be made.
@@ -37,6 +44,9 @@ def evolve(evolution: Evolution) -> list[Round]:
     """
     run, schedule, processes = evolution.run, evolution.schedule, evolution.learner.processes
     eligible = np.flatnonzero(evolution.learner.encoded.eligible)
+    if evolution.stop is not None:
+        ends = processes.share(run.stopped(schedule.rounds) if processes.first else None)
+        schedule = schedule if ends is None else dataclasses.replace(schedule, rounds=ends)
     schedule.fits(len(eligible))
     tracker = Careful(evolution.tracker if processes.first else NoLogger())
     last = max((schedule.rounds, *processes.share(run.complete() if processes.first else set())))
@@ -53,7 +63,7 @@ def evolve(evolution: Evolution) -> list[Round]:
             break
         # What was the last round chose nothing; where rounds were added, it goes on from the model that it left.
         if fresh := done is None or (t < schedule.rounds and not done.chosen):
-            done = evolve_once(t, pool, evolution)
+            done = evolve_once(t, pool, evolution, rounds if not longer else None)
             changed = True
         assert done is not None
         rounds.append(done)
@@ -64,7 +74,7 @@ def evolve(evolution: Evolution) -> list[Round]:
             if fresh or not longer:
                 _tidy(evolution, t)
             evolution.on_round(done, fresh)
-        if t >= schedule.rounds and not done.chosen:
+        if (t >= schedule.rounds and not done.chosen) or (fresh and done.stopped is not None):
             break
     if processes.first:
         if changed:
@@ -81,13 +91,14 @@ def initial_pool(
     return eligible if size is None else streams.generator(0, "initial pool").permutation(eligible)[:size]
 
 
-def evolve_once(t: int, pool: tuple[int, ...], evolution: Evolution) -> Round:
+def evolve_once(t: int, pool: tuple[int, ...], evolution: Evolution, earlier: Sequence[Round] | None = None) -> Round:
     """One round: train, select, measure, answer; every phase is found in its file or done now.
 
     Args:
         t: the round's index.
         pool: the rows of P_t, in the order in which they joined.
         evolution: what the round is a part of.
+        earlier: the rounds before, for `stop` to look at; None where the evolution is not to end here.
     """
     run, schedule, sampler, exam = evolution.run, evolution.schedule, evolution.sampler, evolution.exam
     learner, streams, folder = evolution.learner, evolution.streams, evolution.run.round(t)
@@ -106,13 +117,31 @@ def evolve_once(t: int, pool: tuple[int, ...], evolution: Evolution) -> Round:
         metrics = phases.measure(evolution.metrics, exam.benchmarks)
         answers = streams.entropy(t, "answers")
         scores = examine(exam, learner, phases.model, folder.path, answers, phases.notes.timed, phases.served)
-        done = Round(t, pool, picks, metrics, phases.notes.seconds(), phases.notes.memory(), predicted)
+        stopped = None
+        if evolution.stop is not None and earlier is not None and t < schedule.rounds:
+            measured = [*(done.metrics for done in earlier), metrics]
+            rows = [*(len(done.trained_on) for done in earlier), len(pool)]
+            stopped = learner.processes.share(_stopped(evolution, rows, measured) if learner.processes.first else None)
+        seconds, memory = phases.notes.seconds(), phases.notes.memory()
+        done = Round(t, pool, picks, metrics, seconds, memory, predicted, stopped)
         if learner.processes.first:
             log_round(log, t, {**metrics, **scores}, folder.path / "chosen.jsonl")
             # A round that was complete and chose nothing goes on where rounds were added; its round.json stays.
             if not (folder.path / "round.json").exists():
                 folder.finish(done)
     return done
+
+
+def _stopped(
+    evolution: Evolution, rows: Sequence[int], metrics: Sequence[Mapping[str, float]]
+) -> dict[str, Any] | None:
+    """Why the evolution ends after the last of these rounds, by their metrics and scores; None where it goes on."""
+    assert evolution.stop is not None
+    names = [benchmark.name for benchmark in evolution.exam.benchmarks]
+    values = [
+        {**measured, **logged(read_scores(evolution.run.round(t).path), names)} for t, measured in enumerate(metrics)
+    ]
+    return plateau(evolution.stop, rows, values, evolution.metrics, evolution.schedule.rounds)
 
 
 def _tidy(evolution: Evolution, t: int) -> None:

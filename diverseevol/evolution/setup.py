@@ -15,7 +15,7 @@ from diverseevol.engine.learner import Learner
 from diverseevol.evaluation.exam import Exam
 from diverseevol.evolution.metrics import DEFAULT, Metric
 from diverseevol.evolution.plan import Forecast
-from diverseevol.options import Schedule
+from diverseevol.options import Plateau, Schedule
 from diverseevol.runs.round_folder import Round
 from diverseevol.runs.run_folder import RunFolder
 from diverseevol.runs.tracking import NoLogger, Tracker
@@ -79,6 +79,7 @@ class Evolution:
         keep_dtype: None saves weights as they were trained; "source" in the checkpoint's precision, to which they are
             rounded before anything is asked of them.
         forecast: says how long each round will take, to be recorded beside how long it took; None predicts nothing.
+        stop: when the evolution ends before the schedule's last round; None: it does not.
         on_round: called with each round as it becomes complete, or is found complete.
     """
 
@@ -96,6 +97,7 @@ class Evolution:
     keep_models: Literal["all", "last", "none"] = "last"
     keep_dtype: Literal["source"] | None = None
     forecast: Forecast | None = None
+    stop: Plateau | None = None
     on_round: Callable[[Round, bool], None] = lambda done, fresh: None
 
     @cached_property

@@ -56,10 +56,11 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        """Whether the last round that is there is the last of the schedule, or nothing was chosen after it."""
+        """Whether the last round that is there is the last of the schedule, or the evolution ended after it."""
         if not self.rounds:
             return False
-        return not self.rounds[-1].chosen or (self.planned is not None and self.rounds[-1].index >= self.planned)
+        ended = not self.rounds[-1].chosen or self.rounds[-1].stopped is not None
+        return ended or (self.planned is not None and self.rounds[-1].index >= self.planned)
 
     @property
     def name(self) -> str:

@@ -1,91 +1,14 @@
-"""After which round more rows stopped paying: a rule on a curve, and how far the seeds agree about it."""
+"""After which round more rows stopped paying, by each line and metric, and how far the seeds agree about it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
 
 from diverseevol.evaluation.scores.frame import Frame
+from diverseevol.evaluation.scores.plateau import Stop, latest, stop
 from diverseevol.report.charts.lines import Line
 from diverseevol.runs.metrics import MetricDescription
-
-SHARE = 0.25  # of the curve's average gain a row: less than that does not pay
-NOISES = 2.0  # standard errors of a difference: less than that cannot be told from noise
-CONFIRMING = 2  # rounds that must follow without gain before a stop is called one
-MINIMUM_ROUNDS = 5
-RULE = (
-    "The stopping round is the first round t after which no later round has a gain that counts. A gain over t counts "
-    "where it is more than a quarter of what the curve gained a row on average (from round 0 to its best round, over "
-    "all rows added), and more than two standard errors of noise. The noise is estimated from how much each seed's "
-    "curve wobbles from round to round (median absolute second difference), and shrinks with the number of seeds. "
-    "A stop needs two further rounds to confirm it; without them the curve counts as still paying. The rule is "
-    "applied to the mean over seeds, and, for its uncertainty, to each seed alone."
-)
-Verdict = Literal["stopped paying", "still paying", "never paid", "cannot tell"]
-
-
-@dataclass(frozen=True)
-class Stop:
-    """What the rule says of one curve.
-
-    Attributes:
-        verdict: "never paid" where no gain over round 0 counts.
-        round: the stopping round; None unless the verdict is "stopped paying" or "never paid".
-        rows: training rows of that round.
-        alone: what each seed says by itself: its stopping round, or None where it sees none.
-        noise: standard error of the mean curve's points, in the curve's own unit.
-        reason: why it cannot be told; "" otherwise.
-    """
-
-    verdict: Verdict
-    round: int | None
-    rows: int | None
-    alone: tuple[int | None, ...]
-    noise: float
-    reason: str = ""
-
-
-def stop(rows: Float[np.ndarray, " rounds"], curves: Float[np.ndarray, "seeds rounds"]) -> Stop:
-    """Apply `RULE`.
-
-    Args:
-        rows: training rows of each round, growing.
-        curves: a curve a seed, turned so that more is better.
-    """
-    if len(rows) < MINIMUM_ROUNDS:
-        return Stop("cannot tell", None, None, (), float("nan"), f"{len(rows)} rounds; it takes {MINIMUM_ROUNDS}")
-    wobbles = np.array([wobble(curve) for curve in curves], dtype=np.float64)
-    alone = tuple(_confirmed(_first(rows, y, noise), len(rows)) for y, noise in zip(curves, wobbles, strict=True))
-    noise = float(np.sqrt((wobbles**2).mean() / len(wobbles)))
-    mean = curves.mean(axis=0)
-    gain, blur = float(mean.max() - mean[0]), NOISES * np.sqrt(2) * noise
-    if gain > blur > gain / 2:
-        return Stop("cannot tell", None, None, alone, noise, "the noise is more than half of all that was gained")
-    t = _confirmed(_first(rows, mean, noise), len(rows))
-    if t is None:
-        return Stop("still paying", None, None, alone, noise)
-    return Stop("never paid" if t == 0 else "stopped paying", t, int(rows[t]), alone, noise)
-
-
-def wobble(curve: Float[np.ndarray, " rounds"]) -> float:
-    """Standard deviation of a curve's points about a smooth course: of noise alone, second differences have 6 σ²."""
-    return float(np.median(np.abs(np.diff(curve, n=2))) / (0.6745 * np.sqrt(6)))
-
-
-def _first(rows: Float[np.ndarray, " rounds"], y: Float[np.ndarray, " rounds"], noise: float) -> int:
-    """The first round after which no later gain counts; the last round at the latest."""
-    rate = SHARE * (y.max() - y[0]) / (rows[-1] - rows[0])
-    for t in range(len(y)):
-        gains, added = y[t + 1 :] - y[t], rows[t + 1 :] - rows[t]
-        if not ((gains > rate * added) & (gains > NOISES * np.sqrt(2) * noise)).any():
-            return t
-    raise AssertionError("after the last round there is nothing to gain")
-
-
-def _confirmed(t: int, rounds: int) -> int | None:
-    return t if t + CONFIRMING < rounds else None
 
 
 def in_words(stop: Stop) -> str:
@@ -122,13 +45,13 @@ def recommend(scores: Sequence[Stop], pool: Sequence[Stop]) -> str:
     known = [stop for stop in deciding if stop.verdict != "cannot tell"]
     if not known:
         return f"cannot tell: {deciding[0].reason}" if deciding else "cannot tell: nothing was measured"
-    if any(stop.verdict == "still paying" for stop in known):
+    decides = latest(known)
+    if decides is None:
         return f"no stop in sight: still paid at the last round ({of})"
-    latest = max(known, key=lambda stop: stop.round or 0)
-    unsure = "one seed, so another may say otherwise" if len(latest.alone) == 1 else _seeds(latest.alone)
-    if latest.round == 0:
+    unsure = "one seed, so another may say otherwise" if len(decides.alone) == 1 else _seeds(decides.alone)
+    if decides.round == 0:
         return f"stay with the first pool: more rows did not pay ({of}; {unsure})"
-    return f"stop after round {latest.round}, at {latest.rows:,} rows ({of}; {unsure})"
+    return f"stop after round {decides.round}, at {decides.rows:,} rows ({of}; {unsure})"
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ class Round:
         seconds: wall time of each phase.
         peak_memory: bytes of the first process in each phase, of its GPU as `<phase>/device`; empty in rounds of 0.1.
         predicted: how long phases were going to take, as was said when the round began; None where nobody knew.
+        stopped: why the evolution ended after this round, of how many (`of`); None where it did not end early.
     """
 
     index: int
@@ -54,6 +55,7 @@ class Round:
     seconds: dict[str, float]
     peak_memory: dict[str, int] = field(default_factory=dict)
     predicted: Prediction | None = None
+    stopped: Mapping[str, Any] | None = None
 
 
 class RoundFolder:
@@ -98,6 +100,7 @@ class RoundFolder:
         return Round(
             self.index, tuple(trained_on), tuple(chosen or ()), dict(record["metrics"]), dict(record["seconds"]),
             dict(record.get("peak_memory", {})), _prediction(record.get("predicted")),
+            dict(record["stopped"]) if isinstance(record.get("stopped"), dict) else None,
         )  # fmt: skip
 
     def resume(self, trained_on: Sequence[int]) -> Round | None:
@@ -135,6 +138,7 @@ class RoundFolder:
                 "metrics": done.metrics, "seconds": done.seconds,
                 "predicted": None if done.predicted is None else dict(vars(done.predicted)),
                 "peak_memory": done.peak_memory,
+                **({} if done.stopped is None else {"stopped": dict(done.stopped)}),
                 "fingerprint": self.digest, "version": __version__,
             },
         )  # fmt: skip

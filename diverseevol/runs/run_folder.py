@@ -173,6 +173,16 @@ class RunFolder:
         names = (file.parent.name for file in self.path.glob("rounds/*/round.json"))
         return {int(name) for name in names if name.isascii() and name.isdecimal()}
 
+    def stopped(self, rounds: int) -> int | None:
+        """The round after which it ended before so many; None where it did not, or was to have fewer than these."""
+        if not (complete := self.complete()):
+            return None
+        last = max(complete)
+        record = read_json(self.round(last).path / "round.json")
+        early = record.get("stopped") if isinstance(record, dict) else None
+        asked = early.get("of") if isinstance(early, dict) else None
+        return last if isinstance(asked, int) and last < rounds <= asked else None
+
     @property
     def name(self) -> str:
         """What the evolution is called in dashboards: the end of its path and the start of its digest."""

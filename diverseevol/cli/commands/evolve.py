@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from diverseevol.cli.checked_options import EvolveOptions, answers_of, metrics_of, schedule_of, tuning_of
+from diverseevol.cli.checked_options import EvolveOptions, answers_of, metrics_of, schedule_of, stop_of, tuning_of
 from diverseevol.cli.conclusion import conclusion
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.fingerprint import fingerprint, own_sources, space_key
@@ -32,6 +32,7 @@ from diverseevol.evaluation.judges.base import checked_judge
 from diverseevol.evaluation.questions.benchmarks import check_references
 from diverseevol.evolution.loop import evolve
 from diverseevol.evolution.metrics.base import description_of, needs_of
+from diverseevol.evolution.plateau import check_stop
 from diverseevol.evolution.setup import Evolution
 from diverseevol.geometry.projections import PCA, PROJECTIONS, map_name
 from diverseevol.options import Budget, Generation, PromptOptions, Schedule
@@ -100,7 +101,9 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
     exam = Exam(
         settings.part("benchmark", cache=cache), judge, settings.options("generation", Generation), answers_of(settings)
     )
-    metrics = metrics_of(settings)
+    metrics, stop = metrics_of(settings), stop_of(settings)
+    if stop is not None:
+        check_stop(stop, metrics, [benchmark.name for benchmark in exam.benchmarks])
     budget = settings.options("budget", Budget)
     if "reference_loss" in needs_of(metrics):
         check_references(exam.benchmarks)
@@ -111,6 +114,9 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
     schedule.fits(eligible, why_ineligible(dataset, encoded, settings.options("prompt", PromptOptions)))
     identity = fingerprint(settings, dataset, learner, cache)
     folder = RunFolder(path, identity)
+    if stop is not None:
+        ended = processes.share(folder.stopped(schedule.rounds) if processes.first else None)
+        schedule = schedule if ended is None else dataclasses.replace(schedule, rounds=ended)
     extent = Extent(schedule.rounds, processes.share(folder.complete() if processes.first else frozenset()))
     trained = None if extent.reached else learner.describe()
     origin = {"choices": dict(settings.choices), "arm": arm(settings), "threads": torch.get_num_threads()}
@@ -143,7 +149,7 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
         dataset=dataset, learner=learner, sampler=sampler, schedule=schedule, run=folder, space=space,
         seed=options.seed, metrics=metrics, exam=exam, tracker=tracker,
         config=config, keep_models=options.keep_models, keep_dtype=options.keep_dtype, forecast=forecast,
-        on_round=functools.partial(_announce, console, extent.last),
+        stop=stop, on_round=functools.partial(_announce, console, extent.last),
     )  # fmt: skip
     opening = f"{'reads' if extent.reached else 'writes'} {path}/"
     _greet(console, settings, opening, dataset, encoded, dataclasses.replace(schedule, rounds=extent.last))
@@ -153,6 +159,12 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
     rounds = evolve(evolution)
     if extent.longer:
         _tell_longer(console, path, extent, rounds[-1].index)
+    elif stop is not None and (why := rounds[-1].stopped):
+        console.print(styled(
+            (f"ended after round {rounds[-1].index} of {why['of']}", "yellow"),
+            f" (stop=plateau): by {why['metric']}, rows paid until round {why['round']}, {why['rows']:,} rows, and no "
+            f"gain since then counts; stop=null goes on from here",
+        ))  # fmt: skip
     if processes.first:
         _tell_missing(console, path, exam, before)
     projections = (PCA, options.projection) if not extent.untouched else {options.projection} - {PCA}

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from diverseevol import __version__
 from diverseevol.evaluation.scores.comparison import AFTER_THE_FACT, MINIMUM_SEEDS, MODELS, SAMPLERS
+from diverseevol.evaluation.scores.plateau import RULE
 from diverseevol.output.tables import SHORT, folded, is_numeric
 from diverseevol.output.terminal import escaped, visible
 from diverseevol.report.charts.gallery import READING, Entry
@@ -20,7 +21,6 @@ from diverseevol.report.charts.lines import FULL, LOOKS, Line, look
 from diverseevol.report.charts.maps import COLOURS, DARK_COLOURS
 from diverseevol.report.charts.style import colour_name
 from diverseevol.report.page.folder import HEAD, TITLE
-from diverseevol.report.stopping import RULE
 from diverseevol.report.tables import Cell, Table
 
 ASSETS = Path(__file__).parent / "assets"
