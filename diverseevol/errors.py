@@ -15,6 +15,20 @@ class InputError(ValueError):
     """
 
 
+class PeerError(Exception):
+    """Another of several processes failed or was killed, for a reason that has been said.
+
+    Attributes:
+        code: the exit code of all processes.
+    """
+
+    explained = True
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
 def shown(value: Any) -> str:
     """A value for a sentence, cut to what one can hold."""
     try:

@@ -196,6 +196,8 @@ def _explain(error: BaseException, verb: str) -> int:
     if os.environ.get("DIVERSEEVOL_TRACEBACK") == "1":
         say_error(error)
     code, sentence = verdict(error, verb)
+    if getattr(error, "explained", False):  # by the watch over several processes
+        return code
     if code == 2:
         _say(sentence, LONGEST)
     else:  # every process speaks for itself

@@ -18,7 +18,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from diverseevol.cli.configuration import compose, missing
 from diverseevol.cli.shipped import configuration_folder, shipped_choices
-from diverseevol.errors import InputError, input_error, meant
+from diverseevol.errors import InputError, PeerError, input_error, meant
 from diverseevol.evaluation.endpoints.access import check_address
 from diverseevol.output.shell import command, override, quoted
 
@@ -55,6 +55,8 @@ def verdict(error: BaseException, verb: str) -> tuple[int, str]:
     """The exit code, and what went wrong."""
     if (cause := input_error(error)) is not None:
         return 2, str(cause)
+    if isinstance(error, PeerError):
+        return error.code, str(error)
     if isinstance(error, OverrideParseException):
         return 2, _unreadable(str(error.override), verb)
     if isinstance(error, InstantiationException) and error.__cause__ is not None:

@@ -1,5 +1,6 @@
 """The workbench of `evolve`, `select` and `answer`: data → prompt → tokens → learner, built in one place."""
 
+import functools
 import logging
 import os
 import warnings
@@ -14,6 +15,7 @@ from jaxtyping import Float
 
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.fingerprint import space_key
+from diverseevol.cli.mistakes import verdict
 from diverseevol.cli.rows import load_dataset
 from diverseevol.data.dataset import Dataset
 from diverseevol.data.prompt import Prompt
@@ -26,7 +28,9 @@ from diverseevol.engine.probing.prober import Prober
 from diverseevol.engine.trainers import start
 from diverseevol.options import Embedding, PromptOptions, Tuning
 from diverseevol.output.console import Console, log_to
+from diverseevol.output.terminal import LONGEST, say, say_error
 from diverseevol.parallel.processes import Processes, leave
+from diverseevol.parallel.watch import INTERRUPTED, watched
 from diverseevol.progress import Progress, Shown, Silent
 from diverseevol.storage.cache import cache_folder, checked_in_full
 
@@ -100,10 +104,25 @@ def workbench(settings: Configuration, verify_cache: bool) -> Iterator[Workbench
     try:
         console = Console(stderr=True, quiet=not processes.first)
         quieten(console)
-        with checked_in_full(verify_cache):
+        explain = functools.partial(_explained, verb=settings.verb)
+        with checked_in_full(verify_cache), watched(processes, explain, _say):
             yield Workbench(settings, processes, console)
     finally:
         leave(processes)
+
+
+def _explained(error: BaseException, verb: str) -> tuple[int, str]:
+    """The exit code and the reason for which several processes end that do not all fail."""
+    if not isinstance(error, Exception):
+        return INTERRUPTED, "interrupted; everything so far is kept: the same command goes on from here"
+    code, sentence = verdict(error, verb)
+    if code != 2 and os.environ.get("DIVERSEEVOL_TRACEBACK") == "1":
+        say_error(error)
+    return code, sentence if code == 2 else f"{sentence} (DIVERSEEVOL_TRACEBACK=1 shows where)"
+
+
+def _say(reason: str) -> None:
+    say(f"diverseevol: {reason}", error=True, longest=LONGEST)
 
 
 def quieten(console: Console) -> None:
