@@ -149,6 +149,7 @@ def test_a_sampler_that_asks_a_model_says_what_for(run, sampler, what):
     ("arguments", "remedy"),
     [
         (["evolve", "data.path=rows.jsonl"], "model.path is missing: give model.path="),
+        (["plan", "data.path=rows.jsonl"], "model.path is missing: give model.path="),
         (["evolve", "data=lab", "data.split=train"], "add data="),
         (["select", "data.fields.input=x", "n=3", "out=P.json"], "data=file and data=dolly: add data=file"),
         (["select", "data.fields.response=x", "n=3", "out=P.json"], "data=file and data=dolly: add data=file"),

@@ -18,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from run_folders import STEERING_NAME
 
-from diverseevol.cli import VERBS
+from diverseevol.cli import VERBS, app
 from diverseevol.cli.sweep import Ledger
 from diverseevol.errors import InputError
 from diverseevol.output.shell import override
@@ -50,6 +50,19 @@ def test_a_ledger_lists_what_failed_and_what_never_ended_as_commands(tmp_path):
     assert shlex.split(failed.command) == ["diverseevol", "evolve", "seed=1", "data.path=a b.jsonl"]
     assert (cut.command, cut.failure, cut.code) == ("diverseevol evolve seed=2", None, 1)
     assert (tmp_path / "rerun.sh").read_text() == f"{failed.command}\n{cut.command}\n"
+
+
+def test_a_complete_sweep_ends_with_commands_that_read_its_own_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    ledger = Ledger(tmp_path / "sweep", "evolve")
+    ledger.plan([["sampler=random"], ["sampler=kcenter"]])
+    for number, name in enumerate(("random", "kcenter")):
+        ledger.begin(number, [f"sampler={name}"], tmp_path / "my runs/lab" / name / "seed0")
+        ledger.end(number, [f"sampler={name}"])
+    assert app._close(ledger) == 0
+    said = capsys.readouterr().err
+    folder = """'folder="my runs/lab"'"""
+    assert f"diverseevol report {folder}; for verdicts: diverseevol compare {folder} (or" in said
 
 
 @pytest.mark.parametrize("note", ["[1]", '{"code": "0"}', '{"code": 1, "said": [1]}', "null", "{}"])

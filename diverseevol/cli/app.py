@@ -172,7 +172,7 @@ def renamed(verb: str, arguments: list[str]) -> list[str]:
         names["metric"] = "metrics"
     pairs = [argument.partition("=") for argument in with_folder(verb, arguments)]
     keys = {key.lstrip("+~").partition("@")[0] for key, _, _ in pairs}
-    alone = verb in ("evolve", "select") and "data.path" in keys and not {"data", "experiment"} & keys
+    alone = verb in ("evolve", "plan", "select") and "data.path" in keys and not {"data", "experiment"} & keys
     words = [f"{names.get(key, key)}{equals}{value}" for key, equals, value in pairs]
     return [*words, "data=file"] if alone else words
 
@@ -250,9 +250,14 @@ def _close(ledger: Ledger) -> int:
         _say(f"{at_work} of {ledger.planned()} jobs of the sweep are still at work: diverseevol status shows them")
     if not (jobs := ledger.missing()):
         if ledger.verb == "evolve" and not at_work:
+            runs = [job.folder for job in ledger.jobs() if job.folder is not None]
+            common = Path(os.path.commonpath(runs)) if runs else Path("outputs")
+            here = common.relative_to(Path.cwd()) if common.is_relative_to(Path.cwd()) else common
+            folder = override("folder", here)
             _say(
-                "sweep complete; for figures and a page: diverseevol report; for verdicts: diverseevol compare "
-                "folder=… (or, where nothing was judged, metric=vendi_score_centred)"
+                f"sweep complete; for figures and a page: {command('diverseevol', 'report', folder)}; for verdicts: "
+                f"{command('diverseevol', 'compare', folder)} (or, where nothing was judged, with "
+                f"metric=vendi_score_centred)"
             )
         return 1 if at_work else 0
     rest = "" if at_work else ", the others are done"
