@@ -76,8 +76,22 @@ def test_a_full_device_ends_a_fit_with_what_would_save_most(tmp_path):
     }  # fmt: skip
     assert saved(lora)["model.dtype=bfloat16"] > 2 * 6.7, "two bytes of each weight, and no copies in bfloat16"
     assert "trainer.strategy=fsdp" in saved(what_saves_memory(paper, large, "bf16-mixed", processes=4))
+    rounded = saved(what_saves_memory(paper, large, "32-true"))["tuning.rounding=stochastic"]
+    assert rounded > 4 * 2 * 6.7, "weights, gradients and moments are half as large, and no copies are cast"
+    assert saved(what_saves_memory(paper, LoRA(micro_batch_tokens=4096), "32-true"))["model.dtype=bfloat16"] > 2 * 6.7
     spared = LoRA(micro_batch_tokens=64, gradient_checkpointing=True)
     assert set(saved(what_saves_memory(paper, spared, "bf16-mixed"))) >= {"model.dtype=bfloat16"}
+
+
+def test_a_full_device_is_said_of_models_that_cannot_be_adapted_or_counted(tmp_path):
+    narrow = LlamaConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=32
+    )  # fmt: skip
+    narrow.save_pretrained(tmp_path)
+    with_sizes = what_saves_memory(Pretrained(str(tmp_path)), Tuning(), "32-true")
+    assert "try what would save most: tuning." in with_sizes
+    assert "lora" not in with_sizes, "its layers are narrower than the usual rank"
+    assert what_saves_memory(Pretrained(str(tmp_path / "gone")), Tuning(), "32-true").startswith("give a smaller tun")
 
 
 @dataclasses.dataclass
