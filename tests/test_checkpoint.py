@@ -220,13 +220,13 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_fit(learner, folder, caplo
 
 
 @pytest.mark.usefixtures("handlers")
-@pytest.mark.parametrize("number", ENDING)
-def test_a_signal_waits_for_a_checkpoint_of_the_step(learner, folder, number):
+@pytest.mark.parametrize(("number", "at"), [*((number, 4) for number in ENDING), (signal.SIGTERM, OPTIONS["steps"])])
+def test_a_signal_waits_for_a_checkpoint_of_the_step(learner, folder, number, at):
     def ends(*_: object) -> None:
         raise Cut
 
     def signalled(step: int, values: dict[str, float]) -> None:
-        if step == 4:
+        if step == at:
             signal.raise_signal(number)
 
     signal.signal(number, ends)
@@ -234,7 +234,7 @@ def test_a_signal_waits_for_a_checkpoint_of_the_step(learner, folder, number):
     minutes = dataclasses.replace(learner, tuning=dataclasses.replace(learner.tuning, checkpoint_minutes=1e6))
     with pytest.raises(Cut):
         minutes.fit(ROWS, SEED, signalled, checkpoint=folder)
-    assert len(read_json(folder / "state.json")["curve"]) == 4
+    assert len(read_json(folder / "state.json")["curve"]) == at
     assert signal.getsignal(number) is ends
     assert_equal(learner.fit(ROWS, SEED, checkpoint=folder), learner.fit(ROWS, SEED))
     with pytest.raises(Cut):  # where none are written, it ends the fit at once

@@ -115,9 +115,11 @@ class Checkpoints(lightning.Callback):
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:
         """After a step, write a checkpoint where one is due; then let a signal that was put off do what it does."""
-        if self.minutes is None or len(module.losses) == module.total_steps:
+        if self.minutes is None:
             return
-        due = self.processes.first and time.monotonic() - self.written >= 60 * self.minutes
+        # After the last step only a signal needs one: the fit that goes on from it has no step left to take.
+        left = len(module.losses) < module.total_steps
+        due = left and self.processes.first and time.monotonic() - self.written >= 60 * self.minutes
         reason = self.processes.largest(self.signals.number or (DUE if due else 0))
         if reason == 0:
             return

@@ -62,6 +62,10 @@ class InstructionTuner(StaysOnDevice):
     def configure_model(self) -> None:
         """Nothing: Lightning wants a sharded model to be made here, and the one that is bound is made already."""
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
+        """Take no step where the checkpoint that the fit goes on from is of its last one: -1 ends Lightning's loop."""
+        return -1 if len(self.losses) == self.total_steps else None
+
     def training_step(self, batch: list[dict[str, torch.Tensor]], batch_idx: int) -> None:
         """Take one optimizer step over its micro-batches."""
         optimizer: Any = self.optimizers()

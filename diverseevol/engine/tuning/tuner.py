@@ -138,9 +138,8 @@ class Tuner(ModelJob):
                     note(int(point["step"]), {name: value for name, value in point.items() if name != "step"})
                 trainer.callbacks.append(keeper)  # type: ignore[attr-defined]
                 threads = module.at_once if world == 1 else 1
-                loader = step_loader(
-                    self.encoded, plan[len(taken) :], self.prompt.end, rank, world, threads, tuning.packing
-                )
+                left = plan[len(taken) :] or plan[-1:]  # where no step is left, a batch to restore the state at
+                loader = step_loader(self.encoded, left, self.prompt.end, rank, world, threads, tuning.packing)
                 faster = layers_compiled(model) if tuning.compile else quick_products(model)
                 with faster, attention_restored(model), keeper.at_work():
                     trainer.fit(module, loader)
