@@ -126,21 +126,6 @@ def test_two_parts_of_a_weight_take_the_same_steps_as_the_complete_one(chunk, cu
                 assert torch.equal(taker.state[share][name], whole.state[weight][name][part])
 
 
-@pytest.mark.parametrize(("dtype", "moments"), [(BF16, BF16), (BF16, FP32), (FP32, BF16), (BF16, None)])
-def test_steps_after_a_saved_state_are_those_of_an_uninterrupted_fit(dtype, moments, tmp_path):
-    uninterrupted, resumed = (weights_of(*SHAPES, dtype=dtype) for _ in range(2))
-    take_steps(uninterrupted, optimizer_of(uninterrupted, moments, dtype == BF16), range(6))
-    taker = optimizer_of(resumed, moments, dtype == BF16)
-    take_steps(resumed, taker, range(3))
-    torch.save(taker.state_dict(), tmp_path / "state.pt")
-    resumed = [torch.nn.Parameter(weight.detach().clone()) for weight in resumed]
-    taker = optimizer_of(resumed, moments, dtype == BF16)
-    taker.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert {taker.state[weight][name].dtype for weight in resumed for name in MOMENTS} == {moments or dtype}
-    take_steps(resumed, taker, range(3, 6))
-    assert all(torch.equal(one, two) for one, two in zip(resumed, uninterrupted, strict=True))
-
-
 @pytest.mark.nightly
 def test_torch_makes_one_kernel_for_all_steps():
     """As on a CUDA device, where a kernel made anew for each step would cost more than it saves."""

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from diverseevol.data.dataset import load
 from diverseevol.engine.pretrained import TinyLlama
-from diverseevol.engine.tuning.sharding import layers
+from diverseevol.engine.tuning.sharding import Shards, layers
 from diverseevol.errors import InputError
 from diverseevol.parallel.processes import Processes
 
@@ -36,6 +36,19 @@ CASES = [*sharded_fits.CASES]
 )
 def test_the_layers_of_a_model_are_those_that_share_no_weight(family, names):
     assert [type(layer).__name__ for layer in layers(families.tiny(family))] == names
+
+
+def test_a_device_without_room_for_the_complete_model_says_so(monkeypatch):
+    def full(shard: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(torch.Tensor, "full_tensor", full, raising=False)
+    shards = object.__new__(Shards)
+    shards._complete = shards.sharded = families.tiny("llama")
+    with pytest.raises(
+        InputError, match=r"^trainer\.strategy=fsdp: the 0\.\d GB of weights .* more memory than .* tuning=lora"
+    ):
+        shards.gathered()
 
 
 def test_a_model_without_layers_is_refused():

@@ -26,6 +26,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from diverseevol.engine.tuning.sft import InstructionTuner
+from diverseevol.engine.tuning.sharding import local
 from diverseevol.errors import InputError
 from diverseevol.parallel.processes import Processes
 from diverseevol.parallel.signals import Postponed, postponed
@@ -197,7 +198,7 @@ class Checkpoints(lightning.Callback):
                     for name in tensors.keys():  # noqa: SIM118
                         kind, _, part = name.partition("/")
                         if kind == "weight":
-                            _local(weights[int(part)]).copy_(tensors.get_tensor(name))
+                            local(weights[int(part)]).copy_(tensors.get_tensor(name))
                         elif kind == "buffer":
                             buffers[part].copy_(tensors.get_tensor(name))
                         else:
@@ -216,11 +217,6 @@ def _weights(optimizer: Optimizer) -> list[torch.Tensor]:
 
 def _sharded(optimizer: Optimizer) -> bool:
     return any(isinstance(weight, DTensor) for weight in _weights(optimizer))
-
-
-def _local(tensor: torch.Tensor) -> torch.Tensor:
-    """The part of a tensor that this process holds."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _write_tensors(folder: Path, optimizer: Optimizer, module: InstructionTuner, rank: int) -> None:
@@ -245,10 +241,10 @@ def _random_states(device: torch.device) -> dict[str, torch.Tensor]:
 
 def _tensors(optimizer: Optimizer, module: InstructionTuner) -> Iterator[tuple[str, torch.Tensor]]:
     for i, weight in enumerate(_weights(optimizer)):
-        yield f"weight/{i}", _local(weight)
+        yield f"weight/{i}", local(weight)
         for key, value in optimizer.state[weight].items():
             if torch.is_tensor(value):
-                yield f"optimizer/{i}/{key}/{value.device.type}", _local(value)
+                yield f"optimizer/{i}/{key}/{value.device.type}", local(value)
     for name, buffer in module.model.named_buffers():
         yield f"buffer/{name}", buffer
 

@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.placement_types import Replicate, Shard
 
+from diverseevol.engine.tuning.sharding import local
 from diverseevol.errors import InputError, warn_once
 from diverseevol.options import Tuning
 
@@ -129,23 +130,14 @@ class RoundingAdamW(torch.optim.Optimizer):
             beta1, beta2, group["eps"], 1 - rate * group["weight_decay"], rate / (1 - beta1**step),
             math.sqrt(1 - beta2**step),
         )  # fmt: skip
-        kept = [_local(tensor).view(-1) for tensor in (weight.detach(), *(state[name] for name in MOMENTS))]
-        gradient = _local(gradient).reshape(-1)
+        kept = [local(tensor).view(-1) for tensor in (weight.detach(), *(state[name] for name in MOMENTS))]
+        gradient = local(gradient).reshape(-1)
         one_kernel = compiled("cuda") if gradient.device.type == "cuda" else None
         size = CHUNK_OF_ONE_KERNEL if one_kernel else CHUNK.get(gradient.device.type, CHUNK["cuda"])
         first = first_element(weight)
         for start in range(0, len(gradient), size):
             w, m, v, g = (tensor[start : start + size] for tensor in (*kept, gradient))
             (one_kernel or advance)(w, m, v, g, scales, first + start, keys, self.stochastic)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a saved state, to the last bit: torch would give moments the precision of the weights."""
-        super().load_state_dict(state_dict)
-        saved = [state_dict["state"].get(index) for group in state_dict["param_groups"] for index in group["params"]]
-        weights = [weight for group in self.param_groups for weight in group["params"]]
-        for weight, moments in zip(weights, saved, strict=True):
-            for name in MOMENTS if moments else ():
-                self.state[weight][name] = moments[name].to(device=weight.device, copy=True)
 
 
 def advance(
@@ -229,11 +221,6 @@ def rounded(values: Float[torch.Tensor, " count"], bits: Int[torch.Tensor, " cou
     """
     moved = (values.view(torch.int32) + (bits & 0xFFFF)) & ~0xFFFF  # bfloat16 is the upper half of a float32
     return moved.view(torch.float32).to(torch.bfloat16)
-
-
-def _local(tensor: torch.Tensor) -> torch.Tensor:
-    """What this process holds of a tensor."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def first_element(weight: torch.Tensor) -> int:

@@ -8,9 +8,11 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.plugins.precision.precision import Precision
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
+from diverseevol.engine.memory import explain_out_of_memory
 from diverseevol.errors import InputError
 
 
@@ -69,10 +71,23 @@ class Shards:
         return result
 
     def gathered(self) -> PreTrainedModel:
-        """The complete model with its weights as they are trained by now, in all processes at once."""
-        for weight, shard in zip(self._complete.parameters(), self.sharded.parameters(), strict=True):
-            if weight.requires_grad:
-                weight.data = shard.detach().full_tensor()  # type: ignore[attr-defined]
+        """The complete model with its weights as they are trained by now, in all processes at once.
+
+        Raises:
+            InputError: the device holds this process's part, and has no room for all of them.
+        """
+        trained = [shard for shard in self.sharded.parameters() if shard.requires_grad]
+        size = sum(shard.numel() * shard.element_size() for shard in trained)
+        with explain_out_of_memory(
+            f"trainer.strategy=fsdp: the {size / 1e9:.1f} GB of weights that were trained, complete on each device "
+            f"beside its part of them",
+            lambda: (
+                "give tuning=lora, model.dtype=bfloat16 with tuning.rounding=stochastic, or a device with more memory"
+            ),
+        ):
+            for weight, shard in zip(self._complete.parameters(), self.sharded.parameters(), strict=True):
+                if weight.requires_grad:
+                    weight.data = shard.detach().full_tensor()  # type: ignore[attr-defined]
         return self._complete
 
 
@@ -88,6 +103,11 @@ class _Root(torch.nn.Module):
 
     def forward(self, work: Callable[[], torch.Tensor]) -> torch.Tensor:
         return work()
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """The part of a tensor that this process holds."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def layers(model: PreTrainedModel) -> list[torch.nn.Module]:
