@@ -10,13 +10,14 @@ import pytest
 from small_evolution import SMALL
 
 from diverseevol.cli.commands.plan import verdicts
-from diverseevol.cli.forecast import Bill, bill_of, check_budget
+from diverseevol.cli.forecast import Bill, bill_of, check_budget, measured_rates, save_rates
 from diverseevol.engine.arithmetic import Amount, Numbers, fit, forward, llama
 from diverseevol.engine.cards import CARDS
 from diverseevol.engine.shapes import shape_without_weights
 from diverseevol.engine.tuning.batches import plan_steps
 from diverseevol.errors import InputError
 from diverseevol.evaluation.exam import Exam
+from diverseevol.evaluation.judges.base import Capabilities
 from diverseevol.evaluation.judges.without_model import Gold
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.evolution.loop import evolve
@@ -167,6 +168,14 @@ def test_a_budget_lets_begin_what_takes_less():
     check_budget(Budget(), None, Bill(80, None))
 
 
+class Unpaid(Gold):
+    """Calls a model, and pays for none of it."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities("competitor", calls=True)
+
+
 def test_the_bill_is_that_of_all_rounds(make):
     questions = tuple(Question(str(i), f"What is {i}?", competitor="y" * 40) for i in range(6))
     exam = Exam((Benchmark("mine", questions),), make(price=[10, 20]))
@@ -176,6 +185,7 @@ def test_the_bill_is_that_of_all_rounds(make):
     assert 0 < bill.usd < 1
     assert bill_of(dataclasses.replace(exam, judge=make(model="m")), 3) == Bill(36, None)
     assert bill_of(dataclasses.replace(exam, benchmarks=(), judge=Gold()), 3) == Bill(0, 0.0)
+    assert bill_of(dataclasses.replace(exam, judge=Unpaid()), 3) == Bill(36, 0.0), "a model on this machine"
 
 
 def test_the_command_says_what_it_takes_and_leaves_nothing(command_line, tmp_path, monkeypatch):
@@ -194,6 +204,43 @@ def test_the_command_says_what_it_takes_and_leaves_nothing(command_line, tmp_pat
     code, _, error = command_line("plan", *SMALL, "card=T4", "trainer=bf16", "threads=1")
     assert code == 2
     assert "T4 has no units for bfloat16; give trainer.precision=16-mixed" in error
+
+
+def test_evolve_does_not_refuse_the_card_that_it_finds(command_line, tmp_path, monkeypatch):
+    monkeypatch.setattr("diverseevol.cli.forecast.card_here", lambda settings: ("T4", CARDS["T4"]))
+    few = (*SMALL, f"cache={tmp_path / 'cache'}", f"folder={tmp_path / 'run'}", "logger=none", "threads=1")
+    code, _, error = command_line("evolve", *few, "trainer.precision=bf16-mixed", "schedule.rounds=0")
+    assert code == 0, error
+    code, _, error = command_line("plan", *few, "trainer.precision=bf16-mixed")
+    assert code == 2
+    assert "T4 has no units for bfloat16" in error
+
+
+def test_a_sweep_over_its_budget_is_planned_to_the_end(command_line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sweep = ("-m", *SMALL, "seed=0,1", "card=L4", "threads=1")
+    code, said, error = command_line("plan", *sweep, "budget.gpu_hours=0")
+    assert code == 2
+    assert "all 2 evolutions of the sweep" in said
+    assert "2 of 2 evolutions go over their budget, the first " in error
+    assert "budget.gpu_hours is 0, and by its plan" in error
+    assert command_line("plan", *sweep)[0] == 0, "nothing is kept of it"
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"source": "calibration", "flops": 1.0}', '{"source": "calibration", "fit": "fast"}', "[1]", "{",
+     '{"source": "calibration", "fit": 0}', '{"source": "calibration", "layer": null}'],
+)  # fmt: skip
+def test_rates_of_another_release_are_left_out_of_account(content, tmp_path, caplog):
+    file = tmp_path / "rates.json"
+    assert measured_rates(file) is None
+    save_rates(file, rates := Rates("calibration", 1.0, 2.0))
+    assert measured_rates(file) == rates
+    assert not caplog.text
+    file.write_text(content)
+    assert measured_rates(file) is None
+    assert f"{file}: not rates" in caplog.text
 
 
 def test_a_sweep_is_summed(command_line, tmp_path, monkeypatch):
@@ -216,6 +263,10 @@ def test_what_was_measured_here_predicts_later_evolutions(command_line, tmp_path
     assert all(
         value > 0 for name, value in json.loads(file.read_text()).items() if name in ("fit", "read", "bandwidth")
     )
+    for measuring in ("false", "true"):
+        code, _, error = command_line("plan", *few, "cards=4", f"calibrate={measuring}")
+        assert code == 2
+        assert "cards is 4, and what is measured here is measured on 1 process; give card=NAME" in error
     code, _, error = command_line("evolve", *few, "budget.gpu_hours=1e-9")
     assert code == 2
     assert "budget.gpu_hours is 1e-09" in error

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -106,19 +107,30 @@ def card_here(settings: Configuration) -> tuple[str, Card] | None:
     return None if name is None else (name, CARDS[name])
 
 
-def rates_of(settings: Configuration, learner: Learner, cache: Path, cards: int) -> Rates | None:
+def rates_of(settings: Configuration, learner: Learner, cache: Path, cards: int, planned: bool = False) -> Rates | None:
     """How fast this will be: by the card that is named, by what was measured here, by the card that torch reports.
 
+    Args:
+        settings: the configuration.
+        learner: whose processes, model and tuning count.
+        cache: the project's cache folder.
+        cards: how many work.
+        planned: whether the card that torch reports is refused like one that is named; otherwise it says nothing.
+
     Raises:
-        InputError: the card does not multiply the numbers that the trainer asks for.
+        InputError: the card does not multiply the numbers that the trainer asks for, or what was measured here was
+            measured on another number of processes.
     """
     named = card_of(settings)
-    if named is None and (file := calibration_file(settings, learner, cache)).exists():
-        return Rates(**read_json(file, "delete it, and calibrate again"))
+    if named is None and (measured := measured_rates(calibration_file(settings, learner, cache))) is not None:
+        check_cards(cards, learner.processes.world)
+        return measured
     if (card := named or card_here(settings)) is None:
         return None
     precision = str(settings.value("trainer", dict).get("precision"))
     if precision.startswith("bf16") and not card[1].bfloat16:
+        if named is None and not planned:  # what runs is not refused for what it was going to take
+            return None
         raise InputError(
             f"trainer.precision={precision}: {card[0]} has no units for bfloat16; give trainer.precision=16-mixed"
         )
@@ -134,6 +146,37 @@ def calibration_file(settings: Configuration, learner: Learner, cache: Path) -> 
         learner.processes.world,
     ]  # fmt: skip
     return cache / "rates" / f"{hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:32]}.json"
+
+
+def measured_rates(file: Path) -> Rates | None:
+    """Rates that were measured before; None where there are none, or where the file does not say them."""
+    if not file.exists():
+        return None
+    try:
+        rates = Rates(**read_json(file))
+        values = asdict(rates)
+        speeds = [values[name] for name in ("fit", "read", "bandwidth", "answer") if values[name] is not None]
+        if all(0 < speed < math.inf for speed in speeds) and all(
+            0 <= wait < math.inf for wait in (rates.layer, rates.startup)
+        ):
+            return rates
+    except (InputError, TypeError):  # of another release, or edited
+        pass
+    log.warning("%s: not rates that plan calibrate=true measures now; it is left out of account", file)
+    return None
+
+
+def check_cards(cards: int, processes: int) -> None:
+    """Look whether what was measured here, by so many processes, says how fast so many cards are.
+
+    Raises:
+        InputError: it does not.
+    """
+    if cards != processes:
+        raise InputError(
+            f"cards is {cards}, and what is measured here is measured on {processes} process{'es' * (processes > 1)}; "
+            f"give card=NAME for as many by its data sheet, or leave cards out"
+        )
 
 
 def save_rates(file: Path, rates: Rates) -> None:
@@ -202,9 +245,9 @@ def bill_of(exam: Exam, rounds: int) -> Bill:
     if not capabilities.judges or not capabilities.calls:
         return Bill(0, 0.0)
     calls, usd = 0, 0.0
-    priced = capabilities.costs is not None
+    priced = True
     for benchmark in exam.benchmarks:
-        if capabilities.costs is None:
+        if capabilities.costs is None:  # a model on this machine
             calls += 2 * len(benchmark.questions)
             continue
         answers = {each.id: each.competitor or each.reference or "" for each in benchmark.questions}

@@ -16,6 +16,7 @@ from diverseevol.cli.forecast import (
     calibration_file,
     card_here,
     check_budget,
+    check_cards,
     first_pool,
     plain,
     rates_of,
@@ -30,6 +31,7 @@ from diverseevol.engine.arithmetic import HALF, Numbers, bytes_kept, total
 from diverseevol.engine.cards import Card
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.trainers import device_of
+from diverseevol.errors import InputError
 from diverseevol.evaluation.exam import Exam
 from diverseevol.evaluation.judges.base import checked_judge
 from diverseevol.evolution.calibration import calibrate
@@ -55,6 +57,7 @@ class Planned:
 
 
 PLANNED: list[Planned] = []
+REFUSED: dict[str, InputError] = {}  # by run folder, those that would take more than the budget
 
 
 def run(settings: Configuration) -> None:
@@ -78,11 +81,12 @@ def run(settings: Configuration) -> None:
         workload = workload_of(settings, learner, exam, sampler, schedule, metrics_of(settings), embedded)
         cards = max(own.cards, bench.processes.world)
         if own.calibrate:
+            check_cards(cards, bench.processes.world)
             rates: Rates | None = calibrate(learner, workload, exam, bench.cache / "rates" / "probe")
             if bench.processes.first and rates is not None:
                 save_rates(calibration_file(settings, learner, bench.cache), rates)
         else:
-            rates = rates_of(settings, learner, bench.cache, cards)
+            rates = rates_of(settings, learner, bench.cache, cards, planned=True)
         rounds = workload.rounds(first_pool(learner, schedule, options.seed))
         if not bench.processes.first:
             return
@@ -101,18 +105,32 @@ def run(settings: Configuration) -> None:
             console.print("answers: a server's, whose time and memory are not counted")
         console.print(_time(rates, hours, cards, settings))
         console.print(FORMULA, style="dim")
-        check_budget(settings.options("budget", Budget), hours, planned.bill)
         PLANNED.append(planned)
+        try:
+            check_budget(settings.options("budget", Budget), hours, planned.bill)
+        except InputError as refusal:  # the plans of a sweep's other jobs are worth as much
+            REFUSED[str(run_path(settings))] = refusal
         if "foundation" in rounds[0]:
             SHARED[space] = (rates and rates.seconds(rounds[0]["foundation"])) or 0.0
 
 
 def conclude() -> None:
-    """Print what all jobs of a sweep take together, and forget them."""
-    if len(PLANNED) > 1:
+    """Print what all jobs of a sweep take together, and forget them.
+
+    Raises:
+        InputError: the plan, or some of the sweep's, is refused by its budget.
+    """
+    planned, refused = len(PLANNED), list(REFUSED.items())
+    if planned > 1:
         _print_sum()
     PLANNED.clear()
+    REFUSED.clear()
     SHARED.clear()
+    if refused and planned == 1:
+        raise refused[0][1]
+    if refused:
+        folder, reason = refused[0]
+        raise InputError(f"{len(refused)} of {planned} evolutions go over their budget, the first {folder}/: {reason}")
 
 
 def _print_sum() -> None:
