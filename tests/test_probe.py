@@ -1,5 +1,6 @@
 import dataclasses
 import math
+from weakref import WeakSet
 
 import lightning
 import numpy as np
@@ -210,6 +211,16 @@ def test_mixed_precision_computes_in_bfloat16_and_averages_in_float32(learner, t
     assert (np.ascontiguousarray(found).view(np.uint32) & 0xFFFF).any(axis=1).all()
     for name in NAMES:
         np.testing.assert_allclose(scores_mixed[name], scores[name], rtol=0.05, atol=0.05, err_msg=name)
+
+
+def test_a_model_on_the_device_leaves_it_where_the_foundation_embeds_and_only_there(learner, tmp_path, monkeypatch):
+    model, left = learner.foundation.load(), []
+    monkeypatch.setattr(model, "cpu", lambda: left.append(model))
+    ours = dataclasses.replace(learner, resident=WeakSet([model]))
+    ours.foundation_embedding(tmp_path / "space")
+    assert left == [model]
+    ours.foundation_embedding(tmp_path / "space")
+    assert left == [model], "the cache has it"
 
 
 def test_the_foundation_embedding_is_computed_once(learner, tmp_path):

@@ -282,6 +282,7 @@ def test_every_process_asks_the_weights_that_the_first_one_keeps(evolution, lear
         )
         with opened(NoLogger(), RunName("run", "round-00", "an id"), run.run.path, {}) as log:
             phases.fit(log)
+        assert (phases.model() in own.resident) == (tuning.KEPT == "model"), "it leaves the device for the foundation"
         asked.append(dict(phases.model().named_parameters()))
     assert list((tmp_path / "0").rglob("*.safetensors"))
     assert not list((tmp_path / "1").rglob("*.safetensors"))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -76,8 +76,13 @@ class Phases:
     def model(self) -> PreTrainedModel:
         """The round's model: as it was trained, or as the fit that was found on disk left it."""
         if self._model is None:
-            self._model = self.learner.models.load(self.folder.path / self.kept).eval()
-        return self._model
+            self._take(self.learner.models.load(self.folder.path / self.kept).eval())
+        return cast(PreTrainedModel, self._model)
+
+    def _take(self, model: PreTrainedModel) -> None:
+        self._model = model
+        if self.kept == "model":  # an adapter shares the foundation's weights
+            self.learner.resident.add(model)
 
     @contextmanager
     def served(self, server: Server) -> Iterator[Running]:
@@ -105,7 +110,7 @@ class Phases:
         with self.notes.timed("fit"):
             seed = self.streams.entropy(self.t, "training")
             fit = self.learner.fit(self.pool, seed, log.curve, checkpoint=self.folder.checkpoint)
-            self._model = fit.model
+            self._take(fit.model)
             if self.processes.first:
                 write_jsonl(curve, fit.curve)
                 seal(self.folder.path, [curve.name])

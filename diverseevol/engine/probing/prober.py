@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakSet
 
 import lightning
 import numpy as np
@@ -35,11 +36,13 @@ class Prober(ModelJob):
         foundation: the model whose embedding of the rows is the same for all rounds.
         encoded: all rows of the data set as tokens.
         embedding: how rows become vectors.
+        resident: complete models that may lie on the device, and leave it while the foundation model embeds all rows.
     """
 
     foundation: Pretrained
     encoded: Tokens
     embedding: Embedding = field(default_factory=Embedding)
+    resident: WeakSet[PreTrainedModel] = field(default_factory=WeakSet)
 
     def probe(
         self,
@@ -157,8 +160,12 @@ class Prober(ModelJob):
         """
 
         def build(folder: Path) -> None:
+            for model in self.resident:  # the device may have no room for two
+                model.cpu()
+            release_memory()
             rows = np.arange(len(self.encoded))
             self.probe(self.foundation_model().eval(), rows, folder, phase="embed with the foundation model")
+            release_memory()  # the foundation model's, which its trainer still holds
 
         cached_by_all(cache, build, self.processes)
         embedding, _ = read_probe(cache, embedding=True)
