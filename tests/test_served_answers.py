@@ -134,10 +134,16 @@ def test_a_server_that_dies_loses_no_answer(tmp_path, tiny, prompt):
             fails(422, "Unexpected fields in the request: {'top_k'}"),
             r"does not accept the request .* answers.prompt=text",
         ),
+        (
+            fails(404, "Not Found"),
+            r"/v1/completions is not to be had \(HTTP 404: Not Found\); .* chat completions alone",
+        ),
+        (Answer(405), r"/v1/completions is not to be had \(HTTP 405: the server gives no reason\)"),
+        (fails(404, "This is a chat model and not supported in v1/completions"), "chat completions alone cannot be"),
         (completes("a", finish="abort"), r"did not come to an end \(finish_reason abort\)"),
         (completes(None), "the reply's choice holds no text"),
     ],
-    ids=["other model", "key", "model", "fields", "aborted", "no text"],
+    ids=["other model", "key", "model", "fields", "no route", "no method", "chat model", "aborted", "no text"],
 )
 def test_replies_that_are_no_answer_are_told_in_a_sentence(tmp_path, server, prompt, reply, sentence):
     server.behaviour = lambda request: reply
@@ -245,18 +251,56 @@ def test_a_command_serves_the_rounds_folder_and_ends(tmp_path, prompt):
 
 
 def test_a_command_may_tell_a_running_server_to_load_the_folder(tmp_path, server, prompt):
-    server.behaviour = lambda request: completes("a")
-    note = f"import sys; open({str(tmp_path / 'loaded')!r}, 'w').write(sys.argv[1])"
+    loaded = tmp_path / "loaded"
+    server.behaviour = lambda request: completes("new" if loaded.exists() else "old")
+    note = f"import sys, time; time.sleep(1); open({str(loaded)!r}, 'w').write(sys.argv[1])"
     (tmp_path / "load.py").write_text(note)
     settings = Server(
         base_url=server.url, command=f'{sys.executable} {tmp_path / "load.py"} \'{{"lora": "{{folder}}"}}\''
     )
     file = AnswerFile(tmp_path, QUESTIONS, GREEDY)
     with serving(settings, tmp_path / "adapter", "base", tmp_path / "server.log", None) as running:
-        running.process.wait(60)
         answer_by_server(file, running, prompt, (1, 2), Silent())
-    assert json.loads((tmp_path / "loaded").read_text()) == {"lora": str(tmp_path / "adapter")}
+    assert json.loads(loaded.read_text()) == {"lora": str(tmp_path / "adapter")}
     assert file.complete()
+    assert set(answers(file).values()) == {"new"}, "no question is sent before the command has ended"
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (
+            "time.sleep(0.5); print('no adapter'); raise SystemExit(3)",
+            r"ended with exit code 3 \(no adapter; all of it",
+        ),
+        ("time.sleep(600)", r"has no \{port\}, so it must end once http://.*/v1 has loaded .* still runs after 1 s"),
+    ],
+    ids=["fails", "never ends"],
+)
+def test_a_command_that_does_not_load_leaves_a_ready_server_unasked(tmp_path, server, prompt, code, sentence):
+    (tmp_path / "load.py").write_text(f"import time; {code}")
+    settings = Server(
+        base_url=server.url, command=f"{sys.executable} {tmp_path / 'load.py'} {{name}}",
+        startup=60.0 if "Exit" in code else 1.0,
+    )  # fmt: skip
+    with (
+        pytest.raises(InputError, match=sentence),
+        serving(settings, tmp_path, "base", tmp_path / "server.log", None) as running,
+    ):
+        answer_by_server(AnswerFile(tmp_path, QUESTIONS, GREEDY), running, prompt, (1, 2), Silent())
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("name", ["org/model", "gpt2"])
+def test_a_name_on_the_hub_goes_to_the_command_as_it_is(tmp_path, name):
+    words = f"import sys; open({str(tmp_path / 'words')!r}, 'w').write(' '.join(sys.argv[1:]))"
+    (tmp_path / "write.py").write_text(words)
+    settings = Server(command=f"{sys.executable} {tmp_path / 'write.py'} {{folder}} {{base}} {{name}}")
+    with serving(settings, Path(name), name, tmp_path / "server.log", None) as running:
+        assert running.process.wait(60) == 0
+    folder, base, served = (tmp_path / "words").read_text().split()
+    assert (folder, base) == (name, name)
+    assert served.startswith(name.replace("/", "-"))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ LONGEST_WAIT_SECONDS = 300.0
 UNREACHED_RETRIES = 2  # while a server has never responded
 POLL_SECONDS = 0.5
 HOPELESS = 3  # refusals in a row, and no answer in between, that end the asking
+CHATS_ONLY = re.compile(r"chat model\b|chat/completions|support (the )?completions api")  # of OpenAI and vLLM
 ENDED = ("stop", "length", "eos", "eos_token", "stop_sequence", "end_turn", "max_tokens")  # reasons to finish
 
 
@@ -102,15 +104,14 @@ class Completing:
             raise self._failure
 
     async def _wait_for_the_server(self) -> None:
-        """Wait until the server that the command started, or told to load a model, is ready.
+        """Wait until the server that the command started, or has told to load a model, is ready.
 
         Raises:
-            InputError: the command failed, or the server does not answer in time.
+            InputError: the command failed, or it does not end or the server does not answer in time.
         """
         deadline = time.monotonic() + self.running.server.startup
         base = self.running.server.base_url
-        while not await self._is_ready(base):
-            self.running.check()
+        while not (self.running.check() and await self._is_ready(base)):
             if time.monotonic() > deadline:
                 raise self.running.late()
             await asyncio.sleep(POLL_SECONDS)
@@ -239,6 +240,14 @@ class Completing:
         words = f"HTTP {status}: {connection.clean(refusal.words) or 'the server gives no reason'}"
         if refusal.concern is Concern.PASSING:
             return PassingError(words, wait, prompt=status >= 500 or status == 408)
+        absent = status in (404, 405) and "model" not in body.lower()
+        unclear = refusal.concern in (Concern.MODEL, Concern.REQUEST, Concern.DOUBT)
+        if unclear and (absent or CHATS_ONLY.search(refusal.words.lower())):
+            return InputError(
+                f"{self.running.server.base_url}/completions is not to be had ({words}); answers=server needs a server "
+                f"that completes texts, and chat completions alone cannot be used: give another answers.base_url, "
+                f"which usually ends in /v1"
+            )
         if refusal.concern in (Concern.PROMPT, Concern.DOUBT):
             return RefusedError(words)
         return connection.verdict(refusal.concern, words, self._model)

@@ -29,8 +29,9 @@ class Server:
         base_url: the endpoint.
         model: the model's name there; None is the only one that the server lists, or {name} where the command has it.
         key_variable: the environment variable that holds the key, the only place it is read from; None sends none.
-        command: starts a server for each round, or tells one to load the round's model; None: a server is running.
-        startup: seconds until a server that a command started has to answer.
+        command: starts a server for each round, at {port}; without {port} it tells a running one to load the round's
+            model, and ends. None: a server is running.
+        startup: seconds until a command without {port} has to end, and the server has to answer.
         prompt: "ids" sends token ids (vLLM, SGLang, llama.cpp); "text" sends text, where it gives the same ids.
         concurrency: requests under way at a time.
         timeout: seconds for an answer.
@@ -104,18 +105,32 @@ class Running:
     log: Path | None = None
     process: "subprocess.Popen[bytes] | None" = None
 
-    def check(self) -> None:
-        """Look whether the command failed.
+    def check(self) -> bool:
+        """Whether the command lets the server be asked: one without {port} has to end first.
 
         Raises:
-            InputError: it did; with the end of what it wrote.
+            InputError: it failed; with the end of what it wrote.
         """
         status = None if self.process is None else self.process.poll()
         if status:
             raise InputError(f"answers.command ended with exit code {status}{self._last_words()}")
+        return status == 0 or not self._loads()
+
+    def _loads(self) -> bool:
+        """Whether the command only tells a running server what to load.
+
+        Until it ends, that server is ready with the model of before; nothing else shows which one would answer.
+        """
+        return self.process is not None and "{port}" not in (self.server.command or "")
 
     def late(self) -> InputError:
-        """What to say of a server that does not answer in time."""
+        """What to say of a command that does not end, or of a server that does not answer, in time."""
+        if self._loads() and self.process is not None and self.process.poll() is None:
+            return InputError(
+                f"answers.command has no {{port}}, so it must end once {self.server.base_url} has loaded the model, "
+                f"and it still runs after {self.server.startup:g} s{self._last_words()}; give the command of a server "
+                f"{{port}}, or raise answers.startup if loading needs longer"
+            )
         return InputError(
             f"{self.server.base_url}: no server answers {self.server.startup:g} s after answers.command was started"
             f"{self._last_words()}; raise answers.startup if it needs longer to load the model"
@@ -135,7 +150,8 @@ def serving(server: Server, folder: Path, base: str, log: Path, positions: int |
 
     Args:
         server: the user's options.
-        folder: the model's or adapter's folder, {folder} in the command.
+        folder: the model's or adapter's folder, {folder} in the command; what is no folder is a name on the hub, and
+            stays as it is.
         base: the foundation model's path or name on the hub, {base}.
         log: gets what the command writes; it stays where the command or the answers fail.
         positions: how many the model has.
@@ -146,11 +162,12 @@ def serving(server: Server, folder: Path, base: str, log: Path, positions: int |
     if server.command is None:
         yield Running(server, positions)
         return
-    folder = folder.resolve()
+    if folder.is_dir():
+        folder = folder.resolve()
     digest = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
     values = {
         "folder": str(folder), "base": base, "port": str(_free_port()),
-        "name": safe_name(f"{folder.parent.name}-{folder.name}-{digest}"),
+        "name": safe_name(f"{folder.parent.name}-{folder.name}-{digest}".lstrip("-")),
     }  # fmt: skip
     command = server.command
     if "{port}" in command:
