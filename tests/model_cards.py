@@ -37,7 +37,7 @@ TUNINGS = {
 }
 SHOWN = ("L4", "RTX-4090", "L40S", "A100-40GB", "A100-80GB", "H100", "H200")
 BATCH_TOKENS = 2048  # of a probe, as on every GPU
-ROWS, TOKENS, RESPONSES, QUESTIONS, PROMPT = 15_015, 210, 0.4, 80, 100
+ROWS, TOKENS, RESPONSES, QUESTIONS, PROMPT, LONGEST = 15_015, 210, 0.4, 80, 100, 512
 SIZES = (40, 20, 8, 4, 1)  # answers at a time: the most that fit
 
 ABOVE = f"""\
@@ -50,9 +50,10 @@ Which families of models work at all: [families.md](families.md).
 
 The evolution is the paper's: {ROWS:,} rows of {TOKENS} tokens (Dolly's, roughly), 100 + 10 × 100 of them for three
 epochs, `sampler=kcenter`, which reads all rows ten times, and the {QUESTIONS} questions of Vicuna-Bench in each of
-eleven rounds. Hours assume 40 % of a card's peak of products in fits, 50 % in reading, and 50 % of its memory's
-bandwidth in answers, where a layer takes half a millisecond at least for the next token of a batch; all answers reach
-1,024 tokens: shorter ones take less. Loading and writing models and judging come on top.
+eleven rounds, whose prompts have {PROMPT} tokens on average and {LONGEST} at most. Hours assume 40 % of a card's peak
+of products in fits, 50 % in reading, and 50 % of its memory's bandwidth in answers, where a layer takes half a
+millisecond at least for the next token of a batch; all answers reach 1,024 tokens: shorter ones take less. Loading
+and writing models and judging come on top.
 
 * **full**: `tuning=full trainer=bf16`, the paper's way: weights, gradients and moments in float32.
 * **full, rounded**: `tuning=full model.dtype=bfloat16 trainer=bf16 tuning.rounding=stochastic`: all of these in
@@ -95,7 +96,7 @@ def workload(shape: Shape, tuning: Tuning, numbers: Numbers, generation: Generat
     eligible = dataclasses.replace(row, logits=RESPONSES * TOKENS) * ROWS
     return Workload(
         shape=shape, numbers=numbers, tuning=tuning, schedule=Schedule(10, 100, 100), every=row * ROWS,
-        eligible=eligible, rows=ROWS, needs=Needs("current"), asked=(Asked("questions", questions, PROMPT, PROMPT),),
+        eligible=eligible, rows=ROWS, needs=Needs("current"), asked=(Asked("questions", questions, PROMPT, LONGEST),),
         generation=generation,
     )  # fmt: skip
 
@@ -103,6 +104,7 @@ def workload(shape: Shape, tuning: Tuning, numbers: Numbers, generation: Generat
 def hours(work: Workload, card: str, count: int) -> float:
     """Hours on so many cards."""
     rates = Rates.of_card(card, CARDS[card], count, work.numbers, Efficiency())
+    work = dataclasses.replace(work, processes=count)
     first = work.eligible * (100 / ROWS)
     return sum(rates.seconds(cost) or 0.0 for costs in work.rounds(first) for cost in costs.values()) / 3600
 
@@ -110,8 +112,9 @@ def hours(work: Workload, card: str, count: int) -> float:
 def on_card(work: Workload, card: str, count: int = 1, sharded: bool = False, sizes: tuple[int, ...] = SIZES) -> str:
     """A cell: the hours, or what does not fit."""
     for size in sizes:
-        trial = dataclasses.replace(work, generation=dataclasses.replace(work.generation, batch_size=size))
-        memory = trial.memory(BATCH_TOKENS, count, sharded)
+        generation = dataclasses.replace(work.generation, batch_size=size)
+        trial = dataclasses.replace(work, generation=generation, processes=count)
+        memory = trial.memory(BATCH_TOKENS, sharded)
         if all(total(parts) <= CARDS[card].usable for parts in memory.values()):
             return f"{hours(trial, card, count):.2g} h"
     lacking = [phase for phase, parts in memory.items() if total(parts) > CARDS[card].usable]
@@ -120,7 +123,7 @@ def on_card(work: Workload, card: str, count: int = 1, sharded: bool = False, si
 
 def gigabytes(work: Workload, count: int = 1, sharded: bool = False) -> str:
     """The memory of a fit, of reading and of answers."""
-    memory = work.memory(BATCH_TOKENS, count, sharded).values()
+    memory = dataclasses.replace(work, processes=count).memory(BATCH_TOKENS, sharded).values()
     return " / ".join(f"{total(parts) / 1e9:.1f}" for parts in memory)
 
 

@@ -11,7 +11,7 @@ from small_evolution import SMALL
 
 from diverseevol.cli.commands.plan import verdicts
 from diverseevol.cli.forecast import Bill, bill_of, check_budget, measured_rates, save_rates
-from diverseevol.engine.arithmetic import Amount, Numbers, fit, forward, llama
+from diverseevol.engine.arithmetic import Amount, Numbers, bytes_of_checkpoint, fit, forward, llama
 from diverseevol.engine.cards import CARDS
 from diverseevol.engine.shapes import shape_without_weights
 from diverseevol.engine.tuning.batches import plan_steps
@@ -24,7 +24,7 @@ from diverseevol.evolution.loop import evolve
 from diverseevol.evolution.metrics import DEFAULT
 from diverseevol.evolution.metrics.base import needs_of
 from diverseevol.evolution.plan import Asked, Cost, Forecast, Rates, Workload
-from diverseevol.options import Budget, Efficiency, Generation, Schedule, Tuning
+from diverseevol.options import Budget, Efficiency, Generation, LoRA, Schedule, Tuning
 from diverseevol.report.predictions import predictions
 from diverseevol.runs.round_folder import Prediction, Round
 from diverseevol.samplers.base import Needs
@@ -94,13 +94,50 @@ def test_a_round_does_what_its_sampler_and_its_metrics_need(workload):
     assert held_out["measure"].operations == forward(workload.shape, Amount(5, 25, 2))
 
 
+def test_each_process_answers_its_share_in_a_batch_at_least(workload):
+    asked = (Asked("some", 8, 30.0, 31),)
+    alone = dataclasses.replace(workload, asked=asked, generation=Generation(max_new_tokens=4, batch_size=8))
+    few = dataclasses.replace(alone, processes=4)
+
+    def seconds(changed: Workload, count: int) -> float | None:
+        rates = Rates.of_card("H100", CARDS["H100"], count, Numbers(), Efficiency())
+        return rates.seconds(changed.costs(0, Amount(9, 27, 3), 3)["answer some"])
+
+    assert seconds(alone, 1) == seconds(few, 4) == 4 * workload.shape.layers * Efficiency().layer_seconds
+    read = [each.costs(0, Amount(9, 27, 3), 3)["answer some"].read for each in (alone, few)]
+    weights = 4 * workload.shape.linear * workload.numbers.arithmetic
+    assert read[1] == pytest.approx(read[0] + 3 * weights), "four devices read all weights for every token"
+    many = dataclasses.replace(alone, processes=4, generation=Generation(max_new_tokens=4, batch_size=1))
+    assert many.costs(0, Amount(9, 27, 3), 3)["answer some"].layers == 2 * 4 * workload.shape.layers
+
+
+def test_a_committee_is_on_the_device_together(workload):
+    def probe(needs: Needs, **changes: Any) -> dict[str, int]:
+        return dataclasses.replace(workload, needs=needs, **changes).memory(64)["probe"]
+
+    weights = workload.shape.weights * 4
+    assert "committee" not in probe(Needs("current"))
+    assert probe(Needs(statistics=frozenset({"committee_kl"}), committee=3))["committee"] == 3 * weights
+    assert probe(Needs(earlier=4))["committee"] == weights, "round 1 has one before it, and round 2 is the last"
+    adapted = dataclasses.replace(workload.shape, adapters=10)
+    assert probe(Needs(committee=3), shape=adapted)["committee"] == 3 * 10 * 4
+
+
+def test_a_checkpoint_is_the_weights_and_their_moments():
+    shape = llama(64, 128, 2, 2, 1000)
+    assert bytes_of_checkpoint(shape, Tuning(), Numbers(4, 2)) == 3 * 4 * shape.weights
+    assert bytes_of_checkpoint(shape, Tuning(moments="bfloat16"), Numbers()) == 8 * shape.weights
+    adapted = llama(64, 128, 2, 2, 1000, rank=4)
+    assert bytes_of_checkpoint(adapted, LoRA(rank=4), Numbers(2, 2)) == 12 * adapted.adapters
+
+
 def test_rates_of_a_card_are_shares_of_its_peaks():
     rates = Rates.of_card("H100", CARDS["H100"], 2, Numbers(4, 2), Efficiency())
     assert rates.seconds(Cost("fit", 1, 2 * 989e12 * 0.4)) == pytest.approx(1)
     assert rates.seconds(Cost("read", 1, 2 * 989e12)) == pytest.approx(2)
     assert rates.seconds(Cost("answer", 1, 1.0, read=2 * 3350e9)) == pytest.approx(2)
     assert rates.seconds(Cost("answer", 1, 2 * 989e12, read=1.0)) == pytest.approx(2), "the slower of both counts"
-    assert rates.seconds(Cost("answer", 1, 1.0, read=1.0, layers=8000)) == pytest.approx(2), "launching takes time"
+    assert rates.seconds(Cost("answer", 1, 1.0, read=1.0, layers=4000)) == pytest.approx(2), "each launches all of them"
     in_float32 = Rates.of_card("H100", CARDS["H100"], 1, Numbers(), Efficiency(fit=1))
     assert in_float32.seconds(Cost("fit", 1, 67e12)) == pytest.approx(1)
     assert Rates("nobody").seconds(Cost("fit", 1, 1.0)) is None

@@ -57,6 +57,7 @@ def workload_of(
     schedule: Schedule,
     metrics: Sequence[Metric],
     embedded: bool,
+    processes: int,
 ) -> Workload:
     """The work of an evolution.
 
@@ -68,6 +69,7 @@ def workload_of(
         schedule: how the pool grows.
         metrics: what is measured.
         embedded: whether the foundation model's embedding is in the cache.
+        processes: how many there are, a device each.
     """
     encoded, needs = learner.encoded, needs_of(list(metrics))
     lengths, responses = np.asarray(encoded.lengths), np.asarray(encoded.response_tokens)
@@ -88,7 +90,7 @@ def workload_of(
         tuning=learner.tuning, schedule=schedule, every=Amount.of(lengths),
         eligible=Amount.of(lengths[eligible], responses[eligible]), rows=len(eligible), needs=sampler.needs,
         measured=frozenset(needs), held_out=Amount.of(lengths[held_out], responses[held_out]), references=references,
-        asked=tuple(asked), generation=exam.generation, embedded=embedded,
+        asked=tuple(asked), generation=exam.generation, embedded=embedded, processes=processes,
     )  # fmt: skip
 
 
@@ -195,13 +197,15 @@ def forecast_of(
 ) -> Forecast | None:
     """What says of each round how long it will take; None of a model that cannot be built without its weights.
 
-    Arguments are those of `workload_of`.
+    Arguments are those of `workload_of`; the processes are the learner's.
 
     Raises:
         InputError: the card does not multiply the numbers that the trainer asks for.
     """
     try:
-        workload = workload_of(settings, learner, exam, sampler, schedule, metrics, embedded)
+        workload = workload_of(
+            settings, learner, exam, sampler, schedule, metrics, embedded, learner.processes.world
+        )  # fmt: skip
     except InputError:
         raise
     except Exception as error:  # families of models, and code that a checkpoint brings, are of every kind

@@ -193,8 +193,7 @@ def memory_of_fit(
         sharded: whether each holds a part of weights, gradients and moments (FSDP), not all of them (DDP).
     """
     parts = processes if sharded else 1
-    trained = FLOAT32 if shape.adapters else numbers.weight  # adapters are held in float32
-    moment = {None: trained, "float32": FLOAT32, "bfloat16": HALF}[tuning.moments]
+    trained, moment = _bytes_of_trained(shape, tuning, numbers)
     tokens = tuning.micro_batch_tokens
     memory = {
         "weights": (shape.weights * numbers.weight + shape.adapters * FLOAT32) // parts,
@@ -232,11 +231,23 @@ def activations(shape: Shape, tokens: int, numbers: Numbers, checkpointing: bool
     return kept * tokens
 
 
-def memory_of_probe(shape: Shape, tokens: int, numbers: Numbers, statistics: bool = False) -> dict[str, int]:
-    """Bytes of a probe that reads batches of so many tokens, where logits are needed or not."""
+def memory_of_probe(
+    shape: Shape, tokens: int, numbers: Numbers, statistics: bool = False, members: int = 0
+) -> dict[str, int]:
+    """Bytes of a probe that reads batches of so many tokens, where logits are needed or not.
+
+    Args:
+        shape: the model's.
+        tokens: of a batch.
+        numbers: how weights are held, and multiplied.
+        statistics: whether logits are needed.
+        members: further models of a committee, on the device together; adapters share the weights beneath.
+    """
     # One layer's states are alive: what goes in, what attention and MLP make of it.
     states = tokens * (4 * shape.hidden * FLOAT32 + 3 * shape.intermediate * numbers.arithmetic)
     memory = {**_to_read(shape, numbers), "activations": states}
+    if members:
+        memory["committee"] = members * (shape.adapters * FLOAT32 or sum(_to_read(shape, numbers).values()))
     return {**memory, "logits": 2 * FLOAT32 * shape.vocabulary * tokens} if statistics else memory
 
 
@@ -286,6 +297,18 @@ def amount_of_answers(generation: Generation, prompt_tokens: float, questions: i
 def bytes_kept(shape: Shape, tuning: Tuning, weight: int = FLOAT32) -> int:
     """Bytes of what a round keeps: the model, or the adapter alone."""
     return (shape.adapters * FLOAT32) if isinstance(tuning, LoRA) else shape.weights * weight
+
+
+def bytes_of_checkpoint(shape: Shape, tuning: Tuning, numbers: Numbers) -> int:
+    """Bytes of a fit's state on disk: the weights that are trained, and their moments."""
+    trained, moment = _bytes_of_trained(shape, tuning, numbers)
+    return shape.trained * (trained + 2 * moment)
+
+
+def _bytes_of_trained(shape: Shape, tuning: Tuning, numbers: Numbers) -> tuple[int, int]:
+    """Bytes of a weight that is trained, and of each of its moments."""
+    trained = FLOAT32 if shape.adapters else numbers.weight  # adapters are held in float32
+    return trained, {None: trained, "float32": FLOAT32, "bfloat16": HALF}[tuning.moments]
 
 
 def total(memory: Mapping[str, int]) -> int:

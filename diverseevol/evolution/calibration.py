@@ -81,5 +81,9 @@ def calibrate(learner: Learner, workload: Workload, exam: Exam, folder: Path) ->
         learner.answer(model, questions, [(i,) for i in range(len(questions))], short)
         took = time.monotonic() - began
         size = sum(sizes) / len(sizes)
-        bandwidth = arithmetic.bytes_of_answers(shape, short, workload.numbers, size, len(questions)) / took
+        world = learner.processes.world
+        answered = world * arithmetic.bytes_of_answers(
+            shape, short, workload.numbers, size, -(-len(questions) // world)
+        )
+        bandwidth = answered / took
     return Rates("calibration", fit, read, bandwidth, startup=startup)

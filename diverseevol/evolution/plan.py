@@ -34,7 +34,7 @@ class Cost:
         tokens: that pass through the model.
         operations: of matrix products.
         read: bytes that are read from memory, where these count: in answers.
-        layers: how often a layer makes the next token of a batch of answers.
+        layers: how often a layer of each device makes the next token of a batch of answers.
     """
 
     kind: Kind
@@ -84,7 +84,7 @@ class Rates:
         return cls(
             f"{count} × {name}", fit=peak * efficiency.fit, read=peak * efficiency.embed,
             bandwidth=count * 1e9 * card.bandwidth * efficiency.answer, answer=peak * efficiency.embed,
-            layer=efficiency.layer_seconds / count,
+            layer=efficiency.layer_seconds,
         )  # fmt: skip
 
     @classmethod
@@ -128,6 +128,7 @@ class Workload:
         asked: the benchmarks.
         generation: how they are answered.
         embedded: whether the foundation model's embedding is in the cache.
+        processes: how many there are, a device each; each answers its share of the questions.
     """
 
     shape: Shape
@@ -144,6 +145,7 @@ class Workload:
     asked: Sequence[Asked] = ()
     generation: Generation = field(default_factory=Generation)
     embedded: bool = False
+    processes: int = 1
 
     def pool_rows(self, t: int) -> int:
         """Rows of P_t."""
@@ -161,7 +163,7 @@ class Workload:
         trained = pool * self.passes(rows)
         costs = {"fit": self._fit(trained)}
         last = t == self.schedule.rounds
-        members = 0 if last else self.needs.committee + min(t, self.needs.earlier)
+        members = self._members(t)
         for m in range(1, (0 if last else self.needs.committee) + 1):
             costs[f"committee {m}"] = self._fit(trained)
         embeds, statistics = self.needs.space == "current", bool(self.needs.statistics)
@@ -202,25 +204,32 @@ class Workload:
         steps = [row * (t * self.schedule.step_size) for t in range(self.schedule.rounds + 1)]
         return [self.costs(t, first + joined, self.pool_rows(t)) for t, joined in enumerate(steps)]
 
-    def memory(self, batch_tokens: int, processes: int = 1, sharded: bool = False) -> dict[str, dict[str, int]]:
+    def memory(self, batch_tokens: int, sharded: bool = False) -> dict[str, dict[str, int]]:
         """Bytes on each device by phase and part.
 
         Args:
             batch_tokens: tokens of one forward pass of a probe.
-            processes: how many there are, a device each.
-            sharded: whether each holds a part of the weights in a fit.
+            sharded: whether each process holds a part of the weights in a fit.
         """
         shape, numbers = self.shape, self.numbers
         loss = bool(self.needs.statistics) or bool(self.measured & {"held_out_loss", "reference_loss"})
         memory = {
-            "fit": arithmetic.memory_of_fit(shape, self.tuning, numbers, processes, sharded),
-            "probe": arithmetic.memory_of_probe(shape, batch_tokens, numbers, loss),
+            "fit": arithmetic.memory_of_fit(shape, self.tuning, numbers, self.processes, sharded),
+            "probe": arithmetic.memory_of_probe(
+                shape, batch_tokens, numbers, loss, self._members(self.schedule.rounds - 1)
+            ),
         }
         if self.asked:
             longest = max(asked.longest for asked in self.asked)
-            share = math.ceil(max(asked.questions for asked in self.asked) / processes)
+            share = math.ceil(max(asked.questions for asked in self.asked) / self.processes)
             memory["answer"] = arithmetic.memory_of_answers(shape, self.generation, numbers, longest, share)
         return memory
+
+    def _members(self, t: int) -> int:
+        """Members of round t's committee beside its own model."""
+        if not 0 <= t < self.schedule.rounds:
+            return 0
+        return self.needs.committee + min(t, self.needs.earlier)
 
     def _fit(self, trained: Amount) -> Cost:
         operations = arithmetic.fit(self.shape, trained, self.tuning.gradient_checkpointing)
@@ -231,10 +240,11 @@ class Workload:
 
     def _answer(self, asked: Asked) -> Cost:
         amount = arithmetic.amount_of_answers(self.generation, asked.prompt_tokens, asked.questions)
-        read = arithmetic.bytes_of_answers(
-            self.shape, self.generation, self.numbers, asked.prompt_tokens, asked.questions
+        share = math.ceil(asked.questions / self.processes)  # the others wait for who has most
+        read = self.processes * arithmetic.bytes_of_answers(
+            self.shape, self.generation, self.numbers, asked.prompt_tokens, share
         )
-        batches = math.ceil(asked.questions / self.generation.batch_size)
+        batches = math.ceil(share / self.generation.batch_size)
         layers = batches * self.generation.max_new_tokens * self.shape.layers
         return Cost("answer", amount.tokens, arithmetic.forward(self.shape, amount), read, layers)
 

@@ -27,7 +27,7 @@ from diverseevol.cli.forecast import (
 from diverseevol.cli.naming import run_path
 from diverseevol.cli.rows import bad_rows_file
 from diverseevol.cli.workbench import workbench
-from diverseevol.engine.arithmetic import HALF, Numbers, bytes_kept, total
+from diverseevol.engine.arithmetic import HALF, Numbers, bytes_kept, bytes_of_checkpoint, total
 from diverseevol.engine.cards import Card
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.trainers import device_of
@@ -78,8 +78,8 @@ def run(settings: Configuration) -> None:
         schedule.fits(int(learner.encoded.eligible.sum()))
         space = space_key(space_identity(settings, dataset, learner, bench.cache))
         embedded = space in SHARED or (bench.cache / "foundation" / space).exists()
-        workload = workload_of(settings, learner, exam, sampler, schedule, metrics_of(settings), embedded)
         cards = max(own.cards, bench.processes.world)
+        workload = workload_of(settings, learner, exam, sampler, schedule, metrics_of(settings), embedded, cards)
         if own.calibrate:
             check_cards(cards, bench.processes.world)
             rates: Rates | None = calibrate(learner, workload, exam, bench.cache / "rates" / "probe")
@@ -202,7 +202,7 @@ def _print_memory(
 ) -> None:  # fmt: skip
     sharded = cards > 1 and settings.value("trainer", dict).get("strategy") == "fsdp"
     batch_tokens = learner.embedding.tokens_on("cuda" if card else device_of(learner.start()).type)
-    memory = workload.memory(batch_tokens, cards, sharded)
+    memory = workload.memory(batch_tokens, sharded)
     parts = list(dict.fromkeys(part for phase in memory.values() for part in phase))
     rows = [
         [part, *(f"{phase[part] / 1e9:,.2f}" if phase.get(part) else "" for phase in memory.values())] for part in parts
@@ -211,7 +211,7 @@ def _print_memory(
     rows.append(["all", *(f"{total(phase) / 1e9:,.2f}" for phase in memory.values())])
     notes = ["at the highest moment of each phase; a micro-batch of which all tokens are learned"]
     if card is not None:
-        notes += verdicts(workload, lambda changed: changed.memory(batch_tokens, cards, sharded), card)
+        notes += verdicts(workload, lambda changed: changed.memory(batch_tokens, sharded), card)
     title = "memory of each process, GB" + f", trainer.strategy={'fsdp' if sharded else 'ddp'}" * (cards > 1)
     console.print(as_text(Table(title, ("", *memory), rows, notes)))
 
@@ -270,6 +270,9 @@ def _disk(settings: Configuration, workload: Workload, rows: int) -> dict[str, f
     return {
         f"{kept} models kept": kept * model,
         "one more while a round runs": model * (1 + workload.needs.committee),
+        "two checkpoints of a fit, while it runs": 0
+        if workload.tuning.checkpoint_minutes is None
+        else (2 * bytes_of_checkpoint(workload.shape, workload.tuning, workload.numbers)),
         "what a probe says, while a round runs": current,
         "foundation embedding in the cache": 0 if workload.embedded else embedding,
         "tokens in the cache": 4 * workload.every.tokens,
