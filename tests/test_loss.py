@@ -124,6 +124,21 @@ def test_a_batch_without_anything_to_learn_has_no_loss(name):
     assert value.item() == 0
 
 
+def test_the_head_is_tried_on_the_same_ids_whatever_the_batch(monkeypatch):
+    """Sharded processes, each with a batch of its own, have to come to the same end, or they wait for each other."""
+    model, micro = model_of("llama"), batch()
+    forward, tried = type(model).forward, []
+
+    def noted(self, input_ids, **options):
+        tried.append(input_ids.tolist())
+        return forward(self, input_ids=input_ids, **options)
+
+    monkeypatch.setattr(type(model), "forward", noted)
+    for part in (micro, {name: values[1:, :5] for name, values in micro.items() if values.ndim == 2}):
+        assert SummedLoss(model).parts.head(part) is not None
+    assert tried == [[[*range(8)]]] * 2
+
+
 def test_a_model_whose_logits_need_more_than_its_hidden_states_learns_from_its_own_logits(monkeypatch, caplog):
     model, micro = model_of("llama"), batch()
     plain_forward = type(model).forward

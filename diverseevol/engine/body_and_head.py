@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from diverseevol.engine import fast_path
+from diverseevol.engine.model_limits import positions
 from diverseevol.engine.packing import keep_rows_apart, row_ends
 from diverseevol.engine.padding import reads_padding_after
 from diverseevol.errors import InputError, warn_once
@@ -123,13 +124,17 @@ class BodyAndHead:
         return [*([] if output_layer is None else [output_layer]), *after_body]
 
     def _makes_logits(self, head: Head, batch: Mapping[str, torch.Tensor]) -> bool:
-        beginning = self.inputs({name: batch[name][:1, :8] for name in INPUTS if name in batch})
+        # The same ids in every process: where weights are sharded, all have to try the same heads.
+        count, vocabulary = min(8, positions(self.model) or 8), self.model.config.get_text_config().vocab_size
+        order = torch.arange(count, device=batch["input_ids"].device)[None]
+        row = {"input_ids": order % vocabulary, "attention_mask": torch.ones_like(order), "position_ids": order}
+        inputs = self.inputs({name: row[name] for name in INPUTS if name in batch})
 
         def equal(model: PreTrainedModel) -> bool:
-            logits = model(**beginning, use_cache=False).logits
+            logits = model(**inputs, use_cache=False).logits
             try:
                 # The same arithmetic gives the same bits; a cap on small logits would pass for rounding.
-                return torch.equal(logits[0], head(self._states(beginning)[0]))
+                return torch.equal(logits[0], head(self._states(inputs)[0]))
             except torch.OutOfMemoryError:
                 raise
             except Exception:  # code of any family
