@@ -100,6 +100,7 @@ CASES = {
     ("judge", "folder=missing", "logger=none"): "missing: no such folder; give a run folder",
     ("judge", "folder=foreign", "logger=none", "judge=gold"): "foreign: holds no answers to judge",
     ("plan", "card=H10", "logger=none"): "card=H10: not in the table (did you mean H100?); choose from H200, H100, ",
+    (*WITH_ROWS, "stop=plateau", "stop.metric=relative_score/x", "judge=none"): "stop.metric is 'relative_score/x'",
     ("plan", "cards=0", "logger=none"): "cards is 0; it must be at least 1",
     ("plan", "card={half:1,float32:1,memory:1}", "logger=none"): "card.bandwidth is missing",
     ("plan", "efficiency.fit=2", "logger=none"): "efficiency.fit is 2.0; give a share of the card's peak, above 0",

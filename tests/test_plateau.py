@@ -12,7 +12,7 @@ from diverseevol.errors import InputError
 from diverseevol.evolution.loop import evolve
 from diverseevol.evolution.metrics import DEFAULT
 from diverseevol.evolution.metrics.base import Metric
-from diverseevol.evolution.plateau import check_stop, plateau
+from diverseevol.evolution.plateau import check_stop, plateau, rounds_needed
 from diverseevol.options import Plateau, Schedule
 from diverseevol.report.collect import read_run
 from diverseevol.storage.files import read_json, read_jsonl
@@ -88,6 +88,21 @@ def test_a_metric_that_is_not_measured_is_refused_before_the_work() -> None:
             check_stop(Plateau(metric=name), DEFAULT, ["vicuna"])
     check_stop(Plateau(metric="relative_score/vicuna"), DEFAULT, ["vicuna"])
     check_stop(Plateau(), DEFAULT, [])
+    for name, judged in (("relative_score/vicuna", False), ("vendi_score/x", True), ("relative_score", True)):
+        with pytest.raises(InputError, match=rf"^stop.metric is '{name}'"):
+            check_stop(Plateau(metric=name), DEFAULT, ["vicuna"], judged)
+    check_stop(Plateau(metric="reached/part"), [Reached()], [])
+    with pytest.raises(InputError, match=r"^stop=plateau: no round measures anything that says whether"):
+        check_stop(Plateau(), [], ["vicuna"], judged=False)
+
+
+def test_the_rounds_that_it_takes_are_known_beforehand() -> None:
+    assert [rounds_needed(Plateau(patience=patience)) for patience in (1, 4, 7)] == [5, 5, 8]
+    values = measured(relative_score__a=[1.0] * 11)
+    for patience in (1, 4, 7):
+        rule = Plateau(patience=patience)
+        assert decide(values[: rounds_needed(rule)], rule) is not None
+        assert decide(values[: rounds_needed(rule) - 1], rule) is None
 
 
 class Reached(Metric):
@@ -139,6 +154,10 @@ def test_the_command_says_why_it_ended_and_the_report_takes_the_run_as_complete(
     assert code == 2
     assert "stop.metric is 'pool_of_two'" in said
     usual[usual.index("stop.metric=pool_of_two")] = "stop.least_gain=1.0"
+    short = [*usual, "schedule.rounds=1", f"folder={tmp_path / 'short'}"]
+    code, _, said = command_line("evolve", *short)
+    assert code == 0, said
+    assert "stop=plateau ends nothing here: it decides after 5 rounds at the earliest" in said
     code, _, said = command_line("evolve", *usual)
     assert code == 0, said
     last = read_run(tmp_path / "run").rounds[-1]

@@ -4,6 +4,7 @@ Nothing here imports torch, Lightning or transformers; what needs them is checke
 """
 
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from diverseevol.cli.output_files import check_writable
 from diverseevol.cli.rows import bad_rows_file, load_dataset
 from diverseevol.data.hub_names import MODEL_ID, may_be_data_on_hub
 from diverseevol.errors import InputError
-from diverseevol.evaluation.judges.base import checked_judge
+from diverseevol.evaluation.judges.base import Judge, checked_judge
+from diverseevol.evaluation.questions.benchmarks import Benchmark
+from diverseevol.evolution.plateau import check_stop
 from diverseevol.options import Budget, Efficiency, Embedding, Generation, PromptOptions
 from diverseevol.output.console import Console, log_to
 from diverseevol.progress import Shown
@@ -82,8 +85,11 @@ def _evolve(settings: Configuration) -> None:
 
 
 def _data(settings: Configuration) -> None:
-    """The questions and the rows are what they should be."""
-    _exam(settings)
+    """The questions, what they decide, and the rows are what they should be."""
+    judge, benchmarks = _exam(settings)
+    if (rule := stop_of(settings)) is not None and benchmarks is not None:
+        judged = judge is None or judge.capabilities.judges  # by a model, or by the user's code, which is not made yet
+        check_stop(rule, metrics_of(settings), [benchmark.name for benchmark in benchmarks], judged)
     cache = cache_folder(settings.value("cache", str | None))
     check_rows(settings, cache, bad_rows_file(settings, cache), settings.value("verify_cache", bool))
 
@@ -158,12 +164,16 @@ def check_rows(settings: Configuration, cache: Path, bad_rows: Path, verify_cach
             load_dataset(settings, cache, bad_rows, Shown(console))
 
 
-def _exam(settings: Configuration) -> None:
-    """The questions can be asked, and the judge be made; of several processes each would fetch what is not here."""
-    if _alone():
-        if (judge := _part(settings, "judge")) is not None:
-            checked_judge(judge)
-        _part(settings, "benchmark", cache=cache_folder(settings.value("cache", str | None)))
+def _exam(settings: Configuration) -> tuple[Judge | None, Sequence[Benchmark] | None]:
+    """The questions can be asked, and the judge be made, where that takes no seconds.
+
+    Of several processes each would fetch what is not here: they look later.
+    """
+    if not _alone():
+        return None, None
+    if (judge := _part(settings, "judge")) is not None:
+        judge = checked_judge(judge)
+    return judge, _part(settings, "benchmark", cache=cache_folder(settings.value("cache", str | None)))
 
 
 def _alone() -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from diverseevol.errors import InputError, meant, shown
-from diverseevol.evaluation.scores.plateau import Stop, latest, stop
+from diverseevol.evaluation.scores.plateau import MINIMUM_ROUNDS, Stop, latest, stop
 from diverseevol.evolution.metrics import Metric
 from diverseevol.evolution.metrics.base import description_of
 from diverseevol.options import Plateau
@@ -21,21 +21,37 @@ def curves_of(metrics: Sequence[Metric]) -> dict[str, MetricDescription]:
     return {description.name: description for description in described if description.pays_while}
 
 
-def check_stop(rule: Plateau, metrics: Sequence[Metric], benchmarks: Sequence[str]) -> None:
+def check_stop(rule: Plateau, metrics: Sequence[Metric], benchmarks: Sequence[str], judged: bool = True) -> None:
     """Look whether what is to decide is measured.
+
+    Args:
+        rule: the options.
+        metrics: what is measured.
+        benchmarks: what is asked, by name.
+        judged: whether answers are.
 
     Raises:
         InputError: it is not, or says nothing about stopping.
     """
-    if rule.metric is None:
-        return
     names = [name for name in curves_of(metrics) if name != RELATIVE_SCORE]
-    names += [f"{RELATIVE_SCORE}/{benchmark}" for benchmark in benchmarks]
-    if rule.metric not in names and rule.metric.partition("/")[0] not in names:
+    names += [f"{RELATIVE_SCORE}/{benchmark}" for benchmark in benchmarks if judged]
+    if not names:
+        raise InputError(
+            "stop=plateau: no round measures anything that says whether more rows pay; give a benchmark and a judge, "
+            "metric.vendi_score, or stop=null"
+        )
+    # Only a metric of the user's own may have parts, which it names as it measures.
+    own = {description_of(metric).name for metric in metrics if not type(metric).__module__.startswith("diverseevol.")}
+    if rule.metric is not None and rule.metric not in names and rule.metric.partition("/")[0] not in own & {*names}:
         raise InputError(
             f"stop.metric is {shown(rule.metric)}, which no round measures, or which says nothing about more rows"
             f"{meant(rule.metric, names)}; choose from {', '.join(names)}, or leave it out"
         )
+
+
+def rounds_needed(rule: Plateau) -> int:
+    """How many rounds there must be, round 0 among them, before the rule can end an evolution."""
+    return max(MINIMUM_ROUNDS, rule.patience + 1)
 
 
 def plateau(

@@ -32,7 +32,7 @@ from diverseevol.evaluation.judges.base import checked_judge
 from diverseevol.evaluation.questions.benchmarks import check_references
 from diverseevol.evolution.loop import evolve
 from diverseevol.evolution.metrics.base import description_of, needs_of
-from diverseevol.evolution.plateau import check_stop
+from diverseevol.evolution.plateau import check_stop, rounds_needed
 from diverseevol.evolution.setup import Evolution
 from diverseevol.geometry.projections import PCA, PROJECTIONS, map_name
 from diverseevol.options import Budget, Generation, PromptOptions, Schedule
@@ -103,7 +103,12 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
     )
     metrics, stop = metrics_of(settings), stop_of(settings)
     if stop is not None:
-        check_stop(stop, metrics, [benchmark.name for benchmark in exam.benchmarks])
+        check_stop(stop, metrics, [benchmark.name for benchmark in exam.benchmarks], judge.capabilities.judges)
+        if processes.first and schedule.rounds < (needed := rounds_needed(stop)):
+            log.warning(
+                "stop=plateau ends nothing here: it decides after %d rounds at the earliest, and schedule.rounds=%d "
+                "asks for %d", needed, schedule.rounds, schedule.rounds + 1,
+            )  # fmt: skip
     budget = settings.options("budget", Budget)
     if "reference_loss" in needs_of(metrics):
         check_references(exam.benchmarks)
