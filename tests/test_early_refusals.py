@@ -33,6 +33,10 @@ CASES = {
     (*EVOLVE, "data.path=missing.jsonl"): "missing.jsonl: no such file",
     (*EVOLVE, "data.path=missing.parquet"): "missing.parquet: no such file; check data.path",
     (*EVOLVE, "data.path=deep/er/missing.json"): "deep/er/missing.json: no such file",
+    (*EVOLVE, "data.path=rows.jsonl", "answers=server", "answers.command='vlm serve {folder}'"): (
+        "answers.command: there is no program vlm here"
+    ),
+    (*EVOLVE, "data.path=rows.jsonl", "answers=server"): "answers=server has no command, so one model would answer for",
     (*EVOLVE, "data.path=rows.xlsx"): "rows.xlsx: is an Excel sheet, expected JSON, JSONL, CSV, TSV, parquet or Arrow",
     (*EVOLVE, "data.path=rows.csv"): "rows.csv, line 3: has 1 values, expected 2, one for each column",
     (*EVOLVE, "data.path=empty.jsonl"): "empty.jsonl: there are no records in it",

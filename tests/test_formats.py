@@ -60,8 +60,8 @@ def test_other_names_are_listed_with_the_way_to_give_them(record):
     ("record", "sentence"),
     [
         ({"text": "a b"}, "its only field is text, which does not say where the question ends"),
-        ({"id": 1, "messages": []}, r"hold a conversation of several turns \(messages\), which cannot be read yet"),
-        ({"conversations": [], "source": "x"}, r"several turns \(conversations\), which cannot be read yet; give rows"),
+        ({"id": 1, "messages": []}, r"hold a conversation \(messages\), which cannot be read yet"),
+        ({"conversations": [], "source": "x"}, r"conversation \(conversations\), which cannot be read yet; give rows"),
     ],
 )
 def test_what_no_names_of_fields_can_help_is_not_told_to_name_them(record, sentence):

@@ -336,7 +336,7 @@ def test_what_does_not_fit_is_said_with_what_would(workload):
 def test_what_a_server_answers_is_not_this_machines_work(command_line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, said, error = command_line(
-        "plan", *SMALL, "threads=1", "answers=server", "answers.base_url=http://localhost:9/v1"
+        "plan", *SMALL, "threads=1", "answers=server", "answers.command='true {port}'"
     )  # fmt: skip
     assert code == 0, error
     assert "answers: a server's, whose time and memory are not counted" in said

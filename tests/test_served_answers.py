@@ -339,6 +339,10 @@ def test_a_command_that_does_not_serve_is_told_with_its_last_words(tmp_path, pro
         ({"base_url": "http://me:secret@here/v1"}, "answers.base_url holds a user name or a password"),
         ({"key_variable": "sk-123"}, "answers.key_variable is not the name of an environment variable"),
         ({"command": "vllm 'serve"}, "answers.command is .*, whose quotes do not match"),
+        (
+            {"command": "vllm serve {folder} --port {prot}"},
+            r"answers.command holds {prot}; what stands in braces is one",
+        ),
         ({"command": " "}, "answers.command is empty"),
         ({"concurrency": 0}, "answers.concurrency is 0; it must be a number from 1"),
         ({"prompt": "messages"}, "answers.prompt is 'messages', which is not ids or text"),

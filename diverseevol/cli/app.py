@@ -172,9 +172,12 @@ def renamed(verb: str, arguments: list[str]) -> list[str]:
         names["metric"] = "metrics"
     pairs = [argument.partition("=") for argument in with_folder(verb, arguments)]
     keys = {key.lstrip("+~").partition("@")[0] for key, _, _ in pairs}
-    alone = verb in ("evolve", "plan", "select") and "data.path" in keys and not {"data", "experiment"} & keys
+    paths = [key for key, _, _ in pairs if key == "data.path"]
+    alone = verb in ("evolve", "plan", "select") and paths and not {"data", "experiment"} & keys
     words = [f"{names.get(key, key)}{equals}{value}" for key, equals, value in pairs]
-    return [*words, "data=file"] if alone else words
+    if alone:  # beside the path, for Hydra takes no options after flags that stand between them
+        words.insert([key for key, _, _ in pairs].index("data.path"), "data=file")
+    return words
 
 
 def _module(verb: str) -> ModuleType:
@@ -252,8 +255,8 @@ def _close(ledger: Ledger) -> int:
         if ledger.verb == "evolve" and not at_work:
             runs = [job.folder for job in ledger.jobs() if job.folder is not None]
             common = Path(os.path.commonpath(runs)) if runs else Path("outputs")
-            here = common.relative_to(Path.cwd()) if common.is_relative_to(Path.cwd()) else common
-            folder = override("folder", here)
+            relative = common.relative_to(Path.cwd()) if common.is_relative_to(Path.cwd()) else common
+            folder = override("folder", relative)
             _say(
                 f"sweep complete; for figures and a page: {command('diverseevol', 'report', folder)}; for verdicts: "
                 f"{command('diverseevol', 'compare', folder)} (or, where nothing was judged, with "

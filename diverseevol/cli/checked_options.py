@@ -4,13 +4,14 @@ Nothing here imports a slow library, so that a wrong value is refused at once.
 """
 
 import importlib.util
+import shutil
 from dataclasses import dataclass
 from typing import Literal
 
 from diverseevol.cli.configuration import Configuration
 from diverseevol.engine.cards import Card, card_named
 from diverseevol.errors import InputError
-from diverseevol.evaluation.endpoints.server import Server
+from diverseevol.evaluation.endpoints.server import PLACES, Server
 from diverseevol.evolution.metrics import Metric
 from diverseevol.evolution.metrics.base import description_of, needs_of
 from diverseevol.options import LoRA, Plateau, Schedule, Tuning, check_strategy
@@ -188,9 +189,16 @@ def answers_of(settings: Configuration) -> Server | None:
     """The server that answers in the model's place; None where the model itself does.
 
     Raises:
-        InputError: an option is none, or the key is missing.
+        InputError: an option cannot be, the key is missing, or there is no such program as the command's.
     """
-    return settings.options("answers", Server) if settings.value("answers", dict) else None
+    if not settings.value("answers", dict):
+        return None
+    server = settings.options("answers", Server)
+    if server.command is not None:
+        program = server.words(dict.fromkeys(PLACES, "x"))[0]
+        if shutil.which(program) is None:
+            raise InputError(f"answers.command: there is no program {program} here; install it, or correct the command")
+    return server
 
 
 def stop_of(settings: Configuration) -> Plateau | None:

@@ -72,7 +72,12 @@ def _evolve(settings: Configuration) -> None:
     schedule_of(settings)
     stop_of(settings)
     tuning_of(settings)
-    answers_of(settings)
+    server = answers_of(settings)
+    if server is not None and server.command is None:
+        raise InputError(
+            "answers=server has no command, so one model would answer for those of all rounds; give answers.command=…, "
+            "which serves each round's model, or ask a running server with diverseevol answer"
+        )
     card_of(settings)
     _nodes(
         settings, generation=Generation, embedding=Embedding, prompt=PromptOptions, efficiency=Efficiency, budget=Budget

@@ -79,8 +79,8 @@ def recognise(record: Any) -> Fields:
     if conversations := [name for name in CONVERSATIONS if name in names]:
         raise BadRecord(
             None,
-            f"its fields ({shown}) hold a conversation of several turns ({conversations[0]}), which cannot be read yet",
-            "give rows of one question and its answer",
+            f"its fields ({shown}) hold a conversation ({conversations[0]}), which cannot be read yet",
+            "give rows with a field for the question and one for the answer",
         )
     if "text" in names and len(names) == 1:
         raise BadRecord(

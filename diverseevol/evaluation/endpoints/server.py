@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import os
+import re
 import shlex
 import signal
 import socket
@@ -65,7 +66,13 @@ class Server:
         object.__setattr__(self, "base_url", check_address(self.base_url, "answers"))
         check_variable(self.key_variable, "answers")
         if self.command is not None:
-            self.words({name: name for name in PLACES})
+            words = self.words({name: name for name in PLACES})
+            unknown = re.search(r"\{\w+\}", " ".join(words))
+            if unknown:
+                raise InputError(
+                    f"answers.command holds {unknown[0]}; what stands in braces is one of "
+                    f"{', '.join(f'{{{name}}}' for name in PLACES)}"
+                )
         self.key()
 
     def key(self) -> str | None:
