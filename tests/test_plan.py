@@ -205,6 +205,13 @@ def test_a_budget_lets_begin_what_takes_less():
     check_budget(Budget(), None, Bill(80, None))
 
 
+def test_a_budget_in_dollars_says_what_it_does_not_count(caplog):
+    check_budget(Budget(usd=3, usd_per_hour=0), 100.0, Bill(80, 2.0))
+    assert not caplog.messages
+    check_budget(Budget(usd=3), 100.0, Bill(80, 2.0))
+    assert "counts the judge's calls alone; give budget.usd_per_hour=" in caplog.text
+
+
 class Unpaid(Gold):
     """Calls a model, and pays for none of it."""
 
