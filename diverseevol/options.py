@@ -258,11 +258,13 @@ class Generation:
         max_new_tokens: an answer's greatest length (the paper: 1,024).
         temperature: of the sampling (the paper: 0.7); 0 is greedy.
         batch_size: questions answered together; speed, not answers, depends on it.
+        continuous: transformers' continuous batching on CUDA, in place of batches; greedy answers only.
     """
 
     max_new_tokens: int = 1024
     temperature: float = 0.7
     batch_size: int = 40
+    continuous: bool = False
 
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "batch_size"):
@@ -270,6 +272,12 @@ class Generation:
                 raise InputError(f"generation.{name} is {getattr(self, name)}; it must be at least 1")
         if not self.temperature >= 0:
             raise InputError(f"generation.temperature is {self.temperature}; it must not be negative (0 is greedy)")
+        if self.continuous and self.temperature > 0:
+            raise InputError(
+                f"generation.continuous=true answers greedily, for it cannot give each question a seed of its own, and "
+                f"generation.temperature is {self.temperature}; give generation.temperature=0 or "
+                f"generation.continuous=false"
+            )
 
 
 @dataclass(frozen=True)

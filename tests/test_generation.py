@@ -7,6 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from diverseevol.cli.binding import bind
+from diverseevol.engine.answering.continuous import check_continuous, generate_continuously
 from diverseevol.engine.answering.generation import GumbelNoise, generate, kept_in_single
 from diverseevol.errors import InputError
 from diverseevol.options import Generation
@@ -191,6 +192,44 @@ def test_no_prompts_have_no_answers(model):
     assert generate(model, [], [], Generation(), [1]) == []
 
 
+def test_continuous_batching_answers_as_batches_do(model, prompts):
+    greedy_options = Generation(max_new_tokens=9, temperature=0)
+    stops = [greedy(model, prompts[0], 9, [])[4], 2]
+    expected = generate(model, prompts, seeds(len(prompts)), greedy_options, stops)
+    attention = model.config._attn_implementation
+    assert generate_continuously(model, prompts, 9, stops) == expected
+    assert model.config._attn_implementation == attention
+    assert generate(model, prompts, seeds(len(prompts)), greedy_options, stops) == expected, "nothing is left behind"
+    assert generate_continuously(model, [], 9, stops) == []
+
+
+def test_a_family_that_continuous_batching_cannot_do_is_refused_in_a_sentence():
+    config = AutoConfig.for_model("mamba", vocab_size=50, hidden_size=16, num_hidden_layers=2, state_size=4)
+    with pytest.raises(InputError, match=r"batching fails with this model .*; give generation.continuous=fal"):
+        generate_continuously(AutoModelForCausalLM.from_config(config), [[3, 4, 5]], 6, [1])
+
+
+@pytest.mark.parametrize(
+    ("device", "autocast", "sentence"),
+    [
+        (
+            "cpu",
+            False,
+            "generation.continuous=true is for CUDA, and the model is on cpu; give generation.contin",
+        ),
+        ("cuda", True, "computes in the weights' precision, and the trainer's is mixed; give model.dtype=bfloat16"),
+    ],
+)
+def test_continuous_batching_is_refused_where_it_would_not_do_as_asked(device, autocast, sentence):
+    with pytest.raises(InputError, match=sentence):
+        check_continuous(torch.device(device), autocast=autocast)
+
+
+def test_the_learner_refuses_continuous_batching_on_the_processor(learner, model):
+    with pytest.raises(InputError, match="is for CUDA, and the model is on cpu"):
+        learner.answer(model, [("a", "")], seeds(1), Generation(max_new_tokens=2, temperature=0, continuous=True))
+
+
 @pytest.mark.usefixtures("engine_path")
 def test_the_learner_answers_in_text_without_special_tokens(learner, model):
     options = Generation(max_new_tokens=9, temperature=0.0)
@@ -206,6 +245,11 @@ def test_the_learner_answers_in_text_without_special_tokens(learner, model):
         ({"max_new_tokens": 0}, "generation.max_new_tokens is 0; it must be at least 1"),
         ({"batch_size": 0}, "generation.batch_size is 0; it must be at least 1"),
         ({"temperature": -1}, "generation.temperature is -1.0; it must not be negative (0 is greedy)"),
+        (
+            {"continuous": True},
+            "generation.continuous=true answers greedily, for it cannot give each question a seed of its own, and "
+            "generation.temperature is 0.7; give generation.temperature=0 or generation.continuous=false",
+        ),
         ({"temperature": float("nan")}, "generation.temperature is nan, which is not a finite number"),
     ],
 )

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from lightning.pytorch.plugins.precision import MixedPrecision
 from transformers import PreTrainedModel
 
+from diverseevol.engine.answering.continuous import check_continuous, generate_continuously
 from diverseevol.engine.answering.generation import fitting, generate, own_ends
 from diverseevol.engine.memory import HALF_WEIGHTS, explain_out_of_memory
 from diverseevol.engine.model_job import ModelJob
@@ -44,11 +46,18 @@ class Answerer(ModelJob):
         # In the trainer's precision, as Lightning's loops run: answers are generated outside of them.
         remedy = f"lower generation.max_new_tokens, {HALF_WEIGHTS}"
         with explain_out_of_memory("a single question", lambda: remedy), cast_once(trainer, model):
-            ids = generate(
-                model.to(device), [prompts[i] for i in share], [seeds[i] for i in share],
-                replace(options, batch_size=self.budgets.of(OPTION, options.batch_size)), stops,
-                lambda done: advance(done * world), halved.append,
-            )  # fmt: skip
+            model = model.to(device)
+            mine = [prompts[i] for i in share]
+            if options.continuous:
+                check_continuous(device, autocast=isinstance(trainer.precision_plugin, MixedPrecision))
+                ids = generate_continuously(model, mine, options.max_new_tokens, stops)
+                advance(len(prompts))
+            else:
+                ids = generate(
+                    model, mine, [seeds[i] for i in share],
+                    replace(options, batch_size=self.budgets.of(OPTION, options.batch_size)), stops,
+                    lambda done: advance(done * world), halved.append,
+                )  # fmt: skip
         answers = [""] * len(prompts)
         size = min(halved, default=options.batch_size)
         shares = self.processes.gather(([self.prompt.text(tokens) for tokens in ids], size))

@@ -156,7 +156,7 @@ def generate(
             return _generate_batch(model, *inputs, options, stop_tokens)
 
     configuration = model.generation_config
-    model.generation_config = GenerationConfig(**_ends(stop_tokens))  # else it would fill in our gaps
+    model.generation_config = GenerationConfig(**until(stop_tokens))  # else it would fill in our gaps
     try:
         batch_size = options.batch_size
         if batch_size > 1 and len(prompts) > 1 and reads_padding_before(model, prompts[order[0]]):
@@ -194,7 +194,7 @@ def own_ends(model: PreTrainedModel) -> list[int]:
     return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 
 
-def _ends(stop_tokens: list[int]) -> dict[str, Any]:
+def until(stop_tokens: list[int]) -> dict[str, Any]:
     """What every generation sets: a checkpoint's own configuration may ask for sampling, penalties or another end."""
     return {"do_sample": False, "num_beams": 1, "pad_token_id": stop_tokens[0], "eos_token_id": stop_tokens}
 
@@ -222,7 +222,7 @@ def _generate_batch(
             ids = model.generate(
                 input_ids=ids,
                 attention_mask=mask,
-                generation_config=GenerationConfig(max_new_tokens=end - ids.shape[1], **_ends(stop_tokens)),
+                generation_config=GenerationConfig(max_new_tokens=end - ids.shape[1], **until(stop_tokens)),
                 past_key_values=cache,
                 logits_processor=LogitsProcessorList([noise] if noise else []),
                 stopping_criteria=StoppingCriteriaList([] if cache is None else [HalfEnded(stop_tokens)]),
