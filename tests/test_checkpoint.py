@@ -263,7 +263,7 @@ def test_a_second_signal_does_not_wait_and_one_may_not_end_anything():
     assert received
 
 
-def test_a_round_that_was_cut_in_its_fit_goes_on_and_keeps_no_checkpoint(evolution, whole, tmp_path, learner):
+def test_a_round_that_was_cut_in_its_fit_goes_on_and_keeps_no_checkpoint(evolution, whole, tmp_path, learner, caplog):
     class Cutting(NoLogger):
         """Ends the process at a step of the second round."""
 
@@ -283,6 +283,7 @@ def test_a_round_that_was_cut_in_its_fit_goes_on_and_keeps_no_checkpoint(evoluti
         evolve(evolution(run, learner=ours, keep_models="all", tracker=Cutting()))
     assert [path.parent.name for path in run.glob("rounds/*/checkpoint")] == ["01"]
     evolve(evolution(run, keep_models="all"))
+    assert "the fit goes on from step 2 of " in caplog.text
     assert not list(run.glob("rounds/*/checkpoint"))
     for name in ("training.jsonl", "model/model.safetensors"):
         assert (run / "rounds/01" / name).read_bytes() == (whole / "rounds/01" / name).read_bytes()

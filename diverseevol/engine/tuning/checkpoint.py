@@ -76,7 +76,10 @@ class Checkpoints(lightning.Callback):
         content = json.dumps([rows.tolist(), list(map(int, seed)), module.total_steps, weights])
         self.identity = {"fit": hashlib.sha256(content.encode()).hexdigest(), "processes": self.processes.world}
         self.state = self.processes.share(self._read() if self.processes.first else None)
-        return [] if self.state is None else list(self.state["curve"])
+        taken = [] if self.state is None else list(self.state["curve"])
+        if taken and self.processes.first:
+            log.warning("the fit goes on from step %s of %s, by %s", len(taken), module.total_steps, self.folder)
+        return taken
 
     @property
     def earlier(self) -> float:
