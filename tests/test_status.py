@@ -188,3 +188,14 @@ def test_a_folder_without_runs_is_refused(command_line: Command, tmp_path: Path)
     code, _, err = command_line("status", tmp_path)
     assert code == 2
     assert f"{tmp_path}: holds neither runs nor sweeps; give a folder that `diverseevol evolve` wrote into" in err
+
+
+def test_a_fit_is_at_work_since_the_round_before_however_often_it_writes_a_checkpoint(tmp_path: Path) -> None:
+    run = lay_run(tmp_path, World(), seed=1, done=1)
+    record, current = run / "rounds/00/round.json", run / "rounds/01"
+    os.utime(record, (1e9, 1e9))
+    for name in ("checkpoint", "checkpoint.0123456789abcdef.partial"):
+        (current / name).mkdir(parents=True)
+    assert standing(run).since == 1e9
+    (current / "chosen.jsonl").touch()
+    assert standing(run).since > 1e9

@@ -12,6 +12,7 @@ from diverseevol.runs.run_folder import is_at_work
 from diverseevol.runs.saved_config import read_saved
 from diverseevol.storage.files import read_json, write_json
 
+CHECKPOINT = "checkpoint"  # how what a fit writes on its way begins
 COMMAND = "command.json"  # what was typed after `diverseevol evolve`; of a sweep's jobs the sweep's ledger knows it
 
 
@@ -116,11 +117,16 @@ def _phase(folder: Path, last: bool) -> str:
 
 
 def _latest(*paths: Path) -> float:
-    """When any of some files, or of the files in some folders, was written last."""
+    """When any of some files, or of the files in some folders, was written last; a fit's checkpoint begins nothing."""
     times = [0.0]
     for path in paths:
+        files: list[Path] = []
         with suppress(OSError):
-            times += [file.lstat().st_mtime for file in (path.iterdir() if path.is_dir() else [path])]
+            files = list(path.iterdir()) if path.is_dir() else [path]
+        for file in files:
+            if not file.name.startswith(CHECKPOINT):
+                with suppress(OSError):  # unfinished files vanish meanwhile
+                    times.append(file.lstat().st_mtime)
     return max(times)
 
 
