@@ -36,7 +36,7 @@ def test_what_evolve_gives_is_what_the_folder_says(whole, copy, evolution):
     told: list[tuple[int, bool]] = []
     rounds = evolve(evolution(copy, keep_models="all", on_round=lambda done, fresh: told.append((done.index, fresh))))
     for done in rounds:
-        record = read_json(whole / f"rounds/{done.index:02d}/round.json")
+        record = {"stopped": None, **read_json(whole / f"rounds/{done.index:02d}/round.json")}
         assert dataclasses.asdict(done) == {
             key: tuple(value) if isinstance(value, list) else value
             for key, value in record.items()

@@ -214,6 +214,11 @@ PLACES = {
 }  # fmt: skip
 
 
+# What takes apart what others wrote, and writes nothing of the kind.
+READERS = {"delimited_reader.py": {"csv"}, "server.py": {"shlex"}}
+WRITERS = {"csv.writer", "csv.DictWriter", "shlex.quote", "shlex.join"}
+
+
 def named(tree: ast.AST) -> set[str]:
     """What a module imports, calls or takes from a module, by dotted name."""
     names = set()
@@ -235,6 +240,9 @@ def test_nothing_prints_quotes_or_writes_csv_but_in_its_place():
     for file in files:
         own = file.name if file.parent == ROOT / "diverseevol" / "output" else None
         used = named(ast.parse(file.read_text(encoding="utf-8")))
+        if file.name in READERS:
+            assert not WRITERS & used, file
+            used -= READERS[file.name]
         elsewhere = sorted(name for name, place in PLACES.items() if name in used and place != own)
         assert not elsewhere, f"{file}: goes around diverseevol/output: {elsewhere}"
         assert not re.search(r"markup=True|from_markup|\[/?(bold|dim|red|yellow|green)\]", file.read_text()), file

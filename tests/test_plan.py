@@ -287,9 +287,11 @@ def test_rates_of_another_release_are_left_out_of_account(content, tmp_path, cap
     assert f"{file}: not rates" in caplog.text
 
 
-def test_a_sweep_is_summed(command_line, tmp_path, monkeypatch):
+def test_a_sweep_is_summed(command_line, tmp_path, monkeypatch, tmp_path_factory):
     monkeypatch.chdir(tmp_path)
-    code, said, error = command_line("plan", "-m", *SMALL, "sampler=kcenter,random", "seed=0,1", "card=L4", "threads=1")
+    cache = f"cache={tmp_path_factory.mktemp('cache')}"  # an embedding that is there already is not counted
+    sweep = ("sampler=kcenter,random", "seed=0,1", "card=L4", "threads=1")
+    code, said, error = command_line("plan", "-m", *SMALL, cache, *sweep)
     assert code == 0, error
     assert "all 4 evolutions of the sweep" in said
     assert "shared, and counted once: rows as tokens, and 1 foundation embedding" in said

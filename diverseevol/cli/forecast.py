@@ -19,7 +19,7 @@ from diverseevol.engine.arithmetic import Amount, Numbers
 from diverseevol.engine.cards import CARDS, Card, card_reported
 from diverseevol.engine.learner import Learner
 from diverseevol.engine.shapes import shape_without_weights
-from diverseevol.errors import InputError, warn_once
+from diverseevol.errors import InputError
 from diverseevol.evaluation.exam import Exam
 from diverseevol.evaluation.judges.base import AnswerSheet
 from diverseevol.evaluation.questions.benchmarks import with_references
@@ -289,7 +289,7 @@ def check_budget(budget: Budget, hours: float | None, bill: Bill) -> None:
     if budget.usd is None:
         return
     if budget.usd_per_hour is None:
-        warn_once(log, "budget.usd counts the judge's calls alone; give budget.usd_per_hour=… to count GPU hours, too")
+        log.warning("budget.usd counts the judge's calls alone; give budget.usd_per_hour=… to count GPU hours, too")
     if bill.usd is None:
         raise InputError(
             "budget.usd is set, and the price of the judge's calls is not known; give judge.price=[PROMPT,COMPLETION] "
