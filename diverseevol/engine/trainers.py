@@ -53,7 +53,7 @@ def start(
         placed = {"strategy": "ddp", "devices": processes.local_world, "num_nodes": nodes}
         if fits and asked.get("strategy") == "fsdp":
             placed["strategy"] = ModelParallelStrategy(processes.world, 1)
-    # Whoever started the processes, they have torchrun's variables (`join`). Left to look for itself, Lightning would
+    # All processes have torchrun's variables (`join`). Left to look for itself, Lightning would
     # find SLURM, and queue the job again by itself.
     environment = LightningEnvironment() if processes.world == 1 else TorchElasticEnvironment()
     try:

@@ -8,7 +8,7 @@ from zlib import crc32
 
 from diverseevol.runs.choices_0_1 import choice_of_0_1
 
-# Okabe & Ito's palette and, from `vendi` on, Tol's muted one: told apart with any colour vision. The second colour is
+# Okabe & Ito's palette and, from `vendi` on, Tol's muted one: distinct for any colour vision. The second colour is
 # for dark pages. A sampler keeps its look in every figure and every report, whatever stands beside it.
 LOOKS: Mapping[str, tuple[str, str, str, str]] = {
     "kcenter": ("K-Center", "#0072B2", "#5AB4F0", "o"),
