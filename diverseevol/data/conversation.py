@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+Role = Literal["system", "user", "assistant", "tool"]
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -11,13 +13,15 @@ class Turn:
 
     Attributes:
         role: whose turn it is.
-        text: what is said.
+        text: what is said; "" in an assistant's turn that only calls tools.
         input: what a user's text is about, such as a passage to summarise, where the format keeps it apart; may be "".
+        more: the message's other fields, such as tool calls; a chat template gets them as they are.
     """
 
-    role: Literal["system", "user", "assistant"]
+    role: Role
     text: str
     input: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def message(self) -> str:
@@ -27,10 +31,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """The turns of a row; for now a row is one exchange, a user's turn and the assistant's.
+    """The turns of a row.
 
     Attributes:
-        turns: in order.
+        turns: in order: a system turn or none, then turns of the others, at least one of them an assistant's.
         extra: the record's other fields, which are kept but not trained on.
     """
 
@@ -38,19 +42,29 @@ class Conversation:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def is_exchange(self) -> bool:
+        """Whether it is one question and its answer, and nothing else."""
+        return [turn.role for turn in self.turns] == ["user", "assistant"] and not any(t.more for t in self.turns)
+
+    @property
+    def first_question(self) -> Turn:
+        """The first turn of a user; the first of all where no user says anything."""
+        return next((turn for turn in self.turns if turn.role == "user"), self.turns[0])
+
+    @property
     def instruction(self) -> str:
-        """What is asked."""
-        return self.turns[0].text
+        """What is asked, first of all."""
+        return self.first_question.text
 
     @property
     def input(self) -> str:
         """What the instruction is about; may be empty."""
-        return self.turns[0].input
+        return self.first_question.input
 
     @property
     def response(self) -> str:
-        """The answer to learn."""
-        return self.turns[-1].text
+        """The last answer."""
+        return next((turn.text for turn in reversed(self.turns) if turn.role == "assistant"), "")
 
 
 def exchange(instruction: str, input: str, response: str, extra: Mapping[str, Any] | None = None) -> Conversation:

@@ -28,6 +28,22 @@ T = TypeVar("T")
 VERSION = 2  # of the checks and of what they leave on disk
 
 
+@dataclass(frozen=True)
+class Source:
+    """Consecutive rows of D that come from one place.
+
+    Attributes:
+        name: what receipts and reports call it.
+        where: a path or a hub id.
+        start, stop: its rows, [start, stop).
+    """
+
+    name: str
+    where: str
+    start: int
+    stop: int
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """The rows of D, memory-mapped: row i is the i-th record that passed the checks, and i is its only name.
@@ -40,6 +56,7 @@ class Dataset:
         unused: how many rows have a field that is part of what the model reads in other data sets, and unused here.
         held_out: [held out] rows that are never trained on, ascending.
         table: [rows] columns instruction, input, response and extra (JSON text).
+        sources: where the rows come from, in order; one unless the data are a mixture.
     """
 
     name: str
@@ -49,6 +66,7 @@ class Dataset:
     unused: Mapping[str, int]
     table: pa.Table = field(repr=False)
     held_out: Int[np.ndarray, " held_out"] = field(repr=False, default_factory=lambda: np.empty(0, dtype=np.int64))
+    sources: tuple[Source, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -87,6 +105,14 @@ class Dataset:
     def record(self, row: int) -> dict[str, Any]:
         """One row under the names that it came with."""
         return self.format.to_record(self[row])
+
+    def line(self, row: int) -> str:
+        """One row as a line of JSON, without the end of the line."""
+        return json.dumps(self.record(row), ensure_ascii=False)
+
+    def source_of(self, row: int) -> Source:
+        """The source that a row comes from."""
+        return next(source for source in self.sources if source.start <= row < source.stop)
 
 
 def in_batches(items: Sequence[T], limit: int, sizes: Sequence[int] | None = None) -> Iterator[Sequence[T]]:
@@ -192,7 +218,8 @@ def _load(
     with pa.memory_map(str(folder / "rows.arrow")) as file, pa.ipc.open_stream(file) as stream:
         table = stream.read_all()
     format = chosen or Fields(**meta["fields"])
-    return Dataset(name, meta["fingerprint"], format, meta["bad_rows"], meta["unused"], table)
+    sources = (Source(name, origin.where, 0, len(table)),)
+    return Dataset(name, meta["fingerprint"], format, meta["bad_rows"], meta["unused"], table, sources=sources)
 
 
 def _format(fields: Mapping[str, str | None] | None, format: Format | None) -> Format | None:
