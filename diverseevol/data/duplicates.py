@@ -1,0 +1,73 @@
+"""Rows that say what an earlier row says."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from diverseevol.data.dataset import Dataset
+from diverseevol.data.row_text import questions_of, turns_of
+from diverseevol.storage.cache import cached_folder
+
+VERSION = 1  # of what counts as a duplicate
+
+
+@dataclass(frozen=True, eq=False)
+class Duplicates:
+    """For each row the smallest row that is like it; the row itself where no earlier one is.
+
+    Attributes:
+        same: [rows] with the same questions and answers.
+        question: [rows] with the same questions, whatever the answers.
+        group: [rows] of its group: rows that are the same or nearly so, directly or by way of others.
+    """
+
+    same: Int[np.ndarray, " rows"]
+    question: Int[np.ndarray, " rows"]
+    group: Int[np.ndarray, " rows"]
+
+    def __len__(self) -> int:
+        return len(self.same)
+
+
+def find_duplicates(dataset: Dataset, cache: Path, progress: Callable[[int], None] = lambda rows: None) -> Duplicates:
+    """Which rows say what an earlier one says; computed once for the same rows.
+
+    Args:
+        dataset: the rows.
+        cache: the project's cache folder.
+        progress: called with the number of rows done since the last call.
+    """
+    key = hashlib.sha256(f"{VERSION} {dataset.fingerprint}".encode()).hexdigest()[:32]
+
+    def build(folder: Path) -> None:
+        found = _compare(dataset, progress)
+        for field in fields(found):
+            np.save(folder / f"{field.name}.npy", getattr(found, field.name))
+
+    folder = cached_folder(cache / "duplicates" / key, build)
+    return Duplicates(
+        **{field.name: np.load(folder / f"{field.name}.npy", mmap_mode="r") for field in fields(Duplicates)}
+    )
+
+
+def _compare(dataset: Dataset, progress: Callable[[int], None]) -> Duplicates:
+    first_same: dict[bytes, int] = {}
+    first_question: dict[bytes, int] = {}
+    same = np.arange(len(dataset))
+    question = np.arange(len(dataset))
+    row = 0
+    for conversations in dataset.iterate():
+        for conversation in conversations:
+            same[row] = first_same.setdefault(_digest(turns_of(conversation)), row)
+            question[row] = first_question.setdefault(_digest(questions_of(conversation)), row)
+            row += 1
+        progress(len(conversations))
+    return Duplicates(same, question, same.copy())
+
+
+def _digest(texts: Sequence[str]) -> bytes:
+    return hashlib.blake2b("\0".join(texts).encode(), digest_size=16).digest()

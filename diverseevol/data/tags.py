@@ -1,0 +1,78 @@
+"""What is known of rows beside what they say: that they repeat other rows, or hold questions that models are asked.
+
+Tags delete nothing. They are counted, listed and warned of; `data.deduplicate` acts on them where a user asks for it.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from diverseevol.data.duplicates import Duplicates
+
+DUPLICATE, NEAR, SAME_QUESTION = "duplicates", "near-duplicates", "same question"
+
+
+@dataclass(frozen=True, eq=False)
+class Tags:
+    """The tags of all rows of a data set.
+
+    Attributes:
+        duplicates: which rows are like an earlier one; None where nobody has looked.
+        questions: row → the benchmark questions that it holds, as (name of the benchmark, id of the question).
+    """
+
+    duplicates: Duplicates | None = None
+    questions: Mapping[int, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+
+    def of(self, row: int) -> list[str]:
+        """The tags of one row, such as "duplicate of 12", "near-duplicate of 12" or "question of vicuna: 7"."""
+        return [tag for _, tag in self._pairs(row)]
+
+    def kinds(self, row: int) -> list[str]:
+        """The kinds of a row's tags, each once; what `counts` counts."""
+        return list(dict.fromkeys(kind for kind, _ in self._pairs(row)))
+
+    def counts(self, rows: Iterable[int] | None = None) -> dict[str, int]:
+        """How many rows have a tag of each kind, the kinds that none has left out.
+
+        Args:
+            rows: which are counted, such as a pool; all where None.
+        """
+        counted = Counter(kind for row in (self._tagged() if rows is None else rows) for kind in self.kinds(int(row)))
+        kinds = (DUPLICATE, NEAR, SAME_QUESTION)
+        return {kind: counted[kind] for kind in (*kinds, *sorted({*counted} - {*kinds})) if counted[kind]}
+
+    def groups(self) -> dict[int, list[int]]:
+        """The groups of rows that are the same or nearly so: the smallest row → all of them, ascending."""
+        if self.duplicates is None:
+            return {}
+        members: dict[int, list[int]] = {}
+        later = np.flatnonzero(self.duplicates.group != np.arange(len(self.duplicates)))
+        for row in later.tolist():
+            first = int(self.duplicates.group[row])
+            members.setdefault(first, [first]).append(row)
+        return dict(sorted(members.items()))
+
+    def _pairs(self, row: int) -> list[tuple[str, str]]:
+        """The kind and the text of each tag."""
+        found = []
+        if (known := self.duplicates) is not None:
+            same, question, group = (int(array[row]) for array in (known.same, known.question, known.group))
+            if same != row:
+                found.append((DUPLICATE, f"duplicate of {same}"))
+            elif group != row:
+                found.append((NEAR, f"near-duplicate of {group}"))
+            if question != row and same == row:
+                found.append((SAME_QUESTION, f"same question as {question}"))
+        found += [(f"questions of {name}", f"question of {name}: {id}") for name, id in self.questions.get(row, ())]
+        return found
+
+    def _tagged(self) -> list[int]:
+        """The rows that have a tag."""
+        rows = set(self.questions)
+        if (known := self.duplicates) is not None:
+            numbers = np.arange(len(known))
+            rows |= set(np.flatnonzero((known.group != numbers) | (known.question != numbers)).tolist())
+        return sorted(rows)
