@@ -4,7 +4,7 @@ import functools
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from diverseevol.cli.fingerprint import space_key
 from diverseevol.cli.mistakes import verdict
 from diverseevol.cli.rows import load_dataset
 from diverseevol.data.dataset import Dataset
+from diverseevol.data.duplicates import Duplicates, find_duplicates
 from diverseevol.data.prompt import Prompt
+from diverseevol.data.tags import Tags
 from diverseevol.data.tokens import Tokens, encode
 from diverseevol.engine.answering.answerer import Answerer
 from diverseevol.engine.launch import join
@@ -26,6 +28,7 @@ from diverseevol.engine.learner import Learner
 from diverseevol.engine.pretrained import Pretrained
 from diverseevol.engine.probing.prober import Prober
 from diverseevol.engine.trainers import start
+from diverseevol.evaluation.questions.benchmarks import Benchmark
 from diverseevol.options import Embedding, PromptOptions, Tuning
 from diverseevol.output.console import Console, log_to
 from diverseevol.output.terminal import LONGEST, say, say_error
@@ -59,6 +62,20 @@ class Workbench:
     def dataset(self, bad_rows: Path) -> Dataset:
         """The rows D, checked; those that are bad are listed in a file."""
         return self.processes.in_turn(lambda: load_dataset(self.settings, self.cache, bad_rows, self.progress))
+
+    def tags(self, dataset: Dataset, benchmarks: Sequence[Benchmark]) -> Tags:
+        """What is known of the rows beside what they say.
+
+        Args:
+            dataset: the rows.
+            benchmarks: whose questions are looked for among them.
+        """
+
+        def compare() -> Duplicates:
+            with self.progress.track("look for duplicates", len(dataset)) as advance:
+                return find_duplicates(dataset, self.cache, advance)
+
+        return Tags(self.processes.in_turn(compare))
 
     def answerer(self, model: Pretrained) -> Answerer:
         """What puts questions to a model, in the words of its tokeniser."""

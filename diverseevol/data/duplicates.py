@@ -44,9 +44,9 @@ def find_duplicates(dataset: Dataset, cache: Path, progress: Callable[[int], Non
     key = hashlib.sha256(f"{VERSION} {dataset.fingerprint}".encode()).hexdigest()[:32]
 
     def build(folder: Path) -> None:
-        found = _compare(dataset, progress)
-        for field in fields(found):
-            np.save(folder / f"{field.name}.npy", getattr(found, field.name))
+        duplicates = _compare(dataset, progress)
+        for field in fields(duplicates):
+            np.save(folder / f"{field.name}.npy", getattr(duplicates, field.name))
 
     folder = cached_folder(cache / "duplicates" / key, build)
     return Duplicates(

@@ -24,9 +24,9 @@ def turns_of(conversation: Conversation) -> list[str]:
 
     What tools are called with is said, too.
     """
-    return [_said(turn) for turn in conversation.turns if turn.role != "system"]
+    return [_text_of(turn) for turn in conversation.turns if turn.role != "system"]
 
 
-def _said(turn: Turn) -> str:
+def _text_of(turn: Turn) -> str:
     more = json.dumps(turn.more, sort_keys=True, ensure_ascii=False, default=str) if turn.more else ""
     return normalised(f"{turn.message} {more}")

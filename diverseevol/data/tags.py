@@ -40,7 +40,7 @@ class Tags:
         Args:
             rows: which are counted, such as a pool; all where None.
         """
-        counted = Counter(kind for row in (self._tagged() if rows is None else rows) for kind in self.kinds(int(row)))
+        counted = Counter(kind for row in (self.rows() if rows is None else rows) for kind in self.kinds(int(row)))
         kinds = (DUPLICATE, NEAR, SAME_QUESTION)
         return {kind: counted[kind] for kind in (*kinds, *sorted({*counted} - {*kinds})) if counted[kind]}
 
@@ -57,20 +57,20 @@ class Tags:
 
     def _pairs(self, row: int) -> list[tuple[str, str]]:
         """The kind and the text of each tag."""
-        found = []
+        pairs = []
         if (known := self.duplicates) is not None:
             same, question, group = (int(array[row]) for array in (known.same, known.question, known.group))
             if same != row:
-                found.append((DUPLICATE, f"duplicate of {same}"))
+                pairs.append((DUPLICATE, f"duplicate of {same}"))
             elif group != row:
-                found.append((NEAR, f"near-duplicate of {group}"))
+                pairs.append((NEAR, f"near-duplicate of {group}"))
             if question != row and same == row:
-                found.append((SAME_QUESTION, f"same question as {question}"))
-        found += [(f"questions of {name}", f"question of {name}: {id}") for name, id in self.questions.get(row, ())]
-        return found
+                pairs.append((SAME_QUESTION, f"same question as {question}"))
+        pairs += [(f"questions of {name}", f"question of {name}: {id}") for name, id in self.questions.get(row, ())]
+        return pairs
 
-    def _tagged(self) -> list[int]:
-        """The rows that have a tag."""
+    def rows(self) -> list[int]:
+        """The rows that have a tag, ascending."""
         rows = set(self.questions)
         if (known := self.duplicates) is not None:
             numbers = np.arange(len(known))

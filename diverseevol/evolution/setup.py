@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from diverseevol.data.dataset import Dataset
+from diverseevol.data.tags import Tags
 from diverseevol.engine.learner import Learner
 from diverseevol.evaluation.exam import Exam
 from diverseevol.evolution.metrics import DEFAULT, Metric
@@ -73,6 +74,7 @@ class Evolution:
         seed: of all randomness.
         metrics: what is measured of each round.
         exam: benchmarks, judge and generation settings.
+        tags: what is known of the rows beside what they say, for receipts.
         tracker: where each round is logged as a run of its own.
         config: the resolved configuration and provenance, logged with each run.
         keep_models: which rounds' models stay on disk.
@@ -92,6 +94,7 @@ class Evolution:
     seed: int
     metrics: Sequence[Metric] = DEFAULT
     exam: Exam = field(default_factory=Exam)
+    tags: Tags = field(default_factory=Tags)
     tracker: Tracker = field(default_factory=NoLogger)
     config: Mapping[str, Any] = field(default_factory=dict)
     keep_models: Literal["all", "last", "none"] = "last"

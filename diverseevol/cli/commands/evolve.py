@@ -22,8 +22,10 @@ from diverseevol.cli.left_out_rows import left_out, list_left_out, why_ineligibl
 from diverseevol.cli.naming import arm, run_path
 from diverseevol.cli.provenance import load_provenance, logged_config, save_provenance
 from diverseevol.cli.rows import bad_rows_file
+from diverseevol.cli.tagged_rows import LIST, list_tagged, tagged
 from diverseevol.cli.workbench import Workbench, workbench
 from diverseevol.data.dataset import Dataset
+from diverseevol.data.tags import Tags
 from diverseevol.data.tokens import Tokens
 from diverseevol.engine import fast_path
 from diverseevol.errors import InputError
@@ -114,6 +116,7 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
         check_references(exam.benchmarks)
     bad_rows = bad_rows_file(settings, cache)
     dataset = bench.dataset(bad_rows)
+    tags = bench.tags(dataset, exam.benchmarks)
     learner = bench.learner(dataset, tuning)
     encoded, eligible = learner.encoded, int(np.asarray(learner.encoded.eligible).sum())
     schedule.fits(eligible, why_ineligible(dataset, encoded, settings.options("prompt", PromptOptions)))
@@ -141,6 +144,7 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
             if settings.overrides is not None and not made:
                 save_command(path, settings.overrides)
             list_left_out(path, dataset, encoded, bad_rows)
+            list_tagged(path / LIST, tags)
             save_questions(path, exam.benchmarks)
             write_descriptions(path, [POOL_SIZE, *map(description_of, metrics)])
     space = functools.cache(lambda: bench.foundation_embedding(learner, identity))
@@ -152,12 +156,12 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
         keep_to_budget(budget, forecast, learner, exam, schedule, options.seed, missing)
     evolution = Evolution(
         dataset=dataset, learner=learner, sampler=sampler, schedule=schedule, run=folder, space=space,
-        seed=options.seed, metrics=metrics, exam=exam, tracker=tracker,
+        seed=options.seed, metrics=metrics, exam=exam, tags=tags, tracker=tracker,
         config=config, keep_models=options.keep_models, keep_dtype=options.keep_dtype, forecast=forecast,
         stop=stop, on_round=functools.partial(_announce, console, extent.last),
     )  # fmt: skip
     opening = f"{'reads' if extent.reached else 'writes'} {path}/"
-    _greet(console, settings, opening, dataset, encoded, dataclasses.replace(schedule, rounds=extent.last))
+    _greet(console, settings, opening, dataset, encoded, dataclasses.replace(schedule, rounds=extent.last), tags)
     if trained:
         console.print(f"  {trained}")
     before = {file.parent.name for file in path.glob("rounds/*/round.json")}
@@ -270,7 +274,13 @@ def _locked(path: Path, processes: Processes) -> Iterator[Path]:
 
 
 def _greet(
-    console: Console, settings: Configuration, doing: str, dataset: Dataset, encoded: Tokens, schedule: Schedule
+    console: Console,
+    settings: Configuration,
+    doing: str,
+    dataset: Dataset,
+    encoded: Tokens,
+    schedule: Schedule,
+    tags: Tags,
 ) -> None:
     eligible = int(np.asarray(encoded.eligible).sum())
     held_out = len(dataset.held_out)
@@ -285,7 +295,7 @@ def _greet(
         f": {len(dataset):,} rows{listed} · {settings.choices['sampler']}, {start:,} + {schedule.rounds} × "
         f"{schedule.step_size:,} rows · seed {settings.value('seed')}",
     ))  # fmt: skip
-    for sentence in left_out(dataset, encoded, settings.options("prompt", PromptOptions)):
+    for sentence in (*left_out(dataset, encoded, settings.options("prompt", PromptOptions)), *tagged(tags)):
         console.print(f"  {sentence}")
     console.print(doing)
 

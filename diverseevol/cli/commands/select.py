@@ -18,6 +18,7 @@ from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.early import check_rows, check_weights
 from diverseevol.cli.left_out_rows import left_out
 from diverseevol.cli.output_files import choice_file
+from diverseevol.cli.tagged_rows import tagged
 from diverseevol.data.columns import columns_of
 from diverseevol.data.dataset import Dataset
 from diverseevol.data.row_numbers import read_row_numbers
@@ -85,7 +86,8 @@ def _select_rows(settings: Configuration, options: SelectOptions, sampler: Sampl
     with workbench(settings, options.verify_cache) as bench:
         dataset = bench.dataset(bad_rows)
         prober = bench.prober(dataset) if with_model else None
-        for sentence in left_out(dataset, prober.encoded if prober else None, prompt):
+        tags = bench.tags(dataset, settings.part("benchmark", cache=bench.cache))
+        for sentence in (*left_out(dataset, prober.encoded if prober else None, prompt), *tagged(tags)):
             bench.console.print(sentence)
         response_tokens = _response_tokens(dataset, prober)
         taken = taken_rows(options.taken, response_tokens, options.n)  # refused before the model reads anything
