@@ -17,7 +17,7 @@ ROW = {"instruction": "Name a colour.", "input": "", "output": "Red."}
 
 
 def records(path):
-    return [record for record, _, _ in read_records(path)]
+    return [record for record, *_ in read_records(path)]
 
 
 @pytest.mark.parametrize(
@@ -209,20 +209,20 @@ def test_a_damaged_array_is_never_read_as_if_it_were_whole(tmp_path, monkeypatch
 def test_lines_of_an_array_are_those_that_its_records_begin_on(tmp_path):
     path = tmp_path / "rows.json"
     path.write_text("\n[\n" + json.dumps(ROW, indent=1) + "\n,\n\n" + json.dumps(ROW) + "]\n")
-    assert [line for _, line, _ in read_records(path)] == [3, 10]
+    assert [line for _, line, *_ in read_records(path)] == [3, 10]
 
 
 def test_only_a_line_feed_ends_a_line(tmp_path):
     row = {**ROW, "output": "one\u2028two\u0085three"}
     path = tmp_path / "rows.jsonl"
     path.write_bytes((json.dumps(row, ensure_ascii=False) + "\r\n\n").encode() * 2)
-    assert [(record, line) for record, line, _ in read_records(path)] == [(row, 1), (row, 3)]
+    assert [(record, line) for record, line, *_ in read_records(path)] == [(row, 1), (row, 3)]
 
 
 def test_the_last_offset_of_a_file_is_its_size(tmp_path):
     for name, text in (("a.jsonl", json.dumps(ROW) + "\n"), ("a.json", json.dumps([ROW]))):
         (tmp_path / name).write_text(text)
-        assert [done for _, _, done in read_records(tmp_path / name)] == [len(text)]
+        assert [done for _, _, done, _ in read_records(tmp_path / name)] == [len(text)]
 
 
 def test_an_array_does_not_stay_in_memory(tmp_path, monkeypatch):
@@ -245,7 +245,7 @@ class Pairs:
         question, answer = record[self.key]
         extra = {name: record[name] for name in record if name != self.key}
         if answer == "talk":
-            return Conversation((Turn("user", question), Turn("assistant", "a"), Turn("user", "b")), extra)
+            return Conversation((Turn("user", question), Turn("user", "b"), Turn("assistant", "a")), extra)
         return exchange(question, "", answer, extra)
 
     def to_record(self, conversation):
@@ -275,7 +275,7 @@ def test_a_format_of_ones_own_reads_rows_and_writes_them_as_they_came(tmp_path):
         ({"pair": ["Why?", "So."]}, r"is not in the format of data\.format \(KeyError: 'qa'\)"),
         ({"qa": ["Why?"]}, r"is not in the format of data\.format \(ValueError: not enough values"),
         ({"qa": ["Why?", "\t"]}, r'field "response" is blank'),
-        ({"qa": ["Why?", "talk"]}, "has turns of user, assistant, user, expected one of user and one of assistant"),
+        ({"qa": ["Why?", "talk"]}, "turn 2 has the role user, expected assistant after user; correct the row"),
         (["Why?", "So."], "expected a record, that is a JSON object, got a list"),
     ],
 )

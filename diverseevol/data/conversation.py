@@ -28,6 +28,11 @@ class Turn:
         """All that is said, as a chat has it: the text, and its input below."""
         return f"{self.text}\n\n{self.input}" if self.input else self.text
 
+    @property
+    def calls_tools(self) -> bool:
+        """Whether it is an assistant's turn that calls tools; such a turn may have no text."""
+        return self.role == "assistant" and bool(self.more.get("tool_calls") or self.more.get("function_call"))
+
 
 @dataclass(frozen=True)
 class Conversation:

@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int
 
+from diverseevol.data.canonical_json import read_turns
 from diverseevol.data.conversation import Conversation, exchange
 from diverseevol.data.formats.base import Format
 from diverseevol.data.formats.flat import Fields
 from diverseevol.data.held_out import held_out_rows
-from diverseevol.data.ingest import BATCH_CHARACTERS, COLUMNS, Ingest, Progress
+from diverseevol.data.ingest import BATCH_CHARACTERS, TEXTS, Ingest, Progress
 from diverseevol.data.locate import BATCH, Origin, find
 from diverseevol.errors import InputError
 from diverseevol.storage.cache import cached_folder
@@ -25,7 +26,7 @@ from diverseevol.storage.files import atomic_write, read_json
 from diverseevol.storage.sources import sources
 
 T = TypeVar("T")
-VERSION = 2  # of the checks and of what they leave on disk
+VERSION = 3  # of the checks and of what they leave on disk
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Dataset:
         bad: how many records were left out, by what is wrong with them (none unless the user asked for that).
         unused: how many rows have a field that is part of what the model reads in other data sets, and unused here.
         held_out: [held out] rows that are never trained on, ascending.
-        table: [rows] columns instruction, input, response and extra (JSON text).
+        table: [rows] columns instruction, input and response of one exchange, or turns of any other conversation (JSON
+            text); extra (JSON text); and record, the line of JSON that the row came in as.
         sources: where the rows come from, in order; one unless the data are a mixture.
     """
 
@@ -88,27 +90,32 @@ class Dataset:
         numbers = [int(row) for row in rows]
         if numbers and not 0 <= min(numbers) <= max(numbers) < len(self):
             raise IndexError(f"expected rows from 0 to {len(self) - 1}, got {min(numbers)} to {max(numbers)}")
-        return _conversations(pa.concat_tables(self.table.slice(number, 1) for number in numbers)) if numbers else []
+        texts = self.table.select(TEXTS)
+        return _conversations(pa.concat_tables(texts.slice(number, 1) for number in numbers)) if numbers else []
 
     def iterate(self, batch: int = BATCH) -> Iterator[list[Conversation]]:
         """All rows in order, a batch at a time: fewer rows where they are as long as books."""
         for start in range(0, len(self), batch):
             stop = min(start + batch, len(self))
             for rows in in_batches(range(start, stop), BATCH_CHARACTERS, self._sizes(start, stop)):
-                yield _conversations(self.table.slice(rows[0], len(rows)))
+                yield _conversations(self.table.select(TEXTS).slice(rows[0], len(rows)))
 
     def _sizes(self, start: int, stop: int) -> list[int]:
         """Bytes of the rows' texts."""
-        columns = self.table.slice(start, stop - start).columns
+        columns = self.table.select(TEXTS).slice(start, stop - start).columns
         return list(np.sum([pc.binary_length(column).to_numpy() for column in columns], axis=0).tolist())
 
     def record(self, row: int) -> dict[str, Any]:
-        """One row under the names that it came with."""
-        return self.format.to_record(self[row])
+        """One row as it came in, whatever of it is read."""
+        record: dict[str, Any] = json.loads(self.line(row))
+        return record
 
     def line(self, row: int) -> str:
-        """One row as a line of JSON, without the end of the line."""
-        return json.dumps(self.record(row), ensure_ascii=False)
+        """One row as it came in, without the end of the line.
+
+        The line of a file of JSON lines byte for byte; otherwise a line of JSON with equal values in the same order.
+        """
+        return str(self.table["record"][row].as_py())
 
     def source_of(self, row: int) -> Source:
         """The source that a row comes from."""
@@ -134,8 +141,13 @@ def in_batches(items: Sequence[T], limit: int, sizes: Sequence[int] | None = Non
 
 
 def _conversations(table: pa.Table) -> list[Conversation]:
-    rows = zip(*(table[name].to_pylist() for name in COLUMNS.names), strict=True)
-    return [exchange(instruction, input, response, json.loads(extra)) for instruction, input, response, extra in rows]
+    rows = zip(*(table[name].to_pylist() for name in TEXTS), strict=True)
+    return [
+        Conversation(read_turns(turns), json.loads(extra))
+        if turns
+        else exchange(instruction, input, response, json.loads(extra))
+        for instruction, input, response, extra, turns in rows
+    ]
 
 
 def load(

@@ -44,13 +44,13 @@ def read_delimited(path: Path) -> Iterator[Located]:
             except StopIteration:
                 return
             except csv.Error as error:
-                yield BadRecord(None, f"cannot be read ({error})"), number, position.tell()
+                yield Located(BadRecord(None, f"cannot be read ({error})"), number, position.tell())
                 continue
             if len(values) == len(names):
-                yield dict(zip(names, values, strict=True)), number, position.tell()
+                yield Located(dict(zip(names, values, strict=True)), number, position.tell())
             elif values:  # a blank line is no record
                 problem = f"has {len(values)} values, expected {len(names)}, one for each column"
-                yield BadRecord(None, problem), number, position.tell()
+                yield Located(BadRecord(None, problem), number, position.tell())
 
 
 def _delimiter(path: Path, first: str) -> str:

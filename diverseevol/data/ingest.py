@@ -10,19 +10,23 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from diverseevol.data.canonical_json import dump_extra
+from diverseevol.data.canonical_json import dump_extra, dump_record, dump_turns
 from diverseevol.data.conversation import Conversation
 from diverseevol.data.formats.base import BadRecord, Format, as_object, text_of
 from diverseevol.data.formats.flat import INPUTS, Fields, recognise
+from diverseevol.data.formats.order import LONGEST_TURN, check_turns
+from diverseevol.data.json_reader import Located
 from diverseevol.data.locate import BATCH, Origin
 from diverseevol.errors import InputError
 from diverseevol.storage.files import atomic_write, write_json
 
 # Fields that are part of what the model reads in some data sets.
 READ_ELSEWHERE = (*INPUTS, "system", "history")
-COLUMNS = pa.schema([(name, pa.string()) for name in ("instruction", "input", "response", "extra")])
+# What a row says: the texts of one exchange, or the turns of any other conversation (the texts are then empty).
+TEXTS = ("instruction", "input", "response", "extra", "turns")
+COLUMNS = pa.schema([(name, pa.string()) for name in (*TEXTS, "record")])
 BATCH_CHARACTERS = 1 << 22  # fewer rows where they are as long as books
-LONGEST_ROW = 1 << 22  # characters: a shelf of books, of which no model reads more than the beginning
+LONGEST_ROW = LONGEST_TURN
 REASONS, NAMES = 20, 100  # how many kinds of faults and names of fields are counted separately
 Progress = Callable[[int, int], None]  # done and total: bytes of a JSON file, rows of a table
 
@@ -49,13 +53,13 @@ class Ingest:
         ):
             batch: list[tuple[str, ...]] = []
             size = 0
-            for record, number, done in self.origin.records():
-                if row := self.check(record, number, bad_rows):
+            for located in self.origin.records():
+                if row := self.check(located, bad_rows):
                     batch.append(row)
                     size += sum(map(len, row))
                 if len(batch) == BATCH or size > BATCH_CHARACTERS:
                     table.write_batch(_columns(batch))
-                    self.progress(done, self.origin.total)
+                    self.progress(located.done, self.origin.total)
                     batch, size = [], 0
             if batch:
                 table.write_batch(_columns(batch))
@@ -72,29 +76,34 @@ class Ingest:
         names = asdict(fields) if fields else None
         write_json(folder / "meta.json", {**meta, "fields": names, "fingerprint": self.digest.hexdigest()})
 
-    def check(self, record: Any, number: int, bad_rows: IO[str]) -> tuple[str, ...] | None:
+    def check(self, located: Located, bad_rows: IO[str]) -> tuple[str, ...] | None:
         """One row of the table, or None where the record is left out."""
+        record, number = located.record, located.number
         try:
             conversation = self._parsed(as_object(record))
-            extra = dump_extra(conversation.extra)
-            row = (conversation.instruction, conversation.input, conversation.response, extra)
-            if (length := sum(map(len, row))) > LONGEST_ROW:
+            texts = _texts(conversation)
+            if (length := sum(map(len, texts))) > LONGEST_ROW:
                 raise BadRecord(None, f"holds {length:,} characters, and a row may hold {LONGEST_ROW:,}")
+            line = dump_record(record) if located.line is None else located.line
         except BadRecord as bad:
             where = f"{self.origin.where}, {self.origin.unit} {number}"
             if not self.skip:
                 raise InputError(f"{where}: {bad}") from bad
-            line = {self.origin.unit: number, "field": bad.field, "problem": bad.problem}
-            bad_rows.write(json.dumps(line, ensure_ascii=False) + "\n")
-            self.bad[bad.finding if len(self.bad) < REASONS else "other faults"] += 1
+            turn = {} if bad.turn is None else {"turn": bad.turn}
+            listed = {self.origin.unit: number, "field": bad.field, **turn, "problem": bad.problem}
+            bad_rows.write(json.dumps(listed, ensure_ascii=False) + "\n")
+            self.bad[bad.kind if len(self.bad) < REASONS else "other faults"] += 1
             self.first_bad = self.first_bad or f"{self.origin.unit} {number}: {bad.finding}"
             return None
         self.rows += 1
         self._look_at(record, conversation)
-        for text in row:  # with their lengths: ("ab", "c") and ("a", "bc") are different rows
+        for name, text in zip(TEXTS, texts, strict=True):
             encoded = text.encode()
-            self.digest.update(b"%d:%b" % (len(encoded), encoded))
-        return row
+            if name != "turns":  # with their lengths: ("ab", "c") and ("a", "bc") are different rows
+                self.digest.update(b"%d:%b" % (len(encoded), encoded))
+            elif text:  # after a word, so that turns are not the first text of a next row
+                self.digest.update(b"turns %d:%b" % (len(encoded), encoded))
+        return (*texts, line)
 
     def _parsed(self, record: Mapping[str, Any]) -> Conversation:
         if self.format is None or isinstance(self.format, Fields):
@@ -122,13 +131,21 @@ class Ingest:
         self.unused.update(name for name in READ_ELSEWHERE if conversation.extra.get(name))
 
 
+def _texts(conversation: Conversation) -> tuple[str, ...]:
+    """What a row says, as `TEXTS` names it."""
+    extra = dump_extra(conversation.extra)
+    if conversation.is_exchange:
+        return conversation.instruction, conversation.input, conversation.response, extra, ""
+    return "", "", "", extra, dump_turns(conversation.turns)
+
+
 def _checked(conversation: Conversation) -> Conversation:
-    """A conversation of the user's own format, which must be one exchange of texts, its other fields by name."""
-    if [turn.role for turn in conversation.turns] != ["user", "assistant"]:
-        roles = ", ".join(turn.role for turn in conversation.turns) or "none"
-        raise BadRecord(None, f"has turns of {roles}, expected one of user and one of assistant")
-    for name, blank in (("instruction", False), ("input", True), ("response", False)):
-        text_of({name: getattr(conversation, name)}, name, blank=blank)
+    """A conversation of the user's own format, its turns in order and of texts, its other fields by name."""
+    if conversation.is_exchange:
+        for name, blank in (("instruction", False), ("input", True), ("response", False)):
+            text_of({name: getattr(conversation, name)}, name, blank=blank)
+    else:
+        check_turns(conversation.turns)
     if not (isinstance(conversation.extra, Mapping) and all(isinstance(name, str) for name in conversation.extra)):
         raise BadRecord(None, f"has the extra {conversation.extra!r:.80}, expected a mapping from names to values")
     return conversation

@@ -6,7 +6,7 @@ import re
 from collections.abc import Generator, Iterator
 from io import BufferedIOBase, BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from diverseevol.data.file_names import OTHERS, READ, form, title
 from diverseevol.data.formats.base import BadRecord
@@ -15,11 +15,25 @@ from diverseevol.storage.json_lines import Unreadable, bounded_lines, decoded_li
 from diverseevol.storage.packed import opened_unpacked
 from diverseevol.storage.reading import LONGEST_LINE, TooDeepError, refuse_deep, size
 
-# A record, or what is wrong with it; its line; how much of the file has been read, in bytes.
-Located = tuple[Any, int, int]
 CHUNK = 1 << 20  # bytes that are read of an array at a time
 SLACK = 16  # characters at the end of a chunk within which a number, name or escape may be cut in two
 SPACE = re.compile(r"[ \t\n\r]*")
+
+
+class Located(NamedTuple):
+    """A record where it was found.
+
+    Attributes:
+        record: what was read, or a BadRecord that says what is wrong with it.
+        number: of its line in a file, from 1; of its row in a table, from 0.
+        done: how much has been read up to it: bytes of a file, rows of a table.
+        line: its text where it is a line of JSON; None where it is written in another way.
+    """
+
+    record: Any
+    number: int
+    done: int
+    line: str | None = None
 
 
 def read_records(path: Path) -> Generator[Located, None, None]:
@@ -40,8 +54,8 @@ def read_records(path: Path) -> Generator[Located, None, None]:
     with opened_unpacked(path) as (file, _):
         in_array = _array_ahead(path, file)
     with opened_unpacked(path) as (file, position):
-        for record, number in _array(_Window(path, file)) if in_array else _lines(file):
-            yield record, number, position.tell()
+        for record, number, line in _array(_Window(path, file)) if in_array else _lines(file):
+            yield Located(record, number, position.tell(), line)
 
 
 def _array_ahead(path: Path, file: BufferedReader) -> bool:
@@ -67,10 +81,13 @@ def _array_ahead(path: Path, file: BufferedReader) -> bool:
     return character == b"["
 
 
-def _lines(file: BufferedIOBase) -> Iterator[tuple[Any, int]]:
+def _lines(file: BufferedIOBase) -> Iterator[tuple[Any, int, str | None]]:
     """Records one a line."""
-    for number, value, _ in json_lines(file, DECODER.decode):
-        yield BadRecord(None, value.problem) if isinstance(value, Unreadable) else value, number
+    for number, value, _, line in json_lines(file, DECODER.decode):
+        if isinstance(value, Unreadable):
+            yield BadRecord(None, value.problem), number, None
+        else:
+            yield value, number, line.decode()
 
 
 def _once(pairs: list[tuple[str, Any]]) -> Any:
@@ -149,7 +166,7 @@ class _Window:
         return InputError(f"{where}: {problem}; correct the file there, for the rest of the array cannot be read")
 
 
-def _array(window: _Window) -> Iterator[tuple[Any, int]]:
+def _array(window: _Window) -> Iterator[tuple[Any, int, None]]:
     """The records of one JSON array; a record's line is the one that it begins on."""
     mark = window.character()
     while mark != "]":
@@ -157,7 +174,7 @@ def _array(window: _Window) -> Iterator[tuple[Any, int]]:
         if window.character() == "]" and mark == "[":
             break
         line = window.line
-        yield window.value(), line
+        yield window.value(), line, None
         mark = window.character()
         if mark not in {",", "]"}:
             end = repr(mark) if mark else "the end of the file"

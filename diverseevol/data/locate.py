@@ -166,7 +166,8 @@ def _of_table(where: str, table: "datasets.Dataset", split: str) -> Origin:
             for start in range(0, len(batch), step):
                 for record in batch.slice(start, step).to_pylist():
                     row += 1
-                    yield {key: None if value != value else value for key, value in record.items()}, row - 1, row
+                    values = {key: None if value != value else value for key, value in record.items()}
+                    yield Located(values, row - 1, row)
 
     files = [Path(file["filename"]) for file in table.cache_files]
     digests = [_digest([file]) if (kept := sealed_digest(file)) is None else kept for file in files]

@@ -27,11 +27,13 @@ class JsonLine(NamedTuple):
         number: of the line, from 1.
         value: what it holds, or an `Unreadable`.
         done: bytes of the file up to its end.
+        line: its bytes, without a byte order mark and the end of the line; only the beginning where it is too long.
     """
 
     number: int
     value: Any
     done: int
+    line: bytes
 
 
 def json_lines(file: BufferedIOBase, decode: Callable[[str], Any] = decoded) -> Iterator[JsonLine]:
@@ -48,9 +50,11 @@ def json_lines(file: BufferedIOBase, decode: Callable[[str], Any] = decoded) -> 
         done += length
         line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
         if length > LONGEST_LINE:
-            yield JsonLine(number, Unreadable(f"is {size(length)} long, expected at most {size(LONGEST_LINE)}"), done)
+            problem = f"is {size(length)} long, expected at most {size(LONGEST_LINE)}"
+            yield JsonLine(number, Unreadable(problem), done, line)
         elif line.strip():
-            yield JsonLine(number, decoded_line(line, decode), done)
+            bare = line.removesuffix(b"\n").removesuffix(b"\r")
+            yield JsonLine(number, decoded_line(bare, decode), done, bare)
 
 
 def json_records(
@@ -66,7 +70,7 @@ def json_records(
     Raises:
         InputError: a line is none.
     """
-    for number, value, _ in json_lines(file):
+    for number, value, *_ in json_lines(file):
         if isinstance(value, Unreadable):
             raise InputError(f"{label}, line {number}: {value.problem}; {remedy}")
         if not isinstance(value, dict):

@@ -29,14 +29,28 @@ class BadRecord(ValueError):  # noqa: N818  # it is a finding, and also handed o
 
     Attributes:
         field: the name of the field at fault; None where it is the record itself.
+        turn: which of the turns in the field is at fault, from 1; None where it is not one of them.
         problem: what is wrong, such as "is blank".
-        finding: both together. The message adds what to do.
+        finding: all together. The message adds what to do.
+        kind: the same for all turns, to be counted.
     """
 
-    def __init__(self, field: str | None, problem: str, remedy: str = f"correct the row, {OR_SKIP}") -> None:
+    def __init__(
+        self,
+        field: str | None,
+        problem: str,
+        remedy: str = f"correct the row, {OR_SKIP}",
+        *,
+        turn: int | None = None,
+    ) -> None:
         self.field = None if field is None else printable(field)
+        self.turn = turn
         self.problem = printable(problem)
-        self.finding = self.problem if field is None else f'field "{self.field}" {self.problem}'
+        in_field = "" if field is None else f'field "{self.field}"'
+        self.finding, self.kind = (
+            " ".join(filter(None, [", ".join(filter(None, [in_field, "" if turn is None else name])), self.problem]))
+            for name in (f"turn {turn}", "a turn")
+        )
         super().__init__(f"{self.finding}; {remedy}")
 
 
@@ -54,7 +68,7 @@ def as_object(value: Any) -> Mapping[str, Any]:
     if isinstance(value, BadRecord):
         raise value
     if not isinstance(value, Mapping):
-        raise BadRecord(None, f"expected a record, that is a JSON object, got {_kind(value)}")
+        raise BadRecord(None, f"expected a record, that is a JSON object, got {kind_of(value)}")
     return value
 
 
@@ -75,22 +89,30 @@ def text_of(record: Mapping[str, Any], name: str, *, blank: bool = False) -> str
             f"is missing (there are: {', '.join(record) or 'none'})",
             f"correct the row, or data.fields where the records call it otherwise, {OR_SKIP}",
         )
-    value = record[name]
+    return checked_text(record[name], name, blank=blank)
+
+
+def checked_text(value: Any, field: str | None, turn: int | None = None, *, blank: bool = False) -> str:
+    """A value that must be text.
+
+    Raises:
+        BadRecord: it is not text, blank though it must not be, or holds what is not a character.
+    """
     if not isinstance(value, str):
-        raise BadRecord(name, f"is {_kind(value)}, expected text")
+        raise BadRecord(field, f"is {kind_of(value)}, expected text", turn=turn)
     if not blank and not value.strip():
-        raise BadRecord(name, "is blank")
+        raise BadRecord(field, "is blank", turn=turn)
     if "\0" in value:
-        raise BadRecord(name, f"holds a NUL character (character {value.index(chr(0)) + 1})")
+        raise BadRecord(field, f"holds a NUL character (character {value.index(chr(0)) + 1})", turn=turn)
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        code = f"\\u{ord(value[error.start]):04x}"
-        raise BadRecord(name, f"holds an unpaired surrogate, {code} (character {error.start + 1})") from error
+        problem = f"holds an unpaired surrogate, \\u{ord(value[error.start]):04x} (character {error.start + 1})"
+        raise BadRecord(field, problem, turn=turn) from error
     return value
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
     """A JSON value as its author would call it."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
