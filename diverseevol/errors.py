@@ -29,6 +29,18 @@ class PeerError(Exception):
         self.code = code
 
 
+def not_installed(use: str, extra: str, remedy: str = "") -> InputError:
+    """What to say where a package is missing.
+
+    Args:
+        use: what needs it.
+        extra: of this project, that brings it.
+        remedy: what else helps.
+    """
+    otherwise = f", or {remedy}" if remedy else ""
+    return InputError(f"{use} needs a package that is not installed: pip install 'diverseevol[{extra}]'{otherwise}")
+
+
 def shown(value: Any) -> str:
     """A value for a sentence, cut to what one can hold."""
     try:

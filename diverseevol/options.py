@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from diverseevol.errors import InputError, shown
 
+WEIGHTS = ("float32", "bfloat16", "float16")  # how a model's weights are held
 RateSchedule = Literal[
     "cosine", "linear", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"
 ]

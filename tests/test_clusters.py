@@ -66,8 +66,7 @@ def test_a_launcher_that_is_not_here_is_refused_at_once(
         code, _, said = command_line("evolve", "-m", f"hydra/launcher={launcher}", "seed=0,1")
         assert code == 2
         assert (
-            f"hydra/launcher={launcher}: needs a package that is not installed; pip install 'diverseevol[sweep]'"
-            in said
+            f"hydra/launcher={launcher} needs a package that is not installed: pip install 'diverseevol[sweep]'" in said
         )
 
 

@@ -81,4 +81,7 @@ def test_without_its_package_the_extra_is_named(tmp_path):
     (tmp_path / "wandb_workspaces.py").write_text("raise ImportError\n")
     done = command(tmp_path, "me", PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
     assert done.returncode == 2
-    assert done.stderr == "diverseevol: the dashboard needs wandb-workspaces: pip install 'diverseevol[dashboard]'\n"
+    assert (
+        done.stderr
+        == "diverseevol: the dashboard needs a package that is not installed: pip install 'diverseevol[dashboard]'\n"
+    )

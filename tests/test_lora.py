@@ -497,7 +497,7 @@ main()
         [sys.executable, "-c", script, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     use = "merge" if verb == "merge" else "tuning=lora"
-    assert done.stderr == f"diverseevol: {use} needs the package peft: pip install 'diverseevol[lora]'\n"
+    assert done.stderr == f"diverseevol: {use} needs a package that is not installed: pip install 'diverseevol[lora]'\n"
     assert done.returncode == 2
 
 

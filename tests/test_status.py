@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from run_folders import STEERING_NAME, World, lay_run
+from small_evolution import SMALL
 
 from diverseevol.cli.app import ABOUT_A_FOLDER, with_folder
 from diverseevol.cli.commands.status import span
 from diverseevol.cli.sweep import Ledger
-from diverseevol.runs.standing import save_command, standing
+from diverseevol.runs.standing import failure_noted, save_command, standing
 from diverseevol.storage.files import write_json
 
 Command = Callable[..., tuple[int, str, str]]
@@ -66,6 +67,38 @@ def test_every_state_is_told_with_the_command_that_runs_it_again(command_line: C
         "diverseevol evolve -m a=b seed=3 sampler=kcenter",
         "diverseevol evolve -m a=b seed=4 sampler=kcenter",
     ]
+
+
+def test_a_single_run_that_failed_says_why_until_it_is_run_again(
+    command_line: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = (
+        *SMALL,
+        "data=lab",
+        "sampler=random",
+        "logger=none",
+        "judge=none",
+        "metric=lab",
+        f"folder={tmp_path / 'run'}",
+    )
+    (tmp_path / "breaking_sampler.py").write_text(
+        "from diverseevol.samplers import Random\n\n\n"
+        "class Breaking(Random):\n"
+        "    def select(self, *arguments):\n"
+        "        raise RuntimeError('it broke')\n"
+    )
+    code, _, err = command_line("evolve", *small, "sampler._target_=breaking_sampler.Breaking")
+    assert code == 1, err
+    assert "RuntimeError: it broke" in err
+    code, out, _ = command_line("status", tmp_path)
+    assert code == 0
+    assert "1 failed" in out
+    assert "# failed: RuntimeError: it broke" in out
+    (tmp_path / "run/failure.json").write_text("[1")
+    assert "1 stopped" in command_line("status", tmp_path)[1], "a damaged note says nothing"
+    with failure_noted(tmp_path / "run", str):
+        assert not (tmp_path / "run/failure.json").exists()
 
 
 def test_what_was_run_since_is_told_once_where_it_was_run_last(command_line: Command, tmp_path: Path) -> None:

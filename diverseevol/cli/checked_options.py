@@ -10,7 +10,7 @@ from typing import Literal
 
 from diverseevol.cli.configuration import Configuration
 from diverseevol.engine.cards import Card, card_named
-from diverseevol.errors import InputError
+from diverseevol.errors import InputError, not_installed
 from diverseevol.evaluation.endpoints.server import PLACES, Server
 from diverseevol.evolution.metrics import Metric
 from diverseevol.evolution.metrics.base import description_of, needs_of
@@ -213,7 +213,7 @@ def check_peft(use: str) -> None:
         InputError: it is not.
     """
     if importlib.util.find_spec("peft") is None:
-        raise InputError(f"{use} needs the package peft: pip install 'diverseevol[lora]'")
+        raise not_installed(use, "lora")
 
 
 def has_model(settings: Configuration, needs: Needs) -> bool:

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from threading import Timer
 from types import FrameType
 
-from diverseevol.errors import InputError
+from diverseevol.errors import InputError, not_installed
 
 LAUNCHERS = {"joblib": "joblib", "slurm": "submitit", "submitit_slurm": "submitit", "submitit_local": "submitit"}
 UNWINDING_SECONDS = (
@@ -35,9 +35,7 @@ def check_launcher(arguments: Sequence[str]) -> None:
             find_spec("hydra_plugins") is None
             or find_spec(f"hydra_plugins.hydra_{LAUNCHERS[launcher]}_launcher") is None
         ):
-            raise InputError(
-                f"{argument}: needs a package that is not installed; pip install 'diverseevol[sweep]' installs it"
-            )
+            raise not_installed(argument, "sweep")
         if launcher.endswith("slurm") and not (shutil.which("sbatch") and shutil.which("srun")):
             raise InputError(
                 f"{argument}: there is no sbatch or srun here; run the command on a node that submits jobs to SLURM "

@@ -25,11 +25,11 @@ from diverseevol.cli.naming import run_path
 from diverseevol.cli.output_files import check_writable
 from diverseevol.cli.rows import bad_rows_file, load_dataset
 from diverseevol.data.hub_names import MODEL_ID, may_be_data_on_hub
-from diverseevol.errors import InputError
+from diverseevol.errors import InputError, shown
 from diverseevol.evaluation.judges.base import Judge, checked_judge
 from diverseevol.evaluation.questions.benchmarks import Benchmark
 from diverseevol.evolution.plateau import check_stop
-from diverseevol.options import Budget, Efficiency, Embedding, Generation, PromptOptions
+from diverseevol.options import WEIGHTS, Budget, Efficiency, Embedding, Generation, PromptOptions
 from diverseevol.output.console import Console, log_to
 from diverseevol.progress import Shown
 from diverseevol.runs.run_folder import RunFolder
@@ -137,6 +137,8 @@ def check_weights(settings: Configuration, key: str) -> None:
             f"{key}.path={path}: {problem}; give a hub name or a folder with config.json, a tokeniser and safetensors "
             f"weights"
         )
+    if (dtype := node.get("dtype", "float32")) not in WEIGHTS:
+        raise InputError(f"{key}.dtype is {shown(dtype)}; choose {', '.join(WEIGHTS[:-1])} or {WEIGHTS[-1]}")
     package = KERNELS.get(attention := str(node.get("attention")))
     if package is not None and not any(find_spec(name) for name in (package, "kernels")):  # which fetches them
         raise InputError(

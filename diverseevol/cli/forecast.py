@@ -145,7 +145,8 @@ def calibration_file(settings: Configuration, learner: Learner, cache: Path) -> 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu {torch.get_num_threads()}"
     parts = [
         learner.foundation.identity(cache), learner.tuning.KEPT, settings.value("trainer", dict), device,
-        learner.processes.world,
+        learner.processes.world, learner.tuning.micro_batch_tokens, learner.tuning.packing, learner.tuning.compile,
+        learner.tuning.gradient_checkpointing, learner.embedding.batch_tokens, settings.value("generation.batch_size"),
     ]  # fmt: skip
     return cache / "rates" / f"{hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:32]}.json"
 
@@ -282,8 +283,8 @@ def check_budget(budget: Budget, hours: float | None, bill: Bill) -> None:
         )
     if budget.gpu_hours is not None and hours is not None and hours > budget.gpu_hours:
         raise InputError(
-            f"budget.gpu_hours is {budget.gpu_hours:g}, and by its plan the evolution takes {hours:,.2f}; raise it, or "
-            f"give fewer schedule.rounds, fewer tuning.epochs, a smaller generation.max_new_tokens, or tuning=lora "
+            f"budget.gpu_hours is {budget.gpu_hours:g}, and by its plan the evolution takes {rounded(hours)}; raise "
+            f"it, or give fewer schedule.rounds, fewer tuning.epochs, a smaller generation.max_new_tokens, or tuning=lora "
             f"(diverseevol plan with the same options shows what takes how long)"
         )
     if budget.usd is None:
@@ -297,12 +298,17 @@ def check_budget(budget: Budget, hours: float | None, bill: Bill) -> None:
         )
     computing = 0.0 if budget.usd_per_hour is None or hours is None else hours * budget.usd_per_hour
     if bill.usd + computing > budget.usd:
-        computed = f" and {hours:,.2f} GPU hours ${computing:,.2f}" if computing else ""
+        computed = f" and {rounded(hours or 0.0)} GPU hours ${rounded(computing)}" if computing else ""
         raise InputError(
             f"budget.usd is {budget.usd:g}, and by the plan {bill.calls:,} calls of the judge take about "
-            f"${bill.usd:,.2f}{computed}; raise it, or give fewer schedule.rounds, a cheaper judge, or judge=none and "
-            f"judge the last round later"
+            f"${rounded(bill.usd)}{computed}; raise it, or give fewer schedule.rounds, a cheaper judge, or judge=none "
+            f"and judge the last round later"
         )
+
+
+def rounded(amount: float) -> str:
+    """Hours or dollars with two decimals, and small ones with the digits that tell them from none."""
+    return f"{amount:,.2f}" if amount >= 0.1 or not amount else f"{amount:.2g}"
 
 
 def plain(value: Any) -> str:

@@ -32,6 +32,7 @@ from diverseevol.data.dataset import Dataset
 from diverseevol.data.hub import may_be_on_hub, out_of_reach, say_that_a_cache_is_used
 from diverseevol.data.prompt import alpaca
 from diverseevol.errors import InputError, meant
+from diverseevol.options import WEIGHTS
 from diverseevol.parallel.background import interruptible
 from diverseevol.storage.cache import cached_folder, content_digest
 from diverseevol.storage.reading import refuse_special
@@ -79,8 +80,8 @@ class Pretrained:
         Raises:
             InputError: no model is loaded with such options.
         """
-        if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
-            raise InputError(f"model.dtype is {self.dtype!r}; choose float32, bfloat16 or float16")
+        if self.dtype not in WEIGHTS:
+            raise InputError(f"model.dtype is {self.dtype!r}; choose {', '.join(WEIGHTS[:-1])} or {WEIGHTS[-1]}")
         known = ("auto", "eager", *ALL_ATTENTION_FUNCTIONS.valid_keys())
         if self.attention not in known and "/" not in self.attention:  # a kernel's name on the hub
             raise InputError(
@@ -110,9 +111,6 @@ class Pretrained:
     def load(self, folder: Path | None = None) -> PreTrainedModel:
         """The weights: the foundation's own, or those that a round left in `folder`, in the precision it had."""
         where = self._where() if folder is None else {"trust_remote_code": self.trust_remote_code}
-        dtype = getattr(torch, self.dtype, None)
-        if not isinstance(dtype, torch.dtype):
-            raise InputError(f"model.dtype is {self.dtype!r}; choose float32, bfloat16 or float16")
         if folder is None:
             self._check_hub()
         try:
@@ -120,7 +118,7 @@ class Pretrained:
             model, report = AutoModelForCausalLM.from_pretrained(
                 folder or self.path,
                 output_loading_info=True,
-                dtype=dtype if folder is None else "auto",
+                dtype=getattr(torch, self.dtype) if folder is None else "auto",
                 attn_implementation=None if self.attention == "auto" else self.attention,
                 use_safetensors=True,
                 **where,

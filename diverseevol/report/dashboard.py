@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diverseevol.errors import InputError
+from diverseevol.errors import InputError, not_installed
 from diverseevol.evolution.metrics import KNOWN, HeldOutLoss, ReferenceLoss, TrainLoss
 from diverseevol.output.terminal import LONGEST, say
 from diverseevol.runs.metrics import COSTS, FILE, POOL_SIZE, SCORES, MetricDescription, MetricKey, read_descriptions
@@ -117,7 +117,7 @@ def _packages() -> tuple[Any, Any, Any]:
             import wandb_workspaces.reports.v2 as wr
             import wandb_workspaces.workspaces as ws
     except ImportError as error:
-        raise InputError("the dashboard needs wandb-workspaces: pip install 'diverseevol[dashboard]'") from error
+        raise not_installed("the dashboard", "dashboard") from error
     return ws, wr, expr
 
 

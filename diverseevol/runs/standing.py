@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from diverseevol.runs.saved_config import read_saved
 from diverseevol.storage.files import read_json, write_json
 
 CHECKPOINT = "checkpoint"  # how what a fit writes on its way begins
+FAILURE = "failure.json"  # why the last run ended before its time; gone as soon as it is run again
 COMMAND = "command.json"  # what was typed after `diverseevol evolve`; of a sweep's jobs the sweep's ledger knows it
 
 
@@ -74,6 +75,31 @@ def saved_command(path: Path) -> list[str] | None:
         words = read_json(path / COMMAND)
         if isinstance(words, list) and all(isinstance(word, str) for word in words):
             return words
+    return None
+
+
+@contextmanager
+def failure_noted(path: Path, explained: Callable[[Exception], str]) -> Iterator[None]:
+    """Note in a run folder why what is done here failed, for those who look at it later.
+
+    Args:
+        path: the run folder.
+        explained: says it in a sentence.
+    """
+    (path / FAILURE).unlink(missing_ok=True)
+    try:
+        yield
+    except Exception as error:
+        with suppress(OSError):  # a full disk may be the reason
+            write_json(path / FAILURE, explained(error))
+        raise
+
+
+def saved_failure(path: Path) -> str | None:
+    """Why the last run of an evolution failed; None where it did not, or was killed."""
+    with suppress(InputError):
+        reason = read_json(path / FAILURE)
+        return reason if isinstance(reason, str) else None
     return None
 
 

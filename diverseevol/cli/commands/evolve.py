@@ -5,7 +5,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.fingerprint import fingerprint, own_sources, space_key
 from diverseevol.cli.forecast import forecast_of, keep_to_budget
 from diverseevol.cli.left_out_rows import left_out, list_left_out, why_ineligible
+from diverseevol.cli.mistakes import verdict
 from diverseevol.cli.naming import arm, run_path
 from diverseevol.cli.provenance import load_provenance, logged_config, save_provenance
 from diverseevol.cli.rows import bad_rows_file
@@ -46,7 +47,7 @@ from diverseevol.runs.metrics import POOL_SIZE, write_descriptions
 from diverseevol.runs.round_folder import Round
 from diverseevol.runs.run_folder import RunFolder, provenance
 from diverseevol.runs.saved_config import read_complete
-from diverseevol.runs.standing import save_command
+from diverseevol.runs.standing import failure_noted, save_command
 from diverseevol.storage.files import atomic_write
 from diverseevol.storage.reading import load_array
 
@@ -165,7 +166,8 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
     if trained:
         console.print(f"  {trained}")
     before = {file.parent.name for file in path.glob("rounds/*/round.json")}
-    rounds = evolve(evolution)
+    with failure_noted(path, _reason) if processes.first and not extent.untouched else nullcontext():
+        rounds = evolve(evolution)
     if extent.longer:
         _tell_longer(console, path, extent, rounds[-1].index)
     elif stop is not None and (why := rounds[-1].stopped):
@@ -190,6 +192,10 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
                     console.print(f"  {line}")
     if not extent.longer and len(before) >= len(rounds):  # after everything was read, and found intact
         console.print("nothing to do: all rounds are complete")
+
+
+def _reason(error: Exception) -> str:
+    return verdict(error, "evolve")[1]
 
 
 def _map_rows(

@@ -20,6 +20,7 @@ from diverseevol.cli.forecast import (
     first_pool,
     plain,
     rates_of,
+    rounded,
     save_rates,
     seconds_of,
     workload_of,
@@ -136,10 +137,10 @@ def conclude() -> None:
 def _print_sum() -> None:
     console = results_console()
     hours = [planned.hours for planned in PLANNED if planned.hours is not None]
-    known = f"{sum(hours):,.2f} GPU hours" if len(hours) == len(PLANNED) else "GPU hours unknown"
+    known = f"{rounded(sum(hours))} GPU hours" if len(hours) == len(PLANNED) else "GPU hours unknown"
     bills = [planned.bill for planned in PLANNED]
     dollars = [bill.usd for bill in bills if bill.usd is not None]
-    price = f", about ${sum(dollars):,.2f}" if len(dollars) == len(bills) and any(dollars) else ""
+    price = f", about ${rounded(sum(dollars))}" if len(dollars) == len(bills) and any(dollars) else ""
     console.print(f"all {len(PLANNED)} evolutions of the sweep", style="bold")
     console.print(
         f"{known}, {_size(sum(planned.disk for planned in PLANNED))} of disk, "
@@ -282,7 +283,7 @@ def _disk(settings: Configuration, workload: Workload, rows: int) -> dict[str, f
 def _judging(exam: Exam, bill: Bill) -> str:
     if not bill.calls:
         return f"judging ({exam.judge.name}): no calls"
-    price = f"about ${bill.usd:,.2f}" if bill.usd is not None else "of a price that is not known (judge.price=…)"
+    price = f"about ${rounded(bill.usd)}" if bill.usd is not None else "of a price that is not known (judge.price=…)"
     if exam.judge.capabilities.costs is None:
         price = "of a model on this machine, whose time is not counted here"
     return f"judging ({exam.judge.name}): {bill.calls:,} calls at most, {price}"
@@ -297,8 +298,9 @@ def _time(rates: Rates | None, hours: float | None, cards: int, settings: Config
     card = card_here(settings)
     source = "" if card is None else f" ({card[1].source})"
     return (
-        f"time: {plain(hours * 3600 / cards)}, {hours:,.2f} GPU hours, if {rates.source}{source} reach these assumed "
-        f"shares of their peaks: {shares['fit']:.0%} in fits, {shares['embed']:.0%} in reading, {shares['answer']:.0%} "
+        f"time: {plain(hours * 3600 / cards)}, {rounded(hours)} GPU hours, if {rates.source}{source} reach these "
+        f"assumed shares of their peaks: {shares['fit']:.0%} in fits, {shares['embed']:.0%} in reading, "
+        f"{shares['answer']:.0%} "
         f"of the memory's bandwidth in answers, where a layer takes {shares['layer_seconds'] * 1e3:g} ms at least "
         f"(efficiency.…); loading and writing models and judging are not counted"
     )

@@ -13,7 +13,7 @@ from diverseevol.output.console import Console, results_console
 from diverseevol.output.shell import command
 from diverseevol.output.tables import Table, as_text
 from diverseevol.output.terminal import one_line
-from diverseevol.runs.standing import Standing, saved_command, standing
+from diverseevol.runs.standing import Standing, saved_command, saved_failure, standing
 
 DONE, RUNNING, FAILED, STOPPED, MISSING = "done", "running", "failed", "stopped", "missing"
 STATES = (RUNNING, FAILED, STOPPED, MISSING, DONE)
@@ -113,6 +113,7 @@ def _state_of(job: Job) -> str:
 
 def _of_run(path: Path, folder: Path, again: str | None, failure: str | None = None) -> Line:
     at = standing(path)
+    failure = failure or saved_failure(path)
     name = _below_it(path, folder)
     if at.complete:
         state = DONE

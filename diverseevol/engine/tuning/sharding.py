@@ -78,12 +78,12 @@ class Shards:
         """
         trained = [shard for shard in self.sharded.parameters() if shard.requires_grad]
         size = sum(shard.numel() * shard.element_size() for shard in trained)
+        adapters = any(not weight.requires_grad for weight in self._complete.parameters())
+        remedy = "model.dtype=bfloat16" + ("" if adapters else " with tuning.rounding=stochastic, tuning=lora")
         with explain_out_of_memory(
             f"trainer.strategy=fsdp: the {size / 1e9:.1f} GB of weights that were trained, complete on each device "
             f"beside its part of them",
-            lambda: (
-                "give tuning=lora, model.dtype=bfloat16 with tuning.rounding=stochastic, or a device with more memory"
-            ),
+            lambda: f"give {remedy}, or a device with more memory",
         ):
             for weight, shard in zip(self._complete.parameters(), self.sharded.parameters(), strict=True):
                 if weight.requires_grad:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from diverseevol.errors import InputError
+from diverseevol.errors import InputError, not_installed
 from diverseevol.evaluation.endpoints.access import check_address, check_variable, read_key
 from diverseevol.storage.names import safe_name
 
@@ -53,7 +53,7 @@ class Server:
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("openai") is None:
-            raise InputError("answers=server needs the official client: pip install 'diverseevol[judge]'")
+            raise not_installed("answers=server", "judge")
         for name, least, most in (
             ("concurrency", 1, 10_000),
             ("retries", 0, 1_000),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from diverseevol.errors import InputError
+from diverseevol.errors import InputError, not_installed
 from diverseevol.evaluation.endpoints.access import check_address, check_variable, read_key
 from diverseevol.evaluation.judges.base import AnswerSheet, Capabilities, Judgement
 from diverseevol.evaluation.judges.budget import OPENAI, Account, Estimate, LimitReachedError, price_of
@@ -70,7 +70,7 @@ class OpenAI:
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("openai") is None:
-            raise InputError("judge=openai needs the official client: pip install 'diverseevol[judge]'")
+            raise not_installed("judge=openai", "judge")
         for name, least, most in (
             ("max_tokens", 16, 10_000_000),
             ("concurrency", 1, 10_000),

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from diverseevol.errors import InputError
+from diverseevol.errors import not_installed
 from diverseevol.runs.tracking import RoundLog, RunName
 
 ROWS = 100  # of a table; all of them are in the run folder
@@ -23,9 +23,7 @@ class TensorBoard:
 
     def __post_init__(self) -> None:
         if find_spec("tensorboard") is None:
-            raise InputError(
-                "logger=tensorboard needs its package: pip install 'diverseevol[tensorboard]', or choose logger=csv"
-            )
+            raise not_installed("logger=tensorboard", "tensorboard", "choose logger=csv")
 
     def open(self, run: RunName, folder: Path, config: Mapping[str, Any]) -> RoundLog:
         """Open the run's folder, and begin its events again where all of it is logged again."""
