@@ -323,6 +323,12 @@ def test_what_was_measured_here_predicts_later_evolutions(command_line, tmp_path
     records = [read_json(file) for file in sorted(tmp_path.glob("outputs/**/round.json"))]
     assert [record["predicted"]["by"] for record in records] == ["calibration"] * 2
     assert {"fit", "probe", "foundation", "answer lab_natural"} <= set(records[0]["predicted"]["seconds"])
+    assert command_line("report", "outputs")[0] == 0
+    (table,) = tmp_path.glob("outputs/**/tables/predictions.csv")
+    phases = [line.partition(",")[0] for line in table.read_text().splitlines()]
+    assert phases[0] == "phase"
+    assert {"fit", "answer lab_natural", "together"} <= {*phases}
+    assert "predicted beside actual" in (table.parent.parent / "report.html").read_text()
 
 
 def test_what_does_not_fit_is_said_with_what_would(workload):

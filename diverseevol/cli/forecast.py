@@ -284,7 +284,7 @@ def check_budget(budget: Budget, hours: float | None, bill: Bill) -> None:
     if budget.gpu_hours is not None and hours is not None and hours > budget.gpu_hours:
         raise InputError(
             f"budget.gpu_hours is {budget.gpu_hours:g}, and by its plan the evolution takes {rounded(hours)}; raise "
-            f"it, or give fewer schedule.rounds, fewer tuning.epochs, a smaller generation.max_new_tokens, or tuning=lora "
+            f"it, or give fewer schedule.rounds, fewer tuning.epochs, a smaller generation.max_new_tokens, tuning=lora "
             f"(diverseevol plan with the same options shows what takes how long)"
         )
     if budget.usd is None:

@@ -14,6 +14,7 @@ from diverseevol.report.charts.lines import FULL, Line, sources
 from diverseevol.report.charts.titles import metric_order
 from diverseevol.report.collect import ALL_PHASES, Collection, Run
 from diverseevol.report.frame import descriptions
+from diverseevol.report.predictions import HEAD, predictions
 from diverseevol.report.stopping import StopOfCurve, in_words, recommend
 from diverseevol.report.verdicts import Verdict
 from diverseevol.runs.metrics import MetricKey
@@ -180,6 +181,12 @@ def run_table(runs: Sequence[Run]) -> Table:
         for run in runs
     )
     return Table("runs", ("source", "sampler", "seed", "rounds", "folder"), rows)
+
+
+def prediction_table(runs: Sequence[Run]) -> Table:
+    """How long each phase was going to take by the plan, beside how long it took, over all rounds."""
+    predicted = predictions(done for run in runs for done in run.rounds)
+    return Table("predictions", HEAD, tuple(line.cells() for line in predicted))
 
 
 def _shown_path(folder: Path) -> str:

@@ -18,6 +18,7 @@ from diverseevol.report.stopping import stops
 from diverseevol.report.tables import (
     final_table,
     pool_table,
+    prediction_table,
     run_table,
     status,
     stopping_table,
@@ -50,7 +51,7 @@ def publish(collection: Collection, out: Path, projection: str = PCA) -> list[st
     compared, uncompared = verdicts(collection)
     tables = [
         verdict_table(compared), stopping_table(stops(collection.frame)), final_table(collection),
-        pool_table(collection.frame), run_table(runs),
+        pool_table(collection.frame), run_table(runs), prediction_table(runs),
     ]  # fmt: skip
     begin(out)
     figures = [(entry, save(entry.figure, out / "figures", entry.name)) for entry in gallery(collection)]
