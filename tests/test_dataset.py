@@ -573,7 +573,7 @@ def packed_rows(kind):
     return (rows if "behind" in kind else b"") + held.getvalue()
 
 
-@pytest.mark.parametrize("name", ["train.jsonl.gz", "train.jsonl", "data/train/x.parquet", "notes.txt", ".hidden"])
+@pytest.mark.parametrize("name", ["train.jsonl", "data/train/x.parquet", "notes.txt", ".hidden"])
 def test_a_packed_file_in_a_folder_of_data_is_refused_by_its_bytes_whatever_its_name(tmp_path, no_network, cache, name):
     (tmp_path / "data").mkdir()
     written(tmp_path / "data/train.jsonl", jsonl({"instruction": "a", "output": "b"}))

@@ -24,7 +24,8 @@ from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.naming import run_path
 from diverseevol.cli.output_files import check_writable
 from diverseevol.cli.rows import bad_rows_file, load_dataset
-from diverseevol.data.hub_names import MODEL_ID, may_be_data_on_hub
+from diverseevol.data.hub_names import MODEL_ID
+from diverseevol.data.mixture import all_here
 from diverseevol.errors import InputError, shown
 from diverseevol.evaluation.judges.base import Judge, checked_judge
 from diverseevol.evaluation.questions.benchmarks import Benchmark
@@ -163,7 +164,7 @@ def check_rows(settings: Configuration, cache: Path, bad_rows: Path, verify_cach
     """
     node = _node(settings, "data")
     path = node.get("path")
-    is_local = isinstance(path, str) and (Path(path).expanduser().exists() or not may_be_data_on_hub(path))
+    is_local = bool(path) and all_here(path)
     if _alone() and (node.get("_target_") == LAB_ROWS or (node.get("_target_") == ROWS and is_local)):
         console = Console(stderr=True)
         log_to(console)

@@ -7,6 +7,7 @@ from pathlib import Path
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.shipped import shipped_choices
 from diverseevol.data.file_names import title
+from diverseevol.data.mixture import data_name
 from diverseevol.storage.names import checked_name, safe_name
 
 # What decides the picks, and so names the folder; `rounds` may grow, paths only say where the content lies, and of a
@@ -43,7 +44,10 @@ def arm(settings: Configuration) -> str:
     name = f"{settings.choices['sampler']}-{settings.choices['schedule']}"
     # Hydra composes the defaults for a quarter of a second.
     differences = settings.once("differences", lambda: settings.differs_from_default(PICKS, GROUPS))
-    differences = {key: value for key, value in differences.items() if key not in (*NOT_PICKS, *MEMORY_ONLY)}
+    differences = {
+        key: value for key, value in differences.items()
+        if key not in (*NOT_PICKS, *MEMORY_ONLY) and not key.startswith("data.path.")  # the paths of several sources
+    }  # fmt: skip
     if settings.value("keep_dtype") is not None:
         differences["keep_dtype"] = settings.value("keep_dtype")
     if differences:
@@ -56,7 +60,9 @@ def short_name(settings: Configuration, group: str) -> str:
     node, choice = settings.value(group, dict), settings.choices[group]
     if node.get("name") is not None and node["name"] != choice:
         return checked_name(f"{group}.name", node["name"])
-    own = choice not in shipped_choices(group) and f"{group}.path" in settings.differs_from_default((group,), (group,))
+    differences = settings.differs_from_default((group,), (group,)) if choice not in shipped_choices(group) else {}
+    own = any(key == f"{group}.path" or key.startswith(f"{group}.path.") for key in differences)
     if (own or choice in ("file", "hf")) and node.get("path"):
-        return safe_name(title(str(node["path"])))  # a model's version may hold a point: not every suffix is one
+        # A model's version may hold a point: not every suffix is one.
+        return safe_name(data_name(node["path"]) if group == "data" else title(str(node["path"])))
     return safe_name(choice)

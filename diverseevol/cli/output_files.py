@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from diverseevol.cli.configuration import Configuration
+from diverseevol.data.mixture import is_among, named_sources
 from diverseevol.errors import InputError
 from diverseevol.output.shell import command, override
 
@@ -81,20 +82,18 @@ def choice_file(settings: Configuration) -> Path:
     """
     out = settings.value("out", str)
     path = _named_file(out, "P.json")  # the rows of data go beside it, in .jsonl
-    sources, written = {name: settings.value(name) for name in ("taken", "embeddings", "lengths")}, [path]
+    sources = [(name, settings.value(name)) for name in ("taken", "embeddings", "lengths")]
+    written = [path]
     if (data := settings.value("data")) is not None:
-        sources["data.path"] = data.get("path") if isinstance(data, dict) else None
+        paths = data.get("path") if isinstance(data, dict) else None
+        sources += [("data.path", where) for where in (named_sources(paths).values() if paths else ())]
         written += [path.with_suffix(suffix) for suffix in (".jsonl", ".bad_rows.jsonl")]
-    for name, value in sources.items():
-        read = Path(str(value)).expanduser()
-        if value is not None and read.exists():
-            for file in written:
-                if file.exists() and file.samefile(read):
-                    raise InputError(f"out={out}: {file} would be written over {name}={value}; give out another name")
-                if name == "data.path" and read.resolve() in file.resolve().parents:
-                    raise InputError(
-                        f"out={out}: {file} would lie among the data of {name}={value}; give another folder"
-                    )
+    for name, value in sources:
+        for file in written if value is not None else ():
+            if (read := Path(str(value)).expanduser()).exists() and file.exists() and file.samefile(read):
+                raise InputError(f"out={out}: {file} would be written over {name}={value}; give out another name")
+            if name == "data.path" and is_among(file, value):
+                raise InputError(f"out={out}: {file} would lie among the data of {name}={value}; give another folder")
     for file in written[:2]:  # the list of bad rows is there early, also of a choice that was cut off
         if file.exists() and not settings.value("replace", bool):
             raise InputError(

@@ -1,8 +1,10 @@
 """The data set D, which never changes: checked once, kept on disk, and read by row number."""
 
 import hashlib
+import itertools
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,9 +22,18 @@ from diverseevol.data.formats.flat import Fields
 from diverseevol.data.held_out import held_out_rows
 from diverseevol.data.ingest import BATCH_CHARACTERS, TEXTS, Ingest, Progress
 from diverseevol.data.locate import BATCH, Origin, find
+from diverseevol.data.mixture import (
+    bad_rows,
+    data_name,
+    files_of,
+    joint_fingerprint,
+    named_sources,
+    part_of,
+    refuse_repeated,
+)
 from diverseevol.errors import InputError
 from diverseevol.storage.cache import cached_folder
-from diverseevol.storage.files import atomic_write, read_json
+from diverseevol.storage.files import atomic_write, read_json, write_jsonl
 from diverseevol.storage.sources import sources
 
 T = TypeVar("T")
@@ -151,7 +162,7 @@ def _conversations(table: pa.Table) -> list[Conversation]:
 
 
 def load(
-    path: str | Path | None,
+    path: str | Path | Sequence[str] | Mapping[str, str] | None,
     *,
     hub: str | None = None,
     split: str = "train",
@@ -167,23 +178,26 @@ def load(
     bad_rows_file: Path | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Load instruction rows from a file, a folder or the hub.
+    """Load instruction rows from a file, a folder or the hub, or from several, one after another.
 
     Args:
         path: a JSON, JSONL, CSV, TSV, parquet or Arrow file, those of text packed or not (gzip, bzip2, xz, zstandard);
-            a folder that `datasets` can load or has saved to disk; or a hub id.
+            a folder that `datasets` can load or has saved to disk; a glob of files; or a hub id. Several are a list
+            of these, or a mapping of names to them: sources whose rows follow each other. The options apply to each.
         hub: the hub id to load where `path` is None.
-        split: of a folder or hub data set, a file having "train" alone; also a slice such as "train[:100]".
+        split: of a folder or hub data set, a file having "train" alone; also a slice such as "train[:100]", which
+            is taken of each source, and of each file of a glob.
         subset: the configuration of a folder or hub data set, where it has several.
         revision: the commit, branch or tag of a hub data set.
         fields: what the records call `instruction`, `input` and `response`; recognised where it says nothing.
         format: of the records, where it is the user's own and not fields with names.
-        name: what folders and figures call the data; the file's name where None.
+        name: what folders and figures call the data; the name of the file, or of the first sources, where None.
         on_bad_rows: "stop" at the first record that fails the checks, or "skip" and list such records.
         held_out: rows that are never trained on: a number, a file or a field (see `diverseevol.data.held_out`).
         held_out_seed: what a number of them is drawn with.
         cache: the cache folder, where the checked rows are kept for the next start.
-        bad_rows_file: gets the skipped records, a line {line, field, problem} each ("row" in tables).
+        bad_rows_file: gets the skipped records, a line {line, field, problem} each ("row" in tables), with the source
+            and the file before these where several files are read.
         progress: called with what is done and the total while the rows are checked.
 
     Raises:
@@ -192,46 +206,99 @@ def load(
     """
     if on_bad_rows not in {"stop", "skip"}:
         raise InputError(f'data.on_bad_rows is "{on_bad_rows}" but must be "stop" or "skip"; set one of them')
-    where = hub if path is None else str(path)
-    if not where:
+    paths = hub if path is None else path
+    if not paths:
         raise InputError(
-            "data.path is not set; give a file (JSON, JSONL, CSV, TSV, parquet, Arrow), a folder, or a hub id"
+            "data.path is not set; give a file (JSON, JSONL, CSV, TSV, parquet, Arrow), a folder, a glob, a hub id, or "
+            "a list of these"
         )
-    origin = find(where, split, subset, revision, cache, on_hub=path is None)
     if held_out_seed < 0:
         raise InputError(f"data.held_out_seed is {held_out_seed}; it must not be negative")
     chosen = _format(fields, format)
-    dataset = _load(origin, name or origin.name, chosen, on_bad_rows, cache, bad_rows_file, progress)
+    files = [
+        (source, where, file)
+        for source, where in named_sources(paths).items()
+        for file in ([where] if path is None else files_of(where, split))
+    ]
+    refuse_repeated(file for _, _, file in files)
+    parts = []
+    for number, (source, where, file) in enumerate(files):
+        origin = find(file, split, subset, revision, cache, on_hub=path is None)
+        ingest = Ingest(origin, chosen, on_bad_rows == "skip", part_of(progress, number, len(files)))
+        parts.append(_load(ingest, source, where, cache))
+    if bad_rows_file is not None and on_bad_rows == "skip":
+        _list_bad_rows(bad_rows_file, parts)
+    for part in parts:
+        if not part.meta["rows"]:
+            raise InputError(
+                f"{part.origin.where}: none of its {sum(part.meta['bad_rows'].values())} records can be used, from the "
+                f"first on ({part.meta['first_bad']}); correct them, or name the fields with data.fields"
+            )
+    dataset = _joined(name or data_name(paths), parts, chosen or Fields(**parts[0].meta["fields"]))
     return replace(dataset, held_out=held_out_rows(len(dataset), dataset.iterate(), held_out, held_out_seed))
 
 
-def _load(
-    origin: Origin,
-    name: str,
-    chosen: Format | None,
-    on_bad_rows: str,
-    cache: Path,
-    bad_rows_file: Path | None,
-    progress: Progress | None,
-) -> Dataset:
+@dataclass(frozen=True)
+class _Part:
+    """The rows of one file, folder or hub data set, as they are in the cache.
+
+    Attributes:
+        source: the name of the source that it is of; several parts of one follow each other.
+        where: the path of that source.
+        folder: its entry of the cache.
+        meta: what was found as it was checked.
+        table: its rows.
+    """
+
+    source: str
+    where: str
+    origin: Origin
+    folder: Path
+    meta: Mapping[str, Any]
+    table: pa.Table
+
+
+def _load(ingest: Ingest, source: str, where: str, cache: Path) -> _Part:
     """Check the records once; the same content and choices give what is already on disk."""
+    origin, chosen = ingest.origin, ingest.format
+    on_bad_rows = "skip" if ingest.skip else "stop"
     identity = json.dumps([VERSION, origin.unit, origin.content, chosen and _identity(chosen), on_bad_rows])
     folder = cache / "source" / hashlib.sha256(identity.encode()).hexdigest()[:32]
-    ingest = Ingest(origin, chosen, on_bad_rows == "skip", progress or (lambda done, total: None))
     meta = read_json(cached_folder(folder, ingest.write) / "meta.json")
-    if bad_rows_file is not None and on_bad_rows == "skip":
-        with atomic_write(bad_rows_file, "wb") as copy, (folder / "bad_rows.jsonl").open("rb") as listed:
-            shutil.copyfileobj(listed, copy)
-    if not meta["rows"]:
-        raise InputError(
-            f"{origin.where}: none of its {sum(meta['bad_rows'].values())} records can be used, from the first on "
-            f"({meta['first_bad']}); correct them, or name the fields with data.fields"
-        )
     with pa.memory_map(str(folder / "rows.arrow")) as file, pa.ipc.open_stream(file) as stream:
         table = stream.read_all()
-    format = chosen or Fields(**meta["fields"])
-    sources = (Source(name, origin.where, 0, len(table)),)
-    return Dataset(name, meta["fingerprint"], format, meta["bad_rows"], meta["unused"], table, sources=sources)
+    return _Part(source, where, origin, folder, meta, table)
+
+
+def _joined(name: str, parts: Sequence[_Part], format: Format) -> Dataset:
+    """One data set of all parts, whose tables stay where they are."""
+    bad, unused = Counter[str](), Counter[str]()
+    for part in parts:
+        bad.update(part.meta["bad_rows"])
+        unused.update(part.meta["unused"])
+    sources: list[Source] = []
+    fingerprints: list[list[str]] = []
+    rows = 0
+    for (source, where), members in itertools.groupby(parts, key=lambda part: (part.source, part.where)):
+        of_source = list(members)
+        stop = rows + sum(len(part.table) for part in of_source)
+        sources.append(Source(source, where, rows, stop))
+        fingerprints.append([part.meta["fingerprint"] for part in of_source])
+        rows = stop
+    table = pa.concat_tables([part.table for part in parts])
+    fingerprint = joint_fingerprint(fingerprints)
+    return Dataset(name, fingerprint, format, dict(bad), dict(unused), table, sources=tuple(sources))
+
+
+def _list_bad_rows(file: Path, parts: Sequence[_Part]) -> None:
+    """List the records that were left out: of one part as it lists them itself, of several with their source."""
+    lists = [part.folder / "bad_rows.jsonl" for part in parts]
+    if len(parts) > 1:
+        named = zip(parts, lists, strict=True)
+        write_jsonl(file, bad_rows((part.source, part.origin.where, listed) for part, listed in named))
+        return
+    with atomic_write(file, "wb") as copy, lists[0].open("rb") as listed:
+        shutil.copyfileobj(listed, copy)
 
 
 def _format(fields: Mapping[str, str | None] | None, format: Format | None) -> Format | None:

@@ -13,6 +13,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from huggingface_hub import DatasetCard
 
+from diverseevol.data.file_names import PACKINGS, TABLES, TEXTS, form
 from diverseevol.errors import InputError
 from diverseevol.storage.files import read_json
 from diverseevol.storage.packed import refuse_packed
@@ -59,6 +60,22 @@ def saved_files(folder: Path) -> dict[str, list[str]]:
     if not isinstance(names, list) or not names or not all(map(_is_file_name, names)):
         raise InputError(f'{folder / SPLITS}: expected the names of splits below "splits"; {REMEDY}')
     return {name: _saved_files(folder / name) for name in names}
+
+
+def packed_rows(folder: Path, split: str) -> list[Path]:
+    """The files of rows of a folder where some are packed by their names, to be unpacked within limits, one by one.
+
+    Empty where none are, and where the files to be read are named otherwise: by a split, a README or `save_to_disk`.
+    """
+    names = [file for file in files_below(folder) if form(file) in (*TEXTS, *TABLES)]
+    if split != "train" or not any(file.suffix.lower() in PACKINGS and form(file) in TEXTS for file in names):
+        return []
+    if saved_files(folder) or any(next(_named_in(folder / name), None) for name in (README, SETTINGS)):
+        return []
+    from datasets.data_files import DataFilesDict, get_data_patterns, sanitize_patterns
+
+    splits = DataFilesDict.from_patterns(sanitize_patterns(get_data_patterns(str(folder))), base_path=str(folder))
+    return sorted(Path(file) for file in splits.get("train", ()) if form(file) in (*TEXTS, *TABLES))
 
 
 def _saved_files(folder: Path) -> list[str]:
