@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Int
 
 from diverseevol.data.dataset import Dataset
+from diverseevol.data.near_duplicates import Sketches
 from diverseevol.data.row_text import questions_of, turns_of
 from diverseevol.storage.cache import cached_folder
 
-VERSION = 1  # of what counts as a duplicate
+VERSION = 2  # of what counts as a duplicate
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +60,30 @@ def _compare(dataset: Dataset, progress: Callable[[int], None]) -> Duplicates:
     first_question: dict[bytes, int] = {}
     same = np.arange(len(dataset))
     question = np.arange(len(dataset))
-    row = 0
+    sketches, row = Sketches(), 0
     for conversations in dataset.iterate():
+        texts = []
         for conversation in conversations:
-            same[row] = first_same.setdefault(_digest(turns_of(conversation)), row)
+            turns = turns_of(conversation)
+            same[row] = first_same.setdefault(_digest(turns), row)
             question[row] = first_question.setdefault(_digest(questions_of(conversation)), row)
+            if same[row] == row:
+                texts.append(" ".join(turns))
             row += 1
+        sketches.add(texts)
         progress(len(conversations))
-    return Duplicates(same, question, same.copy())
+    rows = np.array(list(first_same.values()))
+    content = np.array([int.from_bytes(digest[:8]) for digest in first_same], dtype=np.uint64)
+
+    def read(numbers: Sequence[int]) -> list[tuple[str, str]]:
+        return [
+            (" ".join(turns_of(conversation)), " ".join(turns_of(conversation, inputs=False)))
+            for conversation in dataset.take(rows[numbers])
+        ]
+
+    group = np.arange(len(dataset))
+    group[rows] = rows[sketches.groups(content, read)]
+    return Duplicates(same, question, group[same])
 
 
 def _digest(texts: Sequence[str]) -> bytes:

@@ -19,14 +19,18 @@ def questions_of(conversation: Conversation) -> list[str]:
     return [normalised(turn.message) for turn in conversation.turns if turn.role == "user"]
 
 
-def turns_of(conversation: Conversation) -> list[str]:
+def turns_of(conversation: Conversation, *, inputs: bool = True) -> list[str]:
     """All that is said in a conversation, turn by turn, normalised; without the system's turn, which many rows share.
 
     What tools are called with is said, too.
+
+    Args:
+        conversation: a row.
+        inputs: whether the passages that questions are about belong to it, where a row has them apart.
     """
-    return [_text_of(turn) for turn in conversation.turns if turn.role != "system"]
+    return [_text_of(turn, inputs) for turn in conversation.turns if turn.role != "system"]
 
 
-def _text_of(turn: Turn) -> str:
+def _text_of(turn: Turn, inputs: bool) -> str:
     more = json.dumps(turn.more, sort_keys=True, ensure_ascii=False, default=str) if turn.more else ""
-    return normalised(f"{turn.message} {more}")
+    return normalised(f"{turn.message if inputs else turn.text} {more}")
