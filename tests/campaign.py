@@ -54,6 +54,7 @@ IN_RUNS = (
     f"{RUN}/config.yaml", f"{RUN}/fingerprint.json", f"{RUN}/questions/*", f"{RUN}/rounds/0?/round.json",
     f"{RUN}/rounds/0?/chosen.jsonl", f"{RUN}/rounds/0?/answers/*", f"{RUN}/rounds/0?/judgements/*",
     f"{RUN}/rounds/0?/scores.json", f"{RUN}/map.npy", f"{RUN}/selected.jsonl", f"{RUN}/rounds/0?/training.jsonl",
+    f"{RUN}/receipts.jsonl",
 )  # fmt: skip
 ARM = "old/rows/tiny/random-iterative-61348c43/seed0"
 IN_OLD = tuple(f"old/rows/tiny/*/seed0{file.removeprefix(RUN)}" for file in IN_RUNS)

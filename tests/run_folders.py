@@ -13,8 +13,9 @@ from diverseevol.evaluation.judges.base import Judgement
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.evaluation.scores.scores import score
 from diverseevol.runs.round_folder import Round
-from diverseevol.runs.run_folder import RunFolder, write_selected
+from diverseevol.runs.run_folder import RunFolder
 from diverseevol.runs.saved_config import ALWAYS
+from diverseevol.runs.subset import write_subset
 from diverseevol.storage.files import write_json, write_jsonl
 
 HOSTILE = "</script><script>alert('row')</script><img src=x onerror=alert(1)> & \u2028 <!--"
@@ -105,7 +106,9 @@ def lay_run(
         finished.append(Round(t, tuple(pool), tuple(chosen), metrics, {"fit": 2.0, "judge": 0.5}, {"fit": 10**9}))
         run.round(t).finish(finished[-1])
     if done is None:
-        write_selected(path / "selected.jsonl", finished, world.record)
+        joined = {row: done.index for done in reversed(finished) for row in done.trained_on}
+        receipts = ({"row": row, "joined": joined[row]} for row in finished[-1].trained_on)
+        write_subset(path, receipts, lambda row: json.dumps(world.record(row)))
     return path
 
 

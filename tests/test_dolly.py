@@ -34,10 +34,13 @@ def test_an_evolution_on_dolly_chooses_among_its_rows_with_both_samplers(tmp_pat
         (run,) = tmp_path.glob(f"outputs/dolly/tiny/{sampler}-iterative*/seed0")
         ineligible = run / "ineligible.jsonl"
         left_out = {json.loads(line)["row"] for line in ineligible.read_text().splitlines()}
-        selected = [json.loads(line) for line in (run / "selected.jsonl").read_text(encoding="utf-8").splitlines()]
-        rows = [row["row"] for row in selected]
+        selected, receipts = (
+            [json.loads(line) for line in (run / name).read_text(encoding="utf-8").splitlines()]
+            for name in ("selected.jsonl", "receipts.jsonl")
+        )
+        rows = [receipt["row"] for receipt in receipts]
         assert len(set(rows)) == len(rows) == 30
-        assert [row["record"] for row in selected] == [lines[row] for row in rows]
+        assert selected == [lines[row] for row in rows]
         assert not left_out & {*rows}
         assert len(list(run.glob("rounds/*/answers/questions.jsonl"))) == 2
         first.add(tuple(rows[:20]))

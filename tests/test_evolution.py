@@ -243,12 +243,17 @@ def test_a_receipt_of_a_sampler_that_embeds_nothing_measures_in_the_foundations_
 
 
 def test_the_selected_rows_are_listed_as_they_joined(whole, dataset):
-    lines = read_jsonl(whole / "selected.jsonl")
-    assert [line["row"] for line in lines] == read_json(whole / "rounds/02/round.json")["trained_on"]
-    assert [line["joined"] for line in lines] == [0] * 6 + [1] * 4 + [2] * 4
-    for line in lines:
-        assert line["record"] == dataset.record(line["row"])
-        assert set(line["record"]) >= {"instruction", "output"}
+    rows = read_json(whole / "rounds/02/round.json")["trained_on"]
+    assert (whole / "selected.jsonl").read_text().splitlines() == [dataset.line(row) for row in rows]
+    receipts = read_jsonl(whole / "receipts.jsonl")
+    assert [receipt["row"] for receipt in receipts] == rows
+    assert [receipt["joined"] for receipt in receipts] == [0] * 6 + [1] * 4 + [2] * 4
+    reasons = ("rank", "score", "score_is", "distance", "nearest")
+    of_picks = [line for t in (0, 1) for line in read_jsonl(whole / f"rounds/{t:02d}/chosen.jsonl")]
+    for receipt, pick in zip(receipts, [*[dict.fromkeys(reasons)] * 6, *of_picks], strict=True):
+        assert list(receipt) == ["row", "joined", *reasons, "source", "tags"]
+        assert {key: receipt[key] for key in reasons} == {key: pick[key] for key in reasons}
+        assert (receipt["source"], receipt["tags"]) == (dataset.sources[0].name, [])
 
 
 def test_nothing_half_done_is_left(whole):

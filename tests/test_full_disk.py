@@ -207,7 +207,8 @@ def test_an_evolution_on_a_disk_that_grows_is_refused_in_sentences_until_it_fits
             pytest.fail("it never fitted")
         print(*said, sep="\n")
         assert len({*said}) >= 2, "it was full at several instants"
-        for file in ("selected.jsonl", "rounds/00/chosen.jsonl", "rounds/01/answers/lab_natural.jsonl", "map.npy"):
+        names = ("selected.jsonl", "receipts.jsonl", "map.npy", "rounds/00/chosen.jsonl")
+        for file in (*names, "rounds/01/answers/lab_natural.jsonl"):
             assert (folder / file).read_bytes() == (whole / file).read_bytes()
         if kind == "small disk" and target == "folder":
             subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)

@@ -21,7 +21,7 @@ PHASES = ("training", "probing", "measuring", "answering")
 
 def evolution(folder: Path) -> dict[str, object]:
     """Everything in a run folder that must not depend on interruptions."""
-    found: dict[str, object] = {"selected": (folder / "selected.jsonl").read_text()}
+    found: dict[str, object] = {name: (folder / name).read_text() for name in ("selected.jsonl", "receipts.jsonl")}
     for file in sorted(folder.glob("rounds/*/*")) + sorted(folder.glob("rounds/*/*/*.jsonl")):
         name = str(file.relative_to(folder))
         if file.name == "round.json":

@@ -339,7 +339,10 @@ def test_files_that_do_not_hold_what_they_should_are_refused_in_a_sentence(refus
     [
         (["embeddings=F.npy", "n=2", "out=P.json"], "embeddings=F.npy: no such file"),
         (["embeddings=E.npy", "taken=U.json", "n=2", "out=P.json"], "U.json: no such file"),
-        (["embeddings=E.npy", "taken=.", "n=2", "out=P.json"], "taken=.: is a folder; give a JSON list of row numbers"),
+        (
+            ["embeddings=E.npy", "taken=.", "n=2", "out=P.json"],
+            "taken=.: is a folder without receipts.jsonl; give a JSON list of row numbers",
+        ),
         (["embeddings=.", "n=2", "out=P.json"], "embeddings=.: is a folder; name a file in it"),
         (["embeddings=E.npy", "n=0", "out=P.json"], "n is 0; it must be at least 1"),
         (["embeddings=E.npy", "n=many", "out=P.json"], "n is 'many', which is not a whole number"),

@@ -62,7 +62,7 @@ def test_the_complete_rounds_of_a_cut_evolution_may_be_all_that_is_wanted(copy, 
     (copy / "selected.jsonl").unlink()
     second = {name: kept for name, kept in aged(copy).items() if name.startswith("rounds/02")}
     rounds = evolve(evolution(copy, schedule=Schedule(1, 6, 4), keep_models="all", learner=idle))
-    assert [line["row"] for line in read_jsonl(copy / "selected.jsonl")] == list(rounds[1].trained_on)
+    assert [line["row"] for line in read_jsonl(copy / "receipts.jsonl")] == list(rounds[1].trained_on)
     assert {name: kept for name, kept in state(copy).items() if name.startswith("rounds/02")} == second
 
 

@@ -138,7 +138,7 @@ def test_where_everything_is_fits_eighty_characters_and_says_the_folder_once(tmp
     assert f"where everything is: {folder}/" in text
     end = text.split("where everything is")[1].splitlines()[1:]
     assert [line.split()[0] for line in end] == [
-        "relative_score.png", "vendi_score.png", "selected.jsonl", "rounds/", "config.yaml",
+        "relative_score.png", "vendi_score.png", "selected.jsonl", "receipts.jsonl", "rounds/", "config.yaml",
     ]  # fmt: skip
 
 

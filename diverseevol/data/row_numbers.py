@@ -1,25 +1,33 @@
-"""Row numbers in a file: a JSON list, what `diverseevol select` wrote, or a run's `selected.jsonl`."""
+"""Row numbers in a file: a JSON list, what `diverseevol select` wrote, or a run's rows or receipts."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from diverseevol.errors import InputError
+from diverseevol.runs.subset import RECEIPTS, SELECTED
 from diverseevol.storage.files import read_json, read_numbered
 from diverseevol.storage.reading import opened
 
 EXPECTED = (
     "give a JSON list of row numbers such as [0, 17], the P.json that diverseevol select wrote, or the selected.jsonl "
-    "of a run"
+    "or receipts.jsonl of a run"
 )
 
 
 def read_row_numbers(option: str, path: str, rows: int) -> list[int]:
-    """The rows that a file lists, each once, of as many as there are; the option that names the file is for messages.
+    """The rows that a file lists, each once.
+
+    Args:
+        option: what names the file, for messages.
+        path: the file, or a folder with `receipts.jsonl` in it. Rows that have receipts beside them are those of the
+            receipts, whatever fields they have themselves.
+        rows: how many there are.
 
     Raises:
         InputError: the file cannot be read, or an entry is not a row or is a repetition.
     """
+    path = _listing(path)
     seen: dict[int, None] = {}
     for position, row in _entries(option, path):
         problem = None
@@ -35,14 +43,23 @@ def read_row_numbers(option: str, path: str, rows: int) -> list[int]:
     return list(seen)
 
 
+def _listing(path: str) -> str:
+    """The file that has the numbers of the rows in a folder, or in `selected.jsonl`."""
+    file = Path(path).expanduser()
+    if file.is_dir():
+        return str(next((file / name for name in (RECEIPTS, SELECTED) if (file / name).exists()), path))
+    receipts = file.with_name(RECEIPTS)
+    return str(receipts) if file.name == SELECTED and receipts.exists() else path
+
+
 def _entries(option: str, path: str) -> Iterator[tuple[str, Any]]:
     """What should be row numbers, each with its position in the file.
 
-    They are all of a list, all that was in by the end of `select`'s own output, and the fields `row` of a run's JSONL.
+    They are all of a list, all that was in by the end of `select`'s own output, and the fields `row` of JSONL.
     """
     file = Path(path).expanduser()
     if file.is_dir():
-        raise InputError(f"{option}={path}: is a folder; {EXPECTED}")
+        raise InputError(f"{option}={path}: is a folder without {RECEIPTS}; {EXPECTED}")
     with opened(file, f"{option}={path}") as stream:
         character = stream.read(1)
     if file.suffix == ".jsonl" and character == b"{":

@@ -22,9 +22,10 @@ from diverseevol.evolution.log_rounds import log_overview, log_round
 from diverseevol.evolution.phase_notes import PEAK_MEMORY, SECONDS
 from diverseevol.evolution.phases import Phases
 from diverseevol.evolution.plateau import plateau
+from diverseevol.evolution.receipts import pool_receipts
 from diverseevol.evolution.setup import Evolution, Streams
 from diverseevol.runs.round_folder import Round
-from diverseevol.runs.run_folder import write_selected
+from diverseevol.runs.subset import SELECTED, write_subset
 from diverseevol.runs.tracking import Careful, NoLogger, RunName, opened
 
 
@@ -54,7 +55,7 @@ def evolve(evolution: Evolution) -> list[Round]:
     # A round that has to be made again must choose what the rounds after it were trained on: `last` decides, which is
     # the last that is asked for, or that the folder has.
     evolution = dataclasses.replace(evolution, tracker=tracker, schedule=dataclasses.replace(schedule, rounds=last))
-    changed = not longer and not (run.path / "selected.jsonl").exists()
+    changed = not longer and not (run.path / SELECTED).exists()
     rounds: list[Round] = []
     pool = tuple(map(int, initial_pool(eligible, schedule.seed_size, evolution.streams)))
     for t in itertools.count():
@@ -80,7 +81,8 @@ def evolve(evolution: Evolution) -> list[Round]:
         if changed:
             log_overview(run.path, run, tracker, evolution.config)
         if not longer or (changed and rounds[-1].index == last):
-            write_selected(run.path / "selected.jsonl", rounds, evolution.dataset.record)
+            receipts = pool_receipts(run, rounds, evolution.dataset, evolution.tags)
+            write_subset(run.path, receipts, evolution.dataset.line)
     return rounds
 
 

@@ -1,14 +1,18 @@
 """Why a row was chosen, so that a reader can judge it: its score, how far it was from the pool, and what it says."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from diverseevol.data.dataset import Dataset
+from diverseevol.data.tags import Tags
 from diverseevol.geometry.distances import receipt_distances
+from diverseevol.runs.round_folder import REDO, Round
+from diverseevol.runs.run_folder import RunFolder
 from diverseevol.samplers.base import Selection
+from diverseevol.storage.files import read_jsonl
 
 
 def distances(
@@ -49,6 +53,30 @@ def receipt(
             "instruction": excerpt(conversation.instruction), "response": excerpt(conversation.response),
             "nearest_instruction": None if nearest is None else excerpt(dataset[nearest].instruction),
         }  # fmt: skip
+
+
+def pool_receipts(run: RunFolder, rounds: Sequence[Round], dataset: Dataset, tags: Tags) -> Iterator[dict[str, Any]]:
+    """The receipts of the last round's pool, in the order in which its rows joined."""
+    for before, done in zip([None, *rounds], rounds, strict=False):
+        picks: dict[int, Mapping[str, Any]] = {}
+        if before is not None and before.chosen:
+            picks = {line["row"]: line for line in read_jsonl(run.round(before.index).path / "chosen.jsonl", REDO)}
+        for row in done.trained_on[len(before.trained_on) if before else 0 :]:
+            yield row_receipt(row, done.index, picks.get(row, {}), dataset, tags)
+
+
+def row_receipt(row: int, joined: int, pick: Mapping[str, Any], dataset: Dataset, tags: Tags) -> dict[str, Any]:
+    """The receipt of one row of a subset, as `receipts.jsonl` has it.
+
+    Args:
+        row: its number.
+        joined: the first round that is trained on it; 0 for a row of P_0, which has no reason but chance.
+        pick: what `receipt` says of it; of a row of P_0, nothing.
+        dataset: the rows.
+        tags: what else is known of them.
+    """
+    reason = {key: pick.get(key) for key in ("rank", "score", "score_is", "distance", "nearest")}
+    return {"row": row, "joined": joined, **reason, "source": dataset.source_of(row).name, "tags": tags.of(row)}
 
 
 def excerpt(text: str, length: int = 120) -> str:

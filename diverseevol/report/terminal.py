@@ -23,6 +23,7 @@ from diverseevol.report.frame import frame_of_lines
 from diverseevol.report.predictions import HEAD, predictions
 from diverseevol.runs.metrics import MetricDescription, MetricKey, read_descriptions
 from diverseevol.runs.round_folder import REDO, Round
+from diverseevol.runs.subset import RECEIPTS, SELECTED
 from diverseevol.storage.files import read_json, read_jsonl
 
 CELL, SCORE = 9, 22  # characters of a column of numbers, and of a score beside its interval
@@ -88,8 +89,9 @@ def show(folder: Path, rounds: Sequence[Round], console: Console, *, draw: bool 
     console.print(styled(("where everything is", "bold"), f": {folder}/"))
     for name, description in (
         *((figure.name, "figure") for figure in drawn),
-        ("selected.jsonl", "the rows, in the order in which they joined"),
-        ("rounds/", "each round's receipt" + (", answers and what they were judged" if judged else "")),
+        (SELECTED, "the rows, in the order in which they joined"),
+        (RECEIPTS, "which rows these are, and why each was chosen"),
+        ("rounds/", "each round's picks" + (", answers and what they were judged" if judged else "")),
         ("config.yaml", "the configuration, resolved"),
     ):
         console.print(styled(f"  {name:<18}  ", (description, "dim")))

@@ -11,7 +11,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +22,7 @@ from filelock import Timeout
 
 from diverseevol import __version__
 from diverseevol.errors import InputError
-from diverseevol.runs.round_folder import Round, RoundFolder, check_release, shortened
+from diverseevol.runs.round_folder import RoundFolder, check_release, shortened
 from diverseevol.runs.saved_config import read_saved
 from diverseevol.storage.files import (
     TEMPORARY,
@@ -35,7 +35,6 @@ from diverseevol.storage.files import (
     remove_empty,
     sweep_temporary,
     write_json,
-    write_jsonl,
     writing,
 )
 
@@ -235,12 +234,3 @@ def _revision() -> str:
 
     revision = ask("describe", "--always")
     return f"{revision}-dirty" if revision and ask("diff-index", "--name-only", "HEAD") else revision
-
-
-def write_selected(path: Path, rounds: Sequence[Round], record: Callable[[int], dict[str, Any]]) -> None:
-    """Write the final pool, in the order in which rows joined, each with the round that first trained on it."""
-    joined: dict[int, int] = {}
-    for done in rounds:
-        for row in done.trained_on:
-            joined.setdefault(row, done.index)
-    write_jsonl(path, ({"row": row, "joined": t, "record": record(row)} for row, t in joined.items()))

@@ -174,9 +174,13 @@ def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
     Raises:
         ValueError: one holds NaN or an infinity, which are not JSON.
     """
+    write_lines(path, (json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records))
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write lines of text, each without its end."""
     with atomic_write(path) as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        file.writelines(line + "\n" for line in lines)
 
 
 def read_json(path: Path, remedy: str = "restore it, or delete it to redo its step") -> Any:

@@ -23,6 +23,7 @@ from diverseevol.errors import InputError
 from diverseevol.output.shell import command, override, quoted
 from diverseevol.output.terminal import LONGEST, say
 from diverseevol.runs.round_folder import release
+from diverseevol.runs.subset import SELECTED
 from diverseevol.storage.files import atomic_write, make_folder, read_json
 
 # What every evolution of a study is made of. All sizes are given: 40 rows and seven times 40 more, 8 % of 4,000.
@@ -33,7 +34,7 @@ FULL = {"schedule": "full"}
 CONDUCT = {"threads": 1, "logger": "none", "keep_models": "none"}
 
 GROUPS = ("data", "model", "benchmark", "sampler", "schedule", "logger")
-COMPLETE = "selected.jsonl"  # what an evolution writes last
+COMPLETE = SELECTED  # what an evolution writes last
 CHECKED = 3.0  # seconds that a complete evolution takes
 INTERRUPTED = 130  # the exit code
 

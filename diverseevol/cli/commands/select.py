@@ -30,7 +30,7 @@ from diverseevol.output.terminal import say
 from diverseevol.samplers.base import Needs, Sampler, choose, pool_of
 from diverseevol.samplers.features import Features
 from diverseevol.storage.cache import cache_folder
-from diverseevol.storage.files import temporary, write_json, write_jsonl
+from diverseevol.storage.files import temporary, write_json, write_lines
 from diverseevol.storage.reading import load_array
 
 if TYPE_CHECKING:  # imported where rows are chosen from, for it takes seconds that embeddings of the user's do not need
@@ -125,7 +125,7 @@ def _choose(
     if dataset is not None:
         summary = f"{dataset.name}: {summary}"
         written.append(out.with_suffix(".jsonl"))
-        write_jsonl(written[1], map(dataset.record, record["chosen"]))
+        write_lines(written[1], map(dataset.line, record["chosen"]))
         record["receipt"] = list(receipt(selection, dataset, features.embedding, pool, "foundation"))
         if dataset.bad_rows:
             bad_rows = out.with_suffix(".bad_rows.jsonl")

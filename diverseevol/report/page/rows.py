@@ -14,7 +14,7 @@ from diverseevol.report.charts.maps import Map
 from diverseevol.report.collect import Run
 from diverseevol.report.tables import status
 from diverseevol.runs.round_folder import REDO
-from diverseevol.runs.saved_config import REWRITE
+from diverseevol.runs.subset import read_subset
 from diverseevol.storage.files import read_jsonl
 
 
@@ -75,12 +75,10 @@ def _learn(known: dict[int, list[str]], lines: Sequence[Mapping[str, Any]]) -> N
 
 
 def _learn_initial(known: dict[int, list[str]], run: Run) -> None:
-    """The rows of P_0 have no receipt: their texts are in the final pool, once that is written."""
-    file = run.folder / "selected.jsonl"
-    for line in read_jsonl(file, REWRITE) if file.exists() else []:
-        row = line.get("row")
-        if isinstance(row, int) and not known.get(row, ["", ""])[1]:
-            known[row] = _excerpts(line.get("record"), run)
+    """The texts of P_0's rows, which no round chose, are in the final pool, once that is written."""
+    for receipt, _, record in read_subset(run.folder):
+        if not known.get(row := receipt["row"], ["", ""])[1]:
+            known[row] = _excerpts(record, run)
 
 
 def _excerpts(record: Any, run: Run) -> list[str]:
