@@ -237,6 +237,35 @@ def test_a_choice_without_a_model_says_what_is_left_out_and_why(monkeypatch, cap
     assert "4 rows with a field 'system' that nothing uses (no option does)" in told
 
 
+@pytest.mark.parametrize("sampler", ["kcenter", "kmeans", "facility_location", "vendi"])
+def test_without_a_model_rows_are_compared_by_their_words(chosen, refused, rows, monkeypatch, capsys, sampler):
+    alone = ("data.path=rows.jsonl", f"sampler={sampler}")
+    found = chosen(*alone, "n=6")
+    assert len(set(found["chosen"])) == 6
+    assert all(line["space"] == "text" for line in found["receipt"])
+    assert all(far > 0 for far in found["distance"][1:])
+    assert select(monkeypatch, *alone, "n=6", "out=Q.json") == 0
+    told = "space: text, rows are compared by their words; no model is given (model.path=MODEL takes its embeddings)"
+    assert told in capsys.readouterr().err.splitlines()
+    assert json.loads(Path("Q.json").read_text())["chosen"] == found["chosen"]
+
+
+@pytest.mark.parametrize("sampler", ["kcenter", "uncertain_kcenter"])
+def test_words_are_compared_beside_a_model_where_that_is_asked_for(chosen, rows, sampler):
+    found = chosen(*SMALL, "n=6", "space=text", f"sampler={sampler}")
+    assert all(line["space"] == "text" for line in found["receipt"])
+    alone = chosen("data.path=rows.jsonl", "n=6")
+    assert 7 in alone["chosen"]  # only a tokeniser knows that no response is left of it
+    assert 7 not in found["chosen"]
+
+
+def test_all_rows_may_be_chosen_and_a_file_may_hold_one(chosen):
+    for count in (1, 2, 5):
+        lines = [json.dumps({"instruction": f"Name {i}.", "output": "x"}) + "\n" for i in range(count)]
+        Path("few.jsonl").write_text("".join(lines))
+        assert sorted(chosen("data.path=few.jsonl", f"n={count}")["chosen"]) == list(range(count))
+
+
 def test_a_row_without_a_response_is_no_part_of_the_pool_for_score_or_distance(chosen):
     save([[0], [1], [10], [9]])
     save([1, 1, 0, 1], "int64", "L.npy")
@@ -355,9 +384,10 @@ def test_files_that_do_not_hold_what_they_should_are_refused_in_a_sentence(refus
         (["n=2", "out=P.json"], "neither data nor embeddings are given"),
         (["embeddings=E.npy", "data=lab", "n=2", "out=P.json"], "both data and embeddings are given"),
         (
-            ["data=json", "data.path=E.npy", "n=2", "out=P.json"],
+            ["data=json", "data.path=E.npy", "n=2", "sampler=margin", "out=P.json"],
             "model.path is missing: give model.path=… with a folder or a name on the hub, or model=tiny (random",
         ),
+        (["embeddings=E.npy", "space=text", "n=2", "out=P.json"], "space=text is of rows, and embeddings are in a"),
         (
             ["embeddings=E.npy", "n=2", "sampler=oracle", "out=P.json"],
             "sampler=oracle needs the rows' own fields (noisy, skill)",

@@ -57,7 +57,7 @@ T = TypeVar("T")
 VERBS = {  # each a module of diverseevol.cli.commands
     "evolve": "run an evolution: train, probe, choose rows, train again",
     "plan": "what an evolution will take: tokens, hours, memory, disk, judge's calls",
-    "select": "choose rows once, from embeddings or with a foundation model",
+    "select": "choose rows once: by their words, a foundation model or embeddings",
     "answer": "let a model answer a benchmark, for instance as the competitor",
     "judge": "judge answers that are on disk: cached, resumable, under a budget",
     "score": "relative scores with intervals, from judgements in either layout",

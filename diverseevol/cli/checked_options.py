@@ -59,6 +59,7 @@ class SelectOptions:
     embeddings: str | None
     lengths: str | None
     taken: str | None
+    space: Literal["text", "foundation"] | None
     seed: int
     cache: str | None
     threads: int | None
@@ -216,19 +217,26 @@ def check_peft(use: str) -> None:
         raise not_installed(use, "lora")
 
 
-def has_model(settings: Configuration, needs: Needs) -> bool:
+def has_model(settings: Configuration, needs: Needs, space: str | None) -> bool:
     """Whether a model is given.
 
+    Args:
+        settings: the configuration.
+        needs: what the sampler asks for.
+        space: where the user wants rows to be compared; None leaves it open.
+
     Raises:
-        InputError: it is not, and the sampler needs it.
+        InputError: it is not, and what is asked for needs it.
     """
     try:
         settings.value("model")
     except InputError as error:
-        if needs.space == "none" and not needs.statistics and not needs.lengths:
+        if needs.space != "none" and space == "foundation":
+            raise InputError(f"space=foundation is a model's; {error}, or give space=text") from error
+        if not needs.statistics and not needs.lengths:
             return False
-        reason = "the rows' embeddings" if needs.space != "none" else "a model's predictions"
-        if needs.space == "none" and not needs.statistics:
+        reason = "a model's predictions"
+        if not needs.statistics:
             reason = "the lengths of the responses in tokens, so it needs a model's tokeniser"
         raise InputError(f"sampler={settings.choices['sampler']} chooses by {reason}; {error}") from error
     return True

@@ -21,6 +21,7 @@ from diverseevol.data.dataset import Dataset
 from diverseevol.data.duplicates import Duplicates, find_duplicates
 from diverseevol.data.prompt import Prompt
 from diverseevol.data.tags import Tags
+from diverseevol.data.text_space import text_embedding
 from diverseevol.data.tokens import Tokens, encode
 from diverseevol.engine.answering.answerer import Answerer
 from diverseevol.engine.launch import join
@@ -107,6 +108,15 @@ class Workbench:
             identity: what it depends on, as `fingerprint` or `space_identity` say.
         """
         return prober.foundation_embedding(self.cache / "foundation" / space_key(identity))
+
+    def text_embedding(self, dataset: Dataset, embedding: Embedding) -> Float[np.ndarray, "rows dim"]:
+        """All rows as vectors by their words, from the cache once they are there; one process computes them."""
+
+        def embed() -> Float[np.ndarray, "rows dim"]:
+            with self.progress.track("compare words", len(dataset)) as advance:
+                return text_embedding(dataset, embedding.region, embedding.dtype, self.cache, advance)
+
+        return self.processes.in_turn(embed)
 
 
 @contextmanager

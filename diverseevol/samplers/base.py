@@ -19,7 +19,8 @@ class Needs:
     """What a sampler wants to know of the rows; the loop computes this and nothing more.
 
     Attributes:
-        space: whose embeddings: none, those of the round's own model ("current"), or the foundation's.
+        space: whose embeddings: none, those of the round's own model ("current"), the foundation's, or "text", which
+            needs no model (see `diverseevol.data.text_space`).
         statistics: names of per-row token statistics from the same pass (see `engine.probing.token_statistics`).
         committee: how many further models (query by committee) the loop must train on resamples of the pool.
         earlier: how many of the last rounds' models sit on the committee, which the loop then keeps; early rounds
@@ -30,7 +31,7 @@ class Needs:
             A sampler that names none sees none.
     """
 
-    space: Literal["none", "current", "foundation"] = "none"
+    space: Literal["none", "text", "current", "foundation"] = "none"
     statistics: frozenset[str] = frozenset()
     committee: int = 0
     earlier: int = 0

@@ -1,12 +1,13 @@
 """`diverseevol select`: one selection without training, over the user's embeddings or over rows of data.
 
-Of rows, the foundation model says what the sampler asks for: their embeddings, their statistics, or nothing.
+Of rows, the foundation model says what the sampler asks for: their embeddings, their statistics, or nothing. Without a
+model, their words say how far apart they are.
 """
 
 import importlib
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,10 +52,11 @@ def run(settings: Configuration) -> None:
     with_data = settings.value("data") is not None
     if with_data == (options.embeddings is not None) and (with_data or options.lengths is None):
         problem = "both data and embeddings are" if with_data else "neither data nor embeddings are"
-        ways = "data=… and model=…" if sampler.needs != Needs(columns=sampler.needs.columns) else "data=…"
-        raise InputError(f"{problem} given; give embeddings=E.npy, or {ways} such as data.path=rows.jsonl")
+        raise InputError(f"{problem} given; give embeddings=E.npy, or data=… such as data.path=rows.jsonl")
     if with_data and options.lengths is not None:
         raise InputError("lengths and data are given, but data have lengths of their own; leave lengths out")
+    if not with_data and options.space is not None:
+        raise InputError(f"space={options.space} is of rows, and embeddings are in a space already; leave space out")
     if with_data:
         _select_rows(settings, options, sampler, out)
     else:
@@ -74,10 +76,11 @@ def _select_over_embeddings(settings: Configuration, options: SelectOptions, sam
 def _select_rows(settings: Configuration, options: SelectOptions, sampler: Sampler, out: Path) -> None:
     """Choose from the rows of data; what the model says of them is asked after all else is known to be right."""
     prompt = settings.options("prompt", PromptOptions)
-    settings.options("embedding", Embedding)
-    with_model = has_model(settings, sampler.needs)
+    embedding = settings.options("embedding", Embedding)
+    with_model = has_model(settings, sampler.needs, options.space)
     if with_model:
         check_weights(settings, "model")
+    space, why = _space(options.space, sampler.needs, with_model)
     bad_rows = out.with_suffix(".bad_rows.jsonl")
     check_rows(settings, cache_folder(settings.value("cache", str | None)), bad_rows, options.verify_cache)
     from diverseevol.cli.workbench import workbench
@@ -87,15 +90,18 @@ def _select_rows(settings: Configuration, options: SelectOptions, sampler: Sampl
         dataset = bench.dataset(bad_rows)
         prober = bench.prober(dataset) if with_model else None
         tags = bench.tags(dataset, settings.part("benchmark", cache=bench.cache))
-        for sentence in (*left_out(dataset, prober.encoded if prober else None, prompt), *tagged(tags)):
+        for sentence in (*left_out(dataset, prober.encoded if prober else None, prompt), *tagged(tags), *why):
             bench.console.print(sentence)
         response_tokens = _response_tokens(dataset, prober)
         taken = taken_rows(options.taken, response_tokens, options.n)  # refused before the model reads anything
         columns = columns_of(dataset.iterate(), sampler.needs.columns)
-        X, scores = _probe(bench, dataset, prober, sampler.needs, out) if prober else (None, {})
+        X = bench.text_embedding(dataset, embedding) if space == "text" else None
+        scores: Mapping[str, Float[np.ndarray, " rows"]] = {}
+        if prober:
+            X, scores = _probe(bench, dataset, prober, sampler.needs.statistics, out, X, space)
         if bench.processes.first:
             features = Features(response_tokens, X, scores, columns)
-            _choose(settings, options, sampler, features, taken, out, dataset)
+            _choose(settings, options, sampler, features, taken, out, dataset, space)
         bench.processes.barrier()
 
 
@@ -107,6 +113,7 @@ def _choose(
     taken: Bool[np.ndarray, " rows"],
     out: Path,
     dataset: Dataset | None = None,
+    space: str | None = None,
 ) -> None:
     """Ask the sampler, with the rows taken as the pool, and write its choice; of data, the rows themselves, too."""
     name, written = settings.choices["sampler"], [out]
@@ -126,7 +133,7 @@ def _choose(
         summary = f"{dataset.name}: {summary}"
         written.append(out.with_suffix(".jsonl"))
         write_lines(written[1], map(dataset.line, record["chosen"]))
-        record["receipt"] = list(receipt(selection, dataset, features.embedding, pool, "foundation"))
+        record["receipt"] = list(receipt(selection, dataset, features.embedding, pool, space))
         if dataset.bad_rows:
             bad_rows = out.with_suffix(".bad_rows.jsonl")
             say(f"{dataset.bad_rows:,} bad records were left out ({bad_rows})", error=True)
@@ -152,21 +159,38 @@ def _response_tokens(dataset: Dataset, prober: "Prober | None") -> Int[np.ndarra
     return tokens
 
 
+def _space(wanted: str | None, needs: Needs, with_model: bool) -> tuple[str, list[str]]:
+    """The space that rows are compared in, and a sentence that says which one and why; "none" needs no words."""
+    if needs.space == "none":
+        return "none", []
+    if wanted == "foundation" and needs.space == "text":
+        raise InputError("space=foundation and sampler.space=text are two spaces; leave one of them out")
+    if wanted == "foundation" or (wanted is None and needs.space != "text" and with_model):
+        return "foundation", ["space: foundation, rows are compared by the model's embeddings"]
+    why = "" if wanted or needs.space == "text" else "; no model is given (model.path=MODEL takes its embeddings)"
+    return "text", [f"space: text, rows are compared by their words{why}"]
+
+
 def _probe(
-    bench: "Workbench", dataset: Dataset, prober: "Prober", needs: Needs, out: Path
+    bench: "Workbench",
+    dataset: Dataset,
+    prober: "Prober",
+    statistics: Collection[str],
+    out: Path,
+    X: Float[np.ndarray, "rows dim"] | None,
+    space: str,
 ) -> tuple[Float[np.ndarray, "rows dim"] | None, Mapping[str, Float[np.ndarray, " rows"]]]:
-    """What the foundation model says of all rows, as far as the sampler asks."""
+    """What the foundation model says of all rows, as far as it is asked; an embedding that is there already is kept."""
     from diverseevol.cli.fingerprint import space_identity
 
-    X = None
-    if needs.space != "none":
+    if space == "foundation":
         X = bench.foundation_embedding(prober, space_identity(bench.settings, dataset, prober, bench.cache))
-    if not needs.statistics:
+    if not statistics:
         return X, {}
     folder = bench.processes.share(temporary(out.with_suffix(".probe")))
     _, probed = prober.probe(
         prober.foundation.load().eval(), np.arange(len(dataset)), folder,
-        embedding=False, statistics=sorted(needs.statistics), phase="ask the model",
+        embedding=False, statistics=sorted(statistics), phase="ask the model",
     )  # fmt: skip
     scores = {name: np.array(values) for name, values in probed.items()}
     bench.processes.barrier()
