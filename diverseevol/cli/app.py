@@ -62,13 +62,15 @@ VERBS = {  # each a module of diverseevol.cli.commands
     "judge": "judge answers that are on disk: cached, resumable, under a budget",
     "score": "relative scores with intervals, from judgements in either layout",
     "compare": "better, worse or cannot tell, between samplers and between models",
+    "export": "chosen rows for other people's trainers, with a card, in a folder or on the hub",
     "merge": "a round's adapter and the foundation weights as one model",
     "status": "what is done, running, failed or missing, and the command that runs it again",
     "report": "figures, tables and one HTML page over any set of runs",
     "agreement": "how far one judge agrees with another on the same answers",
     "new": "a skeleton of your own sampler, judge, metric, format or benchmark",
 }
-ABOUT_A_FOLDER = ("status", "report", "score", "compare", "judge")  # `diverseevol status outputs` says folder=outputs
+# `diverseevol status outputs` says folder=outputs
+ABOUT_A_FOLDER = ("status", "report", "score", "compare", "judge", "export")
 NEW = "new"  # it has no configuration
 MULTIRUN = {"-m", "--multirun"}
 PLAN = "plan"  # its sweeps note nothing, and end with a sum
@@ -173,7 +175,7 @@ def renamed(verb: str, arguments: list[str]) -> list[str]:
     pairs = [argument.partition("=") for argument in with_folder(verb, arguments)]
     keys = {key.lstrip("+~").partition("@")[0] for key, _, _ in pairs}
     paths = [key for key, _, _ in pairs if key == "data.path"]
-    alone = verb in ("evolve", "plan", "select") and paths and not {"data", "experiment"} & keys
+    alone = verb in ("evolve", "plan", "select", "export") and paths and not {"data", "experiment"} & keys
     words = [f"{names.get(key, key)}{equals}{value}" for key, equals, value in pairs]
     if alone:  # beside the path, for Hydra takes no options after flags that stand between them
         words.insert([key for key, _, _ in pairs].index("data.path"), "data=file")

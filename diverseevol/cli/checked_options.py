@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from diverseevol.cli.configuration import Configuration
+from diverseevol.data.hub_names import DATA_ID
 from diverseevol.engine.cards import Card, card_named
-from diverseevol.errors import InputError, not_installed
+from diverseevol.errors import InputError, meant, not_installed
 from diverseevol.evaluation.endpoints.server import PLACES, Server
 from diverseevol.evolution.metrics import Metric
 from diverseevol.evolution.metrics.base import description_of, needs_of
+from diverseevol.export.targets import FORMATS
 from diverseevol.options import LoRA, Plateau, Schedule, Tuning, check_strategy
 from diverseevol.runs.metrics import COSTS, POOL_SIZE, SCORES
 from diverseevol.samplers.base import Needs
@@ -71,6 +73,32 @@ class SelectOptions:
             raise InputError(f"n is {self.n}; it must be at least 1")
         _check_seed(self.seed)
         _check_threads(self.threads)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What is exported, how and where to; conf/export.yaml says what each option does."""
+
+    folder: str | None
+    round: int | None
+    picks: str | None
+    format: str
+    out: str
+    replace: bool
+    hub: str | None
+    hub_private: bool
+    cache: str | None
+
+    def __post_init__(self) -> None:
+        if (self.folder is None) == (self.picks is None):
+            problem = "neither folder nor picks is" if self.folder is None else "both folder and picks are"
+            raise InputError(f"{problem} given; give folder=RUN, a run folder, or picks=P.json, what select wrote")
+        if self.round is not None and self.folder is None:
+            raise InputError(f"round={self.round}: is of run folders, and picks={self.picks} has none; leave it out")
+        if self.format not in FORMATS:
+            raise InputError(f"format={self.format}: choose from {', '.join(FORMATS)}{meant(self.format, FORMATS)}")
+        if self.hub is not None and not DATA_ID.fullmatch(self.hub):
+            raise InputError(f"hub={self.hub}: expected USER/NAME, as on the Hugging Face hub; give both")
 
 
 @dataclass(frozen=True)
