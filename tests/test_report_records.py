@@ -19,7 +19,7 @@ from diverseevol.output.console import Console
 from diverseevol.report.charts.curves import curves, levels
 from diverseevol.report.charts.gallery import gallery
 from diverseevol.report.charts.lines import LOOKS, dashes, labels, line_of, look, schedule_names
-from diverseevol.report.charts.maps import joined, read_maps
+from diverseevol.report.charts.maps import read_maps
 from diverseevol.report.collect import Collection, collect, lines_below
 from diverseevol.report.stopping import stops
 from diverseevol.report.tables import pool_table, stopping_table
@@ -349,6 +349,6 @@ def test_another_projection_is_read_where_somebody_put_one(outputs, tmp_path):
 
 def test_rows_join_for_the_round_that_first_trains_on_them(collection):
     run = collection.runs[0]
-    when = joined(run)
+    when = run.joined
     for done in run.rounds:
         assert {row for row, t in when.items() if t <= done.index} == set(done.trained_on)

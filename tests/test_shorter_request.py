@@ -235,6 +235,14 @@ def test_a_map_and_a_configuration_that_are_damaged_are_told_and_made_again(runs
     assert code == 0, said
     assert "map.npy: damaged; it is made again" in said
     assert (folder / "map.npy").read_bytes() == before["map.npy"][0]
+    nearest = folder / "rows/nearest.npy"
+    kept = nearest.read_bytes()
+    for content in (kept[:-8], b""):
+        nearest.write_bytes(content)
+        code, said = evolve_in(place, "schedule.rounds=3")
+        assert code == 0, said
+        assert "nearest.npy: " in said
+        assert nearest.read_bytes() == kept
     content = before["config.yaml"][0]
     (folder / "config.yaml").write_bytes(content[: len(content) // 3])
     code, said = evolve_in(place, "schedule.rounds=3")

@@ -65,12 +65,13 @@ VERBS = {  # each a module of diverseevol.cli.commands
     "export": "chosen rows for other people's trainers, with a card, in a folder or on the hub",
     "merge": "a round's adapter and the foundation weights as one model",
     "status": "what is done, running, failed or missing, and the command that runs it again",
+    "explain": "why a row was chosen, or was not",
     "report": "figures, tables and one HTML page over any set of runs",
     "agreement": "how far one judge agrees with another on the same answers",
     "new": "a skeleton of your own sampler, judge, metric, format or benchmark",
 }
 # `diverseevol status outputs` says folder=outputs
-ABOUT_A_FOLDER = ("status", "report", "score", "compare", "judge", "export")
+ABOUT_A_FOLDER = ("status", "report", "score", "compare", "judge", "export", "explain")
 NEW = "new"  # it has no configuration
 MULTIRUN = {"-m", "--multirun"}
 PLAN = "plan"  # its sweeps note nothing, and end with a sum

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,16 @@ class Run:
             return False
         ended = not self.rounds[-1].chosen or self.rounds[-1].stopped is not None
         return ended or (self.planned is not None and self.rounds[-1].index >= self.planned)
+
+    @cached_property
+    def joined(self) -> dict[int, int]:
+        """The round that first trained on each row of the last pool, and on those chosen for the next one."""
+        rounds: dict[int, int] = {}
+        for done in self.rounds:
+            for t, rows in ((done.index, done.trained_on), (done.index + 1, done.chosen)):
+                for row in rows:
+                    rounds.setdefault(row, t)
+        return rounds
 
     @property
     def name(self) -> str:

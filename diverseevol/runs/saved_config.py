@@ -30,7 +30,11 @@ REWRITE = "restore it, or delete it and run the same `diverseevol evolve` again,
 # from: those are the shipped ones, or the user's.
 DECIDED_BY_FOLDERS: Mapping[str, frozenset[str]] = {
     "benchmark": frozenset({"name", "natural_name", "questions", "size", "skew", "duplicates", "seed"}),
-}
+    "sampler": frozenset({
+        "metric", "whiten", "space", "drop", "clusters", "passes", "batches", "rank", "greedy", "measure", "variant",
+        "among", "size", "disagreement", "committee", "balance", "without",
+    }),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

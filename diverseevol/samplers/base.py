@@ -83,6 +83,14 @@ class Sampler(Protocol):
         ...
 
 
+def chooses_row_by_row(sampler: Sampler) -> bool:
+    """Whether of more picks the first are those of fewer, so that a row has a rank beyond the budget.
+
+    A sampler says so by an attribute `row_by_row`; one that draws at random, or looks at n first, has none.
+    """
+    return bool(getattr(sampler, "row_by_row", False))
+
+
 def pool_of(features: Features, taken: Bool[np.ndarray, " rows"]) -> Int[np.ndarray, " pool"]:
     """The rows trained on so far: those taken, less those that are taken only because they are ineligible."""
     return np.flatnonzero(taken & (features.response_tokens > 0))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -40,6 +40,8 @@ class FacilityLocation:
     """
 
     space: Literal["current", "foundation"] = "current"
+
+    row_by_row: ClassVar[bool] = True
 
     @property
     def needs(self) -> Needs:

@@ -1,7 +1,7 @@
 """K-Center: always the row farthest from everything in the pool, the paper's sampler."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -48,6 +48,8 @@ class KCenter:
     space: Literal["current", "foundation"] = "current"
     device: Literal["cpu", "cuda"] = "cpu"
     drop: float = 0.0
+
+    row_by_row: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.whiten is not None and self.whiten < 1:

@@ -1,6 +1,7 @@
 """The longest responses: a baseline without a model, and one that is hard to beat."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool
@@ -17,6 +18,8 @@ class Longest:
     score of a pick is its number of tokens; of equally long responses the lowest row is picked, so among those that
     fill `prompt.max_length` the order is that of the data. Costs one sort; probes nothing.
     """
+
+    row_by_row: ClassVar[bool] = True
 
     @property
     def needs(self) -> Needs:

@@ -53,6 +53,11 @@ class Vendi:
             )
 
     @property
+    def row_by_row(self) -> bool:
+        """Whether of more picks the first are those of fewer."""
+        return self.greedy
+
+    @property
     def needs(self) -> Needs:
         """The embeddings of one model."""
         return Needs(space=self.space)

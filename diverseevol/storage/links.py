@@ -7,7 +7,7 @@ from pathlib import Path
 from diverseevol.errors import InputError
 
 READ_FILES = (".jsonl", ".json", ".yaml", ".npy")  # what commands read of a run folder, by its ending
-READ_FOLDERS = {"rounds", "answers", "judgements", "questions"}  # folders of a run that are read, beside each round
+READ_FOLDERS = {"rounds", "answers", "judgements", "questions", "rows"}  # folders of a run or round that are read
 
 
 def refuse_files_from_outside(run: Path) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +29,12 @@ from diverseevol.data.dataset import Dataset
 from diverseevol.data.tags import Tags
 from diverseevol.data.tokens import Tokens
 from diverseevol.engine import fast_path
+from diverseevol.engine.learner import Learner
 from diverseevol.errors import InputError
 from diverseevol.evaluation.exam import Exam, missing_results, save_questions
 from diverseevol.evaluation.judges.base import checked_judge
 from diverseevol.evaluation.questions.benchmarks import check_references
+from diverseevol.evolution.left_behind import row_facts
 from diverseevol.evolution.loop import evolve
 from diverseevol.evolution.metrics.base import description_of, needs_of
 from diverseevol.evolution.plateau import check_stop, rounds_needed
@@ -45,6 +47,7 @@ from diverseevol.parallel.processes import Processes
 from diverseevol.report.terminal import show
 from diverseevol.runs.metrics import POOL_SIZE, write_descriptions
 from diverseevol.runs.round_folder import Round
+from diverseevol.runs.row_facts import read_row_facts, write_row_facts
 from diverseevol.runs.run_folder import RunFolder, provenance
 from diverseevol.runs.saved_config import read_complete
 from diverseevol.runs.standing import failure_noted, save_command
@@ -180,6 +183,8 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
         _tell_missing(console, path, exam, before)
     projections = (PCA, options.projection) if not extent.untouched else {options.projection} - {PCA}
     _map_rows(path, dict.fromkeys(projections), space, np.asarray(encoded.eligible), processes)
+    if not extent.untouched:
+        _keep_row_facts(bench, path, learner, dataset, rounds[-1].trained_on, space)
     if processes.first:
         show(path, rounds, console, draw=not extent.untouched, examples=settings.shows_examples)
         if settings.overrides is not None:  # a sweep has last words of its own
@@ -213,6 +218,32 @@ def _map_rows(
             if processes.first:
                 with atomic_write(file, "wb") as out:
                     np.save(out, PROJECTIONS[name](vectors, np.flatnonzero(eligible)))
+
+
+def _keep_row_facts(
+    bench: Workbench,
+    path: Path,
+    learner: Learner,
+    dataset: Dataset,
+    pool: Sequence[int],
+    space: Callable[[], Float[np.ndarray, "rows dim"]],
+) -> None:
+    """Write what says of each row why it was not chosen, where that is not there yet."""
+    first = bench.processes.first
+    if not bench.processes.share(first and _has_row_facts(path, pool)):
+        X = space()  # all processes take part
+        if first:
+            with bench.progress.track("find each row's nearest in the pool", len(X)) as advance:
+                write_row_facts(path, row_facts(dataset, learner.encoded, X, np.array(pool, dtype=np.int64), advance))
+
+
+def _has_row_facts(path: Path, pool: Sequence[int]) -> bool:
+    """Whether they are there and of this pool; damaged ones are reported, and made again."""
+    try:
+        return read_row_facts(path, pool) is not None
+    except InputError as error:
+        log.warning("%s", error)
+        return False
 
 
 def _is_map(file: Path, rows: int) -> bool:

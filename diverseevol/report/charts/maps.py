@@ -75,16 +75,6 @@ def _read(file: Path, run: Run) -> Map:
     return Map(hashlib.sha256(np.ascontiguousarray(xy).tobytes()).hexdigest()[:12], xy.astype(np.float32))
 
 
-def joined(run: Run) -> dict[int, int]:
-    """The round that first trained on each row of the last pool, and on those chosen for the next one."""
-    when: dict[int, int] = {}
-    for done in run.rounds:
-        for t, rows in ((done.index, done.trained_on), (done.index + 1, done.chosen)):
-            for row in rows:
-                when.setdefault(row, t)
-    return when
-
-
 def draw_maps(maps: Mapping[Run, Map], names: Mapping[Line, str], projection: str) -> Figure | None:
     """A panel a line, of its first seed that has a map."""
     first: dict[Line, Run] = {}
@@ -96,12 +86,12 @@ def draw_maps(maps: Mapping[Run, Map], names: Mapping[Line, str], projection: st
     first = {line: run for line, run in first.items() if line.kind != FULL} or first  # all rows show nothing
     with matplotlib.rc_context(STYLE):
         figure, grid = facets(len(first), panels_across([line.source for line in first]), 2.9, 2.9, "compressed")
-        last = max(max(joined(run).values(), default=0) for run in first.values())
+        last = max(max(run.joined.values(), default=0) for run in first.values())
         scale = matplotlib.colors.LinearSegmentedColormap.from_list("rounds", COLOURS, N=max(last + 1, 2))
         norm = matplotlib.colors.BoundaryNorm(np.arange(scale.N + 1) - 0.5, scale.N)
         several = len({line.source for line in first}) > 1
         for axes, (line, run) in zip(grid, first.items(), strict=True):
-            _panel(axes, maps[run].xy, joined(run), scale, norm)
+            _panel(axes, maps[run].xy, run.joined, scale, norm)
             seed = "" if run.seed is None else f", seed {run.seed}"
             write_title(axes, line.source if several else "", f"{names[line]}{seed}")
         bar = figure.colorbar(matplotlib.cm.ScalarMappable(norm, scale), ax=grid, shrink=0.7, pad=0.02)
