@@ -32,6 +32,7 @@ class Tokens:
         lost: [rows] tokens that the cut at `max_length` removed from each row.
         changed: how many rows the chat template left part of the response out of.
         held_out: [held out] rows that are never trained on.
+        copies: [copies] rows that are never trained on because they repeat another one.
     """
 
     ids: Int[np.ndarray, " tokens"]
@@ -41,6 +42,7 @@ class Tokens:
     lost: Int[np.ndarray, " rows"]
     changed: int = 0
     held_out: Int[np.ndarray, " held_out"] | None = None
+    copies: Int[np.ndarray, " copies"] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -76,10 +78,11 @@ class Tokens:
 
     @property
     def eligible(self) -> Bool[np.ndarray, " rows"]:
-        """Rows that can be trained on: those with a learned token that are not held out."""
+        """Rows that can be trained on: those with a learned token that are neither held out nor copies."""
         eligible = self.response_tokens > 0
-        if self.held_out is not None:
-            eligible[self.held_out] = False
+        for rows in (self.held_out, self.copies):
+            if rows is not None:
+                eligible[rows] = False
         return eligible
 
 
@@ -130,4 +133,5 @@ def encode(
         **{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names},
         changed=int(read_json(folder / "changed.json")),
         held_out=dataset.held_out,
+        copies=dataset.copies.rows,
     )
