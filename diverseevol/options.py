@@ -93,6 +93,9 @@ class PromptOptions:
             like any other, or "as_tokens", the token itself, for data that are meant to hold control tokens.
         changed_response: what to do with a row of which the chat template leaves part of the response out: "refuse",
             or "keep" what is left.
+        conversations: what rows that are not one exchange take where the template is "alpaca": "chat", the tokeniser's
+            chat template where it has one, or "alpaca".
+        learn: of such rows, "all" turns of the assistant, or the "last".
     """
 
     template: Literal["alpaca", "chat"] = "alpaca"
@@ -102,6 +105,8 @@ class PromptOptions:
     date: str = "2026-01-01"
     control_tokens: Literal["as_text", "as_tokens"] = "as_text"
     changed_response: Literal["refuse", "keep"] = "refuse"
+    conversations: Literal["chat", "alpaca"] = "chat"
+    learn: Literal["all", "last"] = "all"
 
     def __post_init__(self) -> None:
         if self.max_length < 2:
@@ -112,6 +117,11 @@ class PromptOptions:
                     raise InputError(
                         f"prompt.{name} is set but the Alpaca template has {lack}; use prompt.template=chat"
                     )
+        elif self.conversations == "alpaca":
+            raise InputError(
+                "prompt.conversations is alpaca but prompt.template is chat; leave one of the two out: conversations "
+                "and rows of one exchange then take the same template"
+            )
         try:
             datetime.date.fromisoformat(self.date)
         except ValueError as error:

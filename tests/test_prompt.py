@@ -101,13 +101,14 @@ def test_labels_cover_the_response_with_its_end_and_nothing_else(prompt, encoded
 
 def test_a_row_is_cut_at_its_end_and_one_without_a_response_is_ineligible(prompt, dataset, cache):
     example = exchange(QUESTION, "", "A cod. " * 9)
-    ((whole, ((start, _),), _, _),) = prompt.rows([example])
+    ((whole, ((start, _),), *_),) = prompt.rows([example])
     for limit in (start - 1, start, start + 1, len(whole) - 1, len(whole), len(whole) + 1):
         cut = Prompt(prompt.tokenizer, PromptOptions(max_length=limit))
-        ((ids, spans, lost, _),) = cut.rows([example])
+        ((ids, spans, lost, _, removed),) = cut.rows([example])
         assert ids == whole[:limit]
         assert spans == (((start, len(ids)),) if limit > start else ())
         assert lost == len(whole) - len(ids)
+        assert removed == (int(limit <= start), int(start < limit < len(whole)))
     short = Prompt(prompt.tokenizer, PromptOptions(max_length=150))
     encoded = encode(dataset, short, cache)
     expected = [bool(row.spans) for row in short.rows(dataset.take(range(len(dataset))))]
@@ -216,7 +217,7 @@ def test_the_data_set_is_tokenised_once(prompt, dataset, tmp_path):
     again = encode(dataset, prompt, tmp_path, lambda rows: pytest.fail("tokenised again"))
     for field in dataclasses.fields(first):
         np.testing.assert_array_equal(getattr(first, field.name), getattr(again, field.name))
-    expected = prompt.rows(dataset.take(range(len(dataset))))
+    expected = [row[:4] for row in prompt.rows(dataset.take(range(len(dataset))))]
     rows = [
         (first.row(i).tolist(), tuple(map(tuple, first.spans_of(i).tolist())), first.lost[i], True)
         for i in range(len(dataset))

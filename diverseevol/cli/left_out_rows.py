@@ -27,12 +27,9 @@ def left_out(dataset: Dataset, encoded: "Tokens | None", prompt: PromptOptions) 
         yield f"{_rows(count)} left out: {reason}"
     if len(dataset.held_out):
         yield f"{_rows(len(dataset.held_out))} held out: never trained on, the same for all samplers and seeds"
-    for of_held_out, sentence in (
-        (True, "left out: they repeat a held-out row, exactly or nearly"),
-        (False, "left out: they repeat an earlier row, exactly or nearly (data.deduplicate=first)"),
-    ):
-        if count := int((dataset.copies.held_out == of_held_out).sum()):
-            yield f"{_rows(count)} {sentence if count > 1 else sentence.replace('they repeat', 'it repeats')}"
+    if encoded is not None and dataset.conversations:
+        says = "is a conversation: it takes" if dataset.conversations == 1 else "are conversations: they take"
+        yield f"{_rows(dataset.conversations)} {says} {encoded.conversations_take}"
     if encoded is not None:
         yield from _cut(dataset, encoded, prompt)
     for name, count in dataset.unused.items():
@@ -45,20 +42,26 @@ def left_out(dataset: Dataset, encoded: "Tokens | None", prompt: PromptOptions) 
 def _cut(dataset: Dataset, encoded: "Tokens", prompt: PromptOptions) -> Iterator[str]:
     empty = np.asarray(encoded.response_tokens) == 0
     removed = without_response(dataset, encoded)
-    shortened = 0 if encoded.lost is None else int(((np.asarray(encoded.lost) > 0) & ~empty).sum())
+    shortened = (np.asarray(encoded.lost) > 0) & ~empty
     limit = f"prompt.max_length={prompt.max_length:,}"
     if removed:
         yield f"{_rows(removed)} ineligible: {limit} leaves no token of the response"
-    if shortened:
-        yield f"{_rows(shortened)} shortened: {limit} cuts the end of the response"
+    if shortened.any():
+        lost = int(np.asarray(encoded.lost)[shortened].sum())
+        tokens = f"{lost:,} token{'' if lost == 1 else 's'}"
+        removed_turns, shortened_turns = np.asarray(encoded.cut)[shortened].sum(axis=0).tolist()
+        cut = f"cuts the end of the response, {tokens} in all"
+        if dataset.conversations:
+            cut = f"cuts off {tokens}: of responses {removed_turns:,} completely, {shortened_turns:,} in part"
+        yield f"{_rows(int(shortened.sum()))} shortened: {limit} {cut}"
     if encoded.changed:
-        yield f"{_rows(encoded.changed)} changed: the chat template leaves part of the response out"
+        yield f"{_rows(encoded.changed)} changed: the chat template leaves part of a response out"
 
 
 def without_response(dataset: Dataset, encoded: "Tokens") -> int:
-    """How many rows have no token of the response left, apart from those that are held out or copies."""
+    """How many rows have no token of the response left, apart from those held out."""
     empty = np.asarray(encoded.response_tokens) == 0
-    return int(empty.sum()) - int(empty[dataset.held_out].sum()) - int(empty[dataset.copies.rows].sum())
+    return int(empty.sum()) - int(empty[dataset.held_out].sum())
 
 
 def why_ineligible(dataset: Dataset, encoded: "Tokens", prompt: PromptOptions) -> str:
@@ -66,8 +69,6 @@ def why_ineligible(dataset: Dataset, encoded: "Tokens", prompt: PromptOptions) -
     counts = {
         f"no response token within prompt.max_length={prompt.max_length:,}": without_response(dataset, encoded),
         "been held out by data.held_out": len(dataset.held_out),
-        "a held-out row's text, or nearly so": int(dataset.copies.held_out.sum()),
-        "an earlier row's text, or nearly so (data.deduplicate=first)": int((~dataset.copies.held_out).sum()),
     }
     return " and ".join(
         f"{_rows(count)} {'has' if count == 1 else 'have'} {reason}" for reason, count in counts.items() if count
@@ -88,11 +89,11 @@ def list_left_out(path: Path, dataset: Dataset, encoded: "Tokens", bad_rows: Pat
             shutil.copyfileobj(bad_rows.open("rb"), file)
     rows = np.flatnonzero(~np.asarray(encoded.eligible))
     if len(rows):
-        reasons = {**dict.fromkeys(dataset.held_out.tolist(), "held out"), **dataset.copies.reasons()}
+        held_out = set(dataset.held_out.tolist())
         lines = (
             {
                 "row": int(row),
-                "reason": reasons.get(int(row), "no response token is left within prompt.max_length"),
+                "reason": "held out" if row in held_out else "no response token is left within prompt.max_length",
                 "tokens": int(encoded.lengths[row]),
             }
             for row in rows

@@ -13,11 +13,12 @@ import jinja2
 from transformers import PreTrainedTokenizerBase
 
 from diverseevol.data.control_tokens import REMEDY, ControlTokens, literals, note_turn_markers
+from diverseevol.data.conversation import Conversation
 from diverseevol.errors import InputError
 from diverseevol.parallel.confined import confined
 
 T = TypeVar("T")
-Message = dict[str, str]
+Message = dict[str, Any]
 # How a template by somebody else may fail.
 FAILURES = (
     jinja2.TemplateError,
@@ -44,14 +45,22 @@ class ChatTemplate:
     Attributes:
         tokenizer: the template's; it is set to know which of its tokens mark turns.
         text: the template's own program text.
-        system: the system message that every conversation begins with, or None.
+        settled: the same, with the date settled; it needs the `variables`.
+        system: the system message of conversations that have none of their own, or None.
+        instead: the option that does without the template, for messages.
+        beyond: what the template writes after a question and not before a response, such as the start of reasoning.
         opening: what the template writes between a prompt and a response: reasoning that is empty, a channel's name.
         opening_ids: the ids of `opening` up to its last added token; empty where it is plain text, or nothing.
         turn_end: the id of the control token that ends a response, or None where the template writes none.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, name: str | None, system: str | None, date: datetime.date
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        name: str | None,
+        system: str | None,
+        date: datetime.date,
+        instead: str = "prompt.template=alpaca",
     ) -> None:
         """Look at what the template makes of one question and its answer.
 
@@ -60,17 +69,18 @@ class ChatTemplate:
             name: which of several templates; None takes the default.
             system: the system message, or None.
             date: the date that the template writes.
+            instead: the option that does without the template.
 
         Raises:
             InputError: there is no such template, or it cannot be used.
         """
         self.tokenizer = tokenizer
         self.text = _program(tokenizer, name)
-        self.system = system
+        self.system, self.instead = system, instead
         # The library gives templates plain data and no functions: what the clock says is a macro of these texts.
         formats = re.findall(r"strftime_now\(\s*['\"]([^'\"]*)", self.text)
         self._dates = {"": date.isoformat(), **{form: date.strftime(form) for form in formats}}
-        self._settled = (DATES if self.reads_the_date else "") + self.text
+        self.settled = (DATES if self.reads_the_date else "") + self.text
         # The first time in a child: a program that harms nobody there is run here, too, and kept for the next child.
         self.confined(self._looked_at)
         asked, conversation, with_a_system_message = self._looked_at()
@@ -78,20 +88,20 @@ class ChatTemplate:
         if QUESTION not in common:
             raise InputError(
                 "the tokeniser's chat template renders a conversation that does not start with its own prompt, so the "
-                "response cannot be told from the prompt; use prompt.template=alpaca"
+                f"response cannot be told from the prompt; use {instead}"
             )
         start = conversation.find(ANSWER, len(common))
         if start < 0:
             raise InputError(
                 f"the tokeniser's chat template leaves a plain response out of the conversation ({ANSWER!r} is not in "
-                f"it); use prompt.template=alpaca"
+                f"it); use {instead}"
             )
         # White space at the end of a prompt may share a token with what comes before a response (Qwen's empty
         # reasoning): a prompt that ends before it is one that the model has seen.
         if start > len(common) and not self._begins(conversation, common):
             common = common.rstrip()
         # A prompt may go on where no conversation does: R1's opens the reasoning that it leaves out of responses.
-        self._beyond = asked[len(common) :]
+        self.beyond = asked[len(common) :]
         self._ids_beyond = len(self._tokens(asked)) - len(self._tokens(common))
         self.opening = conversation[len(common) : start]
         self.opening_ids = self._up_to_an_added_token(self._tokens(conversation[:start])[len(self._tokens(common)) :])
@@ -100,6 +110,11 @@ class ChatTemplate:
         note_turn_markers(tokenizer, frames, literals(tokenizer.chat_template))
         marker = ControlTokens(tokenizer).pattern.search(conversation, start + len(ANSWER))
         self.turn_end = None if marker is None else int(tokenizer.convert_tokens_to_ids(marker[0]))
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What the settled text reads beside messages."""
+        return {"settled_dates": self._dates, **self.tokenizer.special_tokens_map}
 
     @property
     def reads_the_date(self) -> bool:
@@ -115,16 +130,23 @@ class ChatTemplate:
             messages.append({"role": "assistant", "content": response})
         return messages
 
+    def messages_of(self, conversation: Conversation) -> list[Message]:
+        """The turns of a conversation, whose own system turn comes in place of the usual system message."""
+        messages = [{**turn.more, "role": turn.role, "content": turn.message} for turn in conversation.turns]
+        if self.system is not None and conversation.turns[0].role != "system":
+            messages.insert(0, {"role": "system", "content": self.system})
+        return messages
+
     def prompt(self, question: str) -> str:
         """What comes before a response.
 
         Raises:
             InputError: the template leaves part of the question out, or refuses it.
         """
-        prompt = self._render(self.messages(question), add_generation_prompt=True).removesuffix(self._beyond)
+        prompt = self.render(self.messages(question), add_generation_prompt=True).removesuffix(self.beyond)
         if question.strip() not in prompt:
             raise InputError(
-                "the chat template leaves part of the instruction out; remove the row, or use prompt.template=alpaca"
+                f"the chat template leaves part of the instruction out; remove the row, or use {self.instead}"
             )
         return prompt
 
@@ -134,11 +156,11 @@ class ChatTemplate:
         Raises:
             InputError: it does not start with the prompt, or the template refuses it.
         """
-        conversation = self._render(self.messages(question, response))
+        conversation = self.render(self.messages(question, response))
         if not conversation.startswith(prompt):
             raise InputError(
-                "the chat template renders the row's conversation so that it does not start with its own prompt; "
-                "remove the row, or use prompt.template=alpaca"
+                f"the chat template renders the row's conversation so that it does not start with its own prompt; "
+                f"remove the row, or use {self.instead}"
             )
         return conversation, response.strip() in conversation[len(prompt) :]
 
@@ -169,11 +191,11 @@ class ChatTemplate:
 
     def _looked_at(self) -> tuple[str, str, str]:
         """A question; a conversation of the same; one with a system message, "" where the template refuses it."""
-        asked = self._render(self.messages(QUESTION), add_generation_prompt=True)
+        asked = self.render(self.messages(QUESTION), add_generation_prompt=True)
         messages = self.messages(QUESTION, ANSWER)
-        conversation = self._render(messages)
+        conversation = self.render(messages)
         try:
-            return asked, conversation, self._render([{"role": "system", "content": QUESTION}, *messages[-2:]])
+            return asked, conversation, self.render([{"role": "system", "content": QUESTION}, *messages[-2:]])
         except InputError:
             return asked, conversation, ""
 
@@ -186,27 +208,35 @@ class ChatTemplate:
         Raises:
             InputError: work raised one, does not come to an end, or takes too much memory.
         """
-        return confined(work, "the tokeniser's chat template", "use prompt.template=alpaca, or another model")
+        return confined(work, "the tokeniser's chat template", f"use {self.instead}, or another model")
 
-    def _render(self, messages: list[Message], **options: Any) -> str:
+    def render(self, messages: list[Message], **options: Any) -> str:
+        """What the template writes.
+
+        Raises:
+            InputError: it refuses the messages, or writes what cannot be used.
+        """
         text = str(self._applied(messages, tokenize=False, **options))
-        limit = FREE + GROWTH * sum(len(message["content"]) for message in messages)
+        characters = len(str(options.get("tools", ""))) + sum(
+            len(str(v)) for message in messages for v in message.values()
+        )
+        limit = FREE + GROWTH * characters
         if len(text) > limit:
             raise InputError(
                 f"the tokeniser's chat template makes {len(text):,} characters of a conversation that may become "
-                f"{limit:,}; use prompt.template=alpaca"
+                f"{limit:,}; use {self.instead}"
             )
         if re.search("[\ud800-\udfff]", text):
             raise InputError(
-                "the tokeniser's chat template writes an unpaired surrogate, which no tokeniser can read; use "
-                "prompt.template=alpaca"
+                f"the tokeniser's chat template writes an unpaired surrogate, which no tokeniser can read; use "
+                f"{self.instead}"
             )
         return text
 
     def _applied(self, messages: list[Message], **options: Any) -> Any:
         try:
             return self.tokenizer.apply_chat_template(
-                messages, chat_template=self._settled, settled_dates=self._dates, **options
+                messages, chat_template=self.settled, settled_dates=self._dates, **options
             )
         except FAILURES as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -221,7 +251,7 @@ class ChatTemplate:
                 ) from error
             raise InputError(
                 f"the tokeniser's chat template fails ({reason}); choose another with prompt.chat_template=NAME where "
-                f"there are several, or use prompt.template=alpaca"
+                f"there are several, or use {self.instead}"
             ) from error
 
 

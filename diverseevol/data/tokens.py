@@ -30,9 +30,10 @@ class Tokens:
             and apart within a row. A row of one exchange has one, or none where nothing of its response is left.
         span_offsets: [rows + 1] where each row's spans start in `spans`.
         lost: [rows] tokens that the cut at `max_length` removed from each row.
-        changed: how many rows the chat template left part of the response out of.
+        cut: [rows, 2] how many of each row's learned stretches that cut removed, and how many it shortened.
+        changed: how many rows the chat template left part of a response out of.
+        conversations_take: what rows that are not one exchange are written in, for messages.
         held_out: [held out] rows that are never trained on.
-        copies: [copies] rows that are never trained on because they repeat another one.
     """
 
     ids: Int[np.ndarray, " tokens"]
@@ -40,9 +41,10 @@ class Tokens:
     spans: Int[np.ndarray, "spans 2"]
     span_offsets: Int[np.ndarray, " rows_and_one"]
     lost: Int[np.ndarray, " rows"]
+    cut: Int[np.ndarray, "rows 2"]
     changed: int = 0
+    conversations_take: str = ""
     held_out: Int[np.ndarray, " held_out"] | None = None
-    copies: Int[np.ndarray, " copies"] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -78,11 +80,10 @@ class Tokens:
 
     @property
     def eligible(self) -> Bool[np.ndarray, " rows"]:
-        """Rows that can be trained on: those with a learned token that are neither held out nor copies."""
+        """Rows that can be trained on: those with a learned token that are not held out."""
         eligible = self.response_tokens > 0
-        for rows in (self.held_out, self.copies):
-            if rows is not None:
-                eligible[rows] = False
+        if self.held_out is not None:
+            eligible[self.held_out] = False
         return eligible
 
 
@@ -94,6 +95,7 @@ def tokens_of(rows: Sequence[Row]) -> Tokens:
         spans=np.array([span for row in rows for span in row.spans], dtype=np.int64).reshape(-1, 2),
         span_offsets=np.cumsum([0, *(len(row.spans) for row in rows)]),
         lost=np.array([row.lost for row in rows], dtype=np.int64),
+        cut=np.array([row.cut for row in rows], dtype=np.int64).reshape(-1, 2),
         changed=sum(not row.complete for row in rows),
     )
 
@@ -105,10 +107,12 @@ def encode(
 
     `progress` is called with the number of rows done since the last call.
     """
-    key = hashlib.sha256(f"{LAYOUT} {dataset.fingerprint} {prompt.identity}".encode()).hexdigest()[:32]
+    identity = prompt.identity_of_rows(dataset.conversations)
+    key = hashlib.sha256(f"{LAYOUT} {dataset.fingerprint} {identity}".encode()).hexdigest()[:32]
 
     def build(folder: Path) -> None:
         offsets, spans, span_offsets, lost, changed = array("q", [0]), array("i"), array("q", [0]), array("q"), 0
+        cut = array("i")
         with (folder / "ids.bin").open("wb") as file:
             for conversations in dataset.iterate():
                 rows = prompt.rows(conversations, start=len(lost))
@@ -118,20 +122,33 @@ def encode(
                     spans.extend(chain.from_iterable(row.spans))
                     span_offsets.append(len(spans) // 2)
                     lost.append(row.lost)
+                    cut.extend(row.cut)
                     changed += not row.complete
                 progress(len(conversations))
         arrays = {"offsets": offsets, "span_offsets": span_offsets, "lost": lost}
         for name, values in arrays.items():
             np.save(folder / f"{name}.npy", np.asarray(values, dtype=np.int64))
-        np.save(folder / "spans.npy", np.asarray(spans, dtype=np.int64).reshape(-1, 2))
+        pairs = {"spans": spans, **({"cut": cut} if dataset.conversations else {})}
+        for name, numbers in pairs.items():
+            np.save(folder / f"{name}.npy", np.asarray(numbers, dtype=np.int64).reshape(-1, 2))
         write_json(folder / "changed.json", changed)
 
     folder = cached_folder(cache / "tokens" / key, build)
     names = ("offsets", "spans", "span_offsets", "lost")
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
     return Tokens(
         ids=np.memmap(folder / "ids.bin", dtype=np.int32, mode="r"),
-        **{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names},
+        **arrays,
+        cut=np.load(folder / "cut.npy", mmap_mode="r") if dataset.conversations else _cut_of_exchanges(**arrays),
+        conversations_take=prompt.conversations_take if dataset.conversations else "",
         changed=int(read_json(folder / "changed.json")),
         held_out=dataset.held_out,
-        copies=dataset.copies.rows,
     )
+
+
+def _cut_of_exchanges(
+    lost: Int[np.ndarray, " rows"], span_offsets: Int[np.ndarray, " rows_and_one"], **rest: np.ndarray
+) -> Int[np.ndarray, "rows 2"]:
+    """What the cut did to rows that end with their only learned stretch."""
+    left = np.diff(span_offsets) > 0
+    return np.stack([~left, left & (np.asarray(lost) > 0)], axis=1).astype(np.int64)

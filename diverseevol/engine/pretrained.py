@@ -28,9 +28,9 @@ from transformers import (
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import cached_file
 
+from diverseevol.data.alpaca import alpaca
 from diverseevol.data.dataset import Dataset
 from diverseevol.data.hub import may_be_on_hub, out_of_reach, say_that_a_cache_is_used
-from diverseevol.data.prompt import alpaca
 from diverseevol.errors import InputError, meant
 from diverseevol.options import WEIGHTS
 from diverseevol.parallel.background import interruptible
@@ -325,7 +325,8 @@ def _texts(dataset: Dataset) -> Iterator[str]:
     every, left = -(-len(dataset) // TOKENISER_ROWS), TOKENISER_CHARACTERS
     rows = (row for batch in dataset.iterate() for row in batch)
     for row in islice(rows, 0, None, every):
-        for text in (alpaca(row.turns[0]), row.response):
+        texts = (alpaca(row.turns[0]), row.response) if row.is_exchange else (turn.message for turn in row.turns)
+        for text in texts:
             yield from _pieces(text[:left])
             left -= min(left, len(text))
         if not left:

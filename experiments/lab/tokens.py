@@ -10,7 +10,7 @@ from text import Writer
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from diverseevol.data.prompt import ALPACA, ALPACA_WITH_INPUT
+from diverseevol.data.alpaca import ALPACA, ALPACA_WITH_INPUT
 from diverseevol.lab.skill import World
 from diverseevol.output.terminal import say
 

@@ -14,7 +14,7 @@ import tokens
 from gate import LEAST, MEAN
 from text import Writer
 
-from diverseevol.data.prompt import ALPACA, ALPACA_WITH_INPUT
+from diverseevol.data.alpaca import ALPACA, ALPACA_WITH_INPUT
 from diverseevol.errors import InputError
 from diverseevol.lab.model import SHIPPED
 from diverseevol.lab.skill import Skill
