@@ -27,6 +27,12 @@ def left_out(dataset: Dataset, encoded: "Tokens | None", prompt: PromptOptions) 
         yield f"{_rows(count)} left out: {reason}"
     if len(dataset.held_out):
         yield f"{_rows(len(dataset.held_out))} held out: never trained on, the same for all samplers and seeds"
+    for of_held_out, sentence in (
+        (True, "left out: they repeat a held-out row, exactly or nearly"),
+        (False, "left out: they repeat an earlier row, exactly or nearly (data.deduplicate=first)"),
+    ):
+        if count := int((dataset.copies.held_out == of_held_out).sum()):
+            yield f"{_rows(count)} {sentence if count > 1 else sentence.replace('they repeat', 'it repeats')}"
     if encoded is not None and dataset.conversations:
         says = "is a conversation: it takes" if dataset.conversations == 1 else "are conversations: they take"
         yield f"{_rows(dataset.conversations)} {says} {encoded.conversations_take}"
@@ -59,9 +65,9 @@ def _cut(dataset: Dataset, encoded: "Tokens", prompt: PromptOptions) -> Iterator
 
 
 def without_response(dataset: Dataset, encoded: "Tokens") -> int:
-    """How many rows have no token of the response left, apart from those held out."""
+    """How many rows have no token of the response left, apart from those that are held out or copies."""
     empty = np.asarray(encoded.response_tokens) == 0
-    return int(empty.sum()) - int(empty[dataset.held_out].sum())
+    return int(empty.sum()) - int(empty[dataset.held_out].sum()) - int(empty[dataset.copies.rows].sum())
 
 
 def why_ineligible(dataset: Dataset, encoded: "Tokens", prompt: PromptOptions) -> str:
@@ -69,6 +75,8 @@ def why_ineligible(dataset: Dataset, encoded: "Tokens", prompt: PromptOptions) -
     counts = {
         f"no response token within prompt.max_length={prompt.max_length:,}": without_response(dataset, encoded),
         "been held out by data.held_out": len(dataset.held_out),
+        "a held-out row's text, or nearly so": int(dataset.copies.held_out.sum()),
+        "an earlier row's text, or nearly so (data.deduplicate=first)": int((~dataset.copies.held_out).sum()),
     }
     return " and ".join(
         f"{_rows(count)} {'has' if count == 1 else 'have'} {reason}" for reason, count in counts.items() if count
@@ -89,11 +97,11 @@ def list_left_out(path: Path, dataset: Dataset, encoded: "Tokens", bad_rows: Pat
             shutil.copyfileobj(bad_rows.open("rb"), file)
     rows = np.flatnonzero(~np.asarray(encoded.eligible))
     if len(rows):
-        held_out = set(dataset.held_out.tolist())
+        reasons = {**dict.fromkeys(dataset.held_out.tolist(), "held out"), **dataset.copies.reasons()}
         lines = (
             {
                 "row": int(row),
-                "reason": "held out" if row in held_out else "no response token is left within prompt.max_length",
+                "reason": reasons.get(int(row), "no response token is left within prompt.max_length"),
                 "tokens": int(encoded.lengths[row]),
             }
             for row in rows

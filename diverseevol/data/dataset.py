@@ -18,6 +18,7 @@ from jaxtyping import Int
 
 from diverseevol.data.canonical_json import read_turns
 from diverseevol.data.conversation import Conversation, exchange
+from diverseevol.data.duplicates import NO_COPIES, Copies, copies_among, find_duplicates
 from diverseevol.data.formats.base import Format
 from diverseevol.data.formats.flat import Fields
 from diverseevol.data.held_out import held_out_rows
@@ -68,6 +69,7 @@ class Dataset:
         bad: how many records were left out, by what is wrong with them (none unless the user asked for that).
         unused: how many rows have a field that is part of what the model reads in other data sets, and unused here.
         held_out: [held out] rows that are never trained on, ascending.
+        copies: rows that are never trained on either, because they repeat a held-out or, if asked for, an earlier row.
         table: [rows] columns instruction, input and response of one exchange, or turns of any other conversation (JSON
             text); extra (JSON text); and record, the line of JSON that the row came in as.
         sources: where the rows come from, in order; one unless the data are a mixture.
@@ -80,6 +82,7 @@ class Dataset:
     unused: Mapping[str, int]
     table: pa.Table = field(repr=False)
     held_out: Int[np.ndarray, " held_out"] = field(repr=False, default_factory=lambda: np.empty(0, dtype=np.int64))
+    copies: Copies = field(repr=False, default=NO_COPIES)
     sources: tuple[Source, ...] = ()
 
     def __len__(self) -> int:
@@ -180,6 +183,7 @@ def load(
     on_bad_rows: str = "stop",
     held_out: int | str = 0,
     held_out_seed: int = 0,
+    deduplicate: str | None = None,
     cache: Path,
     bad_rows_file: Path | None = None,
     progress: Progress | None = None,
@@ -201,6 +205,8 @@ def load(
         on_bad_rows: "stop" at the first record that fails the checks, or "skip" and list such records.
         held_out: rows that are never trained on: a number, a file or a field (see `diverseevol.data.held_out`).
         held_out_seed: what a number of them is drawn with.
+        deduplicate: "first" never trains on rows that repeat an earlier one, exactly or nearly; None does. Rows that
+            repeat a held-out one are never trained on.
         cache: the cache folder, where the checked rows are kept for the next start.
         bad_rows_file: gets the skipped records, a line {line, field, problem} each ("row" in tables), with the source
             and the file before these where several files are read.
@@ -220,6 +226,12 @@ def load(
         )
     if held_out_seed < 0:
         raise InputError(f"data.held_out_seed is {held_out_seed}; it must not be negative")
+    if deduplicate not in {None, "first"}:
+        raise InputError(
+            f'data.deduplicate is "{deduplicate}" but must be null or "first", which leaves later copies of a row out; '
+            f"set one of them"
+        )
+    looks_for_copies = held_out != 0 or deduplicate is not None
     chosen = _format(fields, format)
     files = [
         (source, where, file)
@@ -230,7 +242,7 @@ def load(
     parts = []
     for number, (source, where, file) in enumerate(files):
         origin = find(file, split, subset, revision, cache, on_hub=path is None)
-        ingest = Ingest(origin, chosen, on_bad_rows == "skip", part_of(progress, number, len(files)))
+        ingest = Ingest(origin, chosen, on_bad_rows == "skip", part_of(progress, number, len(files) + looks_for_copies))
         parts.append(_load(ingest, source, where, cache))
     if bad_rows_file is not None and on_bad_rows == "skip":
         _list_bad_rows(bad_rows_file, parts)
@@ -241,7 +253,18 @@ def load(
                 f"first on ({part.meta['first_bad']}); correct them, or name the fields with data.fields"
             )
     dataset = _joined(name or data_name(paths), parts, chosen or Fields(**parts[0].meta["fields"]))
-    return replace(dataset, held_out=held_out_rows(len(dataset), dataset.iterate(), held_out, held_out_seed))
+    dataset = replace(dataset, held_out=held_out_rows(len(dataset), dataset.iterate(), held_out, held_out_seed))
+    if not looks_for_copies:
+        return dataset
+    advance, compared = part_of(progress, len(files), len(files) + 1), 0
+
+    def count(rows: int) -> None:
+        nonlocal compared
+        compared += rows
+        advance(compared, len(dataset))
+
+    duplicates = find_duplicates(dataset, cache, count)
+    return replace(dataset, copies=copies_among(duplicates, dataset.held_out, deduplicate is not None))
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,17 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
-from diverseevol.data.dataset import Dataset
 from diverseevol.data.near_duplicates import Sketches
 from diverseevol.data.row_text import questions_of, turns_of
 from diverseevol.storage.cache import cached_folder
+
+if TYPE_CHECKING:  # which leaves rows out by this module
+    from diverseevol.data.dataset import Dataset
 
 VERSION = 2  # of what counts as a duplicate
 
@@ -34,7 +37,58 @@ class Duplicates:
         return len(self.same)
 
 
-def find_duplicates(dataset: Dataset, cache: Path, progress: Callable[[int], None] = lambda rows: None) -> Duplicates:
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """Rows that are never trained on because they say what another row says.
+
+    Attributes:
+        rows: [copies] ascending.
+        of: [copies] the row that each repeats: of its group the first that is held out, or else the first.
+        same: [copies] whether it is the same as that row; else nearly so.
+        held_out: [copies] whether that row is held out.
+    """
+
+    rows: Int[np.ndarray, " copies"]
+    of: Int[np.ndarray, " copies"]
+    same: Bool[np.ndarray, " copies"]
+    held_out: Bool[np.ndarray, " copies"]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def reasons(self) -> dict[int, str]:
+        """Row → why it is left out, such as "near-duplicate of 12"."""
+        parts = zip(self.rows.tolist(), self.of.tolist(), self.same.tolist(), self.held_out.tolist(), strict=True)
+        return {
+            row: f"{'duplicate' if same else 'near-duplicate'} of {'held-out row ' if held_out else ''}{of}"
+            for row, of, same, held_out in parts
+        }
+
+
+NO_COPIES = Copies(*(np.empty(0, dtype=kind) for kind in (int, int, bool, bool)))
+
+
+def copies_among(duplicates: Duplicates, held_out: Int[np.ndarray, " held_out"], deduplicate: bool) -> Copies:
+    """The rows that repeat a held-out one and, if asked for, those that repeat an earlier one.
+
+    Args:
+        duplicates: which rows are alike.
+        held_out: rows that are never trained on; they are no copies.
+        deduplicate: whether of each group only the first row is kept, and none of a group with a held-out row.
+    """
+    numbers, group = np.arange(len(duplicates)), np.asarray(duplicates.group)
+    of = (group if deduplicate else numbers).copy()
+    kept_out = np.full(len(numbers), -1)
+    kept_out[group[held_out[::-1]]] = held_out[::-1]  # the first one of each group is written last
+    leaked = kept_out[group] >= 0
+    of[leaked] = kept_out[group][leaked]
+    of[held_out] = held_out
+    rows = np.flatnonzero(of != numbers)
+    same = np.asarray(duplicates.same)
+    return Copies(rows, of[rows], same[rows] == same[of[rows]], leaked[rows])
+
+
+def find_duplicates(dataset: "Dataset", cache: Path, progress: Callable[[int], None] = lambda rows: None) -> Duplicates:
     """Which rows say what an earlier one says; computed once for the same rows.
 
     Args:
@@ -46,8 +100,8 @@ def find_duplicates(dataset: Dataset, cache: Path, progress: Callable[[int], Non
 
     def build(folder: Path) -> None:
         duplicates = _compare(dataset, progress)
-        for field in fields(duplicates):
-            np.save(folder / f"{field.name}.npy", getattr(duplicates, field.name))
+        for part in fields(duplicates):
+            np.save(folder / f"{part.name}.npy", getattr(duplicates, part.name))
 
     folder = cached_folder(cache / "duplicates" / key, build)
     return Duplicates(
@@ -55,7 +109,7 @@ def find_duplicates(dataset: Dataset, cache: Path, progress: Callable[[int], Non
     )
 
 
-def _compare(dataset: Dataset, progress: Callable[[int], None]) -> Duplicates:
+def _compare(dataset: "Dataset", progress: Callable[[int], None]) -> Duplicates:
     first_same: dict[bytes, int] = {}
     first_question: dict[bytes, int] = {}
     same = np.arange(len(dataset))

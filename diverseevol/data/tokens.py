@@ -34,6 +34,7 @@ class Tokens:
         changed: how many rows the chat template left part of a response out of.
         conversations_take: what rows that are not one exchange are written in, for messages.
         held_out: [held out] rows that are never trained on.
+        copies: [copies] rows that are never trained on because they repeat another one.
     """
 
     ids: Int[np.ndarray, " tokens"]
@@ -45,6 +46,7 @@ class Tokens:
     changed: int = 0
     conversations_take: str = ""
     held_out: Int[np.ndarray, " held_out"] | None = None
+    copies: Int[np.ndarray, " copies"] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -80,10 +82,11 @@ class Tokens:
 
     @property
     def eligible(self) -> Bool[np.ndarray, " rows"]:
-        """Rows that can be trained on: those with a learned token that are not held out."""
+        """Rows that can be trained on: those with a learned token that are neither held out nor copies."""
         eligible = self.response_tokens > 0
-        if self.held_out is not None:
-            eligible[self.held_out] = False
+        for rows in (self.held_out, self.copies):
+            if rows is not None:
+                eligible[rows] = False
         return eligible
 
 
@@ -143,6 +146,7 @@ def encode(
         conversations_take=prompt.conversations_take if dataset.conversations else "",
         changed=int(read_json(folder / "changed.json")),
         held_out=dataset.held_out,
+        copies=dataset.copies.rows,
     )
 
 

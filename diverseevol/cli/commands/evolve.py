@@ -320,8 +320,8 @@ def _greet(
     tags: Tags,
 ) -> None:
     eligible = int(np.asarray(encoded.eligible).sum())
-    held_out = len(dataset.held_out)
-    counts = {"held out": held_out, "ineligible": len(dataset) - eligible - held_out}
+    apart = {"held out": len(dataset.held_out), "left out as copies": len(dataset.copies)}
+    counts = {**apart, "ineligible": len(dataset) - eligible - sum(apart.values())}
     listed = "".join(f", {count:,} {what}" for what, count in counts.items() if count)
     listed += " (ineligible.jsonl)" if listed else ""
     if dataset.bad_rows:

@@ -156,6 +156,7 @@ def _response_tokens(dataset: Dataset, prober: "Prober | None") -> Int[np.ndarra
     # Every row has a response; how much of it fits into prompt.max_length only a tokeniser could say.
     tokens = np.ones(len(dataset), dtype=np.int64)
     tokens[dataset.held_out] = 0
+    tokens[dataset.copies.rows] = 0
     return tokens
 
 
