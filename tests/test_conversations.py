@@ -120,8 +120,7 @@ def as_a_format_may_make_it(role, text, input="", more=MappingProxyType({})):
 @pytest.mark.parametrize(
     ("turns", "problem"),
     [
-        ([], "has no turns"),
-        ([["user", "a"]], "has no assistant's turn"),
+        ([["user", "a"]], "has no turn of an assistant"),
         ([["assistant", "a"]], "turn 1 has the role assistant, expected system or user at the beginning"),
         ([["user", "a"], ["user", "b"]], "turn 2 has the role user, expected assistant after user"),
         ([["user", "a"], ["assistant", "b"], ["assistant", "c"]], "turn 3 has the role assistant, expected user after"),
@@ -136,8 +135,9 @@ def as_a_format_may_make_it(role, text, input="", more=MappingProxyType({})):
     ],
 )
 def test_turns_that_make_no_conversation_are_refused_by_the_turn_at_fault(turns, problem):
+    places = [("talk", number) for number in range(1, len(turns) + 1)]
     with pytest.raises(BadRecord, match=f'^field "talk",? {problem}'):
-        check_turns([as_a_format_may_make_it(*turn) for turn in turns], "talk")
+        check_turns([as_a_format_may_make_it(*turn) for turn in turns], places)
 
 
 def test_a_turn_that_no_model_reads_is_refused_by_line_field_and_turn(tmp_path, monkeypatch):

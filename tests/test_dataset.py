@@ -256,8 +256,10 @@ def test_known_fields_that_nothing_uses_are_counted(tmp_path, cache):
         {"instruction": "a?", "input": "", "context": "c", "output": "b", "system": "s"},
         {"instruction": "a?", "input": "i", "output": "b", "system": ""},
     ]
-    dataset = load(written(tmp_path / "rows.jsonl", jsonl(*rows)), cache=cache)
-    assert dataset.unused == {"context": 1, "history": 1, "system": 1}
+    file = written(tmp_path / "rows.jsonl", jsonl(*rows))
+    assert load(file, cache=cache).unused == {"context": 1}  # a history and a system turn are read
+    named = {"instruction": "instruction", "input": "input", "response": "output"}
+    assert load(file, fields=named, cache=cache).unused == {"context": 1, "history": 1, "system": 1}
 
 
 def test_what_to_do_with_bad_rows_is_one_of_two(rows_file, cache):
@@ -684,7 +686,7 @@ def test_the_configuration_names_options_that_there_are(name, rows_file, cache):
     if name == "dolly":
         path = written(rows_file.with_name("dolly.jsonl"), jsonl({"instruction": "a", "context": "b", "response": "c"}))
     dataset = load(**{**options, "path": str(path)}, cache=cache)
-    assert dataset.format == {"file": ALPACA, "dolly": DOLLY}[name]
+    assert dataset.format == {"file": ALPACA, "dolly": Fields("instruction", "context", "response")}[name]
     assert dataset.name == {"file": "rows", "dolly": "dolly"}[name]
 
 

@@ -290,11 +290,11 @@ def test_what_cannot_be_exported_is_refused_in_a_sentence_and_leaves_nothing(com
 
 
 def test_what_a_format_cannot_hold_is_said_with_the_row_and_the_formats_that_can(command_line):
-    choice([{"instruction": "a", "output": "b", "system": "s", "messages": "m"}])
+    choice([{"prompt": "a", "completion": "b", "instruction": "s", "messages": "m"}])
     code, _, said = command_line("export", "picks=P.json", "format=alpaca", "out=new")
     assert (code, said) == (
         2,
-        "diverseevol: row 3 (P.jsonl, line 1): has a further field named system, for which format=alpaca has no place; "
+        "diverseevol: row 3 (P.jsonl, line 1): has a further field named instruction, for which format=alpaca has no place; "
         "give format=sharegpt, prompt_completion or rows\n",
     )
 

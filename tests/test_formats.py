@@ -9,7 +9,8 @@ from diverseevol.data.canonical_json import dump_extra
 from diverseevol.data.conversation import Conversation, Turn, exchange
 from diverseevol.data.dataset import load
 from diverseevol.data.formats.base import BadRecord, as_object
-from diverseevol.data.formats.flat import ALPACA, DOLLY, Fields, recognise
+from diverseevol.data.formats.flat import ALPACA, DOLLY, Fields
+from diverseevol.data.formats.recognise import recognise
 from diverseevol.data.json_reader import read_records
 from diverseevol.errors import InputError
 
@@ -27,10 +28,16 @@ def records(path):
         ({"instruction": "a", "output": "b"}, ALPACA),
         ({"instruction": "a", "context": "", "response": "b", "category": "qa"}, DOLLY),
         ({"instruction": "a", "response": "b"}, DOLLY),
-        ({"instruction": "a", "input": "c", "response": "b"}, Fields("instruction", "input", "response")),
-        ({"prompt": "a", "completion": "b"}, Fields("prompt", "input", "completion")),
-        ({"prompt": "a", "response": "b", "text": "ab"}, Fields("prompt", "input", "response")),
-        ({"question": "a", "context": "c", "answer": "b"}, Fields("question", "context", "answer")),
+        (
+            {"instruction": "a", "input": "c", "response": "b"},
+            Fields("instruction", "input", "response", "system", "history"),
+        ),
+        ({"prompt": "a", "completion": "b"}, Fields("prompt", "input", "completion", "system", "history")),
+        ({"prompt": "a", "response": "b", "text": "ab"}, Fields("prompt", "input", "response", "system", "history")),
+        (
+            {"question": "a", "context": "c", "answer": "b"},
+            Fields("question", "context", "answer", "system", "history"),
+        ),
         ({"question": "a", "answer": "b", "instruction": "c", "output": "d"}, ALPACA),
     ],
 )
@@ -56,17 +63,10 @@ def test_other_names_are_listed_with_the_way_to_give_them(record):
     assert all(name in str(caught.value) for name in record)
 
 
-@pytest.mark.parametrize(
-    ("record", "sentence"),
-    [
-        ({"text": "a b"}, "its only field is text, which does not say where the question ends"),
-        ({"id": 1, "messages": []}, r"hold a conversation \(messages\), which cannot be read yet"),
-        ({"conversations": [], "source": "x"}, r"conversation \(conversations\), which cannot be read yet; give rows"),
-    ],
-)
-def test_what_no_names_of_fields_can_help_is_not_told_to_name_them(record, sentence):
+def test_what_no_names_of_fields_can_help_is_not_told_to_name_them():
+    sentence = "its only field is text, which does not say where the question ends and the answer begins; give rows"
     with pytest.raises(BadRecord, match=sentence) as caught:
-        recognise(record)
+        recognise({"text": "a b"})
     assert "data.fields" not in str(caught.value)
 
 
@@ -266,7 +266,8 @@ def test_a_format_of_ones_own_reads_rows_and_writes_them_as_they_came(tmp_path):
     assert dataset.unused == {"system": 1}
     alpaca = [{"instruction": "Why?", "output": "So.", "kind": "x", "system": "Be brief."}]
     alpaca.append({"instruction": "How?", "output": "Well."})
-    assert load(pairs(tmp_path, *alpaca), cache=tmp_path).fingerprint == dataset.fingerprint
+    named = {"instruction": "instruction", "response": "output"}
+    assert load(pairs(tmp_path, *alpaca), fields=named, cache=tmp_path).fingerprint == dataset.fingerprint
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PUBLIC = {
     "benchmarks": ["Benchmark", "Question", "load", "load_paper", "none"],
     "cli": ["NoteSweep"],
-    "data": ["Conversation", "Dataset", "exchange", "load"],
+    "data": ["Conversation", "Dataset", "Turn", "exchange", "load"],
     "judges": [
         "AnswerSheet", "Capabilities", "Gold", "Judgement", "Local", "NoJudge", "OpenAI", "Overlap", "Replay",
     ],

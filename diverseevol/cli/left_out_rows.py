@@ -39,9 +39,8 @@ def left_out(dataset: Dataset, encoded: "Tokens | None", prompt: PromptOptions) 
     if encoded is not None:
         yield from _cut(dataset, encoded, prompt)
     for name, count in dataset.unused.items():
-        takes = (
-            f"data.fields.input={name} takes it as the input" if name not in ("system", "history") else "no option does"
-        )
+        part = name if name in ("system", "history") else "input"
+        takes = f"data.fields.{part}={name} takes it as the {part}"
         yield f"{_rows(count)} with a field {name!r} that nothing uses ({takes})"
 
 

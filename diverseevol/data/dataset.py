@@ -6,7 +6,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from diverseevol.data.canonical_json import read_turns
 from diverseevol.data.conversation import Conversation, exchange
 from diverseevol.data.duplicates import NO_COPIES, Copies, copies_among, find_duplicates
 from diverseevol.data.formats.base import Format
-from diverseevol.data.formats.flat import Fields
+from diverseevol.data.formats.recognise import Known, by_names, restored, saved
 from diverseevol.data.held_out import held_out_rows
 from diverseevol.data.ingest import BATCH_CHARACTERS, TEXTS, Ingest, Progress
 from diverseevol.data.locate import BATCH, Origin, find
@@ -178,6 +178,7 @@ def load(
     subset: str | None = None,
     revision: str | None = None,
     fields: Mapping[str, str | None] | None = None,
+    roles: Mapping[str, str | None] | None = None,
     format: Format | None = None,
     name: str | None = None,
     on_bad_rows: str = "stop",
@@ -199,7 +200,10 @@ def load(
             is taken of each source, and of each file of a glob.
         subset: the configuration of a folder or hub data set, where it has several.
         revision: the commit, branch or tag of a hub data set.
-        fields: what the records call `instruction`, `input` and `response`; recognised where it says nothing.
+        fields: what the records call `instruction`, `input`, `response`, `system` and `history`; or, of conversations,
+            `messages`, each message's `role` and `content`, and `system`. Recognised where it says nothing.
+        roles: what messages call the roles `system`, `user`, `assistant` and `tool`, and `call`, one of turns that are
+            nothing but JSON of calls of tools.
         format: of the records, where it is the user's own and not fields with names.
         name: what folders and figures call the data; the name of the file, or of the first sources, where None.
         on_bad_rows: "stop" at the first record that fails the checks, or "skip" and list such records.
@@ -232,7 +236,7 @@ def load(
             f"set one of them"
         )
     looks_for_copies = held_out != 0 or deduplicate is not None
-    chosen = _format(fields, format)
+    chosen = _format(fields, roles, format)
     files = [
         (source, where, file)
         for source, where in named_sources(paths).items()
@@ -252,7 +256,7 @@ def load(
                 f"{part.origin.where}: none of its {sum(part.meta['bad_rows'].values())} records can be used, from the "
                 f"first on ({part.meta['first_bad']}); correct them, or name the fields with data.fields"
             )
-    dataset = _joined(name or data_name(paths), parts, chosen or Fields(**parts[0].meta["fields"]))
+    dataset = _joined(name or data_name(paths), parts, chosen or restored(parts[0].meta["format"]))
     dataset = replace(dataset, held_out=held_out_rows(len(dataset), dataset.iterate(), held_out, held_out_seed))
     if not looks_for_copies:
         return dataset
@@ -330,9 +334,11 @@ def _list_bad_rows(file: Path, parts: Sequence[_Part]) -> None:
         shutil.copyfileobj(listed, copy)
 
 
-def _format(fields: Mapping[str, str | None] | None, format: Format | None) -> Format | None:
+def _format(
+    fields: Mapping[str, str | None] | None, roles: Mapping[str, str | None] | None, format: Format | None
+) -> Format | None:
     """The format that the user gives; None to recognise it."""
-    named = _named(fields)
+    named = by_names(fields, roles)
     if named and format:
         raise InputError("data.fields and data.format both say how records are written; give one of them")
     return format or named
@@ -340,8 +346,8 @@ def _format(fields: Mapping[str, str | None] | None, format: Format | None) -> F
 
 def _identity(format: Format) -> Any:
     """What decides how a format takes records apart: its names, or the source and options of the user's own class."""
-    if isinstance(format, Fields):
-        return asdict(format)
+    if isinstance(format, Known):
+        return saved(format)
     kind = type(format)
     if not (digests := sources(kind)):
         raise InputError(
@@ -349,20 +355,3 @@ def _identity(format: Format) -> Any:
             f"of it could not be distinguished; give a class that a .py file defines"
         )
     return [kind.__module__, kind.__qualname__, repr(format.__getstate__()), digests]  # of slots, too
-
-
-def _named(fields: Mapping[str, str | None] | None) -> Fields | None:
-    """The user's names of the fields; None to recognise them."""
-    named = {part: name for part, name in (fields or {}).items() if name is not None}
-    if not named:
-        return None
-    names = list(named.values())
-    if not {"instruction", "response"} <= set(named) <= {"instruction", "input", "response"}:
-        raise InputError(
-            f"data.fields gives {', '.join(f'{part}={name}' for part, name in named.items())} and nothing else, "
-            f"expected all parts once one is named; add data.fields.instruction=NAME and data.fields.response=NAME, "
-            f"and data.fields.input=NAME where there is one"
-        )
-    if len(set(names)) < len(names) or not all(isinstance(name, str) and name for name in names):
-        raise InputError(f"data.fields gives the names {names}, but they must be texts that differ; correct them")
-    return Fields(named["instruction"], named.get("input"), named["response"])

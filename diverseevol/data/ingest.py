@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,9 +11,10 @@ import pyarrow as pa
 
 from diverseevol.data.canonical_json import dump_extra, dump_record, dump_turns
 from diverseevol.data.conversation import Conversation
-from diverseevol.data.formats.base import BadRecord, Format, as_object, text_of
-from diverseevol.data.formats.flat import INPUTS, Fields, recognise
-from diverseevol.data.formats.order import LONGEST_TURN, check_turns
+from diverseevol.data.formats.base import LONGEST_TEXT, OR_SKIP, BadRecord, Format, as_object, text_of
+from diverseevol.data.formats.flat import INPUTS, Fields
+from diverseevol.data.formats.order import check_turns
+from diverseevol.data.formats.recognise import Known, described, recognise, saved
 from diverseevol.data.json_reader import Located
 from diverseevol.data.locate import BATCH, Origin
 from diverseevol.errors import InputError
@@ -26,7 +26,7 @@ READ_ELSEWHERE = (*INPUTS, "system", "history")
 TEXTS = ("instruction", "input", "response", "extra", "turns")
 COLUMNS = pa.schema([(name, pa.string()) for name in (*TEXTS, "record")])
 BATCH_CHARACTERS = 1 << 22  # fewer rows where they are as long as books
-LONGEST_ROW = LONGEST_TURN
+LONGEST_ROW = LONGEST_TEXT
 REASONS, NAMES = 20, 100  # how many kinds of faults and names of fields are counted separately
 Progress = Callable[[int, int], None]  # done and total: bytes of a JSON file, rows of a table
 
@@ -40,7 +40,7 @@ class Ingest:
         self.digest = hashlib.sha256()
         self.rows, self.first_bad = 0, ""
         self.bad: Counter[str] = Counter()
-        self.has_input = False
+        self.present: set[str] = set()  # parts of the format that a record has
         self.names: dict[str, None] = {}  # of the fields, in the order in which they came
         self.unused: Counter[str] = Counter()
 
@@ -66,15 +66,17 @@ class Ingest:
             self.progress(self.origin.total, self.origin.total)
         if not self.rows + self.bad.total():
             raise InputError(f"{self.origin.where}: there are no records in it; give a file with instruction rows")
-        fields = self.format if isinstance(self.format, Fields) else None
-        if not self.recognised and self.rows and fields and fields.input and not self.has_input:
-            raise InputError(
-                f"{self.origin.where}: data.fields.input is {fields.input!r}, which no record has (there are: "
-                f"{', '.join(self.names)}); correct the name, or leave it out"
-            )
+        known = self.format if isinstance(self.format, Known) else None
+        if known and self.rows and not self.recognised:
+            for part in ("input", "system", "history"):
+                if (name := getattr(known, part, None)) is not None and name not in self.present:
+                    raise InputError(
+                        f"{self.origin.where}: data.fields.{part} is {name!r}, which no record has (there are: "
+                        f"{', '.join(self.names)}); correct the name, or leave it out"
+                    )
         meta = {"rows": self.rows, "bad_rows": dict(self.bad), "first_bad": self.first_bad, "unused": dict(self.unused)}
-        names = asdict(fields) if fields else None
-        write_json(folder / "meta.json", {**meta, "fields": names, "fingerprint": self.digest.hexdigest()})
+        format = saved(known) if known else None
+        write_json(folder / "meta.json", {**meta, "format": format, "fingerprint": self.digest.hexdigest()})
 
     def check(self, located: Located, bad_rows: IO[str]) -> tuple[str, ...] | None:
         """One row of the table, or None where the record is left out."""
@@ -106,10 +108,8 @@ class Ingest:
         return (*texts, line)
 
     def _parsed(self, record: Mapping[str, Any]) -> Conversation:
-        if self.format is None or isinstance(self.format, Fields):
-            fields = self.format or recognise(record)
-            self.format = fields.with_input_of(record) if self.recognised and not self.has_input else fields
-            return self.format.parse(record)
+        if self.format is None or isinstance(self.format, Known):
+            return self._known(record)
         problem = "is not in the format of data.format"
         try:
             conversation = _checked(self.format.parse(record))
@@ -123,12 +123,44 @@ class Ingest:
             raise BadRecord(None, f"{problem} ({type(error).__name__}: {error})") from error
         return conversation
 
+    def _known(self, record: Mapping[str, Any]) -> Conversation:
+        """A record of a format that is named, or is that of the first record that can be read."""
+        format = recognise(record) if self.format is None else self.format
+        assert isinstance(format, Known)
+        if isinstance(format, Fields) and self.recognised and format.input not in self.present:
+            format = format.with_input_of(record)
+        try:
+            conversation = format.parse(record)
+        except BadRecord as bad:
+            if self.recognised and self.rows and (mixed := _mixed(record, format)):
+                raise mixed from bad
+            raise
+        self.format = format
+        return conversation
+
     def _look_at(self, record: Mapping[str, Any], conversation: Conversation) -> None:
         """Note which fields there are, and which of them the model reads in other data sets and not here."""
-        self.has_input = self.has_input or (isinstance(self.format, Fields) and self.format.input in record)
         if len(self.names) < NAMES:
             self.names.update(dict.fromkeys(record))
-        self.unused.update(name for name in READ_ELSEWHERE if conversation.extra.get(name))
+        if isinstance(self.format, Known):
+            self.present.update(name for name in self.format.parts if name in record)
+        if isinstance(self.format, Fields) or not isinstance(self.format, Known):
+            self.unused.update(name for name in READ_ELSEWHERE if conversation.extra.get(name))
+
+
+def _mixed(record: Mapping[str, Any], format: Known) -> BadRecord | None:
+    """What is wrong with a record where it is in another format than those before; None where it is not."""
+    try:
+        recognised = recognise(record)
+    except BadRecord:
+        return None
+    if described(recognised) == described(format):
+        return None
+    return BadRecord(
+        None,
+        f"has {described(recognised)}, where the records before have {described(format)}",
+        f"give a file for each format, {OR_SKIP}",
+    )
 
 
 def _texts(conversation: Conversation) -> tuple[str, ...]:

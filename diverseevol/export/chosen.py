@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from diverseevol.data.conversation import Conversation
 from diverseevol.data.dataset import Dataset
 from diverseevol.data.formats.base import Format, as_object
-from diverseevol.data.formats.flat import Fields, recognise
+from diverseevol.data.formats.recognise import by_saved_names, recognise
 from diverseevol.data.mixture import data_name, named_sources
 from diverseevol.errors import InputError
 from diverseevol.output.shell import command
@@ -131,7 +131,7 @@ def of_run(folder: Path, t: int | None) -> Chosen:
     path = data.get("path") or data.get("hub")
     chosen = Chosen(
         folder, str(data.get("name") or (data_name(path) if path else "rows")), len(pool),
-        lambda: ({"row": row} for row in pool), None, _fields(data), data.get("format") is not None,
+        lambda: ({"row": row} for row in pool), None, by_saved_names(data), data.get("format") is not None,
         {
             "Chosen from": ", ".join(named_sources(path).values()) if path else str(data.get("name")),
             "Fingerprint of the data": str(fingerprint.get("data")),
@@ -222,15 +222,6 @@ def _round(file: Path) -> tuple[Mapping[str, Any], Sequence[int]]:
     if not isinstance(pool, list) or not all(type(row) is int for row in pool):
         raise InputError(f"{file}, trained_on: expected row numbers, got {shortened(pool)}; restore the file")
     return done, pool
-
-
-def _fields(data: Mapping[str, Any]) -> Format | None:
-    """The names of the fields that a run's configuration gives."""
-    named = data["fields"] if isinstance(data.get("fields"), dict) else {}
-    instruction, passage, response = (
-        name if isinstance(name := named.get(part), str) else None for part in ("instruction", "input", "response")
-    )
-    return Fields(instruction, passage, response) if instruction and response else None
 
 
 def _choices(config: Mapping[str, Any], file: Path) -> Iterator[str]:

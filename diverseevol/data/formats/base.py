@@ -1,12 +1,13 @@
 """What a format is, and what is wrong with a record that is not in it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from diverseevol.data.conversation import Conversation
 
 OR_SKIP = "or leave such rows out with data.on_bad_rows=skip"
+LONGEST_TEXT = 1 << 22  # characters: a shelf of books, of which no model reads more than the beginning
 
 
 @runtime_checkable
@@ -21,7 +22,15 @@ class Format(Protocol):
         """
 
     def to_record(self, conversation: Conversation) -> dict[str, Any]:
-        """Put a record together again, as it was."""
+        """Put a record together again, as it was.
+
+        Raises:
+            CannotHold: the format has no place for what the conversation has.
+        """
+
+
+class CannotHold(ValueError):  # noqa: N818  # a finding, which the caller says where it is
+    """A format has no place for what a conversation has; the message says for what, such as "a turn of a tool"."""
 
 
 class BadRecord(ValueError):  # noqa: N818  # it is a finding, and also handed on as a value
@@ -72,6 +81,21 @@ def as_object(value: Any) -> Mapping[str, Any]:
     return value
 
 
+def field_of(record: Mapping[str, Any], name: str) -> Any:
+    """What is in a field of a record.
+
+    Raises:
+        BadRecord: the field is missing.
+    """
+    if name not in record:
+        raise BadRecord(
+            name,
+            f"is missing (there are: {', '.join(record) or 'none'})",
+            f"correct the row, or data.fields where the records call it otherwise, {OR_SKIP}",
+        )
+    return record[name]
+
+
 def text_of(record: Mapping[str, Any], name: str, *, blank: bool = False) -> str:
     """The text in a field of a record.
 
@@ -83,20 +107,15 @@ def text_of(record: Mapping[str, Any], name: str, *, blank: bool = False) -> str
     Raises:
         BadRecord: the field is missing, not text, blank, or holds what is not a character.
     """
-    if name not in record:
-        raise BadRecord(
-            name,
-            f"is missing (there are: {', '.join(record) or 'none'})",
-            f"correct the row, or data.fields where the records call it otherwise, {OR_SKIP}",
-        )
-    return checked_text(record[name], name, blank=blank)
+    return checked_text(field_of(record, name), name, blank=blank)
 
 
 def checked_text(value: Any, field: str | None, turn: int | None = None, *, blank: bool = False) -> str:
     """A value that must be text.
 
     Raises:
-        BadRecord: it is not text, blank though it must not be, or holds what is not a character.
+        BadRecord: it is not text, blank though it must not be, holds what is not a character, or is longer than any
+            model reads.
     """
     if not isinstance(value, str):
         raise BadRecord(field, f"is {kind_of(value)}, expected text", turn=turn)
@@ -109,7 +128,31 @@ def checked_text(value: Any, field: str | None, turn: int | None = None, *, blan
     except UnicodeEncodeError as error:
         problem = f"holds an unpaired surrogate, \\u{ord(value[error.start]):04x} (character {error.start + 1})"
         raise BadRecord(field, problem, turn=turn) from error
+    if len(value) > LONGEST_TEXT:
+        raise BadRecord(field, f"holds {len(value):,} characters, and a row may hold {LONGEST_TEXT:,}", turn=turn)
     return value
+
+
+def is_blank(value: Any) -> bool:
+    """Whether the field of a part that a conversation need not have says that it has none."""
+    return value is None or value == [] or (isinstance(value, str) and not value.strip())
+
+
+def with_extra(record: dict[str, Any], extra: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """A record with the row's other fields.
+
+    Args:
+        record: the fields of the conversation.
+        extra: the others.
+        names: those that would be read as part of the conversation.
+
+    Raises:
+        CannotHold: another field has one of these names.
+    """
+    for name in names:
+        if name in extra and (name in record or not is_blank(extra[name])):
+            raise CannotHold(f"a further field named {name}")
+    return {**record, **extra}
 
 
 def kind_of(value: Any) -> str:

@@ -1,25 +1,48 @@
-"""Records of one exchange with a field for each part, as in the data sets of Alpaca and Dolly, by any names."""
+"""Records with a field for each part: those of Alpaca and Dolly, prompt and completion, question and answer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from diverseevol.data.conversation import Conversation, exchange
-from diverseevol.data.formats.base import BadRecord, as_object, text_of
+from diverseevol.data.conversation import Conversation, Turn
+from diverseevol.data.formats.base import (
+    BadRecord,
+    CannotHold,
+    checked_text,
+    field_of,
+    is_blank,
+    kind_of,
+    text_of,
+    with_extra,
+)
 
 INPUTS = ("input", "context")
 
 
 @dataclass(frozen=True)
 class Fields:
-    """The format of records that name the parts so; `input` None where they have no such part."""
+    """The format of records that name the parts so; None where they have no such part.
+
+    Attributes:
+        instruction, input, response: the last question, what it is about, and its answer.
+        system: the system turn.
+        history: what was said before, a list of pairs [question, answer].
+    """
 
     instruction: str
     input: str | None
     response: str
+    system: str | None = None
+    history: str | None = None
+
+    @property
+    def parts(self) -> list[str]:
+        """The fields that say the conversation."""
+        names = (self.instruction, self.input, self.response, self.system, self.history)
+        return [name for name in names if name is not None]
 
     def parse(self, record: Mapping[str, Any]) -> Conversation:
-        """Check one record and take it apart. Instruction and response must say something; the input need not.
+        """Check one record and take it apart. Instruction and response must say something; the rest need not.
 
         Raises:
             BadRecord: a field is missing, not text, blank, or holds what is not a character.
@@ -28,69 +51,67 @@ class Fields:
         response = text_of(record, self.response)
         has_input = self.input is not None and record.get(self.input) is not None
         passage = text_of(record, str(self.input), blank=True) if has_input else ""
-        parts = {self.instruction, self.input, self.response}
-        return exchange(instruction, passage, response, {name: record[name] for name in record if name not in parts})
+        system = [Turn("system", text_of(record, name)) for name in self._present(record, self.system)]
+        earlier = [turn for name in self._present(record, self.history) for turn in _earlier(record, name)]
+        turns = (*system, *earlier, Turn("user", instruction, passage), Turn("assistant", response))
+        # What says nothing of a system turn or a history is a field like any other.
+        parts = {self.instruction, self.input, self.response, *(self.system for _ in system)}
+        parts |= {self.history for _ in earlier}
+        return Conversation(turns, {name: record[name] for name in record if name not in parts})
 
     def to_record(self, conversation: Conversation) -> dict[str, Any]:
-        """Put a record together again under its original names."""
-        record: dict[str, Any] = {self.instruction: conversation.instruction}
+        """Put a record together again under its original names.
+
+        Raises:
+            CannotHold: the conversation has turns of tools, does not end with an answer, or has what is not named.
+        """
+        turns = list(conversation.turns)
+        system = turns.pop(0) if turns[0].role == "system" else None
+        for turn in conversation.turns:
+            if turn.role == "tool" or turn.calls_tools:
+                raise CannotHold("a turn of a tool" if turn.role == "tool" else "a call of tools")
+            if turn.more:
+                raise CannotHold(f"a turn of {turn.role} with the field {next(iter(turn.more))}")
+        if [turn.role for turn in turns] != ["user", "assistant"] * max(1, len(turns) // 2):
+            raise CannotHold("a conversation that does not end with an answer")
+        *earlier, question, answer = turns
+        record: dict[str, Any] = {self.instruction: question.message if self.input is None else question.text}
         if self.input is not None:
-            record[self.input] = conversation.input
-        return {**record, self.response: conversation.response, **conversation.extra}
+            record[self.input] = question.input
+        record[self.response] = answer.text
+        if system is not None:
+            if self.system is None or not system.text.strip():
+                raise CannotHold("a system turn" if system.text.strip() else "a system turn that says nothing")
+            record[self.system] = system.text
+        if earlier:
+            if self.history is None:
+                raise CannotHold("more than one question")
+            pairs = zip(earlier[::2], earlier[1::2], strict=True)
+            record[self.history] = [[asked.message, answered.text] for asked, answered in pairs]
+        return with_extra(record, conversation.extra, self.parts)
 
     def with_input_of(self, record: Any) -> "Fields":
         """The same, the input named as in this record: a first record may lack an input that others have."""
         names = [name for name in INPUTS if isinstance(record, Mapping) and name in record]
         return replace(self, input=names[0]) if len(names) == 1 else self
 
-
-ALPACA = Fields("instruction", "input", "output")
-DOLLY = Fields("instruction", "context", "response")
-# What records call question and answer, each line before those below it: a record with fields of two is of the upper.
-NAMES = {
-    "instruction": ("output", "response"),
-    "prompt": ("completion", "response"),
-    "question": ("answer",),
-}
-CONVERSATIONS = ("messages", "conversations")
-BY_NAME = (
-    "name them with data.fields.instruction=…, data.fields.response=… and, where there is one, data.fields.input=…"
-)
+    @staticmethod
+    def _present(record: Mapping[str, Any], name: str | None) -> list[str]:
+        """The name of a part that a record has; none where it has not, or leaves it empty."""
+        return [] if name is None or is_blank(record.get(name)) else [name]
 
 
-def recognise(record: Any) -> Fields:
-    """Tell from one record which names its fields go by: those of Alpaca, of Dolly, a mixture of both, and others.
+def _earlier(record: Mapping[str, Any], name: str) -> Iterator[Turn]:
+    """The questions and answers before the last ones."""
+    if not isinstance(pairs := field_of(record, name), list):
+        raise BadRecord(name, f"is {kind_of(pairs)}, expected a list of pairs of a question and its answer")
+    for number, pair in enumerate(pairs):
+        if not isinstance(pair, list) or len(pair) != 2:
+            kind = f"a list of {len(pair)}" if isinstance(pair, list) else kind_of(pair)
+            raise BadRecord(name, f"is {kind}, expected a question and its answer", turn=2 * number + 1)
+        yield Turn("user", checked_text(pair[0], name, 2 * number + 1))
+        yield Turn("assistant", checked_text(pair[1], name, 2 * number + 2))
 
-    Raises:
-        BadRecord: the record is not an object, or its names fit no format or several.
-    """
-    names = as_object(record).keys()
-    inputs = [name for name in INPUTS if name in names]
-    for instruction, answers in NAMES.items():
-        responses = [name for name in answers if name in names]
-        if instruction not in names or not responses:
-            continue
-        if len(responses) > 1 or len(inputs) > 1:
-            several = " and ".join(responses if len(responses) > 1 else inputs)
-            raise BadRecord(None, f"its fields ({', '.join(names)}) hold {several}, expected one of them", BY_NAME)
-        usual = DOLLY.input if (instruction, responses) == ("instruction", ["response"]) else ALPACA.input
-        return Fields(instruction, inputs[0] if inputs else usual, responses[0])
-    shown = ", ".join(names) or "none"
-    if conversations := [name for name in CONVERSATIONS if name in names]:
-        raise BadRecord(
-            None,
-            f"its fields ({shown}) hold a conversation ({conversations[0]}), which cannot be read yet",
-            "give rows with a field for the question and one for the answer",
-        )
-    if "text" in names and len(names) == 1:
-        raise BadRecord(
-            None,
-            "its only field is text, which does not say where the question ends and the answer begins",
-            "give rows with a field for each",
-        )
-    raise BadRecord(
-        None,
-        f"its fields ({shown}) are not those of Alpaca (instruction, input, output), of Dolly (instruction, context, "
-        f"response), prompt and completion, or question and answer",
-        BY_NAME,
-    )
+
+ALPACA = Fields("instruction", "input", "output", "system", "history")
+DOLLY = Fields("instruction", "context", "response", "system", "history")

@@ -6,7 +6,7 @@ from typing import get_args
 from diverseevol.data.conversation import Role, Turn
 from diverseevol.data.formats.base import BadRecord, checked_text
 
-LONGEST_TURN = 1 << 22  # characters: a shelf of books, of which no model reads more than the beginning
+Place = tuple[str | None, int | None]  # the field of a record, and which turn of it, from 1
 ROLES: tuple[Role, ...] = get_args(Role)
 # What may follow a turn. A conversation may end after any of them: what follows the last answer is kept, not learned.
 AFTER: dict[str, tuple[Role, ...]] = {
@@ -19,19 +19,19 @@ AFTER: dict[str, tuple[Role, ...]] = {
 }
 
 
-def check_turns(turns: Sequence[Turn], field: str | None = None, first: int = 1) -> None:
+def check_turns(turns: Sequence[Turn], places: Sequence[Place] | None = None) -> None:
     """Check that turns make a conversation.
 
     Args:
         turns: the turns, whose texts may still be anything.
-        field: where the record has them.
-        first: the number there of the first one; 0 for a system turn that the record has in a field of its own.
+        places: where the record has each; None where it is not known.
 
     Raises:
         BadRecord: they do not, by the turn at fault.
     """
+    places = places or [(None, number) for number in range(1, len(turns) + 1)]
     before = "the beginning"
-    for number, turn in enumerate(turns, start=first):
+    for turn, (field, number) in zip(turns, places, strict=True):
         if turn.role not in ROLES:
             raise BadRecord(field, f"has the role {turn.role!r:.80}, expected {_choice(ROLES)}", turn=number)
         if turn.role not in AFTER[before]:
@@ -39,13 +39,10 @@ def check_turns(turns: Sequence[Turn], field: str | None = None, first: int = 1)
         if not isinstance(turn.more, Mapping):
             raise BadRecord(field, f"has the further fields {turn.more!r:.80}, expected a mapping", turn=number)
         for text, blank in ((turn.text, turn.role in ("system", "tool") or turn.calls_tools), (turn.input, True)):
-            if len(checked_text(text, field, number, blank=blank)) > LONGEST_TURN:
-                raise BadRecord(
-                    field, f"holds {len(text):,} characters, and a row may hold {LONGEST_TURN:,}", turn=number
-                )
+            checked_text(text, field, number, blank=blank)
         before = "assistant (a call of tools)" if turn.calls_tools else turn.role
     if not any(turn.role == "assistant" for turn in turns):
-        raise BadRecord(field, "has no assistant's turn" if turns else "has no turns")
+        raise BadRecord(places[-1][0] if places else None, "has no turn of an assistant")
 
 
 def _out_of_order(role: Role, before: str) -> str:

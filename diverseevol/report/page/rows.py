@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from diverseevol.data.formats.base import BadRecord, as_object
-from diverseevol.data.formats.flat import Fields, recognise
+from diverseevol.data.formats.recognise import by_saved_names, recognise
 from diverseevol.evolution.receipts import excerpt
 from diverseevol.report.charts.lines import Line
 from diverseevol.report.charts.maps import Map
@@ -83,14 +83,9 @@ def _learn_initial(known: dict[int, list[str]], run: Run) -> None:
 
 def _excerpts(record: Any, run: Run) -> list[str]:
     data = run.config.get("data")
-    options = data.get("fields") if isinstance(data, dict) else None
-    named = options if isinstance(options, dict) else {}
-    instruction, passage, response = (
-        name if isinstance(name := named.get(part), str) else None for part in ("instruction", "input", "response")
-    )
     try:
-        fields = Fields(instruction, passage, response) if instruction and response else recognise(record)
-        conversation = fields.parse(as_object(record))
+        format = by_saved_names(data if isinstance(data, dict) else {}) or recognise(record)
+        conversation = format.parse(as_object(record))
     except BadRecord:
         return [excerpt(str(record)), ""]
     return [excerpt(conversation.instruction), excerpt(conversation.response)]
