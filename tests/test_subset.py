@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from diverseevol.data.contamination import Overlap
 from diverseevol.data.row_numbers import read_row_numbers
 from diverseevol.data.tags import Tags
 from diverseevol.errors import InputError
@@ -182,7 +183,7 @@ def test_an_evolution_begun_with_one_file_ends_with_both(copy, whole, evolution,
 
 
 def test_a_receipt_has_the_source_and_the_tags_of_its_row(dataset):
-    tags = Tags(questions={3: (("vicuna", "7"),)})
+    tags = Tags(overlaps=[Overlap(3, "vicuna", "7", True, "")])
     assert row_receipt(3, 0, {}, dataset, tags) == {
         "row": 3, "joined": 0, "rank": None, "score": None, "score_is": None, "distance": None, "nearest": None,
         "source": dataset.sources[0].name, "tags": ["question of vicuna: 7"],

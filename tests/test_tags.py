@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from diverseevol.data.contamination import HELD_OUT, Overlap
 from diverseevol.data.conversation import Conversation, Turn, exchange
 from diverseevol.data.dataset import Dataset, load
 from diverseevol.data.duplicates import find_duplicates
@@ -50,9 +51,15 @@ def test_tags_of_nothing_are_none_and_questions_of_benchmarks_are_named():
     assert Tags().of(3) == []
     assert Tags().counts() == {}
     assert Tags().groups() == {}
-    tags = Tags(questions={3: (("vicuna", "7"), ("vicuna", "9"), ("koala", "k"))})
-    assert tags.of(3) == ["question of vicuna: 7", "question of vicuna: 9", "question of koala: k"]
-    assert tags.counts() == {"questions of koala": 1, "questions of vicuna": 1}
+    held = [
+        Overlap(3, "vicuna", "7", True, ""),
+        Overlap(3, "vicuna", "9", False, ""),
+        Overlap(3, HELD_OUT, "8", True, ""),
+    ]
+    tags = Tags(overlaps=held)
+    assert tags.of(3) == ["question of vicuna: 7", "question of vicuna: 9", "question of held-out row 8"]
+    assert tags.counts() == {"questions of held-out row": 1, "questions of vicuna": 1}
+    assert tags.rows() == [3]
 
 
 def test_what_is_compared_is_normalised_and_has_no_system_turn():

@@ -87,7 +87,7 @@ def choice_file(settings: Configuration) -> Path:
     if (data := settings.value("data")) is not None:
         paths = data.get("path") if isinstance(data, dict) else None
         sources += [("data.path", where) for where in (named_sources(paths).values() if paths else ())]
-        written += [path.with_suffix(suffix) for suffix in (".jsonl", ".bad_rows.jsonl")]
+        written += [path.with_suffix(suffix) for suffix in (".jsonl", ".bad_rows.jsonl", ".contamination.jsonl")]
     for name, value in sources:
         for file in written if value is not None else ():
             if (read := Path(str(value)).expanduser()).exists() and file.exists() and file.samefile(read):

@@ -17,8 +17,9 @@ from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.fingerprint import space_key
 from diverseevol.cli.mistakes import verdict
 from diverseevol.cli.rows import load_dataset
+from diverseevol.data.contamination import find_overlaps
 from diverseevol.data.dataset import Dataset
-from diverseevol.data.duplicates import Duplicates, find_duplicates
+from diverseevol.data.duplicates import find_duplicates
 from diverseevol.data.prompt import Prompt
 from diverseevol.data.tags import Tags
 from diverseevol.data.text_space import text_embedding
@@ -71,12 +72,20 @@ class Workbench:
             dataset: the rows.
             benchmarks: whose questions are looked for among them.
         """
+        questions = {
+            each.name: [(question.id, f"{question.instruction}\n\n{question.input}") for question in each.questions]
+            for each in benchmarks
+        }
 
-        def compare() -> Duplicates:
+        def compare() -> Tags:
             with self.progress.track("look for duplicates", len(dataset)) as advance:
-                return find_duplicates(dataset, self.cache, advance)
+                duplicates = find_duplicates(dataset, self.cache, advance)
+            if not any(questions.values()) and not len(dataset.held_out):
+                return Tags(duplicates)
+            with self.progress.track("look for questions", len(dataset)) as advance:
+                return Tags(duplicates, find_overlaps(dataset, questions, self.cache, advance))
 
-        return Tags(self.processes.in_turn(compare))
+        return self.processes.in_turn(compare)
 
     def answerer(self, model: Pretrained) -> Answerer:
         """What puts questions to a model, in the words of its tokeniser."""

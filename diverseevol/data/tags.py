@@ -4,14 +4,17 @@ Tags delete nothing. They are counted, listed and warned of; `data.deduplicate` 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from diverseevol.data.contamination import HELD_OUT, Overlap
 from diverseevol.data.duplicates import Duplicates
 
 DUPLICATE, NEAR, SAME_QUESTION = "duplicates", "near-duplicates", "same question"
+QUESTIONS = "questions of "  # a benchmark
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,11 +23,11 @@ class Tags:
 
     Attributes:
         duplicates: which rows are like an earlier one; None where nobody has looked.
-        questions: row → the benchmark questions that it holds, as (name of the benchmark, id of the question).
+        overlaps: which rows hold a question of a benchmark or of a held-out row.
     """
 
     duplicates: Duplicates | None = None
-    questions: Mapping[int, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    overlaps: Sequence[Overlap] = ()
 
     def of(self, row: int) -> list[str]:
         """The tags of one row, such as "duplicate of 12", "near-duplicate of 12" or "question of vicuna: 7"."""
@@ -66,12 +69,23 @@ class Tags:
                 pairs.append((NEAR, f"near-duplicate of {group}"))
             if question != row and same == row:
                 pairs.append((SAME_QUESTION, f"same question as {question}"))
-        pairs += [(f"questions of {name}", f"question of {name}: {id}") for name, id in self.questions.get(row, ())]
+        for overlap in self._by_row.get(row, ()):
+            mark = " " if overlap.benchmark == HELD_OUT else ": "
+            pairs.append(
+                (f"{QUESTIONS}{overlap.benchmark}", f"question of {overlap.benchmark}{mark}{overlap.question}")
+            )
         return pairs
+
+    @cached_property
+    def _by_row(self) -> dict[int, list[Overlap]]:
+        by_row: dict[int, list[Overlap]] = {}
+        for overlap in self.overlaps:
+            by_row.setdefault(overlap.row, []).append(overlap)
+        return by_row
 
     def rows(self) -> list[int]:
         """The rows that have a tag, ascending."""
-        rows = set(self.questions)
+        rows = set(self._by_row)
         if (known := self.duplicates) is not None:
             numbers = np.arange(len(known))
             rows |= set(np.flatnonzero((known.group != numbers) | (known.question != numbers)).tolist())

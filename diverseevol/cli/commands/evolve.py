@@ -23,7 +23,7 @@ from diverseevol.cli.mistakes import verdict
 from diverseevol.cli.naming import arm, run_path
 from diverseevol.cli.provenance import load_provenance, logged_config, save_provenance
 from diverseevol.cli.rows import bad_rows_file
-from diverseevol.cli.tagged_rows import LIST, list_tagged, tagged
+from diverseevol.cli.tagged_rows import CONTAMINATION, LIST, list_contamination, list_tagged, tagged
 from diverseevol.cli.workbench import Workbench, workbench
 from diverseevol.data.dataset import Dataset
 from diverseevol.data.tags import Tags
@@ -149,6 +149,7 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
                 save_command(path, settings.overrides)
             list_left_out(path, dataset, encoded, bad_rows)
             list_tagged(path / LIST, tags)
+            list_contamination(path / CONTAMINATION, tags)
             save_questions(path, exam.benchmarks)
             write_descriptions(path, [POOL_SIZE, *map(description_of, metrics)])
     space = functools.cache(lambda: bench.foundation_embedding(learner, identity))

@@ -19,7 +19,7 @@ from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.early import check_rows, check_weights
 from diverseevol.cli.left_out_rows import left_out
 from diverseevol.cli.output_files import choice_file
-from diverseevol.cli.tagged_rows import tagged
+from diverseevol.cli.tagged_rows import list_contamination, tagged
 from diverseevol.data.columns import columns_of
 from diverseevol.data.dataset import Dataset
 from diverseevol.data.row_numbers import read_row_numbers
@@ -90,7 +90,11 @@ def _select_rows(settings: Configuration, options: SelectOptions, sampler: Sampl
         dataset = bench.dataset(bad_rows)
         prober = bench.prober(dataset) if with_model else None
         tags = bench.tags(dataset, settings.part("benchmark", cache=bench.cache))
-        for sentence in (*left_out(dataset, prober.encoded if prober else None, prompt), *tagged(tags), *why):
+        contamination = out.with_suffix(".contamination.jsonl")
+        if bench.processes.first:
+            list_contamination(contamination, tags)
+        encoded = prober.encoded if prober else None
+        for sentence in (*left_out(dataset, encoded, prompt), *tagged(tags, str(contamination)), *why):
             bench.console.print(sentence)
         response_tokens = _response_tokens(dataset, prober)
         taken = taken_rows(options.taken, response_tokens, options.n)  # refused before the model reads anything
