@@ -12,7 +12,9 @@ from diverseevol.evaluation.exam import save_questions
 from diverseevol.evaluation.judges.base import Judgement
 from diverseevol.evaluation.questions.benchmarks import Benchmark, Question
 from diverseevol.evaluation.scores.scores import score
+from diverseevol.geometry.distances import distance_to_pool
 from diverseevol.runs.round_folder import Round
+from diverseevol.runs.row_facts import RowFacts, write_row_facts
 from diverseevol.runs.run_folder import RunFolder
 from diverseevol.runs.saved_config import ALWAYS
 from diverseevol.runs.subset import write_subset
@@ -109,7 +111,20 @@ def lay_run(
         joined = {row: done.index for done in reversed(finished) for row in done.trained_on}
         receipts = ({"row": row, "joined": joined[row]} for row in finished[-1].trained_on)
         write_subset(path, receipts, lambda row: json.dumps(world.record(row)))
+        _keep_facts(path, world, np.array(finished[-1].trained_on))
     return path
+
+
+def _keep_facts(path: Path, world: World, pool: np.ndarray) -> None:
+    """What is kept of every row, with the map as the space; a row that is left over was held out."""
+    tokens = np.full(world.rows, 9)
+    left = np.setdiff1d(np.arange(world.rows), pool)
+    tokens[left[:1]] = 0
+    distance, nearest = distance_to_pool(world.map(), np.arange(world.rows), pool)
+    nearest[pool] = pool
+    texts = {row: world.record(row)["instruction"][:120] for row in range(world.rows)}
+    write_row_facts(path, RowFacts(nearest, distance, tokens, texts))
+    write_jsonl(path / "ineligible.jsonl", ({"row": int(row), "reason": "held out", "tokens": 9} for row in left[:1]))
 
 
 def several_runs(folder: Path) -> Path:

@@ -13,7 +13,9 @@ from diverseevol import cli
 from diverseevol.cli.fingerprint import space_key
 from diverseevol.evolution.left_behind import order_beyond, row_facts
 from diverseevol.geometry.farthest_first import farthest_first
-from diverseevol.report.collect import read_run
+from diverseevol.report.collect import collect, read_run
+from diverseevol.report.page import search
+from diverseevol.report.page.search import learn_all, searched
 from diverseevol.report.reasons import Reasons
 from diverseevol.runs.row_facts import RowFacts, read_row_facts, write_row_facts
 from diverseevol.samplers import KCenter, Longest, Vendi
@@ -296,3 +298,28 @@ def test_the_first_of_more_picks_are_those_of_fewer(run):
         assert chooses_row_by_row(sampler)
         few, more = (order_beyond(sampler, facts, X, count) for count in (5, 20))
         np.testing.assert_array_equal(few, more[:5])
+
+
+def test_what_the_page_has_of_all_rows_is_bounded(tmp_path, monkeypatch):
+    for seed in range(2):
+        for sampler in ("kcenter", "random"):
+            lay_run(tmp_path, World(rows=ROWS, words=40), sampler, seed, size=4)
+    runs = collect([tmp_path]).runs
+    kept = searched(runs)
+    assert list(kept) == list(runs)
+    texts = {run.data: {0: ["known", "answer"]} for run in runs}
+    assert learn_all(texts, kept.values()) == 120
+    (of_data,) = texts.values()
+    assert (len(of_data), of_data[0], of_data[1]) == (ROWS, ["known", "answer"], [kept[runs[0]].facts.texts[1], ""])
+    monkeypatch.setattr(search, "BUDGET", ROWS * 30)
+    texts = {run.data: {} for run in runs}
+    assert learn_all(texts, kept.values()) == 30
+    assert {len(text) for text, _ in texts[runs[0].data].values()} == {30}
+    monkeypatch.setattr(search, "BUDGET", ROWS * 30 - 1)
+    texts = {run.data: {} for run in runs}
+    assert learn_all(texts, kept.values()) is None
+    assert texts == {run.data: {} for run in runs}
+    monkeypatch.setattr(search, "NUMBERS", 4 * ROWS - 1)
+    assert [(run.line.sampler, run.seed) for run in searched(runs)] == [("kcenter", 0), ("random", 0)]
+    monkeypatch.setattr(search, "NUMBERS", 2 * ROWS - 1)
+    assert searched(runs) == {}

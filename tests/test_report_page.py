@@ -13,6 +13,8 @@ from run_folders import HOSTILE, World, lay_run
 
 from diverseevol.report.collect import collect
 from diverseevol.report.page.publish import publish
+from diverseevol.runs.row_facts import write_beyond
+from diverseevol.storage.files import write_jsonl
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (the dev extra has it)")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium (
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
-FIRST = int(np.random.default_rng(0).permutation(60)[0])  # a row of P_0 of seed 0
+FIRST = int(np.random.default_rng(0).permutation(64)[0])  # a row of P_0 of seed 0
 LARGEST = 15_000_000  # bytes
 SLOWEST = 2.0  # seconds to open; printed, and failed only far beyond it, since machines are shared
 
@@ -36,10 +38,15 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("page")
-    world = World(texts={FIRST: HOSTILE, 3: HOSTILE})
+    world = World(rows=64, texts={FIRST: HOSTILE, 3: HOSTILE})
     for seed in range(2):
         lay_run(folder / "outputs", world, "kcenter", seed, rounds=5, size=10, scores=[4, 5, 6, 7, 7, 7])
         lay_run(folder / "outputs", world, "random", seed, rounds=5, size=10, scores=[4, 5, 5, 6, 6, 6])
+    for run in collect([folder / "outputs"]).runs:
+        rest = np.setdiff1d(np.arange(64), run.rounds[-1].trained_on)
+        write_jsonl(run.folder / "tags.jsonl", [{"row": int(rest[0]), "tags": [f"duplicate of 12 {HOSTILE}"]}])
+        if run.line.sampler == "kcenter":
+            write_beyond(run.folder, rest[:0:-1])
     publish(collect([folder / "outputs"]), folder)
     return folder / "report.html"
 
@@ -69,7 +76,7 @@ class Reader:
 def reader(chromium, report) -> Iterator[Reader]:
     opened = Reader(chromium, report)
     yield opened
-    for section in ("map", "receipts", "answers"):
+    for section in ("map", "receipts", "search", "answers"):
         opened.look_at(section)
     assert opened.complaints == []
     assert opened.requests == [report.as_uri()]  # the page itself and nothing else
@@ -153,6 +160,40 @@ def test_the_search_filters_receipts_and_the_round_narrows_them(reader):
     assert page.inner_text("#receipt-count").startswith("0 of 10")
 
 
+def test_any_row_is_found_by_number_or_words_and_says_whether_it_was_chosen(reader, report):
+    reader.look_at("search")
+    page = reader.page
+    (run,) = [r for r in collect([report.parent / "outputs"]).runs if (r.line.sampler, r.seed) == ("kcenter", 0)]
+    held_out, *left = np.setdiff1d(np.arange(64), run.rounds[-1].trained_on).tolist()
+    nearest, distance = (np.load(run.folder / "rows" / f"{name}.npy") for name in ("nearest", "distance"))
+    page.select_option("#search-run", label="toy/tiny: K-Center, seed 0")
+
+    def cells(words: str) -> list[str]:
+        page.fill("#search-words", words)
+        return [cell.inner_text() for cell in page.query_selector_all("#search-rows tr:nth-child(1) td")]
+
+    assert page.inner_text("#search-count") == "64 of 64 rows"
+    for rank, row in enumerate(reversed(left), start=1):
+        number, chosen, later, apart, text, near = cells(str(row))
+        assert (number, chosen, later) == (str(row), "no", str(60 + rank))
+        assert float(apart) == pytest.approx(distance[row], rel=1e-3)
+        assert near.startswith(f"row {nearest[row]}\n")
+        if row not in (FIRST, 3):
+            assert text == World().record(row)["instruction"][:120]
+            assert cells(f"row{row} w")[0] == str(row)
+    assert cells(str(held_out))[1:4] == ["held out", "", ""]
+    assert "duplicate of 12 </script><script>alert('row')" in cells(str(held_out))[4]
+    assert cells("duplicate")[0] == str(held_out)
+    assert page.query_selector("#search-rows script, #search-rows img") is None
+    assert cells(str(run.rounds[0].chosen[2]))[1] == "round 1, pick 3"
+    assert cells(str(run.rounds[0].trained_on[2]))[1] == "first pool P₀"
+    page.fill("#search-words", "")
+    page.select_option("#search-kind", "left")
+    assert page.inner_text("#search-count") == "4 of 64 rows"
+    page.select_option("#search-kind", "chosen")
+    assert page.inner_text("#search-count") == "60 of 64 rows"
+
+
 def test_two_chosen_models_stand_side_by_side_with_both_orders(reader):
     reader.look_at("answers")
     page = reader.page
@@ -221,7 +262,7 @@ def test_ten_runs_of_eleven_rounds_on_fifteen_thousand_rows_open_at_once(chromiu
     file = tmp_path / "report.html"
     reader = Reader(chromium, file)
     began = time.monotonic()
-    for section in ("map", "receipts", "answers"):
+    for section in ("map", "receipts", "search", "answers"):
         reader.look_at(section)
     with capsys.disabled():
         print(

@@ -66,6 +66,7 @@ def page(
         "tables": ("Final rounds", tables["final_rounds"].rows or tables["final_pools"].rows),
         "map": ("Map of the rows", rows and rows["maps"]),
         "receipts": ("Which rows were chosen, and why", any(any(run["picks"]) for run in runs)),
+        "search": ("Every row: chosen or not, and why", any(run["reasons"] for run in runs)),
         "answers": ("Question by question", answers["models"]),
         "runs": ("What this report is made of", tables["runs"].rows),
     }
@@ -87,6 +88,7 @@ def page(
         tables={name: [_shown(part, names) for part in _parts(table)] for name, table in tables.items()},
         about={name: f" ({table.about})" if table.about else "" for name, table in tables.items()},
         answers=answers,
+        cut=rows["cut"] if rows else None,
         data={"data-rows": rows and Markup(script_safe(rows)), "data-answers": Markup(script_safe(answers))},
     )
 

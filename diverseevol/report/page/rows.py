@@ -12,6 +12,7 @@ from diverseevol.evolution.receipts import excerpt
 from diverseevol.report.charts.lines import Line
 from diverseevol.report.charts.maps import Map
 from diverseevol.report.collect import Run
+from diverseevol.report.page.search import learn_all, reasons_payload, searched
 from diverseevol.report.tables import status
 from diverseevol.runs.round_folder import REDO
 from diverseevol.runs.subset import read_subset
@@ -19,13 +20,16 @@ from diverseevol.storage.files import read_jsonl
 
 
 def rows_payload(runs: Sequence[Run], maps: Mapping[Run, Map], names: Mapping[Line, str]) -> dict[str, Any]:
-    """What the map and the receipts show.
+    """What the map, the receipts and the search of all rows show.
 
     Returns:
-        `runs`: each with its receipts, a list of [row, score, distance, nearest] a round, what the score is, and P_0;
+        `runs`: each with its receipts, a list of [row, score, distance, nearest] a round, what the score is, P_0, and
+            `reasons` (see `reasons_payload`; None where its rows are not searched);
         `maps`: quantised coordinates, base64 of little-endian uint16, by key;
-        `texts`: by data set, rows and their [instruction, response] excerpts.
+        `texts`: by data set, rows and their [instruction, response] excerpts; `cut` says at how many characters those
+            of rows that were not chosen end, or None where they are left out.
     """
+    kept = searched(runs)
     texts: dict[str, dict[int, list[str]]] = {}
     listed = []
     for run in runs:
@@ -44,9 +48,12 @@ def rows_payload(runs: Sequence[Run], maps: Mapping[Run, Map], names: Mapping[Li
         listed.append({
             "name": f"{names[run.line]}{seed}", "source": run.line.source, "data": run.data, "status": status(run),
             "map": maps[run].key if run in maps else None, "initial": list(run.rounds[0].trained_on),
-            "score": score, "picks": [[_short(pick) for pick in of_round] for of_round in picks],
+            "trained": len(run.rounds[-1].trained_on), "score": score,
+            "picks": [[_short(pick) for pick in of_round] for of_round in picks],
+            "reasons": reasons_payload(kept[run]) if run in kept else None,
         })  # fmt: skip
     return {
+        "cut": learn_all(texts, kept.values()),
         "runs": listed,
         "maps": {
             known.key: {

@@ -189,6 +189,61 @@ whenSeen("receipts", () => {
   chooseRun();
 });
 
+whenSeen("search", () => {
+  const step = 100;
+  const found = rows().runs.map((run, i) => [run, i]).filter(([run]) => run.reasons);
+  const runSelect = $("search-run"), kind = $("search-kind"), search = $("search-words");
+  const body = $("search-rows"), count = $("search-count"), more = $("search-more");
+  options(runSelect, runOptions(found));
+  const unpack = (text, Kind) => new Kind(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
+  let run, known, shown = step;
+  const chooseRun = () => {
+    run = rows().runs[runSelect.value];
+    if (!run.known) {
+      const {nearest, distance, beyond, left_out, tags} = run.reasons, joined = new Map(), why = new Map();
+      run.initial.forEach(row => joined.set(row, "first pool P₀"));
+      run.picks.forEach((picks, t) => picks.forEach((pick, rank) => joined.set(pick[0], `round ${t + 1}, pick ${rank + 1}`)));
+      for (const [reason, of] of Object.entries(left_out)) for (const row of of) why.set(row, reason);
+      const order = beyond === null ? [] : unpack(beyond, Uint32Array);
+      run.known = {joined, why, tags, nearest: unpack(nearest, Uint32Array), distance: unpack(distance, Float32Array),
+        later: new Map(Array.from(order, (row, i) => [row, i + 1]))};
+    }
+    known = run.known; shown = step; show();
+  };
+  const line = row => {
+    const out = make("tr"), joined = known.joined.get(row), why = known.why.get(row), apart = !joined && !why;
+    const later = apart ? known.later.get(row) : undefined, near = make("td", null, "text");
+    const text = make("td", textOf(run, row)[0] || "its text is not in the run folder", "text");
+    const tags = known.tags[row] || [];
+    if (tags.length) text.append(make("div", tags.join(", "), "note"));
+    if (apart) near.append(make("span", `row ${known.nearest[row]}`, "note"), make("div", textOf(run, known.nearest[row])[0]));
+    out.append(make("td", number(row), "number"), make("td", joined || why || "no"),
+      make("td", later === undefined ? "" : number(later + run.trained), "number"),
+      make("td", apart ? number(known.distance[row]) : "", "number"), text, near);
+    return out;
+  };
+  const show = () => {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean), fits = [];
+    const asked = words.length === 1 && /^\d+$/.test(words[0]) ? +words[0] : -1;
+    for (let row = 0; row < known.nearest.length; row++) {
+      if (kind.value !== "all" && known.joined.has(row) !== (kind.value === "chosen")) continue;
+      const text = `${textOf(run, row)[0]} ${(known.tags[row] || []).join(" ")}`.toLowerCase();
+      if (row === asked) fits.unshift(row);
+      else if (words.every(word => text.includes(word))) fits.push(row);
+    }
+    body.replaceChildren(...fits.slice(0, shown).map(line));
+    count.textContent = `${fits.length.toLocaleString("en")} of ${known.nearest.length.toLocaleString("en")} rows` +
+      (fits.length > shown ? `, ${shown} shown` : "");
+    more.hidden = fits.length <= shown;
+  };
+  const again = () => { shown = step; show(); };
+  runSelect.addEventListener("change", chooseRun);
+  kind.addEventListener("change", again);
+  search.addEventListener("input", again);
+  more.addEventListener("click", () => { shown += step; show(); });
+  chooseRun();
+});
+
 whenSeen("answers", () => {
   const data = read("data-answers");
   const bench = $("answer-benchmark"), one = $("answer-one"), two = $("answer-two"), order = $("answer-order");
