@@ -3,19 +3,30 @@
 import bz2
 import gzip
 import json
+import signal
+import sys
 from pathlib import Path
 
 import datasets
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import InstantiationException
 
+from diverseevol import cli
+from diverseevol.cli.app import renamed
+from diverseevol.cli.checked_options import check_quota, sampler_of
+from diverseevol.cli.conclusion import conclusion
 from diverseevol.cli.configuration import configure
 from diverseevol.cli.early import check_rows
-from diverseevol.cli.naming import run_path, short_name
+from diverseevol.cli.fingerprint import _picks, _sources
+from diverseevol.cli.naming import arm, run_path, short_name
 from diverseevol.cli.output_files import choice_file
+from diverseevol.data.columns import columns_of
 from diverseevol.data.dataset import Dataset, load
 from diverseevol.data.mixture import data_name, named_sources
 from diverseevol.errors import InputError
+from diverseevol.runs.round_folder import Round
+from diverseevol.samplers import Quota, Random, Uncertainty
 
 pytestmark = pytest.mark.fast
 
@@ -240,7 +251,7 @@ def test_a_mixture_is_checked_early_where_all_of_it_lies_here(files, cache):
     for path in ("[web.jsonl,bad.jsonl]", "{a: web.jsonl, b: bad.jsonl}", "'b*.jsonl'"):
         with pytest.raises(InstantiationException, match=r"bad\.jsonl, line 1: "):
             check_rows(evolve_with(f"data.path={path}"), cache, files / "bad_rows.jsonl", False)
-    with pytest.raises(InputError, match=r"data\.path is 7, which is not a text or a path or a list or texts by name or null"):
+    with pytest.raises(InputError, match=r"data\.path is 7, which is not a text or a path or a list or texts by name"):
         check_rows(evolve_with("data.path=7"), cache, files / "bad_rows.jsonl", False)
 
 
@@ -256,3 +267,116 @@ def test_what_is_chosen_does_not_land_among_the_sources(files, path, out, proble
     with pytest.raises(InputError, match=problem.replace("*", r"\*")):
         choice_file(configure("select", ["data=file", f"data.path={path}", "n=1", f"out={out}"]))
     assert choice_file(configure("select", ["data=file", f"data.path={path}", "n=1", "out=P.json"])) == Path("P.json")
+
+
+def quota_of(*overrides: str):
+    return sampler_of(configure("evolve", renamed("evolve", ["sampler=random", *overrides])))
+
+
+def test_quotas_are_options_of_every_sampler():
+    assert quota_of() == quota_of("sampler.quota=null") == Random()
+    assert quota_of("sampler.quota=source") == Quota(Random(), "source", "proportional")
+    assert quota_of("sampler.quota=kind", "sampler.shares=equal") == Quota(Random(), "kind", "equal")
+    given = Quota(Random(), "source", {"web": 0.7, "2024": 0.3})
+    assert quota_of("sampler.quota=source", "sampler.shares={web: 0.7, 2024: 0.3}") == given
+    assert quota_of("sampler.quota=source", "sampler.shares={web: 1, wiki: 0}").shares == {"web": 1.0, "wiki": 0.0}
+    margin = sampler_of(configure("evolve", renamed("evolve", ["sampler=margin", "sampler.quota=source"])))
+    assert (margin.sampler, margin.needs.columns) == (Uncertainty("margin"), {"source"})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["sampler.shares=equal"], "sampler.shares is given without sampler.quota; give sampler.quota=source, or a"),
+        (["sampler.quota=3"], "sampler.quota is 3, which is not a text or null"),
+        (
+            ["sampler.quota=source", "sampler.shares=half"],
+            "sampler.shares is 'half', which is not proportional",
+        ),
+        (["sampler.quota=source", "sampler.shares={a: b}"], "which is not proportional or equal or numbers by name"),
+        (["sampler.quota=source", "sampler.shares={a: 0.5}"], "sampler.shares add up to 0.5; give shares that add up"),
+    ],
+)
+def test_quotas_that_are_none_are_refused_early(overrides, sentence):
+    with pytest.raises(InputError, match=sentence):
+        quota_of(*overrides)
+
+
+def test_quotas_name_a_run_where_there_are_some_and_no_other():
+    def arm_of(*overrides: str) -> str:
+        return arm(configure("evolve", renamed("evolve", list(overrides))))
+
+    assert arm_of() == arm_of("sampler.quota=null") == "kcenter-iterative"
+    names = {
+        arm_of("sampler.quota=source"), arm_of("sampler.quota=source", "sampler.shares=equal"),
+        arm_of("sampler.quota=kind"), arm_of("sampler.quota=source", "sampler.shares={a: 0.5, b: 0.5}"),
+    }  # fmt: skip
+    assert len(names) == 4
+    assert all(name.startswith("kcenter-iterative-") for name in names)
+
+
+def test_a_run_of_quotas_goes_on_as_such_alone_and_names_count_where_they_are_by_source(files, cache):
+    dataset = load(["web.jsonl", "wiki.parquet"], cache=cache)
+
+    def facts(*overrides: str) -> dict[str, object]:
+        settings = configure("evolve", renamed("evolve", ["data=file", "data.path=x", "model=tiny", *overrides]))
+        return {**_picks(settings, "sampler"), **_sources(settings, dataset)}
+
+    plain = facts()
+    assert facts("sampler.quota=null") == plain
+    assert "sampler.quota" not in plain
+    assert facts("sampler.quota=kind") == {**plain, "sampler.quota": "kind"}
+    by_source = {**plain, "sampler.quota": "source", "data.sources": ["web", "wiki"]}
+    assert facts("sampler.quota=source") == facts("sampler.quota=source", "sampler.shares=proportional") == by_source
+
+
+def test_the_next_command_keeps_quotas_for_the_sampler_that_a_run_is_compared_with(files):
+    Path("run/rounds/00").mkdir(parents=True)
+    done = Round(0, (1, 2), (), {"pool_size": 2.0}, {}, {}, None, None)
+    words = ["data=lab", "+sampler.quota=skill", "sampler.drop=0.3"]
+    lines = dict(conclusion(Path("run"), [done], "kcenter", "iterative", "outputs", words))["next"]
+    assert "diverseevol evolve -m data=lab +sampler.quota=skill sampler=random seed=0,1,2" in lines
+
+
+def test_columns_are_the_sources_of_a_mixture_or_else_a_field_of_that_name(files, cache):
+    Path("named.jsonl").write_bytes(jsonl([{**row, "source": f"s{i}"} for i, row in enumerate(WEB)]))
+    alone, mixed = load("named.jsonl", cache=cache), load(["named.jsonl", "wiki.parquet"], cache=cache)
+    assert columns_of(alone.iterate(), {"source"}, alone.sources)["source"].tolist() == ["s0", "s1", "s2"]
+    columns = columns_of(mixed.iterate(), {"source", "id"}, mixed.sources)
+    assert columns["source"].tolist() == ["named"] * 3 + ["wiki"] * 2
+    assert columns["id"].tolist() == ["", "", "", "", "1"]
+    web = load("web.jsonl", cache=cache)
+    with pytest.raises(InputError, match=r"\(several paths in data\.path would be the sources"):
+        check_quota(Quota(Random(), "source"), web)
+    with pytest.raises(InputError, match=r"names 'books', and sampler\.quota=source has the groups named, wiki;"):
+        check_quota(Quota(Random(), "source", {"books": 1.0}), mixed)
+
+
+@pytest.fixture
+def select(files, cache, monkeypatch):
+    """The command, in this process, which is afterwards as it was before."""
+
+    def run(*words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["diverseevol", "select", "sampler=random", "replace=true", *words])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        return int(left.value.code or 0)
+
+    monkeypatch.setenv("DIVERSEEVOL_CACHE", str(cache))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    GlobalHydra.instance().clear()
+
+
+def test_select_keeps_quotas(select, capsys):
+
+    paths = "data.path={a: web.jsonl, b: wiki.parquet, c: 'books/*'}"
+    assert select(paths, "sampler.quota=source", "sampler.shares=equal", "n=6", "out=P.json") == 0
+    chosen = json.loads(Path("P.json").read_text())
+    assert [sum(start <= row < stop for row in chosen["chosen"]) for start, stop in ((0, 3), (3, 5), (5, 9))] == [2] * 3
+    assert chosen["score_is"] == "none: picked at random (within each source)"
+    assert chosen["options"] == {"quota": "source", "shares": "equal"}
+    assert select(paths, "sampler.quota=source", "sampler.shares={a: 0.5, x: 0.5}", "n=6", "out=P.json") == 2
+    assert "sampler.shares names 'x', and sampler.quota=source has the groups a, b, c" in capsys.readouterr().err

@@ -27,8 +27,8 @@ PUBLIC = {
     ],
     "models": ["Pretrained", "TinyLlama"],
     "samplers": [
-        "FacilityLocation", "Features", "KCenter", "KMeans", "Longest", "Needs", "QueryByCommittee", "Random",
-        "Sampler", "Selection", "Stratified", "UncertainKCenter", "Uncertainty", "Vendi",
+        "FacilityLocation", "Features", "KCenter", "KMeans", "Longest", "Needs", "QueryByCommittee", "Quota",
+        "Random", "Sampler", "Selection", "Stratified", "UncertainKCenter", "Uncertainty", "Vendi",
     ],
 }  # fmt: skip
 NAMES = [f"diverseevol.{module}.{name}" for module, names in PUBLIC.items() for name in names]

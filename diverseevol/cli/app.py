@@ -29,7 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from diverseevol import __version__
 from diverseevol.cli.cluster import check_launcher, join_tasks, requeued
-from diverseevol.cli.configuration import Configuration
+from diverseevol.cli.configuration import QUOTA_OPTIONS, Configuration
 from diverseevol.cli.home_folder import in_arguments
 from diverseevol.cli.mistakes import (
     check_addresses,
@@ -168,7 +168,8 @@ def renamed(verb: str, arguments: list[str]) -> list[str]:
     """The arguments with options under the names that Hydra can read.
 
     Where `conf/` has a group of an option's name, Hydra takes the option for a choice of that group in every command.
-    `judgements=` is what `folder=` was called, and `data.path=` alone means `data=file`.
+    `judgements=` is what `folder=` was called, and `data.path=` alone means `data=file`. Quotas are options of every
+    sampler, and in none of their files, so that Hydra has to be told that they are new.
     """
     names = {"judgements": "folder"} if verb in ("score", "compare", "agreement") else {}
     if verb == "compare":
@@ -177,10 +178,14 @@ def renamed(verb: str, arguments: list[str]) -> list[str]:
     keys = {key.lstrip("+~").partition("@")[0] for key, _, _ in pairs}
     paths = [key for key, _, _ in pairs if key == "data.path"]
     alone = verb in ("evolve", "plan", "select", "export") and paths and not {"data", "experiment"} & keys
-    words = [f"{names.get(key, key)}{equals}{value}" for key, equals, value in pairs]
+    words = [f"{'+' * _is_quota(key)}{names.get(key, key)}{equals}{value}" for key, equals, value in pairs]
     if alone:  # beside the path, for Hydra takes no options after flags that stand between them
         words.insert([key for key, _, _ in pairs].index("data.path"), "data=file")
     return words
+
+
+def _is_quota(key: str) -> bool:
+    return key.startswith("sampler.") and key.split(".")[1] in QUOTA_OPTIONS
 
 
 def _module(verb: str) -> ModuleType:

@@ -189,6 +189,9 @@ def _describe(hint: Any, name: str) -> str:
     words: list[str] = []
     kinds = {collections.abc.Mapping: "texts by name", collections.abc.Sequence: "a list"}
     for part in parts:
+        if typing.get_origin(part) is collections.abc.Mapping and typing.get_args(part)[1] is float:
+            words.append("numbers by name")
+            continue
         if typing.get_origin(part) is typing.Literal:
             words.extend(str(choice) for choice in typing.get_args(part))
         else:

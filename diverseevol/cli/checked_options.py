@@ -8,7 +8,10 @@ import shutil
 from dataclasses import dataclass
 from typing import Literal
 
-from diverseevol.cli.configuration import Configuration
+from diverseevol.cli.binding import bind
+from diverseevol.cli.configuration import QUOTA_OPTIONS, Configuration
+from diverseevol.data.columns import columns_of
+from diverseevol.data.dataset import Dataset
 from diverseevol.data.hub_names import DATA_ID
 from diverseevol.engine.cards import Card, card_named
 from diverseevol.errors import InputError, meant, not_installed
@@ -18,7 +21,8 @@ from diverseevol.evolution.metrics.base import description_of, needs_of
 from diverseevol.export.targets import FORMATS
 from diverseevol.options import LoRA, Plateau, Schedule, Tuning, check_strategy
 from diverseevol.runs.metrics import COSTS, POOL_SIZE, SCORES
-from diverseevol.samplers.base import Needs
+from diverseevol.samplers.base import Needs, Sampler
+from diverseevol.samplers.quota import Quota
 
 MAX_THREADS = 1024  # more than any processor has cores for; far more of them end the process
 
@@ -166,6 +170,35 @@ def schedule_of(settings: Configuration) -> Schedule:
                 f"{pronoun} out"
             )
     return settings.options("schedule", Schedule)
+
+
+def sampler_of(settings: Configuration) -> Sampler:
+    """What chooses rows, within quotas where `sampler.quota` says of what.
+
+    Raises:
+        InputError: an option is none.
+    """
+    node = settings.value("sampler", dict)
+    quota = settings.value("sampler.quota", str | None)
+    if quota is None and node.get("shares") is not None:
+        raise InputError("sampler.shares is given without sampler.quota; give sampler.quota=source, or a field's name")
+    sampler: Sampler = settings.part("sampler", without=QUOTA_OPTIONS)
+    if quota is None:
+        return sampler
+    shares = node.get("shares") or "proportional"
+    if isinstance(shares, dict):
+        shares = {str(name): float(share) if isinstance(share, int) else share for name, share in shares.items()}
+    return bind(Quota, {"sampler": sampler, "by": quota, "shares": shares}, "sampler")
+
+
+def check_quota(sampler: Sampler, dataset: Dataset) -> None:
+    """Check that the groups of a sampler's quotas are there, before anything is trained.
+
+    Raises:
+        InputError: the rows have no such field, or shares are given to groups that they have not.
+    """
+    if isinstance(sampler, Quota):
+        sampler.check(columns_of(dataset.iterate(), {sampler.by}, dataset.sources)[sampler.by])
 
 
 def tuning_of(settings: Configuration) -> Tuning:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from diverseevol.cli.configuration import QUOTA_OPTIONS
 from diverseevol.evaluation.scores.scores import read_scores
 from diverseevol.output.shell import command, override
 from diverseevol.runs.metrics import describe, read_descriptions
@@ -50,7 +51,9 @@ def conclusion(
         yield "next", [comparing]
         return
     own = [word for word in overrides if _name(word) not in REPLACED]
-    options = [word for word in own if _name(word).startswith("sampler.")]  # which the other sampler may not have
+    # Which the other sampler may not have; quotas go with any.
+    quotas = [f"sampler.{name}" for name in QUOTA_OPTIONS]
+    options = [word for word in own if _name(word).startswith("sampler.") and not _name(word).startswith(tuple(quotas))]
     shared = [word for word in own if word not in options]
     own_class = any(_name(word) == "sampler._target_" for word in options)  # which no choice stands for
     named = [] if own_class else [f"sampler={sampler}"]

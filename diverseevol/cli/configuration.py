@@ -1,7 +1,7 @@
 """A composed configuration, as commands see it: plain values and typed objects, no Hydra."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import hydra
@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 # What a choice is called besides: paths, fingerprints and run folders have one name for it.
 OTHER_NAMES = {("data", "json"): "file"}
+QUOTA_OPTIONS = ("quota", "shares")  # of the node of any sampler, beside its own
 
 
 def compose(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -122,13 +123,21 @@ class Configuration:
             return bind(kind, self._node(key), key)
         return bind(kind, {name: self.value(name) for name in inspect.signature(kind).parameters}, "")
 
-    def part(self, key: str, **extra: Any) -> Any:
-        """A node's `_target_`, called with its options and what is only known now."""
-        node = self._node(key)
+    def part(self, key: str, *, without: Collection[str] = (), **extra: Any) -> Any:
+        """A node's `_target_`, called with its options and what is only known now.
+
+        Args:
+            key: of the node.
+            without: options of it that are not its target's.
+            extra: what is only known now.
+        """
+        node = {name: value for name, value in self._node(key).items() if name not in without}
         if "_target_" not in node:
             raise InputError(f"{key} has no choice made for it: give {key}=… (diverseevol {self.verb} --help)")
         target_of(node, key, partial=key == "trainer", locate=locate)
-        return hydra.utils.instantiate(OmegaConf.select(self._composed, key), _convert_="all", **extra)
+        composed = OmegaConf.select(self._composed, key)
+        taken_out = any(name in composed for name in without)
+        return hydra.utils.instantiate(node if taken_out else composed, _convert_="all", **extra)
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """What one command makes once, however often it asks for it under this name."""

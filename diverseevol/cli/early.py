@@ -16,6 +16,7 @@ from diverseevol.cli.checked_options import (
     answers_of,
     card_of,
     metrics_of,
+    sampler_of,
     schedule_of,
     stop_of,
     tuning_of,
@@ -83,7 +84,8 @@ def _evolve(settings: Configuration) -> None:
     _nodes(
         settings, generation=Generation, embedding=Embedding, prompt=PromptOptions, efficiency=Efficiency, budget=Budget
     )
-    _part(settings, "sampler")
+    if str(_node(settings, "sampler").get("_target_")).startswith("diverseevol."):
+        sampler_of(settings)
     _part(settings, "logger")
     metrics_of(settings)
     check_weights(settings, "model")

@@ -12,6 +12,7 @@ from diverseevol import __version__
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.naming import AS_BEFORE, MEMORY_ONLY, NOT_PICKS
 from diverseevol.cli.own_code import locate
+from diverseevol.data.columns import BY_SOURCE
 from diverseevol.data.dataset import Dataset
 from diverseevol.engine.probing.prober import Prober
 from diverseevol.runs.round_folder import release
@@ -33,6 +34,7 @@ def fingerprint(settings: Configuration, dataset: Dataset, prober: Prober, cache
         "seed": settings.value("seed"),
         "keep_dtype": settings.value("keep_dtype"),
         **{name: value for key in ("sampler", "tuning", "schedule") for name, value in _picks(settings, key).items()},
+        **_sources(settings, dataset),
         **own_sources(settings, "sampler"),
     }
 
@@ -71,6 +73,13 @@ def _copies(settings: Configuration, dataset: Dataset) -> dict[str, Any]:
         **({"data.deduplicate": data["deduplicate"]} if data.get("deduplicate") is not None else {}),
         **({"data.held_out.copies": of_held_out} if of_held_out else {}),
     }
+
+
+def _sources(settings: Configuration, dataset: Dataset) -> dict[str, Any]:
+    """What the sources are called where quotas go by that; of other runs it decides no picks."""
+    if len(dataset.sources) < 2 or settings.value("sampler.quota") != BY_SOURCE:
+        return {}
+    return {"data.sources": [source.name for source in dataset.sources]}
 
 
 def space_identity(settings: Configuration, dataset: Dataset, prober: Prober, cache: Path) -> dict[str, Any]:

@@ -24,7 +24,9 @@ MEMORY_ONLY = (
     "embedding.batch_tokens",
 )  # fmt: skip
 # Not in a fingerprint where they have these values, which they had before there was a choice.
-AS_BEFORE = {"tuning.moments": None, "tuning.rounding": "nearest"}
+AS_BEFORE = {
+    "tuning.moments": None, "tuning.rounding": "nearest", "sampler.quota": None, "sampler.shares": "proportional",
+}  # fmt: skip
 
 
 def run_path(settings: Configuration) -> Path:

@@ -105,8 +105,8 @@ def joint_fingerprint(sources: Sequence[Sequence[str]]) -> str:
 
     The rows in their order count, and which of them are one source; names and paths do not.
     """
-    (first, *others), *rest = sources
-    return hashlib.sha256(json.dumps(sources).encode()).hexdigest() if others or rest else first
+    (first, *further), *rest = sources
+    return hashlib.sha256(json.dumps(sources).encode()).hexdigest() if further or rest else first
 
 
 def bad_rows(lists: Iterable[tuple[str, str, Path]]) -> Iterator[dict[str, Any]]:

@@ -170,7 +170,8 @@ class Phases:
             scores = {**scores, **self._disagreement(disagreements, committee)}
         encoded = self.learner.encoded
         response_tokens = np.where(encoded.eligible, encoded.response_tokens, 0)
-        return Features(response_tokens, embedding, dict(scores), columns_of(self.dataset.iterate(), needs.columns))
+        columns = columns_of(self.dataset.iterate(), needs.columns, self.dataset.sources)
+        return Features(response_tokens, embedding, dict(scores), columns)
 
     def measure(self, metrics: Sequence[Metric], benchmarks: Sequence[Benchmark]) -> dict[str, float]:
         """The values of metrics, by logged name; a loss on references is on those of the benchmarks."""

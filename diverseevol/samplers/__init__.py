@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from diverseevol.samplers.kmeans import KMeans as KMeans
     from diverseevol.samplers.longest import Longest as Longest
     from diverseevol.samplers.qbc import QueryByCommittee as QueryByCommittee
+    from diverseevol.samplers.quota import Quota as Quota
     from diverseevol.samplers.random import Random as Random
     from diverseevol.samplers.stratified import Stratified as Stratified
     from diverseevol.samplers.uncertain_kcenter import UncertainKCenter as UncertainKCenter

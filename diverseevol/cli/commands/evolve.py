@@ -13,7 +13,16 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from diverseevol.cli.checked_options import EvolveOptions, answers_of, metrics_of, schedule_of, stop_of, tuning_of
+from diverseevol.cli.checked_options import (
+    EvolveOptions,
+    answers_of,
+    check_quota,
+    metrics_of,
+    sampler_of,
+    schedule_of,
+    stop_of,
+    tuning_of,
+)
 from diverseevol.cli.conclusion import conclusion
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.fingerprint import fingerprint, own_sources, space_key
@@ -103,7 +112,7 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
     settings, processes, console, cache = bench.settings, bench.processes, bench.console, bench.cache
     # What the user may have got wrong is bound first, before any work is done.
     schedule, tuning = schedule_of(settings), tuning_of(settings)
-    sampler, tracker, judge = settings.part("sampler"), settings.part("logger"), checked_judge(settings.part("judge"))
+    sampler, tracker, judge = sampler_of(settings), settings.part("logger"), checked_judge(settings.part("judge"))
     exam = Exam(
         settings.part("benchmark", cache=cache), judge, settings.options("generation", Generation), answers_of(settings)
     )
@@ -120,6 +129,7 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
         check_references(exam.benchmarks)
     bad_rows = bad_rows_file(settings, cache)
     dataset = bench.dataset(bad_rows)
+    check_quota(sampler, dataset)
     tags = bench.tags(dataset, exam.benchmarks)
     learner = bench.learner(dataset, tuning)
     encoded, eligible = learner.encoded, int(np.asarray(learner.encoded.eligible).sum())

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from diverseevol.cli.configuration import Configuration
+from diverseevol.cli.checked_options import sampler_of
+from diverseevol.cli.configuration import QUOTA_OPTIONS, Configuration
 from diverseevol.cli.fingerprint import space_key
 from diverseevol.cli.output_files import results_file
 from diverseevol.errors import InputError
@@ -188,11 +189,13 @@ def _continued(
 def _sampler(settings: Configuration, saved: SavedChoice | None) -> Sampler | str:
     """The run's sampler: the command line's, or one that ships and that the run names; or why there is none."""
     if settings.value("sampler") is not None:
-        sampler: Sampler = settings.part("sampler")
-        return sampler
+        return sampler_of(settings)
     if saved is None:
         return "its config.yaml names no sampler; give sampler=… as the run had it"
-    options = {option: value for option, value in saved.options.items() if option != "device"}  # the same picks on any
+    if saved.options.get("quota") is not None:
+        return f"{saved.choice} chose within quotas, and a larger budget has others"
+    ignored = ("device", *QUOTA_OPTIONS)  # the same picks on any device
+    options = {option: value for option, value in saved.options.items() if option not in ignored}
     try:
         shipped: Sampler = settings.shipped("sampler", replace(saved, options=options))
     except InputError as error:

@@ -7,7 +7,16 @@ from typing import Any
 
 import torch
 
-from diverseevol.cli.checked_options import EvolveOptions, PlanOptions, answers_of, metrics_of, schedule_of, tuning_of
+from diverseevol.cli.checked_options import (
+    EvolveOptions,
+    PlanOptions,
+    answers_of,
+    check_quota,
+    metrics_of,
+    sampler_of,
+    schedule_of,
+    tuning_of,
+)
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.fingerprint import space_identity, space_key
 from diverseevol.cli.forecast import (
@@ -68,13 +77,14 @@ def run(settings: Configuration) -> None:
         if options.threads is not None:
             torch.set_num_threads(options.threads)
         schedule, tuning = schedule_of(settings), tuning_of(settings)
-        sampler, judge = settings.part("sampler"), checked_judge(settings.part("judge"))
+        sampler, judge = sampler_of(settings), checked_judge(settings.part("judge"))
         benchmarks, generation = (
             settings.part("benchmark", cache=bench.cache),
             settings.options("generation", Generation),
         )
         exam = Exam(benchmarks, judge, generation, answers_of(settings))
         dataset = bench.dataset(bad_rows_file(settings, bench.cache))
+        check_quota(sampler, dataset)
         learner = bench.learner(dataset, tuning)
         schedule.fits(int(learner.encoded.eligible.sum()))
         space = space_key(space_identity(settings, dataset, learner, bench.cache))

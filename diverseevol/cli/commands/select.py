@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from diverseevol.cli.checked_options import SelectOptions, has_model
+from diverseevol.cli.checked_options import SelectOptions, check_quota, has_model, sampler_of
 from diverseevol.cli.configuration import Configuration
 from diverseevol.cli.early import check_rows, check_weights
 from diverseevol.cli.left_out_rows import left_out
@@ -43,7 +43,7 @@ def run(settings: Configuration) -> None:
     """Choose rows, and write the choice."""
     options = settings.options("", SelectOptions)
     out = choice_file(settings)
-    sampler: Sampler = settings.part("sampler")
+    sampler = sampler_of(settings)
     if sampler.needs.committee or sampler.needs.earlier:
         raise InputError(
             f"sampler={settings.choices['sampler']} asks a committee of models that only diverseevol evolve trains; "
@@ -98,7 +98,8 @@ def _select_rows(settings: Configuration, options: SelectOptions, sampler: Sampl
             bench.console.print(sentence)
         response_tokens = _response_tokens(dataset, prober)
         taken = taken_rows(options.taken, response_tokens, options.n)  # refused before the model reads anything
-        columns = columns_of(dataset.iterate(), sampler.needs.columns)
+        check_quota(sampler, dataset)
+        columns = columns_of(dataset.iterate(), sampler.needs.columns, dataset.sources)
         X = bench.text_embedding(dataset, embedding) if space == "text" else None
         scores: Mapping[str, Float[np.ndarray, " rows"]] = {}
         if prober:
