@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from diverseevol.cli.configuration import Configuration
+from diverseevol.data.dataset_info import is_dataset_info, read_entry
 from diverseevol.data.mixture import is_among, named_sources
 from diverseevol.errors import InputError
 from diverseevol.output.shell import command, override
@@ -86,6 +87,8 @@ def choice_file(settings: Configuration) -> Path:
     written = [path]
     if (data := settings.value("data")) is not None:
         paths = data.get("path") if isinstance(data, dict) else None
+        if is_dataset_info(paths):
+            paths = read_entry(paths, data.get("name")).path
         sources += [("data.path", where) for where in (named_sources(paths).values() if paths else ())]
         written += [path.with_suffix(suffix) for suffix in (".jsonl", ".bad_rows.jsonl", ".contamination.jsonl")]
     for name, value in sources:

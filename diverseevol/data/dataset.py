@@ -18,6 +18,7 @@ from jaxtyping import Int
 
 from diverseevol.data.canonical_json import read_turns
 from diverseevol.data.conversation import Conversation, exchange
+from diverseevol.data.dataset_info import is_dataset_info, read_entry
 from diverseevol.data.duplicates import NO_COPIES, Copies, copies_among, find_duplicates
 from diverseevol.data.formats.base import Format
 from diverseevol.data.formats.recognise import Known, by_names, restored, saved
@@ -195,6 +196,7 @@ def load(
         path: a JSON, JSONL, CSV, TSV, parquet or Arrow file, those of text packed or not (gzip, bzip2, xz, zstandard);
             a folder that `datasets` can load or has saved to disk; a glob of files; or a hub id. Several are a list
             of these, or a mapping of names to them: sources whose rows follow each other. The options apply to each.
+            LLaMA-Factory's `dataset_info.json` is read for the entry of `name`.
         hub: the hub id to load where `path` is None.
         split: of a folder or hub data set, a file having "train" alone; also a slice such as "train[:100]", which
             is taken of each source, and of each file of a glob.
@@ -222,7 +224,7 @@ def load(
     """
     if on_bad_rows not in {"stop", "skip"}:
         raise InputError(f'data.on_bad_rows is "{on_bad_rows}" but must be "stop" or "skip"; set one of them')
-    paths = hub if path is None else path
+    paths: Any = hub if path is None else path
     if not paths:
         raise InputError(
             "data.path is not set; give a file (JSON, JSONL, CSV, TSV, parquet, Arrow), a folder, a glob, a hub id, or "
@@ -237,6 +239,12 @@ def load(
         )
     looks_for_copies = held_out != 0 or deduplicate is not None
     chosen = _format(fields, roles, format)
+    if path is not None and is_dataset_info(path):
+        if chosen is not None:
+            raise InputError(f"data.path={path} says how records are written; leave data.fields and data.format out")
+        entry = read_entry(str(path), name)
+        path, paths, chosen = entry.path, {str(name): entry.path or str(entry.hub)}, entry.format
+        split, subset = (entry.split if split == "train" else split), subset or entry.subset
     files = [
         (source, where, file)
         for source, where in named_sources(paths).items()
