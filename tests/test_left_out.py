@@ -4,7 +4,6 @@ import json
 import numpy as np
 
 from diverseevol.cli.left_out_rows import left_out, why_ineligible
-from diverseevol.data.conversation import Conversation, Turn
 from diverseevol.data.dataset import load
 from diverseevol.data.prompt import Prompt
 from diverseevol.data.tokens import encode
@@ -37,22 +36,12 @@ def test_what_is_left_out_cut_or_unused_is_counted_apart_and_with_its_reason(pro
     assert not any("ineligible" in sentence for sentence in left_out(held, encoded, options))
 
 
-class Messages:
-    """A format of one's own."""
-
-    def parse(self, record):
-        return Conversation(tuple(Turn(message["role"], message["content"]) for message in record["messages"]))
-
-    def to_record(self, conversation):
-        return {"messages": [{"role": turn.role, "content": turn.text} for turn in conversation.turns]}
-
-
 def test_what_is_cut_of_conversations_is_counted_by_responses(prompt, tmp_path):
     turns = [{"role": role, "content": f"cod {i}"} for i, role in enumerate(["user", "assistant"] * 3)]
     rows = [{"messages": turns[:count]} for count in (2, 4, 6)]
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    dataset = load(file, format=Messages(), cache=tmp_path)
+    dataset = load(file, cache=tmp_path)
     conversations = dataset.take(range(3))
     assert dataset.conversations == 2
     ((_, spans, *_),) = Prompt(prompt.tokenizer, PromptOptions()).rows(conversations[2:])

@@ -20,6 +20,7 @@ from diverseevol.errors import InputError
 
 GENERATION = re.compile(r"{%[-+]?\s*generation\s*[-+]?%}")
 REASONING = ("reasoning_content", "reasoning", "thinking")  # what messages call the reasoning that they keep apart
+CALLS = ("tool_calls", "function_call")
 MARK = mark_control_tokens("x", re.compile("x"))[0]  # comes before a control token that a turn holds
 
 
@@ -183,7 +184,7 @@ class _Writing:
         if not tokens:
             return None
         content = message["content"].strip()
-        if not message.get("tool_calls"):
+        if not any(map(message.get, CALLS)):
             begins = [0, *(token.end() for token in tokens)]
             for begin, token in reversed(list(zip(begins, tokens, strict=False))):
                 if content in turn[begin : token.start()]:
@@ -211,7 +212,7 @@ class _Writing:
                 )
             if message["role"] != "system":  # some templates write it into the last question
                 after = where[0][0] + len(where[0][1])
-        calling = [number for number, message in enumerate(self.messages) if message.get("tool_calls")]
+        calling = [number for number, message in enumerate(self.messages) if any(map(message.get, CALLS))]
         if calling and self._ignores_calls():
             raise self._fault(
                 calling[0],
@@ -220,7 +221,7 @@ class _Writing:
             )
 
     def _ignores_calls(self) -> bool:
-        without = [{name: value for name, value in m.items() if name != "tool_calls"} for m in self.messages]
+        without = [{name: value for name, value in m.items() if name not in CALLS} for m in self.messages]
         try:
             return self._render(without) == self.text
         except InputError:
