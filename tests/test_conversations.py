@@ -171,3 +171,12 @@ def test_long_conversations_are_converted_a_few_at_a_time(tmp_path, monkeypatch)
         assert tracemalloc.get_traced_memory()[1] < file.stat().st_size / 4
     finally:
         tracemalloc.stop()
+
+
+def test_a_conversation_asks_and_answers_what_its_first_and_last_texts_say():
+    calls = Turn("assistant", "", more=CALL)
+    conversation = Conversation(
+        (Turn("system", "s"), Turn("user", "a", "b"), Turn("assistant", "c"), Turn("user", "d"), calls)
+    )
+    assert (conversation.instruction, conversation.input, conversation.response) == ("a", "b", "c")
+    assert Conversation((Turn("user", "a"), calls)).response == ""

@@ -7,10 +7,9 @@ import pytest
 from diverseevol.data.conversation import Conversation, Turn
 from diverseevol.data.dataset import load
 from diverseevol.data.dataset_info import read_entry
-from diverseevol.data.formats.flat import ALPACA, Fields
+from diverseevol.data.formats.flat import Fields
 from diverseevol.data.formats.messages import OPENAI, SHAREGPT, Messages, Roles
 from diverseevol.errors import InputError
-from diverseevol.export.loaders import CHAT, Layout, Loaders, layout_of
 
 TAGS = {"role_tag": "who", "content_tag": "what", "user_tag": "Q", "assistant_tag": "A"}
 
@@ -75,21 +74,16 @@ def test_its_rows_are_a_data_set_of_its_name(tmp_path):
         load(path, name="chats", fields={"messages": "talk"}, cache=tmp_path / "cache")
 
 
-@pytest.mark.parametrize(
-    ("format", "layout"),
-    [
-        (ALPACA, layout_of(ALPACA)),
-        (OPENAI, CHAT),
-        (SHAREGPT, Layout("conversations", "from", "value", {
-            "system": "system", "user": "human", "assistant": "gpt", "tool": "observation",
-        })),
-    ],
-)  # fmt: skip
-def test_what_export_writes_there_is_read_as_it_was_meant(tmp_path, format, layout):
+@pytest.mark.parametrize("form", ["alpaca", "sharegpt", "messages"])
+def test_what_export_writes_there_is_read_as_it_was_meant(command_line, tmp_path, monkeypatch, form):
+    monkeypatch.chdir(tmp_path)
     turns = (Turn("system", "s"), Turn("user", "a"), Turn("assistant", "b"), Turn("user", "c"), Turn("assistant", "d"))
-    rows(tmp_path / "train.jsonl", format.to_record(Conversation(turns)))
-    entry = Loaders(layout, "train.jsonl", frozenset({"system", "history"} if format == ALPACA else ())).llama_factory()
-    assert load(info(tmp_path, mine=entry), name="mine", cache=tmp_path / "cache")[0].turns == turns
+    rows(tmp_path / "P.jsonl", OPENAI.to_record(Conversation(turns)))
+    (tmp_path / "P.json").write_text(json.dumps({"chosen": [3], "taken": [], "sampler": "random"}))
+    code, _, said = command_line("export", "picks=P.json", f"format={form}", "out=new")
+    assert code == 0, said
+    (name,) = json.loads((tmp_path / "new/dataset_info.json").read_text())
+    assert load(tmp_path / "new/dataset_info.json", name=name, cache=tmp_path / "cache")[0].turns == turns
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,8 @@ class Conversation:
 
     @property
     def response(self) -> str:
-        """The last answer."""
-        return next((turn.text for turn in reversed(self.turns) if turn.role == "assistant"), "")
+        """The last answer that says something: one that calls tools may be empty."""
+        return next((turn.text for turn in reversed(self.turns) if turn.role == "assistant" and turn.text), "")
 
 
 def exchange(instruction: str, input: str, response: str, extra: Mapping[str, Any] | None = None) -> Conversation:
