@@ -83,10 +83,10 @@ def text_embedding(
 def text_of(conversation: Conversation, region: Region) -> str:
     """What a row says, or one side of it."""
     kept = {"all": (True, False), "response": (True,), "instruction": (False,)}[region]
-    return "\n".join(_said(turn) for turn in conversation.turns if (turn.role == "assistant") in kept)
+    return "\n".join(_turn_text(turn) for turn in conversation.turns if (turn.role == "assistant") in kept)
 
 
-def _said(turn: Turn) -> str:
+def _turn_text(turn: Turn) -> str:
     return f"{turn.message} {json.dumps(turn.more, ensure_ascii=False)}" if turn.more else turn.message
 
 
@@ -102,12 +102,12 @@ def _digests(texts: Sequence[str]) -> UInt64[np.ndarray, " some"]:
 def _sample(dataset: Dataset, region: Region, digests: UInt64[np.ndarray, " rows"]) -> list[str]:
     """The texts that the projection is learned from, in the order of their digests, whatever that of the rows is."""
     rows = np.argsort(digests, kind="stable")[:LEARNED_FROM]
-    place = {row: i for i, row in enumerate(rows.tolist())}
+    position = {row: i for i, row in enumerate(rows.tolist())}
     sample, row = [""] * len(rows), 0
     for texts in _texts(dataset, region):
         for text in texts:
-            if row in place:
-                sample[place[row]] = text
+            if row in position:
+                sample[position[row]] = text
             row += 1
     return sample
 
