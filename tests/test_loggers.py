@@ -28,10 +28,11 @@ from diverseevol.storage.files import read_json, read_jsonl
 NOWHERE = "http://127.0.0.1:9"  # the port "discard", where nobody listens
 # Logs one run as a round does, in a process of its own: W&B reads its environment once.
 LOG = """
-import logging, os, sys, time
+import functools, logging, os, sys, time
 from pathlib import Path
+from diverseevol.runs.subset import write_subset
 from diverseevol.runs.trackers import wandb_tracker as wandb
-from diverseevol.runs.tracking import Careful, RunName, opened
+from diverseevol.runs.tracking import Careful, RoundData, RunName, opened
 logging.basicConfig(format="%(message)s")
 wandb.END_SECONDS = 3.0 if sys.argv[3] == "left-alone" else 60.0
 wandb.START_SECONDS = 2.0 if os.environ["WANDB_BASE_URL"].endswith(":9") else 60.0
@@ -46,6 +47,10 @@ for id in ids:
         while id == "left-alone" and not (folder / "gone").exists():  # the server
             time.sleep(0.02)
         log.metrics({"vendi_score": 3.0})
+        if (rows := len(id.removeprefix("rows-"))) < len(id):
+            receipts = [{"row": row, "joined": 0} for row in range(rows)]
+            write = functools.partial(write_subset, receipts=receipts, line=lambda row: '{"a": 1}')
+            log.data(RoundData("toy", {"fingerprint": "f"}, {"toy": "no/such"}, rows, write))
 """
 
 
@@ -189,6 +194,30 @@ def test_two_offline_folders_of_one_run_become_one_run_in_order_of_start(tmp_pat
     history = server.history("round-00")
     assert [row["train/step"] for row in history if "train/step" in row] == [1, 2, 1, 2]
     assert [row["_step"] for row in history] == list(range(6))
+
+
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_rows_that_are_logged_again_are_the_same_version_of_one_artifact_made_of_the_source(tmp_path, server, mode):
+    """The first round twice, as a round that was cut off after its upload; its lineage, also where it was offline."""
+    for ids in ("rows-a,rows-bb", "rows-a"):
+        assert log_to(tmp_path, server.url if mode == "online" else NOWHERE, mode, ids) == ""
+        if mode == "offline":
+            sync(tmp_path, server.url)
+            time.sleep(1.1)  # folders are named by the second
+    source, *subsets = sorted(server.artifacts.values(), key=lambda version: version["artifactTypeName"])
+    assert (source["artifactCollectionName"], source["artifactTypeName"]) == ("toy", "dataset")
+    assert set(source["used"]) == {"rows-a", "rows-bb"}
+    assert source["committed"]
+    assert len(subsets) == 2
+    for id, rows in (("rows-a", 1), ("rows-bb", 2)):
+        (version,) = (version for version in subsets if id in version["made"])
+        assert (version["artifactCollectionName"], version["artifactTypeName"]) == ("g", "subset")
+        assert set(version["named"]) == {id, "latest"}
+        assert version["committed"]
+        assert version["files"]["selected.jsonl"] == b'{"a": 1}\n' * rows
+        assert version["files"]["receipts.jsonl"].count(b"\n") == rows
+    left = {file.name for file in tmp_path.glob("wandb/*/artifacts/*")}
+    assert left == ({"source.json", "selected.jsonl", "receipts.jsonl"} if mode == "offline" else set())
 
 
 def sync(folder: Path, url: str) -> None:

@@ -1,5 +1,10 @@
+import base64
+import dataclasses
+import functools
+import hashlib
 import json
 import logging
+import re
 import subprocess
 import sys
 import time
@@ -9,9 +14,11 @@ import pytest
 
 from diverseevol.evolution.loop import evolve
 from diverseevol.options import Schedule
+from diverseevol.runs.subset import write_subset
+from diverseevol.runs.trackers import wandb_tracker
 from diverseevol.runs.trackers.csv_tracker import CSV
 from diverseevol.runs.trackers.wandb_tracker import Wandb
-from diverseevol.runs.tracking import NoLogger, RunName, opened
+from diverseevol.runs.tracking import KeepsData, NoLogger, RoundData, RunName, opened
 from diverseevol.storage.files import read_json, read_jsonl
 
 CONFIG = {"seed": 0, "sampler": {"metric": "euclidean"}, "versions": {"torch": "2"}}
@@ -182,6 +189,92 @@ def test_what_was_uploaded_already_stays_when_a_run_is_logged_again(tmp_path):
         time.sleep(1.1)  # W&B names folders by the second
     assert uploaded in runs(tmp_path)
     assert len(runs(tmp_path)) == 2
+
+
+def artifacts(said: dict[str, list[dict]]) -> dict[str, dict]:
+    """The artifacts of a run, by type, but for those that W&B makes of tables."""
+    return {record["type"]: record for record in said["artifact"] if record["type"] != "run_table"}
+
+
+def test_a_rounds_rows_are_a_version_of_the_evolutions_artifact_made_of_the_data_set(logged):
+    this, said = logged
+    for t in (0, 1):
+        found = artifacts(said[f"round-{t:02d}"])
+        source, subset = found["dataset"], found["subset"]
+        assert source["name"] == this.dataset.name
+        assert source["use_after_commit"], "the run is said to use it once it is there"
+        assert json.loads(source["metadata"])["fingerprint"] == this.dataset.fingerprint
+        assert subset["name"] == re.sub(r"[^\w.-]+", "-", this.run.name)
+        assert set(subset["aliases"]) == {f"round-{t:02d}", "latest"}
+        assert json.loads(subset["metadata"])["rows"] == [6, 10][t]
+        files = {entry["path"]: Path(entry["local_path"]) for entry in subset["manifest"]["contents"]}
+        assert all(file.is_relative_to(of_id(this.run.path, this.run.round_id(t))) for file in files.values())
+        rows = read_json(this.run.round(t).path / "round.json")["trained_on"]
+        assert [receipt["row"] for receipt in read_jsonl(files["receipts.jsonl"])] == rows
+        for name, file in files.items():
+            kept = (this.run.path / name).read_text().splitlines()
+            assert file.read_text().splitlines() == kept[: len(rows)]
+            assert len(rows) < len(kept) or t == 1
+    assert "artifact" not in said[this.run.name] or not artifacts(said[this.run.name])
+
+
+def rows_of(folder: Path, **given: object) -> RoundData:
+    """A row of a file, as a round is trained on it."""
+    file = folder / "rows.jsonl"
+    file.write_text('{"a": 1}\n')
+    write = functools.partial(write_subset, receipts=[{"row": 2, "joined": 0}], line=lambda row: '{"a": 3}')
+    return dataclasses.replace(RoundData("my rows", {"fingerprint": "f"}, {"a": str(file)}, 1, write), **given)
+
+
+def log_rows(folder: Path, tracker: Wandb, *data: RoundData) -> dict[str, dict]:
+    """Log rounds, and the artifacts of the last."""
+    for t, of_round in enumerate(data):
+        with opened(tracker, RunName("group", f"round-{t:02d}", f"id-{t}"), folder, {}) as log:
+            assert isinstance(log, KeepsData)
+            log.data(of_round)
+            log.metrics({"vendi_score": 1.0})
+    said = inspected(of_id(folder, f"id-{len(data) - 1}"))
+    assert "vendi_score" in items(said)[0]
+    return artifacts(said) if "artifact" in said else {}
+
+
+def test_a_source_that_is_a_file_is_referred_to_and_identified_but_not_copied(tmp_path):
+    source = log_rows(tmp_path, Wandb(), rows_of(tmp_path, places={"a b": str(tmp_path / "rows.jsonl"), "hub": "x/y"}))
+    entries = {entry["path"]: entry for entry in source["dataset"]["manifest"]["contents"]}
+    assert source["dataset"]["name"] == "my-rows"
+    assert set(entries) == {"source.json", "sources/0-a-b"}
+    assert entries["sources/0-a-b"]["ref"] == (tmp_path / "rows.jsonl").as_uri()
+    digest = base64.b64encode(hashlib.md5((tmp_path / "rows.jsonl").read_bytes()).digest()).decode()
+    assert entries["sources/0-a-b"]["digest"] == digest
+    assert json.loads(source["dataset"]["metadata"])["places"]["hub"] == "x/y"
+
+
+def test_artifacts_can_be_switched_off(tmp_path):
+    assert log_rows(tmp_path, Wandb(artifacts=False), rows_of(tmp_path)) == {}
+
+
+def test_artifacts_that_fail_are_one_warning_and_the_rest_is_logged(tmp_path, caplog):
+    def fail(folder: Path) -> None:
+        raise OSError("no room")
+
+    with caplog.at_level(logging.WARNING):
+        found = log_rows(tmp_path, Wandb(), *[rows_of(tmp_path, write=fail)] * 2)
+    assert found == {}
+    (warning,) = (record for record in caplog.records if not record.name.startswith("wandb"))
+    assert warning.getMessage() == "W&B artifacts cannot be logged (no room); going on without them"
+
+
+def test_rows_beyond_a_limit_are_left_out_of_the_artifact_and_their_receipts_are_not(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(wandb_tracker, "LARGEST", 40)
+    write = functools.partial(write_subset, receipts=[{"row": 2, "joined": 0}], line=lambda row: "1" * 41)
+    with caplog.at_level(logging.WARNING):
+        found = log_rows(tmp_path, Wandb(), rows_of(tmp_path, write=write))
+    assert [entry["path"] for entry in found["subset"]["manifest"]["contents"]] == ["receipts.jsonl"]
+    (warning,) = (record for record in caplog.records if not record.name.startswith("wandb"))
+    assert (
+        "selected.jsonl of round-00 is 42 bytes long and no part of its W&B artifact, which takes 40"
+        in warning.getMessage()
+    )
 
 
 class Failing(NoLogger):

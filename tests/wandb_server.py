@@ -12,11 +12,14 @@ class WandbServer:
     Attributes:
         runs: id -> {"upserts": the variables of each UpsertBucket, "history": offset -> row, "summary": the last one}.
         views: the variables of each dashboard that was saved.
+        artifacts: versions by id, in order of creation: what CreateArtifact was sent, the "files" by name, whether it
+            is "committed", and by which runs it is "made" and "used".
     """
 
     def __init__(self) -> None:
         self.runs: dict[str, dict[str, Any]] = {}
         self.views: list[dict[str, Any]] = []
+        self.artifacts: dict[str, dict[str, Any]] = {}
         kept = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -29,7 +32,10 @@ class WandbServer:
                 self.reply({})
 
             def do_PUT(self) -> None:
-                self.body()
+                body = self.body()
+                match self.path.split("/"):
+                    case [_, "artifacts", id, name]:
+                        kept.artifacts[id]["files"][name] = body
                 self.reply({})
 
             def do_POST(self) -> None:
@@ -96,12 +102,49 @@ class WandbServer:
             case "CreateRunFiles":
                 files = [{"name": name, "uploadUrl": f"{self.url}/files/{name}"} for name in variables["files"]]
                 return {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}
+            case "CreateArtifact":
+                return {"createArtifact": {"artifact": self.version(variables["input"])}}
+            case "CreateArtifactFiles":
+                nodes = [self.upload(file["artifactID"], file["name"]) for file in variables["input"]["artifactFiles"]]
+                return {"createArtifactFiles": {"files": {"edges": [{"node": node} for node in nodes]}}}
+            case "CreateArtifactManifest":
+                file = {"id": "f", **self.upload(variables["artifactID"], "manifest")}
+                return {"createArtifactManifest": {"artifactManifest": {"id": variables["artifactID"], "file": file}}}
+            case "UpdateArtifactManifest":
+                file = {"id": "f", **self.upload(variables["artifactManifestID"], "manifest")}
+                return {"updateArtifactManifest": {"artifactManifest": {"id": "m", "file": file}}}
+            case "CommitArtifact":
+                self.artifacts[variables["artifactID"]]["committed"] = True
+                return {"commitArtifact": {"artifact": {"id": variables["artifactID"], "digest": "d"}}}
+            case "UseArtifact":
+                self.artifacts[variables["input"]["artifactID"]]["used"].append(variables["input"]["runName"])
+                return {"useArtifact": {"artifact": {"id": variables["input"]["artifactID"]}}}
+        if "query ArtifactType" in query:  # of one by that name
+            return {"project": None}
         if "upsertView" in query:
             self.views.append(variables)
             return {"upsertView": {"view": {"id": "v", "name": "nw-view-v"}, "inserted": True}}
         if "viewer" in query.lower():
             return {"viewer": {"id": "u", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}}
         return {"serverInfo": {"features": [], "latestLocalVersionInfo": None}} if "serverInfo" in query else {}
+
+    def version(self, sent: dict[str, Any]) -> dict[str, Any]:
+        """A version of an artifact: what has the same content is the same version, as on W&B's servers."""
+        facts = ("artifactCollectionName", "digest")
+        same = (id for id, known in self.artifacts.items() if all(known[name] == sent[name] for name in facts))
+        if (id := next(same, None)) is None:
+            id = f"v{len(self.artifacts)}"
+            self.artifacts[id] = {**sent, "files": {}, "committed": False, "made": [], "used": [], "named": []}
+        version = self.artifacts[id]
+        version["made"].append(sent["runName"])
+        version["named"] += [alias["alias"] for alias in sent["aliases"]]
+        state = "COMMITTED" if version["committed"] else "PENDING"
+        return {"id": id, "state": state, "artifactSequence": {"latestArtifact": None}}
+
+    def upload(self, id: str, name: str) -> dict[str, Any]:
+        """Where a file of an artifact is sent."""
+        url = f"{self.url}/artifacts/{id}/{name}"
+        return {"storagePath": name, "uploadUrl": url, "uploadHeaders": [], "artifact": {"id": id}}
 
     def bucket(self, id: str) -> dict[str, Any] | None:
         if id not in self.runs:

@@ -7,8 +7,10 @@ never repeated, and one that was interrupted goes on after its last complete pha
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,7 @@ from diverseevol.evolution.receipts import pool_receipts
 from diverseevol.evolution.setup import Evolution, Streams
 from diverseevol.runs.round_folder import Round
 from diverseevol.runs.subset import SELECTED, write_subset
-from diverseevol.runs.tracking import Careful, NoLogger, RunName, opened
+from diverseevol.runs.tracking import Careful, KeepsData, NoLogger, RoundData, RunName, opened
 
 
 def evolve(evolution: Evolution) -> list[Round]:
@@ -81,8 +83,7 @@ def evolve(evolution: Evolution) -> list[Round]:
         if changed:
             log_overview(run.path, run, tracker, evolution.config)
         if not longer or (changed and rounds[-1].index == last):
-            receipts = pool_receipts(run, rounds, evolution.dataset, evolution.tags)
-            write_subset(run.path, receipts, evolution.dataset.line)
+            _write_pool(evolution, rounds[-1], run.path)
     return rounds
 
 
@@ -128,6 +129,8 @@ def evolve_once(t: int, pool: tuple[int, ...], evolution: Evolution, earlier: Se
         done = Round(t, pool, picks, metrics, seconds, memory, predicted, stopped)
         if learner.processes.first:
             log_round(log, t, {**metrics, **scores}, folder.path / "chosen.jsonl")
+            if isinstance(log, KeepsData):
+                log.data(_data_of(evolution, done))
             # A round that was complete and chose nothing goes on where rounds were added; its round.json stays.
             if not (folder.path / "round.json").exists():
                 folder.finish(done)
@@ -144,6 +147,25 @@ def _stopped(
         {**measured, **logged(read_scores(evolution.run.round(t).path), names)} for t, measured in enumerate(metrics)
     ]
     return plateau(evolution.stop, rows, values, evolution.metrics, evolution.schedule.rounds)
+
+
+def _write_pool(evolution: Evolution, done: Round, folder: Path) -> None:
+    """Write the rows that a round was trained on, with their receipts."""
+    receipts = pool_receipts(evolution.run, done, evolution.dataset, evolution.tags)
+    write_subset(folder, receipts, evolution.dataset.line)
+
+
+def _data_of(evolution: Evolution, done: Round) -> RoundData:
+    """What loggers may keep of a round's rows."""
+    dataset = evolution.dataset
+    sources = {source.name: source.stop - source.start for source in dataset.sources}
+    return RoundData(
+        name=dataset.name,
+        facts={"name": dataset.name, "fingerprint": dataset.fingerprint, "rows": len(dataset), "sources": sources},
+        places={source.name: source.where for source in dataset.sources},
+        rows=len(done.trained_on),
+        write=functools.partial(_write_pool, evolution, done),
+    )
 
 
 def _tidy(evolution: Evolution, t: int) -> None:

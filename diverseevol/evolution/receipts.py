@@ -1,6 +1,6 @@
 """Why a row was chosen, so that a reader can judge it: its score, how far it was from the pool, and what it says."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -55,14 +55,14 @@ def receipt(
         }  # fmt: skip
 
 
-def pool_receipts(run: RunFolder, rounds: Sequence[Round], dataset: Dataset, tags: Tags) -> Iterator[dict[str, Any]]:
-    """The receipts of the last round's pool, in the order in which its rows joined."""
-    for before, done in zip([None, *rounds], rounds, strict=False):
-        picks: dict[int, Mapping[str, Any]] = {}
-        if before is not None and before.chosen:
-            picks = {line["row"]: line for line in read_jsonl(run.round(before.index).path / "chosen.jsonl", REDO)}
-        for row in done.trained_on[len(before.trained_on) if before else 0 :]:
-            yield row_receipt(row, done.index, picks.get(row, {}), dataset, tags)
+def pool_receipts(run: RunFolder, done: Round, dataset: Dataset, tags: Tags) -> Iterator[dict[str, Any]]:
+    """The receipts of a round's pool, in the order in which its rows joined; the rounds before are on disk."""
+    picks: dict[int, tuple[int, Mapping[str, Any]]] = {}
+    for t in range(done.index):
+        for line in read_jsonl(run.round(t).path / "chosen.jsonl", REDO):
+            picks[line["row"]] = (t + 1, line)
+    for row in done.trained_on:
+        yield row_receipt(row, *picks.get(row, (0, {})), dataset, tags)
 
 
 def row_receipt(row: int, joined: int, pick: Mapping[str, Any], dataset: Dataset, tags: Tags) -> dict[str, Any]:

@@ -59,6 +59,33 @@ class RoundLog(Protocol):
         """End the run, before the next one opens."""
 
 
+@dataclass(frozen=True)
+class RoundData:
+    """The rows that a round is trained on, and the data set that they are chosen from.
+
+    Attributes:
+        name: what the data set is called.
+        facts: what identifies it: the same for the same rows, wherever they lie.
+        places: where its sources lie, paths or hub ids, by name.
+        rows: how many rows the round is trained on.
+        write: writes them with their receipts into a folder.
+    """
+
+    name: str
+    facts: Mapping[str, Any]
+    places: Mapping[str, str]
+    rows: int
+    write: Callable[[Path], None]
+
+
+@runtime_checkable
+class KeepsData(Protocol):
+    """An open run of a logger that keeps rows, too."""
+
+    def data(self, data: RoundData) -> None:
+        """The rows that the round is trained on."""
+
+
 @runtime_checkable
 class Tracker(Protocol):
     """Opens runs."""
@@ -121,6 +148,9 @@ class Careful:
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         self.attempt(lambda: self.run_log.table(name, columns, rows))
+
+    def data(self, data: RoundData) -> None:
+        self.attempt(lambda: self.run_log.data(data) if isinstance(self.run_log, KeepsData) else None)
 
     def close(self) -> None:
         self.attempt(lambda: self.run_log.close())

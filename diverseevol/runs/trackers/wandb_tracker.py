@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,16 @@ from typing import Any, Literal
 import yaml  # type: ignore[import-untyped]
 
 from diverseevol.output.terminal import one_line
-from diverseevol.runs.tracking import NoLogger, RoundLog, RunName
+from diverseevol.runs.subset import RECEIPTS, SELECTED
+from diverseevol.runs.tracking import NoLogger, RoundData, RoundLog, RunName
+from diverseevol.storage.files import write_json
+from diverseevol.storage.reading import size
 
 log = logging.getLogger(__name__)
 
 START_SECONDS = 10.0  # W&B's own 90 would be waited for in every round
 END_SECONDS = 60.0  # what has not been sent by then stays on disk, for `wandb sync`
+LARGEST = 100 << 20  # bytes of rows that are an artifact, and of a source of which a digest is taken in each round
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,13 @@ class Wandb:
         project: the project's name.
         entity: user or team; None is the account's default.
         mode: "offline" (default: files only, `wandb sync` later) or "online".
+        artifacts: whether each round's rows are a version of an artifact, made of that of the data set.
     """
 
     project: str = "diverseevol"
     entity: str | None = None
     mode: Literal["offline", "online"] = "offline"
+    artifacts: bool = True
 
     def open(self, run: RunName, folder: Path, config: Mapping[str, Any]) -> RoundLog:
         """Open the run below `folder`; offline from then on where W&B cannot be reached or knows no key.
@@ -114,13 +121,14 @@ class _WandbLog:
             config = {**config, **_parameters(of_sweep)}
         if run.from_start and tracker.mode == "offline":
             _drop_superseded(folder, str(address["id"]))
-        self.wandb = wandb
+        self.wandb, self.tracker, self.name = wandb, tracker, run
         self.prefix, self.axis = run.prefix, run.axis
         self.run = wandb.init(
             **address, mode=tracker.mode, dir=str(folder), group=one_line(run.group), job_type=run.job_type,
             name=one_line(run.name),
             resume="allow", config=dict(config), reinit="create_new", settings=settings,
         )  # fmt: skip
+        self.files = Path(self.run.dir).absolute().with_name("artifacts")  # what artifacts hold, until it is uploaded
         self.run.define_metric(self.axis)
         self.run.define_metric(f"{self.prefix}*", step_metric=self.axis)
 
@@ -134,8 +142,57 @@ class _WandbLog:
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         self.run.log({name: self.wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
 
+    def data(self, data: RoundData) -> None:
+        """Log the data set as an artifact that the run uses, and the rows as a version of the evolution's artifact.
+
+        W&B makes no second version of what has the same content, so that a round may be logged again.
+        """
+        if not self.tracker.artifacts:
+            return
+        try:
+            self._log_artifacts(data, self.files)
+        except Exception as error:
+            self.tracker.artifacts = False  # for all rounds that follow: one that is out of reach is waited for once
+            reason = " ".join(str(error).split()) or type(error).__name__
+            log.warning("W&B artifacts cannot be logged (%s); going on without them", reason)
+
+    def _log_artifacts(self, data: RoundData, folder: Path) -> None:
+        # Files lie beside the run's own until they are uploaded: W&B would copy them to the user's home folder, where
+        # they would stay after the run was logged again.
+        kept: dict[str, Any] = {"policy": "immutable", "skip_cache": True}
+        source = self.wandb.Artifact(_named(data.name), "dataset", metadata={**data.facts, "places": dict(data.places)})
+        write_json(folder / "source.json", dict(data.facts))
+        source.add_file(str(folder / "source.json"), **kept)
+        for number, (name, path) in enumerate(data.places.items()):
+            if (file := Path(path).expanduser()).is_file():
+                checksum = file.stat().st_size <= LARGEST
+                source.add_reference(file.resolve().as_uri(), f"sources/{number}-{_named(name)}", checksum=checksum)
+        # What `use_artifact` does of a new artifact, but that it refuses to offline and waits for the server online.
+        self.run._log_artifact(source, is_user_created=True, use_after_commit=True)
+
+        metadata = {"rows": data.rows, "source": data.facts}
+        subset = self.wandb.Artifact(_named(self.name.group), "subset", metadata=metadata)
+        data.write(folder)
+        for file in (folder / RECEIPTS, folder / SELECTED):
+            if (length := file.stat().st_size) > LARGEST:
+                log.warning(
+                    "%s of %s is %s long and no part of its W&B artifact, which takes %s",
+                    file.name, self.name.name, size(length), size(LARGEST),
+                )  # fmt: skip
+                file.unlink()
+            else:
+                subset.add_file(str(file), **kept)
+        self.run.log_artifact(subset, aliases=[self.name.name])
+
     def close(self) -> None:
         self.run.finish()
+        if self.tracker.mode == "online" and self.files.exists():
+            shutil.rmtree(self.files)
+
+
+def _named(name: str) -> str:
+    """A name as W&B takes it for an artifact; its end, which tells evolutions apart, where it is too long."""
+    return re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII)[-128:]
 
 
 def _parameters(point: Agent) -> dict[str, Any]:
