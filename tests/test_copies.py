@@ -1,18 +1,26 @@
 """Rows that repeat another one are left out where a user asks for it, and always where that one is held out."""
 
 import json
+import os
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from diverseevol.cli import main
+from diverseevol.cli.configuration import configure
+from diverseevol.cli.fingerprint import copies_identity
 from diverseevol.cli.left_out_rows import left_out, list_left_out, why_ineligible
 from diverseevol.data.dataset import load
-from diverseevol.data.duplicates import Duplicates, copies_among
+from diverseevol.data.duplicates import Duplicates, copies_among, find_duplicates
+from diverseevol.data.tags import Tags
 from diverseevol.data.tokens import encode
 from diverseevol.errors import InputError
 from diverseevol.options import PromptOptions
 from diverseevol.storage.files import read_jsonl
 
+DOLLY = Path(os.environ.get("DIVERSEEVOL_TEST_DATA", "/nonexistent")) / "databricks-dolly-15k.jsonl"
 RIVER = ("Name a long river that flows through the cities of Egypt.", "That is the Nile, of course.")
 ROWS = [
     ("Which gas do the leaves of plants take in?", "Carbon dioxide is taken in."),  # 0
@@ -103,3 +111,48 @@ def test_copies_are_ineligible_counted_apart_and_listed_with_their_reason(rows_f
 def test_another_way_to_deduplicate_is_refused_in_a_sentence(rows_file, tmp_path):
     with pytest.raises(InputError, match=r'data\.deduplicate is "last" but must be null or "first", which leaves'):
         load(rows_file, cache=tmp_path, deduplicate="last")
+
+
+def test_select_leaves_copies_out_and_warns_of_questions_without_a_model(rows_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    Path("questions.jsonl").write_text(json.dumps({"id": "legs", "instruction": ROWS[2][0]}) + "\n")
+    asked = ["data.path=rows.jsonl", "data.deduplicate=first", "benchmark=questions", "benchmark.path=questions.jsonl"]
+    monkeypatch.setattr("sys.argv", ["diverseevol", "select", *asked, "n=4", "sampler=random", "out=P.json"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert not left.value.code
+    assert sorted(json.loads(Path("P.json").read_text())["chosen"]) == [0, 1, 2, 5]
+    told = capsys.readouterr().err.splitlines()
+    assert "3 rows left out: they repeat an earlier row, exactly or nearly (data.deduplicate=first)" in told
+    assert "2 equal and 1 nearly equal rows repeat an earlier row" in told
+    assert (
+        "1 row contaminated: what it holds of 1 question of benchmark questions may be learned by heart "
+        "(P.contamination.jsonl)"
+    ) in told
+    (line,) = read_jsonl(Path("P.contamination.jsonl"))
+    assert (line["row"], line["question"], line["same"]) == (2, "legs", True)
+
+
+def test_only_a_run_that_leaves_copies_out_says_so_in_its_fingerprint(rows_file, tmp_path):
+    def keys(*overrides: str, **options: Any) -> dict[str, Any]:
+        settings = configure("evolve", ["data=file", f"data.path={rows_file}", "model=tiny", *overrides])
+        return copies_identity(settings, load(rows_file, cache=tmp_path, **options))
+
+    assert keys() == {}
+    assert keys(held_out=held(tmp_path, 2)) == {}
+    assert keys(held_out=held(tmp_path, 4)) == {"data.held_out.copies": 1}
+    assert keys("data.deduplicate=first", deduplicate="first") == {"data.deduplicate": "first"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DOLLY.is_file(), reason="DIVERSEEVOL_TEST_DATA has no databricks-dolly-15k.jsonl")
+def test_the_copies_in_dolly(cache):
+    dataset = load(DOLLY, cache=cache)
+    duplicates = find_duplicates(dataset, cache)
+    counts = Tags(duplicates).counts()
+    assert counts["duplicates"] == 16  # of the 15 that are equal letter by letter, and one of a capital letter
+    assert 150 < counts["near-duplicates"] < 250
+    groups = Tags(duplicates).groups()
+    assert [3864, 13007] in groups.values()  # the same question, and nearly the same answer
+    assert len(load(DOLLY, cache=cache, deduplicate="first").copies) == sum(len(rows) - 1 for rows in groups.values())

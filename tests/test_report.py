@@ -15,6 +15,7 @@ from diverseevol.cli import main
 from diverseevol.report.charts.gallery import Entry, gallery
 from diverseevol.report.charts.lines import labels, look
 from diverseevol.report.collect import Collection, collect
+from diverseevol.report.contamination import contaminated
 from diverseevol.report.page.answers import answers_payload
 from diverseevol.report.page.html import script_safe
 from diverseevol.report.page.publish import publish
@@ -341,3 +342,21 @@ def test_a_run_that_has_just_begun_is_listed_and_no_more(tmp_path):
     lay_run(tmp_path / "outputs", World(), done=0)
     notes = publish(collect([tmp_path / "outputs"]), tmp_path / "out")
     assert any("no round of 4 is complete yet" in note for note in notes)
+
+
+def test_questions_in_the_pools_are_warned_of_by_benchmark(tmp_path):
+    lines = [
+        {"row": 3, "benchmark": "toybench", "question": "q1", "same": True, "words": ""},
+        {"row": 5, "benchmark": "toybench", "question": "q2", "same": False, "words": "w " * 13},
+        {"row": 10**6, "benchmark": "toybench", "question": "q3", "same": True, "words": ""},  # in no pool
+        {"row": "3", "benchmark": None, "question": 7},
+    ]
+    for sampler in ("kcenter", "random"):
+        folder = lay_run(tmp_path / "outputs", World(rows=30), sampler, rounds=0, size=30)
+        (folder / "contamination.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        lines = lines[:1] + lines[2:]
+    lay_run(tmp_path / "outputs", World(rows=30), "random", 1, rounds=0, size=30)
+    assert list(contaminated(collect([tmp_path / "outputs"]).runs)) == [
+        "contamination: the final pools of 2 of 3 runs hold questions of benchmark toybench, at most 2 "
+        "(toy/tiny/kcenter-iterative seed 0); contamination.jsonl in the run folders lists them"
+    ]

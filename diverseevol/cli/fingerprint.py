@@ -30,7 +30,7 @@ def fingerprint(settings: Configuration, dataset: Dataset, prober: Prober, cache
         **space_identity(settings, dataset, prober, cache),
         "eligible": hashlib.sha256(np.packbits(prober.encoded.eligible).tobytes()).hexdigest(),
         **_held_out(settings, dataset),
-        **_copies(settings, dataset),
+        **copies_identity(settings, dataset),
         "seed": settings.value("seed"),
         "keep_dtype": settings.value("keep_dtype"),
         **{name: value for key in ("sampler", "tuning", "schedule") for name, value in _picks(settings, key).items()},
@@ -66,7 +66,7 @@ def _held_out(settings: Configuration, dataset: Dataset) -> dict[str, Any]:
     return {"data.held_out": f"{len(dataset.held_out)} rows {digest[:16]}"}
 
 
-def _copies(settings: Configuration, dataset: Dataset) -> dict[str, Any]:
+def copies_identity(settings: Configuration, dataset: Dataset) -> dict[str, Any]:
     """Whether later copies of rows are left out, and how many rows repeat a held-out one; nothing where none does."""
     data, of_held_out = settings.value("data", dict), int(dataset.copies.held_out.sum())
     return {

@@ -7,9 +7,10 @@ from typing import Any
 
 from diverseevol.data.contamination import HELD_OUT
 from diverseevol.data.tags import DUPLICATE, NEAR, Tags
+from diverseevol.report.contamination import CONTAMINATION
 from diverseevol.storage.files import write_jsonl
 
-LIST, CONTAMINATION = "tags.jsonl", "contamination.jsonl"
+LIST = "tags.jsonl"
 
 
 def tagged(tags: Tags, contamination: str = CONTAMINATION) -> Iterator[str]:

@@ -32,7 +32,7 @@ from diverseevol.cli.mistakes import verdict
 from diverseevol.cli.naming import arm, run_path
 from diverseevol.cli.provenance import load_provenance, logged_config, save_provenance
 from diverseevol.cli.rows import bad_rows_file
-from diverseevol.cli.tagged_rows import CONTAMINATION, LIST, list_contamination, list_tagged, tagged
+from diverseevol.cli.tagged_rows import LIST, list_contamination, list_tagged, tagged
 from diverseevol.cli.workbench import Workbench, workbench
 from diverseevol.data.dataset import Dataset
 from diverseevol.data.tags import Tags
@@ -53,6 +53,7 @@ from diverseevol.options import Budget, Generation, PromptOptions, Schedule
 from diverseevol.output.console import Console, styled
 from diverseevol.output.shell import command, override
 from diverseevol.parallel.processes import Processes
+from diverseevol.report.contamination import CONTAMINATION
 from diverseevol.report.terminal import show
 from diverseevol.runs.metrics import POOL_SIZE, write_descriptions
 from diverseevol.runs.round_folder import Round

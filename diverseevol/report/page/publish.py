@@ -10,6 +10,7 @@ from diverseevol.report.charts.lines import labels, sources
 from diverseevol.report.charts.maps import draw_maps, read_maps
 from diverseevol.report.charts.style import save
 from diverseevol.report.collect import Collection
+from diverseevol.report.contamination import contaminated
 from diverseevol.report.page.answers import answers_payload
 from diverseevol.report.page.folder import PAGE, begin
 from diverseevol.report.page.html import page
@@ -99,6 +100,7 @@ def _notes(collection: Collection) -> Iterator[str]:
     for run in collection.runs:
         if not run.complete:
             yield f"{run.name}: {status(run)}; shown as far as it got"
+    yield from contaminated(collection.runs)
     yield from (f"judge {label}" for label in collection.board.labels)
     yield from collection.board.warnings
     if collection.unplaced:
