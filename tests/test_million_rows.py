@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 ROWS = 1_000_000
@@ -14,7 +15,12 @@ MEMORY = 2 * 2**30  # bytes resident
 
 def selected(arguments: list[str], out: Path) -> tuple[str, int]:
     """What a selection said, and the most memory it held resident, in bytes."""
-    command = [sys.executable, "-m", "diverseevol", "select", *arguments, "sampler=random", "n=1000", f"out={out}"]
+    return ran("select", *arguments, "sampler=random", "n=1000", f"out={out}")
+
+
+def ran(*words: str) -> tuple[str, int]:
+    """What a command said, and the most memory it held resident, in bytes."""
+    command = [sys.executable, "-m", "diverseevol", *words]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         said = process.stderr.read()
         _, status, usage = os.wait4(process.pid, 0)
@@ -47,3 +53,22 @@ def test_a_million_rows_are_checked_tokenised_and_chosen_from_in_bounded_memory_
     assert resident < MEMORY
     assert json.loads((tmp_path / "second.json").read_text())["chosen"] == first["chosen"]
     assert made == {file: file.stat().st_mtime_ns for file in cache.rglob("*") if file.suffix != ".lock"}
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("form", ["rows", "messages", "parquet"])
+def test_a_million_rows_are_exported_in_bounded_memory(form, tmp_path):
+    (tmp_path / "P.json").write_text(json.dumps({"chosen": list(range(ROWS))}))
+    with (tmp_path / "P.jsonl").open("w") as file:
+        for i in range(ROWS):
+            record = {"instruction": f"Say {i} twice.", "input": "", "output": f"{i} and again {i}.", "id": i}
+            file.write(json.dumps(record) + "\n")
+    _, resident = ran("export", f"picks={tmp_path / 'P.json'}", f"format={form}", f"out={tmp_path / form}")
+    assert resident < MEMORY / 4
+    if form == "parquet":
+        table = pq.ParquetFile(tmp_path / form / "train.parquet")
+        assert table.metadata.num_rows == ROWS
+        return
+    with (tmp_path / form / "train.jsonl").open() as file:
+        ids = [json.loads(line)["id"] for line in file]
+    assert ids == list(range(ROWS))
