@@ -12,11 +12,14 @@ import pytest
 import yaml
 
 from diverseevol.data.conversation import Conversation, Turn, exchange
+from diverseevol.data.dataset import load
+from diverseevol.data.formats.base import CannotHold
+from diverseevol.data.formats.flat import ALPACA
 from diverseevol.export.card import MARK
-from diverseevol.export.chosen import Row
-from diverseevol.export.folder import FILES
+from diverseevol.export.chosen import Row, of_choice, of_run
+from diverseevol.export.folder import FILES, export
 from diverseevol.export.parquet import columns_of, write_parquet
-from diverseevol.export.targets import FORMATS, TARGETS, CannotHold
+from diverseevol.export.targets import FORMATS, TARGETS, able
 from diverseevol.runs.run_folder import RunFolder
 from diverseevol.runs.subset import read_subset, write_subset
 from diverseevol.storage.files import read_json, read_jsonl
@@ -79,7 +82,7 @@ def test_every_format_is_read_by_datasets_with_the_rows_that_were_chosen(command
             assert read == records
         else:
             assert [row["skill"] for row in read] == [record["skill"] for record in records]
-            assert all(TARGETS[form].fields[0] in row for row in read)
+            assert all(TARGETS[form].parts[0] in row for row in read)
 
 
 def test_rows_are_copied_byte_for_byte(command_line):
@@ -171,24 +174,24 @@ def test_a_format_says_all_of_a_conversation_or_refuses_it(form, name):
     conversation = CONVERSATIONS[name]
     refused = {
         "alpaca": ("tools", "several answers", "ends with a question"),
-        "sharegpt": ("tools",),
+        "sharegpt": (),
         "messages": (),
         "prompt_completion": ("ends with a question",),
     }
     if name in refused[form]:
         with pytest.raises(CannotHold):
-            TARGETS[form].convert(conversation)
+            TARGETS[form].to_record(conversation)
         return
-    record = TARGETS[form].convert(conversation)
+    record = TARGETS[form].to_record(conversation)
     assert {key: record[key] for key in conversation.extra} == conversation.extra
     said = json.dumps(record, ensure_ascii=False)
     for turn in conversation.turns:
-        for text in (turn.text, turn.input, *turn.more):
+        for text in (turn.text, turn.input, *(call["function"]["name"] for call in turn.more.get("tool_calls", ()))):
             assert json.dumps(text)[1:-1] in said
 
 
 def test_conversions_are_those_that_trainers_know():
-    said = {form: TARGETS[form].convert(CONVERSATIONS["history"]) for form in TARGETS}
+    said = {form: TARGETS[form].to_record(CONVERSATIONS["history"]) for form in TARGETS}
     question, answer = {"role": "user", "content": ASK.text}, {"role": "assistant", "content": ANSWER.text}
     now, then = {"role": "user", "content": "And now?\n\n1, 2"}, {"role": "assistant", "content": "Three."}
     assert said["alpaca"] == {
@@ -200,7 +203,44 @@ def test_conversions_are_those_that_trainers_know():
     ]
     assert said["messages"] == {"messages": [question, answer, now, then]}
     assert said["prompt_completion"] == {"prompt": [question, answer, now], "completion": [then]}
-    assert TARGETS["alpaca"].convert(CONVERSATIONS["system"])["system"] == "Be brief."
+    assert TARGETS["alpaca"].to_record(CONVERSATIONS["system"])["system"] == "Be brief."
+
+
+# --- there and back
+
+
+def test_what_is_exported_and_read_again_says_the_same(tmp_path):
+    for form in TARGETS:
+        read_as_such = [conversation for name, conversation in CONVERSATIONS.items() if name != "several answers"]
+        held = [conversation for conversation in read_as_such if form in able(conversation)]
+        assert len(held) >= 4
+        for come_as, source in TARGETS.items():
+            both = [conversation for conversation in held if come_as in able(conversation)]
+            choice([source.to_record(conversation) for conversation in both])
+            name = f"{come_as}-to-{form}"
+            export(of_choice(Path("P.json")), form, Path(name), "", None)
+            read = load(Path(name, "train.jsonl"), cache=tmp_path / "cache")
+            assert [said(conversation) for conversation in read.take(range(len(read)))] == list(map(said, both))
+            if (info := Path(name, "dataset_info.json")).exists():
+                named = load(info, name=name, cache=tmp_path / "cache")
+                assert [said(conversation) for conversation in named.take(range(len(named)))] == list(map(said, both))
+
+
+@pytest.mark.parametrize("form", ["rows", "parquet", "messages"])
+def test_a_folder_is_read_again_as_data(tmp_path, form):
+    export(of_run(RUN_0_1, None), form, Path("subset"), "", None)
+    read = load("subset", cache=tmp_path / "cache")
+    records = [member.record for member in read_subset(RUN_0_1)]
+    if form == "messages":
+        conversations = [ALPACA.parse(record) for record in records]
+        assert list(map(said, read.take(range(len(read))))) == list(map(said, conversations))
+    else:
+        assert [read.record(row) for row in range(len(read))] == records
+
+
+def said(conversation: Conversation) -> tuple[Any, ...]:
+    """All that a conversation says, as a chat has it: formats of messages do not keep an input apart."""
+    return tuple((turn.role, turn.message, turn.more) for turn in conversation.turns), conversation.extra
 
 
 # --- parquet
@@ -294,8 +334,8 @@ def test_what_a_format_cannot_hold_is_said_with_the_row_and_the_formats_that_can
     code, _, said = command_line("export", "picks=P.json", "format=alpaca", "out=new")
     assert (code, said) == (
         2,
-        "diverseevol: row 3 (P.jsonl, line 1): has a further field named instruction, for which format=alpaca has no place; "
-        "give format=sharegpt, prompt_completion or rows\n",
+        "diverseevol: row 3 (P.jsonl, line 1): has a further field named instruction, for which format=alpaca has no "
+        "place; choose from sharegpt, prompt_completion, rows\n",
     )
 
 

@@ -72,7 +72,7 @@ def _contents(tally: Tally) -> Iterator[str]:
 
 
 def _readers(tally: Tally, loaders: Loaders, name: str, where: str, on_hub: bool) -> Iterator[str]:
-    if loaders.layout is None:
+    if loaders.format is None:
         return
     yield "**TRL**"
     yield loaders.trl(where)

@@ -6,13 +6,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from diverseevol.data.formats.base import BadRecord
+from diverseevol.data.formats.base import BadRecord, CannotHold
 from diverseevol.errors import InputError
 from diverseevol.export.card import MARK, card
 from diverseevol.export.chosen import GIVE_DATA, Chosen, Row
-from diverseevol.export.loaders import Layout, Loaders, layout_of
+from diverseevol.export.loaders import Loaders
 from diverseevol.export.tally import Tally
-from diverseevol.export.targets import IDS, PARQUET, ROWS, TARGETS, CannotHold, Target
+from diverseevol.export.targets import IDS, PARQUET, ROWS, TARGETS, able
 from diverseevol.storage.files import atomic_write, refuse_links, sync_folder, temporary, write_json, writing
 from diverseevol.storage.names import safe_name
 from diverseevol.storage.reading import opened
@@ -20,7 +20,6 @@ from diverseevol.storage.reading import opened
 CARD, INFO = "README.md", "dataset_info.json"
 TRAIN, TABLE, NUMBERS = "train.jsonl", "train.parquet", "ids.jsonl"
 FILES = (TRAIN, TABLE, NUMBERS, INFO, CARD)  # all that an export may leave in its folder
-EXCHANGE_COLUMNS = ("system", "history")  # of Alpaca, where a row has them
 HEAD = 1 << 14  # bytes of a card, of which the mark is one of the first
 
 
@@ -84,9 +83,8 @@ def export(chosen: Chosen, form: str, out: Path, again: str, hub: str | None) ->
         out.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir()
         file = {IDS: NUMBERS, PARQUET: TABLE}.get(form, TRAIN)
-        layout = _write(chosen, form, partial / file, tally)
-        columns = frozenset(tally.columns) if form in TARGETS else frozenset()
-        loaders = Loaders(layout, file, columns, tally.with_tools > 0)
+        _write(chosen, form, partial / file, tally)
+        loaders = Loaders(tally.format(), file, frozenset(tally.fields), tally.with_tools > 0)
         name = safe_name(hub.partition("/")[2] if hub else out.absolute().name)
         if (entry := loaders.llama_factory()) is not None:
             write_json(partial / INFO, {name: entry})
@@ -112,14 +110,14 @@ def _put(partial: Path, out: Path) -> None:
     sync_folder(out)
 
 
-def _write(chosen: Chosen, form: str, file: Path, tally: Tally) -> Layout | None:
-    """Write the rows, counting them; how their records say a conversation, where loaders can be told."""
+def _write(chosen: Chosen, form: str, file: Path, tally: Tally) -> None:
+    """Write the rows, counting them."""
     if form == IDS:
         with atomic_write(file) as out:
             for receipt in chosen.receipts():
                 tally.count(receipt)
                 out.write(json.dumps({"row": receipt["row"]}) + "\n")
-        return None
+        return
     assert chosen.rows is not None
     if form == PARQUET:
         from diverseevol.export.parquet import columns_of, write_parquet  # for which pyarrow loads
@@ -129,13 +127,9 @@ def _write(chosen: Chosen, form: str, file: Path, tally: Tally) -> Layout | None
         with atomic_write(file) as out:
             out.writelines(f"{row.line}\n" for row in _counted(chosen, tally))
     else:
-        target = TARGETS[form]
         with atomic_write(file) as out:
             for row in chosen.rows():
-                record = _converted(chosen, row, target, tally)
-                out.write(json.dumps(record, ensure_ascii=False) + "\n")
-        return target.layout
-    return tally.layouts[0] if len(tally.layouts) == 1 else None
+                out.write(json.dumps(_converted(chosen, row, form, tally), ensure_ascii=False) + "\n")
 
 
 def _counted(chosen: Chosen, tally: Tally) -> Iterator[Row]:
@@ -146,11 +140,11 @@ def _counted(chosen: Chosen, tally: Tally) -> Iterator[Row]:
         if not chosen.own_format:
             with suppress(BadRecord):
                 conversation, format = chosen.read(row)
-                tally.read(conversation, layout_of(format))
+                tally.read(conversation, row.record, format)
         yield row
 
 
-def _converted(chosen: Chosen, row: Row, target: Target, tally: Tally) -> dict[str, Any]:
+def _converted(chosen: Chosen, row: Row, form: str, tally: Tally) -> dict[str, Any]:
     """A row as the target has it.
 
     Raises:
@@ -160,14 +154,13 @@ def _converted(chosen: Chosen, row: Row, target: Target, tally: Tally) -> dict[s
     where = f"row {row.receipt['row']} ({row.where})"
     try:
         conversation, _ = chosen.read(row)
-        record = target.convert(conversation)
+        record = TARGETS[form].to_record(conversation)
     except BadRecord as bad:
         raise InputError(f"{where}: {bad.finding}; give data=… as the choice had it, or format=rows") from bad
     except CannotHold as lack:
-        able = [name for name, other in TARGETS.items() if other.holds(conversation)]
         raise InputError(
-            f"{where}: has {lack}, for which format={target.name} has no place; give format={', '.join(able)} or rows"
+            f"{where}: has {lack}, for which format={form} has no place; choose from "
+            f"{', '.join([*able(conversation), ROWS])}"
         ) from lack
-    tally.read(conversation, target.layout)
-    tally.columns.update(name for name in EXCHANGE_COLUMNS if name in record and name in target.fields)
+    tally.read(conversation, record, TARGETS[form])
     return record
