@@ -1,8 +1,10 @@
 """The options of an evolution, checked as they are made; nothing here imports what takes seconds, so that is early."""
 
 import datetime
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import ClassVar, Literal
 
 from diverseevol.errors import InputError, shown
@@ -11,6 +13,31 @@ WEIGHTS = ("float32", "bfloat16", "float16")  # how a model's weights are held
 RateSchedule = Literal[
     "cosine", "linear", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"
 ]
+
+SHARE = re.compile(r"(\d+(?:\.\d+)?)%")
+
+
+def rows_of(option: str, value: int | str, rows: int) -> int:
+    """How many rows a number says, or a share such as "10%" of all rows that can be trained on.
+
+    Args:
+        option: what the user sets, for the message.
+        value: a number, or a share; rounded, and at least one row.
+        rows: of which it is a share.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if isinstance(value, int):
+        return value
+    if (share := SHARE.fullmatch(value)) is None:
+        raise InputError(
+            f"{option} is {shown(value)}, which is not a whole number of rows or a share of them such as 10%"
+        )
+    percent = Fraction(share[1])
+    if not 0 < percent <= 100:
+        raise InputError(f"{option} is {value}; a share of the rows is more than 0% and at most 100%")
+    return max(1, int(percent * rows / 100 + Fraction(1, 2)))
 
 
 @dataclass(frozen=True)

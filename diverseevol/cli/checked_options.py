@@ -19,7 +19,7 @@ from diverseevol.evaluation.endpoints.server import PLACES, Server
 from diverseevol.evolution.metrics import Metric
 from diverseevol.evolution.metrics.base import description_of, needs_of
 from diverseevol.export.targets import FORMATS
-from diverseevol.options import LoRA, Plateau, Schedule, Tuning, check_strategy
+from diverseevol.options import LoRA, Plateau, Schedule, Tuning, check_strategy, rows_of
 from diverseevol.runs.metrics import COSTS, POOL_SIZE, SCORES
 from diverseevol.samplers.base import Needs, Sampler
 from diverseevol.samplers.quota import Quota
@@ -60,7 +60,7 @@ class PlanOptions:
 class SelectOptions:
     """What is chosen from, how many, and where the choice goes; conf/select.yaml says what each option does."""
 
-    n: int
+    n: int | str
     out: str
     embeddings: str | None
     lengths: str | None
@@ -73,10 +73,14 @@ class SelectOptions:
     verify_cache: bool
 
     def __post_init__(self) -> None:
-        if self.n < 1:
+        if self.number(rows=1) < 1:
             raise InputError(f"n is {self.n}; it must be at least 1")
         _check_seed(self.seed)
         _check_threads(self.threads)
+
+    def number(self, rows: int) -> int:
+        """How many to choose, where so many can be trained on."""
+        return rows_of("n", self.n, rows)
 
 
 @dataclass(frozen=True)
@@ -154,12 +158,17 @@ def metrics_of(settings: Configuration) -> list[Metric]:
     return list(metrics.values())
 
 
-def schedule_of(settings: Configuration) -> Schedule:
+def schedule_of(settings: Configuration, eligible: int | None = None) -> Schedule:
     """How the pool grows.
+
+    Args:
+        settings: the configuration, in which shares of the rows become numbers once it is known of how many.
+        eligible: rows that can be trained on; None where that is not known, and shares may stand for any number.
 
     Raises:
         InputError: a size is none, or all rows are asked for together with sizes, which would make other runs of it.
     """
+    numbers: dict[str, int] = {}
     if settings.choices["schedule"] == "full":
         sizes = {f"schedule.{name}": value for name, value in settings.value("schedule", dict).items()}
         unused = [name for name, value in sizes.items() if value != {"schedule.seed_size": None}.get(name, 0)]
@@ -169,7 +178,12 @@ def schedule_of(settings: Configuration) -> Schedule:
                 f"schedule=full trains on all rows at once, so that {' and '.join(unused)} {means} nothing; leave "
                 f"{pronoun} out"
             )
-    return settings.options("schedule", Schedule)
+    for name in ("seed_size", "step_size"):
+        if isinstance(value := settings.value(f"schedule.{name}"), str):
+            numbers[name] = rows_of(f"schedule.{name}", value, eligible or 1)
+            if eligible is not None:
+                settings.settle(f"schedule.{name}", numbers[name])
+    return bind(Schedule, {**settings.value("schedule", dict), **numbers}, "schedule")
 
 
 def sampler_of(settings: Configuration) -> Sampler:

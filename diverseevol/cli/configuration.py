@@ -139,6 +139,10 @@ class Configuration:
         taken_out = any(name in composed for name in without)
         return hydra.utils.instantiate(node if taken_out else composed, _convert_="all", **extra)
 
+    def settle(self, key: str, value: Any) -> None:
+        """Put what was found out in place of what was asked for, as run folders are to hold it."""
+        OmegaConf.update(self._composed, key, value)
+
     def once(self, name: str, make: Callable[[], T]) -> T:
         """What one command makes once, however often it asks for it under this name."""
         if name not in self._made:

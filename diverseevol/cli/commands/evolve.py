@@ -134,6 +134,7 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
     tags = bench.tags(dataset, exam.benchmarks)
     learner = bench.learner(dataset, tuning)
     encoded, eligible = learner.encoded, int(np.asarray(learner.encoded.eligible).sum())
+    schedule = schedule_of(settings, eligible)
     schedule.fits(eligible, why_ineligible(dataset, encoded, settings.options("prompt", PromptOptions)))
     identity = fingerprint(settings, dataset, learner, cache)
     folder = RunFolder(path, identity)

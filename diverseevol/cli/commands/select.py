@@ -65,7 +65,7 @@ def run(settings: Configuration) -> None:
 
 def _select_over_embeddings(settings: Configuration, options: SelectOptions, sampler: Sampler, out: Path) -> None:
     features = _user_features(options, sampler.needs, settings.choices["sampler"])
-    taken = taken_rows(options.taken, features.response_tokens, options.n)
+    taken = taken_rows(options.taken, features.response_tokens, options.number(len(features.eligible)))
     _use_threads(options)
     if sampler.needs.space != "none":  # the libraries that these compute with load for seconds: not on the clock
         for module in ("diverseevol.geometry.farthest_first", "sklearn.cluster"):
@@ -97,7 +97,8 @@ def _select_rows(settings: Configuration, options: SelectOptions, sampler: Sampl
         for sentence in (*left_out(dataset, encoded, prompt), *tagged(tags, str(contamination)), *why):
             bench.console.print(sentence)
         response_tokens = _response_tokens(dataset, prober)
-        taken = taken_rows(options.taken, response_tokens, options.n)  # refused before the model reads anything
+        n = options.number(int((response_tokens > 0).sum()))
+        taken = taken_rows(options.taken, response_tokens, n)  # refused before the model reads anything
         check_quota(sampler, dataset)
         columns = columns_of(dataset.iterate(), sampler.needs.columns, dataset.sources)
         X = bench.text_embedding(dataset, embedding) if space == "text" else None
@@ -123,7 +124,8 @@ def _choose(
     """Ask the sampler, with the rows taken as the pool, and write its choice; of data, the rows themselves, too."""
     name, written = settings.choices["sampler"], [out]
     began = time.perf_counter()
-    selection = choose(sampler, features, taken, options.n, np.random.default_rng(options.seed))
+    n = options.number(len(features.eligible))
+    selection = choose(sampler, features, taken, n, np.random.default_rng(options.seed))
     pool = pool_of(features, taken)  # of the rows taken, those without a response are not in it
     seconds = time.perf_counter() - began
     distance, nearest = distances(features.embedding, selection.rows, pool)
@@ -133,7 +135,7 @@ def _choose(
         "options": {key: value for key, value in settings.value("sampler").items() if not key.startswith("_")},
         "seconds": round(seconds, 6),
     }  # fmt: skip
-    summary = f"{options.n:,} of {features.rows:,} rows by {name} in {seconds:.1f} s"
+    summary = f"{n:,} of {features.rows:,} rows by {name} in {seconds:.1f} s"
     if dataset is not None:
         summary = f"{dataset.name}: {summary}"
         written.append(out.with_suffix(".jsonl"))
