@@ -128,6 +128,10 @@ def test_which_rows_are_eligible_is_told_only_where_nothing_else_differs(tmp_pat
         RunFolder(tmp_path, {"eligible": "9b", "data.held_out": 4}).claim("")
     with pytest.raises(InputError, match=r'differs in eligible \(there "a6", here "9b"\); give'):
         RunFolder(tmp_path, {"eligible": "9b", "data.held_out": 8}).claim("")
+    with pytest.raises(InputError, match=r"differs in data\.held_out\.copies \(there null, here 3\); eligible"):
+        RunFolder(tmp_path, {"eligible": "9b", "data.held_out": 8, "data.held_out.copies": 3}).claim("")
+    with pytest.raises(InputError, match=r"differs in data\.held_out \(there 8, here 4\); give"):
+        RunFolder(tmp_path, {"eligible": "9b", "data.held_out": 4, "data.held_out.copies": 3}).claim("")
 
 
 def test_a_second_process_is_refused_while_the_first_is_at_work(tmp_path):

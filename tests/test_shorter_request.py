@@ -179,8 +179,8 @@ def test_a_complete_folder_is_read_held_out_rows_are_named_and_damage_is_told_be
     assert code == 2
     assert "but 0 can be trained on (" in said
     assert (
-        "no response token within prompt.max_length=5 and 1 row has been held out by data.held_out); change that, lower"
-        in said
+        "44 rows have no response token within prompt.max_length=5 and 1 row has been held out by data.held_out and "
+        "3 rows have a held-out row's text, or nearly so); change that, lower" in said
     )
     (answers,) = place.glob("outputs/rows/tiny/kcenter-*/seed0/rounds/02/answers/*.jsonl")
     answers.write_text(answers.read_text()[:-20])

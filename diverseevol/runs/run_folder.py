@@ -40,6 +40,7 @@ from diverseevol.storage.files import (
 
 LOCK = ".lock"
 LOOK = 0.2  # seconds: for a moment, `is_at_work` holds a lock that it finds free
+ELIGIBILITY = ("eligible", "data.held_out.copies")  # follow from the settings
 SOURCE = "source"  # of the user's code: each file's digest, under KEY.source in a fingerprint
 
 
@@ -139,10 +140,10 @@ class RunFolder:
                         f"{self.path}: was made with another version of {', '.join(changed)} ({key}); restore it to "
                         f"resume the evolution, or give folder=… for a new one"
                     )
-            # Which rows are eligible follows from the settings: it is named only where it alone differs.
+            # Which rows are eligible follows from the settings: it is named only where nothing else differs.
             differing = {
                 key: (saved.get(key), self.fingerprint.get(key))
-                for key in [key for key in keys if key != "eligible"] or keys
+                for key in [key for key in keys if key not in ELIGIBILITY] or keys
             }
             if "prompt" in differing:  # a digest: its options say more, where it is one of them that differs
                 options = self._changed_options("prompt", config)
