@@ -169,7 +169,8 @@ def test_a_row_that_could_not_be_chosen_has_its_reason(explain):
         ({"choice": "qbc"}, "qbc asks each round's model"),
         ({"choice": "kmeans"}, "kmeans does not choose row by row"),
         ({"choice": "vendi"}, "vendi does not choose row by row"),
-        ({"choice": "oracle"}, "oracle does not choose row by row"),
+        ({"choice": "oracle"}, "oracle chooses by fields of the rows, which the run folder does not keep"),
+        ({"choice": "kcenter", "quota": "source"}, "kcenter chose within quotas, and a larger budget has other quotas"),
         ({"choice": "my.Sampler"}, "give sampler=… on the command line, as the run had it, if you trust it"),
         ({"choice": "kcenter", "path": "x"}, "is not an option of sampler=kcenter"),
     ],
@@ -185,7 +186,24 @@ def test_where_there_is_no_rank_it_says_why(run, explain, sampler, reason):
 def test_a_sampler_on_the_command_line_takes_the_place_of_the_runs(run, explain):
     choose(run, {"choice": "my.Sampler"})
     row = behind(run)[0]
-    assert f"chooses it as row {POOL + 1}" in explain(f"row={row}", "sampler=kcenter")[1][2]
+    assert (
+        f"kcenter, going on from the final pool of {POOL} in the foundation model's space, chooses it as row"
+        in (explain(f"row={row}", "sampler=kcenter")[1][2])
+    )
+    choose(run, {"choice": "kcenter"})
+    shortest = min(Reasons(read_run(run)).facts.candidates)  # a row's response grows with its number
+    Path("mine.py").write_text(
+        "from dataclasses import dataclass\nimport numpy as np\nfrom diverseevol.samplers import Needs, Selection\n\n\n"
+        "class Shortest:\n    needs, row_by_row = Needs(lengths=True), True\n\n"
+        "    def select(self, features, taken, n, rng):\n        rows = np.flatnonzero(~taken)[:n]\n"
+        "        return Selection(rows, np.zeros(n))\n"
+    )
+    line = explain(f"row={shortest}", "sampler._target_=mine.Shortest")[1][2]
+    assert f"Shortest, going on from the final pool of {POOL}, chooses it as row {POOL + 1}: number 1 of" in line
+    assert not (run / "rows/beyond.npy").exists()
+    assert explain(f"row={row}")[0] == 0
+    assert "longest, going on" in explain(f"row={row}", "sampler=longest")[1][2]
+    np.testing.assert_array_equal(np.load(run / "rows/beyond.npy"), behind(run))
 
 
 def test_longest_goes_on_by_lengths_and_needs_no_embedding(run, explain, tmp_path):

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,16 +14,18 @@ from diverseevol.cli.naming import AS_BEFORE, MEMORY_ONLY, NOT_PICKS
 from diverseevol.cli.own_code import locate
 from diverseevol.data.columns import BY_SOURCE
 from diverseevol.data.dataset import Dataset
-from diverseevol.engine.probing.prober import Prober
 from diverseevol.runs.round_folder import release
 from diverseevol.runs.run_folder import SOURCE
 from diverseevol.runs.saved_config import CHOICE
 from diverseevol.storage.sources import sources
 
+if TYPE_CHECKING:  # its module imports for seconds
+    from diverseevol.engine.probing.prober import Prober
+
 PROJECT = "diverseevol."  # how its own targets begin
 
 
-def fingerprint(settings: Configuration, dataset: Dataset, prober: Prober, cache: Path) -> dict[str, Any]:
+def fingerprint(settings: Configuration, dataset: Dataset, prober: "Prober", cache: Path) -> dict[str, Any]:
     """What a resume must match: all that changes picks, key by key."""
     return {
         "release": release(__version__),  # rounds that are not complete do not say their version
@@ -82,7 +84,7 @@ def _sources(settings: Configuration, dataset: Dataset) -> dict[str, Any]:
     return {"data.sources": [source.name for source in dataset.sources]}
 
 
-def space_identity(settings: Configuration, dataset: Dataset, prober: Prober, cache: Path) -> dict[str, Any]:
+def space_identity(settings: Configuration, dataset: Dataset, prober: "Prober", cache: Path) -> dict[str, Any]:
     """What the foundation model's embedding of the rows depends on, and nothing else."""
     return {
         "data": dataset.fingerprint,

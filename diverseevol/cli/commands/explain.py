@@ -66,6 +66,7 @@ class Continued:
     """How the run's sampler went on from the final pool, or why it cannot.
 
     Attributes:
+        name: what the sampler is called.
         ranks: by row, from 1; empty where it cannot go on.
         pool: rows of the final pool.
         count: rows that it was asked for.
@@ -74,6 +75,7 @@ class Continued:
         why_not: why there are no ranks.
     """
 
+    name: str = ""
     ranks: Mapping[int, int] = field(default_factory=dict)
     pool: int = 0
     count: int = 0
@@ -156,19 +158,21 @@ def _without_facts(reasons: Reasons) -> str:
 def _continued(
     settings: Configuration, beyond: int, reasons: Reasons, saved: SavedChoice | None, name: str
 ) -> Continued:
-    """Let the run's sampler go on from the final pool, where it can; what it did is kept in the run folder."""
+    """Let a sampler go on from the final pool, where it can; what the run's own did is kept in the run folder."""
     facts, folder = reasons.facts, reasons.run.folder
     assert facts is not None
     pool, left = len(facts.pool), len(facts.candidates)
     count = min((beyond - 1) * pool, left)
-    sampler = _sampler(settings, saved)
+    sampler, own = _sampler(settings, saved), settings.value("sampler") is None
     if isinstance(sampler, str):
         return Continued(why_not=sampler)
+    if not own:
+        name = type(sampler).__name__ if settings.choices["sampler"] == "null" else settings.choices["sampler"]
     if why_not := _cannot_go_on(sampler, name):
         return Continued(why_not=why_not)
     with_space = sampler.needs.space != "none"
     where = " in the foundation model's space" if with_space else ""
-    order = read_beyond(folder, facts, count)
+    order = read_beyond(folder, facts, count) if own else None
     if order is None:
         X = _foundation_embedding(settings, folder, len(facts.nearest)) if with_space else None
         if isinstance(X, str):
@@ -179,11 +183,11 @@ def _continued(
         with Shown(Console(stderr=True)).track(f"let {name} choose more rows", count) as advance:
             order = order_beyond(sampler, facts, X, count)
             advance(count)
-        if os.access(folder / FOLDER, os.W_OK):
+        if own and count and os.access(folder / FOLDER, os.W_OK):
             refuse_links(folder)
             write_beyond(folder, order)
     ranks = {int(row): rank for rank, row in enumerate(order[:count], start=1)}
-    return Continued(ranks, pool, count, left, where)
+    return Continued(name, ranks, pool, count, left, where)
 
 
 def _sampler(settings: Configuration, saved: SavedChoice | None) -> Sampler | str:
@@ -193,7 +197,7 @@ def _sampler(settings: Configuration, saved: SavedChoice | None) -> Sampler | st
     if saved is None:
         return "its config.yaml names no sampler; give sampler=… as the run had it"
     if saved.options.get("quota") is not None:
-        return f"{saved.choice} chose within quotas, and a larger budget has others"
+        return f"{saved.choice} chose within quotas, and a larger budget has other quotas"
     ignored = ("device", *QUOTA_OPTIONS)  # the same picks on any device
     options = {option: value for option, value in saved.options.items() if option not in ignored}
     try:
@@ -209,6 +213,8 @@ def _cannot_go_on(sampler: Sampler, name: str) -> str:
         return f"{name} leaves rows out by nothing but chance"
     if sampler.needs.statistics or sampler.needs.committee or sampler.needs.earlier:
         return f"{name} asks each round's model, and there is none after the last round"
+    if sampler.needs.columns:
+        return f"{name} chooses by fields of the rows, which the run folder does not keep"
     if not chooses_row_by_row(sampler):
         return f"{name} does not choose row by row, so that more rows would not be these and others"
     return ""
@@ -250,7 +256,7 @@ def _sentences(reason: Reason, reasons: Reasons, name: str, continued: Continued
             f"nearest: row {reason.nearest:,} of the pool ({_when(joined)}), at distance {reason.distance:.4g} in the "
             f"foundation model's space{_quoted(reasons.of(reason.nearest).text)}"
         )
-        yield f"had the budget been larger: {_rank(reason.row, name, continued)}"
+        yield f"had the budget been larger: {_rank(reason.row, continued)}"
     if reason.tags:
         yield f"tags: {', '.join(reason.tags)}"
     if reason.text is not None:
@@ -292,10 +298,10 @@ def _share(nearer_than: float | None) -> str:
     return f"nearer to the pool than {nearer_than:.0%} of the rows not chosen"
 
 
-def _rank(row: int, name: str, continued: Continued) -> str:
+def _rank(row: int, continued: Continued) -> str:
     if continued.why_not:
         return f"no rank is known: {continued.why_not}"
-    pool, count = continued.pool, continued.count
+    name, pool, count = continued.name, continued.pool, continued.count
     if count == 0:
         return "no rank is known: give beyond=10 for one among ten times the pool"
     if (rank := continued.ranks.get(row)) is not None:
