@@ -105,8 +105,8 @@ def joint_fingerprint(sources: Sequence[Sequence[str]]) -> str:
 
     The rows in their order count, and which of them are one source; names and paths do not.
     """
-    (first, *further), *rest = sources
-    return hashlib.sha256(json.dumps(sources).encode()).hexdigest() if further or rest else first
+    files = [fingerprint for source in sources for fingerprint in source]
+    return files[0] if len(files) == 1 else hashlib.sha256(json.dumps(sources).encode()).hexdigest()
 
 
 def bad_rows(lists: Iterable[tuple[str, str, Path]]) -> Iterator[dict[str, Any]]:
