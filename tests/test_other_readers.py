@@ -44,6 +44,15 @@ RECORDS = [
     {"instruction": "Write two lines.", "input": "", "output": "One.\nTwo.", "id": None},
 ]
 
+CHATS = [
+    {"messages": [{"role": role, "content": text} for role, text in turns]}
+    for turns in (
+        [("system", "Be brief."), ("user", "Name a fish."), ("assistant", "Cod.")],
+        [("user", "Hi."), ("assistant", "Hello."), ("user", "And ray?"), ("assistant", "A\n\nfish.")],
+        [("system", "Sum up."), *[("user", "Name eel."), ("assistant", "Eel.")] * 3],
+    )
+]
+
 # Runs the lines of the card for TRL up to the training, and prints what would be trained on.
 WITH_TRL = f"""
 import functools, json, sys
@@ -84,17 +93,23 @@ class World:
     model: Path
     tokenizer: PreTrainedTokenizerFast
     encoded: Tokens
+    chats: Tokens
 
     def expected(self, row: int) -> tuple[list[int], list[int]]:
         """The ids of a row, and its labels: -100 where nothing is learned."""
-        ids = self.encoded.row(row).tolist()
-        labels = [-100] * len(ids)
-        for start, end in self.encoded.spans_of(row):
-            labels[start:end] = ids[start:end]
-        return ids, labels
+        return learned(self.encoded, row)
 
     def text(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode([token for token in ids if token >= 0]))
+
+
+def learned(encoded: Tokens, row: int, spans: slice = slice(None)) -> tuple[list[int], list[int]]:
+    """The ids of a row, and its labels; of all stretches that are learned, or of some of them."""
+    ids = encoded.row(row).tolist()
+    labels = [-100] * len(ids)
+    for start, end in encoded.spans_of(row)[spans]:
+        labels[start:end] = ids[start:end]
+    return ids, labels
 
 
 def world_of(folder: Path, template: str) -> World:
@@ -108,11 +123,15 @@ def world_of(folder: Path, template: str) -> World:
     )  # fmt: skip
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
-    rows = folder / "rows.jsonl"
-    rows.write_text("".join(f"{json.dumps(record)}\n" for record in RECORDS), encoding="utf-8")
     prompt = Prompt(tokenizer, PromptOptions(template="chat", max_length=LONGEST))
-    encoded = encode(load(rows, cache=folder / "cache"), prompt, folder / "cache")
-    return World(folder / "model", tokenizer, encoded)
+    for name, records in (("rows", RECORDS), ("chats", CHATS)):
+        lines = "".join(f"{json.dumps(record)}\n" for record in records)
+        (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    encoded, chats = (
+        encode(load(folder / f"{name}.jsonl", cache=folder / "cache"), prompt, folder / "cache")
+        for name in ("rows", "chats")
+    )
+    return World(folder / "model", tokenizer, encoded, chats)
 
 
 @pytest.fixture(scope="module")
@@ -188,10 +207,10 @@ def test_trl_learns_of_messages_what_the_project_learns(marked, trl, exported):
     read = read_by(trl, WITH_TRL, snippet(exported("messages", RECORDS), "TRL", "python"), str(marked.model))
     assert len(read) == len(RECORDS)
     for row, (ids, labels) in enumerate(read):
-        expected, learned = marked.expected(row)
+        expected, answer = marked.expected(row)
         assert ids == expected
         assert marked.text(ids[-1:]) == "\n"  # behind the end of the answer: the template's marks leave it out
-        assert labels[:-1] == learned[:-1]
+        assert labels[:-1] == answer[:-1]
 
 
 def test_trl_learns_of_prompt_and_completion_what_the_project_learns(world, trl, exported):
@@ -206,13 +225,36 @@ def test_llama_factory_learns_what_the_project_learns(world, llama_factory, expo
     read = read_by(llama_factory, WITH_LLAMA_FACTORY, json.dumps(named), str(world.model))
     assert len(read) == len(RECORDS)
     for row, (ids, labels) in enumerate(read):
-        expected, learned = world.expected(row)
+        expected, answer = world.expected(row)
         passage = RECORDS[row]["input"]
         if form in ("rows", "alpaca", "parquet") and passage:  # joined by one line break there, not by two
             assert world.text(ids) == world.text(expected).replace(f"\n\n{passage}", f"\n{passage}")
-            assert world.text(labels) == world.text(learned)
+            assert world.text(labels) == world.text(answer)
         else:
-            assert (ids, labels) == (expected, learned)
+            assert (ids, labels) == (expected, answer)
+
+
+def test_trl_learns_every_answer_of_messages_and_the_last_one_of_prompt_and_completion(world, marked, trl, exported):
+    read = read_by(trl, WITH_TRL, snippet(exported("messages", CHATS), "TRL", "python"), str(marked.model))
+    assert read == [learned(marked.chats, row) for row in range(len(CHATS))]
+    read = read_by(trl, WITH_TRL, snippet(exported("prompt_completion", CHATS), "TRL", "python"), str(world.model))
+    assert len(read) == len(CHATS)
+    for row, (ids, labels) in enumerate(read):
+        expected, answer = learned(world.chats, row, slice(-1, None))
+        assert ids == expected
+        assert world.text(labels) == f"{world.text(answer)}\n"  # the line break behind the answer's end, too
+
+
+@pytest.mark.parametrize("form", ["rows", "alpaca", "sharegpt", "messages", "parquet"])
+def test_llama_factory_learns_every_answer_of_a_conversation(world, llama_factory, exported, form):
+    named = yaml.safe_load(snippet(exported(form, CHATS), "LLaMA-Factory", "yaml"))
+    read = read_by(llama_factory, WITH_LLAMA_FACTORY, json.dumps(named), str(world.model))
+    assert len(read) == len(CHATS)
+    for row, (ids, labels) in enumerate(read):
+        expected, answers = learned(world.chats, row)
+        assert ids == expected
+        # The line break behind each answer's end, too.
+        assert world.text(labels) == world.text(answers).replace("<|im_end|>", "<|im_end|>\n")
 
 
 def test_each_environment_has_the_version_that_is_said_and_ours_stays_as_it_is(trl, llama_factory):
