@@ -17,6 +17,7 @@ from diverseevol.evaluation.scores.scoreboard import Scoreboard, score_files
 from diverseevol.evolution.metrics import KNOWN
 from diverseevol.report.charts.lines import FULL, RELEASED_ROWS, Line, line_of
 from diverseevol.report.frame import frame_of_lines
+from diverseevol.report.sources import OF_ALL_ROWS, OF_POOL, SourceRows, shares, sources_of
 from diverseevol.runs.metrics import MetricDescription, read_descriptions
 from diverseevol.runs.round_folder import Round
 from diverseevol.runs.run_folder import RunFolder
@@ -44,6 +45,7 @@ class Run:
         rounds: the complete ones.
         config: config.yaml as plain values.
         metrics: those that the folder describes, by name.
+        sources: of the rows, where they are a mixture.
     """
 
     folder: Path
@@ -54,6 +56,7 @@ class Run:
     rounds: tuple[Round, ...]
     config: Mapping[str, Any]
     metrics: Mapping[str, MetricDescription]
+    sources: tuple[SourceRows, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -209,6 +212,7 @@ def read_run(folder: Path) -> Run:
         rounds=tuple(_rounds(RunFolder(folder, fingerprint))),
         config=config,
         metrics=read_descriptions(folder),
+        sources=sources_of(folder),
     )
 
 
@@ -232,11 +236,13 @@ def _rounds(run: RunFolder) -> Iterator[Round]:
 def _measured(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
     """What round.json holds: every metric that is a number, and the seconds of each phase."""
     for run in runs:
-        descriptions = {**run.metrics, **KNOWN}  # a folder may come from others, so it cannot redefine the project's
+        # A folder may come from others, so it cannot redefine the project's.
+        descriptions = {**run.metrics, **KNOWN, OF_POOL.name: OF_POOL, OF_ALL_ROWS.name: OF_ALL_ROWS}
         for done in run.rounds:
             seconds = {**done.seconds, ALL_PHASES: sum(done.seconds.values())}
             values = {**done.metrics, **{f"seconds/{phase}": value for phase, value in seconds.items()}}
             values |= {f"{PEAK_MEMORY}/{phase}": size / GIGABYTE for phase, size in done.peak_memory.items()}
+            values |= shares(run.sources, done.trained_on)
             model = Model(run.line.source, run.line.schedule, run.seed, done.index, len(done.trained_on))
             for row in measured_rows(model, values, descriptions):
                 yield {**row, "line": run.line}

@@ -15,6 +15,7 @@ from diverseevol.report.charts.titles import metric_order
 from diverseevol.report.collect import ALL_PHASES, Collection, Run
 from diverseevol.report.frame import descriptions
 from diverseevol.report.predictions import HEAD, predictions
+from diverseevol.report.sources import OF_ALL_ROWS, OF_POOL, shares
 from diverseevol.report.stopping import StopOfCurve, in_words, recommend
 from diverseevol.report.verdicts import Verdict
 from diverseevol.runs.metrics import MetricKey
@@ -181,6 +182,30 @@ def run_table(runs: Sequence[Run]) -> Table:
         for run in runs
     )
     return Table("runs", ("source", "sampler", "seed", "rounds", "folder"), rows)
+
+
+def source_table(runs: Sequence[Run]) -> Table:
+    """Of each run on a mixture: the share of each source of all rows, of the first pool and of the last."""
+    rows: list[tuple[Cell, ...]] = []
+    for run in runs:
+        first, last = (shares(run.sources, run.rounds[t].trained_on if run.rounds else ()) for t in (0, -1))
+        for source in run.sources if run.rounds else ():
+            of_all, of_first, of_last = (
+                f"{values[f'{metric.name}/{source.name}']:.1%}"
+                for values, metric in ((first, OF_ALL_ROWS), (first, OF_POOL), (last, OF_POOL))
+            )
+            seed = "" if run.seed is None else str(run.seed)
+            rows.append((run.line.source, run.line, seed, source.name, of_all, of_first, of_last))
+    head = (
+        "source",
+        "sampler",
+        "seed",
+        "rows from",
+        "share of all rows",
+        "share of the first pool",
+        "share of the last pool",
+    )
+    return Table("sources", head, tuple(rows))
 
 
 def prediction_table(runs: Sequence[Run]) -> Table:

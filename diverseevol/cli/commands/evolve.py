@@ -145,6 +145,14 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
     trained = None if extent.reached else learner.describe()
     origin = {"choices": dict(settings.choices), "arm": arm(settings), "threads": torch.get_num_threads()}
     origin["fast_path"] = fast_path.enabled()
+    if len(dataset.sources) > 1:
+        origin["sources"] = [
+            {
+                "name": source.name, "start": source.start, "stop": source.stop,
+                "eligible": int(np.asarray(encoded.eligible)[source.start : source.stop].sum()),
+            }
+            for source in dataset.sources
+        ]  # fmt: skip
     if own_code := own_sources(settings, "sampler", "judge", "metric", "data", "benchmark"):
         origin["own_code"] = own_code
     config = logged_config(settings, {**origin, "provenance": provenance(), "fingerprint": identity})

@@ -16,6 +16,7 @@ from diverseevol.report.charts.style import STYLE, save_png
 from diverseevol.report.charts.titles import WARNING_LIGHT, metric_order, panel_texts
 from diverseevol.report.collect import ALL_PHASES, JUDGE_CALLS, PEAK_MEMORY, Collection
 from diverseevol.report.frame import descriptions
+from diverseevol.report.sources import OF_ALL_ROWS, OF_POOL
 from diverseevol.runs.metrics import COSTS, POOL_SIZE, SCORES, MetricKey
 
 VENDI = ("vendi_score", "vendi_score_centred", "vendi_score_current")
@@ -182,9 +183,25 @@ def _losses(frame: Frame) -> Iterator[Entry]:
 
 def _other_metrics(frame: Frame) -> Iterator[Entry]:
     intervals = {end.name for about in set(frame.description) if about.interval for end in MetricKey(about.name).ends}
-    shown = {"round", *(each.name for each in (POOL_SIZE, *SCORES, *COSTS)), *VENDI, *LEARNING, *LOSSES}
+    described = (POOL_SIZE, *SCORES, *COSTS, OF_POOL, OF_ALL_ROWS)
+    shown = {"round", *(each.name for each in described), *VENDI, *LEARNING, *LOSSES}
     keys = _keys(frame, *({*frame["name"]} - shown - intervals))
     yield from _entry(frame, "other_metrics", "Other metrics", "As logged by the rounds.", keys)
+
+
+def _sources(frame: Frame) -> Iterator[Entry]:
+    panels = []
+    for metric, judge in _keys(frame, OF_POOL.name):
+        of_all = frame[frame.metric == str(MetricKey(OF_ALL_ROWS.name, MetricKey.parse(metric).part))]
+        share = {str(source): float(value) for source, value in of_all.groupby("source").value.mean().items()}
+        for panel in _panels(frame, [(metric, judge)]):
+            panels.append(replace(panel, levels={"share of all rows": share[panel.group]}))
+    if panels:
+        caption = (
+            "Which share of the pool comes from each source of the data. Dashed grey: the source's share of all rows "
+            "that can be trained on, which a random choice keeps."
+        )
+        yield Entry("sources", "Shares of the sources", caption, draw_panels(panels, BAND))
 
 
 def _cost(frame: Frame) -> Iterator[Entry]:
@@ -231,5 +248,5 @@ def _win_tie_lose(frame: Frame) -> Iterator[Entry]:
 
 
 FIGURES: tuple[Callable[[Frame], Iterator[Entry]], ...] = (
-    _vendi, _against, _learning, _losses, _win_tie_lose, _cost, _memory, _other_metrics,
+    _vendi, _against, _learning, _losses, _sources, _win_tie_lose, _cost, _memory, _other_metrics,
 )  # fmt: skip

@@ -21,6 +21,7 @@ from diverseevol.report.tables import (
     pool_table,
     prediction_table,
     run_table,
+    source_table,
     status,
     stopping_table,
     verdict_table,
@@ -52,7 +53,7 @@ def publish(collection: Collection, out: Path, projection: str = PCA) -> list[st
     compared, uncompared = verdicts(collection)
     tables = [
         verdict_table(compared), stopping_table(stops(collection.frame)), final_table(collection),
-        pool_table(collection.frame), run_table(runs), prediction_table(runs),
+        pool_table(collection.frame), run_table(runs), prediction_table(runs), source_table(runs),
     ]  # fmt: skip
     begin(out)
     figures = [(entry, save(entry.figure, out / "figures", entry.name)) for entry in gallery(collection)]
