@@ -61,7 +61,7 @@ class SelectOptions:
     """What is chosen from, how many, and where the choice goes; conf/select.yaml says what each option does."""
 
     n: int | str
-    out: str
+    out: str | None
     embeddings: str | None
     lengths: str | None
     taken: str | None

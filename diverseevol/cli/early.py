@@ -99,7 +99,7 @@ def _data(settings: Configuration) -> None:
         judged = judge is None or judge.capabilities.judges  # by a model, or by the user's code, which is not made yet
         check_stop(rule, metrics_of(settings), [benchmark.name for benchmark in benchmarks], judged)
     cache = cache_folder(settings.value("cache", str | None))
-    check_rows(settings, cache, bad_rows_file(settings, cache), settings.value("verify_cache", bool))
+    check_rows(settings, cache, bad_rows_file(run_path(settings), cache), settings.value("verify_cache", bool))
 
 
 def _answer(settings: Configuration) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from diverseevol import __version__
 from diverseevol.cli.configuration import Configuration
@@ -92,6 +93,28 @@ def space_identity(settings: Configuration, dataset: Dataset, prober: "Prober", 
         "prompt": prober.prompt.identity_of_rows(dataset.conversations),
         "precision": str(settings.value("trainer", dict).get("precision")),
         **_picks(settings, "embedding"),
+    }
+
+
+def choice_identity(
+    settings: Configuration,
+    dataset: Dataset,
+    prober: "Prober | None",
+    cache: Path,
+    space: str,
+    taken: Bool[np.ndarray, " rows"],
+) -> dict[str, Any]:
+    """What decides a choice of `select` beside the number of rows, key by key."""
+    return {
+        "release": release(__version__),
+        **({"data": dataset.fingerprint} if prober is None else space_identity(settings, dataset, prober, cache)),
+        **_picks(settings, "embedding"),
+        **_sources(settings, dataset),
+        "seed": settings.value("seed"),
+        "space": space,
+        "taken": hashlib.sha256(np.packbits(taken).tobytes()).hexdigest()[:16],
+        **_picks(settings, "sampler"),
+        **own_sources(settings, "sampler"),
     }
 
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -83,20 +84,10 @@ def choice_file(settings: Configuration) -> Path:
     """
     out = settings.value("out", str)
     path = _named_file(out, "P.json")  # the rows of data go beside it, in .jsonl
-    sources = [(name, settings.value(name)) for name in ("taken", "embeddings", "lengths")]
     written = [path]
-    if (data := settings.value("data")) is not None:
-        paths = data.get("path") if isinstance(data, dict) else None
-        if is_dataset_info(paths):
-            paths = read_entry(paths, data.get("name")).path
-        sources += [("data.path", where) for where in (named_sources(paths).values() if paths else ())]
+    if settings.value("data") is not None:
         written += [path.with_suffix(suffix) for suffix in (".jsonl", ".bad_rows.jsonl", ".contamination.jsonl")]
-    for name, value in sources:
-        for file in written if value is not None else ():
-            if (read := Path(str(value)).expanduser()).exists() and file.exists() and file.samefile(read):
-                raise InputError(f"out={out}: {file} would be written over {name}={value}; give out another name")
-            if name == "data.path" and is_among(file, value):
-                raise InputError(f"out={out}: {file} would lie among the data of {name}={value}; give another folder")
+    refuse_read(settings, written, f"out={out}: ")
     for file in written[:2]:  # the list of bad rows is there early, also of a choice that was cut off
         if file.exists() and not settings.value("replace", bool):
             raise InputError(
@@ -104,3 +95,30 @@ def choice_file(settings: Configuration) -> Path:
                 f"choice in its place"
             )
     return path
+
+
+def refuse_read(settings: Configuration, written: Sequence[Path], beginning: str) -> None:
+    """Refuse to write over what is read, or among the data.
+
+    Args:
+        settings: the configuration, which names what is read.
+        written: the files that will be.
+        beginning: of the sentence: the option that names them, "" where none does.
+
+    Raises:
+        InputError: a file would be written over one that is read, or lie among the data.
+    """
+    sources = [(name, settings.value(name)) for name in ("taken", "embeddings", "lengths")]
+    data = settings.value("data")
+    paths = data.get("path") if isinstance(data, dict) else None
+    if is_dataset_info(paths):
+        paths = read_entry(paths, data.get("name")).path
+    sources += [("data.path", where) for where in (named_sources(paths).values() if paths else ())]
+    for name, value in sources:
+        for file in written if value is not None else ():
+            if (read := Path(str(value)).expanduser()).exists() and file.exists() and file.samefile(read):
+                remedy = "give out another name" if beginning else "give out=P.json with a name of its own"
+                raise InputError(f"{beginning}{file} would be written over {name}={value}; {remedy}")
+            if name == "data.path" and is_among(file, value):
+                remedy = "give another folder" if beginning else "give out=P.json in another folder"
+                raise InputError(f"{beginning}{file} would lie among the data of {name}={value}; {remedy}")

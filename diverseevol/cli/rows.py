@@ -4,7 +4,6 @@ import hashlib
 from pathlib import Path
 
 from diverseevol.cli.configuration import Configuration
-from diverseevol.cli.naming import run_path
 from diverseevol.data.dataset import Dataset
 from diverseevol.progress import Progress
 
@@ -28,7 +27,6 @@ def load_dataset(settings: Configuration, cache: Path, bad_rows: Path, progress:
     return settings.once("data", load)
 
 
-def bad_rows_file(settings: Configuration, cache: Path) -> Path:
-    """Where an evolution's bad rows are listed until its run folder may be written to."""
-    path = run_path(settings).absolute()
-    return cache / "bad_rows" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.jsonl"
+def bad_rows_file(folder: Path, cache: Path) -> Path:
+    """Where the bad rows of a run or a choice are listed until its folder may be written to."""
+    return cache / "bad_rows" / f"{hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]}.jsonl"

@@ -16,7 +16,7 @@ from diverseevol.runs.round_folder import shortened
 from diverseevol.runs.run_folder import RunFolder
 from diverseevol.runs.saved_config import read_saved, saved_choice
 from diverseevol.runs.standing import saved_command
-from diverseevol.runs.subset import SELECTED, read_subset
+from diverseevol.runs.subset import PICKS, SELECTED, read_subset
 from diverseevol.storage.files import read_json
 from diverseevol.storage.json_lines import Unreadable, json_lines
 from diverseevol.storage.links import refuse_files_from_outside
@@ -163,7 +163,7 @@ def of_run(folder: Path, t: int | None) -> Chosen:
 
 
 def of_choice(path: Path) -> Chosen:
-    """What `diverseevol select` chose, from its `P.json` and the rows beside it.
+    """What `diverseevol select` chose, from its `P.json`, or the `picks.json` of its folder, and the rows beside it.
 
     Raises:
         InputError: it holds no choice, or the rows beside it are others.
@@ -179,14 +179,16 @@ def of_choice(path: Path) -> Chosen:
     kept = receipts if isinstance(receipts, list) and [line.get("row") for line in receipts] == numbers else None
     options = choice.get("options") if isinstance(choice.get("options"), dict) else {}
     taken = choice.get("taken") if isinstance(choice.get("taken"), list) else []
+    in_folder = path.name == PICKS and (path.parent / SELECTED).exists()
     chosen = Chosen(
-        path, path.stem, len(numbers), lambda: iter(kept or ({"row": row} for row in numbers)), None,
+        path, path.parent.name if in_folder else path.stem, len(numbers),
+        lambda: iter(kept or ({"row": row} for row in numbers)), None,
         facts={
             "Chosen by": ", ".join([f"sampler={choice.get('sampler')}", *_options(options)]),
             "Rows": f"{len(numbers):,}" + (f", beside {len(taken):,} that were taken before" if taken else ""),
         },
     )  # fmt: skip
-    file = path.with_suffix(".jsonl")
+    file = path.with_name(SELECTED) if in_folder else path.with_suffix(".jsonl")
     if not file.exists():
         return chosen
 

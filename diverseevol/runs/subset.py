@@ -17,6 +17,8 @@ from diverseevol.storage.reading import opened
 
 SELECTED = "selected.jsonl"
 RECEIPTS = "receipts.jsonl"
+# Beside them in the folder of a choice: the numbers, the bad rows, and what a reader is told of it.
+PICKS, BAD_ROWS, PAGE, CARD = "picks.json", "bad_rows.jsonl", "subset.html", "README.md"
 
 
 class Member(NamedTuple):

@@ -128,7 +128,7 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
     budget = settings.options("budget", Budget)
     if "reference_loss" in needs_of(metrics):
         check_references(exam.benchmarks)
-    bad_rows = bad_rows_file(settings, cache)
+    bad_rows = bad_rows_file(run_path(settings), cache)
     dataset = bench.dataset(bad_rows)
     check_quota(sampler, dataset)
     tags = bench.tags(dataset, exam.benchmarks)

@@ -83,7 +83,7 @@ def run(settings: Configuration) -> None:
             settings.options("generation", Generation),
         )
         exam = Exam(benchmarks, judge, generation, answers_of(settings))
-        dataset = bench.dataset(bad_rows_file(settings, bench.cache))
+        dataset = bench.dataset(bad_rows_file(run_path(settings), bench.cache))
         check_quota(sampler, dataset)
         learner = bench.learner(dataset, tuning)
         schedule = schedule_of(settings, eligible := int(learner.encoded.eligible.sum()))

@@ -7,18 +7,20 @@ model, their words say how far apart they are.
 import importlib
 import shutil
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from diverseevol.cli.checked_options import SelectOptions, check_quota, has_model, sampler_of
-from diverseevol.cli.configuration import Configuration
+from diverseevol.cli.choice_folder import choice_folder, holds_choice, write_choice
+from diverseevol.cli.configuration import Configuration, missing
 from diverseevol.cli.early import check_rows, check_weights
 from diverseevol.cli.left_out_rows import left_out
 from diverseevol.cli.output_files import choice_file
+from diverseevol.cli.rows import bad_rows_file
 from diverseevol.cli.tagged_rows import list_contamination, tagged
 from diverseevol.data.columns import columns_of
 from diverseevol.data.dataset import Dataset
@@ -28,7 +30,9 @@ from diverseevol.evolution.receipts import distances, receipt
 from diverseevol.geometry.row_blocks import check_finite
 from diverseevol.options import Embedding, PromptOptions
 from diverseevol.output.terminal import say
-from diverseevol.samplers.base import Needs, Sampler, choose, pool_of
+from diverseevol.report.contamination import CONTAMINATION
+from diverseevol.runs.subset import BAD_ROWS, PICKS
+from diverseevol.samplers.base import Needs, Sampler, Selection, choose, pool_of
 from diverseevol.samplers.features import Features
 from diverseevol.storage.cache import cache_folder
 from diverseevol.storage.files import temporary, write_json, write_lines
@@ -42,7 +46,6 @@ if TYPE_CHECKING:  # imported where rows are chosen from, for it takes seconds t
 def run(settings: Configuration) -> None:
     """Choose rows, and write the choice."""
     options = settings.options("", SelectOptions)
-    out = choice_file(settings)
     sampler = sampler_of(settings)
     if sampler.needs.committee or sampler.needs.earlier:
         raise InputError(
@@ -58,9 +61,12 @@ def run(settings: Configuration) -> None:
     if not with_data and options.space is not None:
         raise InputError(f"space={options.space} is of rows, and embeddings are in a space already; leave space out")
     if with_data:
-        _select_rows(settings, options, sampler, out)
+        folder = choice_folder(settings) if options.out is None else None
+        _select_rows(settings, options, sampler, folder, choice_file(settings) if folder is None else folder / PICKS)
+    elif options.out is None:
+        raise InputError(missing("out", "select"))
     else:
-        _select_over_embeddings(settings, options, sampler, out)
+        _select_over_embeddings(settings, options, sampler, choice_file(settings))
 
 
 def _select_over_embeddings(settings: Configuration, options: SelectOptions, sampler: Sampler, out: Path) -> None:
@@ -70,19 +76,33 @@ def _select_over_embeddings(settings: Configuration, options: SelectOptions, sam
     if sampler.needs.space != "none":  # the libraries that these compute with load for seconds: not on the clock
         for module in ("diverseevol.geometry.farthest_first", "sklearn.cluster"):
             importlib.import_module(module)
-    _choose(settings, options, sampler, features, taken, out)
+    record, _, summary = _chosen(settings, options, sampler, features, taken)
+    write_json(out, record)
+    _conclude(summary, [out])
 
 
-def _select_rows(settings: Configuration, options: SelectOptions, sampler: Sampler, out: Path) -> None:
-    """Choose from the rows of data; what the model says of them is asked after all else is known to be right."""
+def _select_rows(
+    settings: Configuration, options: SelectOptions, sampler: Sampler, folder: Path | None, out: Path
+) -> None:
+    """Choose from the rows of data; what the model says of them is asked after all else is known to be right.
+
+    Args:
+        settings: the configuration.
+        options: those of its root.
+        sampler: chooses.
+        folder: gets the choice with all that a reader wants to know of it; None where the user named a file.
+        out: gets the numbers.
+    """
     prompt = settings.options("prompt", PromptOptions)
     embedding = settings.options("embedding", Embedding)
     with_model = has_model(settings, sampler.needs, options.space)
     if with_model:
         check_weights(settings, "model")
     space, why = _space(options.space, sampler.needs, with_model)
-    bad_rows = out.with_suffix(".bad_rows.jsonl")
-    check_rows(settings, cache_folder(settings.value("cache", str | None)), bad_rows, options.verify_cache)
+    cache = cache_folder(settings.value("cache", str | None))
+    bad_rows = out.with_suffix(".bad_rows.jsonl") if folder is None else bad_rows_file(folder, cache)
+    check_rows(settings, cache, bad_rows, options.verify_cache)
+    from diverseevol.cli.fingerprint import choice_identity
     from diverseevol.cli.workbench import workbench
 
     _use_threads(options)
@@ -90,16 +110,24 @@ def _select_rows(settings: Configuration, options: SelectOptions, sampler: Sampl
         dataset = bench.dataset(bad_rows)
         prober = bench.prober(dataset) if with_model else None
         tags = bench.tags(dataset, settings.part("benchmark", cache=bench.cache))
-        contamination = out.with_suffix(".contamination.jsonl")
-        if bench.processes.first:
-            list_contamination(contamination, tags)
-        encoded = prober.encoded if prober else None
-        for sentence in (*left_out(dataset, encoded, prompt), *tagged(tags, str(contamination)), *why):
+        if folder is None:
+            contamination = out.with_suffix(".contamination.jsonl")
+            if bench.processes.first:
+                list_contamination(contamination, tags)
+        else:
+            contamination = folder / CONTAMINATION
+        missing_rows = list(left_out(dataset, prober.encoded if prober else None, prompt))
+        for sentence in (*missing_rows, *tagged(tags, str(contamination)), *why):
             bench.console.print(sentence)
         response_tokens = _response_tokens(dataset, prober)
         n = options.number(int((response_tokens > 0).sum()))
         taken = taken_rows(options.taken, response_tokens, n)  # refused before the model reads anything
         check_quota(sampler, dataset)
+        identity = {"n": n, **choice_identity(settings, dataset, prober, bench.cache, space, taken)}
+        if folder is not None and bench.processes.share(
+            bench.processes.first and holds_choice(folder, identity, options.replace)
+        ):
+            return
         columns = columns_of(dataset.iterate(), sampler.needs.columns, dataset.sources)
         X = bench.text_embedding(dataset, embedding) if space == "text" else None
         scores: Mapping[str, Float[np.ndarray, " rows"]] = {}
@@ -107,22 +135,35 @@ def _select_rows(settings: Configuration, options: SelectOptions, sampler: Sampl
             X, scores = _probe(bench, dataset, prober, sampler.needs.statistics, out, X, space)
         if bench.processes.first:
             features = Features(response_tokens, X, scores, columns)
-            _choose(settings, options, sampler, features, taken, out, dataset, space)
+            record, selection, summary = _chosen(settings, options, sampler, features, taken)
+            pool = pool_of(features, taken)
+            record["receipt"] = list(receipt(selection, dataset, X, pool, space))
+            summary[0] = f"{dataset.name}: {summary[0]}"
+            if folder is None:
+                written = [out, out.with_suffix(".jsonl")]
+                write_lines(written[1], map(dataset.line, record["chosen"]))
+                write_json(out, record)
+            else:
+                written = write_choice(
+                    folder, settings, dataset, tags, features, {**record, "request": identity},
+                    summary=[*why, *summary[1:]], left_out=missing_rows, bad_rows=bad_rows,
+                )  # fmt: skip
+            if dataset.bad_rows:
+                listed = out.with_suffix(".bad_rows.jsonl") if folder is None else folder / BAD_ROWS
+                say(f"{dataset.bad_rows:,} bad records were left out ({listed})", error=True)
+            _conclude(summary, written)
         bench.processes.barrier()
 
 
-def _choose(
+def _chosen(
     settings: Configuration,
     options: SelectOptions,
     sampler: Sampler,
     features: Features,
     taken: Bool[np.ndarray, " rows"],
-    out: Path,
-    dataset: Dataset | None = None,
-    space: str | None = None,
-) -> None:
-    """Ask the sampler, with the rows taken as the pool, and write its choice; of data, the rows themselves, too."""
-    name, written = settings.choices["sampler"], [out]
+) -> tuple[dict[str, Any], Selection, list[str]]:
+    """Ask the sampler, with the rows taken as the pool: what is written of its choice, the choice, and a summary."""
+    name = settings.choices["sampler"]
     began = time.perf_counter()
     n = options.number(len(features.eligible))
     selection = choose(sampler, features, taken, n, np.random.default_rng(options.seed))
@@ -136,16 +177,11 @@ def _choose(
         "seconds": round(seconds, 6),
     }  # fmt: skip
     summary = f"{n:,} of {features.rows:,} rows by {name} in {seconds:.1f} s"
-    if dataset is not None:
-        summary = f"{dataset.name}: {summary}"
-        written.append(out.with_suffix(".jsonl"))
-        write_lines(written[1], map(dataset.line, record["chosen"]))
-        record["receipt"] = list(receipt(selection, dataset, features.embedding, pool, space))
-        if dataset.bad_rows:
-            bad_rows = out.with_suffix(".bad_rows.jsonl")
-            say(f"{dataset.bad_rows:,} bad records were left out ({bad_rows})", error=True)
-    write_json(out, record)
-    for line in (summary, *_distance_summary(distance), f"writes {' and '.join(map(str, written))}"):
+    return record, selection, [summary, *_distance_summary(distance)]
+
+
+def _conclude(summary: Sequence[str], written: Sequence[Path]) -> None:
+    for line in (*summary, f"writes {' and '.join(map(str, written))}"):
         say(line, error=True)
 
 

@@ -87,11 +87,11 @@ def draw_maps(maps: Mapping[Run, Map], names: Mapping[Line, str], projection: st
     with matplotlib.rc_context(STYLE):
         figure, grid = facets(len(first), panels_across([line.source for line in first]), 2.9, 2.9, "compressed")
         last = max(max(run.joined.values(), default=0) for run in first.values())
-        scale = matplotlib.colors.LinearSegmentedColormap.from_list("rounds", COLOURS, N=max(last + 1, 2))
+        scale = round_scale(max(last + 1, 2))
         norm = matplotlib.colors.BoundaryNorm(np.arange(scale.N + 1) - 0.5, scale.N)
         several = len({line.source for line in first}) > 1
         for axes, (line, run) in zip(grid, first.items(), strict=True):
-            _panel(axes, maps[run].xy, run.joined, scale, norm)
+            draw_panel(axes, maps[run].xy, run.joined, scale, norm)
             seed = "" if run.seed is None else f", seed {run.seed}"
             write_title(axes, line.source if several else "", f"{names[line]}{seed}")
         bar = figure.colorbar(matplotlib.cm.ScalarMappable(norm, scale), ax=grid, shrink=0.7, pad=0.02)
@@ -105,13 +105,19 @@ def draw_maps(maps: Mapping[Run, Map], names: Mapping[Line, str], projection: st
     return figure
 
 
-def _panel(
+def round_scale(steps: int) -> matplotlib.colors.Colormap:
+    """The colours from early to late."""
+    return matplotlib.colors.LinearSegmentedColormap.from_list("rounds", COLOURS, N=steps)
+
+
+def draw_panel(
     axes: Axes,
     xy: Float[np.ndarray, "rows 2"],
     when: Mapping[int, int],
     scale: matplotlib.colors.Colormap,
     norm: matplotlib.colors.Normalize,
 ) -> None:
+    """All rows as points, those that joined above the others and in the colour of when."""
     chosen = sorted(when, key=lambda row: when[row])
     never_chosen = np.setdiff1d(np.arange(len(xy)), chosen)
     size = float(np.clip(9000 / max(len(xy), 1), 1.2, 9))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from diverseevol import __version__
@@ -58,7 +58,6 @@ def page(
         answers: see `answers_payload`.
     """
     script = (ASSETS / "report.js").read_text(encoding="utf-8")
-    style = (ASSETS / "report.css").read_text(encoding="utf-8") + _colours()
     runs = rows["runs"] if rows else []
     sections = {
         "short": ("In short", True),
@@ -70,15 +69,10 @@ def page(
         "answers": ("Question by question", answers["models"]),
         "runs": ("What this report is made of", tables["runs"].rows),
     }
-    # Texts are escaped where they enter the markup; what may steer a terminal or a reader's eye is made visible first.
-    environment = Environment(
-        loader=FileSystemLoader(ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, finalize=lambda value: visible(value) if type(value) is str else value,
-    )  # fmt: skip
-    return environment.get_template("report.html.j2").render(
+    return template("report.html.j2").render(
         TEXTS,
         head=Markup(HEAD),
-        style=Markup(style),
+        style=Markup(stylesheet()),
         script=Markup(script),
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         sections={name: heading for name, (heading, content) in sections.items() if content},
@@ -91,6 +85,23 @@ def page(
         cut=rows["cut"] if rows else None,
         data={"data-rows": rows and Markup(script_safe(rows)), "data-answers": Markup(script_safe(answers))},
     )
+
+
+def template(name: str) -> Template:
+    """A page of the assets.
+
+    Texts are escaped where they enter the markup; what may steer a terminal or a reader's eye is made visible first.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, finalize=lambda value: visible(value) if type(value) is str else value,
+    )  # fmt: skip
+    return environment.get_template(name)
+
+
+def stylesheet() -> str:
+    """How pages look."""
+    return (ASSETS / "report.css").read_text(encoding="utf-8") + _colours()
 
 
 def _colours() -> str:

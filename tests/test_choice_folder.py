@@ -1,0 +1,223 @@
+"""`diverseevol select` alone: the folder that it leaves for trainers and for readers."""
+
+import json
+import re
+import signal
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from run_folders import HOSTILE
+
+from diverseevol import cli
+
+FOLDER = Path("outputs/select/rows")
+FILES = ["README.md", "figures", "picks.json", "receipts.jsonl", "selected.jsonl", "subset.html"]
+
+
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("choice")
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path, own_cache, monkeypatch):
+    """In a folder of its own, with nothing left of the command that ran before."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DIVERSEEVOL_CACHE", str(own_cache))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    rows(12)
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    GlobalHydra.instance().clear()
+
+
+def rows(count: int, path: str = "rows.jsonl", **more: str) -> list[str]:
+    """Rows with a spacing of their own, of which the last but one repeats the first."""
+    words = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen"]
+    lines = [
+        json.dumps({"instruction": f"Tell me {i} things of the {words[i % 8]}", "output": words[i % 5] * 3, **more})
+        for i in range(count)
+    ]
+    lines[-2] = lines[0]
+    lines = [line.replace('": "', '" :  "') for line in lines]
+    Path(path).write_text("".join(line + "\n" for line in lines))
+    return lines
+
+
+@pytest.fixture
+def said(monkeypatch, capsys):
+    def run(*arguments: str, verb: str = "select") -> tuple[int, list[str]]:
+        monkeypatch.setattr(sys, "argv", ["diverseevol", verb, *arguments])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        return int(left.value.code or 0), capsys.readouterr().err.splitlines()
+
+    return run
+
+
+class Page(HTMLParser):
+    """The elements of a page, its text, and whatever it points to outside itself."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.elements: set[str] = set()
+        self.text = ""
+        self.feed(file.read_text())
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.add(tag)
+        if tag not in ("meta", "link", "br", "path", "use", "image", "rect"):
+            self.open.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href", "xlink:href")]
+
+    def handle_endtag(self, tag):
+        if tag in self.open:
+            while self.open.pop() != tag:
+                pass
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_one_command_writes_rows_receipts_card_and_page(said):
+    lines = rows(12)
+    code, told = said("data.path=rows.jsonl", "n=4")
+    assert (code, told[-1]) == (0, f"writes {FOLDER}/selected.jsonl and {FOLDER}/subset.html")
+    assert sorted(file.name for file in FOLDER.iterdir()) == FILES
+    picks = json.loads((FOLDER / "picks.json").read_text())
+    assert (FOLDER / "selected.jsonl").read_text() == "".join(lines[row] + "\n" for row in picks["chosen"])
+    receipts = [json.loads(line) for line in (FOLDER / "receipts.jsonl").read_text().splitlines()]
+    assert [list(line) for line in receipts] == [
+        ["row", "joined", "rank", "score", "score_is", "distance", "nearest", "source", "tags"]
+    ] * 4
+    assert [line["row"] for line in receipts] == picks["chosen"]
+    assert [line["distance"] for line in receipts] == picks["distance"]
+    assert {line["source"] for line in receipts} == {"rows"}
+    card = (FOLDER / "README.md").read_text()
+    assert "# 4 of 12 rows of rows\n" in card
+    assert "diverseevol select data=file data.path=rows.jsonl n=4" in card
+    assert "| duplicates | 1 | 8.3 |" in card
+    page = Page(FOLDER / "subset.html")
+    for words in ("4 of 12 rows of rows", "space: text, rows are compared by their words; no model is given",
+                  "8 rows were not chosen: half of them lie within", "The rows that would have come next"):  # fmt: skip
+        assert words in page.text
+    assert "script" not in page.elements
+    outside = [link for link in page.links if not link.startswith(("#", "data:"))]
+    assert sorted(outside) == [f"figures/{name}.{kind}" for name in ("lengths", "map") for kind in ("png", "svg")]
+    assert all((FOLDER / link).exists() for link in outside)
+    assert "content=\"default-src 'none'" in (FOLDER / "subset.html").read_text()
+
+
+def test_the_same_again_is_there_already_and_another_is_refused(said):
+    assert said("data.path=rows.jsonl", "n=4")[0] == 0
+    before = {file: file.read_bytes() for file in FOLDER.rglob("*.*")}
+    code, told = said("data.path=rows.jsonl", "n=4")
+    assert (code, told[-1]) == (0, f"{FOLDER}: holds this choice already (4 rows); replace=true makes it again")
+    code, told = said("data.path=rows.jsonl", "n=3", "sampler=random", "seed=1")
+    assert (code, told[-1]) == (
+        2,
+        f"diverseevol: {FOLDER}: holds a choice with another n and another seed and another space; give replace=true "
+        f"to have this choice in its place, or out=P.json with a name of its own",
+    )
+    assert {file: file.read_bytes() for file in FOLDER.rglob("*.*")} == before
+    assert said("data.path=rows.jsonl", "n=3", "sampler=random", "replace=true")[0] == 0
+    assert json.loads((FOLDER / "picks.json").read_text())["sampler"] == "random"
+    page = Page(FOLDER / "subset.html")
+    assert "random compares no rows" in page.text
+    assert "Where they lie" not in page.text
+    rows(11)  # other rows under the same name
+    code, told = said("data.path=rows.jsonl", "n=3", "sampler=random")
+    assert (code, "holds a choice with another data" in told[-1]) == (2, True)
+
+
+def test_a_choice_that_was_cut_off_is_finished_and_files_of_others_stay(said, monkeypatch):
+    from diverseevol.report import choice
+
+    publish = choice.publish_choice
+    monkeypatch.setattr(choice, "publish_choice", lambda *_: 1 / 0)
+    assert said("data.path=rows.jsonl", "n=4")[0] == 1
+    assert json.loads((FOLDER / "picks.json").read_text())["unfinished"]
+    monkeypatch.setattr(choice, "publish_choice", publish)
+    assert said("data.path=rows.jsonl", "n=3")[0] == 0
+    assert len(json.loads((FOLDER / "picks.json").read_text())["chosen"]) == 3
+    (FOLDER / "picks.json").unlink()
+    code, told = said("data.path=rows.jsonl", "n=3")
+    assert (code, f"{FOLDER}: holds selected.jsonl but no picks.json, so no choice of select" in told[-1]) == (2, True)
+
+
+def test_what_is_read_is_neither_written_over_nor_lain_beside(said):
+    assert said("data.path=rows.jsonl", "n=6")[0] == 0
+    code, _ = said(f"data.path={FOLDER}/selected.jsonl", "n=3")
+    assert code == 0
+    again = Path("outputs/select/selected")
+    assert len((again / "selected.jsonl").read_text().splitlines()) == 3
+    before = (again / "selected.jsonl").read_bytes()
+    code, told = said(f"data.path={again}/selected.jsonl", "n=2", "replace=true")
+    assert (code, f"{again}/selected.jsonl would be written over data.path=" in told[-1]) == (2, True)
+    assert (again / "selected.jsonl").read_bytes() == before
+    code, told = said("embeddings=E.npy", "n=2")
+    assert (code, told) == (2, ["diverseevol: out is missing: give out=…"])
+
+
+def test_what_a_row_says_is_shown_and_never_obeyed(said):
+    names = [f"{HOSTILE} {i}" for i in range(6)]
+    Path("rows.jsonl").write_text("".join(json.dumps({"instruction": x, "output": x}) + "\n" for x in names))
+    assert said("data.path=rows.jsonl", "n=3", "data.name=rows")[0] == 0
+    page = Page(FOLDER / "subset.html")
+    assert not page.elements & {"script", "img", "iframe", "object"}
+    assert re.search(r"[\x00-\x08\x1b\u202e]", page.text) is None
+
+
+def test_rows_that_are_left_out_sources_and_rows_taken_are_told(said):
+    rows(12)
+    with Path("rows.jsonl").open("a") as file:
+        file.write('{"instruction": "Say nothing.", "output": " "}\n')
+    rows(8, "more.jsonl")
+    Path("T.json").write_text("[0, 1]")
+    given = ("data.path={a: rows.jsonl, b: more.jsonl}", "data.on_bad_rows=skip", "data.held_out=2", "taken=T.json")
+    code, told = said(*given, "n=5", "data.name=both")
+    assert code == 0, told
+    folder = Path("outputs/select/both")
+    assert len((folder / "bad_rows.jsonl").read_text().splitlines()) == 1
+    page = Page(folder / "subset.html")
+    for words in (
+        '1 row left out: field "output" is blank',
+        "2 rows held out",
+        "2 rows that were taken before",
+        "source",
+    ):
+        assert words in page.text, words
+    picks = json.loads((folder / "picks.json").read_text())
+    assert not {0, 1} & {*picks["chosen"]}
+    assert said(*given, "n=5", "data.name=both")[0] == 0
+
+
+def test_all_rows_and_a_single_one_may_be_chosen(said):
+    assert said("data.path=rows.jsonl", "n=12")[0] == 0
+    assert "The rows that would have come next" not in Page(FOLDER / "subset.html").text
+    Path("one.jsonl").write_text('{"instruction": "Say yes.", "output": "yes"}\n')
+    assert said("data.path=one.jsonl", "n=1")[0] == 0
+    assert (Path("outputs/select/one/selected.jsonl")).read_text() == '{"instruction": "Say yes.", "output": "yes"}\n'
+
+
+def test_the_choice_is_exported_and_gone_on_from(said):
+    assert said("data.path=rows.jsonl", "n=4")[0] == 0
+    code, told = said(f"picks={FOLDER}/picks.json", "format=messages", "out=there", verb="export")
+    assert code == 0, told
+    assert "# 4 rows of rows" in Path("there/README.md").read_text()
+    first = json.loads((FOLDER / "picks.json").read_text())["chosen"]
+    for taken in (FOLDER / "picks.json", FOLDER / "receipts.jsonl", FOLDER):
+        assert said("data.path=rows.jsonl", "n=3", f"taken={taken}", "out=P.json", "replace=true")[0] == 0
+        assert not {*first} & {*json.loads(Path("P.json").read_text())["chosen"]}
+    assert said("data.path=rows.jsonl", "n=7", "replace=true")[0] == 0
+    both = [*first, *json.loads(Path("P.json").read_text())["chosen"]]
+    assert json.loads((FOLDER / "picks.json").read_text())["chosen"] == both
+    assert np.isfinite(json.loads((FOLDER / "picks.json").read_text())["distance"][1:]).all()
