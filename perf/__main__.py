@@ -12,7 +12,7 @@ from rich.console import Console
 from perf import turns
 from perf.turns import Report, machine
 
-NAMES = ("kcenter", "near_duplicates", "embedding", "answers", "token_statistics", "committee", "fixed_costs")
+NAMES = ("kcenter", "near_duplicates", "rows", "embedding", "answers", "token_statistics", "committee", "fixed_costs")
 SIZES = ("smoke", "small", "full")
 ON_CUDA = "kcenter_on_cuda"  # only where it is named
 

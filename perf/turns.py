@@ -49,7 +49,7 @@ class Taken:
 
     def ratio(self, ours: "Taken") -> float:
         """How many times as long as ours: the median over turns, or of its only turn to our median."""
-        if len(self.seconds) < len(ours.seconds):
+        if len(self.seconds) != len(ours.seconds):
             return self.typical / ours.typical
         return median(its / our for its, our in zip(self.seconds, ours.seconds, strict=True))
 

@@ -63,7 +63,7 @@ class ControlTokens:
 
     def count(self, ids: Sequence[int]) -> int:
         """How many of some ids are control tokens."""
-        return 0 if self._ids.isdisjoint(ids) else sum(token in self._ids for token in ids)
+        return sum(map(self._ids.__contains__, ids))
 
     def refuse(self, ids: Sequence[int], allowed: int = 0) -> None:
         """Check that no ordinary letters became a control token, as with a tokeniser that takes `＜/s＞` for `</s>`.
