@@ -26,6 +26,7 @@ from diverseevol.data.dataset import Dataset, load
 from diverseevol.data.mixture import data_name, named_sources
 from diverseevol.errors import InputError
 from diverseevol.runs.round_folder import Round
+from diverseevol.runs.saved_config import read_saved
 from diverseevol.samplers import Quota, Random, Uncertainty
 
 pytestmark = pytest.mark.fast
@@ -243,6 +244,12 @@ def test_a_mixture_names_its_run_folder_and_the_paths_alone_change_no_name(files
     assert run_path(by_list) == run_path(by_name) == Path("outputs/web+wiki/tiny/kcenter-iterative/seed0")
     assert short_name(evolve_with("data.path=[web.jsonl,wiki.parquet]", "data.name=mine"), "data") == "mine"
     assert short_name(evolve_with("data.path='books/*.jsonl'"), "data") == "books"
+
+
+def test_a_run_folder_holds_the_paths_by_name(files):
+    mixed = evolve_with("data.path={2024: web.jsonl, wiki: wiki.parquet}", "data.name=mine")
+    Path("config.yaml").write_text(mixed.text())
+    assert read_saved(Path("config.yaml"))["data"]["path"] == {"2024": "web.jsonl", "wiki": "wiki.parquet"}
 
 
 def test_a_mixture_is_checked_early_where_all_of_it_lies_here(files, cache):

@@ -63,8 +63,9 @@ def recorded_node(group: str, choice: str | None, node: Mapping[str, Any]) -> di
 
 
 def _recorded(group: str, name: str, value: Any) -> Any:
-    if isinstance(value, dict):
-        return recorded_node(group, name if "_target_" in value else None, value)
+    if isinstance(value, dict):  # YAML has names that are numbers, such as a source's, and run folders hold texts
+        inner = {str(key): part for key, part in value.items()}
+        return recorded_node(group, name if "_target_" in value else None, inner)
     if isinstance(value, list):
         return [_recorded(group, "", each) for each in value]
     return value
