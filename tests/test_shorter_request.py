@@ -243,6 +243,14 @@ def test_a_map_and_a_configuration_that_are_damaged_are_told_and_made_again(runs
         assert code == 0, said
         assert "nearest.npy: " in said
         assert nearest.read_bytes() == kept
+    pool = read_json(folder / "rounds/03/round.json")["trained_on"]
+    row = min({*range(len(pool) + 1)} - {*pool})
+    child = forks.fork(["explain", str(folder), f"row={row}", f"out={place / 'why.json'}"], tmp_path / "log")
+    assert forks.finish(child) == 0, (tmp_path / "log").read_text()
+    (reason,) = read_json(place / "why.json")
+    assert not reason["chosen"]
+    assert reason["nearest"] in pool
+    assert 1 <= reason["rank_beyond"] <= reason["ranked_beyond"]  # of the sampler and the embedding that the run had
     content = before["config.yaml"][0]
     (folder / "config.yaml").write_bytes(content[: len(content) // 3])
     code, said = evolve_in(place, "schedule.rounds=3")
