@@ -34,6 +34,15 @@ try:
 finally:
     print("peak", re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 """
+LOAD = """
+import re, sys
+from pathlib import Path
+from diverseevol.data import load
+dataset = load(sys.argv[1], cache=Path(sys.argv[2]))
+last = dataset[len(dataset) - 1]
+print(f"{len(dataset)} rows, the last one of {len(last.turns)} turns: {last.instruction}")
+print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
 
 
 @pytest.mark.slow
@@ -80,3 +89,17 @@ def test_a_million_rows_are_exported_in_bounded_memory(form, tmp_path):
     with (tmp_path / form / "train.jsonl").open() as file:
         ids = [json.loads(line)["id"] for line in file]
     assert ids == list(range(ROWS))
+
+
+@pytest.mark.nightly
+def test_a_million_conversations_are_converted_in_bounded_memory(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    with rows.open("w") as file:
+        for i in range(ROWS):
+            asked = [{"role": "user", "content": f"Say {i} twice."}, {"role": "assistant", "content": f"{i} {i}"}]
+            file.write(json.dumps({"messages": asked * (1 + i % 2), "id": i}) + "\n")
+    command = [sys.executable, "-c", LOAD, str(rows), str(tmp_path / "cache")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    *last, resident = said.splitlines()
+    assert last == [f"{ROWS} rows, the last one of 4 turns: Say {ROWS - 1} twice."]
+    assert int(resident) * 1024 < MEMORY / 2

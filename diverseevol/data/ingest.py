@@ -13,7 +13,9 @@ from diverseevol.data.canonical_json import dump_extra, dump_record, dump_turns
 from diverseevol.data.conversation import Conversation
 from diverseevol.data.formats.base import LONGEST_TEXT, OR_SKIP, BadRecord, Format, as_object, text_of
 from diverseevol.data.formats.flat import INPUTS, Fields
+from diverseevol.data.formats.messages import Messages
 from diverseevol.data.formats.order import check_turns
+from diverseevol.data.formats.prompt_completion import PromptCompletion
 from diverseevol.data.formats.recognise import Known, described, recognise, saved
 from diverseevol.data.json_reader import Located
 from diverseevol.data.locate import BATCH, Origin
@@ -140,12 +142,15 @@ class Ingest:
 
     def _look_at(self, record: Mapping[str, Any], conversation: Conversation) -> None:
         """Note which fields there are, and which of them the model reads in other data sets and not here."""
-        if len(self.names) < NAMES:
+        if len(self.names) < NAMES and not record.keys() <= self.names.keys():
             self.names.update(dict.fromkeys(record))
-        if isinstance(self.format, Known):
-            self.present.update(name for name in self.format.parts if name in record)
-        if isinstance(self.format, Fields) or not isinstance(self.format, Known):
-            self.unused.update(name for name in READ_ELSEWHERE if conversation.extra.get(name))
+        parts = getattr(self.format, "parts", ())  # none of a format of the user's own
+        if len(self.present) < len(parts):
+            self.present.update(name for name in parts if name in record)
+        if conversation.extra and not isinstance(self.format, Messages | PromptCompletion):
+            for name in READ_ELSEWHERE:
+                if conversation.extra.get(name):
+                    self.unused[name] += 1
 
 
 def _mixed(record: Mapping[str, Any], format: Known) -> BadRecord | None:
@@ -167,7 +172,8 @@ def _texts(conversation: Conversation) -> tuple[str, ...]:
     """What a row says, as `TEXTS` names it."""
     extra = dump_extra(conversation.extra)
     if conversation.is_exchange:
-        return conversation.instruction, conversation.input, conversation.response, extra, ""
+        question, answer = conversation.turns
+        return question.text, question.input, answer.text, extra, ""
     return "", "", "", extra, dump_turns(conversation.turns)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from diverseevol.data.conversation import Conversation, Turn
@@ -35,7 +36,7 @@ class Fields:
     system: str | None = None
     history: str | None = None
 
-    @property
+    @cached_property
     def parts(self) -> list[str]:
         """The fields that say the conversation."""
         names = (self.instruction, self.input, self.response, self.system, self.history)
@@ -51,13 +52,13 @@ class Fields:
         response = text_of(record, self.response)
         has_input = self.input is not None and record.get(self.input) is not None
         passage = text_of(record, str(self.input), blank=True) if has_input else ""
-        system = [Turn("system", text_of(record, name)) for name in self._present(record, self.system)]
-        earlier = [turn for name in self._present(record, self.history) for turn in _earlier(record, name)]
-        turns = (*system, *earlier, Turn("user", instruction, passage), Turn("assistant", response))
-        # What says nothing of a system turn or a history is a field like any other.
-        parts = {self.instruction, self.input, self.response, *(self.system for _ in system)}
-        parts |= {self.history for _ in earlier}
-        return Conversation(turns, {name: record[name] for name in record if name not in parts})
+        turns, parts = [Turn("user", instruction, passage), Turn("assistant", response)], self._exchange
+        # Where a history or a system turn says nothing, it is a field like any other.
+        for name, read in ((self.history, _earlier), (self.system, _system)):
+            if name is not None and not is_blank(record.get(name)):
+                turns[:0] = read(record, name)
+                parts = parts | {name}
+        return Conversation(tuple(turns), {name: record[name] for name in record if name not in parts})
 
     def to_record(self, conversation: Conversation) -> dict[str, Any]:
         """Put a record together again under its original names.
@@ -95,10 +96,14 @@ class Fields:
         names = [name for name in INPUTS if isinstance(record, Mapping) and name in record]
         return replace(self, input=names[0]) if len(names) == 1 else self
 
-    @staticmethod
-    def _present(record: Mapping[str, Any], name: str | None) -> list[str]:
-        """The name of a part that a record has; none where it has not, or leaves it empty."""
-        return [] if name is None or is_blank(record.get(name)) else [name]
+    @cached_property
+    def _exchange(self) -> frozenset[str | None]:
+        """The fields of the last question and its answer."""
+        return frozenset((self.instruction, self.input, self.response))
+
+
+def _system(record: Mapping[str, Any], name: str) -> Iterator[Turn]:
+    yield Turn("system", text_of(record, name))
 
 
 def _earlier(record: Mapping[str, Any], name: str) -> Iterator[Turn]:

@@ -69,7 +69,7 @@ class Messages:
     system: str | None = None
     roles: Roles = field(default_factory=Roles)
 
-    @property
+    @cached_property
     def parts(self) -> list[str]:
         """The fields that say the conversation."""
         return [self.messages, *([] if self.system is None else [self.system])]
