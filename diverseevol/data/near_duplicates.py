@@ -14,7 +14,10 @@ from jaxtyping import Bool, Int, UInt
 GRAM, HASHES, BANDS = 5, 128, 32
 JACCARD, CONTAINMENT = 0.6, 0.8  # from which on texts are nearly the same: of all that both say, or of the shorter one
 DEVIATIONS = 0.12  # of the estimate of 128 hashes, about three standard deviations
-NEIGHBOURS = 16  # that a text is compared with in a band where many are equal: they share a template, say
+# Texts that share a template are candidates by the thousand, and mostly in vain.
+NEIGHBOURS = 16  # that a text has in a band of few equal ones; all are compared
+FEW = 2  # that it is compared with where there are more
+VAIN = 8  # comparisons after which a text has no further candidates, counted when a band is done
 BLOCK = 1 << 16  # shingles whose hashes fit into a processor's cache
 CHARACTERS = 1 << 22  # of the texts that are compared at once
 BASE = np.uint64(0x9E3779B97F4A7C15)
@@ -95,16 +98,18 @@ class Sketches:
         """
         bands, sketches, sizes = (np.concatenate(parts) for parts in (self._bands, self._bytes, self._sizes))
         parents = list(range(len(sizes)))
-        rejected = np.empty(0, dtype=np.uint64)
+        rejected, vain = np.empty(0, dtype=np.uint64), np.zeros(len(sizes), dtype=np.int64)
         for band in range(BANDS):
             roots = _roots(parents)
             pairs = _pairs(bands[:, band], content)
             pairs = pairs[roots[pairs[:, 0]] != roots[pairs[:, 1]]]
+            pairs = pairs[(vain[pairs] < VAIN).all(axis=1)]
             pairs = pairs[_likely(pairs, sketches, sizes)]
             keys = pairs[:, 0].astype(np.uint64) << np.uint64(32) | pairs[:, 1].astype(np.uint64)
             pairs, keys = pairs[fresh := ~np.isin(keys, rejected)], keys[fresh]
             alike = np.array(list(_compared(pairs, sizes, texts)), dtype=bool)
             rejected = np.concatenate([rejected, keys[~alike]])
+            vain += np.bincount(pairs[~alike].ravel(), minlength=len(vain))
             for a, b in pairs[alike].tolist():
                 _join(parents, a, b)
         return _roots(parents)
@@ -114,8 +119,11 @@ def _pairs(band: UInt[np.ndarray, " texts"], content: UInt[np.ndarray, " texts"]
     """The texts of which a band is equal, smaller number first; in a large set each with its next ones by content."""
     order = np.lexsort((content, band))
     ordered, pairs = band[order], [np.empty((0, 2), dtype=np.int64)]
+    _, counts = np.unique(ordered, return_counts=True)
+    many = np.repeat(counts > NEIGHBOURS + 1, counts)
     for distance in range(1, NEIGHBOURS + 1):
-        equal = np.flatnonzero(ordered[distance:] == ordered[:-distance])
+        alike = ordered[distance:] == ordered[:-distance]
+        equal = np.flatnonzero(alike if distance <= FEW else alike & ~many[distance:])
         pairs.append(np.sort(np.stack([order[equal], order[equal + distance]], axis=1), axis=1))
     return np.concatenate(pairs)
 
