@@ -226,15 +226,16 @@ def test_a_random_choice_of_rows_needs_no_model(chosen, refused, rows):
 
 
 def test_a_choice_without_a_model_says_what_is_left_out_and_why(monkeypatch, capsys):
-    records = [{"instruction": f"Name {i}.", "input": "", "output": "cod", "system": "Be brief."} for i in range(6)]
+    records = [{"instruction": f"Name {i}.", "input": "", "output": "cod", "context": "A sea."} for i in range(6)]
     records[2]["output"] = records[4]["output"] = " "
     Path("rows.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     asked = ("data=json", "data.path=rows.jsonl", "data.on_bad_rows=skip", "data.held_out=1", "n=2", "sampler=random")
-    assert select(monkeypatch, *asked, "out=P.json") == 0
+    named = ("data.fields.instruction=instruction", "data.fields.response=output")
+    assert select(monkeypatch, *asked, *named, "out=P.json") == 0
     told = capsys.readouterr().err.splitlines()
     assert '2 rows left out: field "output" is blank' in told
     assert "1 row held out: never trained on, the same for all samplers and seeds" in told
-    assert "4 rows with a field 'system' that nothing uses (no option does)" in told
+    assert "4 rows with a field 'context' that nothing uses (data.fields.input=context takes it as the input)" in told
 
 
 @pytest.mark.parametrize("sampler", ["kcenter", "kmeans", "facility_location", "vendi"])

@@ -19,8 +19,8 @@ class Needs:
     """What a sampler wants to know of the rows; the loop computes this and nothing more.
 
     Attributes:
-        space: whose embeddings: none, those of the round's own model ("current"), the foundation's, or "text", which
-            needs no model (see `diverseevol.data.text_space`).
+        space: whose embeddings: none, those of the round's own model ("current"), the foundation's, or those of "text",
+            which need no model and which only `select` computes (see `diverseevol.data.text_space`).
         statistics: names of per-row token statistics from the same pass (see `engine.probing.token_statistics`).
         committee: how many further models (query by committee) the loop must train on resamples of the pool.
         earlier: how many of the last rounds' models sit on the committee, which the loop then keeps; early rounds
