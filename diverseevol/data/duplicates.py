@@ -16,7 +16,7 @@ from diverseevol.storage.cache import cached_folder
 if TYPE_CHECKING:  # which leaves rows out by this module
     from diverseevol.data.dataset import Dataset
 
-VERSION = 3  # of what counts as a duplicate
+VERSION = 4  # of what counts as a duplicate
 
 
 @dataclass(frozen=True, eq=False)

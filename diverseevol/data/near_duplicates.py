@@ -17,7 +17,7 @@ DEVIATIONS = 0.12  # of the estimate of 128 hashes, about three standard deviati
 # Texts that share a template are candidates by the thousand, and mostly in vain.
 NEIGHBOURS = 16  # that a text has in a band of few equal ones; all are compared
 FEW = 2  # that it is compared with where there are more
-VAIN = 8  # comparisons after which a text has no further candidates, counted when a band is done
+VAIN = 16  # comparisons after which a text has no further candidates, counted when a band is done
 BLOCK = 1 << 16  # shingles whose hashes fit into a processor's cache
 CHARACTERS = 1 << 22  # of the texts that are compared at once
 BASE = np.uint64(0x9E3779B97F4A7C15)
