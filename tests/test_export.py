@@ -140,7 +140,11 @@ def test_the_card_says_what_was_chosen_from_what_and_how(command_line):
 def test_the_card_counts_sources_and_tags(command_line):
     choice([{"instruction": "a", "output": "b"}] * 3)
     written = read_json(Path("P.json"))
-    tags = (["near-duplicate of 12"], ["near-duplicate of 3", "question of vicuna: 7"], [])
+    tags = (
+        ["near-duplicate of 12", "same question as 3", "question of held-out row 5"],
+        ["near-duplicate of 3", "question of vicuna: is 3 of 7", "same question as 12"],
+        ["question of held-out row 8"],
+    )
     sources = ("a.jsonl", "b.parquet", "b.parquet")
     receipts = [
         {"row": row, "source": source, "tags": tag}
@@ -150,7 +154,8 @@ def test_the_card_counts_sources_and_tags(command_line):
     assert command_line("export", "picks=P.json", "out=subset")[0] == 0
     card = Path("subset/README.md").read_text(encoding="utf-8")
     for line in (
-        "| `b.parquet` | 2 | 66.7% |", "| `near-duplicate` | 2 | 66.7% |", "| `question of vicuna` | 1 | 33.3% |",
+        "| `b.parquet` | 2 | 66.7% |", "| `near-duplicate` | 2 | 66.7% |", "| `same question` | 2 | 66.7% |",
+        "| `question of held-out row` | 2 | 66.7% |", "| `question of vicuna` | 1 | 33.3% |",
     ):  # fmt: skip
         assert line in card
 

@@ -43,8 +43,7 @@ def card(
         MARK,
         f"# {_plain(title)}",
         f"{tally.rows:,} rows of {_code(chosen.name)}, chosen by "
-        f"[diverseevol](https://pypi.org/project/diverseevol/) and exported by version {__version__} as `{form}`, in "
-        f"the order in which they joined.",
+        f"diverseevol and exported by version {__version__} as `{form}`, in the order in which they joined.",
         "## How they were chosen",
         _table(("", ""), ((heading, _code(fact)) for heading, fact in chosen.facts.items())),
         "```bash\n" + "\n".join([*([chosen.command] if chosen.command else []), again]) + "\n```",

@@ -17,7 +17,7 @@ from diverseevol.export.loaders import ROLES
 
 QUANTILES = {"shortest": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "longest": 1.0}
 PARTS = "parts"  # of what loaders would have to be told of messages whose content is a list of these
-DETAIL = re.compile(r"( of \d+|: .*)$", re.DOTALL)  # of a tag: which row or question it names
+DETAIL = re.compile(r"(( of| as)? \d+|: .*)$", re.DOTALL)  # of a tag: which row or question it names
 
 
 @dataclass

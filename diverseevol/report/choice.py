@@ -215,8 +215,8 @@ def _card(choice: Choice, contents: Sequence[Table], covered: Sequence[str], fol
     parts = [
         f"---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: {SELECTED}\n---",
         f"# {_plain(choice.title)}",
-        f"Chosen by [diverseevol](https://pypi.org/project/diverseevol/) {__version__}, in the order of picking: "
-        f"`{SELECTED}` has the rows as they came in, `{RECEIPTS}` a line for each that says why, `{PAGE}` the figures.",
+        f"Chosen by diverseevol {__version__}, in the order of picking: `{SELECTED}` has the rows as they came in, "
+        f"`{RECEIPTS}` a line for each that says why, `{PAGE}` the figures.",
         "## How they were chosen",
         _markdown(Table(("", ""), [*choice.how.items()], texts=2)),
         *([f"```bash\n{choice.repeat}\n```"] if choice.repeat else []),
