@@ -221,3 +221,47 @@ def test_the_choice_is_exported_and_gone_on_from(said):
     both = [*first, *json.loads(Path("P.json").read_text())["chosen"]]
     assert json.loads((FOLDER / "picks.json").read_text())["chosen"] == both
     assert np.isfinite(json.loads((FOLDER / "picks.json").read_text())["distance"][1:]).all()
+
+
+def test_the_card_of_an_export_says_what_the_choice_was_made_from_and_how(said):
+    Path("more.jsonl").write_text("".join(f'{{"instruction": "Say {i}.", "output": "{i}"}}\n' for i in (7, 7, 9)))
+    assert said("data.path=[rows.jsonl,more.jsonl]", "data.name=rows", "n=15")[0] == 0
+    assert said(f"picks={FOLDER}/picks.json", "out=there", verb="export")[0] == 0
+    card, page = Path("there/README.md").read_text(), (FOLDER / "README.md").read_text()
+    identity = json.loads((FOLDER / "picks.json").read_text())["request"]
+    for fact in (
+        "| Chosen from | `rows, more: 15 rows` |", identity["data"][:16], "seed=0", "| `more` | 3 | 20.0% |",
+        "| `duplicate` | ", "diverseevol select data=file 'data.path=[rows.jsonl,more.jsonl]' data.name=rows n=15\n",
+    ):  # fmt: skip
+        assert fact in card
+    assert identity["data"][:16] in page
+
+
+def test_rows_taken_before_stay_taken_where_a_choice_is_gone_on_from_by_its_folder(said):
+    assert said("data.path=rows.jsonl", "n=4", "out=P.json")[0] == 0
+    assert said("data.path=rows.jsonl", "n=4", "taken=P.json")[0] == 0
+    assert said("data.path=rows.jsonl", "n=4", f"taken={FOLDER}", "out=Q.json")[0] == 0
+    last = json.loads(Path("Q.json").read_text())
+    assert sorted(last["taken"] + last["chosen"]) == list(range(12))
+
+
+def test_chosen_rows_are_exported_by_the_fields_that_the_user_named(said):
+    record = {"question": "Usual?", "answer": "No.", "ask": "Named?", "reply": "Yes."}
+    Path("named.jsonl").write_text(json.dumps(record) + "\n")
+    named = ("data.path=named.jsonl", "data.fields.instruction=ask", "data.fields.response=reply", "n=1")
+    assert said(*named)[0] == said(*named, "out=P.json")[0] == 0
+    for picks in ("outputs/select/named/picks.json", "P.json"):
+        assert said(f"picks={picks}", "format=messages", "out=there", "replace=true", verb="export")[0] == 0
+        (row,) = map(json.loads, Path("there/train.jsonl").read_text().splitlines())
+        assert [message["content"] for message in row["messages"]] == ["Named?", "Yes."]
+    Path("dataset_info.json").write_text(
+        json.dumps({"it": {"file_name": "named.jsonl", "columns": {"prompt": "ask", "response": "reply"}}})
+    )
+    info = ("data.path=dataset_info.json", "data.name=it")
+    assert said(*info, "n=1", "out=P.json", "replace=true")[0] == 0
+    code, told = said("picks=P.json", "format=messages", "out=here", verb="export")
+    assert code == 2
+    assert "of a dataset_info.json, which a folder does not decide; give data=…" in "\n".join(told)
+    code, told = said("picks=P.json", "format=messages", "out=here", *info, verb="export")
+    assert code == 0, told
+    assert json.loads(Path("here/train.jsonl").read_text())["messages"][0]["content"] == "Named?"

@@ -114,11 +114,11 @@ def write_choice(
     """
     from diverseevol.report.choice import Choice, publish_choice  # here: it takes seconds to import
 
+    words, how = settings.overrides, _how(settings, dataset, record, summary)
     choice = Choice(
         dataset=dataset, tags=tags, picks=record["receipt"], taken=np.array(record["taken"], dtype=np.int64),
         eligible=features.eligible, embedding=features.embedding, sampler=record["sampler"],
-        how=_how(settings, dataset, record, summary), left_out=left_out,
-        repeat=None if settings.overrides is None else command("diverseevol", "select", *settings.overrides),
+        how=how, left_out=left_out, repeat=None if words is None else command("diverseevol", "select", *words),
     )  # fmt: skip
     write_json(folder / PICKS, {"unfinished": True, "request": record["request"]})
     if dataset.bad_rows and bad_rows.exists():
@@ -130,7 +130,7 @@ def write_choice(
     receipts = (row_receipt(pick["row"], 0, pick, dataset, tags) for pick in choice.picks)
     write_subset(folder, receipts, dataset.line)
     publish_choice(choice, folder)
-    write_json(folder / PICKS, record)
+    write_json(folder / PICKS, {**record, "how": how, "command": words})
     return [folder / name for name in (SELECTED, PAGE)]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from diverseevol.errors import InputError
-from diverseevol.runs.subset import RECEIPTS, SELECTED
+from diverseevol.runs.subset import PICKS, RECEIPTS, SELECTED
 from diverseevol.storage.files import read_json, read_numbered
 from diverseevol.storage.reading import opened
 
@@ -20,8 +20,8 @@ def read_row_numbers(option: str, path: str, rows: int) -> list[int]:
 
     Args:
         option: what names the file, for messages.
-        path: the file, or a folder with `receipts.jsonl` in it. Rows that have receipts beside them are those of the
-            receipts, whatever fields they have themselves.
+        path: the file, or the folder of a run or a choice, whose `picks.json` also has the rows taken before. Rows
+            that have receipts beside them are those of the receipts, whatever fields they have themselves.
         rows: how many there are.
 
     Raises:
@@ -47,7 +47,7 @@ def _listing(path: str) -> str:
     """The file that has the numbers of the rows in a folder, or in `selected.jsonl`."""
     file = Path(path).expanduser()
     if file.is_dir():
-        return str(next((file / name for name in (RECEIPTS, SELECTED) if (file / name).exists()), path))
+        return str(next((file / name for name in (PICKS, RECEIPTS, SELECTED) if (file / name).exists()), path))
     receipts = file.with_name(RECEIPTS)
     return str(receipts) if file.name == SELECTED and receipts.exists() else path
 

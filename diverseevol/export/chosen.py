@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from diverseevol.data.conversation import Conversation
 from diverseevol.data.dataset import Dataset
+from diverseevol.data.dataset_info import is_dataset_info
 from diverseevol.data.formats.base import Format, as_object
 from diverseevol.data.formats.recognise import by_saved_names, recognise
 from diverseevol.data.mixture import data_name, named_sources
@@ -16,12 +17,13 @@ from diverseevol.runs.round_folder import shortened
 from diverseevol.runs.run_folder import RunFolder
 from diverseevol.runs.saved_config import read_saved, saved_choice
 from diverseevol.runs.standing import saved_command
-from diverseevol.runs.subset import PICKS, SELECTED, read_subset
-from diverseevol.storage.files import read_json
+from diverseevol.runs.subset import PICKS, RECEIPTS, SELECTED, read_subset
+from diverseevol.storage.files import read_json, read_jsonl
 from diverseevol.storage.json_lines import Unreadable, json_lines
 from diverseevol.storage.links import refuse_files_from_outside
 from diverseevol.storage.reading import decoded, opened
 
+FROM, FINGERPRINT = "Chosen from", "Fingerprint of the data"
 GIVE_DATA = "give data.path=… with the data that they were chosen from"
 
 
@@ -54,7 +56,7 @@ class Chosen:
         receipts: of the rows, in the order in which they joined; can be asked for again and again.
         rows: likewise; None where only the numbers are known.
         format: how records say a conversation; None: by their fields.
-        own_format: whether that is the user's own, which is not known.
+        own_format: whether that is one that is not known: the user's own, or of a `dataset_info.json`.
         facts: heading → what the card says of how the rows were chosen.
         command: that chose them; None where it is not known.
     """
@@ -82,14 +84,22 @@ class Chosen:
                     f"given data have; {GIVE_DATA}"
                 )
 
+        def receipts() -> Iterator[Mapping[str, Any]]:
+            return ({**receipt, "source": dataset.source_of(receipt["row"]).name} for receipt in self.receipts())
+
         def rows() -> Iterator[Row]:
-            for receipt in self.receipts():
+            for receipt in receipts():
                 number = receipt["row"]
                 line = dataset.line(number)
                 yield Row(receipt, line, decoded(line), f"{dataset.name}, row {number}", dataset[number])
 
         format = dataset.format if len(dataset.sources) == 1 else None  # the sources of a mixture may have several
-        return replace(self, name=dataset.name, rows=rows, format=format, own_format=False)
+        facts = {
+            FROM: ", ".join(source.where for source in dataset.sources), FINGERPRINT: dataset.fingerprint, **self.facts,
+        }  # fmt: skip
+        return replace(
+            self, name=dataset.name, receipts=receipts, rows=rows, format=format, own_format=False, facts=facts
+        )
 
     def read(self, row: Row) -> tuple[Conversation, Format | None]:
         """What a row says, and the format that its record is in; None where there may be several.
@@ -131,10 +141,10 @@ def of_run(folder: Path, t: int | None) -> Chosen:
     path = data.get("path") or data.get("hub")
     chosen = Chosen(
         folder, str(data.get("name") or (data_name(path) if path else "rows")), len(pool),
-        lambda: ({"row": row} for row in pool), None, by_saved_names(data), data.get("format") is not None,
+        lambda: ({"row": row} for row in pool), None, *_format_of(data),
         {
-            "Chosen from": ", ".join(named_sources(path).values()) if path else str(data.get("name")),
-            "Fingerprint of the data": str(fingerprint.get("data")),
+            FROM: ", ".join(named_sources(path).values()) if path else str(data.get("name")),
+            FINGERPRINT: str(fingerprint.get("data")),
             "Chosen by": ", ".join(_choices(config, file)),
             "Rows": f"{len(pool):,}: the pool that round {last} was trained on",
             "Made by": f"diverseevol {done.get('version')}, fingerprint {done.get('fingerprint')}",
@@ -175,18 +185,15 @@ def of_choice(path: Path) -> Chosen:
             f"picks={path}: expected a list chosen of row numbers in it, got {shortened(numbers)}; give the P.json "
             f"that diverseevol select wrote"
         )
-    receipts = choice.get("receipt")
-    kept = receipts if isinstance(receipts, list) and [line.get("row") for line in receipts] == numbers else None
-    options = choice.get("options") if isinstance(choice.get("options"), dict) else {}
-    taken = choice.get("taken") if isinstance(choice.get("taken"), list) else []
     in_folder = path.name == PICKS and (path.parent / SELECTED).exists()
+    listed = path.with_name(RECEIPTS)  # which have sources and tags, too
+    receipts = list(read_jsonl(listed)) if in_folder and listed.exists() else choice.get("receipt")
+    kept = receipts if isinstance(receipts, list) and [_number(line) for line in receipts] == numbers else None
+    words = choice.get("command")
     chosen = Chosen(
         path, path.parent.name if in_folder else path.stem, len(numbers),
-        lambda: iter(kept or ({"row": row} for row in numbers)), None,
-        facts={
-            "Chosen by": ", ".join([f"sampler={choice.get('sampler')}", *_options(options)]),
-            "Rows": f"{len(numbers):,}" + (f", beside {len(taken):,} that were taken before" if taken else ""),
-        },
+        lambda: iter(kept or ({"row": row} for row in numbers)), None, *_format_of(choice.get("data")), _facts(choice),
+        command("diverseevol", "select", *map(str, words)) if isinstance(words, list) else None,
     )  # fmt: skip
     file = path.with_name(SELECTED) if in_folder else path.with_suffix(".jsonl")
     if not file.exists():
@@ -204,6 +211,28 @@ def of_choice(path: Path) -> Chosen:
         raise InputError(f"{file}: does not have the {len(numbers):,} rows of {path}; select again, or {GIVE_DATA}")
 
     return replace(chosen, rows=rows)
+
+
+def _facts(choice: Mapping[str, Any]) -> dict[str, str]:
+    """What a choice says of how its rows were chosen."""
+    if isinstance(how := choice.get("how"), dict):
+        return {str(heading).capitalize(): str(fact) for heading, fact in how.items()}
+    options, taken = choice.get("options"), choice.get("taken")
+    options, taken = options if isinstance(options, dict) else {}, taken if isinstance(taken, list) else []
+    return {
+        "Chosen by": ", ".join([f"sampler={choice.get('sampler')}", *_options(options)]),
+        "Rows": f"{len(choice['chosen']):,}" + (f", beside {len(taken):,} that were taken before" if taken else ""),
+    }
+
+
+def _number(receipt: Any) -> Any:
+    return receipt.get("row") if isinstance(receipt, dict) else None
+
+
+def _format_of(data: Any) -> tuple[Format | None, bool]:
+    """The format that saved options of data name, and whether it is one that they do not say."""
+    options = data if isinstance(data, dict) else {}
+    return by_saved_names(options), options.get("format") is not None or is_dataset_info(options.get("path"))
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

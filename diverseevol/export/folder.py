@@ -75,8 +75,8 @@ def export(chosen: Chosen, form: str, out: Path, again: str, hub: str | None) ->
         raise InputError(f"{chosen.where}: the rows are not beside it, only their numbers; {GIVE_DATA}")
     if chosen.own_format and form in TARGETS:
         raise InputError(
-            f"{chosen.where}: its rows are in a format of your own, which a folder does not decide; give data=… as the "
-            f"choice had it, or format=rows, which copies them"
+            f"{chosen.where}: its rows are in a format of your own or of a dataset_info.json, which a folder does not "
+            f"decide; give data=… as the choice had it, or format=rows, which copies them"
         )
     partial, tally = temporary(out), Tally()
     with writing(out, partial):

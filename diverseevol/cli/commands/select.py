@@ -24,6 +24,7 @@ from diverseevol.cli.rows import bad_rows_file
 from diverseevol.cli.tagged_rows import list_contamination, tagged
 from diverseevol.data.columns import columns_of
 from diverseevol.data.dataset import Dataset
+from diverseevol.data.dataset_info import is_dataset_info
 from diverseevol.data.row_numbers import read_row_numbers
 from diverseevol.errors import InputError
 from diverseevol.evolution.receipts import distances, receipt
@@ -138,6 +139,8 @@ def _select_rows(
             record, selection, summary = _chosen(settings, options, sampler, features, taken)
             pool = pool_of(features, taken)
             record["receipt"] = list(receipt(selection, dataset, X, pool, space))
+            if written_as := _written_as(settings.value("data", dict)):
+                record["data"] = written_as
             summary[0] = f"{dataset.name}: {summary[0]}"
             if folder is None:
                 written = [out, out.with_suffix(".jsonl")]
@@ -178,6 +181,13 @@ def _chosen(
     }  # fmt: skip
     summary = f"{n:,} of {features.rows:,} rows by {name} in {seconds:.1f} s"
     return record, selection, [summary, *_distance_summary(distance)]
+
+
+def _written_as(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of data that say how records are written, for whoever reads the chosen ones; none by default."""
+    named = {option: data[option] for option in ("fields", "roles") if any((data.get(option) or {}).values())}
+    own = {"format": data["format"]} if data.get("format") is not None else {}
+    return {**named, **own, **({"path": str(data["path"])} if is_dataset_info(data.get("path")) else {})}
 
 
 def _conclude(summary: Sequence[str], written: Sequence[Path]) -> None:
