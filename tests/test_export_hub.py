@@ -26,7 +26,7 @@ class Hub:
         self.files: dict[str, bytes] = {}
         self.full = False
 
-    def answer(self, method: str, path: str, token: str | None, body: bytes) -> tuple[int, dict[str, Any]]:
+    def answer(self, method: str, path: str, token: str | None, body: bytes) -> tuple[int, Any]:
         self.asked.append(f"{method} {path}")
         if method == "HEAD":
             return 200, {}
@@ -52,8 +52,12 @@ class Hub:
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+                elif line["key"] == "deletedFile":
+                    del self.files[line["value"]["path"]]
             url = f"{constants.ENDPOINT}/datasets/{NAME}/commit/0123"
             return 200, {"commitUrl": url, "commitOid": "0123", "success": True}
+        if path.startswith(f"/api/datasets/{NAME}/tree/main"):
+            return 200, [{"type": "file", "path": name, "size": 1, "oid": "0"} for name in self.files]
         return 200, {"id": NAME, "sha": "0123", "private": True, "siblings": []}
 
 
@@ -110,8 +114,12 @@ def test_an_export_is_pushed_as_a_private_data_set_with_its_own_files_alone(comm
     assert TOKEN not in out + err
     assert all(TOKEN.encode() not in content for content in hub.files.values())
 
-    code, _, err = command_line(*command, "replace=true")
+    hub.files["images/of_mine.png"] = b"mine"
+    code, _, err = command_line(*command[:2], "format=parquet", *command[3:], "replace=true")
     assert code == 0, err
+    there = {file.name: file.read_bytes() for file in Path("subset").iterdir()}
+    assert hub.files == {**there, "images/of_mine.png": b"mine"}
+    assert "train.jsonl" not in there
     Path("subset/mine.txt").write_text("mine")
     code, _, err = command_line(*command[:-2], "out=other", f"hub={NAME}")
     assert (code, Path("other").exists()) == (2, False)

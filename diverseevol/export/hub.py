@@ -39,6 +39,8 @@ def check_hub(name: str, replace: bool) -> None:
 def push(folder: Path, name: str, private: bool) -> str:
     """Push an exported folder, and nothing that lies in it beside the export; where it is then.
 
+    Of an earlier export that is there, nothing stays.
+
     Args:
         folder: the folder.
         name: USER/NAME.
@@ -53,7 +55,9 @@ def push(folder: Path, name: str, private: bool) -> str:
     disable_progress_bars()
     with _explained(name, f"; {folder} is complete, and `hf upload {name} {folder} --repo-type {KIND}` pushes it"):
         url = HfApi().create_repo(name, repo_type=KIND, private=private, exist_ok=True)
-        HfApi().upload_folder(repo_id=name, repo_type=KIND, folder_path=folder, allow_patterns=list(FILES))
+        HfApi().upload_folder(
+            repo_id=name, repo_type=KIND, folder_path=folder, allow_patterns=list(FILES), delete_patterns=list(FILES)
+        )
     return str(url)
 
 
