@@ -238,15 +238,11 @@ class Phases:
             probed, _ = read_probe(self.folder.probe, embedding=True)
             assert probed is not None
             return np.asarray(probed[self.pool])
-        folder = self.processes.share(temporary(self.folder.path / "pool"))
         ascending = np.sort(self.pool)
-        embedding, _ = self.learner.probe(self.model(), ascending, folder, phase="embed the pool")
-        assert embedding is not None
-        own = np.array(embedding[np.searchsorted(ascending, self.pool)])
-        self.processes.barrier()
-        if self.processes.first:
-            self.folder.drop(folder)
-        return own
+        with self._passing("pool") as folder:
+            embedding, _ = self.learner.probe(self.model(), ascending, folder, phase="embed the pool")
+            assert embedding is not None
+            return np.array(embedding[np.searchsorted(ascending, self.pool)])
 
     def _held_out_loss(self) -> Estimate | None:
         held_out = self.dataset.held_out
@@ -262,15 +258,22 @@ class Phases:
         return losses
 
     def _loss(self, learner: Learner, rows: Int[np.ndarray, " some"], benchmark: str) -> Estimate:
-        folder = self.processes.share(temporary(self.folder.path / "loss"))
-        _, scores = learner.probe(
-            self.model(), rows, folder, embedding=False, statistics=(RESPONSE_LOSS,), phase=f"loss on {benchmark}"
-        )
-        loss = mean_loss(np.array(scores[RESPONSE_LOSS]), np.asarray(learner.encoded.response_tokens)[rows])
-        self.processes.barrier()
-        if self.processes.first:
-            self.folder.drop(folder)
-        return loss
+        with self._passing("loss") as folder:
+            _, scores = learner.probe(
+                self.model(), rows, folder, embedding=False, statistics=(RESPONSE_LOSS,), phase=f"loss on {benchmark}"
+            )
+            return mean_loss(np.array(scores[RESPONSE_LOSS]), np.asarray(learner.encoded.response_tokens)[rows])
+
+    @contextmanager
+    def _passing(self, name: str) -> Iterator[Path]:
+        """A folder of all processes for what a pass says and nobody keeps; gone also where the disk becomes full."""
+        folder = self.processes.share(temporary(self.folder.path / name))
+        try:
+            yield folder
+            self.processes.barrier()
+        finally:
+            if self.processes.first:
+                self.folder.drop(folder)
 
 
 def _is_intact(file: Path) -> bool:

@@ -90,7 +90,7 @@ def failure_noted(path: Path, explained: Callable[[Exception], str]) -> Iterator
     try:
         yield
     except Exception as error:
-        with suppress(OSError):  # a full disk may be the reason
+        with suppress(OSError, InputError):  # a full disk may be the reason
             write_json(path / FAILURE, explained(error))
         raise
 
