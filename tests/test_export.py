@@ -264,7 +264,15 @@ def test_types_that_agree_stay_in_parquet_and_others_are_json_text():
         {"messages": [{"role": "user", "content": "a"}, {"role": "tool", "content": "b", "name": "f"}], "n": 1},
         {"messages": [], "n": 2.5, "mixed": "text", "flag": True, "free": {"a": 1}, "long": 1 << 60, "empty": {}},
         {"messages": [{"role": "user", "content": None}], "mixed": ["x", 1], "free": {"b": 1}, "same": {"c": [1]}},
-        {"n": None, "same": {"c": []}, "beyond": 1 << 70, "both": 1 << 60, "half": "\ud800"},
+        {
+            "n": None,
+            "same": {"c": []},
+            "beyond": 1 << 70,
+            "both": 1 << 60,
+            "half": "\ud800",
+            "mixed": ["\ud800"],
+            "\ud801": 1,
+        },
         {"both": 0.5},
     ]
     read = read_back(records)
@@ -278,7 +286,7 @@ def test_types_that_agree_stay_in_parquet_and_others_are_json_text():
     assert (read[1]["flag"], read[1]["long"], read[1]["empty"]) == (True, 1 << 60, "{}")
     assert [row["same"] for row in read[2:4]] == [{"c": [1]}, {"c": []}]
     assert (read[3]["beyond"], read[3]["both"], read[4]["both"]) == (str(1 << 70), str(1 << 60), "0.5")
-    assert read[3]["half"] == "\\ud800"
+    assert (read[3]["half"], read[3]["mixed"], read[3]["\\ud801"]) == ("\\ud800", '["\\ud800"]', 1)
 
 
 def test_arguments_of_tool_calls_are_json_text_in_parquet_where_they_differ():

@@ -48,7 +48,7 @@ NULL, JSON = Kind("null"), Kind("json")
 
 def write_parquet(path: Path, rows: Iterable[Row], columns: Mapping[str, Kind]) -> None:
     """Write rows as a table of these columns, a batch at a time."""
-    schema = pa.schema([(name, _type(kind)) for name, kind in columns.items()])
+    schema = pa.schema([(printable(name), _type(kind)) for name, kind in columns.items()])
     with atomic_write(path, "wb") as file, pq.ParquetWriter(file, schema) as table:
         for batch in _batches(rows):
             table.write_table(
@@ -124,7 +124,7 @@ def _value(value: Any, kind: Kind) -> Any:
     if value is None:
         return None
     if kind == JSON:
-        return json.dumps(value, ensure_ascii=False)
+        return printable(json.dumps(value, ensure_ascii=False))
     if kind.items is not None:
         return [_value(item, kind.items) for item in value]
     if kind.fields:
