@@ -10,6 +10,7 @@ from diverseevol.data.formats.base import kind_of
 from diverseevol.data.formats.flat import Fields
 from diverseevol.data.formats.messages import SHAREGPT, Messages, Roles
 from diverseevol.data.formats.recognise import Known
+from diverseevol.data.hub_names import may_be_data_on_hub
 from diverseevol.errors import InputError
 from diverseevol.storage.files import read_json
 
@@ -84,6 +85,11 @@ def read_entry(path: str | Path, name: str | None) -> Entry:
     for key, meaning in COLUMNS_NOT_READ.items():
         if columns.get(key):
             raise _refusal(where, f"columns.{key}", meaning)
+    if on_hub and not may_be_data_on_hub(str(entry["hf_hub_url"])):
+        raise InputError(
+            f"{where}: hf_hub_url {entry['hf_hub_url']!r:.100} is a path here, or no name USER/NAME of the hub; "
+            f"correct it, or give a path as data.path and its columns as data.fields"
+        )
     return Entry(
         None if on_hub else _file(Path(path).expanduser(), entry, where),
         entry["hf_hub_url"] if on_hub else None,
