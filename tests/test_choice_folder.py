@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import sys
 from html.parser import HTMLParser
@@ -15,7 +16,7 @@ from run_folders import HOSTILE
 from diverseevol import cli
 
 FOLDER = Path("outputs/select/rows")
-FILES = ["README.md", "figures", "picks.json", "receipts.jsonl", "selected.jsonl", "subset.html"]
+FILES = ["README.md", "figures", "picks.json", "receipts.jsonl", "rows", "selected.jsonl", "subset.html", "tags.jsonl"]
 
 
 @pytest.fixture(scope="module")
@@ -265,3 +266,102 @@ def test_chosen_rows_are_exported_by_the_fields_that_the_user_named(said):
     code, told = said("picks=P.json", "format=messages", "out=here", *info, verb="export")
     assert code == 0, told
     assert json.loads(Path("here/train.jsonl").read_text())["messages"][0]["content"] == "Named?"
+
+
+@pytest.fixture
+def explained(said, monkeypatch, capsys):
+    """Explain rows of the choice, and give the lines that were printed and what `out` got."""
+
+    def explain(*arguments: str, folder: Path = FOLDER) -> tuple[list[str], list[dict]]:
+        monkeypatch.setattr(sys, "argv", ["diverseevol", "explain", str(folder), "out=why.json", *arguments])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        assert not left.value.code
+        return capsys.readouterr().out.splitlines(), json.loads(Path("why.json").read_text())
+
+    return explain
+
+
+def test_a_row_that_was_not_chosen_has_its_nearest_and_the_rank_that_a_larger_n_gives(said, explained):
+    assert said("data.path=rows.jsonl", "n=3")[0] == 0
+    assert said("data.path=rows.jsonl", "n=12", "out=P.json")[0] == 0
+    picks, larger = (json.loads(file.read_text()) for file in (FOLDER / "picks.json", Path("P.json")))
+    chosen, later = picks["chosen"], larger["chosen"][3:]
+    lines, records = explained(f"row=[{','.join(map(str, later))}]")
+    assert [record["rank_beyond"] for record in records] == [*range(1, 10)]
+    for rank, (row, record) in enumerate(zip(later, records, strict=True)):
+        assert record["nearest"] in chosen
+        assert (record["space"], record["ranked_beyond"]) == ("text", 9)
+        if rank == 0:  # only then were no others picked before it
+            assert (record["nearest"], record["distance"]) == (larger["nearest"][3], larger["distance"][3])
+        assert f"row {row}: not chosen, " in "\n".join(lines)
+    nearest = records[0]["nearest"]
+    assert lines[1].startswith(f"  nearest: row {nearest} (chosen as pick {chosen.index(nearest) + 1}), at distance ")
+    assert "in the space of their words: Tell me" in lines[1]
+    assert (
+        "had n been larger: kcenter, going on from the 3 chosen in the space of their words, chooses it as row 4: "
+        in (lines[2])
+    )
+    (beyond,) = [line for line in explained(f"row={later[-1]}", "beyond=2")[0] if "had n" in line]
+    assert beyond.endswith("does not choose it within 6 rows, 2 × n")
+    (copy,) = explained("row=10")[1]
+    assert (copy["chosen"], copy["tags"]) == (10 in chosen, ["duplicate of 0"])
+
+
+def test_a_row_that_was_chosen_taken_or_ruled_out_says_so(said, explained):
+    rows(8, "more.jsonl")
+    Path("T.json").write_text("[0, 1]")
+    given = ("data.path={a: rows.jsonl, b: more.jsonl}", "data.name=rows", "data.held_out=2", "taken=T.json")
+    assert said(*given, "n=5")[0] == 0
+    picks = json.loads((FOLDER / "picks.json").read_text())
+    row = picks["chosen"][2]
+    lines, (record,) = explained(f"row={row}")
+    assert lines[0] == f"row {row}: chosen by kcenter, as pick 3 of 5"
+    assert lines[1] == f"  score: {picks['score'][2]:.4g}, {picks['score_is']}"
+    assert lines[2].startswith(f"  nearest: row {picks['nearest'][2]} taken or picked before, at distance ")
+    assert (record["rank"], record["score"], record["distance"], record["nearest"]) == (
+        2, picks["score"][2], picks["distance"][2], picks["nearest"][2]
+    )  # fmt: skip
+    assert record["source"] == ("a" if row < 12 else "b")
+    assert f"  source: {record['source']}" in lines
+    assert explained("row=1")[0][0] == "row 1: taken before, so that it could not be chosen again"
+    ruled_out = [json.loads(line) for line in (FOLDER / "ineligible.jsonl").read_text().splitlines()]
+    held_out = next(line["row"] for line in ruled_out if line["reason"] == "held out")
+    assert explained(f"row={held_out}")[0][:2] == [f"row {held_out}: could not be chosen", "  why: held out"]
+    assert said(*given[:2], "n=5", "replace=true")[0] == 0
+    assert not (FOLDER / "ineligible.jsonl").exists()
+
+
+def test_what_the_folder_or_the_cache_does_not_hold_is_said(said, explained, tmp_path):
+    assert said("data.path=rows.jsonl", "n=3")[0] == 0
+    behind = next(row for row in range(12) if row not in json.loads((FOLDER / "picks.json").read_text())["chosen"])
+    lines, _ = explained(f"row={behind}", f"cache={tmp_path / 'empty'}")
+    assert "no rank is known: the space of the rows' words is not in the cache" in lines[2]
+    assert "nearest: row" in lines[1]
+    explained(f"row={behind}")
+    lines, _ = explained(f"row={behind}", f"cache={tmp_path / 'empty'}")  # the order is kept
+    assert "chooses it as row" in lines[2]
+    shutil.rmtree(FOLDER / "rows")
+    lines, _ = explained(f"row={behind}")
+    assert lines[1].endswith(
+        "(it has no rows/ of this choice); run the same `diverseevol select` again, which writes it"
+    )
+    assert said("data.path=rows.jsonl", "n=3")[1][-1].startswith("writes ")
+    assert said("data.path=rows.jsonl", "n=3", "sampler=random", "replace=true")[0] == 0
+    behind = next(row for row in range(12) if row not in json.loads((FOLDER / "picks.json").read_text())["chosen"])
+    lines, (record,) = explained(f"row={behind}")
+    assert lines[:3] == [
+        f"row {behind}: not chosen",
+        "  nearest: not known, for the choice compared no rows",
+        "  had n been larger: no rank is known: random leaves rows out by nothing but chance",
+    ]
+    assert record["space"] is None
+    content = json.loads((FOLDER / "picks.json").read_text())
+    for damage, sentence in (
+        ({"unfinished": True}, "the choice was cut off"),
+        ({"chosen": ["x"]}, "expected what `diverseevol select` writes of rows"),
+        ({"options": {"_target_": "os.system"}}, "a run folder does not decide what is called"),
+    ):
+        (FOLDER / "picks.json").write_text(json.dumps({**content, **damage}))
+        code, told = said(str(FOLDER), f"row={behind}", verb="explain")
+        assert (code, sentence in told[-1]) == (2, True), told

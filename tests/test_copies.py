@@ -102,7 +102,7 @@ def test_copies_are_ineligible_counted_apart_and_listed_with_their_reason(rows_f
         "1 row has been held out by data.held_out and 1 row has a held-out row's text, or nearly so and "
         "2 rows have an earlier row's text, or nearly so (data.deduplicate=first)"
     )
-    list_left_out(tmp_path, dataset, encoded, tmp_path / "none")
+    list_left_out(tmp_path, dataset, encoded.eligible, tmp_path / "none", encoded.lengths)
     assert [(line["row"], line["reason"]) for line in read_jsonl(tmp_path / "ineligible.jsonl")] == [
         (1, "held out"), (3, "near-duplicate of 0"), (4, "duplicate of held-out row 1"), (6, "duplicate of 0"),
     ]  # fmt: skip

@@ -167,7 +167,7 @@ CASES = {
         "sampler=entropy",
     ): "sampler=entropy chooses by a model's predictions; model.path",
     ("explain", "folder=foreign"): "neither row nor find is given",
-    ("explain", "folder=foreign", "row=1"): "folder=foreign: holds no config.yaml and fingerprint.json",
+    ("explain", "folder=foreign", "row=1"): "folder=foreign: holds neither config.yaml and fingerprint.json nor",
     (*ANSWER, "seed=x"): "seed is 'x', which is not a whole number",
     (*ANSWER, "generation.batch_size=0"): "generation.batch_size is 0; it must be at least 1",
     (*ANSWER, "benchmark=questions", "benchmark.path=rows.csv"): "rows.csv, line 1: ",

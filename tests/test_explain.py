@@ -240,9 +240,12 @@ def test_what_cannot_be_is_refused_in_a_sentence(run, explain, tmp_path):
         code, (line,) = explain(*arguments)
         assert (code, sentence in line) == (2, True), line
     code, (line,) = explain("row=1", folder=tmp_path / "no")
-    assert (code, "no such folder; give a run folder" in line) == (2, True)
+    assert (
+        code,
+        "no such folder; give a run folder, which `diverseevol evolve` wrote, or the folder of a choice" in line,
+    ) == (2, True)
     code, (line,) = explain("row=1", folder=tmp_path)
-    assert (code, "holds no config.yaml and fingerprint.json" in line) == (2, True)
+    assert (code, "holds neither config.yaml and fingerprint.json nor picks.json" in line) == (2, True)
 
 
 def test_without_facts_of_the_last_pool_it_says_what_to_do(run, explain):
@@ -299,7 +302,8 @@ def test_what_is_kept_of_every_row_is_exact(dataset, encoded):
     space = np.random.default_rng(1).normal(size=(len(dataset), 4)).astype(np.float32)
     space[5] = space[3]
     pool = np.array([9, 5, 3])
-    facts = row_facts(dataset, encoded, space, pool)
+    tokens = np.where(encoded.eligible, encoded.response_tokens, 0)
+    facts = row_facts(dataset, tokens, space, pool)
     np.testing.assert_array_equal(facts.pool, [3, 5, 9])
     apart = np.linalg.norm(space[:, None].astype(np.float64) - space[[3, 5, 9]], axis=2)
     np.testing.assert_allclose(facts.distance, apart.min(axis=1), atol=1e-12)

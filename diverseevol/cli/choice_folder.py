@@ -1,38 +1,45 @@
 """The folder of a choice: what `select` leaves where no `out=` names a file, for trainers and for readers."""
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from diverseevol import __version__
 from diverseevol.cli.configuration import Configuration
+from diverseevol.cli.left_out_rows import list_left_out
 from diverseevol.cli.naming import short_name
 from diverseevol.cli.output_files import check_writable, refuse_read
-from diverseevol.cli.tagged_rows import list_contamination
+from diverseevol.cli.rows import listed_sources
+from diverseevol.cli.tagged_rows import list_contamination, list_tagged
 from diverseevol.data.dataset import Dataset
 from diverseevol.data.tags import Tags
 from diverseevol.errors import InputError
+from diverseevol.evolution.left_behind import row_facts
 from diverseevol.evolution.receipts import row_receipt
 from diverseevol.output.shell import command
 from diverseevol.output.terminal import say
 from diverseevol.report.contamination import CONTAMINATION
-from diverseevol.runs.subset import BAD_ROWS, CARD, PAGE, PICKS, RECEIPTS, SELECTED, write_subset
-from diverseevol.samplers.features import Features
-from diverseevol.storage.files import atomic_write, read_json, refuse_links, write_json
-
-FILES = (
-    SELECTED,
-    RECEIPTS,
-    PICKS,
+from diverseevol.runs.row_facts import FOLDER, write_row_facts
+from diverseevol.runs.subset import (
     BAD_ROWS,
-    CONTAMINATION,
-    PAGE,
     CARD,
-)  # all that a choice leaves in it, beside figures/
+    INELIGIBLE,
+    PAGE,
+    PICKS,
+    RECEIPTS,
+    SELECTED,
+    TAGS,
+    write_subset,
+)
+from diverseevol.samplers.features import Features
+from diverseevol.storage.files import read_json, refuse_links, remove, write_json
+
+# All that a choice leaves in it, beside figures/ and rows/.
+FILES = (SELECTED, RECEIPTS, PICKS, BAD_ROWS, INELIGIBLE, TAGS, CONTAMINATION, PAGE, CARD)
 
 
 def choice_folder(settings: Configuration) -> Path:
@@ -78,7 +85,7 @@ def holds_choice(folder: Path, identity: Mapping[str, Any], replace: bool) -> bo
     if not isinstance(known, dict) or (known != identity and not picks.get("unfinished")):
         differing = [name for name in identity if not isinstance(known, dict) or known.get(name) != identity[name]]
         raise InputError(f"{folder}: holds a choice with another {' and another '.join(differing[:3])}; {remedy}")
-    if picks.get("unfinished"):
+    if picks.get("unfinished") or not (folder / FOLDER).is_dir():
         return False
     say(f"{folder}: holds this choice already ({identity['n']:,} rows); replace=true makes it again", error=True)
     return True
@@ -95,6 +102,7 @@ def write_choice(
     summary: Sequence[str],
     left_out: Sequence[str],
     bad_rows: Path,
+    lengths: Int[np.ndarray, " rows"] | None,
 ) -> list[Path]:
     """Write all that the folder of a choice holds; its numbers come last, so that they say that all of it is there.
 
@@ -108,6 +116,7 @@ def write_choice(
         summary: the space, and how far the picks are from each other.
         left_out: what of the rows could not be chosen.
         bad_rows: the list that was made as the data were read.
+        lengths: tokens of each row; None where no tokeniser has counted them.
 
     Returns:
         The files that a reader begins with.
@@ -115,22 +124,26 @@ def write_choice(
     from diverseevol.report.choice import Choice, publish_choice  # here: it takes seconds to import
 
     words, how = settings.overrides, _how(settings, dataset, record, summary)
+    taken = np.array(record["taken"], dtype=np.int64)
+    pool = np.concatenate([np.array(record["chosen"], dtype=np.int64), taken])
+    facts = row_facts(dataset, features.response_tokens, features.embedding, pool)
     choice = Choice(
-        dataset=dataset, tags=tags, picks=record["receipt"], taken=np.array(record["taken"], dtype=np.int64),
-        eligible=features.eligible, embedding=features.embedding, sampler=record["sampler"],
+        dataset=dataset, tags=tags, picks=record["receipt"], taken=taken,
+        eligible=features.eligible, facts=facts, embedding=features.embedding, sampler=record["sampler"],
         how=how, left_out=left_out, repeat=None if words is None else command("diverseevol", "select", *words),
     )  # fmt: skip
     write_json(folder / PICKS, {"unfinished": True, "request": record["request"]})
-    if dataset.bad_rows and bad_rows.exists():
-        with atomic_write(folder / BAD_ROWS, "wb") as file, bad_rows.open("rb") as listed:
-            shutil.copyfileobj(listed, file)
-    else:
-        (folder / BAD_ROWS).unlink(missing_ok=True)
+    for name in (BAD_ROWS, INELIGIBLE, FOLDER):  # of the choice that was there before
+        remove(folder / name)
+    list_left_out(folder, dataset, features.response_tokens > 0, bad_rows, lengths)
     list_contamination(folder / CONTAMINATION, tags)
+    list_tagged(folder / TAGS, tags)
+    write_row_facts(folder, facts)
     receipts = (row_receipt(pick["row"], 0, pick, dataset, tags) for pick in choice.picks)
     write_subset(folder, receipts, dataset.line)
     publish_choice(choice, folder)
-    write_json(folder / PICKS, {**record, "how": how, "command": words})
+    sources = listed_sources(dataset, features.response_tokens > 0)
+    write_json(folder / PICKS, {**record, "how": how, "command": words, **sources})
     return [folder / name for name in (SELECTED, PAGE)]
 
 

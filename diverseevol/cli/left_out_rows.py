@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Bool, Int
 
 from diverseevol.data.dataset import Dataset
 from diverseevol.options import PromptOptions
+from diverseevol.runs.subset import BAD_ROWS, INELIGIBLE
 from diverseevol.storage.files import atomic_write, write_jsonl
 
 if TYPE_CHECKING:  # its module imports for seconds
@@ -82,30 +84,37 @@ def why_ineligible(dataset: Dataset, encoded: "Tokens", prompt: PromptOptions) -
     )
 
 
-def list_left_out(path: Path, dataset: Dataset, encoded: "Tokens", bad_rows: Path) -> None:
-    """List the rows that are not trained on in a run folder: `bad_rows.jsonl` and `ineligible.jsonl`.
+def list_left_out(
+    path: Path,
+    dataset: Dataset,
+    eligible: Bool[np.ndarray, " rows"],
+    bad_rows: Path,
+    lengths: Int[np.ndarray, " rows"] | None,
+) -> None:
+    """List the rows that cannot be chosen in the folder of a run or a choice: `bad_rows.jsonl`, `ineligible.jsonl`.
 
     Args:
-        path: the run folder.
+        path: the folder.
         dataset: the rows.
-        encoded: the same as tokens.
+        eligible: which of them can be chosen.
         bad_rows: the list that was made as the data were read.
+        lengths: tokens of each; None where no tokeniser has counted them.
     """
     if dataset.bad_rows and bad_rows.exists():
-        with atomic_write(path / "bad_rows.jsonl", "wb") as file:
-            shutil.copyfileobj(bad_rows.open("rb"), file)
-    rows = np.flatnonzero(~np.asarray(encoded.eligible))
+        with atomic_write(path / BAD_ROWS, "wb") as file, bad_rows.open("rb") as listed:
+            shutil.copyfileobj(listed, file)
+    rows = np.flatnonzero(~np.asarray(eligible))
     if len(rows):
         reasons = {**dict.fromkeys(dataset.held_out.tolist(), "held out"), **dataset.copies.reasons()}
         lines = (
             {
                 "row": int(row),
                 "reason": reasons.get(int(row), "no response token is left within prompt.max_length"),
-                "tokens": int(encoded.lengths[row]),
+                **({} if lengths is None else {"tokens": int(lengths[row])}),
             }
             for row in rows
         )
-        write_jsonl(path / "ineligible.jsonl", lines)
+        write_jsonl(path / INELIGIBLE, lines)
 
 
 def _rows(count: int) -> str:

@@ -2,6 +2,10 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
 
 from diverseevol.cli.configuration import Configuration
 from diverseevol.data.dataset import Dataset
@@ -30,3 +34,22 @@ def load_dataset(settings: Configuration, cache: Path, bad_rows: Path, progress:
 def bad_rows_file(folder: Path, cache: Path) -> Path:
     """Where the bad rows of a run or a choice are listed until its folder may be written to."""
     return cache / "bad_rows" / f"{hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]}.jsonl"
+
+
+def listed_sources(dataset: Dataset, eligible: Bool[np.ndarray, " rows"]) -> dict[str, Any]:
+    """Where the rows come from, as the folder of a run or a choice says it; nothing where that is one source.
+
+    Args:
+        dataset: the rows.
+        eligible: which of them can be chosen.
+    """
+    if len(dataset.sources) < 2:
+        return {}
+    listed = [
+        {
+            "name": source.name, "start": source.start, "stop": source.stop,
+            "eligible": int(eligible[source.start : source.stop].sum()),
+        }
+        for source in dataset.sources
+    ]  # fmt: skip
+    return {"sources": listed}

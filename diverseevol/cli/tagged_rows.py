@@ -10,8 +10,6 @@ from diverseevol.data.tags import DUPLICATE, NEAR, Tags
 from diverseevol.report.contamination import CONTAMINATION
 from diverseevol.storage.files import write_jsonl
 
-LIST = "tags.jsonl"
-
 
 def tagged(tags: Tags, contamination: str = CONTAMINATION) -> Iterator[str]:
     """A sentence for each kind of tag that a user may want to act on.

@@ -62,7 +62,6 @@ def text_embedding(
         cache: the project's cache folder.
         progress: called with the number of rows done since the last call.
     """
-    identity = json.dumps([VERSION, dataset.fingerprint, region, dtype])
 
     def build(folder: Path) -> None:
         digests = np.concatenate([_digests(texts) for texts in _texts(dataset, region)])
@@ -76,8 +75,14 @@ def text_embedding(
             progress(len(texts))
         X.flush()
 
-    folder = cached_folder(cache / "text" / hashlib.sha256(identity.encode()).hexdigest()[:32], build)
+    folder = cached_folder(cache / "text" / text_space_key(dataset.fingerprint, region, dtype), build)
     return load_array(folder / "embedding.npy", remedy="remove it, and the same command makes it again")
+
+
+def text_space_key(fingerprint: str, region: str, dtype: str) -> str:
+    """What the vectors of a data set are called in the cache."""
+    identity = json.dumps([VERSION, fingerprint, region, dtype])
+    return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
 
 def text_of(conversation: Conversation, region: Region) -> str:

@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from diverseevol.data.dataset import Dataset
-from diverseevol.data.tokens import Tokens
 from diverseevol.evolution.receipts import excerpt
 from diverseevol.geometry.distances import distance_to_pool
 from diverseevol.runs.row_facts import MOST_TEXTS, RowFacts
@@ -18,8 +17,8 @@ AT_ONCE = 4096  # rows between two steps of the progress
 
 def row_facts(
     dataset: Dataset,
-    encoded: Tokens,
-    X: Float[np.ndarray, "rows dim"],
+    response_tokens: Int[np.ndarray, " rows"],
+    X: Float[np.ndarray, "rows dim"] | None,
     pool: Int[np.ndarray, " pool"],
     advance: Callable[[int], None] = lambda rows: None,
 ) -> RowFacts:
@@ -27,18 +26,18 @@ def row_facts(
 
     Args:
         dataset: the rows.
-        encoded: the same as tokens.
-        X: the foundation model's embedding of them.
+        response_tokens: of each; 0 for one that cannot be chosen.
+        X: what they are compared in; None: they are not.
         pool: the rows that were chosen.
         advance: called with the number of rows done since the last call.
     """
-    distance, nearest = np.empty(len(X)), np.empty(len(X), dtype=np.int64)
-    for start in range(0, len(X), AT_ONCE):
+    distance, nearest = np.full(len(dataset), np.nan), np.full(len(dataset), -1)
+    for start in range(0, 0 if X is None else len(X), AT_ONCE):
+        assert X is not None
         rows = np.arange(start, min(start + AT_ONCE, len(X)))
         distance[rows], nearest[rows] = distance_to_pool(X, rows, pool)
         advance(len(rows))
     distance[pool], nearest[pool] = 0, pool  # of equal rows of the pool, the lowest is the nearest
-    response_tokens = np.where(encoded.eligible, encoded.response_tokens, 0)
     return RowFacts(nearest, distance, response_tokens, dict(_texts(dataset, pool)))
 
 
@@ -63,7 +62,7 @@ def order_beyond(
     Args:
         sampler: chooses row by row (see `chooses_row_by_row`), by embeddings and lengths alone.
         facts: of all rows and the pool.
-        X: the foundation model's embedding of them; None for a sampler that needs none.
+        X: what they are compared in; None for a sampler that needs no embedding.
         count: how many rows; at most all that are left.
     """
     taken = facts.response_tokens == 0

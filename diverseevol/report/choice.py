@@ -14,13 +14,13 @@ from diverseevol.data.dataset import Dataset
 from diverseevol.data.tags import Tags
 from diverseevol.data.text_space import text_of
 from diverseevol.evolution.receipts import excerpt
-from diverseevol.geometry.distances import distance_to_pool
 from diverseevol.geometry.projections import pca_map
 from diverseevol.output.shell import command, override
 from diverseevol.output.terminal import one_line
 from diverseevol.report.charts.choice import ALL, CHOSEN, draw_choice, draw_lengths
 from diverseevol.report.charts.style import save
 from diverseevol.report.page.html import stylesheet, template
+from diverseevol.runs.row_facts import RowFacts
 from diverseevol.runs.subset import CARD, PAGE, PICKS, RECEIPTS, SELECTED
 from diverseevol.storage.files import atomic_write
 
@@ -55,6 +55,7 @@ class Choice:
         picks: a receipt a pick, in pick order; see `evolution.receipts.receipt`.
         taken: rows that were in the pool before.
         eligible: rows that could be chosen, and those taken.
+        facts: how far each row is from those chosen and taken.
         embedding: what rows were compared in; None where they were not.
         sampler: its name.
         how: heading → what a reader has to know of how the rows were chosen.
@@ -67,6 +68,7 @@ class Choice:
     picks: Sequence[Mapping[str, Any]]
     taken: Int[np.ndarray, " taken"]
     eligible: Int[np.ndarray, " eligible"]
+    facts: RowFacts
     embedding: Float[np.ndarray, "rows dim"] | None
     sampler: str
     how: Mapping[str, str]
@@ -144,7 +146,7 @@ def _not_chosen(choice: Choice) -> tuple[list[dict[str, Any]], list[dict[str, An
     rest = np.setdiff1d(choice.eligible, [*choice.chosen, *choice.taken])
     if choice.embedding is None or not len(rest):
         return [], [], []
-    far, near = distance_to_pool(choice.embedding, rest, np.concatenate([choice.chosen, choice.taken]))
+    far, near = choice.facts.distance[rest], choice.facts.nearest[rest]
     order = np.lexsort((rest, far))
 
     def lines(positions: Int[np.ndarray, " some"]) -> list[dict[str, Any]]:

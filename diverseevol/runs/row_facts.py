@@ -1,6 +1,7 @@
-"""What a run folder keeps of every row of its data set, in `rows/`: enough to say why a row was not chosen.
+"""What a folder keeps of every row of its data set, in `rows/`: enough to say why a row was not chosen.
 
-It is of one pool, the last round's: where rounds are added, it is written anew.
+It is of one pool: in a run folder the last round's (where rounds are added, it is written anew), in the folder of a
+choice the rows chosen and taken.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,7 @@ from diverseevol.storage.reading import load_array
 FOLDER = "rows"
 BEYOND = "beyond.npy"
 MOST_TEXTS = 100_000  # rows of a data set, beyond which only the pool's texts are kept
-REMEDY = "delete the folder and run the same `diverseevol evolve` again, which writes it anew and trains nothing"
+REMEDY = "delete the folder and run the same command again, which writes it anew and trains nothing"
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +26,9 @@ class RowFacts:
     """Facts about all rows, aligned with the data set.
 
     Attributes:
-        nearest: [rows] the row of the pool that is nearest in the foundation model's space; of a row of the pool,
-            itself.
-        distance: [rows] how far that one is.
+        nearest: [rows] the row of the pool that is nearest (in a run: in the foundation model's space); of a row of
+            the pool, itself; −1 where rows were not compared.
+        distance: [rows] how far that one is; NaN where rows were not compared.
         response_tokens: [rows] tokens of the response after truncation; 0 for a row that cannot be trained on.
         texts: the beginning of what is asked, by row; of the pool alone where there are more rows than `MOST_TEXTS`.
     """
@@ -48,33 +49,33 @@ class RowFacts:
         return np.flatnonzero((self.response_tokens > 0) & (self.nearest != np.arange(len(self.nearest))))
 
 
-def write_row_facts(run: Path, facts: RowFacts) -> None:
+def write_row_facts(parent: Path, facts: RowFacts) -> None:
     """Write the facts; `nearest.npy`, which says of which pool they are, comes last."""
-    folder = run / FOLDER
+    folder = parent / FOLDER
     (folder / "nearest.npy").unlink(missing_ok=True)
     write_jsonl(folder / "texts.jsonl", ({"row": row, "text": text} for row, text in facts.texts.items()))
     for name in ("distance", "response_tokens", "nearest"):
         _write_array(folder / f"{name}.npy", getattr(facts, name))
 
 
-def read_row_facts(run: Path, pool: Iterable[int]) -> RowFacts | None:
-    """The facts of a run folder; None where it has none of this pool.
+def read_row_facts(parent: Path, pool: Iterable[int]) -> RowFacts | None:
+    """The facts of a folder; None where it has none of this pool.
 
     Args:
-        run: the run folder.
+        parent: the run folder, or that of a choice.
         pool: the rows of which the facts must be.
 
     Raises:
         InputError: a file is damaged.
     """
-    folder = run / FOLDER
+    folder = parent / FOLDER
     if not (folder / "nearest.npy").exists():
         return None
     nearest = _array(folder / "nearest.npy", "i", None)
     known = np.flatnonzero(nearest == np.arange(len(nearest)))
     if not np.array_equal(known, np.sort(np.fromiter(pool, dtype=np.int64))):
         return None
-    if not np.isin(nearest, known).all():
+    if not np.isin(nearest, [*known, -1]).all():
         raise InputError(f"{folder / 'nearest.npy'}: names rows that are not in the pool; {REMEDY}")
     texts = {}
     for line in read_jsonl(folder / "texts.jsonl", REMEDY):
@@ -85,23 +86,23 @@ def read_row_facts(run: Path, pool: Iterable[int]) -> RowFacts | None:
     return RowFacts(nearest, distance, _array(folder / "response_tokens.npy", "i", len(nearest)), texts)
 
 
-def write_beyond(run: Path, order: Int[np.ndarray, " more"]) -> None:
+def write_beyond(parent: Path, order: Int[np.ndarray, " more"]) -> None:
     """Keep in which order a sampler went on from the pool."""
-    _write_array(run / FOLDER / BEYOND, order)
+    _write_array(parent / FOLDER / BEYOND, order)
 
 
-def read_beyond(run: Path, facts: RowFacts, count: int) -> Int[np.ndarray, " more"] | None:
+def read_beyond(parent: Path, facts: RowFacts, count: int) -> Int[np.ndarray, " more"] | None:
     """In which order a sampler went on from the pool; None where it is not known for so many rows.
 
     Args:
-        run: the run folder.
+        parent: the run folder, or that of a choice.
         facts: of the same folder.
         count: how many rows it must at least have picked.
 
     Raises:
         InputError: the file is damaged.
     """
-    file = run / FOLDER / BEYOND
+    file = parent / FOLDER / BEYOND
     if not file.exists():
         return None
     order = _array(file, "i", None)

@@ -17,8 +17,9 @@ from diverseevol.storage.reading import opened
 
 SELECTED = "selected.jsonl"
 RECEIPTS = "receipts.jsonl"
-# Beside them in the folder of a choice: the numbers, the bad rows, and what a reader is told of it.
-PICKS, BAD_ROWS, PAGE, CARD = "picks.json", "bad_rows.jsonl", "subset.html", "README.md"
+# Beside them in the folder of a choice: the numbers, and what a reader is told of it.
+PICKS, PAGE, CARD = "picks.json", "subset.html", "README.md"
+BAD_ROWS, INELIGIBLE, TAGS = "bad_rows.jsonl", "ineligible.jsonl", "tags.jsonl"  # what else is known of the rows
 
 
 class Member(NamedTuple):

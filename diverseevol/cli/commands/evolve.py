@@ -31,8 +31,8 @@ from diverseevol.cli.left_out_rows import left_out, list_left_out, why_ineligibl
 from diverseevol.cli.mistakes import verdict
 from diverseevol.cli.naming import arm, run_path
 from diverseevol.cli.provenance import load_provenance, logged_config, save_provenance
-from diverseevol.cli.rows import bad_rows_file
-from diverseevol.cli.tagged_rows import LIST, list_contamination, list_tagged, tagged
+from diverseevol.cli.rows import bad_rows_file, listed_sources
+from diverseevol.cli.tagged_rows import list_contamination, list_tagged, tagged
 from diverseevol.cli.workbench import Workbench, workbench
 from diverseevol.data.dataset import Dataset
 from diverseevol.data.tags import Tags
@@ -61,6 +61,7 @@ from diverseevol.runs.row_facts import read_row_facts, write_row_facts
 from diverseevol.runs.run_folder import RunFolder, provenance
 from diverseevol.runs.saved_config import read_complete
 from diverseevol.runs.standing import failure_noted, save_command
+from diverseevol.runs.subset import TAGS
 from diverseevol.storage.files import atomic_write
 from diverseevol.storage.reading import load_array
 
@@ -145,14 +146,7 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
     trained = None if extent.reached else learner.describe()
     origin = {"choices": dict(settings.choices), "arm": arm(settings), "threads": torch.get_num_threads()}
     origin["fast_path"] = fast_path.enabled()
-    if len(dataset.sources) > 1:
-        origin["sources"] = [
-            {
-                "name": source.name, "start": source.start, "stop": source.stop,
-                "eligible": int(np.asarray(encoded.eligible)[source.start : source.stop].sum()),
-            }
-            for source in dataset.sources
-        ]  # fmt: skip
+    origin |= listed_sources(dataset, np.asarray(encoded.eligible))
     if own_code := own_sources(settings, "sampler", "judge", "metric", "data", "benchmark"):
         origin["own_code"] = own_code
     config = logged_config(settings, {**origin, "provenance": provenance(), "fingerprint": identity})
@@ -167,8 +161,8 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
                 save_provenance(path, config)
             if settings.overrides is not None and not made:
                 save_command(path, settings.overrides)
-            list_left_out(path, dataset, encoded, bad_rows)
-            list_tagged(path / LIST, tags)
+            list_left_out(path, dataset, encoded.eligible, bad_rows, encoded.lengths)
+            list_tagged(path / TAGS, tags)
             list_contamination(path / CONTAMINATION, tags)
             save_questions(path, exam.benchmarks)
             write_descriptions(path, [POOL_SIZE, *map(description_of, metrics)])
@@ -254,8 +248,9 @@ def _keep_row_facts(
     if not bench.processes.share(first and _has_row_facts(path, pool)):
         X = space()  # all processes take part
         if first:
+            tokens = np.where(learner.encoded.eligible, learner.encoded.response_tokens, 0)
             with bench.progress.track("find each row's nearest in the pool", len(X)) as advance:
-                write_row_facts(path, row_facts(dataset, learner.encoded, X, np.array(pool, dtype=np.int64), advance))
+                write_row_facts(path, row_facts(dataset, tokens, X, np.array(pool, dtype=np.int64), advance))
 
 
 def _has_row_facts(path: Path, pool: Sequence[int]) -> bool:

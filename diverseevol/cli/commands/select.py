@@ -150,6 +150,7 @@ def _select_rows(
                 written = write_choice(
                     folder, settings, dataset, tags, features, {**record, "request": identity},
                     summary=[*why, *summary[1:]], left_out=missing_rows, bad_rows=bad_rows,
+                    lengths=prober.encoded.lengths if prober else None,
                 )  # fmt: skip
             if dataset.bad_rows:
                 listed = out.with_suffix(".bad_rows.jsonl") if folder is None else folder / BAD_ROWS
