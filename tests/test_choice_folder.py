@@ -164,6 +164,8 @@ def test_what_is_read_is_neither_written_over_nor_lain_beside(said):
     code, told = said(f"data.path={again}/selected.jsonl", "n=2", "replace=true")
     assert (code, f"{again}/selected.jsonl would be written over data.path=" in told[-1]) == (2, True)
     assert (again / "selected.jsonl").read_bytes() == before
+    code, told = said("data.path=rows.jsonl", "n=2", f"taken={FOLDER}", "replace=true")
+    assert (code, f"{FOLDER}/selected.jsonl would be written over taken={FOLDER}; give out=P" in told[-1]) == (2, True)
     code, told = said("embeddings=E.npy", "n=2")
     assert (code, told) == (2, ["diverseevol: out is missing: give out=…"])
 

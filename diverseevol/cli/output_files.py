@@ -116,7 +116,9 @@ def refuse_read(settings: Configuration, written: Sequence[Path], beginning: str
     sources += [("data.path", where) for where in (named_sources(paths).values() if paths else ())]
     for name, value in sources:
         for file in written if value is not None else ():
-            if (read := Path(str(value)).expanduser()).exists() and file.exists() and file.samefile(read):
+            read = Path(str(value)).expanduser()
+            read = read / file.name if name == "taken" and read.is_dir() else read  # of which files are read
+            if read.exists() and file.exists() and file.samefile(read):
                 remedy = "give out another name" if beginning else "give out=P.json with a name of its own"
                 raise InputError(f"{beginning}{file} would be written over {name}={value}; {remedy}")
             if name == "data.path" and is_among(file, value):
