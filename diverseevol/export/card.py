@@ -8,6 +8,7 @@ from diverseevol import __version__
 from diverseevol.export.chosen import Chosen
 from diverseevol.export.loaders import Loaders
 from diverseevol.export.tally import QUANTILES, Tally
+from diverseevol.output.markdown import plain
 from diverseevol.output.terminal import one_line
 
 MARK = "<!-- written by diverseevol export -->"  # by which an earlier export is known
@@ -41,7 +42,7 @@ def card(
     parts = [
         f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---",
         MARK,
-        f"# {_plain(title)}",
+        f"# {plain(title)}",
         f"{tally.rows:,} rows of {_code(chosen.name)}, chosen by "
         f"diverseevol and exported by version {__version__} as `{form}`, in the order in which they joined.",
         "## How they were chosen",
@@ -93,11 +94,6 @@ def _readers(tally: Tally, loaders: Loaders, name: str, where: str, on_hub: bool
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _plain(text: str) -> str:
-    """A text of somebody else's, which is shown and means nothing in Markdown."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#+!|~" else c for c in one_line(text))
 
 
 def _code(text: str) -> str:

@@ -15,8 +15,8 @@ from diverseevol.data.tags import Tags
 from diverseevol.data.text_space import text_of
 from diverseevol.evolution.receipts import excerpt
 from diverseevol.geometry.projections import pca_map
+from diverseevol.output.markdown import plain
 from diverseevol.output.shell import command, override
-from diverseevol.output.terminal import one_line
 from diverseevol.report.charts.choice import ALL, CHOSEN, draw_choice, draw_lengths
 from diverseevol.report.charts.style import save
 from diverseevol.report.page.html import stylesheet, template
@@ -212,11 +212,11 @@ def _share(choice: Choice, name: str, every: int, chosen: int) -> list[str]:
 
 def _card(choice: Choice, contents: Sequence[Table], covered: Sequence[str], folder: Path) -> str:
     """The card, in Markdown."""
-    left_out = "\n".join(f"- {_plain(sentence)}" for sentence in (*choice.left_out, *covered))
+    left_out = "\n".join(f"- {plain(sentence)}" for sentence in (*choice.left_out, *covered))
     picks, out = override("picks", folder / PICKS), override("out", f"{folder}-messages")
     parts = [
         f"---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: {SELECTED}\n---",
-        f"# {_plain(choice.title)}",
+        f"# {plain(choice.title)}",
         f"Chosen by diverseevol {__version__}, in the order of picking: `{SELECTED}` has the rows as they came in, "
         f"`{RECEIPTS}` a line for each that says why, `{PAGE}` the figures.",
         "## How they were chosen",
@@ -233,9 +233,4 @@ def _card(choice: Choice, contents: Sequence[Table], covered: Sequence[str], fol
 
 def _markdown(table: Table) -> str:
     lines = [table.head, ["---"] * table.texts + ["---:"] * (len(table.head) - table.texts), *table.rows]
-    return "\n".join(f"| {' | '.join(map(_plain, line))} |" for line in lines)
-
-
-def _plain(text: str) -> str:
-    """A text of somebody else's, which is shown and means nothing in Markdown."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#!|~" else c for c in one_line(text))
+    return "\n".join(f"| {' | '.join(map(plain, line))} |" for line in lines)
