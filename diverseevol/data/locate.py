@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from diverseevol.data.delimited_reader import read_delimited
-from diverseevol.data.file_names import DELIMITERS, READ, TABLES, form, title
+from diverseevol.data.file_names import DELIMITERS, READ, TABLES, form
 from diverseevol.data.folder import check_folder, saved_files
 from diverseevol.data.hub_names import may_be_data_on_hub
 from diverseevol.data.json_reader import Located, read_records
@@ -38,7 +38,6 @@ class Origin:
 
     Attributes:
         where: a path or a hub id.
-        name: what the rows are called unless the user names them.
         unit: what records are counted in.
         content: a digest of all bytes, with what is taken of them.
         total: bytes of a file of text, rows of a table.
@@ -46,7 +45,6 @@ class Origin:
     """
 
     where: str
-    name: str
     unit: Literal["line", "row"]
     content: str
     total: int
@@ -104,7 +102,7 @@ def _text(path: Path, split: str, read: Callable[[Path], Iterator[Located]]) -> 
         content = f"{split} {content}"
     if form(path) in DELIMITERS:
         content = f"{form(path)} {content}"  # the same bytes are other rows as JSON
-    return Origin(str(path), title(path), "line", content, before.st_size, records)
+    return Origin(str(path), "line", content, before.st_size, records)
 
 
 def _spans(path: Path, split: str, read: Callable[[Path], Iterator[Located]]) -> list[tuple[int, int | None]]:
@@ -172,7 +170,7 @@ def _of_table(where: str, table: "datasets.Dataset", split: str) -> Origin:
     files = [Path(file["filename"]) for file in table.cache_files]
     digests = [_digest([file]) if (kept := sealed_digest(file)) is None else kept for file in files]
     content = " ".join([split, str(len(table)), *digests])
-    return Origin(where, title(Path(where).expanduser()), "row", content, len(table), records)
+    return Origin(where, "row", content, len(table), records)
 
 
 def _reason(error: BaseException) -> str:
