@@ -149,6 +149,7 @@ CASES = {
     ("evolve", "prompt.date=today"): "prompt.date is 'today'; give a day as YYYY-MM-DD",
     ("evolve", "generation.temperature=-1"): "generation.temperature is -1.0; it must not be negative",
     ("evolve", "schedule.rounds=-1"): "schedule.rounds is -1; it must be at least 0",
+    ("evolve", "sampler.space=x"): "sampler.space is 'x', which is not current or foundation or text",
     ("evolve", "sampler.whiten=0"): "sampler.whiten is 0; it must be null or at least 1",
     ("evolve", "sampler=kmeans", "sampler.passes=x"): "sampler.passes is 'x', which is not a whole number",
     ("evolve", "logger.mode=x"): "logger.mode is 'x', which is not offline or online",
@@ -160,6 +161,11 @@ CASES = {
     (*SELECT, "embeddings=E.npy", "sampler.metric=x"): "sampler.metric is 'x', which is not euclidean or cosine",
     (*SELECT, "embeddings=E.npy"): "embeddings=E.npy: ",
     (*SELECT, "data=json", "data.path=rows.jsonl", "space=foundation"): "space=foundation is a model's; model.path is",
+    (
+        *SELECT,
+        "data.path=rows.jsonl",
+        "sampler.space=foundation",
+    ): "sampler.space=foundation is a model's; model.path is",
     (*SELECT, "data=json", "data.path=rows.jsonl", "space=x"): "space is 'x', which is not text or foundation",
     (
         *SELECT,

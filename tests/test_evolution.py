@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from diverseevol.data.text_space import text_embedding
 from diverseevol.engine.learner import Learner
 from diverseevol.errors import InputError
 from diverseevol.evolution.loop import evolve, initial_pool
@@ -13,6 +14,7 @@ from diverseevol.evolution.setup import Streams
 from diverseevol.geometry.diversity import vendi_score
 from diverseevol.options import Schedule
 from diverseevol.samplers.base import Needs, Sampler
+from diverseevol.samplers.features import Features
 from diverseevol.samplers.kcenter import KCenter
 from diverseevol.samplers.random import Random
 from diverseevol.storage.files import read_json, read_jsonl
@@ -207,6 +209,45 @@ def assert_shown(shown, expected, eligible):
     np.testing.assert_allclose(shown[eligible], expected[eligible], rtol=1e-5, atol=1e-6)
     assert not eligible.all()
     assert not shown[~eligible].any()
+
+
+def test_a_sampler_that_goes_by_the_words_asks_no_model(evolution, learner, encoded, dataset, cache, tmp_path):
+    read: list[int] = []
+
+    def words() -> np.ndarray:
+        read.append(len(dataset))
+        return text_embedding(dataset, "all", "float32", cache)
+
+    spy, sampler = spied(learner), KCenter(space="text")
+    first, second, last = evolve(evolution(tmp_path, sampler=sampler, learner=spy, text_space=words))
+    assert read == [len(dataset)], "once for all rounds"
+    assert spy.probed == [(sorted(done.trained_on), True, []) for done in (first, second, last)], "for Vendi-Scores"
+    for done in (first, second):
+        taken = ~encoded.eligible
+        taken[list(done.trained_on)] = True
+        tokens = np.where(encoded.eligible, encoded.response_tokens, 0)
+        picks = sampler.select(Features(tokens, words()), taken, 4, np.random.default_rng(0))
+        lines = read_jsonl(tmp_path / f"rounds/{done.index:02d}/chosen.jsonl")
+        assert list(done.chosen) == [line["row"] for line in lines] == picks.rows.tolist()
+        assert [line["distance"] for line in lines] == pytest.approx(picks.score.tolist())
+        assert {line["space"] for line in lines} == {"text"}
+    assert "text" in first.seconds
+    assert "text" not in second.seconds
+
+
+def test_a_round_that_goes_by_the_words_is_taken_up_again(evolution, dataset, cache, tmp_path):
+    changes = {"sampler": KCenter(space="text")}
+    changes["text_space"] = lambda: text_embedding(dataset, "all", "float32", cache)
+    rounds = evolve(evolution(tmp_path, **changes))
+    for name in ("rounds/01/round.json", "rounds/01/chosen.jsonl", "rounds/02/round.json"):
+        (tmp_path / name).unlink()
+    again = evolve(evolution(tmp_path, **changes))
+    assert [done.chosen for done in again] == [done.chosen for done in rounds]
+
+
+def test_an_evolution_without_a_text_space_has_no_sampler_that_needs_one(evolution, tmp_path):
+    with pytest.raises(ValueError, match="the evolution has no text_space"):
+        evolution(tmp_path, sampler=KCenter(space="text"))
 
 
 # --- what it leaves -----------------------------------------------------------------------------------------------

@@ -83,6 +83,7 @@ def test_a_round_does_what_its_sampler_and_its_metrics_need(workload):
     assert set(phases(1)) == {"fit", "probe", "answer small"}
     assert phases(2)["measure"].operations == measure, "the last round probes nothing"
     assert "foundation" not in phases(0, embedded=True)
+    assert set(phases(0, needs=Needs(space="text"))) == {"fit", "measure", "foundation", "answer small"}
     assert set(phases(1, needs=Needs(), asked=())) == {"fit", "measure"}
     unsure = phases(1, needs=Needs(statistics=frozenset({"entropy"})))["probe"].operations
     assert unsure == forward(workload.shape, workload.eligible) > phases(1)["probe"].operations

@@ -277,9 +277,7 @@ def test_every_process_asks_the_weights_that_the_first_one_keeps(evolution, lear
     for rank in (0, 1):
         own = dataclasses.replace(of_half, processes=Processes(rank=rank))  # which waits for nobody
         run = evolution(tmp_path / str(rank), learner=own)
-        phases = Phases(
-            0, np.arange(6), run.run.round(0), run.dataset, own, run.streams, run.foundation_space, "source"
-        )
+        phases = Phases(0, np.arange(6), run.run.round(0), run.dataset, own, run.streams, run.spaces, "source")
         with opened(NoLogger(), RunName("run", "round-00", "an id"), run.run.path, {}) as log:
             phases.fit(log)
         assert (phases.model() in own.resident) == (tuning.KEPT == "model"), "it leaves the device for the foundation"

@@ -251,9 +251,12 @@ def test_without_a_model_rows_are_compared_by_their_words(chosen, refused, rows,
     assert json.loads(Path("Q.json").read_text())["chosen"] == found["chosen"]
 
 
-@pytest.mark.parametrize("sampler", ["kcenter", "uncertain_kcenter"])
-def test_words_are_compared_beside_a_model_where_that_is_asked_for(chosen, rows, sampler):
-    found = chosen(*SMALL, "n=6", "space=text", f"sampler={sampler}")
+@pytest.mark.parametrize(
+    ("sampler", "asked"),
+    [("kcenter", "space=text"), ("uncertain_kcenter", "space=text"), ("kcenter", "sampler.space=text")],
+)
+def test_words_are_compared_beside_a_model_where_that_is_asked_for(chosen, rows, sampler, asked):
+    found = chosen(*SMALL, "n=6", asked, f"sampler={sampler}")
     assert all(line["space"] == "text" for line in found["receipt"])
     alone = chosen("data.path=rows.jsonl", "n=6")
     assert 7 in alone["chosen"]  # only a tokeniser knows that no response is left of it
@@ -389,6 +392,14 @@ def test_files_that_do_not_hold_what_they_should_are_refused_in_a_sentence(refus
             "model.path is missing: give model.path=… with a folder or a name on the hub, or model=tiny (random",
         ),
         (["embeddings=E.npy", "space=text", "n=2", "out=P.json"], "space=text is of rows, and embeddings are in a"),
+        (["embeddings=E.npy", "sampler.space=text", "n=2", "out=P.json"], "sampler.space=text is of rows, and embedd"),
+        *(
+            (
+                [f"space={of}", f"sampler.space={other}", "data.path=rows.jsonl", "n=2", "out=P.json"],
+                f"space={of} and sampler.space={other} are two spaces; leave one of them out",
+            )
+            for of, other in (("text", "foundation"), ("foundation", "text"))
+        ),
         (
             ["embeddings=E.npy", "n=2", "sampler=oracle", "out=P.json"],
             "sampler=oracle needs the rows' own fields (noisy, skill)",

@@ -292,13 +292,13 @@ def check_peft(use: str) -> None:
         raise not_installed(use, "lora")
 
 
-def has_model(settings: Configuration, needs: Needs, space: str | None) -> bool:
+def has_model(settings: Configuration, needs: Needs, asked: str) -> bool:
     """Whether a model is given.
 
     Args:
         settings: the configuration.
         needs: what the sampler asks for.
-        space: where the user wants rows to be compared; None leaves it open.
+        asked: what the user gave for rows to be compared in the foundation model's space; "" leaves it open.
 
     Raises:
         InputError: it is not, and what is asked for needs it.
@@ -306,8 +306,9 @@ def has_model(settings: Configuration, needs: Needs, space: str | None) -> bool:
     try:
         settings.value("model")
     except InputError as error:
-        if needs.space != "none" and space == "foundation":
-            raise InputError(f"space=foundation is a model's; {error}, or give space=text") from error
+        if needs.space != "none" and asked:
+            instead = asked.replace("foundation", "text")
+            raise InputError(f"{asked} is a model's; {error}, or give {instead}") from error
         if not needs.statistics and not needs.lengths:
             return False
         reason = "a model's predictions"

@@ -106,8 +106,8 @@ def evolve_once(t: int, pool: tuple[int, ...], evolution: Evolution, earlier: Se
     run, schedule, sampler, exam = evolution.run, evolution.schedule, evolution.sampler, evolution.exam
     learner, streams, folder = evolution.learner, evolution.streams, evolution.run.round(t)
     P_t = np.asarray(pool, dtype=np.int64)
-    space, keep_dtype = evolution.foundation_space, evolution.keep_dtype
-    phases = Phases(t, P_t, folder, evolution.dataset, learner, streams, space, keep_dtype)
+    spaces, keep_dtype = evolution.spaces, evolution.keep_dtype
+    phases = Phases(t, P_t, folder, evolution.dataset, learner, streams, spaces, keep_dtype)
     predicted = None if evolution.forecast is None else evolution.forecast.predict(t, P_t)
     learner.progress.head(f"round {t}: ")
     name = RunName(group=run.name, name=f"round-{t:02d}", id=run.round_id(t))

@@ -27,7 +27,7 @@ from diverseevol.evolution.metrics.base import MeasuredRound, measure_all, needs
 from diverseevol.evolution.metrics.losses import mean_loss
 from diverseevol.evolution.phase_notes import PhaseNotes
 from diverseevol.evolution.receipts import receipt
-from diverseevol.evolution.setup import FoundationSpace, Streams
+from diverseevol.evolution.setup import FixedSpace, Streams
 from diverseevol.parallel.shared_arrays import read_probe
 from diverseevol.runs.metrics import Estimate
 from diverseevol.runs.round_folder import RoundFolder
@@ -53,7 +53,7 @@ class Phases:
         dataset: the rows D.
         learner: trains and probes.
         streams: randomness by purpose.
-        space: the foundation model's embedding of D.
+        spaces: embeddings of D that are the same for all rounds: "foundation" and, where it is needed, "text".
         keep_dtype: in which precision models are saved; see `Evolution`.
     """
 
@@ -63,7 +63,7 @@ class Phases:
     dataset: Dataset
     learner: Learner
     streams: Streams
-    space: FoundationSpace
+    spaces: Mapping[str, FixedSpace]
     keep_dtype: Literal["source"] | None = None
 
     def __post_init__(self) -> None:
@@ -136,7 +136,7 @@ class Phases:
             # The receipts of a sampler that embeds nothing have distances too: in the foundation's space, which is
             # there for the measures anyway.
             if embedding is None:
-                embedding, space = self.space.embedding(self.notes.timed), "foundation"
+                embedding, space = self._fixed("foundation"), "foundation"
             with self.notes.timed("select"):
                 if self.processes.first:
                     taken = np.ones(len(self.learner.encoded), dtype=bool)
@@ -164,8 +164,8 @@ class Phases:
                         self.model(), self.eligible, self.folder.probe,
                         embedding=current, statistics=statistics, aligned=True,
                     )  # fmt: skip
-        if needs.space == "foundation":
-            embedding = self.space.embedding(self.notes.timed)
+        if needs.space in ("foundation", "text"):
+            embedding = self._fixed(needs.space)
         if disagreements := sorted(needs.statistics & DISAGREEMENTS):
             scores = {**scores, **self._disagreement(disagreements, committee)}
         encoded = self.learner.encoded
@@ -178,7 +178,7 @@ class Phases:
         file = self.folder.path / "measures.json"
         if not self._intact(file):
             needs, first = needs_of(metrics), self.processes.first
-            space = self.space.embedding(self.notes.timed) if "foundation_embedding" in needs else None
+            space = self._fixed("foundation") if "foundation_embedding" in needs else None
             with self.notes.timed("measure"):  # all processes embed, one computes
                 measured = MeasuredRound(
                     index=self.t,
@@ -198,6 +198,9 @@ class Phases:
                 self.processes.barrier()
         values: dict[str, float] = self.processes.share(read_json(file) if self.processes.first else {})
         return values
+
+    def _fixed(self, space: str) -> Float[np.ndarray, "rows dim"]:
+        return self.spaces[space].embedding(self.notes.timed)
 
     def _intact(self, *files: Path) -> bool:
         """Whether what a phase leaves is there, and as it was left: what is damaged is made again."""

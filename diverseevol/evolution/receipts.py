@@ -42,7 +42,7 @@ def receipt(
         dataset: their texts.
         embedding: [rows, dim] what distances are taken in; None: there are none.
         pool: the rows trained on before the first pick.
-        space: whose embedding it is: "current", the round's own model's, or "foundation".
+        space: whose embedding it is: "current", the round's own model's, "foundation", or "text".
     """
     far, near = distances(embedding, selection.rows, pool)
     for rank, (row, score) in enumerate(zip(selection.rows.tolist(), selection.score.tolist(), strict=True)):

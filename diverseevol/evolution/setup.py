@@ -41,21 +41,23 @@ class Streams:
         return np.random.default_rng(list(self.entropy(t, purpose)))
 
 
-class FoundationSpace:
-    """The foundation model's embedding of D, computed when a round first asks for it.
+class FixedSpace:
+    """An embedding of D that is the same for all rounds, computed when a round first asks for it.
 
     Args:
+        phase: what the time that it takes is noted as.
         embed: computes it.
     """
 
-    def __init__(self, embed: Callable[[], Float[np.ndarray, "rows dim"]]) -> None:
+    def __init__(self, phase: str, embed: Callable[[], Float[np.ndarray, "rows dim"]]) -> None:
+        self._phase = phase
         self._embed = embed
         self._embedding: Float[np.ndarray, "rows dim"] | None = None
 
     def embedding(self, timed: Callable[[str], AbstractContextManager[None]]) -> Float[np.ndarray, "rows dim"]:
         """The embedding; the round that asks first has the time noted as a phase of its own."""
         if self._embedding is None:
-            with timed("foundation"):
+            with timed(self._phase):
                 self._embedding = self._embed()
         return self._embedding
 
@@ -71,6 +73,7 @@ class Evolution:
         schedule: how many, how often.
         run: the folder that keeps it all.
         space: gives the foundation model's embedding of D, [rows, dim], in which rounds compare; called when needed.
+        text_space: the same of the rows' words, for a sampler that chooses by them; None where it does not.
         seed: of all randomness.
         metrics: what is measured of each round.
         exam: benchmarks, judge and generation settings.
@@ -101,12 +104,18 @@ class Evolution:
     keep_dtype: Literal["source"] | None = None
     forecast: Forecast | None = None
     stop: Plateau | None = None
+    text_space: Callable[[], Float[np.ndarray, "rows dim"]] | None = None
     on_round: Callable[[Round, bool], None] = lambda done, fresh: None
 
+    def __post_init__(self) -> None:
+        if self.sampler.needs.space == "text" and self.text_space is None:
+            raise ValueError("this sampler chooses by the rows' words, and the evolution has no text_space")
+
     @cached_property
-    def foundation_space(self) -> FoundationSpace:
-        """What `space` gives, computed once for all rounds."""
-        return FoundationSpace(self.space)
+    def spaces(self) -> Mapping[str, FixedSpace]:
+        """What `space` and `text_space` give, by samplers' names for them; each computed once for all rounds."""
+        known = {"foundation": self.space, "text": self.text_space}
+        return {name: FixedSpace(name, embed) for name, embed in known.items() if embed is not None}
 
     @cached_property
     def streams(self) -> Streams:

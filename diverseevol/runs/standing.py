@@ -14,6 +14,7 @@ from diverseevol.storage.files import read_json, write_json
 
 CHECKPOINT = "checkpoint"  # how what a fit writes on its way begins
 FAILURE = "failure.json"  # why the last run ended before its time; gone as soon as it is run again
+NOT_REPEATED = ("fit", "foundation", "text")  # phases that do not take the same time in each round
 COMMAND = "command.json"  # what was typed after `diverseevol evolve`; of a sweep's jobs the sweep's ledger knows it
 
 
@@ -122,7 +123,7 @@ def _left(rounds: Sequence[Mapping[str, Any]], planned: int, step: int | None) -
     """The seconds of the missing rounds: fits grow with the pool, and the other phases stay as they were on average."""
     seconds = [_seconds(record.get("seconds")) for record in rounds]
     fits = sum(took.get("fit", 0.0) for took in seconds)
-    besides = sum(sum(took.values()) - took.get("fit", 0.0) - took.get("foundation", 0.0) for took in seconds)
+    besides = sum(sum(value for phase, value in took.items() if phase not in NOT_REPEATED) for took in seconds)
     last = rounds[-1]
     size = len(last["trained_on"]) + len(last["chosen"])
     pools = [size + i * (step or len(last["chosen"])) for i in range(planned + 1 - len(rounds))]

@@ -20,7 +20,7 @@ class Needs:
 
     Attributes:
         space: whose embeddings: none, those of the round's own model ("current"), the foundation's, or those of "text",
-            which need no model and which only `select` computes (see `diverseevol.data.text_space`).
+            which need no model (see `diverseevol.data.text_space`).
         statistics: names of per-row token statistics from the same pass (see `engine.probing.token_statistics`).
         committee: how many further models (query by committee) the loop must train on resamples of the pool.
         earlier: how many of the last rounds' models sit on the committee, which the loop then keeps; early rounds

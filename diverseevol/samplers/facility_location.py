@@ -36,16 +36,16 @@ class FacilityLocation:
     six digits may swap.
 
     Attributes:
-        space: the embeddings of the round's own model or of the foundation model.
+        space: the embeddings of the round's own model, of the foundation model, or of the rows' words.
     """
 
-    space: Literal["current", "foundation"] = "current"
+    space: Literal["current", "foundation", "text"] = "current"
 
     row_by_row: ClassVar[bool] = True
 
     @property
     def needs(self) -> Needs:
-        """The embeddings of one model."""
+        """The embeddings of one space."""
         return Needs(space=self.space)
 
     def select(

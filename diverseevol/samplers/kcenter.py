@@ -37,7 +37,8 @@ class KCenter:
         whiten: the number of directions of largest variance to keep, each scaled to variance 1; None keeps
             the space as it is. Comes before the scaling of "cosine", as in the authors' code. Takes a float32 array,
             rows × whiten.
-        space: the embeddings of the round's own model, the paper's, or of the foundation model.
+        space: the embeddings of the round's own model, the paper's, of the foundation model, or of the rows' words,
+            which no model is asked for.
         device: "cpu", the lazy traversal, or "cuda", a running minimum on a GPU that has room for the rows.
         drop: the share of the candidates with the highest loss of their own that may not be chosen: outliers, whose
             loss is extreme, are far from everything. Takes a pass with the model's head; at 0 there is none.
@@ -45,7 +46,7 @@ class KCenter:
 
     metric: Literal["euclidean", "cosine"] = "euclidean"
     whiten: int | None = None
-    space: Literal["current", "foundation"] = "current"
+    space: Literal["current", "foundation", "text"] = "current"
     device: Literal["cpu", "cuda"] = "cpu"
     drop: float = 0.0
 
@@ -64,7 +65,7 @@ class KCenter:
 
     @property
     def needs(self) -> Needs:
-        """The embeddings of one model, and where rows are dropped the loss of each response under the round's own."""
+        """The embeddings of one space, and where rows are dropped the loss of each response under the round's own."""
         return Needs(space=self.space, statistics=frozenset({LOSS} if self.drop else ()))
 
     def select(

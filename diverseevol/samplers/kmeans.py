@@ -32,12 +32,12 @@ class KMeans:
     Attributes:
         clusters: how many; null makes one for each pick.
         passes: how often each candidate moves a centre.
-        space: the embeddings of the round's own model or of the foundation model.
+        space: the embeddings of the round's own model, of the foundation model, or of the rows' words.
     """
 
     clusters: int | None = None
     passes: int = 5
-    space: Literal["current", "foundation"] = "current"
+    space: Literal["current", "foundation", "text"] = "current"
 
     def __post_init__(self) -> None:
         for name, value in (("clusters", self.clusters), ("passes", self.passes)):
@@ -46,7 +46,7 @@ class KMeans:
 
     @property
     def needs(self) -> Needs:
-        """The embeddings of one model."""
+        """The embeddings of one space."""
         return Needs(space=self.space)
 
     def select(

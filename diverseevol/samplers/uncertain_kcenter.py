@@ -30,13 +30,13 @@ class UncertainKCenter:
         variant: of the measure; see `Uncertainty`.
         among: how many times n candidates compete; 1 is uncertainty sampling in another order, and what leaves
             none out is K-Center.
-        space: the embeddings of the round's own model or of the foundation model.
+        space: the embeddings of the round's own model, of the foundation model, or of the rows' words.
     """
 
     measure: Measure = "entropy"
     variant: Variant = "probability"
     among: int = 10
-    space: Literal["current", "foundation"] = "current"
+    space: Literal["current", "foundation", "text"] = "current"
 
     def __post_init__(self) -> None:
         if self.among < 1:
@@ -44,7 +44,7 @@ class UncertainKCenter:
 
     @property
     def needs(self) -> Needs:
-        """One token statistic and the embeddings of one model."""
+        """One token statistic and the embeddings of one space."""
         return Needs(space=self.space, statistics=self._uncertainty.needs.statistics)
 
     def select(

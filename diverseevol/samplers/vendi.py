@@ -37,13 +37,13 @@ class Vendi:
         batches: how many random batches are drawn.
         rank: which of them is taken: 1 leads to the highest Vendi-Score, `batches` to the lowest.
         greedy: build one batch greedily; then `batches` and `rank` say nothing.
-        space: the foundation model's embeddings, the paper's, or those of the round's own model.
+        space: the foundation model's embeddings, the paper's, those of the round's own model, or the rows' words.
     """
 
     batches: int = 100
     rank: int = 1
     greedy: bool = False
-    space: Literal["foundation", "current"] = "foundation"
+    space: Literal["foundation", "current", "text"] = "foundation"
 
     def __post_init__(self) -> None:
         if self.batches < 1 or not 1 <= self.rank <= self.batches:
@@ -59,7 +59,7 @@ class Vendi:
 
     @property
     def needs(self) -> Needs:
-        """The embeddings of one model."""
+        """The embeddings of one space."""
         return Needs(space=self.space)
 
     def select(

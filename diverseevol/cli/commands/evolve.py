@@ -167,6 +167,7 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
             save_questions(path, exam.benchmarks)
             write_descriptions(path, [POOL_SIZE, *map(description_of, metrics)])
     space = functools.cache(lambda: bench.foundation_embedding(learner, identity))
+    words = functools.partial(bench.text_embedding, dataset, learner.embedding)
     forecast = None
     if not extent.reached:
         embedded = (cache / "foundation" / space_key(identity)).exists()
@@ -177,7 +178,7 @@ def _run(bench: Workbench, options: EvolveOptions, path: Path) -> None:
         dataset=dataset, learner=learner, sampler=sampler, schedule=schedule, run=folder, space=space,
         seed=options.seed, metrics=metrics, exam=exam, tags=tags, tracker=tracker,
         config=config, keep_models=options.keep_models, keep_dtype=options.keep_dtype, forecast=forecast,
-        stop=stop, on_round=functools.partial(_announce, console, extent.last),
+        stop=stop, text_space=words, on_round=functools.partial(_announce, console, extent.last),
     )  # fmt: skip
     opening = f"{'reads' if extent.reached else 'writes'} {path}/"
     _greet(console, settings, opening, dataset, encoded, dataclasses.replace(schedule, rounds=extent.last), tags)

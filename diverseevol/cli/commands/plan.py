@@ -37,6 +37,7 @@ from diverseevol.cli.forecast import (
 from diverseevol.cli.naming import run_path
 from diverseevol.cli.rows import bad_rows_file
 from diverseevol.cli.workbench import workbench
+from diverseevol.data.text_space import DIMENSIONS
 from diverseevol.engine.arithmetic import HALF, Numbers, bytes_kept, bytes_of_checkpoint, total
 from diverseevol.engine.cards import Card
 from diverseevol.engine.learner import Learner
@@ -278,6 +279,7 @@ def _disk(settings: Configuration, workload: Workload, rows: int) -> dict[str, f
     source = settings.value("keep_dtype") is not None
     model = bytes_kept(workload.shape, workload.tuning, 2 if source else workload.numbers.weight)
     embedding = rows * workload.shape.hidden * (2 if settings.value("embedding.dtype") == "float16" else 4)
+    words = embedding // workload.shape.hidden * min(DIMENSIONS, rows) * (workload.needs.space == "text")
     current = embedding * (workload.needs.space == "current") + 4 * rows * len(workload.needs.statistics)
     return {
         f"{kept} models kept": kept * model,
@@ -287,6 +289,7 @@ def _disk(settings: Configuration, workload: Workload, rows: int) -> dict[str, f
         else (2 * bytes_of_checkpoint(workload.shape, workload.tuning, workload.numbers)),
         "what a probe says, while a round runs": current,
         "foundation embedding in the cache": 0 if workload.embedded else embedding,
+        "space of the words in the cache": words,
         "tokens in the cache": 4 * workload.every.tokens,
     }
 

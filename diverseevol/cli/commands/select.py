@@ -59,8 +59,10 @@ def run(settings: Configuration) -> None:
         raise InputError(f"{problem} given; give embeddings=E.npy, or data=… such as data.path=rows.jsonl")
     if with_data and options.lengths is not None:
         raise InputError("lengths and data are given, but data have lengths of their own; leave lengths out")
-    if not with_data and options.space is not None:
-        raise InputError(f"space={options.space} is of rows, and embeddings are in a space already; leave space out")
+    in_words = "sampler.space" if sampler.needs.space == "text" else None
+    if not with_data and (option := in_words if options.space is None else "space"):
+        space = settings.value(option, str)
+        raise InputError(f"{option}={space} is of rows, and embeddings are in a space already; leave {option} out")
     if with_data:
         folder = choice_folder(settings) if options.out is None else None
         _select_rows(settings, options, sampler, folder, choice_file(settings) if folder is None else folder / PICKS)
@@ -96,10 +98,11 @@ def _select_rows(
     """
     prompt = settings.options("prompt", PromptOptions)
     embedding = settings.options("embedding", Embedding)
-    with_model = has_model(settings, sampler.needs, options.space)
+    asked = _asked(settings, options.space, sampler.needs)
+    with_model = has_model(settings, sampler.needs, asked if asked.endswith("foundation") else "")
     if with_model:
         check_weights(settings, "model")
-    space, why = _space(options.space, sampler.needs, with_model)
+    space, why = _space(asked, sampler.needs, with_model)
     cache = cache_folder(settings.value("cache", str | None))
     bad_rows = out.with_suffix(".bad_rows.jsonl") if folder is None else bad_rows_file(folder, cache)
     check_rows(settings, cache, bad_rows, options.verify_cache)
@@ -214,15 +217,31 @@ def _response_tokens(dataset: Dataset, prober: "Prober | None") -> Int[np.ndarra
     return tokens
 
 
-def _space(wanted: str | None, needs: Needs, with_model: bool) -> tuple[str, list[str]]:
+def _asked(settings: Configuration, space: str | None, needs: Needs) -> str:
+    """The option that says how rows are compared, "space=text" for example; "" where none does.
+
+    A sampler's own default says nothing, nor does "current", for there is no round.
+
+    Raises:
+        InputError: two options contradict each other.
+    """
+    by_sampler = ""
+    if needs.space == "text" or (
+        needs.space == "foundation" and "sampler.space" in settings.differs_from_default(["sampler"], ["sampler"])
+    ):
+        by_sampler = f"sampler.space={needs.space}"
+    if space is not None and by_sampler and space != needs.space:
+        raise InputError(f"space={space} and {by_sampler} are two spaces; leave one of them out")
+    return by_sampler if space is None else f"space={space}"
+
+
+def _space(asked: str, needs: Needs, with_model: bool) -> tuple[str, list[str]]:
     """The space that rows are compared in, and a sentence that says which one and why; "none" needs no words."""
     if needs.space == "none":
         return "none", []
-    if wanted == "foundation" and needs.space == "text":
-        raise InputError("space=foundation and sampler.space=text are two spaces; leave one of them out")
-    if wanted == "foundation" or (wanted is None and needs.space != "text" and with_model):
+    if asked.endswith("foundation") or (not asked and with_model):
         return "foundation", ["space: foundation, rows are compared by the model's embeddings"]
-    why = "" if wanted or needs.space == "text" else "; no model is given (model.path=MODEL takes its embeddings)"
+    why = "" if asked else "; no model is given (model.path=MODEL takes its embeddings)"
     return "text", [f"space: text, rows are compared by their words{why}"]
 
 

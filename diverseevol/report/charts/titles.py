@@ -11,8 +11,9 @@ WARNING_LIGHT = "held-out and references: lower is better; a warning light, not 
 BY_PHASE = ("seconds", "peak_memory")  # metrics of which each phase has its own
 # The phases of a round as the terminal calls them, by their names in files and in the order in which they run.
 PHASES = {
-    "all phases": "all phases", "foundation": "embed with the foundation model", "fit": "fine-tune", "probe": "embed",
-    "disagreement": "committee", "select": "select", "measure": "measure", "answer": "answer", "judge": "judge",
+    "all phases": "all phases", "foundation": "embed with the foundation model", "text": "compare words",
+    "fit": "fine-tune", "probe": "embed", "disagreement": "committee", "select": "select", "measure": "measure",
+    "answer": "answer", "judge": "judge",
 }  # fmt: skip
 
 
