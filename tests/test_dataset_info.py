@@ -59,6 +59,12 @@ def test_an_entry_on_the_hub_is_its_id_there(tmp_path):
     assert (entry.path, entry.hub, entry.split, entry.subset) == (None, "org/name", "test", "en")
 
 
+def test_an_entry_that_names_no_columns_needs_no_input(tmp_path):
+    rows(tmp_path / "rows.jsonl", {"instruction": "Sum 1 and 2.", "output": "3"})
+    dataset = load(info(tmp_path, mine={"file_name": "rows.jsonl"}), name="mine", cache=tmp_path / "cache")
+    assert (dataset[0].instruction, dataset[0].response) == ("Sum 1 and 2.", "3")
+
+
 def test_its_rows_are_a_data_set_of_its_name(tmp_path):
     talk = [{"who": "Q", "what": "a"}, {"who": "A", "what": "b"}]
     path = info(

@@ -188,6 +188,17 @@ def test_too_few_rows_that_are_left_are_told_in_the_options_of_select(refused, t
     assert said == f"diverseevol: {sentence}"
 
 
+def test_rows_that_are_held_out_or_repeat_others_are_told_from_those_without_a_response(monkeypatch, capsys):
+    words = ("river", "cloud", "stone", "river", "bread")
+    rows = [{"instruction": f"Say {word}.", "output": word, "kept": word == "bread"} for word in words]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ("sampler=random", "data.held_out=kept", "data.deduplicate=first")
+    assert select(monkeypatch, "data.path=rows.jsonl", "n=9", *options) == 2
+    assert "n=9: 3 of 5 rows are left to choose from, for 1 is held out and 1 repeats another; lower n or" in (
+        capsys.readouterr().err
+    )
+
+
 def test_chance_depends_on_the_seed(chosen):
     world()
     first, other = (chosen("embeddings=E.npy", "n=20", "sampler=random", f"seed={seed}")["chosen"] for seed in (0, 1))

@@ -71,6 +71,19 @@ def test_what_is_compared_is_normalised_and_has_no_system_turn():
     assert questions_of(Conversation(tuple(asked))) == ["hi", "bye"]
 
 
+def test_among_very_many_rows_only_equal_ones_are_looked_for(loaded, tmp_path):
+    near = (
+        "Which gas do plants take in from the air that moves around their leaves on a warm day?",
+        "",
+        "Carbon dioxide.",
+    )
+    rows = (*ROWS, near, (near[0].replace("warm", "hot"), "", near[2]))
+    assert "near-duplicate of 7" in Tags(find_duplicates(loaded(*rows), tmp_path)).of(8)
+    quick = find_duplicates(loaded(*rows), tmp_path, near=False)
+    assert Tags(quick).of(8) == []
+    assert Tags(quick).counts() == {"duplicates": 2, "same question": 1}
+
+
 def test_duplicates_are_found_once_for_the_same_rows(loaded, tmp_path):
     counted: list[int] = []
     first = find_duplicates(loaded(*ROWS), tmp_path, counted.append)

@@ -19,7 +19,7 @@ from diverseevol.cli.mistakes import verdict
 from diverseevol.cli.rows import load_dataset
 from diverseevol.data.contamination import find_overlaps
 from diverseevol.data.dataset import Dataset
-from diverseevol.data.duplicates import find_duplicates
+from diverseevol.data.duplicates import MANY_ROWS, find_duplicates
 from diverseevol.data.prompt import Prompt
 from diverseevol.data.tags import Tags
 from diverseevol.data.text_space import text_embedding
@@ -77,9 +77,17 @@ class Workbench:
             for each in benchmarks
         }
 
+        decides = len(dataset.held_out) or self.settings.value("data", dict).get("deduplicate")
+        near = len(dataset) <= MANY_ROWS or bool(decides)  # then they are known already
+        if not near:
+            self.console.print(
+                f"only equal rows are looked for among more than {MANY_ROWS:,}; data.deduplicate=first looks for "
+                f"nearly equal ones, too"
+            )
+
         def compare() -> Tags:
             with self.progress.track("look for duplicates", len(dataset)) as advance:
-                duplicates = find_duplicates(dataset, self.cache, advance)
+                duplicates = find_duplicates(dataset, self.cache, advance, near=near)
             if not any(questions.values()) and not len(dataset.held_out):
                 return Tags(duplicates)
             with self.progress.track("look for questions", len(dataset)) as advance:

@@ -16,6 +16,7 @@ from diverseevol.storage.cache import cached_folder
 if TYPE_CHECKING:  # which leaves rows out by this module
     from diverseevol.data.dataset import Dataset
 
+MANY_ROWS = 300_000  # beyond which nearly equal ones are looked for only where something is decided by them
 VERSION = 4  # of what counts as a duplicate
 
 
@@ -88,18 +89,21 @@ def copies_among(duplicates: Duplicates, held_out: Int[np.ndarray, " held_out"],
     return Copies(rows, of[rows], same[rows] == same[of[rows]], leaked[rows])
 
 
-def find_duplicates(dataset: "Dataset", cache: Path, progress: Callable[[int], None] = lambda rows: None) -> Duplicates:
+def find_duplicates(
+    dataset: "Dataset", cache: Path, progress: Callable[[int], None] = lambda rows: None, *, near: bool = True
+) -> Duplicates:
     """Which rows say what an earlier one says; computed once for the same rows.
 
     Args:
         dataset: the rows.
         cache: the project's cache folder.
         progress: called with the number of rows done since the last call.
+        near: whether rows that are nearly the same are looked for, too.
     """
-    key = hashlib.sha256(f"{VERSION} {dataset.fingerprint}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{VERSION} {near} {dataset.fingerprint}".encode()).hexdigest()[:32]
 
     def build(folder: Path) -> None:
-        duplicates = _compare(dataset, progress)
+        duplicates = _compare(dataset, progress, near)
         for part in fields(duplicates):
             np.save(folder / f"{part.name}.npy", getattr(duplicates, part.name))
 
@@ -109,7 +113,7 @@ def find_duplicates(dataset: "Dataset", cache: Path, progress: Callable[[int], N
     )
 
 
-def _compare(dataset: "Dataset", progress: Callable[[int], None]) -> Duplicates:
+def _compare(dataset: "Dataset", progress: Callable[[int], None], near: bool) -> Duplicates:
     first_same: dict[bytes, int] = {}
     first_question: dict[bytes, int] = {}
     same = np.arange(len(dataset))
@@ -124,8 +128,11 @@ def _compare(dataset: "Dataset", progress: Callable[[int], None]) -> Duplicates:
             if same[row] == row:
                 texts.append(" ".join(turns))
             row += 1
-        sketches.add(texts)
+        if near:
+            sketches.add(texts)
         progress(len(conversations))
+    if not near:
+        return Duplicates(same, question, same)
     rows = np.array(list(first_same.values()))
     content = np.array([int.from_bytes(digest[:8]) for digest in first_same], dtype=np.uint64)
 

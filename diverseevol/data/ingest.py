@@ -22,6 +22,7 @@ from diverseevol.data.locate import BATCH, Origin
 from diverseevol.errors import InputError
 from diverseevol.storage.files import atomic_write, write_json
 
+USUAL = Fields("instruction", "input", "output")
 # Fields that are part of what the model reads in some data sets.
 READ_ELSEWHERE = (*INPUTS, "system", "history")
 # What a row says: the texts of one exchange, or the turns of any other conversation (the texts are then empty).
@@ -71,6 +72,8 @@ class Ingest:
         known = self.format if isinstance(self.format, Known) else None
         if known and self.rows and not self.recognised:
             for part in ("input", "system", "history"):
+                if part == "input" and known == USUAL:  # what an entry of LLaMA-Factory's means that names no columns
+                    continue
                 if (name := getattr(known, part, None)) is not None and name not in self.present:
                     raise InputError(
                         f"{self.origin.where}: data.fields.{part} is {name!r}, which no record has (there are: "

@@ -239,7 +239,9 @@ class Prompt:
             with in_row(number):
                 ids, spans = known.get(i) or self._by_beginnings(text)
                 turns.control.refuse(ids, len(turns.own_tokens(text.text)))
-            if turns.chat.turn_end is None and row.turns[-1].role == "assistant":
+            answers = 1 if self.options.learn == "last" else sum(turn.role == "assistant" for turn in row.turns)
+            # A template that leaves an answer out altogether has its end learned nowhere.
+            if turns.chat.turn_end is None and row.turns[-1].role == "assistant" and len(spans) == answers:
                 ids, spans = [*ids, self.end], [*spans[:-1], (spans[-1][0], len(ids) + 1)]
             yield Uncut(ids, spans, text.complete)
 

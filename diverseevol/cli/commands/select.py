@@ -125,7 +125,7 @@ def _select_rows(
             bench.console.print(sentence)
         response_tokens = _response_tokens(dataset, prober)
         n = options.number(int((response_tokens > 0).sum()))
-        taken = taken_rows(options.taken, response_tokens, n)  # refused before the model reads anything
+        taken = taken_rows(options.taken, response_tokens, n, dataset)  # refused before the model reads anything
         check_quota(sampler, dataset)
         identity = {"n": n, **choice_identity(settings, dataset, prober, bench.cache, space, taken)}
         if folder is not None and bench.processes.share(
@@ -273,8 +273,16 @@ def _probe(
     return X, scores
 
 
-def taken_rows(path: str | None, response_tokens: Int[np.ndarray, " rows"], n: int) -> Bool[np.ndarray, " rows"]:
+def taken_rows(
+    path: str | None, response_tokens: Int[np.ndarray, " rows"], n: int, dataset: Dataset | None = None
+) -> Bool[np.ndarray, " rows"]:
     """The rows that may not be chosen: those that a file names, and those without a response token.
+
+    Args:
+        path: the file; None: there is none.
+        response_tokens: tokens of each row's response; 0 for one that may not be chosen for any reason.
+        n: how many rows are to be chosen.
+        dataset: the rows, which know what else rules some of them out; None where only their numbers are known.
 
     Raises:
         InputError: the file does not name rows, or fewer than n are left.
@@ -282,12 +290,15 @@ def taken_rows(path: str | None, response_tokens: Int[np.ndarray, " rows"], n: i
     rows = len(response_tokens)
     named = [] if path is None else read_row_numbers("taken", path, rows)
     taken: Bool[np.ndarray, " rows"] = response_tokens == 0
-    empty = int(taken.sum())
+    held_out, copies = (0, 0) if dataset is None else (len(dataset.held_out), len(dataset.copies))
+    empty = int(taken.sum()) - held_out - copies
     taken[named] = True
     left = int((~taken).sum())
     if n > left:
         parts = [f"taken={path} names {len(named):,}"] if named else []
         parts += [f"{empty:,} {'has' if empty == 1 else 'have'} no response token"] if empty else []
+        parts += [f"{held_out:,} {'is' if held_out == 1 else 'are'} held out"] if held_out else []
+        parts += [f"{copies:,} {'repeats another' if copies == 1 else 'repeat others'}"] if copies else []
         why = f", for {' and '.join(parts)}" if parts else ""
         remedies = [*(["lower n"] if left else []), *(["take fewer"] if named else []), "bring more rows"]
         raise InputError(
