@@ -213,7 +213,11 @@ def test_all_rows_and_a_single_one_may_be_chosen(said):
 
 def test_the_choice_is_exported_and_gone_on_from(said):
     assert said("data.path=rows.jsonl", "n=4")[0] == 0
+    assert said(f"{FOLDER}", "format=messages", "out=by_folder", verb="export")[0] == 0
+    code, told = said(f"{FOLDER}", "round=1", "out=none", verb="export")
+    assert (code, "holds a choice of select, which has no rounds; leave it out" in told[-1]) == (2, True)
     code, told = said(f"picks={FOLDER}/picks.json", "format=messages", "out=there", verb="export")
+    assert Path("by_folder/train.jsonl").read_text() == Path("there/train.jsonl").read_text()
     assert code == 0, told
     assert "# 4 rows of rows" in Path("there/README.md").read_text()
     first = json.loads((FOLDER / "picks.json").read_text())["chosen"]

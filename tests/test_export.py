@@ -308,7 +308,7 @@ CASES = {
     ("picks=other.json",): "picks=other.json: expected a list chosen of row numbers in it, got null",
     ("picks=alone.json",): "alone.json: the rows are not beside it, only their numbers; give data.path=…",
     ("picks=short.json",): "short.jsonl: does not have the 2 rows of short.json; select again, or give data.path",
-    ("folder=missing",): "folder=missing: holds no config.yaml, so it is not a run folder",
+    ("folder=missing",): "folder=missing: holds neither a run of evolve (config.yaml) nor a choice of select (",
     (f"folder={RUN_0_1}", "round=7"): f"round=7: of {RUN_0_1} the rounds 0, 1 are complete; give one of them",
     ("picks=P.json", "out=foreign"): "out=foreign: holds 'mine.txt' but no export; give a new folder",
     ("picks=P.json", "out=foreign", "replace=true"): "out=foreign: holds 'mine.txt' but no export; give a new folder",

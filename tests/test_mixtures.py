@@ -355,6 +355,8 @@ def test_columns_are_the_sources_of_a_mixture_or_else_a_field_of_that_name(files
     web = load("web.jsonl", cache=cache)
     with pytest.raises(InputError, match=r"\(several paths in data\.path would be the sources"):
         check_quota(Quota(Random(), "source"), web)
+    with pytest.raises(InputError, match=r"^sampler\.quota=sorce: .* \(sampler\.quota takes source, or a field\)$"):
+        check_quota(Quota(Random(), "sorce"), mixed)
     with pytest.raises(InputError, match=r"names 'books', and sampler\.quota=source has the groups named, wiki;"):
         check_quota(Quota(Random(), "source", {"books": 1.0}), mixed)
 

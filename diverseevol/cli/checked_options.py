@@ -212,7 +212,12 @@ def check_quota(sampler: Sampler, dataset: Dataset) -> None:
         InputError: the rows have no such field, or shares are given to groups that they have not.
     """
     if isinstance(sampler, Quota):
-        sampler.check(columns_of(dataset.iterate(), {sampler.by}, dataset.sources)[sampler.by])
+        try:
+            labels = columns_of(dataset.iterate(), {sampler.by}, dataset.sources)[sampler.by]
+        except InputError as error:
+            sources = "source, or " if len(dataset.sources) > 1 else ""
+            raise InputError(f"sampler.quota={sampler.by}: {error} (sampler.quota takes {sources}a field)") from error
+        sampler.check(labels)
 
 
 def tuning_of(settings: Configuration) -> Tuning:

@@ -126,7 +126,10 @@ def of_run(folder: Path, t: int | None) -> Chosen:
     refuse_files_from_outside(folder)
     file = folder / "config.yaml"
     if not file.is_file():
-        raise InputError(f"folder={folder}: holds no config.yaml, so it is not a run folder; give one of evolve")
+        raise InputError(
+            f"folder={folder}: holds neither a run of evolve (config.yaml) nor a choice of select ({PICKS}); give one "
+            f"that holds one of these"
+        )
     complete = sorted(RunFolder(folder, {}).complete())
     if not complete:
         raise InputError(f"folder={folder}: no round of it is complete; wait for one, or run its evolve again")

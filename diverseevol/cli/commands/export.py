@@ -14,6 +14,7 @@ from diverseevol.output.console import Console, log_to
 from diverseevol.output.shell import command, override
 from diverseevol.output.terminal import say
 from diverseevol.progress import Shown
+from diverseevol.runs.subset import PICKS
 from diverseevol.storage.cache import cache_folder
 from diverseevol.storage.files import read_json
 
@@ -34,24 +35,26 @@ def run(settings: Configuration) -> None:
 
 def _chosen(settings: Configuration, options: ExportOptions) -> Chosen:
     """The subset, from the data where these are given."""
-    if options.folder is not None:
-        chosen = of_run(Path(options.folder), options.round)
-    else:
-        assert options.picks is not None
-        chosen = of_choice(Path(options.picks))
+    folder, picks = options.folder, options.picks
+    if folder is not None and (Path(folder) / PICKS).is_file() and not (Path(folder) / "config.yaml").exists():
+        if options.round is not None:
+            raise InputError(
+                f"round={options.round}: {folder} holds a choice of select, which has no rounds; leave it out"
+            )
+        folder, picks = None, str(Path(folder) / PICKS)
+    chosen = of_choice(Path(str(picks))) if folder is None else of_run(Path(folder), options.round)
     if settings.value("data") is None:
         return chosen
     cache = cache_folder(settings.value("cache", str | None))
     console = Console(stderr=True)
     log_to(console)
     dataset = load_dataset(settings, cache, cache / "bad_rows" / "export.jsonl", Shown(console))
-    if options.folder is not None:
-        file = Path(options.folder) / "fingerprint.json"
+    if folder is not None:
+        file = Path(folder) / "fingerprint.json"
         identity = read_json(file)
         if not isinstance(identity, dict) or identity.get("data") != dataset.fingerprint:
             raise InputError(
-                f"{dataset.name}: has other rows than the data that {options.folder} chose from ({file}); give those, "
-                f"or none"
+                f"{dataset.name}: has other rows than the data that {folder} chose from ({file}); give those, or none"
             )
     return chosen.of(dataset)
 
