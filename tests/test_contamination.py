@@ -102,10 +102,8 @@ def test_overlaps_against_plain_loops(loaded, tmp_path):
 def test_contamination_is_said_in_a_sentence_and_listed_until_another_benchmark_is_asked(loaded, tmp_path):
     tags = Tags(overlaps=find_overlaps(loaded([row for row in ROWS if row[0].strip()]), QUESTIONS, tmp_path))
     assert list(tagged(tags)) == [
-        "3 rows contaminated: what they hold of 2 questions of benchmark puzzles may be learned by heart "
-        "(contamination.jsonl)",
-        "1 row contaminated: what it holds of 1 question of benchmark asia may be learned by heart "
-        "(contamination.jsonl)",
+        "3 rows contain 2 questions of benchmark puzzles: what is measured there may be too good (contamination.jsonl)",
+        "1 row contains 1 question of benchmark asia: what is measured there may be too good (contamination.jsonl)",
     ]
     listed, contamination = tmp_path / "t.jsonl", tmp_path / "c.jsonl"
     list_tagged(listed, tags)

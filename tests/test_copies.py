@@ -109,7 +109,7 @@ def test_copies_are_ineligible_counted_apart_and_listed_with_their_reason(rows_f
 
 
 def test_another_way_to_deduplicate_is_refused_in_a_sentence(rows_file, tmp_path):
-    with pytest.raises(InputError, match=r'data\.deduplicate is "last" but must be null or "first", which leaves'):
+    with pytest.raises(InputError, match=r'data\.deduplicate is "last" but must be first, which leaves'):
         load(rows_file, cache=tmp_path, deduplicate="last")
 
 
@@ -127,7 +127,7 @@ def test_select_leaves_copies_out_and_warns_of_questions_without_a_model(rows_fi
     assert "3 rows left out: they repeat an earlier row, exactly or nearly (data.deduplicate=first)" in told
     assert "2 equal and 1 nearly equal rows repeat an earlier row" in told
     assert (
-        "1 row contaminated: what it holds of 1 question of benchmark questions may be learned by heart "
+        "1 row contains 1 question of benchmark questions: what is measured there may be too good "
         "(P.contamination.jsonl)"
     ) in told
     (line,) = read_jsonl(Path("P.contamination.jsonl"))

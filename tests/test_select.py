@@ -134,7 +134,7 @@ def test_a_selection_goes_on_from_its_own_output(chosen, monkeypatch):
         (
             [],
             "distance to the nearest row picked before: 6 at the second, 0 at the end\n"
-            "(nothing was in before the first pick)\n"
+            "(the pool was empty before the first pick)\n"
             "2 of them equal a row picked before\n",
         ),
     ],
@@ -440,7 +440,7 @@ def test_the_command_stands_on_its_own(tmp_path):
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == (
         "2 of 5 rows by kcenter in 0.0 s\ndistance to the nearest row picked before: 8 at the second\n"
-        "(nothing was in before the first pick)\nwrites new/P.json\n"
+        "(the pool was empty before the first pick)\nwrites new/P.json\n"
     )
     assert json.loads((tmp_path / "new/P.json").read_text())["chosen"] == [2, 4]
 

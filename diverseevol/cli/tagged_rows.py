@@ -28,8 +28,8 @@ def tagged(tags: Tags, contamination: str = CONTAMINATION) -> Iterator[str]:
         rows, questions = len({overlap.row for overlap in overlaps}), len({overlap.question for overlap in overlaps})
         of = "held-out rows" if name == HELD_OUT else f"benchmark {name}"
         yield (
-            f"{rows:,} row{'' if rows == 1 else 's'} contaminated: what {'it holds' if rows == 1 else 'they hold'} of "
-            f"{questions:,} question{'' if questions == 1 else 's'} of {of} may be learned by heart ({contamination})"
+            f"{rows:,} {'row contains' if rows == 1 else 'rows contain'} {questions:,} "
+            f"question{'' if questions == 1 else 's'} of {of}: what is measured there may be too good ({contamination})"
         )
 
 

@@ -234,8 +234,8 @@ def load(
         raise InputError(f"data.held_out_seed is {held_out_seed}; it must not be negative")
     if deduplicate not in {None, "first"}:
         raise InputError(
-            f'data.deduplicate is "{deduplicate}" but must be null or "first", which leaves later copies of a row out; '
-            f"set one of them"
+            f'data.deduplicate is "{deduplicate}" but must be first, which leaves later copies of a row out, or null, '
+            f"which keeps them; set one of them"
         )
     looks_for_copies = held_out != 0 or deduplicate is not None
     chosen = _format(fields, roles, format)

@@ -157,7 +157,7 @@ def _select_rows(
                 )  # fmt: skip
             if dataset.bad_rows:
                 listed = out.with_suffix(".bad_rows.jsonl") if folder is None else folder / BAD_ROWS
-                say(f"{dataset.bad_rows:,} bad records were left out ({listed})", error=True)
+                say(f"{listed}: lists the bad records that were left out ({dataset.bad_rows:,})", error=True)
             _conclude(summary, written)
         bench.processes.barrier()
 
@@ -322,7 +322,7 @@ def _distance_summary(distance: list[float | None]) -> list[str]:
         summary += f", {known[-1]:.4g} at the end"
     lines = [summary]
     if empty_pool:
-        lines.append("(nothing was in before the first pick)")
+        lines.append("(the pool was empty before the first pick)")
     if copies := known.count(0):
         lines.append(f"{copies:,} of them equal a row {before}")
     return lines
