@@ -39,7 +39,7 @@ def run(size: str, report: Report) -> None:
             taken = in_turns({name: functools.partial(way, dataset) for name, way in ways.items()}, TURNS[size])
         lines: list[dict[str, Any]] = [
             {
-                "way": name, "s": t.typical, "rows/s": count / t.typical, "× ours": t.ratio(taken["ours"]),
+                "way": name, "seconds": t.typical, "rows/s": count / t.typical, "× ours": t.ratio(taken["ours"]),
                 "MB": t.extra_mb, "rows that repeat": t.result,
             }
             for name, t in taken.items()

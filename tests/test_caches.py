@@ -344,11 +344,14 @@ def test_an_evolution_from_a_damaged_cache_picks_the_same_rows(kind: str, tmp_pa
         picks.append((tmp_path / name / "selected.jsonl").read_bytes())
         told = " ".join(log.read_text().split())
         if name == "first":
-            found = entries(tmp_path / "cache")
-            for entry in found:
-                DAMAGES[kind](
-                    max((file for file in entry.iterdir() if file.name != SEAL), key=lambda f: f.stat().st_size)
-                )
+            files = [
+                max((file for file in entry.iterdir() if file.name != SEAL), key=lambda f: f.stat().st_size)
+                for entry in entries(tmp_path / "cache")
+            ]
+            found = [file for file in files if file.stat().st_size]  # no row holds a question: that list is empty
+            assert len(found) >= len(files) - 1
+            for file in found:
+                DAMAGES[kind](file)
         assert told.count("damaged in the cache") == (len(found) if name == "damaged" else 0), told
     assert picks == [picks[0]] * 3
 
