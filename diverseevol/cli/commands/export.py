@@ -41,7 +41,7 @@ def _chosen(settings: Configuration, options: ExportOptions) -> Chosen:
             raise InputError(
                 f"round={options.round}: {folder} holds a choice of select, which has no rounds; leave it out"
             )
-        folder, picks = None, str(Path(folder) / PICKS)
+        picks, folder = str(Path(folder) / PICKS), None
     chosen = of_choice(Path(str(picks))) if folder is None else of_run(Path(folder), options.round)
     if settings.value("data") is None:
         return chosen
